@@ -1,0 +1,5 @@
+//! The model.
+
+mod view;
+
+pub use view::{Run, View};

@@ -1,0 +1,43 @@
+//! What can be seen of a process from outside.
+
+use crate::abi::{Pgid, Pid, Sid, SigSet};
+
+/// What a process is doing, as the state letter of proc(5) and a controller of it can tell.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Run {
+    /// It runs its own code: letter R, or S while its controller has nothing for it to do.
+    User,
+    /// It sleeps in a call that a signal can interrupt: letter S.
+    Blocked,
+    /// It waits for its vfork child (FORK-28): letter D.
+    Vfork,
+    /// It is stopped: letter T.
+    Stopped,
+    /// It is dead and not reaped: letter Z.
+    Zombie,
+}
+
+/// A process from outside: proc_pid_status(5), in the numbers of its own namespace.
+///
+/// Of a zombie only `run`, `ppid`, `pgid` and `sid` are filled.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct View {
+    /// What it is doing.
+    pub run: Run,
+    /// Its parent; 0 if that is not visible.
+    pub ppid: Pid,
+    /// Its process group; 0 if that is not visible.
+    pub pgid: Pgid,
+    /// Its session; 0 if that is not visible.
+    pub sid: Sid,
+    /// SigPnd: pending for the thread.
+    pub private: SigSet,
+    /// ShdPnd: pending for the process.
+    pub shared: SigSet,
+    /// SigBlk: the mask in force.
+    pub blocked: SigSet,
+    /// SigIgn: the signals set to SIG_IGN.
+    pub ignored: SigSet,
+    /// SigCgt: the signals that are caught.
+    pub caught: SigSet,
+}

@@ -1,0 +1,10 @@
+//! The Linux process model: pids, process groups, sessions, signals and masks, wait, job control,
+//! orphaned groups, zombies.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![deny(missing_docs)]
+
+extern crate alloc;
+
+pub mod abi;
+pub mod kernel;
+pub mod syscall;

@@ -1,0 +1,2 @@
+//! The program `proctable`.
+fn main() {}

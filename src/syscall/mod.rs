@@ -1,0 +1,433 @@
+//! The request: a process system call with the raw arguments of a guest, and what it returns.
+//!
+//! Numbers are kept as the guest passes them, so that the model can give the kernel's own errno
+//! for those that do not fit. [`text`] prints and parses calls as strace(1) does.
+
+pub mod text;
+
+use alloc::sync::Arc;
+
+use crate::abi::{
+    Errno, IdType, Itimerval, Pid, Resource, Rlimit, SigAction, SigInfo, SigSet, Timespec, Uid,
+    WaitOptions, WaitStatus,
+};
+
+/// A pointer argument, as far as the model tells pointers apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Ptr {
+    /// NULL: the caller does not want the value.
+    Null,
+    /// Memory of the caller.
+    #[default]
+    Valid,
+    /// An address that the caller may not touch: EFAULT.
+    Bad,
+}
+
+/// The size of the kernel's `sigset_t`; any other is EINVAL (SIG-06).
+pub const SIGSET_SIZE: usize = 8;
+
+/// Flags of [`Syscall::Clone`] that the model knows.
+pub mod clone {
+    /// The low bits: the signal that the child sends to its parent when it ends (FORK-18).
+    pub const CSIGNAL: u64 = 0xff;
+    /// Share the memory.
+    pub const VM: u64 = 0x100;
+    /// Share umask and working directory.
+    pub const FS: u64 = 0x200;
+    /// Share the dispositions (FORK-27).
+    pub const SIGHAND: u64 = 0x800;
+    /// The parent sleeps until the child execs or ends (FORK-28).
+    pub const VFORK: u64 = 0x4000;
+    /// The child becomes a sibling (FORK-21).
+    pub const PARENT: u64 = 0x8000;
+    /// A thread of the caller's process.
+    pub const THREAD: u64 = 0x1_0000;
+    /// A mount namespace of its own.
+    pub const NEWNS: u64 = 0x2_0000;
+    /// A user namespace of its own.
+    pub const NEWUSER: u64 = 0x1000_0000;
+    /// A pid namespace of its own.
+    pub const NEWPID: u64 = 0x2000_0000;
+    /// Handlers become SIG_DFL in the child (FORK-26); clone3 only.
+    pub const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+}
+
+/// `how` of rt_sigprocmask(2).
+pub mod how {
+    /// Add to the mask.
+    pub const BLOCK: i32 = 0;
+    /// Take out of the mask.
+    pub const UNBLOCK: i32 = 1;
+    /// Replace the mask.
+    pub const SETMASK: i32 = 2;
+}
+
+/// `which` of setitimer(2): the only timer of the model.
+pub const ITIMER_REAL: i32 = 0;
+
+/// An operation of prctl(2).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Prctl {
+    /// PR_SET_PDEATHSIG.
+    SetPdeathsig(u64),
+    /// PR_GET_PDEATHSIG.
+    GetPdeathsig(Ptr),
+    /// PR_SET_CHILD_SUBREAPER.
+    SetChildSubreaper(u64),
+    /// PR_GET_CHILD_SUBREAPER.
+    GetChildSubreaper(Ptr),
+    /// PR_SET_DUMPABLE.
+    SetDumpable(u64),
+    /// PR_GET_DUMPABLE.
+    GetDumpable,
+}
+
+/// A system call.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Syscall {
+    /// fork(2).
+    Fork,
+    /// vfork(2).
+    Vfork,
+    /// clone(2) with the caller's own stack, or clone3(2).
+    Clone {
+        /// [`clone`] flags; for clone(2) with the exit signal in the low byte.
+        flags: u64,
+        /// `exit_signal` of clone3(2); `None` for clone(2).
+        clone3: Option<u64>,
+    },
+    /// execve(2) of a program that exists, or does not.
+    Execve {
+        /// The path; it names the new program and nothing else.
+        path: Arc<str>,
+        /// The error that the file gives, `None` for a program that can be executed.
+        error: Option<Errno>,
+    },
+    /// exit(2): of the calling thread.
+    Exit(i32),
+    /// exit_group(2).
+    ExitGroup(i32),
+    /// wait4(2).
+    Wait4 {
+        /// The selector.
+        pid: i32,
+        /// Where the status goes.
+        status: Ptr,
+        /// The options.
+        options: WaitOptions,
+    },
+    /// waitid(2).
+    Waitid {
+        /// How `id` selects.
+        idtype: IdType,
+        /// The selector.
+        id: i32,
+        /// Where the siginfo goes.
+        info: Ptr,
+        /// The options.
+        options: WaitOptions,
+    },
+    /// setpgid(2).
+    Setpgid {
+        /// The process; 0 is the caller.
+        pid: i32,
+        /// The group; 0 is the number of the process.
+        pgid: i32,
+    },
+    /// getpgid(2).
+    Getpgid(i32),
+    /// getpgrp(2).
+    Getpgrp,
+    /// setsid(2).
+    Setsid,
+    /// getsid(2).
+    Getsid(i32),
+    /// getpid(2).
+    Getpid,
+    /// gettid(2).
+    Gettid,
+    /// getppid(2).
+    Getppid,
+    /// kill(2).
+    Kill {
+        /// The target.
+        pid: i32,
+        /// The signal; 0 only checks.
+        sig: i32,
+    },
+    /// tkill(2).
+    Tkill {
+        /// The thread.
+        tid: i32,
+        /// The signal; 0 only checks.
+        sig: i32,
+    },
+    /// tgkill(2).
+    Tgkill {
+        /// The process.
+        tgid: i32,
+        /// The thread.
+        tid: i32,
+        /// The signal; 0 only checks.
+        sig: i32,
+    },
+    /// rt_sigqueueinfo(2).
+    RtSigqueueinfo {
+        /// The process.
+        pid: i32,
+        /// The signal; 0 only checks.
+        sig: i32,
+        /// The siginfo; `None` for an address that cannot be read.
+        info: Option<QueuedInfo>,
+    },
+    /// rt_sigaction(2).
+    RtSigaction {
+        /// The signal.
+        sig: i32,
+        /// The new action, if any.
+        act: Option<SigAction>,
+        /// Where the old one goes.
+        old: Ptr,
+        /// `sigsetsize`.
+        size: usize,
+    },
+    /// rt_sigprocmask(2).
+    RtSigprocmask {
+        /// One of [`how`].
+        how: i32,
+        /// The set, if any.
+        set: Option<SigSet>,
+        /// Where the old mask goes.
+        old: Ptr,
+        /// `sigsetsize`.
+        size: usize,
+    },
+    /// rt_sigpending(2).
+    RtSigpending {
+        /// Where the set goes.
+        set: Ptr,
+        /// `sigsetsize`.
+        size: usize,
+    },
+    /// rt_sigsuspend(2).
+    RtSigsuspend {
+        /// The mask while waiting.
+        mask: SigSet,
+        /// `sigsetsize`.
+        size: usize,
+    },
+    /// rt_sigtimedwait(2).
+    RtSigtimedwait {
+        /// The signals to take.
+        set: SigSet,
+        /// Where the siginfo goes.
+        info: Ptr,
+        /// How long to wait; `None` is for ever.
+        timeout: Option<Timespec>,
+        /// `sigsetsize`.
+        size: usize,
+    },
+    /// rt_sigreturn(2): the running handler ends.
+    RtSigreturn,
+    /// pause(2).
+    Pause,
+    /// alarm(2).
+    Alarm(u32),
+    /// setitimer(2).
+    Setitimer {
+        /// Which timer.
+        which: i32,
+        /// The new value; `None` for NULL, which disarms.
+        new: Option<Itimerval>,
+        /// Where the old value goes.
+        old: Ptr,
+    },
+    /// getitimer(2).
+    Getitimer {
+        /// Which timer.
+        which: i32,
+    },
+    /// prctl(2).
+    Prctl(Prctl),
+    /// getuid(2).
+    Getuid,
+    /// geteuid(2).
+    Geteuid,
+    /// getresuid(2).
+    Getresuid,
+    /// setuid(2).
+    Setuid(u32),
+    /// setreuid(2); `u32::MAX` leaves a user unchanged.
+    Setreuid {
+        /// The real user.
+        real: u32,
+        /// The effective user.
+        effective: u32,
+    },
+    /// setresuid(2); `u32::MAX` leaves a user unchanged.
+    Setresuid {
+        /// The real user.
+        real: u32,
+        /// The effective user.
+        effective: u32,
+        /// The saved user.
+        saved: u32,
+    },
+    /// prlimit64(2).
+    Prlimit {
+        /// The process; 0 is the caller.
+        pid: i32,
+        /// Which limit.
+        resource: Resource,
+        /// The new limits, if any.
+        new: Option<Rlimit>,
+        /// Where the old ones go.
+        old: Ptr,
+    },
+    /// umask(2).
+    Umask(u32),
+    /// chdir(2), to a folder that exists, or does not.
+    Chdir {
+        /// The path.
+        path: Arc<str>,
+        /// The error that the path gives, `None` for a folder that can be entered.
+        error: Option<Errno>,
+    },
+    /// getcwd(2).
+    Getcwd,
+}
+
+/// The part of `siginfo_t` that rt_sigqueueinfo(2) passes on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct QueuedInfo {
+    /// `si_code`.
+    pub code: i32,
+    /// `si_pid`: whatever the sender says.
+    pub pid: u32,
+    /// `si_uid`: whatever the sender says.
+    pub uid: u32,
+    /// `si_value`, the whole union.
+    pub value: u64,
+}
+
+/// What a successful call gives back: its return value, and what it stores for the caller.
+///
+/// Values stored through a NULL pointer are not there.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Ret {
+    /// A number and nothing else.
+    Value(i64),
+    /// The calls that do not come back: exit, exit_group, and rt_sigreturn's own value.
+    Never,
+    /// wait4: a child, and its status. Pid 0 is "nothing yet".
+    Waited {
+        /// The child.
+        pid: Pid,
+        /// Its status.
+        status: Option<WaitStatus>,
+    },
+    /// waitid: 0, and the siginfo; `None` where it is NULL, zeroes where there was no child.
+    WaitInfo(Option<ChildInfo>),
+    /// rt_sigaction: the old action.
+    Action(Option<SigAction>),
+    /// rt_sigprocmask: the old mask.
+    Mask(Option<SigSet>),
+    /// rt_sigpending: the pending signals that are blocked.
+    Pending(SigSet),
+    /// rt_sigtimedwait: the signal that was taken; its siginfo where the pointer is not NULL.
+    Signal(SigInfo),
+    /// setitimer and getitimer: the old value.
+    Itimer(Option<Itimerval>),
+    /// getresuid: real, effective, saved.
+    Users([Uid; 3]),
+    /// prlimit64: the old limits.
+    Limit(Option<Rlimit>),
+    /// The prctl operations that store an int.
+    Stored(i32),
+    /// getcwd.
+    Path(Arc<str>),
+}
+
+/// What waitid(2) stores: a siginfo, or zeroes (WAIT-10).
+pub type ChildInfo = Option<SigInfo>;
+
+/// The result of a call.
+pub type Result = core::result::Result<Ret, Errno>;
+
+impl Ret {
+    /// The number in the return register.
+    pub fn value(&self) -> i64 {
+        match self {
+            Ret::Value(value) => *value,
+            Ret::Waited { pid, .. } => i64::from(pid.0),
+            Ret::Signal(info) => i64::from(info.signal.number()),
+            // getcwd counts the terminating zero
+            Ret::Path(path) => path.len() as i64 + 1,
+            Ret::Never
+            | Ret::WaitInfo(_)
+            | Ret::Action(_)
+            | Ret::Mask(_)
+            | Ret::Pending(_)
+            | Ret::Itimer(_)
+            | Ret::Users(_)
+            | Ret::Limit(_)
+            | Ret::Stored(_) => 0,
+        }
+    }
+}
+
+impl Syscall {
+    /// The name of the call, as strace(1) writes it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Syscall::Fork => "fork",
+            Syscall::Vfork => "vfork",
+            Syscall::Clone { clone3: None, .. } => "clone",
+            Syscall::Clone { clone3: Some(_), .. } => "clone3",
+            Syscall::Execve { .. } => "execve",
+            Syscall::Exit(_) => "exit",
+            Syscall::ExitGroup(_) => "exit_group",
+            Syscall::Wait4 { .. } => "wait4",
+            Syscall::Waitid { .. } => "waitid",
+            Syscall::Setpgid { .. } => "setpgid",
+            Syscall::Getpgid(_) => "getpgid",
+            Syscall::Getpgrp => "getpgrp",
+            Syscall::Setsid => "setsid",
+            Syscall::Getsid(_) => "getsid",
+            Syscall::Getpid => "getpid",
+            Syscall::Gettid => "gettid",
+            Syscall::Getppid => "getppid",
+            Syscall::Kill { .. } => "kill",
+            Syscall::Tkill { .. } => "tkill",
+            Syscall::Tgkill { .. } => "tgkill",
+            Syscall::RtSigqueueinfo { .. } => "rt_sigqueueinfo",
+            Syscall::RtSigaction { .. } => "rt_sigaction",
+            Syscall::RtSigprocmask { .. } => "rt_sigprocmask",
+            Syscall::RtSigpending { .. } => "rt_sigpending",
+            Syscall::RtSigsuspend { .. } => "rt_sigsuspend",
+            Syscall::RtSigtimedwait { .. } => "rt_sigtimedwait",
+            Syscall::RtSigreturn => "rt_sigreturn",
+            Syscall::Pause => "pause",
+            Syscall::Alarm(_) => "alarm",
+            Syscall::Setitimer { .. } => "setitimer",
+            Syscall::Getitimer { .. } => "getitimer",
+            Syscall::Prctl(_) => "prctl",
+            Syscall::Getuid => "getuid",
+            Syscall::Geteuid => "geteuid",
+            Syscall::Getresuid => "getresuid",
+            Syscall::Setuid(_) => "setuid",
+            Syscall::Setreuid { .. } => "setreuid",
+            Syscall::Setresuid { .. } => "setresuid",
+            Syscall::Prlimit { .. } => "prlimit64",
+            Syscall::Umask(_) => "umask",
+            Syscall::Chdir { .. } => "chdir",
+            Syscall::Getcwd => "getcwd",
+        }
+    }
+}
