@@ -1,5 +1,493 @@
-//! The model.
+//! The model: every process, group, session and pending signal of a pid namespace, and the
+//! transitions between their states.
+//!
+//! [`Kernel`] is a pure state machine. [`Kernel::apply`] takes one [`Event`]; every event is
+//! applied completely, every consequence is in the [`Effects`] in order, and what other tasks will
+//! do by themselves stands in [`Kernel::runnable`], for [`Kernel::settle`] to carry out in an order
+//! that a [`Choose`] picks. It has no clock, thread, I/O or global state: a clone, or a snapshot
+//! that was serialised and restored, goes on identically.
+//!
+//! ```
+//! use proctable::abi::{Pid, WaitOptions, WaitStatus};
+//! use proctable::kernel::{Canonical, Config, Effects, Event, Kernel, Outcome};
+//! use proctable::syscall::{Ptr, Ret, Syscall};
+//!
+//! let mut kernel = Kernel::new(Config::default());
+//! let mut fx = Effects::new();
+//! let mut call = |tid, call| {
+//!     let outcome = kernel.apply(&Event::Call { tid: Pid(tid), call }, &mut fx);
+//!     kernel.settle(&mut Canonical, &mut fx);
+//!     outcome
+//! };
+//! assert_eq!(call(1, Syscall::Fork), Ok(Outcome::Returned(Ok(Ret::Value(2)))));
+//! assert_eq!(call(2, Syscall::ExitGroup(3)), Ok(Outcome::Gone));
+//! let wait = Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::default() };
+//! let status = Some(WaitStatus::exited(3));
+//! assert_eq!(call(1, wait), Ok(Outcome::Returned(Ok(Ret::Waited { pid: Pid(2), status }))));
+//! ```
 
+mod arena;
+mod choose;
+mod config;
+mod cred;
+mod effect;
+mod event;
+mod exec;
+mod exit;
+mod family;
+mod fault;
+mod fork;
+mod group;
+mod invariant;
+mod kill;
+mod limit;
+mod orphan;
+mod pid;
+mod prctl;
+mod process;
+mod rule;
+mod schedule;
+mod sighand;
+mod signal;
+#[cfg(feature = "serde")]
+mod snapshot;
+mod thread;
+mod timer;
 mod view;
+mod wait;
 
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+pub use choose::{Bytes, Canonical, Choose, Scripted, Seeded};
+pub use config::Config;
+pub use effect::{Cause, Consequence, Effect, Effects, Restart};
+pub use event::{Event, Outcome, Refused};
+#[cfg(feature = "faults")]
+pub use fault::Fault;
+#[cfg(not(feature = "faults"))]
+use fault::Fault;
+pub use rule::{Rule, RuleSet};
 pub use view::{Run, View};
+
+use crate::abi::{Pid, SigInfo, Signal, Time, Uid};
+use crate::rule;
+use crate::syscall::{self, Ret, Syscall, clone};
+use arena::{Arena, Id};
+use group::{Group, Session};
+use limit::{Limits, UserCount};
+use pid::Numbers;
+use process::{Flags, Fs, Job, Life, Links, Process};
+use sighand::Sighand;
+use signal::Pending;
+use thread::{Sleep, TaskId, Thread};
+use timer::Alarm;
+
+/// The processes of one pid namespace.
+///
+/// Two kernels that came the same way are equal, also through a snapshot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Kernel {
+    config: Config,
+    processes: Arena<Process>,
+    groups: Arena<Group>,
+    sessions: Arena<Session>,
+    sighands: Arena<Sighand>,
+    numbers: Numbers,
+    /// The ends of the list of all processes, in the order of creation.
+    oldest: Option<Id<Process>>,
+    newest: Option<Id<Process>>,
+    /// The init of the namespace, if the first process is one.
+    init: Option<Id<Process>>,
+    /// The init has ended, everyone else is being killed (NS-08).
+    zapping: bool,
+    #[cfg_attr(feature = "serde", serde(with = "snapshot::pairs"))]
+    users: BTreeMap<Uid, UserCount>,
+    /// How many processes are subreapers: without one, nobody looks for them.
+    subreapers: u32,
+    /// The largest number handed out so far.
+    highest: u32,
+    now: Time,
+    alarms: BTreeSet<(Time, Alarm)>,
+    /// The tasks that will do something by themselves, in the order in which they were woken.
+    queue: VecDeque<TaskId>,
+    /// The task whose transition this is; `None` between transitions.
+    running: Option<TaskId>,
+    #[cfg(feature = "faults")]
+    fault: Option<Fault>,
+}
+
+impl Kernel {
+    /// A namespace with its first process.
+    pub fn new(config: Config) -> Kernel {
+        let first = config.first;
+        let cursor = config.last_pid.max(first.0) + 1;
+        let mut kernel = Kernel {
+            processes: Arena::new(),
+            groups: Arena::new(),
+            sessions: Arena::new(),
+            sighands: Arena::new(),
+            numbers: Numbers::new(config.pid_max, cursor),
+            oldest: None,
+            newest: None,
+            init: None,
+            zapping: false,
+            users: BTreeMap::new(),
+            subreapers: 0,
+            highest: first.0,
+            now: Time(0),
+            alarms: BTreeSet::new(),
+            queue: VecDeque::new(),
+            running: None,
+            #[cfg(feature = "faults")]
+            fault: None,
+            config,
+        };
+        let session = kernel.create_session(kernel.config.sid);
+        let group = kernel.create_group(kernel.config.pgid, session);
+        let process = kernel.first_process(group);
+        let id = kernel.add_process(process, &mut Effects::new());
+        kernel.init = (first == Pid(1)).then_some(id);
+        kernel
+    }
+
+    fn first_process(&mut self, group: Id<Group>) -> Process {
+        let config = &self.config;
+        let mut limits = Limits::none();
+        for (resource, limit) in &config.limits {
+            if resource.0 < crate::abi::Resource::COUNT {
+                limits.set(*resource, *limit);
+            }
+        }
+        Process {
+            life: Life::Alive(Job::Running),
+            pid: config.first,
+            parent: None,
+            outside: config.parent,
+            group,
+            group_links: Links::default(),
+            all_links: Links::default(),
+            sibling_links: Links::default(),
+            order: 0,
+            report: None,
+            family: None,
+            exit_signal: Signal::CHLD.number(),
+            sighand: self.sighands.insert(Sighand::new()),
+            shared: Pending::default(),
+            limits: Arc::new(limits),
+            fs: Arc::new(Fs { umask: config.umask, cwd: config.cwd.clone() }),
+            itimer: None,
+            vfork_waiter: None,
+            exec_count: 0,
+            parent_exec_count: 0,
+            flags: Flags {
+                executed: false,
+                session_leader: config.sid.0 == config.first.0,
+                subreaper: false,
+                dumpable: true,
+                over_nproc: false,
+                unkillable: config.first == Pid(1),
+            },
+            leader: Thread {
+                tid: config.first,
+                mask: Default::default(),
+                saved_mask: None,
+                pending: Pending::default(),
+                sleep: Sleep::None,
+                frames: Vec::new(),
+                cred: Arc::new(cred::Cred::new(config.user)),
+                pdeath_signal: None,
+                notified: false,
+                queued: false,
+            },
+            others: Vec::new(),
+        }
+    }
+
+    /// Applies one event. The effects are appended to `fx`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if the event cannot happen in this state; then nothing has changed.
+    pub fn apply(&mut self, event: &Event, fx: &mut Effects) -> Result<Outcome, Refused> {
+        match event {
+            Event::Call { tid, call } => self.call(*tid, call, fx),
+            Event::Step { tid } => self.step(*tid, fx).map(|()| Outcome::Done),
+            Event::Advance(to) => self.advance(*to, fx).map(|()| Outcome::Done),
+            Event::Fault { tid, signal } => {
+                let task = self.user_mode_task(*tid)?;
+                fx.begin(*tid, None);
+                self.running = Some(task);
+                self.force_fault(task, *signal, fx);
+                self.running = None;
+                self.back_to_user(task);
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// The thread `tid` makes a system call.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if it runs no code of its own now; an errno is in the outcome.
+    pub fn call(&mut self, tid: Pid, call: &Syscall, fx: &mut Effects) -> Result<Outcome, Refused> {
+        let task = self.user_mode_task(tid)?;
+        fx.begin(tid, Some(call.name()));
+        self.running = Some(task);
+        let result = self.perform(task, call, fx);
+        self.running = None;
+        if self.numbers.get(tid.0).process.is_none() {
+            return Ok(Outcome::Gone);
+        }
+        self.back_to_user(task);
+        Ok(match result {
+            Some(Ok(Ret::Never)) => Outcome::Gone,
+            Some(result) => Outcome::Returned(result),
+            None => Outcome::Blocked,
+        })
+    }
+
+    /// Carries a call out; `None` if the caller sleeps in it.
+    fn perform(
+        &mut self,
+        task: TaskId,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        Some(match *call {
+            Syscall::Fork => return self.fork(task, Signal::CHLD.number().into(), None, fx),
+            Syscall::Vfork => {
+                let flags = clone::VM | clone::VFORK | u64::from(Signal::CHLD.number());
+                return self.fork(task, flags, None, fx);
+            }
+            Syscall::Clone { flags, clone3 } => return self.fork(task, flags, clone3, fx),
+            Syscall::Wait4 { .. } | Syscall::Waitid { .. } => return self.wait(task, call, fx),
+            Syscall::Pause => return self.pause(task, fx),
+            Syscall::RtSigsuspend { mask, size } => return self.sigsuspend(task, mask, size, fx),
+            Syscall::RtSigtimedwait { set, info, timeout, size } => {
+                return self.sigtimedwait(task, set, info, timeout, size, fx);
+            }
+            Syscall::Exit(code) | Syscall::ExitGroup(code) => {
+                fx.obey(rule!("EXIT-01"));
+                self.exit(task.process, crate::abi::WaitStatus::exited(code), fx);
+                Ok(Ret::Never)
+            }
+            Syscall::RtSigreturn => {
+                self.sigreturn(task, fx);
+                Ok(Ret::Never)
+            }
+            _ => self.perform_unblocking(task, call, fx),
+        })
+    }
+
+    /// The calls that never sleep.
+    fn perform_unblocking(
+        &mut self,
+        task: TaskId,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        match *call {
+            Syscall::Execve { error, .. } => self.execve(task, error, fx),
+            Syscall::Setpgid { pid, pgid } => self.setpgid(task, pid, pgid, fx),
+            Syscall::Getpgid(pid) => self.getpgid(task, pid, fx),
+            Syscall::Getpgrp => self.getpgid(task, 0, fx),
+            Syscall::Setsid => self.setsid(task, fx),
+            Syscall::Getsid(pid) => self.getsid(task, pid, fx),
+            Syscall::Getpid => {
+                fx.obey(rule!("PID-19"));
+                Ok(Ret::Value(i64::from(self.processes[task.process].pid.0)))
+            }
+            Syscall::Gettid => {
+                fx.obey(rule!("PID-19"));
+                Ok(Ret::Value(i64::from(self.thread(task).tid.0)))
+            }
+            Syscall::Getppid => {
+                fx.obey(rule!("PID-20"));
+                Ok(Ret::Value(i64::from(self.ppid(task.process).0)))
+            }
+            Syscall::Kill { pid, sig } => self.kill(task, pid, sig, fx),
+            Syscall::Tkill { tid, sig } => self.tgkill(task, None, tid, sig, fx),
+            Syscall::Tgkill { tgid, tid, sig } => self.tgkill(task, Some(tgid), tid, sig, fx),
+            Syscall::RtSigqueueinfo { pid, sig, info } => {
+                self.sigqueueinfo(task, pid, sig, info, fx)
+            }
+            Syscall::RtSigaction { sig, act, old, size } => {
+                self.sigaction(task, sig, act, old, size, fx)
+            }
+            Syscall::RtSigprocmask { how, set, old, size } => {
+                self.sigprocmask(task, how, set, old, size, fx)
+            }
+            Syscall::RtSigpending { set, size } => self.sigpending(task, set, size, fx),
+            Syscall::Alarm(seconds) => self.alarm(task, seconds, fx),
+            Syscall::Setitimer { which, new, old } => self.setitimer(task, which, new, old, fx),
+            Syscall::Getitimer { which } => self.getitimer(task, which, fx),
+            Syscall::Prctl(operation) => self.prctl(task, operation, fx),
+            Syscall::Getuid => Ok(Ret::Value(i64::from(self.cred(task).real.0))),
+            Syscall::Geteuid => Ok(Ret::Value(i64::from(self.cred(task).effective.0))),
+            Syscall::Getresuid => self.getresuid(task),
+            Syscall::Setuid(user) => self.setuid(task, user, fx),
+            Syscall::Setreuid { real, effective } => self.setreuid(task, real, effective, fx),
+            Syscall::Setresuid { real, effective, saved } => {
+                self.setresuid(task, [real, effective, saved], fx)
+            }
+            Syscall::Prlimit { pid, resource, new, old } => {
+                self.prlimit(task, pid, resource, new, old, fx)
+            }
+            Syscall::Umask(mask) => self.umask(task, mask, fx),
+            Syscall::Chdir { ref path, error } => self.chdir(task, path, error, fx),
+            Syscall::Getcwd => Ok(Ret::Path(self.processes[task.process].fs.cwd.clone())),
+            // `perform` has taken the others
+            _ => Err(crate::abi::Errno::ENOSYS),
+        }
+    }
+
+    /// The thread `tid`, if it runs its own code.
+    fn user_mode_task(&self, tid: Pid) -> Result<TaskId, Refused> {
+        let task = self.task_numbered(tid).ok_or(Refused::NoSuchTask(tid))?;
+        let running = matches!(
+            self.processes[task.process].life,
+            Life::Alive(Job::Running | Job::Continued { unannounced: false, .. })
+        );
+        if running && self.thread(task).sleep == Sleep::None {
+            Ok(task)
+        } else {
+            Err(Refused::NotInUserMode(tid))
+        }
+    }
+
+    /// The living thread of that number. O(1).
+    fn task_numbered(&self, tid: Pid) -> Option<TaskId> {
+        self.any_task_numbered(tid).filter(|task| !self.processes[task.process].is_zombie())
+    }
+
+    /// The thread of that number, dead or alive.
+    fn any_task_numbered(&self, tid: Pid) -> Option<TaskId> {
+        self.numbers.get(tid.0).process.map(TaskId::leader)
+    }
+
+    /// The process of that number, dead or alive. O(1).
+    #[inline]
+    fn process_numbered(&self, pid: i32) -> Option<Id<Process>> {
+        // negative numbers name nobody
+        self.numbers.get(u32::try_from(pid).ok()?).process
+    }
+
+    #[inline]
+    fn thread(&self, task: TaskId) -> &Thread {
+        let process = &self.processes[task.process];
+        match task.nth {
+            0 => &process.leader,
+            nth => &process.others[nth as usize - 1],
+        }
+    }
+
+    #[inline]
+    fn thread_mut(&mut self, task: TaskId) -> &mut Thread {
+        let process = &mut self.processes[task.process];
+        match task.nth {
+            0 => &mut process.leader,
+            nth => &mut process.others[nth as usize - 1],
+        }
+    }
+
+    /// Breaks one rule on purpose, to see whether a comparison finds it.
+    #[cfg(feature = "faults")]
+    pub fn with_fault(mut self, fault: Fault) -> Kernel {
+        self.fault = Some(fault);
+        self
+    }
+
+    #[inline]
+    fn faulty(&self, fault: Fault) -> bool {
+        #[cfg(feature = "faults")]
+        return self.fault == Some(fault);
+        #[cfg(not(feature = "faults"))]
+        {
+            let _ = fault;
+            false
+        }
+    }
+}
+
+/// Questions that change nothing.
+impl Kernel {
+    /// The world that it was made for.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How many processes there are, zombies included.
+    pub fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Whether there is no process: an init without a visible parent stays as a zombie, so this
+    /// is never so.
+    pub fn is_empty(&self) -> bool {
+        self.processes.len() == 0
+    }
+
+    /// The numbers of all processes, zombies included, in the order of their creation.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> + '_ {
+        self.all().map(|id| self.processes[id].pid)
+    }
+
+    /// The process from outside; `None` if there is none of that number. O(1).
+    pub fn view(&self, pid: Pid) -> Option<View> {
+        let id = self.numbers.get(pid.0).process?;
+        let process = &self.processes[id];
+        let run = self.run_of(process);
+        let mut view = View {
+            run,
+            ppid: self.ppid(id),
+            pgid: self.groups[process.group].pgid,
+            sid: self.sessions[self.session_of(id)].sid,
+            private: Default::default(),
+            shared: Default::default(),
+            blocked: Default::default(),
+            ignored: Default::default(),
+            caught: Default::default(),
+        };
+        if run != Run::Zombie {
+            let sighand = &self.sighands[process.sighand];
+            view.private = process.leader.pending.set();
+            view.shared = process.shared.set();
+            view.blocked = process.leader.mask;
+            view.ignored = sighand.ignored();
+            view.caught = sighand.caught();
+        }
+        Some(view)
+    }
+
+    fn run_of(&self, process: &Process) -> Run {
+        match process.life {
+            Life::Zombie(_) => Run::Zombie,
+            Life::Alive(Job::Stopped { .. }) => Run::Stopped,
+            Life::Alive(_) | Life::Dying(_) => match process.leader.sleep {
+                Sleep::None => Run::User,
+                Sleep::Vfork(_) => Run::Vfork,
+                _ => Run::Blocked,
+            },
+        }
+    }
+
+    /// Whether the thread runs its own code, so that it can make a call.
+    pub fn in_user_mode(&self, tid: Pid) -> bool {
+        self.user_mode_task(tid).is_ok()
+    }
+
+    /// What the handler that the thread runs now was entered for; `None` outside of handlers.
+    pub fn handler(&self, tid: Pid) -> Option<&SigInfo> {
+        let task = self.task_numbered(tid)?;
+        self.thread(task).frames.last().map(|frame| &frame.info)
+    }
+
+    /// How many handlers the thread is in.
+    pub fn handler_depth(&self, tid: Pid) -> usize {
+        self.task_numbered(tid).map_or(0, |task| self.thread(task).frames.len())
+    }
+}

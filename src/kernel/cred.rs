@@ -1,0 +1,193 @@
+//! Users of a process, as far as signals and limits need them.
+
+use alloc::sync::Arc;
+
+use super::Kernel;
+use super::effect::Effects;
+use super::group::refuse;
+use super::thread::TaskId;
+use crate::abi::{Errno, Uid};
+use crate::rule;
+use crate::syscall::{self, Ret};
+
+/// "Leave this one as it is" of setreuid(2) and setresuid(2).
+const UNCHANGED: u32 = u32::MAX;
+
+/// The users of a thread, and whether it has the superuser's capabilities.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Cred {
+    pub real: Uid,
+    pub effective: Uid,
+    pub saved: Uid,
+    /// All capabilities are in force: CAP_KILL, CAP_SETUID, CAP_SYS_RESOURCE.
+    pub capable: bool,
+    /// They can be put in force again by becoming effective root.
+    pub permitted: bool,
+}
+
+impl Cred {
+    /// A process of that user.
+    pub fn new(user: Uid) -> Cred {
+        let root = user == Uid::ROOT;
+        Cred { real: user, effective: user, saved: user, capable: root, permitted: root }
+    }
+
+    fn users(&self) -> [Uid; 3] {
+        [self.real, self.effective, self.saved]
+    }
+
+    /// Whether it may signal a process with the users of `target` (KILL-16).
+    pub fn may_signal(&self, target: &Cred) -> bool {
+        self.capable
+            || [self.effective, self.real]
+                .iter()
+                .any(|user| *user == target.saved || *user == target.real)
+    }
+
+    /// What becomes of the capabilities when the users change (capabilities(7)).
+    fn adjust(&mut self, old: &Cred) {
+        let root = |cred: &Cred| cred.users().contains(&Uid::ROOT);
+        if root(old) && !root(self) {
+            self.permitted = false;
+            self.capable = false;
+        }
+        match (old.effective == Uid::ROOT, self.effective == Uid::ROOT) {
+            (true, false) => self.capable = false,
+            (false, true) => self.capable = self.permitted,
+            _ => {}
+        }
+    }
+
+    /// After an execve of an ordinary file: the saved user becomes the effective one, and root
+    /// regains the capabilities.
+    pub fn after_exec(&self) -> Cred {
+        let permitted = self.real == Uid::ROOT || self.effective == Uid::ROOT;
+        Cred { saved: self.effective, permitted, capable: self.effective == Uid::ROOT, ..*self }
+    }
+}
+
+impl Kernel {
+    /// The credentials of the calling thread.
+    pub(super) fn cred(&self, task: TaskId) -> &Arc<Cred> {
+        &self.thread(task).cred
+    }
+
+    pub(super) fn setuid(&mut self, caller: TaskId, uid: u32, fx: &mut Effects) -> syscall::Result {
+        fx.obey(rule!("CRED-05"));
+        let old = **self.cred(caller);
+        let user = self.valid_user(uid)?;
+        let mut new = old;
+        if old.capable {
+            (new.real, new.saved) = (user, user);
+        } else if user != old.real && user != old.saved {
+            return Err(Errno::EPERM);
+        }
+        new.effective = user;
+        self.change_cred(caller, old, new, fx)
+    }
+
+    pub(super) fn setreuid(
+        &mut self,
+        caller: TaskId,
+        real: u32,
+        effective: u32,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        fx.obey(rule!("CRED-05"));
+        let old = **self.cred(caller);
+        let mut new = old;
+        if real != UNCHANGED {
+            new.real = self.valid_user(real)?;
+            if !old.capable && ![old.real, old.effective].contains(&new.real) {
+                return Err(Errno::EPERM);
+            }
+        }
+        if effective != UNCHANGED {
+            new.effective = self.valid_user(effective)?;
+            if !old.capable && !old.users().contains(&new.effective) {
+                return Err(Errno::EPERM);
+            }
+        }
+        if real != UNCHANGED || effective != UNCHANGED && new.effective != old.real {
+            new.saved = new.effective;
+        }
+        self.change_cred(caller, old, new, fx)
+    }
+
+    pub(super) fn setresuid(
+        &mut self,
+        caller: TaskId,
+        users: [u32; 3],
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        fx.obey(rule!("CRED-05"));
+        let old = **self.cred(caller);
+        let mut wanted = old.users();
+        for (user, number) in wanted.iter_mut().zip(users) {
+            if number != UNCHANGED {
+                *user = self.valid_user(number)?;
+            }
+        }
+        if !old.capable && wanted.iter().any(|user| !old.users().contains(user)) {
+            return Err(Errno::EPERM);
+        }
+        let [real, effective, saved] = wanted;
+        self.change_cred(caller, old, Cred { real, effective, saved, ..old }, fx)
+    }
+
+    /// EINVAL for a user that the namespace does not map.
+    fn valid_user(&self, uid: u32) -> Result<Uid, Errno> {
+        if uid == UNCHANGED || self.config.only_root && uid != 0 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Uid(uid))
+    }
+
+    fn change_cred(
+        &mut self,
+        task: TaskId,
+        old: Cred,
+        mut new: Cred,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        new.adjust(&old);
+        if new.effective != old.effective {
+            // RPT-17
+            fx.obey(rule!("RPT-17"));
+            self.thread_mut(task).pdeath_signal = None;
+            self.processes[task.process].flags.dumpable = false;
+        }
+        if new.real != old.real {
+            // CRED-06: the charge moves; LIM-04: and never fails
+            fx.obey(rule!("CRED-06"));
+            self.move_task_charge(task.process, old.real, new.real, fx);
+        }
+        if new != old {
+            self.thread_mut(task).cred = Arc::new(new);
+        }
+        Ok(Ret::Value(0))
+    }
+
+    pub(super) fn getresuid(&self, caller: TaskId) -> syscall::Result {
+        Ok(Ret::Users(self.cred(caller).users()))
+    }
+
+    /// Whether the caller may change the limits of another process: capable, or the same user
+    /// three times over.
+    pub(super) fn may_limit(
+        &self,
+        caller: TaskId,
+        target: TaskId,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
+        let (own, other) = (self.cred(caller), self.cred(target));
+        if caller.process == target.process
+            || own.capable
+            || other.users().iter().all(|user| *user == own.real)
+        {
+            return Ok(());
+        }
+        refuse(fx, rule!("LIM-13"), Errno::EPERM)
+    }
+}

@@ -1,0 +1,166 @@
+//! What a transition did, and why.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::rule::{Rule, RuleSet};
+use crate::abi::{Pgid, Pid, SigInfo, Signal, WaitStatus};
+use crate::syscall;
+
+/// How a blocked call that a signal has interrupted goes on (the kernel's internal error codes,
+/// which strace shows).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Restart {
+    /// ERESTARTSYS: restarted unless a handler without SA_RESTART runs (SIG-44).
+    Sys,
+    /// ERESTARTNOHAND: restarted unless a handler runs (SIG-44).
+    NoHandler,
+}
+
+/// One consequence of a transition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Consequence {
+    /// A call of the process that was blocked, or interrupted, returned.
+    Returned(syscall::Result),
+    /// A blocked call was interrupted; a restart or a `Returned` follows.
+    Interrupted(Restart),
+    /// The handler of a signal was entered. Several may be entered at once: the last one runs
+    /// first (SIG-36).
+    Caught(SigInfo),
+    /// A signal became pending.
+    Generated(SigInfo),
+    /// A signal was dropped, at generation or at delivery.
+    Discarded(Signal),
+    /// The process was created by the actor.
+    Created,
+    /// The process runs a new program.
+    Executed,
+    /// The process stopped.
+    Stopped(Signal),
+    /// The process continued.
+    Continued,
+    /// The process ended and is a zombie, unless a `Reaped` follows.
+    Ended(WaitStatus),
+    /// The zombie is gone.
+    Reaped,
+    /// The process has a new parent; 0 if that is not visible.
+    Reparented(Pid),
+    /// The group became orphaned while a member was stopped.
+    Orphaned(Pgid),
+}
+
+/// What set a transition off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cause {
+    /// The task that acted; 0 for the passing of time.
+    pub actor: Pid,
+    /// The call that it made; `None` if it acted by itself (it delivered, stopped, ended).
+    pub call: Option<&'static str>,
+    /// The rule that called for the effect.
+    pub rule: Rule,
+}
+
+/// A consequence, the process that it concerns, and its cause.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Effect {
+    /// Whom it concerns.
+    pub pid: Pid,
+    /// What happened.
+    pub what: Consequence,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl fmt::Display for Effect {
+    /// A sentence: `31: SIGHUP generated (12 by itself, ORP-09)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} (", self.pid, self.what)?;
+        match (self.cause.actor, self.cause.call) {
+            (Pid(0), _) => write!(f, "time")?,
+            (actor, Some(call)) => write!(f, "{actor} in {call}")?,
+            (actor, None) => write!(f, "{actor} by itself")?,
+        }
+        write!(f, ", {})", self.cause.rule)
+    }
+}
+
+impl fmt::Display for Consequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Consequence::Returned(Ok(ret)) => write!(f, "call returned {}", ret.value()),
+            Consequence::Returned(Err(errno)) => write!(f, "call failed with {errno}"),
+            Consequence::Interrupted(_) => write!(f, "call interrupted"),
+            Consequence::Caught(info) => write!(f, "{} caught", info.signal),
+            Consequence::Generated(info) => write!(f, "{} generated", info.signal),
+            Consequence::Discarded(signal) => write!(f, "{signal} discarded"),
+            Consequence::Created => write!(f, "created"),
+            Consequence::Executed => write!(f, "executed a program"),
+            Consequence::Stopped(signal) => write!(f, "stopped by {signal}"),
+            Consequence::Continued => write!(f, "continued"),
+            Consequence::Ended(status) => write!(f, "ended: {status}"),
+            Consequence::Reaped => write!(f, "reaped"),
+            Consequence::Reparented(to) => write!(f, "is now a child of {to}"),
+            Consequence::Orphaned(pgid) => write!(f, "group {pgid} is orphaned"),
+        }
+    }
+}
+
+/// The effects of one or more transitions in order, and the rules that they obeyed.
+///
+/// The caller owns it and may reuse it: [`Effects::clear`] keeps the memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Effects {
+    list: Vec<Effect>,
+    rules: RuleSet,
+    actor: Pid,
+    call: Option<&'static str>,
+}
+
+impl Default for Effects {
+    fn default() -> Effects {
+        Effects::new()
+    }
+}
+
+impl Effects {
+    /// No effects.
+    pub const fn new() -> Effects {
+        Effects { list: Vec::new(), rules: RuleSet::EMPTY, actor: Pid(0), call: None }
+    }
+
+    /// Forgets all of them and keeps the memory.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.rules.clear();
+    }
+
+    /// The effects, in order.
+    pub fn list(&self) -> &[Effect] {
+        &self.list
+    }
+
+    /// The rules that were obeyed, those without an effect included.
+    pub fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// A transition by `actor` begins.
+    pub(super) fn begin(&mut self, actor: Pid, call: Option<&'static str>) {
+        self.actor = actor;
+        self.call = call;
+    }
+
+    /// Notes a rule that has no effect of its own.
+    #[inline]
+    pub(super) fn obey(&mut self, rule: Rule) {
+        self.rules.insert(rule);
+    }
+
+    /// Adds an effect on `pid`.
+    pub(super) fn push(&mut self, pid: Pid, what: Consequence, rule: Rule) {
+        self.rules.insert(rule);
+        let cause = Cause { actor: self.actor, call: self.call, rule };
+        self.list.push(Effect { pid, what, cause });
+    }
+}

@@ -1,0 +1,75 @@
+//! execve: its effects on the process.
+
+use alloc::sync::Arc;
+
+use super::Kernel;
+use super::effect::{Consequence, Effects};
+use super::thread::TaskId;
+use crate::abi::{Errno, Signal};
+use crate::rule;
+use crate::syscall::{self, Ret};
+
+impl Kernel {
+    pub(super) fn execve(
+        &mut self,
+        caller: TaskId,
+        error: Option<Errno>,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        // EXEC-17 comes before the file is looked at
+        self.may_exec(caller, fx)?;
+        if let Some(errno) = error {
+            fx.obey(rule!("EXEC-18"));
+            return Err(errno);
+        }
+        self.unshare_sighand(caller, fx);
+        let sighand = self.processes[caller.process].sighand;
+        self.sighands[sighand].reset_for_exec();
+        fx.obey(rule!("EXEC-01"));
+        fx.obey(rule!("EXEC-02"));
+        self.unindex_child(caller.process);
+        let process = &mut self.processes[caller.process];
+        process.exit_signal = Signal::CHLD.number();
+        process.exec_count = process.exec_count.wrapping_add(1);
+        process.flags.executed = true;
+        self.index_child(caller.process);
+        fx.obey(rule!("EXEC-08"));
+        fx.obey(rule!("EXEC-10"));
+        self.change_image(caller, fx);
+        fx.push(self.processes[caller.process].pid, Consequence::Executed, rule!("EXEC-07"));
+        fx.obey(rule!("EXEC-19"));
+        self.release_vfork(caller.process, fx);
+        Ok(Ret::Value(0))
+    }
+
+    /// The new program begins outside of any handler, with the mask and the pending signals of
+    /// the old one (EXEC-03), and with the users that execve gives it.
+    fn change_image(&mut self, caller: TaskId, fx: &mut Effects) {
+        fx.obey(rule!("EXEC-03"));
+        fx.obey(rule!("EXEC-04"));
+        let thread = self.thread_mut(caller);
+        thread.frames.clear();
+        let old = *thread.cred;
+        let new = old.after_exec();
+        if new != old {
+            thread.cred = Arc::new(new);
+        }
+        let elevated = old.effective != old.real;
+        if elevated {
+            thread.pdeath_signal = None;
+        }
+        fx.obey(rule!("EXEC-14"));
+        self.processes[caller.process].flags.dumpable = !elevated;
+    }
+
+    /// EXEC-16: dispositions that were shared become the process's own.
+    fn unshare_sighand(&mut self, caller: TaskId, fx: &mut Effects) {
+        let id = self.processes[caller.process].sighand;
+        if self.sighands[id].users > 1 {
+            fx.obey(rule!("EXEC-16"));
+            self.sighands[id].users -= 1;
+            let copy = self.sighands[id].copy();
+            self.processes[caller.process].sighand = self.sighands.insert(copy);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The end of a process: what happens to its children, its group, its parent, its number.
+
+use alloc::vec::Vec;
+
+use super::arena::Id;
+use super::effect::{Consequence, Effects};
+use super::process::{Life, Links, Process};
+use super::signal::Origin;
+use super::thread::{Sleep, TaskId};
+use super::{Fault, Kernel, Rule};
+use crate::abi::{Pid, SigInfo, SigSet, Signal, WaitStatus};
+use crate::rule;
+
+impl Kernel {
+    /// The process ends with `status` (EXIT-11 is the order).
+    pub(super) fn exit(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
+        fx.obey(rule!("EXIT-11"));
+        self.leave_user_mode_for_good(id, status);
+        // the memory goes before anyone is told: a vfork parent may run first
+        self.release_vfork(id, fx);
+        if self.init == Some(id) && !self.zapping {
+            return self.begin_zap(id, fx);
+        }
+        self.finish_exit(id, status, fx);
+    }
+
+    /// From here on the process takes no signal, sleeps in nothing, and has no timer (EXIT-14).
+    fn leave_user_mode_for_good(&mut self, id: Id<Process>, status: WaitStatus) {
+        self.set_life(id, Life::Dying(status));
+        self.cancel_itimer(id);
+        let thread = self.thread_mut(TaskId::leader(id));
+        thread.sleep = Sleep::None;
+        thread.saved_mask = None;
+        thread.frames.clear();
+        thread.notified = false;
+        self.dequeue_task(TaskId::leader(id));
+    }
+
+    fn finish_exit(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
+        let mut reaped = self.forget_children(id, fx);
+        self.check_orphaned(id, None, fx);
+        fx.obey(rule!("RPT-18"));
+        self.set_life(id, Life::Zombie(status));
+        let pid = self.processes[id].pid;
+        fx.push(pid, Consequence::Ended(status), rule!("ZOM-01"));
+        if self.notify_parent(id, fx) {
+            reaped.push(id);
+        }
+        for child in reaped {
+            self.reap(child, rule!("ZOM-02"), fx);
+        }
+        self.wake_zapping_init();
+    }
+
+    /// SIGCHLD, or what else the child was created with, and the waiters are woken. `true` if the
+    /// parent wants no zombie.
+    fn notify_parent(&mut self, child: Id<Process>, fx: &mut Effects) -> bool {
+        let process = &self.processes[child];
+        let Life::Zombie(status) = process.life else { return false };
+        let Some(parent) = process.parent else { return false };
+        let (pid, uid) = (process.pid, process.leader.cred.real);
+        let mut signal = Signal::new(i32::from(process.exit_signal));
+        if process.is_clone_child() {
+            if process.parent_exec_count != self.processes[parent].exec_count {
+                // EXEC-09: the parent that chose the signal is another program now
+                fx.obey(rule!("EXEC-09"));
+                signal = Some(Signal::CHLD);
+            } else {
+                fx.obey(if signal.is_none() { rule!("CHLD-10") } else { rule!("FORK-20") });
+                fx.obey(rule!("FORK-19"));
+            }
+        }
+        let mut autoreap = false;
+        let sighand = &self.sighands[self.processes[parent].sighand];
+        if signal == Some(Signal::CHLD) && sighand.reaps_children() {
+            // ZOM-05: by the disposition of this moment; ZOM-06: blocked or not
+            autoreap = true;
+            if sighand.ignored().contains(Signal::CHLD) {
+                fx.obey(rule!("ZOM-02"));
+                fx.obey(rule!("ZOM-06"));
+                signal = None;
+            } else {
+                fx.obey(rule!("ZOM-03"));
+            }
+        } else if sighand.reaps_children() {
+            fx.obey(rule!("ZOM-04"));
+        }
+        if let Some(signal) = signal {
+            self.note_child_signal(parent, signal, fx);
+            let info = SigInfo::child(signal, pid, uid, status);
+            let origin = Origin { force: false, ..Origin::kernel(rule!("CHLD-01")) };
+            self.generate_kernel(parent, info, origin, fx);
+        }
+        fx.obey(rule!("EXIT-16"));
+        self.wake_waiters(parent, child, fx);
+        autoreap
+    }
+
+    fn note_child_signal(&self, parent: Id<Process>, signal: Signal, fx: &mut Effects) {
+        if signal != Signal::CHLD {
+            return;
+        }
+        let sighand = &self.sighands[self.processes[parent].sighand];
+        if sighand.is_default(signal) {
+            fx.obey(rule!("CHLD-07"));
+        }
+        fx.obey(rule!("CHLD-04"));
+    }
+
+    /// Gives the children to a new parent (RPT group); those that it does not want as zombies are
+    /// returned.
+    fn forget_children(&mut self, father: Id<Process>, fx: &mut Effects) -> Vec<Id<Process>> {
+        let mut reaped = Vec::new();
+        let children: Vec<Id<Process>> = self.children(father).collect();
+        if children.is_empty() {
+            return reaped;
+        }
+        let reaper = self.find_reaper(father, fx);
+        for child in &children {
+            // one after the other: the group of the first is judged while the others still have
+            // their old parent (RPT-18)
+            self.send_pdeath_signal(father, *child, fx);
+            self.give_away(*child, reaper, fx);
+            if self.notify_adopter(*child, fx) {
+                reaped.push(*child);
+            }
+            if !self.faulty(Fault::ParentExitOrphansNobody) {
+                self.check_orphaned(*child, Some(father), fx);
+            }
+        }
+        reaped
+    }
+
+    /// The process that adopts `father`'s children: the nearest subreaper above it, else the init
+    /// of the namespace, else someone outside. Costs the depth where there is a subreaper.
+    fn find_reaper(&self, father: Id<Process>, fx: &mut Effects) -> Option<Id<Process>> {
+        let init = self.init?;
+        if self.subreapers > 0 && !self.faulty(Fault::SubreaperForgotten) {
+            let mut next = self.processes[father].parent;
+            while let Some(ancestor) = next.filter(|ancestor| *ancestor != init) {
+                let process = &self.processes[ancestor];
+                if process.flags.subreaper && !process.is_zombie() {
+                    fx.obey(rule!("RPT-02"));
+                    fx.obey(rule!("RPT-20"));
+                    return Some(ancestor);
+                }
+                next = process.parent;
+            }
+        }
+        fx.obey(rule!("RPT-03"));
+        Some(init)
+    }
+
+    /// RPT-12 to RPT-15: if the dying parent may send it.
+    fn send_pdeath_signal(&mut self, father: Id<Process>, child: Id<Process>, fx: &mut Effects) {
+        let Some(signal) = self.processes[child].leader.pdeath_signal else { return };
+        fx.obey(rule!("RPT-13"));
+        let sender = TaskId::leader(father);
+        if self.may_kill(sender, child, Some(signal), fx).is_err() {
+            fx.obey(rule!("RPT-15"));
+            return;
+        }
+        fx.obey(rule!("RPT-14"));
+        let info = self.sender_info(sender, signal);
+        let origin = Origin { kernel: true, ..Origin::user(rule!("RPT-12")) };
+        self.generate_kernel(child, info, origin, fx);
+    }
+
+    fn give_away(&mut self, child: Id<Process>, to: Option<Id<Process>>, fx: &mut Effects) {
+        self.disown(child);
+        let outside = self.config.adopter;
+        let process = &mut self.processes[child];
+        // RPT-08
+        process.exit_signal = Signal::CHLD.number();
+        fx.obey(rule!("RPT-08"));
+        let pid = process.pid;
+        match to {
+            Some(reaper) => self.adopt(reaper, child),
+            None => {
+                process.parent = None;
+                process.outside = outside;
+            }
+        }
+        let reaper = to.map_or(outside, |reaper| self.processes[reaper].pid);
+        fx.push(pid, Consequence::Reparented(reaper), rule!("RPT-07"));
+    }
+
+    /// A zombie is announced to its new parent (RPT-09); `true` if that wants none. A stop that
+    /// was not waited for stays to be waited for, without a signal (RPT-11).
+    fn notify_adopter(&mut self, child: Id<Process>, fx: &mut Effects) -> bool {
+        match self.processes[child].life {
+            Life::Zombie(_) => {
+                fx.obey(rule!("RPT-09"));
+                fx.obey(rule!("RPT-10"));
+                self.processes[child].parent.is_some() && self.notify_parent(child, fx)
+            }
+            Life::Alive(super::process::Job::Stopped { .. }) => {
+                fx.obey(rule!("RPT-11"));
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Removes a zombie: its number is free unless a group or a session still holds it (PID-08,
+    /// ZOM-12).
+    pub(super) fn reap(&mut self, id: Id<Process>, rule: Rule, fx: &mut Effects) {
+        self.flush_records(id);
+        if self.processes[id].parent.is_some() {
+            self.disown(id);
+        }
+        self.leave_group(id);
+        self.remove_from_all(id);
+        let process = &self.processes[id];
+        let (pid, user, sighand) = (process.pid, process.leader.cred.real, process.sighand);
+        self.subreapers -= u32::from(process.flags.subreaper);
+        self.numbers.edit(pid.0, |named| named.process = None);
+        self.discharge_task(user);
+        self.release_sighand(sighand);
+        self.dequeue_task(TaskId::leader(id));
+        self.processes.remove(id);
+        fx.push(pid, Consequence::Reaped, rule);
+        self.wake_zapping_init();
+    }
+
+    fn flush_records(&mut self, id: Id<Process>) {
+        let mut charged = Vec::new();
+        self.processes[id].flush(SigSet::FULL, |queued| charged.push(queued.charged));
+        for user in charged {
+            self.discharge_queued(user);
+        }
+    }
+
+    fn release_sighand(&mut self, id: Id<super::sighand::Sighand>) {
+        self.sighands[id].users -= 1;
+        if self.sighands[id].users == 0 {
+            self.sighands.remove(id);
+        }
+    }
+
+    /// The init of the namespace ends: everyone in it is killed, and the init waits until they
+    /// are gone (NS-08); its children leave no zombies meanwhile (NS-09).
+    fn begin_zap(&mut self, init: Id<Process>, fx: &mut Effects) {
+        self.zapping = true;
+        fx.obey(rule!("NS-08"));
+        fx.obey(rule!("NS-09"));
+        fx.obey(rule!("RPT-19"));
+        let sighand = self.processes[init].sighand;
+        self.sighands[sighand].set(Signal::CHLD, crate::abi::SigAction::IGNORE);
+        let others: Vec<Id<Process>> = self.all().filter(|other| *other != init).collect();
+        for other in others {
+            let origin = Origin::kernel(rule!("NS-08"));
+            self.generate_kernel(other, SigInfo::kernel(Signal::KILL), origin, fx);
+        }
+        let zombies: Vec<Id<Process>> =
+            self.children(init).filter(|child| self.processes[*child].is_zombie()).collect();
+        for zombie in zombies {
+            self.reap(zombie, rule!("NS-08"), fx);
+        }
+        self.thread_mut(TaskId::leader(init)).sleep = Sleep::Zap;
+        self.wake_zapping_init();
+    }
+
+    /// The last of the others is gone: the init can go on ending.
+    fn wake_zapping_init(&mut self) {
+        let Some(init) = self.init.filter(|_| self.zapping) else { return };
+        if self.processes.len() == 1 && self.thread(TaskId::leader(init)).sleep == Sleep::Zap {
+            self.enqueue_task(TaskId::leader(init));
+        }
+    }
+
+    /// The init was woken: it ends if it is alone.
+    pub(super) fn finish_zap(&mut self, init: Id<Process>, fx: &mut Effects) {
+        let Life::Dying(status) = self.processes[init].life else { return };
+        if self.processes.len() > 1 {
+            return;
+        }
+        self.thread_mut(TaskId::leader(init)).sleep = Sleep::None;
+        self.finish_exit(init, status, fx);
+    }
+
+    fn append_links(&mut self, id: Id<Process>) -> Links {
+        Links { previous: self.newest.replace(id), next: None }
+    }
+
+    /// Puts a process at the end of the list of all (KILL-13).
+    pub(super) fn append_to_all(&mut self, id: Id<Process>) {
+        let links = self.append_links(id);
+        match links.previous {
+            Some(previous) => self.processes[previous].all_links.next = Some(id),
+            None => self.oldest = Some(id),
+        }
+        self.processes[id].all_links = links;
+    }
+
+    fn remove_from_all(&mut self, id: Id<Process>) {
+        let Links { previous, next } = self.processes[id].all_links;
+        match previous {
+            Some(previous) => self.processes[previous].all_links.next = next,
+            None => self.oldest = next,
+        }
+        match next {
+            Some(next) => self.processes[next].all_links.previous = previous,
+            None => self.newest = previous,
+        }
+    }
+
+    /// All processes, zombies included, in the order of their creation.
+    pub(super) fn all(&self) -> impl Iterator<Item = Id<Process>> + '_ {
+        core::iter::successors(self.oldest, |id| self.processes[*id].all_links.next)
+    }
+
+    /// The number that getppid shows (PID-20).
+    pub(super) fn ppid(&self, id: Id<Process>) -> Pid {
+        let process = &self.processes[id];
+        process.parent.map_or(process.outside, |parent| self.processes[parent].pid)
+    }
+}

@@ -1,0 +1,267 @@
+//! fork, vfork and clone of a process.
+
+use alloc::vec::Vec;
+
+use super::Kernel;
+use super::arena::Id;
+use super::effect::{Consequence, Effects};
+use super::group::refuse;
+use super::process::{Flags, Job, Life, Links, Process};
+use super::signal::Pending;
+use super::thread::{Sleep, TaskId, Thread};
+use crate::abi::{Errno, Pid, Signal};
+use crate::rule;
+use crate::syscall::{self, Ret, clone};
+
+/// A new process as its creator asks for it.
+struct Plan {
+    flags: u64,
+    exit_signal: u8,
+}
+
+impl Kernel {
+    /// clone and its relatives; `None` if the caller sleeps until the child execs or ends.
+    pub(super) fn fork(
+        &mut self,
+        caller: TaskId,
+        flags: u64,
+        clone3: Option<u64>,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        match self.try_fork(caller, flags, clone3, fx) {
+            Err(errno) => Some(Err(errno)),
+            Ok(pid) if flags & clone::VFORK != 0 => {
+                fx.obey(rule!("FORK-28"));
+                self.thread_mut(caller).sleep = Sleep::Vfork(pid);
+                None
+            }
+            Ok(pid) => Some(Ok(Ret::Value(i64::from(pid.0)))),
+        }
+    }
+
+    fn try_fork(
+        &mut self,
+        caller: TaskId,
+        flags: u64,
+        clone3: Option<u64>,
+        fx: &mut Effects,
+    ) -> Result<Pid, Errno> {
+        let plan = check_flags(flags, clone3, fx)?;
+        let init = self.init.is_some_and(|init| init == caller.process);
+        if flags & clone::PARENT != 0 && init {
+            return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
+        }
+        check_sharing(flags, fx)?;
+        if flags & clone::THREAD != 0 {
+            // threads are in the data model, and nothing creates them yet
+            return Err(Errno::ENOSYS);
+        }
+        // PID-16: a fork that is refused here takes no number
+        self.may_fork(caller, fx)?;
+        if self.zapping {
+            return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
+        }
+        let pid = self.allocate_number(fx)?;
+        self.create(caller, pid, &plan, fx);
+        Ok(pid)
+    }
+
+    fn allocate_number(&mut self, fx: &mut Effects) -> Result<Pid, Errno> {
+        let number = match self.numbers.allocate() {
+            Ok(number) => number,
+            Err(errno) => return refuse(fx, rule!("PID-05"), errno),
+        };
+        fx.obey(rule!("PID-01"));
+        if number == self.numbers.max() - 1 {
+            fx.obey(rule!("PID-02"));
+        }
+        if number < self.highest {
+            fx.obey(rule!("PID-03"));
+            fx.obey(rule!("PID-04"));
+            fx.obey(rule!("PID-08"));
+            fx.obey(rule!("PID-09"));
+        }
+        self.highest = self.highest.max(number);
+        Ok(Pid(number))
+    }
+
+    fn create(&mut self, caller: TaskId, pid: Pid, plan: &Plan, fx: &mut Effects) {
+        let sibling = plan.flags & clone::PARENT != 0;
+        let sighand = self.inherit_sighand(caller, plan.flags, fx);
+        let creator = &self.processes[caller.process];
+        let parent = if sibling { creator.parent } else { Some(caller.process) };
+        let exit_signal = if sibling {
+            // FORK-21: the creator's own exit signal
+            fx.obey(rule!("FORK-21"));
+            creator.exit_signal
+        } else {
+            plan.exit_signal
+        };
+        let vfork = plan.flags & clone::VFORK != 0;
+        let group = creator.group;
+        let child = Process {
+            life: Life::Alive(Job::Running),
+            pid,
+            parent,
+            outside: creator.outside,
+            // FORK-01
+            group,
+            group_links: Links::default(),
+            all_links: Links::default(),
+            sibling_links: Links::default(),
+            order: 0,
+            report: None,
+            family: None,
+            exit_signal,
+            sighand,
+            // FORK-04
+            shared: Pending::default(),
+            // FORK-13, FORK-09
+            limits: creator.limits.clone(),
+            fs: creator.fs.clone(),
+            // FORK-07
+            itimer: None,
+            vfork_waiter: vfork.then_some(caller),
+            exec_count: creator.exec_count,
+            parent_exec_count: match parent {
+                Some(parent) => self.processes[parent].exec_count,
+                None => 0,
+            },
+            flags: Flags {
+                // FORK-15, FORK-12, FORK-11
+                executed: false,
+                session_leader: false,
+                subreaper: false,
+                dumpable: creator.flags.dumpable,
+                over_nproc: creator.flags.over_nproc,
+                unkillable: false,
+            },
+            leader: child_thread(self.thread(caller), pid),
+            others: Vec::new(),
+        };
+        for rule in [
+            rule!("FORK-01"),
+            rule!("FORK-02"),
+            rule!("FORK-04"),
+            rule!("FORK-07"),
+            rule!("FORK-09"),
+            rule!("FORK-10"),
+            rule!("FORK-11"),
+            rule!("FORK-14"),
+            rule!("CRED-01"),
+            rule!("MISC-02"),
+        ] {
+            fx.obey(rule);
+        }
+        self.add_process(child, fx);
+    }
+
+    /// Enters a process that is complete but for its links.
+    pub(super) fn add_process(&mut self, process: Process, fx: &mut Effects) -> Id<Process> {
+        let (pid, parent, group) = (process.pid, process.parent, process.group);
+        let user = process.leader.cred.real;
+        let id = self.processes.insert(process);
+        self.numbers.edit(pid.0, |named| named.process = Some(id));
+        self.charge_task(user);
+        self.append_to_all(id);
+        self.join_group(id, group);
+        if let Some(parent) = parent {
+            self.adopt(parent, id);
+        }
+        fx.push(pid, Consequence::Created, rule!("FORK-16"));
+        id
+    }
+
+    /// FORK-03, FORK-26, FORK-27: a copy of the dispositions, or the same ones.
+    fn inherit_sighand(
+        &mut self,
+        caller: TaskId,
+        flags: u64,
+        fx: &mut Effects,
+    ) -> Id<super::sighand::Sighand> {
+        let own = self.processes[caller.process].sighand;
+        if flags & clone::SIGHAND != 0 {
+            fx.obey(rule!("FORK-27"));
+            self.sighands[own].users += 1;
+            return own;
+        }
+        fx.obey(rule!("FORK-03"));
+        let mut copy = self.sighands[own].copy();
+        if flags & clone::CLEAR_SIGHAND != 0 {
+            fx.obey(rule!("FORK-26"));
+            copy.reset_for_exec();
+        }
+        self.sighands.insert(copy)
+    }
+
+    /// The child has exec'd or ended: whoever waits for that in vfork goes on.
+    pub(super) fn release_vfork(&mut self, child: Id<Process>, fx: &mut Effects) {
+        let Some(waiter) = self.processes[child].vfork_waiter.take() else { return };
+        let Sleep::Vfork(pid) = self.thread(waiter).sleep else { return };
+        self.thread_mut(waiter).sleep = Sleep::None;
+        fx.push(
+            self.thread(waiter).tid,
+            Consequence::Returned(Ok(Ret::Value(i64::from(pid.0)))),
+            rule!("FORK-28"),
+        );
+        // JOB-17, FORK-29: what was sent to it meanwhile acts now
+        self.enqueue_task(waiter);
+    }
+}
+
+/// The child's only thread (FORK-14).
+fn child_thread(creator: &Thread, pid: Pid) -> Thread {
+    Thread {
+        tid: pid,
+        // FORK-02
+        mask: creator.mask,
+        saved_mask: None,
+        pending: Pending::default(),
+        sleep: Sleep::None,
+        // the child is in the same handlers as its creator
+        frames: creator.frames.clone(),
+        cred: creator.cred.clone(),
+        // FORK-10
+        pdeath_signal: None,
+        notified: false,
+        queued: false,
+    }
+}
+
+/// The exit signal, and whether clone3 takes the flags at all.
+fn check_flags(flags: u64, clone3: Option<u64>, fx: &mut Effects) -> Result<Plan, Errno> {
+    let Some(signal) = clone3 else {
+        // FORK-18: any number is taken, and invalid ones send nothing
+        let exit_signal = (flags & clone::CSIGNAL) as u8;
+        if exit_signal != Signal::CHLD.number() {
+            fx.obey(rule!("FORK-18"));
+        }
+        return Ok(Plan { flags, exit_signal });
+    };
+    let sibling = flags & (clone::THREAD | clone::PARENT) != 0;
+    if flags & clone::CSIGNAL != 0 || signal > 64 {
+        return refuse(fx, rule!("FORK-18"), Errno::EINVAL);
+    }
+    if flags & clone::CLEAR_SIGHAND != 0 && flags & clone::SIGHAND != 0 {
+        return refuse(fx, rule!("FORK-26"), Errno::EINVAL);
+    }
+    if sibling && signal != 0 {
+        return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
+    }
+    Ok(Plan { flags, exit_signal: signal as u8 })
+}
+
+/// Which flags need which others.
+fn check_sharing(flags: u64, fx: &mut Effects) -> Result<(), Errno> {
+    let has = |flag| flags & flag != 0;
+    if has(clone::FS) && (has(clone::NEWNS) || has(clone::NEWUSER)) {
+        return refuse(fx, rule!("FORK-24"), Errno::EINVAL);
+    }
+    if has(clone::THREAD) && !has(clone::SIGHAND) || has(clone::SIGHAND) && !has(clone::VM) {
+        return refuse(fx, rule!("FORK-23"), Errno::EINVAL);
+    }
+    if has(clone::THREAD) && (has(clone::NEWPID) || has(clone::NEWUSER)) {
+        return refuse(fx, rule!("FORK-25"), Errno::EINVAL);
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! Process groups and sessions.
+
+use super::Kernel;
+use super::arena::Id;
+use super::effect::Effects;
+use super::process::{Links, Process};
+use super::thread::TaskId;
+use crate::abi::{Errno, Pgid, Sid};
+use crate::rule;
+use crate::syscall::{self, Ret};
+
+/// A process group. It lives as long as it has a member, dead or alive (GRP-12).
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Group {
+    pub pgid: Pgid,
+    pub session: Id<Session>,
+    /// The member that joined last (FORK-17).
+    pub newest: Option<Id<Process>>,
+    /// How many members are stopped: the orphan check scans only where there is one.
+    pub stopped: u32,
+}
+
+/// A session. It lives as long as it has a group (GRP-23).
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Session {
+    pub sid: Sid,
+    pub groups: u32,
+}
+
+impl Kernel {
+    /// A new session without groups.
+    pub(super) fn create_session(&mut self, sid: Sid) -> Id<Session> {
+        let id = self.sessions.insert(Session { sid, groups: 0 });
+        self.numbers.edit(sid.0, |named| named.session = Some(id));
+        id
+    }
+
+    /// A new group without members.
+    pub(super) fn create_group(&mut self, pgid: Pgid, session: Id<Session>) -> Id<Group> {
+        let id = self.groups.insert(Group { pgid, session, newest: None, stopped: 0 });
+        self.sessions[session].groups += 1;
+        self.numbers.edit(pgid.0, |named| named.group = Some(id));
+        id
+    }
+
+    /// Puts `process` at the head of `group`'s members (FORK-17).
+    pub(super) fn join_group(&mut self, process: Id<Process>, group: Id<Group>) {
+        let newest = self.groups[group].newest.replace(process);
+        if let Some(newest) = newest {
+            self.processes[newest].group_links.previous = Some(process);
+        }
+        let member = &mut self.processes[process];
+        member.group = group;
+        member.group_links = Links { previous: None, next: newest };
+        self.groups[group].stopped += u32::from(self.processes[process].is_stopped());
+    }
+
+    /// Takes `process` out of its group; the group and its session end with the last member, and
+    /// their numbers are free again (PID-08, GRP-23).
+    pub(super) fn leave_group(&mut self, process: Id<Process>) {
+        let member = &self.processes[process];
+        let (group, stopped) = (member.group, member.is_stopped());
+        let Links { previous, next } = member.group_links;
+        match previous {
+            Some(previous) => self.processes[previous].group_links.next = next,
+            None => self.groups[group].newest = next,
+        }
+        if let Some(next) = next {
+            self.processes[next].group_links.previous = previous;
+        }
+        self.groups[group].stopped -= u32::from(stopped);
+        if self.groups[group].newest.is_none() {
+            self.end_group(group);
+        }
+    }
+
+    fn end_group(&mut self, group: Id<Group>) {
+        let Group { pgid, session, .. } = self.groups[group];
+        self.groups.remove(group);
+        self.numbers.edit(pgid.0, |named| named.group = None);
+        let Session { sid, ref mut groups } = self.sessions[session];
+        *groups -= 1;
+        if *groups == 0 {
+            self.sessions.remove(session);
+            self.numbers.edit(sid.0, |named| named.session = None);
+        }
+    }
+
+    /// Moves `process` into `group`. The group that it leaves may end.
+    fn move_to_group(&mut self, process: Id<Process>, group: Id<Group>) {
+        self.unindex_child(process);
+        self.leave_group(process);
+        self.join_group(process, group);
+        self.index_child(process);
+    }
+
+    /// The members of `group`, most recent first. O(1) a member.
+    pub(super) fn members(&self, group: Id<Group>) -> impl Iterator<Item = Id<Process>> + '_ {
+        core::iter::successors(self.groups[group].newest, |member| {
+            self.processes[*member].group_links.next
+        })
+    }
+
+    /// The session of `process`.
+    pub(super) fn session_of(&self, process: Id<Process>) -> Id<Session> {
+        self.groups[self.processes[process].group].session
+    }
+
+    pub(super) fn setpgid(
+        &mut self,
+        caller: TaskId,
+        pid: i32,
+        pgid: i32,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        let own = self.processes[caller.process].pid.0 as i32;
+        // GRP-01
+        fx.obey(rule!("GRP-01"));
+        let pid = if pid == 0 { own } else { pid };
+        let pgid = if pgid == 0 { pid } else { pgid };
+        if pgid < 0 {
+            return refuse(fx, rule!("GRP-02"), Errno::EINVAL);
+        }
+        let Some(target) = self.process_numbered(pid) else {
+            return refuse(fx, rule!("GRP-03"), Errno::ESRCH);
+        };
+        self.may_set_group(caller.process, target, fx)?;
+        let process = &self.processes[target];
+        if process.flags.session_leader {
+            return refuse(fx, rule!("GRP-07"), Errno::EPERM);
+        }
+        if self.groups[process.group].pgid.0 as i32 == pgid {
+            fx.obey(rule!("GRP-10"));
+            return Ok(Ret::Value(0));
+        }
+        let named = self.numbers.get(pgid as u32).group;
+        let group = if pgid == pid {
+            // GRP-09: the own number, whether or not others still use it
+            fx.obey(rule!("GRP-09"));
+            let session = self.session_of(target);
+            named.unwrap_or_else(|| self.create_group(Pgid(pgid as u32), session))
+        } else {
+            match named {
+                Some(group) if self.groups[group].session == self.session_of(target) => group,
+                _ => return refuse(fx, rule!("GRP-08"), Errno::EPERM),
+            }
+        };
+        self.note_group_move(target, group, fx);
+        self.move_to_group(target, group);
+        Ok(Ret::Value(0))
+    }
+
+    /// Whether `caller` may move `target` at all: itself or a child of its own session that has
+    /// not exec'd.
+    fn may_set_group(
+        &self,
+        caller: Id<Process>,
+        target: Id<Process>,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
+        let process = &self.processes[target];
+        if process.parent == Some(caller) {
+            if self.session_of(target) != self.session_of(caller) {
+                return refuse(fx, rule!("GRP-05"), Errno::EPERM);
+            }
+            if process.flags.executed && !self.faulty(super::Fault::SetpgidIgnoresExec) {
+                fx.obey(rule!("EXEC-10"));
+                return refuse(fx, rule!("GRP-05"), Errno::EACCES);
+            }
+            fx.obey(rule!("FORK-15"));
+            Ok(())
+        } else if target == caller {
+            Ok(())
+        } else {
+            refuse(fx, rule!("GRP-06"), Errno::ESRCH)
+        }
+    }
+
+    /// Notes the rules that a move shows which have no effect of their own.
+    fn note_group_move(&self, target: Id<Process>, group: Id<Group>, fx: &mut Effects) {
+        fx.obey(rule!("GRP-13"));
+        fx.obey(rule!("ORP-12"));
+        if self.processes[target].is_zombie() {
+            fx.obey(rule!("GRP-11"));
+            fx.obey(rule!("ZOM-08"));
+        }
+        let Some(newest) = self.groups[group].newest else { return };
+        if self.process_numbered(self.groups[group].pgid.0 as i32).is_none() {
+            fx.obey(rule!("GRP-12"));
+        }
+        if self.processes[newest].is_zombie() && self.processes[newest].group_links.next.is_none() {
+            fx.obey(rule!("ZOM-10"));
+        }
+    }
+
+    pub(super) fn setsid(&mut self, caller: TaskId, fx: &mut Effects) -> syscall::Result {
+        let process = &self.processes[caller.process];
+        let pid = process.pid;
+        if process.flags.session_leader {
+            return refuse(fx, rule!("GRP-17"), Errno::EPERM);
+        }
+        if self.numbers.get(pid.0).group.is_some() {
+            return refuse(fx, rule!("GRP-18"), Errno::EPERM);
+        }
+        fx.obey(rule!("GRP-16"));
+        fx.obey(rule!("GRP-20"));
+        if self.groups[process.group].pgid == Pgid(0) {
+            fx.obey(rule!("GRP-22"));
+        }
+        let session = self.create_session(pid.into());
+        let group = self.create_group(pid.into(), session);
+        self.processes[caller.process].flags.session_leader = true;
+        self.move_to_group(caller.process, group);
+        Ok(Ret::Value(i64::from(pid.0)))
+    }
+
+    /// getpgid and getpgrp.
+    pub(super) fn getpgid(&self, caller: TaskId, pid: i32, fx: &mut Effects) -> syscall::Result {
+        let target = self.named_or_self(caller, pid, fx)?;
+        let pgid = self.groups[self.processes[target].group].pgid;
+        self.note_hidden(pgid.0, fx);
+        Ok(Ret::Value(i64::from(pgid.0)))
+    }
+
+    pub(super) fn getsid(&self, caller: TaskId, pid: i32, fx: &mut Effects) -> syscall::Result {
+        let target = self.named_or_self(caller, pid, fx)?;
+        let sid = self.sessions[self.session_of(target)].sid;
+        self.note_hidden(sid.0, fx);
+        Ok(Ret::Value(i64::from(sid.0)))
+    }
+
+    /// GRP-14: any process that exists, whoever owns it; else ESRCH.
+    fn named_or_self(
+        &self,
+        caller: TaskId,
+        pid: i32,
+        fx: &mut Effects,
+    ) -> Result<Id<Process>, Errno> {
+        fx.obey(rule!("GRP-14"));
+        fx.obey(rule!("CRED-08"));
+        if pid == 0 {
+            return Ok(caller.process);
+        }
+        let Some(target) = self.process_numbered(pid) else {
+            fx.obey(rule!("ZOM-12"));
+            return Err(Errno::ESRCH);
+        };
+        if self.processes[target].is_zombie() {
+            fx.obey(rule!("ZOM-08"));
+        }
+        Ok(target)
+    }
+
+    fn note_hidden(&self, number: u32, fx: &mut Effects) {
+        if number == 0 {
+            fx.obey(rule!("GRP-15"));
+            fx.obey(rule!("PID-21"));
+            fx.obey(rule!("NS-11"));
+        }
+    }
+}
+
+/// Notes the rule and fails.
+pub(super) fn refuse<T>(fx: &mut Effects, rule: super::Rule, errno: Errno) -> Result<T, Errno> {
+    fx.obey(rule);
+    Err(errno)
+}

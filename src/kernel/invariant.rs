@@ -1,0 +1,121 @@
+//! What holds between transitions, checked by the tests after every event.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::Kernel;
+use super::arena::Id;
+use super::family::report_of;
+use super::group::Group;
+use super::process::Process;
+use super::thread::Sleep;
+use crate::abi::SigSet;
+
+impl Kernel {
+    /// Checks that all indices agree with what they index; docs/ARCHITECTURE.md lists what holds.
+    /// Costs a look at everything.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not hold, in words.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        if self.running.is_some() {
+            return Err("a transition is still under way".into());
+        }
+        let all: Vec<Id<Process>> = self.all().collect();
+        require(all.len() == self.processes.len(), || "the list of all has another length".into())?;
+        for (id, process) in self.processes.iter() {
+            self.check_process(id, process)
+                .map_err(|what| format!("process {}: {what}", process.pid))?;
+        }
+        for (id, group) in self.groups.iter() {
+            self.check_group(id, group).map_err(|what| format!("group {}: {what}", group.pgid))?;
+        }
+        for (id, session) in self.sessions.iter() {
+            let groups = self.groups.iter().filter(|(_, group)| group.session == id).count();
+            require(groups == session.groups as usize && groups > 0, || {
+                format!("session {} miscounts its groups", session.sid)
+            })?;
+        }
+        self.check_accounts()?;
+        self.check_queue()
+    }
+
+    fn check_process(&self, id: Id<Process>, process: &Process) -> Result<(), String> {
+        require(self.numbers.get(process.pid.0).process == Some(id), || {
+            "its number does not lead to it".into()
+        })?;
+        require(process.report == process.parent.and(report_of(process)), || {
+            "its parent knows another report".into()
+        })?;
+        require(self.members(process.group).any(|member| member == id), || {
+            "it is not among its group's members".into()
+        })?;
+        if let Some(parent) = process.parent {
+            require(!self.processes[parent].is_zombie(), || "its parent is dead".into())?;
+            require(self.children(parent).any(|child| child == id), || {
+                "it is not among its parent's children".into()
+            })?;
+        }
+        let thread = &process.leader;
+        require((thread.mask & SigSet::KERNEL_ONLY).is_empty(), || {
+            "it blocks SIGKILL or SIGSTOP".into()
+        })?;
+        if process.is_zombie() {
+            require(thread.sleep == Sleep::None && !thread.queued, || "a zombie sleeps".into())?;
+            require(self.children(id).next().is_none(), || "a zombie has children".into())?;
+        }
+        let orders: Vec<u64> = self.children(id).map(|child| self.processes[child].order).collect();
+        require(orders.is_sorted(), || "its children are out of order".into())
+    }
+
+    fn check_group(&self, id: Id<Group>, group: &Group) -> Result<(), String> {
+        require(self.numbers.get(group.pgid.0).group == Some(id), || {
+            "its number does not lead to it".into()
+        })?;
+        let members: Vec<Id<Process>> = self.members(id).collect();
+        require(!members.is_empty(), || "it has no member".into())?;
+        require(members.iter().all(|member| self.processes[*member].group == id), || {
+            "a member is in another group".into()
+        })?;
+        let stopped = members.iter().filter(|member| self.processes[**member].is_stopped()).count();
+        require(stopped == group.stopped as usize, || "it miscounts its stopped members".into())
+    }
+
+    /// What users are charged for is what their processes have.
+    fn check_accounts(&self) -> Result<(), String> {
+        for (user, count) in &self.users {
+            let tasks = self
+                .processes
+                .iter()
+                .filter(|(_, process)| process.leader.cred.real == *user)
+                .map(|(_, process)| 1 + process.others.len())
+                .sum::<usize>();
+            require(tasks == count.tasks as usize, || format!("user {user} miscounts its tasks"))?;
+        }
+        let queued: usize = self.users.values().map(|count| count.queued as usize).sum();
+        let records = self.processes.iter().map(|(_, process)| {
+            process.shared.records() + process.threads().map(|t| t.pending.records()).sum::<usize>()
+        });
+        require(queued == records.sum::<usize>(), || "signal records are miscounted".into())?;
+        let subreapers =
+            self.processes.iter().filter(|(_, process)| process.flags.subreaper).count();
+        require(subreapers == self.subreapers as usize, || "subreapers are miscounted".into())
+    }
+
+    fn check_queue(&self) -> Result<(), String> {
+        let queue: BTreeSet<_> = self.queue.iter().copied().collect();
+        require(queue.len() == self.queue.len(), || "a task stands twice in the queue".into())?;
+        for task in &self.queue {
+            require(self.thread(*task).queued, || "a queued task does not know it".into())?;
+        }
+        let marked = self.processes.iter().filter(|(_, process)| process.leader.queued).count();
+        require(marked == self.queue.len(), || "a task is marked and not queued".into())
+    }
+}
+
+fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}

@@ -1,0 +1,191 @@
+//! Resource limits, and what they are counted against.
+
+use alloc::sync::Arc;
+
+use super::Kernel;
+use super::arena::Id;
+use super::effect::Effects;
+use super::group::refuse;
+use super::process::Process;
+use super::thread::TaskId;
+use crate::abi::{Errno, Resource, Rlimit, Uid};
+use crate::rule;
+use crate::syscall::{self, Ptr, Ret};
+
+/// A core is not written below this size (EXIT-05).
+const PAGE: u64 = 4096;
+
+/// The limits of a process, shared until one of them changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Limits([Rlimit; Resource::COUNT as usize]);
+
+impl Limits {
+    /// No limit at all.
+    pub fn none() -> Limits {
+        Limits([Rlimit::NONE; Resource::COUNT as usize])
+    }
+
+    /// The limit of a resource below [`Resource::COUNT`].
+    pub fn get(&self, resource: Resource) -> Rlimit {
+        self.0[resource.0 as usize]
+    }
+
+    /// Replaces the limit of a resource below [`Resource::COUNT`].
+    pub fn set(&mut self, resource: Resource, limit: Rlimit) {
+        self.0[resource.0 as usize] = limit;
+    }
+}
+
+/// What a user has, over all its processes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct UserCount {
+    /// Tasks, zombies included (LIM-03).
+    pub tasks: u32,
+    /// Queued signal records (LIM-07).
+    pub queued: u32,
+}
+
+impl Kernel {
+    /// Charges a task to its user.
+    pub(super) fn charge_task(&mut self, user: Uid) {
+        self.users.entry(user).or_default().tasks += 1;
+    }
+
+    /// Takes a task off its user's account.
+    pub(super) fn discharge_task(&mut self, user: Uid) {
+        self.discharge(user, |count| count.tasks -= 1);
+    }
+
+    /// Takes a signal record off its user's account.
+    pub(super) fn discharge_queued(&mut self, user: Uid) {
+        self.discharge(user, |count| count.queued -= 1);
+    }
+
+    fn discharge(&mut self, user: Uid, change: impl FnOnce(&mut UserCount)) {
+        if let Some(count) = self.users.get_mut(&user) {
+            change(count);
+            if *count == UserCount::default() {
+                self.users.remove(&user);
+            }
+        }
+    }
+
+    fn count_of(&self, user: Uid) -> UserCount {
+        self.users.get(&user).copied().unwrap_or_default()
+    }
+
+    fn soft_limit(&self, process: Id<Process>, resource: Resource) -> u64 {
+        self.processes[process].limits.get(resource).soft
+    }
+
+    /// The tasks of the process's user moved to another user (CRED-06), who may be over its
+    /// limit then (LIM-05).
+    pub(super) fn move_task_charge(
+        &mut self,
+        process: Id<Process>,
+        from: Uid,
+        to: Uid,
+        fx: &mut Effects,
+    ) {
+        // LIM-04, LIM-05: judged before the caller is added
+        fx.obey(rule!("LIM-04"));
+        let over = to != Uid::ROOT
+            && u64::from(self.count_of(to).tasks) > self.soft_limit(process, Resource::NPROC);
+        self.processes[process].flags.over_nproc = over;
+        let tasks = 1 + self.processes[process].others.len();
+        for _ in 0..tasks {
+            self.charge_task(to);
+            self.discharge_task(from);
+        }
+    }
+
+    /// EAGAIN if the caller's user may not have another task (LIM-01).
+    pub(super) fn may_fork(&self, caller: TaskId, fx: &mut Effects) -> Result<(), Errno> {
+        let cred = self.cred(caller);
+        // LIM-06: the caller's limit, the user's count
+        let limit = self.soft_limit(caller.process, Resource::NPROC);
+        if u64::from(self.count_of(cred.real).tasks) < limit {
+            return Ok(());
+        }
+        if cred.real == Uid::ROOT || cred.capable {
+            fx.obey(rule!("LIM-02"));
+            return Ok(());
+        }
+        fx.obey(rule!("LIM-03"));
+        fx.obey(rule!("FORK-33"));
+        refuse(fx, rule!("LIM-01"), Errno::EAGAIN)
+    }
+
+    /// EAGAIN if a set*uid left the user over its limit and it still is (LIM-05, EXEC-17).
+    pub(super) fn may_exec(&mut self, caller: TaskId, fx: &mut Effects) -> Result<(), Errno> {
+        if !self.processes[caller.process].flags.over_nproc {
+            return Ok(());
+        }
+        fx.obey(rule!("LIM-05"));
+        let limit = self.soft_limit(caller.process, Resource::NPROC);
+        if u64::from(self.count_of(self.cred(caller).real).tasks) > limit {
+            return refuse(fx, rule!("EXEC-17"), Errno::EAGAIN);
+        }
+        self.processes[caller.process].flags.over_nproc = false;
+        Ok(())
+    }
+
+    /// Charges a signal record to the user of `target` (LIM-07); `false` if its limit is reached
+    /// and `ignore_limit` is not set.
+    pub(super) fn charge_queued(&mut self, target: TaskId, ignore_limit: bool) -> Option<Uid> {
+        let user = self.cred(target).real;
+        let limit = self.soft_limit(target.process, Resource::SIGPENDING);
+        let count = self.users.entry(user).or_default();
+        if !ignore_limit && u64::from(count.queued) + 1 > limit {
+            return None;
+        }
+        count.queued += 1;
+        Some(user)
+    }
+
+    /// Whether a core is written when the process dies of a signal that wants one (EXIT-05).
+    pub(super) fn writes_core(&self, process: Id<Process>) -> bool {
+        let dying = &self.processes[process];
+        dying.flags.dumpable
+            && self.soft_limit(process, Resource::CORE) >= PAGE
+            && !self.config.unwritable.iter().any(|folder| dying.fs.cwd.starts_with(&**folder))
+    }
+
+    pub(super) fn prlimit(
+        &mut self,
+        caller: TaskId,
+        pid: i32,
+        resource: Resource,
+        new: Option<Rlimit>,
+        old: Ptr,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        fx.obey(rule!("LIM-13"));
+        let target = if pid == 0 {
+            caller
+        } else {
+            TaskId::leader(self.process_numbered(pid).ok_or(Errno::ESRCH)?)
+        };
+        self.may_limit(caller, target, fx)?;
+        if resource.0 >= Resource::COUNT {
+            return Err(Errno::EINVAL);
+        }
+        let before = self.processes[target.process].limits.get(resource);
+        if let Some(new) = new {
+            if new.soft > new.hard {
+                return Err(Errno::EINVAL);
+            }
+            if new.hard > before.hard && !self.cred(caller).capable {
+                return Err(Errno::EPERM);
+            }
+            Arc::make_mut(&mut self.processes[target.process].limits).set(resource, new);
+        }
+        match old {
+            Ptr::Null => Ok(Ret::Limit(None)),
+            Ptr::Valid => Ok(Ret::Limit(Some(before))),
+            Ptr::Bad => Err(Errno::EFAULT),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Orphaned process groups.
+
+use super::Kernel;
+use super::arena::Id;
+use super::effect::{Consequence, Effects};
+use super::group::Group;
+use super::process::Process;
+use super::signal::Origin;
+use crate::abi::{SigInfo, Signal};
+use crate::rule;
+
+impl Kernel {
+    /// Whether no living member of `group` but `ignored` has a parent in another group of the
+    /// same session (ORP-01). Computed when it is asked for (ORP-18); costs a look at the members
+    /// up to the first such link.
+    pub(super) fn is_orphaned(&self, group: Id<Group>, ignored: Option<Id<Process>>) -> bool {
+        !self.members(group).any(|member| Some(member) != ignored && self.is_link(member))
+    }
+
+    /// Whether `member` keeps its group from being orphaned.
+    fn is_link(&self, member: Id<Process>) -> bool {
+        let process = &self.processes[member];
+        // ORP-15: a zombie does not count
+        if process.is_zombie() {
+            return false;
+        }
+        // ORP-02: of all parents only the init of the whole system is no link
+        if self.config.global_init && process.parent.is_some() && self.init == process.parent {
+            return false;
+        }
+        self.is_linked_to(member, process.parent)
+    }
+
+    /// Whether `parent` is in another group than `process`, and in the same session.
+    fn is_linked_to(&self, process: Id<Process>, parent: Option<Id<Process>>) -> bool {
+        let session = self.session_of(process);
+        let child = &self.processes[process];
+        match parent {
+            Some(parent) => {
+                self.processes[parent].group != child.group && self.session_of(parent) == session
+            }
+            None => {
+                self.config.linked
+                    && child.outside == self.config.parent
+                    && self.sessions[session].sid == self.config.sid
+            }
+        }
+    }
+
+    /// The group of `process` may have lost a link: its own end (`father` is `None`, ORP-08), or
+    /// the end of its parent `father` (ORP-07).
+    pub(super) fn check_orphaned(
+        &mut self,
+        process: Id<Process>,
+        father: Option<Id<Process>>,
+        fx: &mut Effects,
+    ) {
+        let group = self.processes[process].group;
+        if !self.is_linked_to(process, father.or(self.processes[process].parent)) {
+            return;
+        }
+        if self.groups[group].stopped == 0 {
+            fx.obey(rule!("ORP-10"));
+            return;
+        }
+        let ignored = if father.is_none() { Some(process) } else { None };
+        if !self.is_orphaned(group, ignored) {
+            fx.obey(rule!("ORP-16"));
+            return;
+        }
+        let cause = if father.is_none() { rule!("ORP-08") } else { rule!("ORP-07") };
+        let pgid = self.groups[group].pgid;
+        fx.push(self.processes[process].pid, Consequence::Orphaned(pgid), cause);
+        for rule in [rule!("ORP-11"), rule!("ORP-14"), rule!("ORP-19"), rule!("KILL-20")] {
+            fx.obey(rule);
+        }
+        self.signal_orphans(group, Signal::HUP, fx);
+        self.signal_orphans(group, Signal::CONT, fx);
+    }
+
+    /// ORP-09: every member, stopped or not.
+    fn signal_orphans(&mut self, group: Id<Group>, signal: Signal, fx: &mut Effects) {
+        let members: Vec<Id<Process>> = self.members(group).collect();
+        for member in members {
+            let origin = Origin::kernel(rule!("ORP-09"));
+            self.generate_kernel(member, SigInfo::kernel(signal), origin, fx);
+        }
+    }
+}

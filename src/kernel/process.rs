@@ -1,0 +1,161 @@
+//! A process: a thread group and what its threads share.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::arena::Id;
+use super::family::{Family, Report};
+use super::group::Group;
+use super::limit::Limits;
+use super::sighand::Sighand;
+use super::signal::Pending;
+use super::thread::{TaskId, Thread};
+use super::timer::Itimer;
+use crate::abi::{Pid, SigSet, Signal, WaitStatus};
+
+/// Whether a process lives, and what its parent may still want to know about it.
+///
+/// One value, so that a stopped zombie cannot be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Life {
+    /// It lives.
+    Alive(Job),
+    /// It has to end with that status as soon as it runs: what it reported before is forgotten
+    /// (EXIT-12, WAIT-22), and what is sent to it from now on is dropped (EXIT-13).
+    Dying(WaitStatus),
+    /// It is dead and not reaped.
+    Zombie(WaitStatus),
+}
+
+/// Job control state: there is at most one event to report (WAIT-26).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Job {
+    /// It runs, and has nothing to report.
+    Running,
+    /// It is stopped.
+    Stopped {
+        /// By this signal (WAIT-29).
+        signal: Signal,
+        /// A wait has not consumed the stop yet (WAIT-24).
+        unreported: bool,
+    },
+    /// It runs since SIGCONT was generated.
+    Continued {
+        /// A wait has not consumed the continue yet (WAIT-25).
+        unreported: bool,
+        /// It has not run yet, so its parent has not been told (WAIT-38).
+        unannounced: bool,
+    },
+}
+
+/// One process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Process {
+    pub life: Life,
+    pub pid: Pid,
+    /// `None`: not visible, then `outside` is its number for getppid.
+    pub parent: Option<Id<Process>>,
+    pub outside: Pid,
+    pub group: Id<Group>,
+    /// Neighbours among the group's members.
+    pub group_links: Links,
+    /// Neighbours among all processes, in the order of creation.
+    pub all_links: Links,
+    /// Neighbours among the parent's children.
+    pub sibling_links: Links,
+    /// Its place among the parent's children: lower is earlier.
+    pub order: u64,
+    /// What it has to report to the parent, as the parent's index knows it.
+    pub report: Option<Report>,
+    /// Its children; `None` until it has had one.
+    pub family: Option<Box<Family>>,
+    /// The signal for the parent when it ends; 0 for none, and invalid numbers send none either.
+    pub exit_signal: u8,
+    pub sighand: Id<Sighand>,
+    pub shared: Pending,
+    pub limits: Arc<Limits>,
+    pub fs: Arc<Fs>,
+    pub itimer: Option<Box<Itimer>>,
+    /// The thread that sleeps until this process execs or ends (FORK-28).
+    pub vfork_waiter: Option<TaskId>,
+    /// How many times it has exec'd, and its parent had when it was created (EXEC-09).
+    pub exec_count: u32,
+    pub parent_exec_count: u32,
+    pub flags: Flags,
+    pub leader: Thread,
+    /// Its other threads. Single-threaded processes have none.
+    pub others: Vec<Thread>,
+}
+
+/// Neighbours in a list that runs through the processes themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Links {
+    pub previous: Option<Id<Process>>,
+    pub next: Option<Id<Process>>,
+}
+
+/// Umask and working directory, shared until one of them changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Fs {
+    pub umask: u32,
+    pub cwd: Arc<str>,
+}
+
+/// Marks of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Flags {
+    /// It has exec'd since it was created (EXEC-10).
+    pub executed: bool,
+    /// It leads its session (FORK-12: not inherited).
+    pub session_leader: bool,
+    /// PR_SET_CHILD_SUBREAPER.
+    pub subreaper: bool,
+    /// A core may be written (EXIT-05).
+    pub dumpable: bool,
+    /// A set*uid left its user over RLIMIT_NPROC (LIM-05).
+    pub over_nproc: bool,
+    /// Default actions do not reach it: it is an init (KILL-21).
+    pub unkillable: bool,
+}
+
+impl Process {
+    /// Whether it is dead.
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.life, Life::Zombie(_))
+    }
+
+    /// Whether it is stopped: its group stop is complete.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.life, Life::Alive(Job::Stopped { .. }))
+    }
+
+    /// Whether it is a clone child: its exit signal is not SIGCHLD (WAIT-14).
+    pub fn is_clone_child(&self) -> bool {
+        self.exit_signal != Signal::CHLD.number()
+    }
+
+    /// Its threads, the leader first.
+    pub fn threads(&self) -> impl Iterator<Item = &Thread> {
+        core::iter::once(&self.leader).chain(&self.others)
+    }
+
+    /// Its threads, the leader first.
+    pub fn threads_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
+        core::iter::once(&mut self.leader).chain(&mut self.others)
+    }
+
+    /// Takes `signals` out of every pending set (JOB-01, JOB-02, SIG-10).
+    pub fn flush(&mut self, signals: SigSet, mut dropped: impl FnMut(super::signal::Queued)) {
+        self.shared.flush(signals, &mut dropped);
+        for thread in self.threads_mut() {
+            thread.pending.flush(signals, &mut dropped);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The rules of the specification, by id.
+//!
+//! A transition notes each rule that it obeys, and each effect carries the rule that called for
+//! it. The ids are those of docs/SEMANTICS.md; [`rule!`] checks them when it is compiled.
+
+use core::fmt;
+
+/// The groups of rules in the order of docs/SEMANTICS.md, with the number of rules in each.
+const GROUPS: [(&str, u16); 23] = [
+    ("PID", 22),
+    ("FORK", 33),
+    ("EXEC", 20),
+    ("EXIT", 16),
+    ("ZOM", 15),
+    ("RPT", 21),
+    ("WAIT", 47),
+    ("GRP", 24),
+    ("ORP", 20),
+    ("KILL", 35),
+    ("SIG", 58),
+    ("JOB", 19),
+    ("CHLD", 12),
+    ("TTY", 35),
+    ("CRED", 9),
+    ("LIM", 16),
+    ("TIME", 12),
+    ("PFD", 16),
+    ("THR", 11),
+    ("NS", 15),
+    ("MISC", 5),
+    ("PTR", 5),
+    ("OBS", 5),
+];
+
+/// One rule of docs/SEMANTICS.md, such as `ORP-07`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Rule(u16);
+
+impl Rule {
+    /// How many rules there are.
+    pub const COUNT: usize = {
+        let mut count = 0;
+        let mut group = 0;
+        while group < GROUPS.len() {
+            count += GROUPS[group].1 as usize;
+            group += 1;
+        }
+        count
+    };
+
+    /// The rule with that id. Costs a scan of the groups; [`rule!`] does it when compiled.
+    ///
+    /// ```
+    /// # use proctable::kernel::Rule;
+    /// assert_eq!(Rule::named("WAIT-30").map(|r| r.to_string()), Some("WAIT-30".into()));
+    /// assert_eq!(Rule::named("WAIT-99"), None);
+    /// ```
+    pub const fn named(id: &str) -> Option<Rule> {
+        let id = id.as_bytes();
+        let mut base = 0;
+        let mut group = 0;
+        while group < GROUPS.len() {
+            let (name, count) = GROUPS[group];
+            if let Some(number) = number_after(id, name.as_bytes())
+                && number >= 1
+                && number <= count
+            {
+                return Some(Rule(base + number - 1));
+            }
+            base += count;
+            group += 1;
+        }
+        None
+    }
+
+    /// Its place among all rules, from 0.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// All rules in the order of docs/SEMANTICS.md.
+    pub fn all() -> impl Iterator<Item = Rule> {
+        (0..Rule::COUNT as u16).map(Rule)
+    }
+
+    /// The name of its group and its number in it.
+    pub fn group_and_number(self) -> (&'static str, u16) {
+        let mut rest = self.0;
+        for (name, count) in GROUPS {
+            if rest < count {
+                return (name, rest + 1);
+            }
+            rest -= count;
+        }
+        // a Rule is only made by `named` and `all`, both below COUNT
+        ("?", rest)
+    }
+}
+
+/// The number in `id` if that is `name-NN`, else `None`.
+const fn number_after(id: &[u8], name: &[u8]) -> Option<u16> {
+    if id.len() != name.len() + 3 || id[name.len()] != b'-' {
+        return None;
+    }
+    let mut at = 0;
+    while at < name.len() {
+        if id[at] != name[at] {
+            return None;
+        }
+        at += 1;
+    }
+    let (tens, ones) = (id[name.len() + 1], id[name.len() + 2]);
+    if !tens.is_ascii_digit() || !ones.is_ascii_digit() {
+        return None;
+    }
+    Some((tens - b'0') as u16 * 10 + (ones - b'0') as u16)
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (group, number) = self.group_and_number();
+        write!(f, "{group}-{number:02}")
+    }
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A rule by its id, checked when compiled: `rule!("ORP-07")`.
+#[macro_export]
+macro_rules! rule {
+    ($id:literal) => {{
+        const RULE: $crate::kernel::Rule = match $crate::kernel::Rule::named($id) {
+            Some(rule) => rule,
+            None => panic!("no such rule"),
+        };
+        RULE
+    }};
+}
+
+/// A set of rules, one bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct RuleSet([u64; Rule::COUNT.div_ceil(64)]);
+
+impl RuleSet {
+    /// No rule.
+    pub const EMPTY: RuleSet = RuleSet([0; Rule::COUNT.div_ceil(64)]);
+
+    /// Adds `rule`.
+    pub fn insert(&mut self, rule: Rule) {
+        self.0[rule.index() / 64] |= 1 << (rule.index() % 64);
+    }
+
+    /// Whether it holds `rule`.
+    pub fn contains(&self, rule: Rule) -> bool {
+        self.0[rule.index() / 64] & 1 << (rule.index() % 64) != 0
+    }
+
+    /// Takes all out.
+    pub fn clear(&mut self) {
+        *self = RuleSet::default();
+    }
+
+    /// Its rules, in order. Costs a look at every rule there is.
+    pub fn iter(&self) -> impl Iterator<Item = Rule> + '_ {
+        Rule::all().filter(|rule| self.contains(*rule))
+    }
+}
+
+impl fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}

@@ -1,0 +1,111 @@
+//! Dispositions: what a process does with each signal.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::abi::DefaultAction;
+use crate::abi::{Handler, SaFlags, SigAction, SigSet, Signal};
+
+/// The dispositions of one process, or of several that share them (FORK-27).
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Sighand {
+    /// How many processes use it.
+    pub users: u32,
+    /// The actions: a copy is made when one of several holders changes them, so that a fork
+    /// copies nothing.
+    actions: Arc<Actions>,
+}
+
+/// The actions that are not SIG_DFL without flags.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Actions {
+    caught: SigSet,
+    ignored: SigSet,
+    /// Ascending by signal.
+    list: Vec<(Signal, SigAction)>,
+}
+
+impl Sighand {
+    /// SIG_DFL for all.
+    pub fn new() -> Sighand {
+        Sighand { users: 1, actions: Arc::new(Actions::default()) }
+    }
+
+    /// A copy for a new process (FORK-03).
+    pub fn copy(&self) -> Sighand {
+        Sighand { users: 1, actions: self.actions.clone() }
+    }
+
+    /// The signals set to SIG_IGN.
+    pub fn ignored(&self) -> SigSet {
+        self.actions.ignored
+    }
+
+    /// The signals that are caught.
+    pub fn caught(&self) -> SigSet {
+        self.actions.caught
+    }
+
+    /// The action for `signal`.
+    pub fn get(&self, signal: Signal) -> SigAction {
+        match self.actions.list.binary_search_by_key(&signal, |(signal, _)| *signal) {
+            Ok(at) => self.actions.list[at].1,
+            Err(_) => SigAction::DEFAULT,
+        }
+    }
+
+    /// Whether `signal` is SIG_IGN, or SIG_DFL where that means to ignore it.
+    pub fn ignores(&self, signal: Signal) -> bool {
+        self.actions.ignored.contains(signal)
+            || signal.default_action() == DefaultAction::Ignore && self.is_default(signal)
+    }
+
+    /// Whether the handler of `signal` is SIG_DFL.
+    pub fn is_default(&self, signal: Signal) -> bool {
+        !(self.actions.ignored | self.actions.caught).contains(signal)
+    }
+
+    pub fn set(&mut self, signal: Signal, action: SigAction) {
+        let actions = Arc::make_mut(&mut self.actions);
+        actions.ignored = actions.ignored.without(signal);
+        actions.caught = actions.caught.without(signal);
+        match action.handler {
+            Handler::Default => {}
+            Handler::Ignore => actions.ignored = actions.ignored.with(signal),
+            Handler::Catch(_) => actions.caught = actions.caught.with(signal),
+        }
+        match actions.list.binary_search_by_key(&signal, |(signal, _)| *signal) {
+            Ok(at) if action == SigAction::DEFAULT => {
+                actions.list.remove(at);
+            }
+            Ok(at) => actions.list[at].1 = action,
+            Err(_) if action == SigAction::DEFAULT => {}
+            Err(at) => actions.list.insert(at, (signal, action)),
+        }
+    }
+
+    /// Handlers become SIG_DFL and all flags and masks are cleared, SIG_IGN stays (EXEC-01,
+    /// EXEC-02).
+    pub fn reset_for_exec(&mut self) {
+        let ignored = self.actions.ignored;
+        if self.actions.list.is_empty() {
+            return;
+        }
+        let list = ignored.iter().map(|signal| (signal, SigAction::IGNORE)).collect();
+        self.actions = Arc::new(Actions { caught: SigSet::EMPTY, ignored, list });
+    }
+
+    /// The handler becomes SIG_DFL; flags and mask stay (SIG-42).
+    pub fn reset_handler(&mut self, signal: Signal) {
+        let action = SigAction { handler: Handler::Default, ..self.get(signal) };
+        self.set(signal, action);
+    }
+
+    /// Whether children that end are reaped at once (ZOM-02, ZOM-03).
+    pub fn reaps_children(&self) -> bool {
+        self.ignored().contains(Signal::CHLD)
+            || self.get(Signal::CHLD).flags.contains(SaFlags::NOCLDWAIT)
+    }
+}

@@ -1,0 +1,261 @@
+//! Dispositions and masks: the calls that change them, and those that wait for signals.
+
+use alloc::boxed::Box;
+
+use crate::abi::{Errno, SaFlags, SigAction, SigSet, Signal, Timespec};
+use crate::kernel::Kernel;
+use crate::kernel::effect::{Consequence, Effects, Restart};
+use crate::kernel::group::refuse;
+use crate::kernel::thread::{Sleep, TaskId, TimedSleep};
+use crate::rule;
+use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall, how};
+
+/// A call that may block: `None` is blocked.
+type MayBlock = Option<syscall::Result>;
+
+impl Kernel {
+    pub(in crate::kernel) fn sigaction(
+        &mut self,
+        caller: TaskId,
+        sig: i32,
+        act: Option<SigAction>,
+        old: Ptr,
+        size: usize,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        check_size(size, fx)?;
+        fx.obey(rule!("SIG-06"));
+        let Some(signal) = Signal::new(sig) else { return Err(Errno::EINVAL) };
+        if signal.is_kernel_only() {
+            fx.obey(rule!("SIG-07"));
+            fx.obey(rule!("JOB-08"));
+            if act.is_some() {
+                return Err(Errno::EINVAL);
+            }
+        }
+        let sighand = self.processes[caller.process].sighand;
+        let before = self.sighands[sighand].get(signal);
+        if let Some(act) = act {
+            self.set_action(caller, signal, act, fx);
+        }
+        fx.obey(rule!("SIG-13"));
+        match old {
+            Ptr::Null => Ok(Ret::Action(None)),
+            Ptr::Valid => Ok(Ret::Action(Some(before))),
+            Ptr::Bad => Err(Errno::EFAULT),
+        }
+    }
+
+    fn set_action(&mut self, caller: TaskId, signal: Signal, act: SigAction, fx: &mut Effects) {
+        let kept = SigAction {
+            // SIG-09, SIG-08
+            flags: SaFlags(act.flags.0 & SaFlags::KNOWN.0),
+            mask: act.mask - SigSet::KERNEL_ONLY,
+            ..act
+        };
+        if kept.flags != act.flags {
+            fx.obey(rule!("SIG-09"));
+        }
+        if kept.mask != act.mask {
+            fx.obey(rule!("SIG-08"));
+        }
+        let id = self.processes[caller.process].sighand;
+        self.sighands[id].set(signal, kept);
+        if self.sighands[id].ignores(signal) {
+            // SIG-10: blocked or not
+            self.flush(caller.process, signal.set(), rule!("SIG-10"), fx);
+        } else if self.processes[caller.process].shared.contains(signal) {
+            fx.obey(rule!("SIG-11"));
+        }
+    }
+
+    pub(in crate::kernel) fn sigprocmask(
+        &mut self,
+        caller: TaskId,
+        how: i32,
+        set: Option<SigSet>,
+        old: Ptr,
+        size: usize,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        fx.obey(rule!("SIG-15"));
+        check_size(size, fx)?;
+        let before = self.thread(caller).mask;
+        if let Some(set) = set {
+            let set = set - SigSet::KERNEL_ONLY;
+            let mask = match how {
+                how::BLOCK => before | set,
+                how::UNBLOCK => before - set,
+                how::SETMASK => set,
+                _ => return Err(Errno::EINVAL),
+            };
+            fx.obey(rule!("SIG-14"));
+            self.set_mask(caller, mask, fx);
+            if self.has_deliverable(caller) {
+                fx.obey(rule!("SIG-17"));
+            }
+        }
+        match old {
+            Ptr::Null => Ok(Ret::Mask(None)),
+            Ptr::Valid => Ok(Ret::Mask(Some(before))),
+            // SIG-16: the new mask stays
+            Ptr::Bad => refuse(fx, rule!("SIG-16"), Errno::EFAULT),
+        }
+    }
+
+    /// Replaces the mask; what it no longer blocks is delivered when the thread next runs.
+    pub(in crate::kernel) fn set_mask(&mut self, task: TaskId, mask: SigSet, _: &mut Effects) {
+        // SIG-14
+        self.thread_mut(task).mask = mask - SigSet::KERNEL_ONLY;
+        self.thread_mut(task).notified = self.has_deliverable(task);
+    }
+
+    pub(in crate::kernel) fn sigpending(
+        &mut self,
+        caller: TaskId,
+        set: Ptr,
+        size: usize,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        // SIG-06: unlike the other calls this one takes smaller sets, and fills what they hold
+        if size > SIGSET_SIZE {
+            return refuse(fx, rule!("SIG-06"), Errno::EINVAL);
+        }
+        fx.obey(rule!("SIG-31"));
+        let thread = self.thread(caller);
+        let pending = thread.pending.set() | self.processes[caller.process].shared.set();
+        match set {
+            Ptr::Valid => Ok(Ret::Pending(pending & thread.mask)),
+            Ptr::Null | Ptr::Bad => Err(Errno::EFAULT),
+        }
+    }
+
+    pub(in crate::kernel) fn pause(&mut self, caller: TaskId, fx: &mut Effects) -> MayBlock {
+        self.sleep_unless_notified(caller, Restart::NoHandler, Syscall::Pause, Sleep::Pause, fx)
+    }
+
+    pub(in crate::kernel) fn sigsuspend(
+        &mut self,
+        caller: TaskId,
+        mask: SigSet,
+        size: usize,
+        fx: &mut Effects,
+    ) -> MayBlock {
+        if let Err(errno) = check_size(size, fx) {
+            return Some(Err(errno));
+        }
+        let before = self.thread(caller).mask;
+        self.set_mask(caller, mask, fx);
+        self.thread_mut(caller).saved_mask = Some(before);
+        let call = Syscall::RtSigsuspend { mask, size };
+        let sleep = Sleep::Suspend(Box::new(call.clone()));
+        self.sleep_unless_notified(caller, Restart::NoHandler, call, sleep, fx)
+    }
+
+    /// Sleeps; a call that finds a signal is interrupted before it sleeps.
+    fn sleep_unless_notified(
+        &mut self,
+        task: TaskId,
+        restart: Restart,
+        call: Syscall,
+        sleep: Sleep,
+        fx: &mut Effects,
+    ) -> MayBlock {
+        if self.thread(task).notified {
+            self.interrupt(task, restart, call, fx);
+        } else {
+            self.thread_mut(task).sleep = sleep;
+        }
+        None
+    }
+
+    pub(in crate::kernel) fn sigtimedwait(
+        &mut self,
+        caller: TaskId,
+        set: SigSet,
+        info: Ptr,
+        timeout: Option<Timespec>,
+        size: usize,
+        fx: &mut Effects,
+    ) -> MayBlock {
+        if let Err(errno) = check_size(size, fx) {
+            return Some(Err(errno));
+        }
+        fx.obey(rule!("SIG-50"));
+        let timeout = match timeout {
+            None => None,
+            Some(timeout) => match timeout.nanos() {
+                None => return Some(Err(Errno::EINVAL)),
+                nanos => nanos,
+            },
+        };
+        if !(set & SigSet::KERNEL_ONLY).is_empty() {
+            fx.obey(rule!("SIG-51"));
+        }
+        let set = set - SigSet::KERNEL_ONLY;
+        if let Some(taken) = self.take_awaited(caller, set, info, fx) {
+            return Some(taken);
+        }
+        if timeout == Some(0) {
+            return Some(Err(Errno::EAGAIN));
+        }
+        let deadline = timeout.map(|nanos| self.now.after(nanos));
+        if self.thread(caller).notified {
+            return Some(Err(Errno::EINTR));
+        }
+        let real_blocked = self.thread(caller).mask;
+        fx.obey(rule!("SIG-54"));
+        self.thread_mut(caller).mask = real_blocked - set;
+        self.thread_mut(caller).sleep =
+            Sleep::Timed(Box::new(TimedSleep { set, real_blocked, deadline, info }));
+        if let Some(deadline) = deadline {
+            self.set_timeout(caller, deadline);
+        }
+        None
+    }
+
+    /// Takes a signal of `set` for rt_sigtimedwait, if one is pending.
+    fn take_awaited(&mut self, task: TaskId, set: SigSet, info: Ptr, fx: &mut Effects) -> MayBlock {
+        let taken = self.take_among(task, set, fx)?;
+        fx.obey(rule!("SIG-35"));
+        if info == Ptr::Bad {
+            return Some(Err(Errno::EFAULT));
+        }
+        Some(Ok(Ret::Signal(taken)))
+    }
+
+    /// rt_sigtimedwait wakes: a signal that it waited for, or a handler's, or the time is up.
+    pub(in crate::kernel) fn end_sigtimedwait(&mut self, task: TaskId, fx: &mut Effects) {
+        let sleep = core::mem::take(&mut self.thread_mut(task).sleep);
+        let Sleep::Timed(timed) = sleep else { return };
+        self.set_mask(task, timed.real_blocked, fx);
+        if let Some(deadline) = timed.deadline {
+            self.clear_timeout(task, deadline);
+        }
+        let result = self.take_awaited(task, timed.set, timed.info, fx).unwrap_or_else(|| {
+            let expired = timed.deadline.is_some_and(|deadline| deadline <= self.now);
+            // SIG-46: woken without a signal for it is EINTR, even with no handler to run
+            fx.obey(if expired { rule!("SIG-50") } else { rule!("SIG-46") });
+            Err(if expired { Errno::EAGAIN } else { Errno::EINTR })
+        });
+        self.return_later(task, result, fx);
+    }
+
+    /// A blocked call that a signal interrupts leaves the kernel.
+    pub(in crate::kernel) fn interrupt(
+        &mut self,
+        task: TaskId,
+        restart: Restart,
+        call: Syscall,
+        fx: &mut Effects,
+    ) {
+        let pid = self.processes[task.process].pid;
+        self.thread_mut(task).sleep = Sleep::Interrupted(restart, Box::new(call));
+        fx.push(pid, Consequence::Interrupted(restart), rule!("SIG-44"));
+    }
+}
+
+/// SIG-06: the only size of a signal set.
+fn check_size(size: usize, fx: &mut Effects) -> Result<(), Errno> {
+    if size == SIGSET_SIZE { Ok(()) } else { refuse(fx, rule!("SIG-06"), Errno::EINVAL) }
+}

@@ -1,0 +1,9 @@
+//! Signals: generated at once by a sender, delivered later when the target runs.
+
+mod action;
+mod deliver;
+mod generate;
+mod pending;
+
+pub use generate::Origin;
+pub use pending::{Pending, Queued};

@@ -1,0 +1,143 @@
+//! Sets of pending signals.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+
+use crate::abi::{SigInfo, SigSet, Signal, Uid};
+
+/// A pending signal with its record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Queued {
+    /// What comes with it.
+    pub info: SigInfo,
+    /// The user that the record is charged to (LIM-07).
+    pub charged: Uid,
+}
+
+/// The pending signals of a thread or of a process.
+///
+/// A signal can be in the set without a record: SIGKILL (SIG-25), and those that lost theirs to
+/// RLIMIT_SIGPENDING (LIM-09, LIM-10).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Pending {
+    set: SigSet,
+    records: Option<Box<Records>>,
+}
+
+/// Records by signal, then by age.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Records {
+    #[cfg_attr(feature = "serde", serde(with = "crate::kernel::snapshot::pairs"))]
+    queue: BTreeMap<(Signal, u64), Queued>,
+    next: u64,
+}
+
+impl Pending {
+    /// The signals in it.
+    pub fn set(&self) -> SigSet {
+        self.set
+    }
+
+    /// Whether `signal` is in it.
+    pub fn contains(&self, signal: Signal) -> bool {
+        self.set.contains(signal)
+    }
+
+    /// How many records it holds.
+    pub fn records(&self) -> usize {
+        self.records.as_ref().map_or(0, |records| records.queue.len())
+    }
+
+    /// Adds `signal` without a record.
+    pub fn add_bare(&mut self, signal: Signal) {
+        self.set = self.set.with(signal);
+    }
+
+    /// Adds a signal behind those of its number (SIG-24).
+    pub fn add(&mut self, queued: Queued) {
+        self.set = self.set.with(queued.info.signal);
+        let records = self.records.get_or_insert_default();
+        records.queue.insert((queued.info.signal, records.next), queued);
+        records.next += 1;
+    }
+
+    /// The signal that is dequeued next from those in `among` (SIG-33).
+    pub fn next(&self, among: SigSet) -> Option<Signal> {
+        let ready = self.set & among;
+        (ready & SigSet::SYNCHRONOUS).lowest().or_else(|| ready.lowest())
+    }
+
+    /// Takes the oldest instance of `signal` out; its record, or one without content if it has
+    /// none.
+    pub fn take(&mut self, signal: Signal) -> (SigInfo, Option<Queued>) {
+        let queue = self.records.as_mut().map(|records| &mut records.queue);
+        let Some(queue) = queue else {
+            self.set = self.set.without(signal);
+            return (SigInfo::lost(signal), None);
+        };
+        let mut of_signal = queue.range((signal, 0)..=(signal, u64::MAX));
+        let oldest = of_signal.next().map(|(key, _)| *key);
+        if of_signal.next().is_none() {
+            self.set = self.set.without(signal);
+        }
+        let queued = oldest.and_then(|key| queue.remove(&key));
+        if queue.is_empty() {
+            self.records = None;
+        }
+        (queued.map_or(SigInfo::lost(signal), |queued| queued.info), queued)
+    }
+
+    /// Takes all of `signals` out, and shows their records.
+    pub fn flush(&mut self, signals: SigSet, mut dropped: impl FnMut(Queued)) {
+        for signal in (self.set & signals).iter() {
+            while self.contains(signal) {
+                if let (_, Some(queued)) = self.take(signal) {
+                    dropped(queued);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::Pid;
+    use alloc::vec::Vec;
+
+    fn queued(number: i32, value: u64) -> Queued {
+        let signal = Signal::new(number).expect("a valid signal");
+        let info = SigInfo { value, ..SigInfo::user(signal, Pid(1), Uid(0)) };
+        Queued { info, charged: Uid(0) }
+    }
+
+    #[test]
+    fn sig_33_dequeue_order() {
+        let mut pending = Pending::default();
+        for number in [1, 10, 11, 12, 15, 31, 34, 36, 36, 40] {
+            pending.add(queued(number, 0));
+        }
+        let mut order = Vec::new();
+        while let Some(signal) = pending.next(SigSet::FULL) {
+            pending.take(signal);
+            order.push(signal.number());
+        }
+        assert_eq!(order, [11, 31, 1, 10, 12, 15, 34, 36, 36, 40]);
+        assert_eq!(pending, Pending::default());
+    }
+
+    #[test]
+    fn sig_24_real_time_signals_are_first_in_first_out() {
+        let mut pending = Pending::default();
+        for value in 0..3 {
+            pending.add(queued(40, value));
+        }
+        let signal = Signal::new(40).expect("a valid signal");
+        let values: Vec<u64> = (0..3).map(|_| pending.take(signal).0.value).collect();
+        assert_eq!(values, [0, 1, 2]);
+        assert!(!pending.contains(signal));
+    }
+}

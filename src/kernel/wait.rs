@@ -1,0 +1,436 @@
+//! wait4 and waitid.
+
+use alloc::boxed::Box;
+
+use super::arena::Id;
+use super::effect::{Effects, Restart};
+use super::family::{Event, Scope};
+use super::group::refuse;
+use super::process::{Job, Life, Process};
+use super::thread::{Sleep, TaskId, WaitSleep};
+use super::{Kernel, Rule};
+use crate::abi::{Errno, IdType, Pid, SigInfo, Signal, WaitOptions, WaitStatus};
+use crate::rule;
+use crate::syscall::{self, Ptr, Ret, Syscall};
+
+/// Which children a wait is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Selector {
+    /// All.
+    Any,
+    /// The one with this number, whatever that names.
+    Pid(i32),
+    /// Those in the group with this number; 0 is the group that is not visible.
+    Pgid(u32),
+}
+
+/// The options of a wait, as they bear on one child.
+#[derive(Clone, Copy)]
+struct Wanted {
+    options: WaitOptions,
+}
+
+impl Wanted {
+    fn events(self) -> impl Iterator<Item = Event> {
+        let wants = move |option, event| self.options.contains(option).then_some(event);
+        [
+            wants(WaitOptions::EXITED, Event::Exited),
+            wants(WaitOptions::STOPPED, Event::Stopped),
+            wants(WaitOptions::CONTINUED, Event::Continued),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// WAIT-14, WAIT-15: the classes of children that are eligible.
+    fn classes(self) -> &'static [bool] {
+        if self.options.contains(WaitOptions::ALL) {
+            &[false, true]
+        } else if self.options.contains(WaitOptions::CLONE) {
+            &[true]
+        } else {
+            &[false]
+        }
+    }
+}
+
+/// What a scan of the children gives.
+enum Found {
+    /// This child has something to report.
+    Ready(Id<Process>),
+    /// None yet, but one may have later.
+    Later,
+    /// No child is eligible.
+    Nobody,
+}
+
+/// An event as both calls need it.
+struct Waited {
+    pid: Pid,
+    status: WaitStatus,
+    info: SigInfo,
+}
+
+impl Kernel {
+    /// wait4 and waitid; `None` if the caller sleeps now.
+    pub(super) fn wait(
+        &mut self,
+        caller: TaskId,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        let result = self.try_wait(caller, call, fx)?;
+        Some(store(call, result, fx))
+    }
+
+    fn try_wait(
+        &mut self,
+        caller: TaskId,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        let (selector, options) = match self.check_wait(caller, call, fx) {
+            Ok(checked) => checked,
+            Err(errno) => return Some(Err(errno)),
+        };
+        match self.look_for_child(caller, selector, options, fx) {
+            Found::Ready(child) => Some(self.report(call, child, options, fx)),
+            Found::Nobody => Some(refuse(fx, rule!("WAIT-08"), Errno::ECHILD)),
+            Found::Later if options.contains(WaitOptions::NOHANG) => {
+                fx.obey(rule!("WAIT-10"));
+                Some(Ok(nothing_yet(call)))
+            }
+            Found::Later if self.thread(caller).notified => {
+                self.interrupt_wait(caller, call.clone(), fx)
+            }
+            Found::Later => {
+                let sleep = WaitSleep { call: call.clone(), selector };
+                self.thread_mut(caller).sleep = Sleep::Wait(Box::new(sleep));
+                None
+            }
+        }
+    }
+
+    /// The selector and the options of a wait that may be made at all.
+    fn check_wait(
+        &self,
+        caller: TaskId,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Result<(Selector, WaitOptions), Errno> {
+        match *call {
+            Syscall::Wait4 { pid, options, .. } => self.check_wait4(caller, pid, options, fx),
+            Syscall::Waitid { idtype, id, options, .. } => {
+                self.check_waitid(caller, idtype, id, options, fx)
+            }
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    fn check_wait4(
+        &self,
+        caller: TaskId,
+        pid: i32,
+        options: WaitOptions,
+        fx: &mut Effects,
+    ) -> Result<(Selector, WaitOptions), Errno> {
+        const ALLOWED: WaitOptions = WaitOptions::NOHANG
+            .with(WaitOptions::STOPPED)
+            .with(WaitOptions::CONTINUED)
+            .with(WaitOptions::NOTHREAD)
+            .with(WaitOptions::CLONE)
+            .with(WaitOptions::ALL);
+        if options.0 & !ALLOWED.0 != 0 {
+            return refuse(fx, rule!("WAIT-03"), Errno::EINVAL);
+        }
+        if pid == i32::MIN {
+            return refuse(fx, rule!("WAIT-02"), Errno::ESRCH);
+        }
+        fx.obey(rule!("WAIT-01"));
+        let selector = match pid {
+            -1 => Selector::Any,
+            0 => self.own_group(caller, fx),
+            1.. => Selector::Pid(pid),
+            _ => Selector::Pgid(pid.unsigned_abs()),
+        };
+        Ok((selector, options.with(WaitOptions::EXITED)))
+    }
+
+    fn check_waitid(
+        &self,
+        caller: TaskId,
+        idtype: IdType,
+        id: i32,
+        options: WaitOptions,
+        fx: &mut Effects,
+    ) -> Result<(Selector, WaitOptions), Errno> {
+        const EVENTS: WaitOptions =
+            WaitOptions::EXITED.with(WaitOptions::STOPPED).with(WaitOptions::CONTINUED);
+        const ALLOWED: WaitOptions = EVENTS
+            .with(WaitOptions::NOHANG)
+            .with(WaitOptions::NOWAIT)
+            .with(WaitOptions::NOTHREAD)
+            .with(WaitOptions::CLONE)
+            .with(WaitOptions::ALL);
+        if options.0 & !ALLOWED.0 != 0 || options.0 & EVENTS.0 == 0 {
+            return refuse(fx, rule!("WAIT-04"), Errno::EINVAL);
+        }
+        fx.obey(rule!("WAIT-05"));
+        let selector = match idtype {
+            IdType::ALL => Selector::Any,
+            IdType::PID if id > 0 => Selector::Pid(id),
+            IdType::PGID if id > 0 => Selector::Pgid(id as u32),
+            IdType::PGID if id == 0 => self.own_group(caller, fx),
+            // there is no pidfd in the model yet: no descriptor is open (WAIT-06)
+            IdType::PIDFD if id >= 0 => return refuse(fx, rule!("WAIT-06"), Errno::EBADF),
+            IdType::PIDFD => return refuse(fx, rule!("WAIT-06"), Errno::EINVAL),
+            IdType::PID | IdType::PGID => return Err(Errno::EINVAL),
+            _ => return refuse(fx, rule!("WAIT-04"), Errno::EINVAL),
+        };
+        Ok((selector, options))
+    }
+
+    /// WAIT-17: the caller's group, as it is now.
+    fn own_group(&self, caller: TaskId, fx: &mut Effects) -> Selector {
+        fx.obey(rule!("WAIT-17"));
+        Selector::Pgid(self.groups[self.processes[caller.process].group].pgid.0)
+    }
+
+    /// The earliest eligible child that has a wanted event to report.
+    fn look_for_child(
+        &mut self,
+        caller: TaskId,
+        selector: Selector,
+        options: WaitOptions,
+        fx: &mut Effects,
+    ) -> Found {
+        let wanted = Wanted { options };
+        fx.obey(rule!("WAIT-14"));
+        if options.0 & (WaitOptions::ALL.0 | WaitOptions::CLONE.0) != 0 {
+            fx.obey(rule!("WAIT-15"));
+        }
+        if options.contains(WaitOptions::NOTHREAD) {
+            fx.obey(rule!("WAIT-16"));
+        }
+        if let Selector::Pid(pid) = selector {
+            return self.look_at_child(caller.process, pid, wanted);
+        }
+        let Some(scope) = self.scope_of(selector) else { return Found::Nobody };
+        let mut events = [Event::Exited; 3];
+        let mut count = 0;
+        for event in wanted.events() {
+            events[count] = event;
+            count += 1;
+        }
+        let classes = wanted.classes();
+        if let Some(child) = self.earliest_child(caller.process, scope, &events[..count], classes) {
+            fx.obey(rule!("WAIT-30"));
+            fx.obey(rule!("FORK-16"));
+            if count > 1 {
+                fx.obey(rule!("WAIT-31"));
+            }
+            return Found::Ready(child);
+        }
+        // WAIT-23: a dead child that is not asked for is not one that may report later
+        if self.has_living_child(caller.process, scope, classes) {
+            Found::Later
+        } else {
+            fx.obey(rule!("WAIT-23"));
+            Found::Nobody
+        }
+    }
+
+    /// Where a selector looks; `None` if there is no such group.
+    fn scope_of(&self, selector: Selector) -> Option<Scope> {
+        match selector {
+            Selector::Any | Selector::Pid(_) => Some(None),
+            Selector::Pgid(pgid) => self.numbers.get(pgid).group.map(Some),
+        }
+    }
+
+    /// The same for one child.
+    fn look_at_child(&self, caller: Id<Process>, pid: i32, wanted: Wanted) -> Found {
+        let Some(child) = self.process_numbered(pid) else { return Found::Nobody };
+        let process = &self.processes[child];
+        if process.parent != Some(caller) || !wanted.classes().contains(&process.is_clone_child()) {
+            return Found::Nobody;
+        }
+        match process.report {
+            Some(report) if wanted.events().any(|event| event == report.event) => {
+                Found::Ready(child)
+            }
+            _ if process.is_zombie() => Found::Nobody,
+            _ => Found::Later,
+        }
+    }
+
+    /// Reports the child's event, and consumes it unless WNOWAIT says otherwise.
+    fn report(
+        &mut self,
+        call: &Syscall,
+        child: Id<Process>,
+        options: WaitOptions,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        let keep = options.contains(WaitOptions::NOWAIT);
+        if keep {
+            fx.obey(rule!("WAIT-33"));
+        }
+        let process = &self.processes[child];
+        let (pid, uid) = (process.pid, process.leader.cred.real);
+        let (status, rule) = match process.life {
+            Life::Zombie(status) => (status, rule!("WAIT-37")),
+            Life::Alive(Job::Stopped { signal, .. }) => {
+                (WaitStatus::stopped(signal), rule!("WAIT-24"))
+            }
+            _ => (WaitStatus::CONTINUED, rule!("WAIT-25")),
+        };
+        fx.obey(rule);
+        fx.obey(rule!("WAIT-21"));
+        if !keep {
+            self.consume(child, rule, fx);
+        }
+        fx.obey(rule!("WAIT-36"));
+        let info = SigInfo::child(Signal::CHLD, pid, uid, status);
+        hand_over(call, &Waited { pid, status, info }, fx)
+    }
+
+    fn consume(&mut self, child: Id<Process>, rule: Rule, fx: &mut Effects) {
+        match self.processes[child].life {
+            Life::Zombie(_) => self.reap(child, rule, fx),
+            Life::Alive(Job::Stopped { signal, .. }) => {
+                self.set_life(child, Life::Alive(Job::Stopped { signal, unreported: false }));
+            }
+            Life::Alive(Job::Continued { unannounced, .. }) => {
+                let job = if unannounced {
+                    Job::Continued { unreported: false, unannounced }
+                } else {
+                    Job::Running
+                };
+                self.set_life(child, Life::Alive(job));
+            }
+            Life::Alive(Job::Running) | Life::Dying(_) => {}
+        }
+    }
+
+    /// A signal ends the sleep; the first handler decides about a restart, unless the kernel has
+    /// already failed to store its zeroes.
+    fn interrupt_wait(
+        &mut self,
+        task: TaskId,
+        call: Syscall,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        if let Syscall::Waitid { info: Ptr::Bad, .. } = call {
+            return Some(refuse(fx, rule!("WAIT-12"), Errno::EFAULT));
+        }
+        self.interrupt(task, Restart::Sys, call, fx);
+        None
+    }
+
+    /// Wakes the threads of `parent` that wait for `child` (WAIT-18, WAIT-20, CHLD-12).
+    pub(super) fn wake_waiters(
+        &mut self,
+        parent: Id<Process>,
+        child: Id<Process>,
+        fx: &mut Effects,
+    ) {
+        let threads = 1 + self.processes[parent].others.len() as u32;
+        for nth in 0..threads {
+            let task = TaskId { process: parent, nth };
+            let Sleep::Wait(sleep) = &self.thread(task).sleep else { continue };
+            if self.selects(sleep.selector, child) {
+                fx.obey(rule!("CHLD-12"));
+                fx.obey(rule!("WAIT-18"));
+                self.enqueue_task(task);
+            } else {
+                fx.obey(rule!("WAIT-20"));
+            }
+        }
+    }
+
+    fn selects(&self, selector: Selector, child: Id<Process>) -> bool {
+        let process = &self.processes[child];
+        match selector {
+            Selector::Any => true,
+            Selector::Pid(pid) => process.pid.0 as i32 == pid,
+            Selector::Pgid(pgid) => self.groups[process.group].pgid.0 == pgid,
+        }
+    }
+
+    /// A thread that sleeps in a wait was woken: it looks again, and only then at its signals
+    /// (WAIT-42).
+    pub(super) fn wake_wait(&mut self, task: TaskId, fx: &mut Effects) {
+        let Sleep::Wait(sleep) = core::mem::take(&mut self.thread_mut(task).sleep) else { return };
+        let options = match sleep.call {
+            Syscall::Wait4 { options, .. } => options.with(WaitOptions::EXITED),
+            Syscall::Waitid { options, .. } => options,
+            _ => WaitOptions::default(),
+        };
+        match self.look_for_child(task, sleep.selector, options, fx) {
+            Found::Ready(child) => {
+                fx.obey(rule!("WAIT-42"));
+                let result = self.report(&sleep.call, child, options, fx);
+                self.return_later(task, store(&sleep.call, result, fx), fx);
+            }
+            Found::Nobody => {
+                // ZOM-07; WAIT-19: also when the child has left the group meanwhile
+                fx.obey(rule!("ZOM-07"));
+                fx.obey(rule!("WAIT-19"));
+                self.return_later(task, store(&sleep.call, Err(Errno::ECHILD), fx), fx);
+            }
+            Found::Later if self.thread(task).notified => {
+                if let Some(result) = self.interrupt_wait(task, sleep.call, fx) {
+                    self.return_later(task, result, fx);
+                }
+            }
+            Found::Later => self.thread_mut(task).sleep = Sleep::Wait(sleep),
+        }
+    }
+}
+
+/// What WNOHANG gives when no child has anything to report.
+fn nothing_yet(call: &Syscall) -> Ret {
+    match call {
+        Syscall::Waitid { info: Ptr::Valid, .. } => Ret::WaitInfo(Some(None)),
+        Syscall::Waitid { .. } => Ret::WaitInfo(None),
+        _ => Ret::Waited { pid: Pid(0), status: None },
+    }
+}
+
+/// The result once it is stored: waitid writes zeroes even when it fails, so that a bad address
+/// is EFAULT whatever else was wrong (WAIT-09, WAIT-12).
+fn store(call: &Syscall, result: syscall::Result, fx: &mut Effects) -> syscall::Result {
+    match call {
+        Syscall::Waitid { info: Ptr::Bad, .. } => refuse(fx, rule!("WAIT-12"), Errno::EFAULT),
+        Syscall::Waitid { .. } => {
+            fx.obey(rule!("WAIT-09"));
+            result
+        }
+        _ => result,
+    }
+}
+
+/// The event as the call returns it. A bad address is only found now, when the event is consumed
+/// (WAIT-12).
+fn hand_over(call: &Syscall, waited: &Waited, fx: &mut Effects) -> syscall::Result {
+    match call {
+        Syscall::Waitid { info, .. } => match info {
+            Ptr::Null => {
+                fx.obey(rule!("WAIT-11"));
+                Ok(Ret::WaitInfo(None))
+            }
+            Ptr::Valid | Ptr::Bad => Ok(Ret::WaitInfo(Some(Some(waited.info)))),
+        },
+        Syscall::Wait4 { status: Ptr::Bad, .. } => refuse(fx, rule!("WAIT-12"), Errno::EFAULT),
+        Syscall::Wait4 { status: Ptr::Null, .. } => {
+            fx.obey(rule!("WAIT-11"));
+            Ok(Ret::Waited { pid: waited.pid, status: None })
+        }
+        _ => {
+            fx.obey(rule!("WAIT-13"));
+            Ok(Ret::Waited { pid: waited.pid, status: Some(waited.status) })
+        }
+    }
+}
