@@ -21,7 +21,7 @@ impl<T> Id<T> {
     fn place(self) -> usize {
         self.0.get() as usize - 1
     }
-
+}
 
 impl<T> Clone for Id<T> {
     fn clone(&self) -> Id<T> {
