@@ -7,4 +7,5 @@ extern crate alloc;
 
 pub mod abi;
 pub mod kernel;
+pub mod sim;
 pub mod syscall;

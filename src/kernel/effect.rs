@@ -25,9 +25,11 @@ pub enum Consequence {
     Returned(syscall::Result),
     /// A blocked call was interrupted; a restart or a `Returned` follows.
     Interrupted(Restart),
-    /// The handler of a signal was entered. Several may be entered at once: the last one runs
-    /// first (SIG-36).
+    /// The handler of a signal was set up. Several may be set up at once: the last one runs first
+    /// (SIG-36).
     Caught(SigInfo),
+    /// The body of the handler that was set up last begins.
+    Handling(SigInfo),
     /// A signal became pending.
     Generated(SigInfo),
     /// A signal was dropped, at generation or at delivery.
@@ -92,6 +94,7 @@ impl fmt::Display for Consequence {
             Consequence::Returned(Err(errno)) => write!(f, "call failed with {errno}"),
             Consequence::Interrupted(_) => write!(f, "call interrupted"),
             Consequence::Caught(info) => write!(f, "{} caught", info.signal),
+            Consequence::Handling(info) => write!(f, "handler of {} begins", info.signal),
             Consequence::Generated(info) => write!(f, "{} generated", info.signal),
             Consequence::Discarded(signal) => write!(f, "{signal} discarded"),
             Consequence::Created => write!(f, "created"),

@@ -222,7 +222,7 @@ impl Kernel {
                 self.running = Some(task);
                 self.force_fault(task, *signal, fx);
                 self.running = None;
-                self.back_to_user(task);
+                self.back_to_user(task, fx);
                 Ok(Outcome::Done)
             }
         }
@@ -242,7 +242,7 @@ impl Kernel {
         if self.numbers.get(tid.0).process.is_none() {
             return Ok(Outcome::Gone);
         }
-        self.back_to_user(task);
+        self.back_to_user(task, fx);
         Ok(match result {
             Some(Ok(Ret::Never)) => Outcome::Gone,
             Some(result) => Outcome::Returned(result),
@@ -473,6 +473,12 @@ impl Kernel {
                 _ => Run::Blocked,
             },
         }
+    }
+
+    /// The real user of a process, dead or alive. O(1).
+    pub fn real_user(&self, pid: Pid) -> Option<Uid> {
+        let id = self.numbers.get(pid.0).process?;
+        Some(self.processes[id].leader.cred.real)
     }
 
     /// Whether the thread runs its own code, so that it can make a call.

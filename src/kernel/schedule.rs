@@ -46,7 +46,7 @@ impl Kernel {
         self.run(task, fx);
         self.running = None;
         if self.task_numbered(tid) == Some(task) {
-            self.back_to_user(task);
+            self.back_to_user(task, fx);
         }
     }
 
@@ -129,7 +129,7 @@ impl Kernel {
     }
 
     /// The calling task is about to return: what it has to do before that goes before all else.
-    pub(super) fn back_to_user(&mut self, task: TaskId) {
+    pub(super) fn back_to_user(&mut self, task: TaskId, fx: &mut Effects) {
         let life = self.processes[task.process].life;
         let interrupted = matches!(self.thread(task).sleep, Sleep::Interrupted(..));
         let first = matches!(life, Life::Dying(_))
@@ -138,6 +138,21 @@ impl Kernel {
         if first && !self.thread(task).queued {
             self.thread_mut(task).queued = true;
             self.queue.push_front(task);
+        } else if !first {
+            self.begin_handler(task, fx);
+        }
+    }
+
+    /// A thread that is back in its own code runs the handler that was set up last.
+    fn begin_handler(&mut self, task: TaskId, fx: &mut Effects) {
+        let tid = self.thread(task).tid;
+        if self.user_mode_task(tid).is_err() {
+            return;
+        }
+        let Some(frame) = self.thread_mut(task).frames.last_mut() else { return };
+        if !core::mem::replace(&mut frame.begun, true) {
+            let info = frame.info;
+            fx.push(tid, Consequence::Handling(info), rule!("SIG-36"));
         }
     }
 

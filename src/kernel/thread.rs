@@ -93,6 +93,8 @@ pub enum Resume {
 pub struct Frame {
     /// What it was entered for.
     pub info: SigInfo,
+    /// Its body has begun: those set up after it have returned (SIG-36).
+    pub begun: bool,
     /// The mask to go back to.
     pub mask: SigSet,
     /// How the thread goes on.

@@ -234,7 +234,7 @@ impl Kernel {
         }
         // SIG-49: what rt_sigsuspend replaced is what the handler's return restores
         let restored = thread.saved_mask.take().unwrap_or(thread.mask);
-        thread.frames.push(Frame { info, mask: restored, resume });
+        thread.frames.push(Frame { info, begun: false, mask: restored, resume });
         // SIG-38, SIG-41
         fx.obey(rule!("SIG-38"));
         let mut mask = thread.mask | action.mask;

@@ -1,0 +1,19 @@
+//! Programs of system calls for the model: generated, run, explained, shrunk.
+//!
+//! - `program`: a program and its steps;
+//! - `react`: one step on the model, and all that comes of it;
+//! - `explain`: does some sequence of choices of the model give what was seen?
+//! - `generate`: random programs, by profile;
+//! - `shrink`: the smallest program that still fails.
+
+mod explain;
+mod generate;
+mod program;
+mod react;
+mod shrink;
+
+pub use explain::{Expectation, Explainer, Explanation};
+pub use generate::{Generator, Profile, Surroundings};
+pub use program::{Action, Program, Step};
+pub use react::{Reaction, What, react};
+pub use shrink::shrink;

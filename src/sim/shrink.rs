@@ -1,0 +1,48 @@
+//! The smallest program that still fails.
+
+use super::Program;
+
+/// Takes steps out of `program` as long as `fails` still says so, first many at a time, then one
+/// by one, until no single step can go.
+///
+/// Costs at most a run for each step and each halving, times the rounds that still find something.
+pub fn shrink(mut program: Program, mut fails: impl FnMut(&Program) -> bool) -> Program {
+    let mut chunk = program.steps.len().next_power_of_two();
+    while chunk > 0 {
+        let mut shrunk = false;
+        let mut at = 0;
+        while at < program.steps.len() {
+            let mut shorter = program.clone();
+            let end = (at + chunk).min(shorter.steps.len());
+            shorter.steps.drain(at..end);
+            if fails(&shorter) {
+                program = shorter;
+                shrunk = true;
+            } else {
+                at += chunk;
+            }
+        }
+        if !shrunk || chunk > 1 {
+            chunk /= 2;
+        }
+    }
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::Pid;
+    use crate::kernel::Config;
+    use crate::sim::{Action, Step};
+
+    #[test]
+    fn only_the_steps_that_matter_stay() {
+        let step = |nanos| Step { pid: Pid(1), action: Action::Elapse(nanos) };
+        let steps = (0..100).map(step).collect();
+        let program = Program { config: Config::default(), stay_in_handlers: false, steps };
+        let needed = [step(17), step(60), step(61)];
+        let small = shrink(program, |program| needed.iter().all(|n| program.steps.contains(n)));
+        assert_eq!(small.steps, needed);
+    }
+}
