@@ -8,3 +8,6 @@ extern crate alloc;
 pub mod abi;
 pub mod kernel;
 pub mod syscall;
+
+#[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
+pub mod host;
