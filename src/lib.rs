@@ -9,3 +9,6 @@ pub mod abi;
 pub mod kernel;
 pub mod sim;
 pub mod syscall;
+
+#[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
+pub mod host;

@@ -1,0 +1,157 @@
+//! The nursery, from which all cages of a controller come.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+
+use super::cage::{Cage, CageConfig};
+use super::os::{self, Shared};
+use super::puppet::{EXE_FD, WIRE_FD};
+use super::wire::{Op, RawCall, Wire};
+use super::{Mode, NURSERY_ARG, raw};
+use crate::abi::{Resource, Rlimit};
+
+/// How long the kernel may take for what takes microseconds.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// The priority of puppets: above everything ordinary.
+const PRIORITY: i32 = 10;
+
+/// How to start an [`Engine`].
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// As [`probe`](super::probe()) found, or as the [`Link`](super::Link) says.
+    pub mode: Mode,
+    /// A program that calls [`puppet_entry`](super::puppet_entry) in a constructor.
+    pub puppet_exe: PathBuf,
+    /// The CPU for controller and puppets; the present one if there is none.
+    pub cpu: Option<usize>,
+}
+
+/// The controller's side: it makes [`Cage`]s, one at a time.
+///
+/// It has to live in a [`Worker`](super::Worker): there its thread is the only one, it has the
+/// right to make namespaces, and what it starts cannot outlive it.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) wire: Shared,
+    nursery: Child,
+    realtime: bool,
+    command: u32,
+}
+
+impl Engine {
+    /// Pins this process to one CPU and starts the nursery.
+    pub fn start(config: &EngineConfig) -> io::Result<Engine> {
+        os::pin(config.cpu.unwrap_or_else(os::current_cpu))?;
+        let wire = Shared::new(WIRE_FD)?;
+        wire.core_limit.store(core_limit(), Relaxed);
+        let exe = File::open(&config.puppet_exe)?;
+        os::inherit(exe.as_raw_fd(), EXE_FD)?;
+        let nursery = Command::new(&config.puppet_exe)
+            .arg(NURSERY_ARG.to_str().unwrap_or_default())
+            .current_dir("/")
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()?;
+        let pid = nursery.id() as i32;
+        let realtime = config.mode == Mode::Root && os::make_realtime(pid, PRIORITY).is_ok();
+        let mut engine = Engine { wire, nursery, realtime, command: 0 };
+        engine.await_nursery()?;
+        Ok(engine)
+    }
+
+    /// A fresh pid namespace with one process, number 1.
+    pub fn cage(&mut self, config: &CageConfig) -> io::Result<Cage<'_>> {
+        Cage::new(self, config)
+    }
+
+    /// Whether puppets run before everything ordinary, in the order in which they are woken, so
+    /// that the same program gives the same answers.
+    pub fn is_realtime(&self) -> bool {
+        self.realtime
+    }
+
+    /// A limit that every first process begins with.
+    pub fn limit(&self, resource: Resource) -> io::Result<Rlimit> {
+        os::limit(self.nursery.id() as i32, resource)
+    }
+
+    fn await_nursery(&mut self) -> io::Result<()> {
+        let start = Instant::now();
+        while self.wire.slots[0].host_pid.load(Acquire) == 0 {
+            if let Some(status) = self.nursery.try_wait()? {
+                return Err(io::Error::other(format!("the puppet program is none: {status}")));
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "no nursery"));
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        Ok(())
+    }
+
+    /// Writes a command and wakes the puppet; gives back the command's number.
+    ///
+    /// Where puppets are realtime, all of them have run until they sleep when this returns.
+    pub(super) fn post(&mut self, pid: u32, call: &RawCall) -> io::Result<u32> {
+        let wire: &Wire = &self.wire;
+        let slot = wire.slot(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        self.command = self.command.wrapping_add(1);
+        call.write(slot);
+        slot.command.store(self.command, Release);
+        raw::futex_wake(&slot.command);
+        Ok(self.command)
+    }
+
+    /// Has the nursery make a first process: its number in this namespace.
+    pub(super) fn bear_init(&mut self) -> io::Result<i32> {
+        let first = self.wire.head.load(Acquire);
+        let command = self.post(0, &RawCall::new(0).op(Op::MakeInit))?;
+        let start = Instant::now();
+        loop {
+            let record = self.wire.nth_record(first).and_then(|record| record.take());
+            match record {
+                Some(entry) if entry.command == command => return born(entry.value, entry.data[0]),
+                Some(_) | None if start.elapsed() > PATIENCE => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the nursery is stuck"));
+                }
+                _ => std::thread::yield_now(),
+            }
+        }
+    }
+}
+
+/// What the nursery's two clones gave.
+fn born(leader: i64, init: u64) -> io::Result<i32> {
+    if leader < 0 {
+        return Err(io::Error::from_raw_os_error(-leader as i32));
+    }
+    os::reap(leader as i32, true)?;
+    let init = init as i64;
+    if init < 0 {
+        return Err(io::Error::from_raw_os_error(-init as i32));
+    }
+    Ok(init as i32)
+}
+
+/// No core files. A program that core_pattern pipes to is started whatever the limit, but for the
+/// value 1 (EXIT-06).
+fn core_limit() -> u64 {
+    let pattern = std::fs::read("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    u64::from(pattern.first() == Some(&b'|'))
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // an error means that it is gone already
+        let _ = self.nursery.kill();
+        let _ = self.nursery.wait();
+        os::close(WIRE_FD);
+        os::close(EXE_FD);
+    }
+}

@@ -1,0 +1,85 @@
+//! The live kernel, asked the same questions as the model (Linux on x86-64).
+//!
+//! A *cage* is a pid namespace of its own, so that numbers are the same in every run and equal to
+//! the model's. Its processes are *puppets*: each performs one raw system call per command, and
+//! nothing else. After each call the controller waits until the cage is quiet and writes down what
+//! happened: an [`Observation`].
+//!
+//! ```text
+//! program ── Worker::start ──▶ guard ──fork──▶ worker ── Engine ──▶ nursery
+//!                                              │ pid 1 of a namespace   │ clone
+//!                                              └── Cage ── wire ──▶ puppet 1 (init of the cage)
+//!                                                                   └── fork ──▶ puppet 2 …
+//! ```
+//!
+//! - `probe` tells whether it can run here; `worker` makes the process in which it runs;
+//! - `engine` starts the nursery; `cage` is one program's run; `observation` what is seen;
+//! - `wire` is the shared memory; `puppet` the code on its other side; `raw` its system calls;
+//! - `codec` translates calls; `procfs` reads /proc; `os` is the controller's own system calls.
+
+mod cage;
+mod codec;
+mod engine;
+mod observation;
+mod os;
+mod probe;
+mod procfs;
+mod puppet;
+mod raw;
+mod wire;
+mod worker;
+
+use core::ffi::CStr;
+
+pub use cage::{Cage, CageConfig};
+pub use engine::{Engine, EngineConfig};
+pub use observation::{Ended, Event, Fate, Observation};
+pub use probe::{Mode, Unavailable, probe};
+pub use puppet::puppet_entry;
+pub use worker::{Link, Worker, WorkerConfig, worker_entry};
+
+/// The address of every handler, as rt_sigaction shows it.
+pub const CATCHER: u64 = 0x40_1136;
+/// The address that every handler returns to, as rt_sigaction shows it; 0 if the program installed
+/// it without [`SaFlags::RESTORER`](crate::abi::SaFlags::RESTORER), with which the kernel would
+/// not have started it.
+pub const RESTORER: u64 = 0x40_1000;
+/// The path with which execve runs a puppet again. Any other is passed to the kernel as it is.
+pub const SELF_PATH: &str = "./puppet";
+
+/// The argument of a program that is a puppet after execve.
+const PUPPET_ARG: &CStr = c"__puppet";
+/// The argument of a program that is the nursery.
+const NURSERY_ARG: &CStr = c"__nursery";
+
+/// Makes a program able to be a puppet, by a constructor that calls [`puppet_entry`]; with an
+/// argument also to be a worker that runs that function (see [`worker_entry`]), for programs that
+/// have no `main` of their own, such as tests.
+#[macro_export]
+macro_rules! host_entry {
+    ($($serve:path)?) => {
+        const _: () = {
+            #[used]
+            #[allow(unsafe_code)]
+            // SAFETY: the C library calls each function in this section with these arguments
+            #[unsafe(link_section = ".init_array")]
+            static ENTRY: extern "C" fn(
+                ::core::ffi::c_int,
+                *const *const ::core::ffi::c_char,
+            ) = {
+                extern "C" fn entry(
+                    argc: ::core::ffi::c_int,
+                    argv: *const *const ::core::ffi::c_char,
+                ) {
+                    // SAFETY: the C library's own arguments
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        $crate::host::puppet_entry(argc, argv);
+                    }
+                    $($crate::host::worker_entry($serve);)?
+                }
+                entry
+            };
+        };
+    };
+}

@@ -1,0 +1,87 @@
+//! What was seen.
+
+use std::collections::BTreeMap;
+
+use crate::abi::{Pid, SigInfo, WaitStatus};
+use crate::kernel::View;
+use crate::syscall;
+
+/// Something that a puppet noted down.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A call returned, perhaps one of long ago.
+    Returned {
+        /// Whose.
+        pid: Pid,
+        /// What it gave.
+        result: syscall::Result,
+    },
+    /// The body of a handler began.
+    Handler {
+        /// Whose.
+        pid: Pid,
+        /// What it was told.
+        info: SigInfo,
+    },
+}
+
+/// What happened between two moments of quiet, and how things stand at the second.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Observation {
+    /// In the order in which they happened, over all processes. Calls that do not come back
+    /// (exit, a successful rt_sigreturn) are not among them.
+    pub events: Vec<Event>,
+    /// Processes that were born, in that order.
+    pub born: Vec<Pid>,
+    /// Processes that became zombies, ascending.
+    pub exited: Vec<Pid>,
+    /// Processes that are gone (reaped by somebody or by themselves), and how they ended; the
+    /// status is not known before Linux 6.15.
+    pub gone: Vec<(Pid, Option<WaitStatus>)>,
+    /// How the first process ended, if it did: all others went with it (NS-08).
+    pub init: Option<WaitStatus>,
+    /// The processes that wait inside a handler, and in how many.
+    pub in_handler: BTreeMap<Pid, u32>,
+    /// Every process that is not gone.
+    pub views: BTreeMap<Pid, View>,
+}
+
+impl Observation {
+    /// The calls that returned.
+    pub fn returned(&self) -> impl Iterator<Item = (Pid, &syscall::Result)> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Returned { pid, result } => Some((*pid, result)),
+            Event::Handler { .. } => None,
+        })
+    }
+
+    /// The handlers that ran.
+    pub fn handlers(&self) -> impl Iterator<Item = (Pid, &SigInfo)> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Handler { pid, info } => Some((*pid, info)),
+            Event::Returned { .. } => None,
+        })
+    }
+}
+
+/// The end of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Its number; several processes may have had it one after the other.
+    pub pid: Pid,
+    /// How it ended; `None` before Linux 6.15.
+    pub status: Option<WaitStatus>,
+    /// When.
+    pub fate: Fate,
+}
+
+/// What had become of a process when its cage was closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// It had ended and been reaped.
+    Reaped,
+    /// It had ended.
+    Zombie,
+    /// It was alive: its status is that of the closing.
+    Alive,
+}

@@ -1,0 +1,259 @@
+//! What the controller asks of its own kernel.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::wire::Wire;
+use crate::abi::{Resource, Rlimit, WaitStatus};
+
+/// The result of a libc call that gives -1 and errno.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The wire, mapped.
+#[derive(Debug)]
+pub(super) struct Shared(*mut Wire);
+
+impl Shared {
+    /// New memory under the descriptor `fd`, which is inherited.
+    pub(super) fn new(fd: RawFd) -> io::Result<Shared> {
+        // SAFETY: a name and no flags; then a descriptor that is ours
+        let file = unsafe { OwnedFd::from_raw_fd(check(libc::memfd_create(c"wire".as_ptr(), 0))?) };
+        let size = size_of::<Wire>();
+        // SAFETY: plain calls on our own descriptor
+        unsafe { check(libc::ftruncate(file.as_raw_fd(), size as libc::off_t))? };
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address that the kernel chooses
+        let address = unsafe {
+            let (none, fd) = (core::ptr::null_mut(), file.as_raw_fd());
+            libc::mmap(none, size, protection, libc::MAP_SHARED, fd, 0)
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let shared = Shared(address.cast());
+        inherit(file.as_raw_fd(), fd)?;
+        Ok(shared)
+    }
+}
+
+impl Deref for Shared {
+    type Target = Wire;
+    fn deref(&self) -> &Wire {
+        // SAFETY: mapped until drop; its fields are atomic and zero is a valid value of each
+        unsafe { &*self.0 }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nobody borrows it any more
+        unsafe { libc::munmap(self.0.cast(), size_of::<Wire>()) };
+    }
+}
+
+/// Makes `fd` inherited as `number`.
+pub(super) fn inherit(fd: RawFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: a plain call
+    check(unsafe { libc::dup2(fd, number) }).map(drop)
+}
+
+/// Closes a descriptor that only has a number.
+pub(super) fn close(number: RawFd) {
+    // SAFETY: the caller made it with `inherit`
+    unsafe { libc::close(number) };
+}
+
+/// The CPU that this thread is on.
+pub(super) fn current_cpu() -> usize {
+    // SAFETY: a plain call
+    usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
+}
+
+/// Keeps this process, and those it starts, on one CPU.
+pub(super) fn pin(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: zero is the empty set, and the set has a place for this CPU
+    unsafe {
+        let mut set: libc::cpu_set_t = core::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        check(libc::sched_setaffinity(0, size_of_val(&set), &raw const set)).map(drop)
+    }
+}
+
+/// Lets a process run before all ordinary ones.
+pub(super) fn make_realtime(pid: i32, priority: i32) -> io::Result<()> {
+    let parameter = libc::sched_param { sched_priority: priority };
+    // SAFETY: the kernel reads the parameter
+    check(unsafe { libc::sched_setscheduler(pid, libc::SCHED_FIFO, &raw const parameter) })
+        .map(drop)
+}
+
+/// How often this thread has left the CPU.
+pub(super) fn context_switches() -> i64 {
+    // SAFETY: zero is a valid rusage, which the kernel then fills
+    unsafe {
+        let mut usage: libc::rusage = core::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+        usage.ru_nvcsw + usage.ru_nivcsw
+    }
+}
+
+/// A descriptor of a process.
+pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: a plain call that gives a new descriptor
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        check(fd as libc::c_int).map(|fd| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// The beginning of `struct pidfd_info`, of the size that its first version had.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// How a process ended that has been reaped, by whomever (PFD-14).
+pub(super) fn exit_status(pidfd: &OwnedFd) -> Option<WaitStatus> {
+    const EXIT: u64 = 8;
+    // _IOWR(0xff, 11, 64 bytes)
+    const GET_INFO: libc::c_ulong = 0xc040_ff0b;
+    let mut info = PidfdInfo { mask: EXIT, ..PidfdInfo::default() };
+    // SAFETY: the kernel fills 64 bytes
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO, &raw mut info) };
+    (result == 0 && info.mask & EXIT != 0).then_some(WaitStatus(info.exit_code as u32))
+}
+
+/// Kills a process that this one started.
+pub(super) fn kill(pid: i32) {
+    // SAFETY: a plain call; the number is that of a child that is not reaped
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// Reaps a child; with `block` false, `None` if it has not ended.
+pub(super) fn reap(pid: i32, block: bool) -> io::Result<Option<WaitStatus>> {
+    let options = libc::__WALL | if block { 0 } else { libc::WNOHANG };
+    let mut status = 0;
+    loop {
+        // SAFETY: the kernel writes the status
+        match check(unsafe { libc::waitpid(pid, &raw mut status, options) }) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(WaitStatus(status as u32))),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A limit of another process.
+pub(super) fn limit(pid: i32, resource: Resource) -> io::Result<Rlimit> {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the limit
+    check(unsafe { libc::prlimit64(pid, resource.0, core::ptr::null(), &raw mut old) })?;
+    Ok(Rlimit { soft: old.rlim_cur, hard: old.rlim_max })
+}
+
+/// The effective user of this process.
+pub(super) fn users() -> (u32, u32) {
+    // SAFETY: plain calls
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
+/// Moves this process into new namespaces.
+pub(super) fn unshare(flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: a plain call; the process has one thread
+    check(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// Forks.
+///
+/// # Safety
+///
+/// The process has one thread.
+pub(super) unsafe fn fork() -> io::Result<i32> {
+    // SAFETY: the caller's promise
+    check(unsafe { libc::fork() })
+}
+
+/// Has the kernel kill this process when the thread that forked it ends.
+pub(super) fn die_with_parent() -> io::Result<()> {
+    // SAFETY: a plain call
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
+}
+
+/// Waits for events on descriptors; gives back what happened to each.
+pub(super) fn poll<const N: usize>(
+    fds: [(RawFd, libc::c_short); N],
+    timeout: i32,
+) -> io::Result<[libc::c_short; N]> {
+    let mut polled = fds.map(|(fd, events)| libc::pollfd { fd, events, revents: 0 });
+    loop {
+        // SAFETY: the kernel writes into this array of N
+        match check(unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout) }) {
+            Ok(_) => return Ok(polled.map(|one| one.revents)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The pipe ends 0 and 1 under new numbers that no child inherits; afterwards 0 is empty and 1 is
+/// the error output, for those who print.
+pub(super) fn take_standard_io() -> io::Result<(OwnedFd, OwnedFd)> {
+    // SAFETY: duplicates are new descriptors, which nobody else owns
+    let (input, output) = unsafe {
+        (
+            OwnedFd::from_raw_fd(check(libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 3))?),
+            OwnedFd::from_raw_fd(check(libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 3))?),
+        )
+    };
+    let null = std::fs::File::open("/dev/null")?;
+    inherit(null.as_raw_fd(), 0)?;
+    inherit(2, 1)?;
+    Ok((input, output))
+}
+
+/// A pipe that no program inherits.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    // SAFETY: the kernel writes two descriptors, which are then ours
+    unsafe {
+        check(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC))?;
+        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
+    }
+}
+
+/// What the kernel answers to a process that wants those namespaces, tried out in a child that
+/// ends at once. `then` is asked for inside, with unshare(2).
+pub(super) fn try_namespaces(flags: libc::c_int, then: libc::c_int) -> io::Result<()> {
+    use super::raw;
+    let shared = libc::CLONE_VFORK | libc::SIGCHLD;
+    let args = [(flags | shared) as u64, 0, 0, 0, 0, 0];
+    // SAFETY: the child gets a copy of this memory and only performs two raw calls, so it may be
+    // the child of any thread
+    let pid = unsafe { raw::syscall(libc::SYS_clone as u64, args) };
+    if pid == 0 {
+        // SAFETY: unshare touches no memory
+        let result =
+            unsafe { raw::syscall(libc::SYS_unshare as u64, [then as u64, 0, 0, 0, 0, 0]) };
+        raw::exit(-result as i32);
+    }
+    if pid < 0 {
+        return Err(io::Error::from_raw_os_error(-pid as i32));
+    }
+    match reap(pid as i32, true)?.and_then(|status| status.exit_code()) {
+        Some(0) => Ok(()),
+        Some(errno) => Err(io::Error::from_raw_os_error(i32::from(errno))),
+        None => Err(io::Error::other("the trial process was killed")),
+    }
+}

@@ -1,0 +1,112 @@
+//! /proc/PID/status, read again and again from one open file (OBS-02).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::abi::{Pgid, Sid, SigSet};
+
+/// What the file says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Status {
+    /// The state letter.
+    pub(super) state: u8,
+    /// The parent's number in the namespace that /proc is mounted for.
+    pub(super) ppid: u32,
+    /// The process's number in the namespace around its own.
+    pub(super) outer_pid: u32,
+    /// Its group's number in its own namespace.
+    pub(super) pgid: Pgid,
+    /// Its session's number in its own namespace.
+    pub(super) sid: Sid,
+    pub(super) private: SigSet,
+    pub(super) shared: SigSet,
+    pub(super) blocked: SigSet,
+    pub(super) ignored: SigSet,
+    pub(super) caught: SigSet,
+}
+
+/// Reads the file; `None` if its process is gone.
+pub(super) fn read(file: &File) -> io::Result<Option<Status>> {
+    let mut text = [0; 4096];
+    match file.read_at(&mut text, 0) {
+        Ok(length) => Ok(Some(parse(&text[..length]))),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The lines that count; the others are skipped.
+fn parse(text: &[u8]) -> Status {
+    let mut status = Status::default();
+    for line in text.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (key, rest) = line.split_at(colon);
+        match key {
+            b"State" => status.state = rest.get(2).copied().unwrap_or(b'?'),
+            b"PPid" => status.ppid = last_number(rest),
+            b"NSpid" => status.outer_pid = last_but_one(rest),
+            b"NSpgid" => status.pgid = Pgid(last_number(rest)),
+            b"NSsid" => status.sid = Sid(last_number(rest)),
+            b"SigPnd" => status.private = set(rest),
+            b"ShdPnd" => status.shared = set(rest),
+            b"SigBlk" => status.blocked = set(rest),
+            b"SigIgn" => status.ignored = set(rest),
+            b"SigCgt" => {
+                status.caught = set(rest);
+                break;
+            }
+            _ => {}
+        }
+    }
+    status
+}
+
+fn words(rest: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    rest.split(|byte| byte.is_ascii_whitespace() || *byte == b':').filter(|word| !word.is_empty())
+}
+
+fn decimal(word: &[u8]) -> u32 {
+    word.iter().fold(0, |number: u32, digit| {
+        number.wrapping_mul(10).wrapping_add(u32::from(digit.wrapping_sub(b'0')))
+    })
+}
+
+/// The column of the process's own namespace.
+fn last_number(rest: &[u8]) -> u32 {
+    words(rest).next_back().map_or(0, decimal)
+}
+
+/// The column of the namespace around it.
+fn last_but_one(rest: &[u8]) -> u32 {
+    words(rest).rev().nth(1).map_or(0, decimal)
+}
+
+fn set(rest: &[u8]) -> SigSet {
+    let digits = words(rest).next().unwrap_or_default();
+    SigSet::from_bits(
+        digits.iter().fold(0, |bits, digit| {
+            bits << 4 | u64::from((*digit as char).to_digit(16).unwrap_or(0))
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_columns_of_the_own_namespace() {
+        let text = b"Name:\tx: y\nState:\tT (stopped)\nPPid:\t712\nNSpid:\t713\t9\t2\n\
+            NSpgid:\t713\t9\t2\nNSsid:\t700\t4\t0\nSigPnd:\t0000000000000001\n\
+            ShdPnd:\t0000000000010000\nSigBlk:\tfffffffffffbfeff\nSigIgn:\t0000000000001000\n\
+            SigCgt:\t0000000000000000\n";
+        let status = parse(text);
+        assert_eq!((status.state, status.ppid, status.outer_pid), (b'T', 712, 9));
+        assert_eq!((status.pgid, status.sid), (Pgid(2), Sid(0)));
+        assert_eq!(status.private.bits(), 1);
+        assert_eq!(status.shared.bits(), 0x10000);
+        assert_eq!(status.blocked.bits(), 0xffff_ffff_fffb_feff);
+        assert_eq!(status.ignored.bits(), 0x1000);
+    }
+}

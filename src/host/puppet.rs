@@ -1,0 +1,385 @@
+//! The code that runs in the caged processes.
+//!
+//! A puppet sleeps until its mailbox has a command, performs exactly that system call and writes
+//! what came back. It must not allocate, panic or call the C library: it may run in a handler, in
+//! its parent's memory, or with half of its life forbidden by a limit.
+#![allow(unsafe_code)]
+
+use core::ffi::{CStr, c_char, c_int};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
+
+use super::raw;
+use super::wire::{INPUT_WORDS, Kind, OUTPUT_WORDS, Op, RecordKind, Slot, Wire};
+use super::{CATCHER, NURSERY_ARG, PUPPET_ARG, RESTORER};
+use crate::abi::{Resource, SaFlags};
+
+/// Where a puppet finds the shared memory.
+pub(super) const WIRE_FD: i32 = 100;
+/// Where a puppet finds its own program.
+pub(super) const EXE_FD: i32 = 101;
+/// The stack of a process that shares its parent's memory. Handlers stack up before the first of
+/// them runs (SIG-36), and a frame with AVX-512 registers takes 3 KiB.
+const STACK: u64 = 1 << 20;
+/// Words of struct clone_args, the whole input of clone3.
+const CLONE_ARGS: usize = 8;
+/// Nothing is mapped below.
+const PAGE: u64 = 4096;
+/// The exit code of a puppet that cannot go on.
+const BROKEN: i32 = 99;
+
+static WIRE: AtomicPtr<Wire> = AtomicPtr::new(core::ptr::null_mut());
+/// Whether this process is the nursery, which makes the first process of each cage.
+static NURSERY: AtomicBool = AtomicBool::new(false);
+/// Where the nursery's short-lived child leaves the first process's number.
+static INIT_PID: AtomicU64 = AtomicU64::new(0);
+
+/// Takes over if this process was started as a puppet; returns at once if it was not.
+///
+/// A constructor calls this, before the Rust runtime ignores SIGPIPE and installs its handlers
+/// for SIGSEGV and SIGBUS: execve has to be seen as the kernel left it (EXEC-01). See
+/// [`host_entry`](crate::host_entry).
+///
+/// # Safety
+///
+/// `argv` is the argument vector that the C library passes to constructors, of `argc` strings.
+pub unsafe fn puppet_entry(argc: c_int, argv: *const *const c_char) {
+    if argc < 2 {
+        return;
+    }
+    // SAFETY: there are at least two arguments, each a string
+    let first = unsafe { CStr::from_ptr(*argv.add(1)) };
+    if first == PUPPET_ARG {
+        map();
+        resume_after_exec();
+        serve(0);
+    } else if first == NURSERY_ARG {
+        map();
+        NURSERY.store(true, Relaxed);
+        prepare();
+        birth(0);
+        serve(0);
+    }
+}
+
+/// Maps the shared memory.
+fn map() {
+    let args = [
+        0,
+        size_of::<Wire>() as u64,
+        (libc::PROT_READ | libc::PROT_WRITE) as u64,
+        libc::MAP_SHARED as u64,
+        WIRE_FD as u64,
+        0,
+    ];
+    // SAFETY: a new mapping at an address that the kernel chooses
+    let address = unsafe { raw::syscall(libc::SYS_mmap as u64, args) };
+    if (-4095..0).contains(&address) {
+        raw::exit(BROKEN);
+    }
+    WIRE.store(address as *mut Wire, Relaxed);
+}
+
+fn wire() -> &'static Wire {
+    // SAFETY: `map` ran before everything else, the mapping is never removed, its fields are
+    // atomic and zero is a valid value of each
+    unsafe { &*WIRE.load(Relaxed) }
+}
+
+/// This process's number and mailbox. To be asked for again after every call: it may have forked.
+fn mailbox() -> (u32, &'static Slot) {
+    let pid = if NURSERY.load(Relaxed) { 0 } else { raw::getpid() };
+    match wire().slot(pid) {
+        Some(slot) => (pid, slot),
+        None => {
+            wire().too_large.store(pid, Relaxed);
+            raw::exit(BROKEN)
+        }
+    }
+}
+
+/// The state that every program begins with.
+fn prepare() {
+    let action = [0u64; 4];
+    for signal in 1..=64 {
+        // KILL and STOP give EINVAL, and have nothing to reset
+        // SAFETY: the kernel reads the action
+        unsafe {
+            let args = [signal, action.as_ptr() as u64, 0, 8, 0, 0];
+            raw::syscall(libc::SYS_rt_sigaction as u64, args);
+        }
+    }
+    let empty = 0u64;
+    let core = [wire().core_limit.load(Relaxed), u64::MAX];
+    let none = [u64::MAX; 2];
+    // SAFETY: the kernel reads the set
+    unsafe {
+        let args = [libc::SIG_SETMASK as u64, &raw const empty as u64, 0, 8, 0, 0];
+        raw::syscall(libc::SYS_rt_sigprocmask as u64, args);
+        raw::syscall(libc::SYS_umask as u64, [0o022, 0, 0, 0, 0, 0]);
+    }
+    limit(Resource::CORE, &core);
+    limit(Resource::NPROC, &none);
+    limit(Resource::SIGPENDING, &none);
+}
+
+/// Sets a limit; what the kernel refuses to raise is only lowered.
+fn limit(resource: Resource, new: &[u64; 2]) {
+    let resource = u64::from(resource.0);
+    let mut old = [0u64; 2];
+    let call = libc::SYS_prlimit64 as u64;
+    // SAFETY: the kernel reads the one and writes the other
+    unsafe {
+        if raw::syscall(call, [0, resource, new.as_ptr() as u64, 0, 0, 0]) < 0 {
+            raw::syscall(call, [0, resource, 0, old.as_mut_ptr() as u64, 0, 0]);
+            let lower = [new[0].min(old[1]), old[1]];
+            raw::syscall(call, [0, resource, lower.as_ptr() as u64, 0, 0, 0]);
+        }
+    }
+}
+
+/// Enters this process, new, into the wire.
+fn birth(depth: u32) {
+    let (pid, slot) = mailbox();
+    slot.taken.store(slot.command.load(Acquire), Relaxed);
+    slot.busy.store(0, Relaxed);
+    slot.depth.store(depth, Relaxed);
+    slot.host_pid.store(host_pid(), Release);
+    wire().bear(pid);
+}
+
+/// This process's number in /proc, whichever namespace that is of.
+fn host_pid() -> u32 {
+    let mut text = [0u8; 16];
+    let path = c"/proc/self";
+    let args = [path.as_ptr() as u64, text.as_mut_ptr() as u64, text.len() as u64, 0, 0, 0];
+    // SAFETY: the kernel writes at most that many bytes
+    let length = unsafe { raw::syscall(libc::SYS_readlink as u64, args) };
+    let digits = text.iter().take(usize::try_from(length).unwrap_or(0));
+    digits.fold(0, |number, digit| number * 10 + u32::from(digit.wrapping_sub(b'0')))
+}
+
+/// The call that brought this image here was execve, and it went well.
+fn resume_after_exec() {
+    let (pid, slot) = mailbox();
+    slot.depth.store(0, Relaxed);
+    wire().record(RecordKind::Returned, pid, slot.taken.load(Relaxed), 0, &[]);
+}
+
+/// Performs commands, for ever or until the handler that runs this is told to return.
+fn serve(depth: u32) {
+    loop {
+        let (_, slot) = mailbox();
+        let command = slot.command.load(Acquire);
+        if command == slot.taken.load(Relaxed) {
+            slot.busy.store(0, Relaxed);
+            raw::futex_wait(&slot.command, command);
+            continue;
+        }
+        slot.busy.store(1, Relaxed);
+        slot.taken.store(command, Relaxed);
+        let op = Op::from_raw(slot.op.load(Relaxed));
+        if op == Op::HandlerReturn && depth > 0 {
+            return;
+        }
+        perform(slot, op, command, depth);
+    }
+}
+
+/// What a child in its parent's memory runs.
+extern "C" fn child() -> ! {
+    birth(0);
+    serve(0);
+    raw::exit(BROKEN)
+}
+
+/// Performs one command.
+fn perform(slot: &Slot, op: Op, command: u32, depth: u32) {
+    let mut input = [0u64; INPUT_WORDS];
+    let words = slot.input_len.load(Relaxed) as usize;
+    for (to, from) in input.iter_mut().zip(&slot.input).take(words) {
+        *to = from.load(Relaxed);
+    }
+    let mut output = [0u64; OUTPUT_WORDS];
+    let number = slot.number.load(Relaxed);
+    let mut args = [0u64; 6];
+    resolve(slot, &mut args, input.as_mut_ptr() as u64, output.as_mut_ptr() as u64);
+    let value = match op {
+        // SAFETY: pointers of these calls lead to `input`, to `output`, nowhere or to addresses
+        // that are never mapped
+        Op::Plain | Op::HandlerReturn => unsafe { raw::syscall(number, args) },
+        Op::Fork => {
+            // SAFETY: the child gets a copy of this memory and returns from here as well
+            let value = unsafe { raw::syscall(number, args) };
+            if value == 0 {
+                return birth(depth);
+            }
+            value
+        }
+        Op::ForkSharing => fork_sharing(number, &args, &input),
+        Op::Action => action(args, [input[0], input[1], input[2], input[3]], &mut output),
+        Op::ExecSelf => exec_self(),
+        Op::MakeInit => make_init(&mut output),
+    };
+    let (pid, _) = mailbox();
+    wire().record(RecordKind::Returned, pid, command, value as u64, &output);
+}
+
+/// Turns places in the buffers into pointers.
+fn resolve(slot: &Slot, args: &mut [u64; 6], input: u64, output: u64) {
+    let kinds = slot.kinds.load(Relaxed);
+    for (nth, (to, from)) in args.iter_mut().zip(&slot.args).enumerate() {
+        let value = from.load(Relaxed);
+        let kind = kinds >> (2 * nth) & 3;
+        *to = if kind == Kind::Input as u32 {
+            input.wrapping_add(value.wrapping_mul(8))
+        } else if kind == Kind::Output as u32 {
+            output.wrapping_add(value.wrapping_mul(8))
+        } else {
+            value
+        };
+    }
+}
+
+/// A stack for a child in this memory; 0 if there is no room. It is never given back: the memory
+/// goes with its last user.
+fn new_stack() -> u64 {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let args = [0, STACK, protection as u64, flags as u64, u64::MAX, 0];
+    // SAFETY: a new mapping at an address that the kernel chooses
+    let address = unsafe { raw::syscall(libc::SYS_mmap as u64, args) };
+    if (-4095..0).contains(&address) { 0 } else { address as u64 }
+}
+
+/// vfork, clone or clone3 with CLONE_VM: the child runs on a stack of its own.
+fn fork_sharing(number: u64, args: &[u64; 6], input: &[u64; INPUT_WORDS]) -> i64 {
+    let base = new_stack();
+    if base == 0 {
+        return -i64::from(libc::ENOMEM);
+    }
+    let top = base.wrapping_add(STACK);
+    let mut two = [args[0], args[1]];
+    let mut structure = [0u64; CLONE_ARGS];
+    if number == libc::SYS_clone as u64 {
+        two[1] = top;
+    } else if number == libc::SYS_clone3 as u64 {
+        structure.copy_from_slice(&input[..CLONE_ARGS]);
+        // stack and stack_size
+        (structure[5], structure[6]) = (base, STACK);
+        two[0] = structure.as_ptr() as u64;
+    }
+    // SAFETY: one of the three calls; the stack is new
+    unsafe { raw::clone_sharing_memory(number, two, top, child) }
+}
+
+/// What a caught signal needs beside what the program asked for: the kernel fills in a siginfo only
+/// with SA_SIGINFO, and starts no handler without SA_RESTORER.
+const NEEDED: [u64; 2] = [SaFlags::SIGINFO.0 as u64, SaFlags::RESTORER.0 as u64];
+
+/// rt_sigaction: a caught signal goes to [`recorder`], and is shown as caught by [`CATCHER`].
+///
+/// Which flags are not the program's own is remembered in the kernel's table itself, by the choice
+/// of the restorer: so it is inherited, shared and reset as the rest is.
+fn action(mut args: [u64; 6], mut new: [u64; 4], output: &mut [u64; OUTPUT_WORDS]) -> i64 {
+    let own = recorder as *const () as u64;
+    let [handler, flags, restorer, _] = &mut new;
+    if *handler > 1 {
+        *handler = own;
+        let added = NEEDED.map(|flag| u64::from(*flags & flag == 0));
+        *flags |= NEEDED[0] | NEEDED[1];
+        *restorer = raw::restorer(added[0] | added[1] << 1);
+    }
+    // NULL and bad addresses stay
+    if args[1] > PAGE {
+        args[1] = new.as_ptr() as u64;
+    }
+    if args[2] > PAGE {
+        args[2] = output.as_mut_ptr() as u64;
+    }
+    // SAFETY: the kernel reads `new` and writes `output`
+    let value = unsafe { raw::syscall(libc::SYS_rt_sigaction as u64, args) };
+    let [handler, flags, restorer, ..] = output;
+    if *handler == own {
+        *handler = CATCHER;
+    }
+    if let Some(added) = raw::nth_restorer(*restorer) {
+        *flags &= !(NEEDED[0] * (added & 1) | NEEDED[1] * (added >> 1));
+        *restorer = if added >> 1 == 0 { RESTORER } else { 0 };
+    }
+    value
+}
+
+/// The handler of every caught signal.
+extern "C" fn recorder(_signal: c_int, info: *const [u64; 16], _context: *const ()) {
+    let (pid, slot) = mailbox();
+    let (busy, depth) = (slot.busy.load(Relaxed), slot.depth.load(Relaxed));
+    // SAFETY: the kernel passes a siginfo of 128 bytes, on this stack, whether SA_SIGINFO is set
+    // or not
+    let info = unsafe { &*info };
+    wire().record(RecordKind::Handler, pid, 0, 0, info);
+    if wire().hold.load(Relaxed) != 0 {
+        slot.depth.store(depth.wrapping_add(1), Relaxed);
+        serve(depth.wrapping_add(1));
+        // the process may have forked in between
+        let (_, slot) = mailbox();
+        slot.depth.store(depth, Relaxed);
+        slot.busy.store(busy, Relaxed);
+    }
+}
+
+/// execve of the program that this is. It is open: it works in any folder and for any user.
+fn exec_self() -> i64 {
+    let argv = [c"puppet".as_ptr(), PUPPET_ARG.as_ptr(), core::ptr::null()];
+    let envp: [*const c_char; 1] = [core::ptr::null()];
+    let args = [
+        EXE_FD as u64,
+        c"".as_ptr() as u64,
+        argv.as_ptr() as u64,
+        envp.as_ptr() as u64,
+        libc::AT_EMPTY_PATH as u64,
+        0,
+    ];
+    // SAFETY: the kernel reads strings and vectors that are alive
+    unsafe { raw::syscall(libc::SYS_execveat as u64, args) }
+}
+
+/// Makes the first process of a namespace, for the nursery.
+///
+/// It begins in a group and a session that are not visible to it (GRP-22), that nobody else is in
+/// (its programs do kill(0), KILL-14) and whose leader is gone. Its parent is the controller
+/// (FORK-21), not the nursery.
+fn make_init(output: &mut [u64; OUTPUT_WORDS]) -> i64 {
+    static TOP: AtomicU64 = AtomicU64::new(0);
+    if TOP.load(Relaxed) == 0 {
+        let base = new_stack();
+        if base == 0 {
+            return -i64::from(libc::ENOMEM);
+        }
+        TOP.store(base.wrapping_add(STACK), Relaxed);
+    }
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT | libc::SIGCHLD;
+    let args = [flags as u64, TOP.load(Relaxed)];
+    // SAFETY: clone; the previous user of that stack has exited, as CLONE_VFORK waits for it
+    let value =
+        unsafe { raw::clone_sharing_memory(libc::SYS_clone as u64, args, args[1], leader_of_init) };
+    output[0] = INIT_PID.load(Relaxed);
+    value
+}
+
+/// The process between the nursery and the first process of a cage.
+extern "C" fn leader_of_init() -> ! {
+    let flags = libc::CLONE_NEWPID | libc::CLONE_PARENT | libc::SIGCHLD;
+    // SAFETY: setsid touches no memory; the child of clone gets a copy of this memory
+    let value = unsafe {
+        raw::syscall(libc::SYS_setsid as u64, [0; 6]);
+        raw::syscall(libc::SYS_clone as u64, [flags as u64, 0, 0, 0, 0, 0])
+    };
+    if value == 0 {
+        NURSERY.store(false, Relaxed);
+        birth(0);
+        serve(0);
+    }
+    INIT_PID.store(value as u64, Relaxed);
+    raw::exit(0)
+}

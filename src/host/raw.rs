@@ -1,0 +1,139 @@
+//! Raw system calls.
+//!
+//! The C library hides signals 32 and 33, rewrites `si_code`, retries and keeps state of its own:
+//! a puppet may not call it, neither in a handler nor in a process that shares its parent's memory.
+#![allow(unsafe_code)]
+
+use core::arch::{asm, global_asm};
+
+/// Performs system call `number`; the result is as the kernel returns it, errors negative.
+///
+/// # Safety
+///
+/// The kernel writes wherever the arguments of this call tell it to.
+pub(super) unsafe fn syscall(number: u64, args: [u64; 6]) -> i64 {
+    let result;
+    // SAFETY: the calling convention of the kernel: rcx and r11 are lost, all others are kept;
+    // the caller answers for what this call does with its arguments
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as i64 => result,
+            in("rdi") args[0], in("rsi") args[1], in("rdx") args[2],
+            in("r10") args[3], in("r8") args[4], in("r9") args[5],
+            lateout("rcx") _, lateout("r11") _,
+        );
+    }
+    result
+}
+
+global_asm!(
+    // rdi number, rsi and rdx its arguments, rcx the child's stack, r8 its function.
+    // The child of vfork shares the stack of its parent: it leaves it before it touches it.
+    ".hidden proctable_clone",
+    ".global proctable_clone",
+    ".type proctable_clone, @function",
+    "proctable_clone:",
+    "mov rax, rdi",
+    "mov rdi, rsi",
+    "mov rsi, rdx",
+    "mov r9, r8",
+    "mov r8, rcx",
+    "xor edx, edx",
+    "xor r10d, r10d",
+    "syscall",
+    "test rax, rax",
+    "jnz 2f",
+    "mov rsp, r8",
+    "xor ebp, ebp",
+    "call r9",
+    "ud2",
+    "2: ret",
+    ".size proctable_clone, . - proctable_clone",
+    // Where handlers return to: rt_sigreturn, number 15. Four of them, 16 bytes apart.
+    ".hidden proctable_restorers",
+    ".global proctable_restorers",
+    ".type proctable_restorers, @function",
+    ".balign 16",
+    "proctable_restorers:",
+    ".rept 4",
+    "mov eax, 15",
+    "syscall",
+    "ud2",
+    ".balign 16",
+    ".endr",
+    ".size proctable_restorers, . - proctable_restorers",
+);
+
+unsafe extern "C" {
+    fn proctable_clone(
+        number: u64,
+        first: u64,
+        second: u64,
+        stack: u64,
+        run: extern "C" fn() -> !,
+    ) -> i64;
+    fn proctable_restorers();
+}
+
+/// Performs a system call that makes a process with the caller's memory; the child runs `run` on
+/// the stack that ends at `stack`.
+///
+/// # Safety
+///
+/// `number` is clone, clone3 or vfork with arguments that fit it, and `stack` is the aligned end
+/// of memory that nobody else uses.
+pub(super) unsafe fn clone_sharing_memory(
+    number: u64,
+    args: [u64; 2],
+    stack: u64,
+    run: extern "C" fn() -> !,
+) -> i64 {
+    // SAFETY: the caller's promise; the child leaves the shared stack with its first instruction
+    unsafe { proctable_clone(number, args[0], args[1], stack, run) }
+}
+
+/// The address of one of four codes that end a handler.
+pub(super) fn restorer(nth: u64) -> u64 {
+    (proctable_restorers as *const () as u64).wrapping_add(nth.wrapping_mul(16))
+}
+
+/// Which of the four codes has this address.
+pub(super) fn nth_restorer(address: u64) -> Option<u64> {
+    let mut nth = 0;
+    while nth < 4 {
+        if restorer(nth) == address {
+            return Some(nth);
+        }
+        nth += 1;
+    }
+    None
+}
+
+/// Ends the process.
+pub(super) fn exit(code: i32) -> ! {
+    loop {
+        // SAFETY: exit_group touches no memory and does not return
+        unsafe { syscall(libc::SYS_exit_group as u64, [code as u64, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// The number of this process in its own namespace.
+pub(super) fn getpid() -> u32 {
+    // SAFETY: getpid touches no memory
+    unsafe { syscall(libc::SYS_getpid as u64, [0; 6]) as u32 }
+}
+
+/// Sleeps while `word` is `expected`; returns early whenever the kernel likes to.
+pub(super) fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32) {
+    let args = [word.as_ptr() as u64, libc::FUTEX_WAIT as u64, u64::from(expected), 0, 0, 0];
+    // SAFETY: FUTEX_WAIT only reads the word, which is alive
+    unsafe { syscall(libc::SYS_futex as u64, args) };
+}
+
+/// Wakes whoever sleeps on `word`.
+pub(super) fn futex_wake(word: &core::sync::atomic::AtomicU32) {
+    let args = [word.as_ptr() as u64, libc::FUTEX_WAKE as u64, i32::MAX as u64, 0, 0, 0];
+    // SAFETY: FUTEX_WAKE touches no memory
+    unsafe { syscall(libc::SYS_futex as u64, args) };
+}

@@ -1,0 +1,289 @@
+//! The memory that the controller and its puppets share: a mailbox per pid and one log.
+//!
+//! A puppet finds its mailbox by its own number, which it asks the kernel for: that works in a
+//! handler, after fork, and in a child that shares its parent's memory. All fields are atomic,
+//! so both sides are safe code; order is given by `command` and `head`.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+/// Mailboxes: the largest pid of a puppet is one less.
+pub(super) const SLOTS: usize = 1024;
+/// Words of the input of a call: paths and structures.
+pub(super) const INPUT_WORDS: usize = 64;
+/// Words of what a call stores, and of a siginfo.
+pub(super) const OUTPUT_WORDS: usize = 32;
+/// Records between two looks of the controller.
+pub(super) const RECORDS: usize = 2048;
+/// Births between two looks of the controller.
+pub(super) const BIRTHS: usize = 64;
+
+/// What the puppet does, beside the system call itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(super) enum Op {
+    /// The system call.
+    Plain = 0,
+    /// A call that returns twice.
+    Fork = 1,
+    /// A call that returns twice, the child in its parent's memory.
+    ForkSharing = 2,
+    /// rt_sigaction with addresses of the puppet.
+    Action = 3,
+    /// execve of the puppet itself.
+    ExecSelf = 4,
+    /// The handler returns.
+    HandlerReturn = 5,
+    /// A new namespace, from the nursery.
+    MakeInit = 6,
+}
+
+impl Op {
+    /// From the wire.
+    pub(super) fn from_raw(raw: u32) -> Op {
+        match raw {
+            1 => Op::Fork,
+            2 => Op::ForkSharing,
+            3 => Op::Action,
+            4 => Op::ExecSelf,
+            5 => Op::HandlerReturn,
+            6 => Op::MakeInit,
+            _ => Op::Plain,
+        }
+    }
+}
+
+/// How an argument travels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(super) enum Kind {
+    /// As it is.
+    Value = 0,
+    /// A pointer to that word of the input.
+    Input = 1,
+    /// A pointer to that word of the output.
+    Output = 2,
+}
+
+/// A mailbox.
+#[repr(C)]
+pub(super) struct Slot {
+    /// The number of the newest command: the puppet sleeps on it.
+    pub(super) command: AtomicU32,
+    /// The number of the newest command that the puppet took.
+    pub(super) taken: AtomicU32,
+    /// 1 from taking a command to the end of its call.
+    pub(super) busy: AtomicU32,
+    /// How many handlers are running that wait for commands.
+    pub(super) depth: AtomicU32,
+    /// The process's number in /proc.
+    pub(super) host_pid: AtomicU32,
+    /// An [`Op`].
+    pub(super) op: AtomicU32,
+    /// The system call.
+    pub(super) number: AtomicU64,
+    /// Its arguments.
+    pub(super) args: [AtomicU64; 6],
+    /// A [`Kind`] for each, two bits.
+    pub(super) kinds: AtomicU32,
+    /// How many words of `input` count.
+    pub(super) input_len: AtomicU32,
+    /// What pointers point to.
+    pub(super) input: [AtomicU64; INPUT_WORDS],
+}
+
+/// A line of the log.
+#[repr(C)]
+pub(super) struct Record {
+    /// 0 while it is being written, else a [`RecordKind`].
+    pub(super) kind: AtomicU32,
+    /// Whose.
+    pub(super) pid: AtomicU32,
+    /// Which command it completes.
+    pub(super) command: AtomicU32,
+    reserved: AtomicU32,
+    /// What the call returned.
+    pub(super) value: AtomicU64,
+    /// What it stored, or the siginfo.
+    pub(super) data: [AtomicU64; OUTPUT_WORDS],
+}
+
+/// What a record says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(super) enum RecordKind {
+    /// A call returned.
+    Returned = 1,
+    /// The body of a handler began.
+    Handler = 2,
+}
+
+/// All of it.
+#[repr(C)]
+pub(super) struct Wire {
+    /// Records ever written.
+    pub(super) head: AtomicU32,
+    /// Processes ever born.
+    pub(super) births: AtomicU32,
+    /// Whether handlers wait for commands.
+    pub(super) hold: AtomicU32,
+    /// A puppet whose number has no mailbox.
+    pub(super) too_large: AtomicU32,
+    /// The soft RLIMIT_CORE that puppets begin with.
+    pub(super) core_limit: AtomicU64,
+    /// The numbers of the newest.
+    pub(super) born: [AtomicU32; BIRTHS],
+    /// By number; 0 is the nursery.
+    pub(super) slots: [Slot; SLOTS],
+    /// The log.
+    pub(super) records: [Record; RECORDS],
+}
+
+impl Wire {
+    /// The mailbox of that number.
+    pub(super) fn slot(&self, pid: u32) -> Option<&Slot> {
+        self.slots.get(pid as usize)
+    }
+
+    /// The record with that running number.
+    pub(super) fn nth_record(&self, nth: u32) -> Option<&Record> {
+        self.records.get(nth as usize % RECORDS)
+    }
+
+    /// Appends to the log; the controller notices if it lost some.
+    pub(super) fn record(
+        &self,
+        kind: RecordKind,
+        pid: u32,
+        command: u32,
+        value: u64,
+        data: &[u64],
+    ) {
+        let Some(record) = self.nth_record(self.head.fetch_add(1, Relaxed)) else {
+            return;
+        };
+        record.pid.store(pid, Relaxed);
+        record.command.store(command, Relaxed);
+        record.value.store(value, Relaxed);
+        for (to, from) in record.data.iter().zip(data) {
+            to.store(*from, Relaxed);
+        }
+        record.kind.store(kind as u32, Release);
+    }
+
+    /// Enters a process that now lives.
+    pub(super) fn bear(&self, pid: u32) {
+        let nth = self.births.fetch_add(1, Relaxed) as usize;
+        if let Some(place) = self.born.get(nth % BIRTHS) {
+            place.store(pid, Release);
+        }
+    }
+}
+
+/// A record taken out of the log.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) handler: bool,
+    pub(super) pid: u32,
+    pub(super) command: u32,
+    pub(super) value: i64,
+    pub(super) data: [u64; OUTPUT_WORDS],
+}
+
+impl Record {
+    /// Takes the record, which then can be written again; `None` if its writer died at it.
+    pub(super) fn take(&self) -> Option<Entry> {
+        let kind = self.kind.load(Acquire);
+        self.kind.store(0, Relaxed);
+        (kind != 0).then(|| Entry {
+            handler: kind == RecordKind::Handler as u32,
+            pid: self.pid.load(Relaxed),
+            command: self.command.load(Relaxed),
+            value: self.value.load(Relaxed) as i64,
+            data: core::array::from_fn(|nth| self.data[nth].load(Relaxed)),
+        })
+    }
+}
+
+/// A call as it is written into a mailbox.
+#[derive(Clone, Debug)]
+pub(super) struct RawCall {
+    pub(super) op: Op,
+    pub(super) number: i64,
+    pub(super) args: [u64; 6],
+    pub(super) kinds: [Kind; 6],
+    pub(super) input: Vec<u64>,
+    next: usize,
+}
+
+impl RawCall {
+    /// A call without arguments.
+    pub(super) fn new(number: i64) -> RawCall {
+        RawCall {
+            op: Op::Plain,
+            number,
+            args: [0; 6],
+            kinds: [Kind::Value; 6],
+            input: Vec::new(),
+            next: 0,
+        }
+    }
+
+    /// With something beside the call.
+    pub(super) fn op(mut self, op: Op) -> RawCall {
+        self.op = op;
+        self
+    }
+
+    fn argument(mut self, value: u64, kind: Kind) -> RawCall {
+        if let (Some(arg), Some(how)) =
+            (self.args.get_mut(self.next), self.kinds.get_mut(self.next))
+        {
+            (*arg, *how) = (value, kind);
+        }
+        self.next += 1;
+        self
+    }
+
+    /// A number.
+    pub(super) fn value(self, value: i64) -> RawCall {
+        self.argument(value as u64, Kind::Value)
+    }
+
+    /// A pointer to these words.
+    pub(super) fn words(mut self, words: &[u64]) -> RawCall {
+        let start = self.input.len() as u64;
+        self.input.extend_from_slice(words);
+        self.argument(start, Kind::Input)
+    }
+
+    /// A pointer to this text, with a zero behind it.
+    pub(super) fn text(self, text: &str) -> RawCall {
+        let mut words = vec![0u64; text.len() / 8 + 1];
+        for (nth, byte) in text.bytes().enumerate() {
+            words[nth / 8] |= u64::from(byte) << (nth % 8 * 8);
+        }
+        self.words(&words)
+    }
+
+    /// A pointer to that word of the output.
+    pub(super) fn output(self, word: u64) -> RawCall {
+        self.argument(word, Kind::Output)
+    }
+
+    /// Writes it into `slot`, all but the number that makes the puppet take it.
+    pub(super) fn write(&self, slot: &Slot) {
+        slot.op.store(self.op as u32, Relaxed);
+        slot.number.store(self.number as u64, Relaxed);
+        for (to, from) in slot.args.iter().zip(self.args) {
+            to.store(from, Relaxed);
+        }
+        let kinds = self.kinds.iter().enumerate();
+        slot.kinds
+            .store(kinds.fold(0, |bits, (nth, kind)| bits | (*kind as u32) << (2 * nth)), Relaxed);
+        slot.input_len.store(self.input.len() as u32, Relaxed);
+        for (to, from) in slot.input.iter().zip(&self.input) {
+            to.store(*from, Relaxed);
+        }
+    }
+}
