@@ -6,9 +6,9 @@
 extern crate alloc;
 
 pub mod abi;
+#[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
+pub mod host;
 pub mod kernel;
 pub mod sim;
 pub mod syscall;
-
-#[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
-pub mod host;
+pub mod trace;

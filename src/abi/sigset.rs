@@ -111,9 +111,9 @@ impl Not for SigSet {
 }
 
 impl fmt::Display for SigSet {
-    /// As strace writes it: `[INT TERM]`, and `~[...]` when more than half are in the set.
+    /// As strace writes it: `[INT TERM]`, and `~[...]` when two thirds or more are in the set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inverted = self.0.count_ones() > 32;
+        let inverted = self.0.count_ones() >= 64 * 2 / 3;
         let shown = if inverted { !*self } else { *self };
         f.write_str(if inverted { "~[" } else { "[" })?;
         for (nth, signal) in shown.iter().enumerate() {

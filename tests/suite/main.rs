@@ -2,3 +2,4 @@
 
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
 mod host;
+mod text;

@@ -1,1 +1,0 @@
-//! Calls as strace(1) writes them.
