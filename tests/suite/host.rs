@@ -66,7 +66,8 @@ type Scenario = fn(&mut Engine, Mode) -> String;
 
 macro_rules! scenarios {
     ($($name:ident)*) => {
-        const SCENARIOS: &[(&str, Scenario)] = &[$((stringify!($name), $name)),*];
+        const SCENARIOS: &[(&str, Scenario)] =
+            &[$((stringify!($name), $name),)* ("linger", linger)];
         mod tests {
             $(#[test] fn $name() { super::run(stringify!($name)); })*
         }
@@ -77,7 +78,7 @@ scenarios! {
     fork_kill_wait stop_and_continue handler_order blocked_and_woken vfork_and_exec
     exec_disturbs_nothing exit_signals orphans_hang_up pids_wrap init_dies group_of_init users_change
     alarms_fire shared_dispositions handlers_that_wait start_state raw_errors statuses_at_the_end
-    caged_by_the_thousand calls_per_second
+    caged_by_the_thousand calls_per_second random_programs_repeat
 }
 
 // ------------------------------------------------------------------ vocabulary
@@ -607,7 +608,7 @@ fn raw_errors(engine: &mut Engine, _: Mode) -> String {
     let seen = play.result(1, waitid(IdType::PID, 2, WaitOptions::EXITED));
     assert_eq!(seen, Ok(Ret::WaitInfo(Some(Some(info)))));
     // SIG-09
-    let flags = SaFlags(u32::MAX & !SaFlags::RESETHAND.0);
+    let flags = SaFlags(!SaFlags::RESETHAND.0);
     play.catch(1, Signal::USR1, flags, set(&[9, 19, 34]));
     let old = Syscall::RtSigaction { sig: 10, act: None, old: Ptr::Valid, size: 8 };
     let act = SigAction {
@@ -645,6 +646,272 @@ fn statuses_at_the_end(engine: &mut Engine, _: Mode) -> String {
         ]
     );
     String::new()
+}
+
+// ------------------------------------------------------------------ chance
+
+/// A program by chance: what it does depends only on its seed and on what it sees.
+struct Chance(u64);
+
+impl Chance {
+    /// A number below `end`.
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % end
+    }
+
+    fn one_of<T: Clone>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize].clone()
+    }
+
+    fn signal(&mut self) -> i32 {
+        self.one_of(&[1, 2, 9, 10, 10, 12, 15, 17, 18, 18, 19, 20, 23, 34, 34, 64])
+    }
+
+    fn call(&mut self, some: &[i32]) -> Syscall {
+        let pid = |chance: &mut Chance| chance.one_of(some);
+        match self.below(22) {
+            0..3 if some.len() < 9 => Syscall::Fork,
+            0 | 3 => wait_any(WaitOptions::STOPPED.with(WaitOptions::CONTINUED)),
+            1 | 4 => wait_any(WaitOptions::NOHANG),
+            5..9 => {
+                Syscall::Kill { pid: pid(self) * self.one_of(&[1, 1, -1, 0]), sig: self.signal() }
+            }
+            9 => Syscall::Tkill { tid: pid(self), sig: self.signal() },
+            10 => Syscall::Setpgid { pid: pid(self), pgid: self.one_of(&[0, 0, 2, 3]) },
+            11 => Syscall::Setsid,
+            12 | 13 => Syscall::RtSigaction {
+                sig: self.signal(),
+                act: Some(SigAction {
+                    handler: self.one_of(&[
+                        Handler::Default,
+                        Handler::Ignore,
+                        Handler::Catch(CATCHER),
+                    ]),
+                    flags: SaFlags(self.one_of(&[
+                        0,
+                        0,
+                        1,
+                        2,
+                        0x1000_0000,
+                        0x4000_0000,
+                        0x8000_0000,
+                    ])),
+                    mask: self.one_of(&[SigSet::EMPTY, SigSet::FULL]),
+                    restorer: 0,
+                }),
+                old: Ptr::Valid,
+                size: 8,
+            },
+            14 => Syscall::RtSigprocmask {
+                how: self.one_of(&[how::BLOCK, how::UNBLOCK, how::SETMASK]),
+                set: Some(set(&[self.signal(), self.signal(), self.signal()])),
+                old: Ptr::Valid,
+                size: 8,
+            },
+            15 => self.one_of(&[Syscall::ExitGroup(3), Syscall::Exit(4), Syscall::Pause]),
+            16 => Syscall::Vfork,
+            17 => Syscall::Clone {
+                flags: self.one_of(&[0, clone::VM, clone::VM | clone::VFORK, clone::PARENT]),
+                clone3: Some(self.one_of(&[0, 17, 34])),
+            },
+            18 => Syscall::Execve { path: SELF_PATH.into(), error: None },
+            19 => Syscall::RtSigsuspend { mask: set(&[self.signal()]), size: 8 },
+            20 => Syscall::Prctl(Prctl::SetPdeathsig(self.signal() as u64)),
+            _ => Syscall::Prctl(Prctl::SetChildSubreaper(1)),
+        }
+    }
+}
+
+/// Everything that a program by chance shows.
+fn play_by_chance(engine: &mut Engine, seed: u64) -> Vec<Observation> {
+    let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut cage = engine.cage(&CageConfig::default()).unwrap();
+    let mut seen = vec![cage.observe().unwrap()];
+    for _ in 0..40 {
+        let now = seen.last().unwrap();
+        let idle = now.views.iter().filter(|(_, view)| view.run == Run::User);
+        let idle: Vec<Pid> = idle.map(|(pid, _)| *pid).collect();
+        let some: Vec<i32> = now.views.keys().map(|pid| pid.0 as i32).collect();
+        if idle.is_empty() {
+            break;
+        }
+        let (pid, call) = (chance.one_of(&idle), chance.call(&some));
+        if pid == Pid(1) && matches!(call, Syscall::Exit(_) | Syscall::ExitGroup(_)) {
+            continue;
+        }
+        match cage.call(pid, &call) {
+            Ok(next) => seen.push(next),
+            Err(error) => panic!("seed {seed}: {pid} {call:?}: {error}"),
+        }
+    }
+    seen
+}
+
+fn random_programs_repeat(engine: &mut Engine, mode: Mode) -> String {
+    let count = std::env::var("PROCTABLE_PROGRAMS").map_or(100, |text| text.parse().unwrap());
+    let (mut other, mut calls, start) = (Vec::new(), 0, Instant::now());
+    for seed in 1..=count {
+        let first = play_by_chance(engine, seed);
+        calls += first.len() * 2;
+        if play_by_chance(engine, seed) != first {
+            other.push(seed);
+        }
+    }
+    let rate = calls as f64 / start.elapsed().as_secs_f64();
+    assert!(mode == Mode::User || other.is_empty(), "programs that differ: {other:?}");
+    format!("{} of {count} programs differ, {rate:.0} calls/s", other.len())
+}
+
+// ------------------------------------------------------------------ nothing stays
+
+/// Makes processes of all kinds and waits to be killed.
+fn linger(engine: &mut Engine, _: Mode) -> String {
+    let mut play = Play::new(engine);
+    for _ in 0..4 {
+        play.fork(1);
+    }
+    play.value(2, Syscall::Setsid);
+    play.kill(1, 3, Signal::STOP);
+    play.call(4, Syscall::Vfork);
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        play.action(5, signal, SigAction::IGNORE);
+    }
+    std::thread::sleep(Duration::from_secs(60));
+    String::new()
+}
+
+/// Parent, start time and state of a process.
+fn stat(pid: u32) -> Option<(u32, u64, String)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    Some((fields[1].parse().ok()?, fields[19].parse().ok()?, fields[0].to_owned()))
+}
+
+/// All processes under `root`, with their start times.
+fn descendants(root: u32) -> Vec<(u32, u64)> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let all: BTreeMap<u32, (u32, u64, String)> =
+        pids.filter_map(|pid| Some((pid, stat(pid)?))).collect();
+    let under = |mut pid: u32| {
+        while let Some((parent, _, _)) = all.get(&pid) {
+            if *parent == root {
+                return true;
+            }
+            pid = *parent;
+        }
+        false
+    };
+    all.iter().filter(|(pid, _)| under(**pid)).map(|(pid, stat)| (*pid, stat.1)).collect()
+}
+
+/// Waits until there are the worker, the nursery and six puppets under `root`.
+fn lingering(root: u32, more: usize) -> Vec<(u32, u64)> {
+    let start = Instant::now();
+    loop {
+        let found = descendants(root);
+        if found.len() >= 8 + more {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "they are not there: {found:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until none of them runs.
+fn all_gone(those: &[(u32, u64)]) {
+    let start = Instant::now();
+    loop {
+        let left: Vec<_> = those
+            .iter()
+            .filter(|(pid, since)| {
+                stat(*pid).is_some_and(|(_, at, state)| at == *since && state != "Z")
+            })
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "still there: {left:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn start_lingering() -> Option<Worker> {
+    let mode = match probe() {
+        Ok(mode) => mode,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return None;
+        }
+    };
+    let exe = std::env::current_exe().unwrap();
+    let mut worker = Worker::start(&WorkerConfig { exe, mode, cpu: None, user: None }).unwrap();
+    worker.send(b"linger").unwrap();
+    Some(worker)
+}
+
+#[test]
+fn nothing_survives_the_worker_s_owner() {
+    let Some(worker) = start_lingering() else { return };
+    let those = lingering(worker.id(), 0);
+    drop(worker);
+    all_gone(&those);
+}
+
+#[test]
+fn nothing_survives_the_guard() {
+    let Some(worker) = start_lingering() else { return };
+    let those = lingering(worker.id(), 0);
+    kill_process(worker.id());
+    all_gone(&those);
+}
+
+const LINGER: &str = "PROCTABLE_LINGER";
+
+#[test]
+fn nothing_survives_the_program() {
+    if std::env::var_os(LINGER).is_some() {
+        let _worker = start_lingering();
+        std::thread::sleep(Duration::from_secs(60));
+        return;
+    }
+    if let Err(reason) = probe() {
+        println!("skipped: {reason}");
+        return;
+    }
+    let name = "host::nothing_survives_the_program";
+    let mut program = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env(LINGER, "1")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let those = lingering(program.id(), 1);
+    program.kill().unwrap();
+    program.wait().unwrap();
+    all_gone(&those);
+}
+
+fn kill_process(pid: u32) {
+    let status = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+/// As a user without any privilege, where this runs as root and the programs can be reached.
+#[test]
+fn without_privilege() {
+    if probe() != Ok(Mode::Root) {
+        println!("skipped: not root");
+        return;
+    }
+    for name in
+        ["start_state", "orphans_hang_up", "pids_wrap", "vfork_and_exec", "calls_per_second"]
+    {
+        run_as(name, Mode::User, Some(65534));
+    }
 }
 
 // ------------------------------------------------------------------ cost

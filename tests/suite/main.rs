@@ -1,4 +1,5 @@
 //! All tests from outside the library, in one program.
+#![allow(clippy::unwrap_used)]
 
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
 mod host;
