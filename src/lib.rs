@@ -6,6 +6,8 @@
 extern crate alloc;
 
 pub mod abi;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+pub mod diff;
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
 pub mod host;
 pub mod kernel;

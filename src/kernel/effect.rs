@@ -23,6 +23,9 @@ pub enum Restart {
 pub enum Consequence {
     /// A call of the process that was blocked, or interrupted, returned.
     Returned(syscall::Result),
+    /// The program sees the result of a call that had returned before: it was stopped meanwhile,
+    /// or in a handler, or about to be.
+    Resumed(syscall::Result),
     /// A blocked call was interrupted; a restart or a `Returned` follows.
     Interrupted(Restart),
     /// The handler of a signal was set up. Several may be set up at once: the last one runs first
@@ -92,6 +95,7 @@ impl fmt::Display for Consequence {
         match self {
             Consequence::Returned(Ok(ret)) => write!(f, "call returned {}", ret.value()),
             Consequence::Returned(Err(errno)) => write!(f, "call failed with {errno}"),
+            Consequence::Resumed(_) => write!(f, "goes on behind its call"),
             Consequence::Interrupted(_) => write!(f, "call interrupted"),
             Consequence::Caught(info) => write!(f, "{} caught", info.signal),
             Consequence::Handling(info) => write!(f, "handler of {} begins", info.signal),

@@ -199,11 +199,7 @@ impl Kernel {
         let Some(waiter) = self.processes[child].vfork_waiter.take() else { return };
         let Sleep::Vfork(pid) = self.thread(waiter).sleep else { return };
         self.thread_mut(waiter).sleep = Sleep::None;
-        fx.push(
-            self.thread(waiter).tid,
-            Consequence::Returned(Ok(Ret::Value(i64::from(pid.0)))),
-            rule!("FORK-28"),
-        );
+        self.return_later(waiter, Ok(Ret::Value(i64::from(pid.0))), rule!("FORK-28"), fx);
         // JOB-17, FORK-29: what was sent to it meanwhile acts now
         self.enqueue_task(waiter);
     }
@@ -223,6 +219,7 @@ fn child_thread(creator: &Thread, pid: Pid) -> Thread {
         cred: creator.cred.clone(),
         // FORK-10
         pdeath_signal: None,
+        result: None,
         notified: false,
         queued: false,
     }

@@ -56,6 +56,7 @@ mod timer;
 mod view;
 mod wait;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -199,6 +200,7 @@ impl Kernel {
                 frames: Vec::new(),
                 cred: Arc::new(cred::Cred::new(config.user)),
                 pdeath_signal: None,
+                result: None,
                 notified: false,
                 queued: false,
             },
@@ -245,7 +247,12 @@ impl Kernel {
         self.back_to_user(task, fx);
         Ok(match result {
             Some(Ok(Ret::Never)) => Outcome::Gone,
-            Some(result) => Outcome::Returned(result),
+            Some(result) => {
+                if self.thread(task).queued {
+                    self.thread_mut(task).result = Some(Box::new(result.clone()));
+                }
+                Outcome::Returned(result)
+            }
             None => Outcome::Blocked,
         })
     }
@@ -475,6 +482,15 @@ impl Kernel {
         }
     }
 
+    /// How a zombie ended; `None` for a process that is alive or gone. O(1).
+    pub fn exit_status(&self, pid: Pid) -> Option<crate::abi::WaitStatus> {
+        let id = self.numbers.get(pid.0).process?;
+        match self.processes[id].life {
+            Life::Zombie(status) => Some(status),
+            Life::Alive(_) | Life::Dying(_) => None,
+        }
+    }
+
     /// The real user of a process, dead or alive. O(1).
     pub fn real_user(&self, pid: Pid) -> Option<Uid> {
         let id = self.numbers.get(pid.0).process?;
@@ -484,6 +500,12 @@ impl Kernel {
     /// Whether the thread runs its own code, so that it can make a call.
     pub fn in_user_mode(&self, tid: Pid) -> bool {
         self.user_mode_task(tid).is_ok()
+    }
+
+    /// Whether a call of the thread has returned and its program has not seen the result: signals
+    /// are delivered first, it is stopped, or it has to end.
+    pub fn has_unseen_result(&self, tid: Pid) -> bool {
+        self.task_numbered(tid).is_some_and(|task| self.thread(task).result.is_some())
     }
 
     /// What the handler that the thread runs now was entered for; `None` outside of handlers.

@@ -130,24 +130,32 @@ impl Kernel {
 
     /// The calling task is about to return: what it has to do before that goes before all else.
     pub(super) fn back_to_user(&mut self, task: TaskId, fx: &mut Effects) {
-        let life = self.processes[task.process].life;
-        let interrupted = matches!(self.thread(task).sleep, Sleep::Interrupted(..));
-        let first = matches!(life, Life::Dying(_))
-            || interrupted
-            || self.thread(task).notified && !self.is_asleep(task);
+        let thread = self.thread(task);
+        let first = match self.processes[task.process].life {
+            Life::Dying(_) => thread.sleep != Sleep::Zap,
+            Life::Zombie(_) | Life::Alive(Job::Stopped { .. }) => return,
+            Life::Alive(_) => {
+                matches!(thread.sleep, Sleep::Interrupted(..))
+                    || thread.notified && !self.is_asleep(task)
+            }
+        };
         if first && !self.thread(task).queued {
             self.thread_mut(task).queued = true;
             self.queue.push_front(task);
         } else if !first {
-            self.begin_handler(task, fx);
+            self.arrive(task, fx);
         }
     }
 
-    /// A thread that is back in its own code runs the handler that was set up last.
-    fn begin_handler(&mut self, task: TaskId, fx: &mut Effects) {
+    /// A thread that is back in its own code sees the result of its call, or runs the handler
+    /// that was set up last.
+    fn arrive(&mut self, task: TaskId, fx: &mut Effects) {
         let tid = self.thread(task).tid;
         if self.user_mode_task(tid).is_err() {
             return;
+        }
+        if let Some(result) = self.thread_mut(task).result.take() {
+            fx.push(tid, Consequence::Resumed(*result), rule!("KILL-34"));
         }
         let Some(frame) = self.thread_mut(task).frames.last_mut() else { return };
         if !core::mem::replace(&mut frame.begun, true) {
@@ -164,8 +172,15 @@ impl Kernel {
     }
 
     /// A call that was blocked or interrupted returns.
-    pub(super) fn return_later(&mut self, task: TaskId, result: syscall::Result, fx: &mut Effects) {
+    pub(super) fn return_later(
+        &mut self,
+        task: TaskId,
+        result: syscall::Result,
+        rule: super::Rule,
+        fx: &mut Effects,
+    ) {
         let tid = self.thread(task).tid;
-        fx.push(tid, Consequence::Returned(result), rule!("SIG-44"));
+        self.thread_mut(task).result = Some(alloc::boxed::Box::new(result.clone()));
+        fx.push(tid, Consequence::Returned(result), rule);
     }
 }

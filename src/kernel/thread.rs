@@ -11,7 +11,7 @@ use super::process::Process;
 use super::signal::Pending;
 use super::wait::Selector;
 use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, Time};
-use crate::syscall::{Ptr, Syscall};
+use crate::syscall::{self, Ptr, Syscall};
 
 /// A thread by its process and its place in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -81,6 +81,8 @@ pub struct TimedSleep {
 pub enum Resume {
     /// The thread goes on where it was.
     Same,
+    /// The call at whose end the handler was entered has this result.
+    Finish(Box<syscall::Result>),
     /// The interrupted call fails.
     Fail(Errno),
     /// The interrupted call is made again.
@@ -116,6 +118,9 @@ pub struct Thread {
     pub frames: Vec<Frame>,
     pub cred: Arc<Cred>,
     pub pdeath_signal: Option<Signal>,
+    /// The result of its call, while it is not back in its own code: it has signals to deliver
+    /// first, or is stopped.
+    pub result: Option<Box<syscall::Result>>,
     /// It was told to look at its pending signals (the kernel's TIF_SIGPENDING).
     pub notified: bool,
     /// It stands in the run queue.

@@ -372,17 +372,19 @@ impl Kernel {
             Found::Ready(child) => {
                 fx.obey(rule!("WAIT-42"));
                 let result = self.report(&sleep.call, child, options, fx);
-                self.return_later(task, store(&sleep.call, result, fx), fx);
+                let result = store(&sleep.call, result, fx);
+                self.return_later(task, result, rule!("WAIT-42"), fx);
             }
             Found::Nobody => {
                 // ZOM-07; WAIT-19: also when the child has left the group meanwhile
                 fx.obey(rule!("ZOM-07"));
                 fx.obey(rule!("WAIT-19"));
-                self.return_later(task, store(&sleep.call, Err(Errno::ECHILD), fx), fx);
+                let result = store(&sleep.call, Err(Errno::ECHILD), fx);
+                self.return_later(task, result, rule!("WAIT-08"), fx);
             }
             Found::Later if self.thread(task).notified => {
                 if let Some(result) = self.interrupt_wait(task, sleep.call, fx) {
-                    self.return_later(task, result, fx);
+                    self.return_later(task, result, rule!("WAIT-12"), fx);
                 }
             }
             Found::Later => self.thread_mut(task).sleep = Sleep::Wait(sleep),

@@ -311,7 +311,7 @@ const CROWD: usize = 14;
 const MS: u64 = 1_000_000;
 /// The step of all times in programs, in milliseconds: what is done between two of them takes
 /// less on a real machine.
-const TICK: i64 = 20;
+const TICK: i64 = 8;
 
 impl Generator {
     /// The program of that profile and seed.

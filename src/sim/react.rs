@@ -12,6 +12,8 @@ use crate::syscall::{self, Syscall};
 pub enum What {
     /// The call of this step, or one of an earlier step, returned.
     Returned(syscall::Result),
+    /// The program sees the result of its call: it is back where it made it.
+    Resumed(syscall::Result),
     /// A blocked call was interrupted.
     Interrupted(Restart),
     /// The body of a handler began.
@@ -66,7 +68,10 @@ impl Running<'_> {
     fn call(&mut self, pid: Pid, call: &Syscall) -> Result<(), Refused> {
         let outcome = self.kernel.call(pid, call, &mut self.fx)?;
         if let Outcome::Returned(result) = outcome {
-            self.seen.push((pid, What::Returned(result)));
+            self.seen.push((pid, What::Returned(result.clone())));
+            if !self.kernel.has_unseen_result(pid) && self.kernel.in_user_mode(pid) {
+                self.seen.push((pid, What::Resumed(result)));
+            }
         }
         self.note_effects();
         Ok(())
@@ -142,6 +147,7 @@ impl Running<'_> {
         for effect in &self.fx.list()[self.at..] {
             let what = match &effect.what {
                 Consequence::Returned(result) => What::Returned(result.clone()),
+                Consequence::Resumed(result) => What::Resumed(result.clone()),
                 Consequence::Interrupted(restart) => What::Interrupted(*restart),
                 Consequence::Ended(status) => What::Ended(*status),
                 Consequence::Handling(info) => What::Handler(*info),

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use crate::abi::{Errno, SaFlags, SigAction, SigSet, Signal, Timespec};
+use crate::abi::{Errno, SaFlags, SigAction, SigInfo, SigSet, Signal, Timespec};
 use crate::kernel::Kernel;
 use crate::kernel::effect::{Consequence, Effects, Restart};
 use crate::kernel::group::refuse;
@@ -218,10 +218,11 @@ impl Kernel {
     fn take_awaited(&mut self, task: TaskId, set: SigSet, info: Ptr, fx: &mut Effects) -> MayBlock {
         let taken = self.take_among(task, set, fx)?;
         fx.obey(rule!("SIG-35"));
-        if info == Ptr::Bad {
-            return Some(Err(Errno::EFAULT));
-        }
-        Some(Ok(Ret::Signal(taken)))
+        Some(match info {
+            Ptr::Valid => Ok(Ret::Signal(taken)),
+            Ptr::Null => Ok(Ret::Signal(SigInfo::lost(taken.signal))),
+            Ptr::Bad => Err(Errno::EFAULT),
+        })
     }
 
     /// rt_sigtimedwait wakes: a signal that it waited for, or a handler's, or the time is up.
@@ -238,7 +239,7 @@ impl Kernel {
             fx.obey(if expired { rule!("SIG-50") } else { rule!("SIG-46") });
             Err(if expired { Errno::EAGAIN } else { Errno::EINTR })
         });
-        self.return_later(task, result, fx);
+        self.return_later(task, result, rule!("SIG-50"), fx);
     }
 
     /// A blocked call that a signal interrupts leaves the kernel.

@@ -222,7 +222,10 @@ impl Kernel {
         if signal.is_stop() && self.is_orphaned(self.processes[task.process].group, None) {
             fx.obey(rule!("ORP-06"));
         }
-        let resume = self.decide_interrupted(task, action.flags, fx);
+        let resume = match self.thread_mut(task).result.take() {
+            Some(result) => Resume::Finish(result),
+            None => self.decide_interrupted(task, action.flags, fx),
+        };
         if let Resume::Fail(_) | Resume::Restart(_) = resume {
             fx.obey(rule!("SIG-44"));
         }
@@ -287,7 +290,7 @@ impl Kernel {
     /// Makes an interrupted call again.
     pub(in crate::kernel) fn restart(&mut self, task: TaskId, call: Syscall, fx: &mut Effects) {
         if let Some(result) = self.perform(task, &call, fx) {
-            self.return_later(task, result, fx);
+            self.return_later(task, result, rule!("SIG-45"), fx);
         }
     }
 
@@ -302,7 +305,8 @@ impl Kernel {
         self.set_mask(task, frame.mask, fx);
         match frame.resume {
             Resume::Same => {}
-            Resume::Fail(errno) => self.return_later(task, Err(errno), fx),
+            Resume::Finish(result) => self.thread_mut(task).result = Some(result),
+            Resume::Fail(errno) => self.return_later(task, Err(errno), rule!("SIG-44"), fx),
             Resume::Restart(call) => {
                 // pending signals come first: the call starts, finds them, and is interrupted
                 // before it does anything

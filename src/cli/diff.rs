@@ -1,0 +1,240 @@
+//! `proctable diff`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use proctable::diff::{Campaign, Difference, Summary, TrialConfig, replay};
+use proctable::host::{Mode, probe};
+
+/// Exit status: no difference.
+const SAME: u8 = 0;
+/// Exit status: kernel and model differ.
+const DIFFERENT: u8 = 1;
+/// Exit status: the comparison cannot run here.
+const UNAVAILABLE: u8 = 3;
+
+/// The comparison's options.
+#[derive(Args)]
+pub struct Options {
+    /// How many programs
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    programs: u64,
+    /// How many steps each has at most
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    steps: u32,
+    /// Another seed, other programs
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    seed: u64,
+    /// Only the programs whose number is I modulo N
+    #[arg(long, default_value = "0/1", value_name = "I/N")]
+    shard: Shard,
+    /// Where the logs of differences go
+    #[arg(long, value_name = "DIR", default_value = "target/diff")]
+    save: PathBuf,
+    /// Stop after that many differences
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    max_differences: usize,
+    /// Workers, one a CPU; all CPUs if not given
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Use a user namespace also as root
+    #[arg(long)]
+    user_namespace: bool,
+    /// Print how often each call, errno and rule was exercised
+    #[arg(long)]
+    coverage: bool,
+    /// Run the calls of this log again instead
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// The namespace's pid_max, for --replay
+    #[arg(long, default_value_t = 4_194_304, value_name = "N", requires = "replay")]
+    pid_max: u32,
+    /// The number given out last, for --replay
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "replay")]
+    last_pid: u32,
+    /// Handlers wait for rt_sigreturn, for --replay
+    #[arg(long, requires = "replay")]
+    stay_in_handlers: bool,
+    /// Break this rule of the model (to see that the comparison finds it)
+    #[cfg(feature = "faults")]
+    #[arg(long, value_name = "NAME")]
+    fault: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shard(u64, u64);
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Shard, String> {
+        let parsed = text.split_once('/').and_then(|(nth, of)| {
+            let (nth, of) = (nth.parse().ok()?, of.parse().ok()?);
+            (nth < of).then_some(Shard(nth, of))
+        });
+        parsed.ok_or_else(|| format!("{text} is not I/N with I below N"))
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.0, self.1)
+    }
+}
+
+/// Runs the comparison.
+pub fn run(options: &Options) -> ExitCode {
+    let mode = match probe() {
+        Ok(_) if options.user_namespace => Mode::User,
+        Ok(mode) => mode,
+        Err(reason) => {
+            eprintln!("proctable: the live kernel cannot be asked here: {reason}");
+            return UNAVAILABLE.into();
+        }
+    };
+    println!("{}", headline(mode));
+    let result = match &options.replay {
+        Some(log) => run_replay(options, mode, log),
+        None => run_campaign(options, mode),
+    };
+    match result {
+        Ok(summary) => {
+            report(options, &summary);
+            let different = !summary.differences.is_empty();
+            if different { DIFFERENT.into() } else { SAME.into() }
+        }
+        Err(error) => {
+            eprintln!("proctable: the comparison broke off: {error}");
+            UNAVAILABLE.into()
+        }
+    }
+}
+
+fn headline(mode: Mode) -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let kind = match mode {
+        Mode::Root => "root, pid namespace",
+        Mode::User => "user namespace (no other users: setuid to them and their limits left out)",
+    };
+    format!("kernel {}, {kind}", release.trim())
+}
+
+fn run_campaign(options: &Options, mode: Mode) -> io::Result<Summary> {
+    let all = cpus();
+    let jobs = options.jobs.unwrap_or(all.len()).clamp(1, all.len());
+    let Shard(nth, of) = options.shard;
+    let campaign = Campaign {
+        exe: std::env::current_exe()?,
+        mode,
+        cpus: all.into_iter().take(jobs).collect(),
+        config: TrialConfig { seed: options.seed, steps: options.steps },
+        programs: options.programs,
+        shard: (nth, of),
+        fault: fault(options),
+        max_differences: options.max_differences.max(1),
+    };
+    let style = "{bar:40} {pos}/{len} programs, {msg}, {eta} left";
+    let bar = ProgressBar::new(campaign.count())
+        .with_style(ProgressStyle::with_template(style).unwrap_or(ProgressStyle::default_bar()));
+    let summary = campaign.run(|summary| {
+        bar.set_position(summary.progress.programs);
+        bar.set_message(format!(
+            "{} calls, differences {}",
+            grouped(summary.progress.calls),
+            summary.differences.len()
+        ));
+    });
+    bar.finish_and_clear();
+    summary
+}
+
+#[cfg(feature = "faults")]
+fn fault(options: &Options) -> Option<String> {
+    options.fault.clone()
+}
+
+#[cfg(not(feature = "faults"))]
+fn fault(_: &Options) -> Option<String> {
+    None
+}
+
+fn run_replay(options: &Options, mode: Mode, log: &Path) -> io::Result<Summary> {
+    let text = fs::read_to_string(log)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", log.display())))?;
+    let world = (options.pid_max, options.last_pid, options.stay_in_handlers);
+    replay(std::env::current_exe()?, mode, text, world)
+}
+
+/// The CPUs that this process may use.
+fn cpus() -> Vec<usize> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let ranges = list.unwrap_or("0").trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    });
+    let cpus: Vec<usize> = ranges.flatten().collect();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+fn report(options: &Options, summary: &Summary) {
+    for difference in &summary.differences {
+        show(options, difference);
+    }
+    if options.coverage {
+        print!("{}", summary.coverage.table());
+    }
+    let progress = summary.progress;
+    println!(
+        "programs {}, calls {}, differences {}",
+        progress.programs,
+        grouped(progress.calls),
+        summary.differences.len()
+    );
+    let seconds = summary.elapsed.as_secs_f64();
+    println!(
+        "{seconds:.1} s, {} calls/s a core; {} programs ({:.1} %) needed another order than the \
+         canonical one{}",
+        grouped((progress.calls as f64 / seconds / summary.workers.max(1) as f64) as u64),
+        progress.freedom,
+        100.0 * progress.freedom as f64 / progress.programs.max(1) as f64,
+        match progress.late {
+            0 => String::new(),
+            late => format!("; {late} given up because their timers fired late each time"),
+        }
+    );
+}
+
+fn show(options: &Options, difference: &Difference) {
+    println!("program {} ({}):", difference.index, difference.profile);
+    print!("{}", difference.text);
+    let name = format!("{}-{}.strace", options.seed, difference.index);
+    let path = options.save.join(name);
+    let saved = fs::create_dir_all(&options.save).and_then(|()| fs::write(&path, &difference.log));
+    match saved {
+        Ok(()) => println!(
+            "saved; again with: proctable diff --replay {} {}\n",
+            path.display(),
+            difference.options
+        ),
+        Err(error) => eprintln!("proctable: {}: {error}", path.display()),
+    }
+}
+
+/// With commas between groups of three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

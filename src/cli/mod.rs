@@ -1,0 +1,28 @@
+//! The command line.
+
+mod diff;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The Linux process model, held against the live kernel.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run random programs on the live kernel and on the model, and compare everything
+    Diff(diff::Options),
+}
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Diff(options) => diff::run(&options),
+    }
+}

@@ -1,0 +1,181 @@
+//! A trial as a log of strace, and as two columns.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::abi::{Errno, Pid, WaitStatus};
+use crate::host::{Event, Observation};
+use crate::sim::{Action, Reaction, Step, What};
+use crate::syscall::Syscall;
+use crate::trace::{Begun, Entry, Log, LogEvent, Outcome, Restart};
+
+/// What one side did, as lines of a log.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder {
+    /// The calls in progress.
+    begun: BTreeMap<Pid, Syscall>,
+    entries: Vec<Entry>,
+}
+
+/// What happened on one side in a step.
+enum Happened<'a> {
+    Returned(&'a crate::syscall::Result),
+    Handler(&'a crate::abi::SigInfo),
+    Ended(WaitStatus),
+}
+
+impl Recorder {
+    /// The log so far.
+    pub fn log(&self) -> Log {
+        Log { entries: self.entries.clone() }
+    }
+
+    /// The lines from the `from`th on.
+    pub fn lines_from(&self, from: usize) -> Vec<String> {
+        self.entries.iter().skip(from).map(ToString::to_string).collect()
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Notes a step on the live kernel.
+    pub fn kernel_step(&mut self, step: &Step, seen: &Observation) {
+        let mut happened: Vec<(Pid, Happened)> = seen
+            .events
+            .iter()
+            .map(|event| match event {
+                Event::Returned { pid, result } => (*pid, Happened::Returned(result)),
+                Event::Handler { pid, info } => (*pid, Happened::Handler(info)),
+            })
+            .collect();
+        happened.extend(
+            seen.gone.iter().filter_map(|(pid, status)| Some((*pid, Happened::Ended((*status)?)))),
+        );
+        let mask = |pid| seen.views.get(&pid).map_or_else(Default::default, |view| view.blocked);
+        self.step(step, &happened, mask);
+    }
+
+    /// Notes a step of the model.
+    pub fn model_step(&mut self, step: &Step, reaction: &Reaction, kernel: &crate::kernel::Kernel) {
+        let happened: Vec<(Pid, Happened)> = reaction
+            .seen
+            .iter()
+            .filter_map(|(pid, what)| {
+                let happened = match what {
+                    What::Resumed(result) => Happened::Returned(result),
+                    What::Handler(info) => Happened::Handler(info),
+                    What::Ended(status) => Happened::Ended(*status),
+                    What::Returned(_) | What::Interrupted(_) | What::Sigreturn => return None,
+                };
+                Some((*pid, happened))
+            })
+            .collect();
+        let mask = |pid| kernel.view(pid).map_or_else(Default::default, |view| view.blocked);
+        self.step(step, &happened, mask);
+    }
+
+    fn step(
+        &mut self,
+        step: &Step,
+        happened: &[(Pid, Happened)],
+        mask: impl Fn(Pid) -> crate::abi::SigSet,
+    ) {
+        let mut actor = None;
+        if let Action::Call(call) = &step.action {
+            actor = Some(step.pid);
+            self.begun.insert(step.pid, call.clone());
+            self.first_line(step.pid, call, happened);
+        }
+        for (pid, what) in happened {
+            match what {
+                Happened::Returned(_) if actor == Some(*pid) => actor = None,
+                Happened::Returned(result) => self.resumed(*pid, result, happened, &mask),
+                Happened::Handler(info) => {
+                    self.push(*pid, LogEvent::Signal(**info));
+                }
+                Happened::Ended(status) => self.ended(*pid, *status),
+            }
+        }
+    }
+
+    /// The line of the call itself: whole if it returned, else without its end.
+    fn first_line(&mut self, pid: Pid, call: &Syscall, happened: &[(Pid, Happened)]) {
+        let result = happened.iter().find_map(|(who, what)| match what {
+            Happened::Returned(result) if *who == pid => Some((*result).clone()),
+            _ => None,
+        });
+        let never = matches!(call, Syscall::Exit(_) | Syscall::ExitGroup(_));
+        let event = match result {
+            Some(result) => {
+                self.begun.remove(&pid);
+                LogEvent::Call { call: call.clone(), outcome: Outcome::Returned(result) }
+            }
+            None if never => LogEvent::Call {
+                call: call.clone(),
+                outcome: Outcome::Returned(Ok(crate::syscall::Ret::Never)),
+            },
+            None => LogEvent::Unfinished(Begun::of(call)),
+        };
+        self.push(pid, event);
+    }
+
+    /// The end of an earlier call. strace shows an interrupted one in two parts.
+    fn resumed(
+        &mut self,
+        pid: Pid,
+        result: &crate::syscall::Result,
+        happened: &[(Pid, Happened)],
+        mask: &impl Fn(Pid) -> crate::abi::SigSet,
+    ) {
+        let Some(call) = self.begun.remove(&pid) else { return };
+        let handled =
+            happened.iter().any(|(who, what)| *who == pid && matches!(what, Happened::Handler(_)));
+        let timed = matches!(call, Syscall::RtSigtimedwait { .. });
+        if *result != Err(Errno::EINTR) || !handled || timed {
+            let outcome = Outcome::Returned(result.clone());
+            self.push(pid, LogEvent::Resumed { call, outcome });
+            return;
+        }
+        let restart = match call {
+            Syscall::Wait4 { .. } | Syscall::Waitid { .. } => Restart::Sys,
+            _ => Restart::NoHand,
+        };
+        // before the handler's own line
+        let handler =
+            self.entries.iter().rposition(|entry| entry.pid != pid).map_or(0, |at| at + 1);
+        let outcome = Outcome::Interrupted(restart);
+        let entry = Entry { line: 0, pid, event: LogEvent::Resumed { call, outcome } };
+        self.entries.insert(handler, entry);
+        let returned = Some(Outcome::Returned(result.clone()));
+        self.push(pid, LogEvent::Sigreturn { mask: mask(pid), returned });
+    }
+
+    fn ended(&mut self, pid: Pid, status: WaitStatus) {
+        self.begun.remove(&pid);
+        let event = match (status.term_signal(), status.exit_code()) {
+            (Some(signal), _) => LogEvent::Killed { signal, core: status.core() },
+            (None, code) => LogEvent::Exited(code.unwrap_or(0)),
+        };
+        self.push(pid, event);
+    }
+
+    fn push(&mut self, pid: Pid, event: LogEvent) {
+        self.entries.push(Entry { line: 0, pid, event });
+    }
+}
+
+/// Two lists of lines side by side, with a mark where they differ.
+pub fn columns(left: &[String], right: &[String]) -> String {
+    let width = left.iter().map(|line| line.chars().count()).max().unwrap_or(0).clamp(20, 100);
+    let mut text = format!("  {:<width$} | model\n", "kernel");
+    for nth in 0..left.len().max(right.len()) {
+        let at = |lines: &[String]| lines.get(nth).cloned().unwrap_or_default();
+        let (left, right) = (at(left), at(right));
+        let mark = if left == right { ' ' } else { '!' };
+        // writing to a String cannot fail
+        let _ = writeln!(text, "{mark} {left:<width$} | {right}");
+    }
+    text
+}

@@ -1,0 +1,244 @@
+//! The process that runs trials, and its messages.
+
+use std::io;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::coverage::Coverage;
+use super::trial::{self, Trial, TrialConfig};
+use crate::host::{Engine, EngineConfig, Link};
+use crate::kernel::Kernel;
+use crate::sim::{Program, shrink};
+
+/// What a worker is told to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Job {
+    /// Run the programs `first`, `first + stride`, … below `end`.
+    Run {
+        /// Which programs.
+        config: TrialConfig,
+        /// The first number.
+        first: u64,
+        /// The step from one to the next.
+        stride: u64,
+        /// Where to end.
+        end: u64,
+        /// The rule that the model is to break, by its name.
+        fault: Option<String>,
+    },
+    /// Run the steps of a log.
+    Replay {
+        /// The log.
+        log: String,
+        /// pid_max, the number given out last, and whether handlers stay entered.
+        world: (u32, u32, bool),
+    },
+}
+
+/// What a worker says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// So much since the last message.
+    Progress {
+        /// Programs.
+        programs: u64,
+        /// Calls in them.
+        calls: u64,
+        /// Programs that needed another order than the canonical one.
+        freedom: u64,
+        /// Programs that were given up because they were late.
+        late: u64,
+    },
+    /// Kernel and model differ.
+    Differs(Difference),
+    /// The end.
+    Done(Box<Coverage>),
+}
+
+/// A program on which kernel and model differ, shrunk.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Difference {
+    /// The program's number.
+    pub index: u64,
+    /// Its profile.
+    pub profile: String,
+    /// Both sides in columns, and why.
+    pub text: String,
+    /// What happened on the kernel, as a log.
+    pub log: String,
+    /// What `diff --replay` needs besides the log.
+    pub options: String,
+}
+
+const EXE: &str = "/proc/self/exe";
+
+/// Runs in a worker until its job is done.
+///
+/// # Errors
+///
+/// Those of the oracle: the job is broken off then.
+pub fn serve(link: &mut Link) -> io::Result<()> {
+    let Some(job) = link.receive()? else { return Ok(()) };
+    let job: Job = serde_json::from_slice(&job)?;
+    let config = EngineConfig { mode: link.mode, puppet_exe: EXE.into(), cpu: link.cpu };
+    let mut engine = Engine::start(&config)?;
+    match job {
+        Job::Run { config, first, stride, end, fault } => {
+            let prepare = fault_of(fault)?;
+            let mut run = Run { link, engine, prepare, config };
+            run.programs((first..end).step_by(stride as usize))
+        }
+        Job::Replay { log, world } => {
+            let program = read_program(&log, world, trial::surroundings(&engine, link.mode, 0)?)?;
+            let trial = trial::rerun(&mut engine, &program, &|kernel| kernel)?;
+            let mut coverage = Coverage::default();
+            let late = u64::from(trial.is_none());
+            if let Some(trial) = trial {
+                coverage.calls.insert("replayed".into(), trial.calls);
+                if trial.failure.is_some() {
+                    send(link, &Message::Differs(difference(&trial, 0)))?;
+                }
+                let progress = Message::Progress {
+                    programs: 1,
+                    calls: trial.calls,
+                    freedom: u64::from(trial.freedom),
+                    late,
+                };
+                send(link, &progress)?;
+            }
+            send(link, &Message::Done(Box::new(coverage)))
+        }
+    }
+}
+
+type Prepare = Box<dyn Fn(Kernel) -> Kernel>;
+
+#[cfg(feature = "faults")]
+fn fault_of(name: Option<String>) -> io::Result<Prepare> {
+    use crate::kernel::Fault;
+    let Some(name) = name else { return Ok(Box::new(|kernel| kernel)) };
+    let fault = Fault::ALL
+        .into_iter()
+        .find(|fault| format!("{fault:?}") == name)
+        .ok_or_else(|| io::Error::other(format!("no fault is called {name}")))?;
+    Ok(Box::new(move |kernel| kernel.with_fault(fault)))
+}
+
+#[cfg(not(feature = "faults"))]
+fn fault_of(name: Option<String>) -> io::Result<Prepare> {
+    match name {
+        None => Ok(Box::new(|kernel| kernel)),
+        Some(name) => Err(io::Error::other(format!("{name}: built without the feature faults"))),
+    }
+}
+
+struct Run<'a> {
+    link: &'a mut Link,
+    engine: Engine,
+    prepare: Prepare,
+    config: TrialConfig,
+}
+
+impl Run<'_> {
+    fn programs(&mut self, indices: impl Iterator<Item = u64>) -> io::Result<()> {
+        let mut coverage = Coverage::default();
+        let (mut programs, mut calls, mut freedom, mut late) = (0, 0, 0, 0);
+        let mut told = Instant::now();
+        for index in indices {
+            let mode = self.link.mode;
+            let trial = trial::run(
+                &mut self.engine,
+                mode,
+                &self.config,
+                index,
+                &self.prepare,
+                &mut coverage,
+            )
+            .map_err(|error| io::Error::other(format!("program {index}: {error}")))?;
+            programs += 1;
+            match trial {
+                None => late += 1,
+                Some(trial) => {
+                    calls += trial.calls;
+                    freedom += u64::from(trial.freedom);
+                    *coverage.profiles.entry(trial::profile(index).name().into()).or_default() += 1;
+                    if trial.failure.is_some() {
+                        let smallest = self.shrink(trial)?;
+                        send(self.link, &Message::Differs(difference(&smallest, index)))?;
+                    }
+                }
+            }
+            if told.elapsed().as_millis() >= 100 {
+                send(self.link, &Message::Progress { programs, calls, freedom, late })?;
+                (programs, calls, freedom, late) = (0, 0, 0, 0);
+                told = Instant::now();
+            }
+        }
+        send(self.link, &Message::Progress { programs, calls, freedom, late })?;
+        send(self.link, &Message::Done(Box::new(coverage)))
+    }
+
+    /// The smallest program on which kernel and model still differ.
+    fn shrink(&mut self, trial: Trial) -> io::Result<Trial> {
+        let mut smallest = trial;
+        let mut error = None;
+        shrink(smallest.program.clone(), |program| {
+            match trial::rerun(&mut self.engine, program, &self.prepare) {
+                Ok(Some(trial)) if trial.failure.is_some() => {
+                    smallest = trial;
+                    true
+                }
+                Ok(_) => false,
+                Err(broken) => {
+                    error.get_or_insert(broken);
+                    false
+                }
+            }
+        });
+        match error {
+            // a program that cannot be shrunk is shown as it is
+            Some(_) | None => Ok(smallest),
+        }
+    }
+}
+
+fn difference(trial: &Trial, index: u64) -> Difference {
+    let Program { config, stay_in_handlers, .. } = &trial.program;
+    let hold = if *stay_in_handlers { " --stay-in-handlers" } else { "" };
+    Difference {
+        index,
+        profile: trial::profile(index).name().into(),
+        text: trial.explain(),
+        log: trial.kernel.log().to_string(),
+        options: format!("--pid-max {} --last-pid {}{hold}", config.pid_max, config.last_pid),
+    }
+}
+
+/// The steps of a log: its calls, in order.
+fn read_program(
+    log: &str,
+    (pid_max, last_pid, stay_in_handlers): (u32, u32, bool),
+    world: crate::sim::Surroundings,
+) -> io::Result<Program> {
+    use crate::sim::{Action, Step};
+    use crate::trace::{Begun, LogEvent};
+    let log = crate::trace::read(log.as_bytes()).map_err(io::Error::other)?;
+    let steps = log
+        .entries
+        .into_iter()
+        .filter_map(|entry| {
+            let call = match entry.event {
+                LogEvent::Call { call, .. } | LogEvent::Unfinished(Begun::Whole(call)) => call,
+                _ => return None,
+            };
+            Some(Step { pid: entry.pid, action: Action::Call(call) })
+        })
+        .collect();
+    let config = crate::kernel::Config { pid_max, last_pid, ..world.config };
+    Ok(Program { config, stay_in_handlers, steps })
+}
+
+fn send(link: &mut Link, message: &Message) -> io::Result<()> {
+    link.send(&serde_json::to_vec(message)?)
+}
