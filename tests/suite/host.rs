@@ -446,6 +446,14 @@ fn group_of_init(engine: &mut Engine, _: Mode) -> String {
     let seen = play.call(1, kill(0, Signal::KILL));
     assert_eq!(seen.exited, [Pid(2)]);
     assert_eq!(seen.views[&Pid(1)].run, Run::User);
+    // what no kernel comes out of
+    play.fork(1);
+    play.value(3, Syscall::Setpgid { pid: 0, pgid: 0 });
+    let join = Syscall::Setpgid { pid: 0, pgid: 3 };
+    let refused = play.0.call(Pid(1), &join).map_err(|error| error.kind());
+    assert_eq!(refused, Err(io::ErrorKind::Unsupported));
+    let join = Syscall::Setpgid { pid: 0, pgid: 2 };
+    assert_eq!(play.result(1, join), Err(Errno::EPERM));
     // GRP-22
     assert_eq!(play.value(1, Syscall::Setsid), 1);
     String::new()
@@ -744,6 +752,7 @@ fn play_by_chance(engine: &mut Engine, seed: u64) -> Vec<Observation> {
         }
         match cage.call(pid, &call) {
             Ok(next) => seen.push(next),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(error) => panic!("seed {seed}: {pid} {call:?}: {error}"),
         }
     }
