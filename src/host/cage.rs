@@ -12,7 +12,7 @@ use super::observation::{Ended, Event, Fate, Observation};
 use super::procfs::{self, Status};
 use super::wire::{BIRTHS, Entry, Op, RECORDS, RawCall};
 use super::{codec, os};
-use crate::abi::{Pid, SigSet, Signal};
+use crate::abi::{Pgid, Pid, SigSet, Signal};
 use crate::kernel::{Run, View};
 use crate::syscall::{Ret, Syscall, clone};
 
@@ -31,10 +31,26 @@ struct Life {
     /// Its number in /proc.
     host: u32,
     status: File,
+    /// Where that tells who sleeps.
+    wchan: Option<File>,
     pidfd: Option<OwnedFd>,
+    pgid: Pgid,
     /// Its calls in progress: the innermost last.
     calls: Vec<u32>,
     zombie: bool,
+}
+
+impl Life {
+    /// Whether a process that seems to do `run` has really come to rest.
+    fn is_at_rest(&self, run: Run, inner: Option<&Made>) -> bool {
+        let call = inner.and_then(|made| made.call.as_ref());
+        let waits = matches!(call, Some(Syscall::Wait4 { .. } | Syscall::Waitid { .. }));
+        match (&self.wchan, run) {
+            (Some(wchan), Run::Stopped) => procfs::sleeps(wchan),
+            (Some(wchan), Run::Blocked) if waits => procfs::sleeps(wchan),
+            _ => true,
+        }
+    }
 }
 
 /// A call that was made.
@@ -97,7 +113,16 @@ impl<'e> Cage<'e> {
     ///
     /// A call that blocks shows up in the observation in which it returns. A call by a process
     /// that is stopped is performed when it is continued.
+    ///
+    /// [`io::ErrorKind::Unsupported`] for the call that would leave a process for ever that
+    /// nothing can remove: the first process joins the group of another. Up to Linux 6.18 at
+    /// least, it never ends then: dying, it waits until its own number is the last that is
+    /// attached to anything, and its group's number is attached to itself.
     pub fn call(&mut self, pid: Pid, call: &Syscall) -> io::Result<Observation> {
+        if pid.0 == 1 && self.joins_other_group(call) {
+            let text = "the first process would join another's group, and never end";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
         let raw = codec::encode(call)?;
         self.start(pid.0, &raw, Some(call.clone()))?;
         self.settle()
@@ -157,6 +182,13 @@ impl<'e> Cage<'e> {
         }
     }
 
+    /// Whether the call, made by the first process, moves it into a group of its namespace that
+    /// is not its own.
+    fn joins_other_group(&self, call: &Syscall) -> bool {
+        let &Syscall::Setpgid { pid: 0 | 1, pgid: group @ 2.. } = call else { return false };
+        self.lives.values().any(|life| life.pgid.0 == group as u32)
+    }
+
     /// Gives the command.
     fn start(&mut self, pid: u32, raw: &RawCall, call: Option<Syscall>) -> io::Result<()> {
         let invalid = |text| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
@@ -185,15 +217,28 @@ impl<'e> Cage<'e> {
     /// Controller and puppets share one CPU: if all puppets sleep when they are looked at, and the
     /// controller did not leave the CPU while it looked, then they all slept at one moment. Where
     /// puppets are realtime that is so at the first look, as a rule.
+    ///
+    /// Without wchan there is no certainty: then what is quiet has to be so a second time, after
+    /// the controller has slept.
     fn settle(&mut self) -> io::Result<Observation> {
         let start = Instant::now();
         let mut seen = Observation::default();
+        let mut certain = self.engine.wchan || self.engine.is_realtime();
+        if !self.engine.is_realtime() {
+            std::thread::yield_now();
+        }
         for round in 0u32.. {
             let switches = os::context_switches();
             self.collect(&mut seen)?;
             let quiet = self.look(&mut seen)? && self.due.is_empty();
             if quiet && os::context_switches() == switches && self.all_read() {
-                return Ok(seen);
+                if certain {
+                    seen.forget_looks();
+                    return Ok(seen);
+                }
+                certain = true;
+                std::thread::sleep(Duration::from_micros(100));
+                continue;
             }
             if start.elapsed() > PATIENCE {
                 return Err(self.unquiet());
@@ -282,9 +327,18 @@ impl<'e> Cage<'e> {
             seen.gone.push((Pid(pid), None));
             return Ok(());
         };
-        let pidfd = os::pidfd_open(status.outer_pid).ok();
+        let wchan = self.engine.wchan.then(|| File::open(format!("/proc/{host}/wchan")).ok());
+        let life = Life {
+            host,
+            status: file,
+            wchan: wchan.flatten(),
+            pidfd: os::pidfd_open(status.outer_pid).ok(),
+            pgid: status.pgid,
+            calls,
+            zombie: false,
+        };
         self.by_host.insert(host, pid);
-        self.lives.insert(pid, Life { host, status: file, pidfd, calls, zombie: false });
+        self.lives.insert(pid, life);
         Ok(())
     }
 
@@ -325,7 +379,10 @@ impl<'e> Cage<'e> {
             let Some(slot) = self.engine.wire.slot(*pid) else { continue };
             let busy = slot.busy.load(Acquire) != 0;
             let inner = life.calls.last().filter(|_| busy).and_then(|call| self.made.get(call));
-            let Some(run) = run(&status, busy, inner, self.births.len()) else {
+            life.pgid = status.pgid;
+            let run = run(&status, busy, inner, self.births.len());
+            let run = run.filter(|run| life.is_at_rest(*run, inner));
+            let Some(run) = run else {
                 quiet = false;
                 continue;
             };

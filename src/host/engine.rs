@@ -12,7 +12,7 @@ use super::cage::{Cage, CageConfig};
 use super::os::{self, Shared};
 use super::puppet::{EXE_FD, WIRE_FD};
 use super::wire::{Op, RawCall, Wire};
-use super::{Mode, NURSERY_ARG, raw};
+use super::{Mode, NURSERY_ARG, procfs, raw};
 use crate::abi::{Resource, Rlimit};
 
 /// How long the kernel may take for what takes microseconds.
@@ -40,6 +40,8 @@ pub struct Engine {
     pub(super) wire: Shared,
     nursery: Child,
     realtime: bool,
+    /// Whether /proc/PID/wchan tells who sleeps.
+    pub(super) wchan: bool,
     command: u32,
 }
 
@@ -60,8 +62,9 @@ impl Engine {
             .spawn()?;
         let pid = nursery.id() as i32;
         let realtime = config.mode == Mode::Root && os::make_realtime(pid, PRIORITY).is_ok();
-        let mut engine = Engine { wire, nursery, realtime, command: 0 };
+        let mut engine = Engine { wire, nursery, realtime, wchan: false, command: 0 };
         engine.await_nursery()?;
+        engine.wchan = engine.nursery_sleeps();
         Ok(engine)
     }
 
@@ -93,6 +96,16 @@ impl Engine {
             std::thread::sleep(Duration::from_micros(100));
         }
         Ok(())
+    }
+
+    /// Whether the nursery, which has nothing to do, is seen to sleep.
+    fn nursery_sleeps(&self) -> bool {
+        let host = self.wire.slots[0].host_pid.load(Acquire);
+        let Ok(wchan) = File::open(format!("/proc/{host}/wchan")) else { return false };
+        (0..20).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            procfs::sleeps(&wchan)
+        })
     }
 
     /// Writes a command and wakes the puppet; gives back the command's number.

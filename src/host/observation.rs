@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::abi::{Pid, SigInfo, WaitStatus};
-use crate::kernel::View;
+use crate::kernel::{Run, View};
 use crate::syscall;
 
 /// Something that a puppet noted down.
@@ -33,10 +33,10 @@ pub struct Observation {
     pub events: Vec<Event>,
     /// Processes that were born, in that order.
     pub born: Vec<Pid>,
-    /// Processes that became zombies, ascending.
+    /// Processes that became zombies and still are, ascending.
     pub exited: Vec<Pid>,
-    /// Processes that are gone (reaped by somebody or by themselves), and how they ended; the
-    /// status is not known before Linux 6.15.
+    /// Processes that are gone (reaped by somebody or by themselves), ascending, and how they
+    /// ended; the status is not known before Linux 6.15.
     pub gone: Vec<(Pid, Option<WaitStatus>)>,
     /// How the first process ended, if it did: all others went with it (NS-08).
     pub init: Option<WaitStatus>,
@@ -47,6 +47,14 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// Takes out what depends on how often the controller looked.
+    pub(super) fn forget_looks(&mut self) {
+        let views = &self.views;
+        self.exited.retain(|pid| views.get(pid).is_some_and(|view| view.run == Run::Zombie));
+        self.exited.sort_unstable();
+        self.gone.sort_by_key(|(pid, _)| *pid);
+    }
+
     /// The calls that returned.
     pub fn returned(&self) -> impl Iterator<Item = (Pid, &syscall::Result)> {
         self.events.iter().filter_map(|event| match event {

@@ -36,6 +36,16 @@ pub(super) fn read(file: &File) -> io::Result<Option<Status>> {
     }
 }
 
+/// Whether a process that has a sleeper's state letter sleeps: it has left the CPU's queue.
+///
+/// A process takes that letter before it looks whether it has to sleep at all, and may lose the CPU
+/// in between: wait4 that is about to return, a stop that the parent has not been told of.
+/// /proc/PID/wchan names a function only for processes that are off the queue.
+pub(super) fn sleeps(wchan: &File) -> bool {
+    let mut first = [b'0'];
+    matches!(wchan.read_at(&mut first, 0), Ok(1)) && first != *b"0"
+}
+
 /// The lines that count; the others are skipped.
 fn parse(text: &[u8]) -> Status {
     let mut status = Status::default();

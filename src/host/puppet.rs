@@ -304,7 +304,7 @@ fn action(mut args: [u64; 6], mut new: [u64; 4], output: &mut [u64; OUTPUT_WORDS
         *handler = CATCHER;
     }
     if let Some(added) = raw::nth_restorer(*restorer) {
-        *flags &= !(NEEDED[0] * (added & 1) | NEEDED[1] * (added >> 1));
+        *flags &= !((NEEDED[0] * (added & 1)) | (NEEDED[1] * (added >> 1)));
         *restorer = if added >> 1 == 0 { RESTORER } else { 0 };
     }
     value
