@@ -39,6 +39,9 @@ pub struct Options {
     /// Stop after that many differences
     #[arg(long, default_value_t = 5, value_name = "N")]
     max_differences: usize,
+    /// Show programs with a difference as they are, and not the smallest that still has it
+    #[arg(long)]
+    no_shrink: bool,
     /// Workers, one a CPU; all CPUs if not given
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -132,7 +135,11 @@ fn run_campaign(options: &Options, mode: Mode) -> io::Result<Summary> {
         exe: std::env::current_exe()?,
         mode,
         cpus: all.into_iter().take(jobs).collect(),
-        config: TrialConfig { seed: options.seed, steps: options.steps },
+        config: TrialConfig {
+            seed: options.seed,
+            steps: options.steps,
+            shrink: !options.no_shrink,
+        },
         programs: options.programs,
         shard: (nth, of),
         fault: fault(options),

@@ -35,11 +35,6 @@ impl Recorder {
         self.entries.iter().skip(from).map(ToString::to_string).collect()
     }
 
-    /// How many lines there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// Notes a step on the live kernel.
     pub fn kernel_step(&mut self, step: &Step, seen: &Observation) {
         let mut happened: Vec<(Pid, Happened)> = seen

@@ -12,6 +12,7 @@ use crate::kernel::{Config, Kernel, Run};
 use crate::sim::{
     Action, Explainer, Explanation, Generator, Profile, Program, Reaction, Step, Surroundings,
 };
+use crate::syscall::Syscall;
 
 /// Programs by number: what each one is, follows from this and its number alone.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -20,6 +21,8 @@ pub struct TrialConfig {
     pub seed: u64,
     /// How many steps each has at most.
     pub steps: u32,
+    /// Look for the smallest program that still has a difference.
+    pub shrink: bool,
 }
 
 /// How a program went.
@@ -44,8 +47,7 @@ pub struct Failure {
     pub mismatch: Mismatch,
     /// What the model did, up to and with the last step.
     pub model: Recorder,
-    /// How many lines of each side come before the last step.
-    pub before: (usize, usize),
+
     /// What the model did in the last step, and by which rules.
     pub reaction: Option<Reaction>,
 }
@@ -68,9 +70,11 @@ impl Source<'_> {
     }
 }
 
+/// Its number in capabilities(7).
+const CAP_SYS_RESOURCE: u32 = 24;
 /// Real time may be behind virtual time by this much before a program counts as late and is run
 /// again: the steps between two timers have to be over before the next one fires.
-const LATE: Duration = Duration::from_millis(2);
+const LATE: Duration = Duration::from_millis(4);
 /// A program that is late that often is given up.
 const ATTEMPTS: u32 = 5;
 
@@ -90,7 +94,12 @@ pub fn surroundings(engine: &Engine, mode: Mode, index: u64) -> io::Result<Surro
     // own (LIM-01, LIM-07)
     let first = 60_000 + (index % 500) as u32 * 4;
     Ok(Surroundings {
-        config: Config { only_root: mode == Mode::User, limits, ..Config::default() },
+        config: Config {
+            user_namespace: mode == Mode::User,
+            sys_resource: engine.has_capability(CAP_SYS_RESOURCE)?,
+            limits,
+            ..Config::default()
+        },
         handler: CATCHER,
         restorer: RESTORER,
         program: SELF_PATH.into(),
@@ -159,34 +168,31 @@ fn attempt(
     let mut trial =
         Trial { program, kernel: Recorder::default(), calls: 0, freedom: false, failure: None };
     let mut model = Recorder::default();
-    let clock = Instant::now();
-    let mut timed = false;
+    let mut clock = Clock::default();
     while let Some(step) = source.next(explainer.kernel()) {
         if is_over(explainer.kernel()) {
             break;
         }
-        let virtual_time = Duration::from_nanos(explainer.kernel().now().0);
+        clock.meet(explainer.kernel());
         let observation = match &step.action {
-            Action::Call(_) if !explainer.kernel().in_user_mode(step.pid) => continue,
-            Action::Call(call) => cage.call(step.pid, call)?,
-            Action::Elapse(nanos) => {
-                timed = true;
-                let end = virtual_time + Duration::from_nanos(*nanos);
-                cage.elapse(end.saturating_sub(clock.elapsed()))?
-            }
+            Action::Call(call) if !can_act(explainer.kernel(), step.pid, call) => continue,
+            Action::Call(call) => match cage.call(step.pid, call) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    trial.program.steps.push(step.clone());
+                    trial.failure = Some(Failure::cannot_act(&step, &error, model));
+                    return Ok(Some(trial));
+                }
+                seen => seen?,
+            },
+            Action::Elapse(nanos) => cage.elapse(clock.until(*nanos))?,
         };
-        let now = virtual_time + elapsed(&step);
-        if explainer.kernel().next_deadline().is_some() || timed {
-            timed = true;
-            if clock.elapsed() > now + LATE {
-                return Ok(None);
-            }
-        }
-        let before = (trial.kernel.len(), model.len());
         trial.kernel.kernel_step(&step, &observation);
         trial.program.steps.push(step.clone());
         trial.calls += u64::from(matches!(step.action, Action::Call(_)));
         let explained = explainer.step(step.clone(), Seen(observation));
+        if clock.is_late(explainer.kernel()) {
+            return Ok(None);
+        }
         if let Some(reaction) = explainer.reaction() {
             model.model_step(&step, reaction, explainer.kernel());
         }
@@ -194,7 +200,7 @@ fn attempt(
             Ok(explanation) => trial.freedom |= explanation == Explanation::Freedom,
             Err(mismatch) => {
                 let reaction = explainer.reaction().cloned();
-                trial.failure = Some(Failure { mismatch, model, before, reaction });
+                trial.failure = Some(Failure { mismatch, model, reaction });
                 return Ok(Some(trial));
             }
         }
@@ -206,14 +212,60 @@ fn attempt(
     Ok(Some(trial))
 }
 
-fn elapsed(step: &Step) -> Duration {
-    match step.action {
-        Action::Elapse(nanos) => Duration::from_nanos(nanos),
-        Action::Call(_) => Duration::ZERO,
+/// Real time beside virtual time.
+struct Clock {
+    /// When virtual time began.
+    origin: Instant,
+    /// The virtual time before this step.
+    now: Duration,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock { origin: Instant::now(), now: Duration::ZERO }
     }
 }
 
-fn count(coverage: &mut Coverage, call: &crate::syscall::Syscall, reaction: &Reaction, pid: Pid) {
+impl Clock {
+    /// A step begins. As long as no timer runs, both clocks can be set to the same time.
+    fn meet(&mut self, kernel: &Kernel) {
+        self.now = Duration::from_nanos(kernel.now().0);
+        if kernel.next_deadline().is_none() {
+            self.origin = Instant::now().checked_sub(self.now).unwrap_or(self.origin);
+        }
+    }
+
+    /// How long to sleep, so that real time is where virtual time will be.
+    fn until(&mut self, nanos: u64) -> Duration {
+        self.now += Duration::from_nanos(nanos);
+        self.now.saturating_sub(self.origin.elapsed())
+    }
+
+    /// Whether real time has come so far that a timer may have fired that has not in the model.
+    fn is_late(&self, kernel: &Kernel) -> bool {
+        kernel.next_deadline().is_some() && self.origin.elapsed() > self.now + LATE
+    }
+}
+
+/// Whether the step takes place. A return from a handler that is not there would be a jump into
+/// nowhere on the kernel.
+fn can_act(kernel: &Kernel, pid: Pid, call: &Syscall) -> bool {
+    kernel.in_user_mode(pid) && (*call != Syscall::RtSigreturn || kernel.handler_depth(pid) > 0)
+}
+
+impl Failure {
+    /// The process cannot do on the kernel what it can in the model.
+    fn cannot_act(step: &Step, error: &io::Error, model: Recorder) -> Failure {
+        let mismatch = Mismatch {
+            what: format!("{} is to act", step.pid),
+            kernel: error.to_string(),
+            model: format!("{:?}", step.action),
+        };
+        Failure { mismatch, model, reaction: None }
+    }
+}
+
+fn count(coverage: &mut Coverage, call: &Syscall, reaction: &Reaction, pid: Pid) {
     coverage.call(call);
     coverage.rules(reaction.effects.rules());
     for (who, what) in &reaction.seen {
@@ -231,6 +283,18 @@ fn is_over(kernel: &Kernel) -> bool {
 }
 
 impl Trial {
+    /// What differs after which call, without the numbers: a smaller program shows the same
+    /// difference if this is the same.
+    pub fn kind_of_failure(&self) -> Option<(String, &'static str)> {
+        let failure = self.failure.as_ref()?;
+        let what = failure.mismatch.what.split(' ').nth(1).unwrap_or_default().to_owned();
+        let call = match &self.program.steps.last()?.action {
+            Action::Call(call) => call.name(),
+            Action::Elapse(_) => "",
+        };
+        Some((what, call))
+    }
+
     /// The difference for people: both sides, what differs, and the rules of the model.
     pub fn explain(&self) -> String {
         let Some(failure) = &self.failure else { return String::new() };

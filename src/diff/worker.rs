@@ -164,7 +164,7 @@ impl Run<'_> {
                     freedom += u64::from(trial.freedom);
                     *coverage.profiles.entry(trial::profile(index).name().into()).or_default() += 1;
                     if trial.failure.is_some() {
-                        let smallest = self.shrink(trial)?;
+                        let smallest = if self.config.shrink { self.shrink(trial)? } else { trial };
                         send(self.link, &Message::Differs(difference(&smallest, index)))?;
                     }
                 }
@@ -181,11 +181,12 @@ impl Run<'_> {
 
     /// The smallest program on which kernel and model still differ.
     fn shrink(&mut self, trial: Trial) -> io::Result<Trial> {
+        let wanted = trial.kind_of_failure();
         let mut smallest = trial;
         let mut error = None;
         shrink(smallest.program.clone(), |program| {
             match trial::rerun(&mut self.engine, program, &self.prepare) {
-                Ok(Some(trial)) if trial.failure.is_some() => {
+                Ok(Some(trial)) if trial.kind_of_failure() == wanted => {
                     smallest = trial;
                     true
                 }
@@ -197,8 +198,8 @@ impl Run<'_> {
             }
         });
         match error {
-            // a program that cannot be shrunk is shown as it is
-            Some(_) | None => Ok(smallest),
+            Some(error) => Err(error),
+            None => Ok(smallest),
         }
     }
 }

@@ -84,6 +84,14 @@ impl Engine {
         os::limit(self.nursery.id() as i32, resource)
     }
 
+    /// Whether every first process has that capability, by its number in capabilities(7).
+    pub fn has_capability(&self, number: u32) -> io::Result<bool> {
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let set = line.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+        Ok(set.is_some_and(|set| set & 1 << number != 0))
+    }
+
     fn await_nursery(&mut self) -> io::Result<()> {
         let start = Instant::now();
         while self.wire.slots[0].host_pid.load(Acquire) == 0 {

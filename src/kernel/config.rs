@@ -30,8 +30,11 @@ pub struct Config {
     pub last_pid: u32,
     /// Its user.
     pub user: Uid,
-    /// Only user 0 exists, as in a user namespace that maps one user.
-    pub only_root: bool,
+    /// It is a user namespace that maps one user: only user 0 exists, and nobody may raise a
+    /// hard limit.
+    pub user_namespace: bool,
+    /// User 0 has CAP_SYS_RESOURCE; containers often take it away.
+    pub sys_resource: bool,
     /// Its umask.
     pub umask: u32,
     /// Its working directory.
@@ -56,7 +59,8 @@ impl Default for Config {
             pid_max: 4_194_304,
             last_pid: 1,
             user: Uid::ROOT,
-            only_root: false,
+            user_namespace: false,
+            sys_resource: true,
             umask: 0o022,
             cwd: "/".into(),
             limits: Vec::new(),

@@ -20,7 +20,8 @@ pub struct Cred {
     pub real: Uid,
     pub effective: Uid,
     pub saved: Uid,
-    /// All capabilities are in force: CAP_KILL, CAP_SETUID, CAP_SYS_RESOURCE.
+    /// All capabilities are in force: CAP_KILL, CAP_SETUID and, where root has it,
+    /// CAP_SYS_RESOURCE.
     pub capable: bool,
     /// They can be put in force again by becoming effective root.
     pub permitted: bool,
@@ -138,7 +139,7 @@ impl Kernel {
 
     /// EINVAL for a user that the namespace does not map.
     fn valid_user(&self, uid: u32) -> Result<Uid, Errno> {
-        if uid == UNCHANGED || self.config.only_root && uid != 0 {
+        if uid == UNCHANGED || self.config.user_namespace && uid != 0 {
             return Err(Errno::EINVAL);
         }
         Ok(Uid(uid))
@@ -183,7 +184,7 @@ impl Kernel {
     ) -> Result<(), Errno> {
         let (own, other) = (self.cred(caller), self.cred(target));
         if caller.process == target.process
-            || own.capable
+            || own.capable && self.config.sys_resource
             || other.users().iter().all(|user| *user == own.real)
         {
             return Ok(());

@@ -43,7 +43,9 @@ impl Kernel {
         self.set_life(id, Life::Zombie(status));
         let pid = self.processes[id].pid;
         fx.push(pid, Consequence::Ended(status), rule!("ZOM-01"));
-        if self.notify_parent(id, fx) {
+        let zapped = self.zapping && self.processes[id].parent == self.init;
+        // NS-08: an init that ends waits for children of both classes
+        if self.notify_parent(id, fx) || zapped && self.init.is_some() {
             reaped.push(id);
         }
         for child in reaped {
@@ -258,21 +260,30 @@ impl Kernel {
             self.reap(zombie, rule!("NS-08"), fx);
         }
         self.thread_mut(TaskId::leader(init)).sleep = Sleep::Zap;
-        self.wake_zapping_init();
+        self.finish_zap(init, fx);
     }
 
     /// The last of the others is gone: the init can go on ending.
     fn wake_zapping_init(&mut self) {
         let Some(init) = self.init.filter(|_| self.zapping) else { return };
-        if self.processes.len() == 1 && self.thread(TaskId::leader(init)).sleep == Sleep::Zap {
+        let waits = self.thread(TaskId::leader(init)).sleep == Sleep::Zap;
+        if waits && self.is_alone(init) {
             self.enqueue_task(TaskId::leader(init));
         }
+    }
+
+    /// Whether the init's number is the only one in use. One that is in the group of another
+    /// process keeps that number in use: the kernel waits for ever (NS-08).
+    fn is_alone(&self, init: Id<Process>) -> bool {
+        let process = &self.processes[init];
+        let pgid = self.groups[process.group].pgid.0;
+        self.processes.len() == 1 && (pgid == 0 || pgid == process.pid.0)
     }
 
     /// The init was woken: it ends if it is alone.
     pub(super) fn finish_zap(&mut self, init: Id<Process>, fx: &mut Effects) {
         let Life::Dying(status) = self.processes[init].life else { return };
-        if self.processes.len() > 1 {
+        if !self.is_alone(init) {
             return;
         }
         self.thread_mut(TaskId::leader(init)).sleep = Sleep::None;

@@ -121,7 +121,7 @@ impl Kernel {
             fs: creator.fs.clone(),
             // FORK-07
             itimer: None,
-            vfork_waiter: vfork.then_some(caller),
+            vfork_waiter: vfork.then_some(self.thread(caller).tid),
             exec_count: creator.exec_count,
             parent_exec_count: match parent {
                 Some(parent) => self.processes[parent].exec_count,
@@ -136,7 +136,7 @@ impl Kernel {
                 over_nproc: creator.flags.over_nproc,
                 unkillable: false,
             },
-            leader: child_thread(self.thread(caller), pid),
+            leader: child_thread(self.thread(caller), pid, plan.flags),
             others: Vec::new(),
         };
         for rule in [
@@ -197,7 +197,13 @@ impl Kernel {
     /// The child has exec'd or ended: whoever waits for that in vfork goes on.
     pub(super) fn release_vfork(&mut self, child: Id<Process>, fx: &mut Effects) {
         let Some(waiter) = self.processes[child].vfork_waiter.take() else { return };
-        let Sleep::Vfork(pid) = self.thread(waiter).sleep else { return };
+        // the waiter may have been killed and its number be another's by now: but nobody else
+        // sleeps for this child
+        let pid = self.processes[child].pid;
+        let Some(waiter) = self.task_numbered(waiter) else { return };
+        if self.thread(waiter).sleep != Sleep::Vfork(pid) {
+            return;
+        }
         self.thread_mut(waiter).sleep = Sleep::None;
         self.return_later(waiter, Ok(Ret::Value(i64::from(pid.0))), rule!("FORK-28"), fx);
         // JOB-17, FORK-29: what was sent to it meanwhile acts now
@@ -206,7 +212,9 @@ impl Kernel {
 }
 
 /// The child's only thread (FORK-14).
-fn child_thread(creator: &Thread, pid: Pid) -> Thread {
+fn child_thread(creator: &Thread, pid: Pid, flags: u64) -> Thread {
+    // a child that shares the memory has a stack of its own, and so is in no handler
+    let own_stack = flags & clone::VM != 0;
     Thread {
         tid: pid,
         // FORK-02
@@ -214,8 +222,8 @@ fn child_thread(creator: &Thread, pid: Pid) -> Thread {
         saved_mask: None,
         pending: Pending::default(),
         sleep: Sleep::None,
-        // the child is in the same handlers as its creator
-        frames: creator.frames.clone(),
+        // a copy of the memory is in the same handlers
+        frames: if own_stack { Vec::new() } else { creator.frames.clone() },
         cred: creator.cred.clone(),
         // FORK-10
         pdeath_signal: None,

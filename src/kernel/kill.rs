@@ -188,7 +188,10 @@ impl Kernel {
             uid: Uid(info.uid),
             value: info.value,
         };
-        self.generate(TaskId::leader(target), info, Origin::user(rule!("KILL-31")), fx)?;
+        // KILL-22: what says that it is the kernel's reaches an init like the kernel's own
+        let force = info.code == SiCode::KERNEL;
+        let origin = Origin { force, ..Origin::user(rule!("KILL-31")) };
+        self.generate(TaskId::leader(target), info, origin, fx)?;
         Ok(Ret::Value(0))
     }
 

@@ -177,7 +177,10 @@ impl Kernel {
             if new.soft > new.hard {
                 return Err(Errno::EINVAL);
             }
-            if new.hard > before.hard && !self.cred(caller).capable {
+            let may_raise = self.cred(caller).capable
+                && self.config.sys_resource
+                && !self.config.user_namespace;
+            if new.hard > before.hard && !may_raise {
                 return Err(Errno::EPERM);
             }
             Arc::make_mut(&mut self.processes[target.process].limits).set(resource, new);

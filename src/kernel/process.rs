@@ -10,7 +10,7 @@ use super::group::Group;
 use super::limit::Limits;
 use super::sighand::Sighand;
 use super::signal::Pending;
-use super::thread::{TaskId, Thread};
+use super::thread::Thread;
 use super::timer::Itimer;
 use crate::abi::{Pid, SigSet, Signal, WaitStatus};
 
@@ -80,8 +80,8 @@ pub struct Process {
     pub limits: Arc<Limits>,
     pub fs: Arc<Fs>,
     pub itimer: Option<Box<Itimer>>,
-    /// The thread that sleeps until this process execs or ends (FORK-28).
-    pub vfork_waiter: Option<TaskId>,
+    /// The thread that sleeps until this process execs or ends (FORK-28), unless it is dead.
+    pub vfork_waiter: Option<Pid>,
     /// How many times it has exec'd, and its parent had when it was created (EXEC-09).
     pub exec_count: u32,
     pub parent_exec_count: u32,

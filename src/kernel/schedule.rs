@@ -1,5 +1,7 @@
 //! What tasks do by themselves: the run queue, and one step of a task.
 
+use alloc::boxed::Box;
+
 use super::choose::Choose;
 use super::effect::{Consequence, Effects, Restart};
 use super::process::{Job, Life};
@@ -75,6 +77,10 @@ impl Kernel {
         {
             self.clear_timeout(task, deadline);
         }
+        if let Sleep::Wait(_) = self.thread(task).sleep {
+            // WAIT-42: it looks for children before it looks at its signals, the deadly one too
+            self.wake_wait(task, fx);
+        }
         self.deliver(task, fx);
     }
 
@@ -101,12 +107,16 @@ impl Kernel {
             | Sleep::Suspend(_)
             | Sleep::Vfork(_)
             | Sleep::Zap
-            | Sleep::Interrupted(..) => {}
+            | Sleep::Interrupted(..)
+            | Sleep::Restarting(_) => {}
         }
     }
 
     fn is_asleep(&self, task: TaskId) -> bool {
-        !matches!(self.thread(task).sleep, Sleep::None | Sleep::Interrupted(..))
+        !matches!(
+            self.thread(task).sleep,
+            Sleep::None | Sleep::Interrupted(..) | Sleep::Restarting(_)
+        )
     }
 
     /// Whether it continued and its parent does not know yet.
@@ -135,7 +145,7 @@ impl Kernel {
             Life::Dying(_) => thread.sleep != Sleep::Zap,
             Life::Zombie(_) | Life::Alive(Job::Stopped { .. }) => return,
             Life::Alive(_) => {
-                matches!(thread.sleep, Sleep::Interrupted(..))
+                matches!(thread.sleep, Sleep::Interrupted(..) | Sleep::Restarting(_))
                     || thread.notified && !self.is_asleep(task)
             }
         };
@@ -180,7 +190,7 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         let tid = self.thread(task).tid;
-        self.thread_mut(task).result = Some(alloc::boxed::Box::new(result.clone()));
+        self.thread_mut(task).result = Some(Box::new(result.clone()));
         fx.push(tid, Consequence::Returned(result), rule);
     }
 }

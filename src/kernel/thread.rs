@@ -49,6 +49,8 @@ pub enum Sleep {
     Zap,
     /// A call that a signal has interrupted and whose fate the first handler decides.
     Interrupted(Restart, Box<Syscall>),
+    /// A call that will be made again, whatever handlers run before.
+    Restarting(Box<Syscall>),
 }
 
 /// A blocked wait.

@@ -90,9 +90,13 @@ impl<E: Expectation> Explainer<E> {
                     return Ok(Explanation::Skipped);
                 }
                 Err(Refusal::Mismatch(mismatch)) => {
-                    let mismatch = first_mismatch.take().unwrap_or(mismatch);
-                    let Some(earlier) = self.take_back(at) else { return Err(mismatch) };
-                    first_mismatch = Some(mismatch);
+                    // what is shown of a difference is the canonical order
+                    let first = first_mismatch.take().unwrap_or((mismatch, self.last.take()));
+                    let Some(earlier) = self.take_back(at) else {
+                        self.last = first.1;
+                        return Err(first.0);
+                    };
+                    first_mismatch = Some(first);
                     at = earlier;
                 }
                 Ok(()) if at + 1 == self.past.len() => {

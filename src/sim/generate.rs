@@ -303,6 +303,9 @@ pub struct Generator {
     profile: Profile,
     world: Surroundings,
     handler_flags: SaFlags,
+    /// A limit was lowered: from now on nobody becomes the superuser, whose counts a program
+    /// shares with the rest of the machine.
+    limited: bool,
 }
 
 /// Programs do not grow beyond this many processes.
@@ -311,12 +314,18 @@ const CROWD: usize = 14;
 const MS: u64 = 1_000_000;
 /// The step of all times in programs, in milliseconds: what is done between two of them takes
 /// less on a real machine.
-const TICK: i64 = 8;
+const TICK: i64 = 12;
 
 impl Generator {
     /// The program of that profile and seed.
     pub fn new(profile: Profile, seed: u64, world: Surroundings) -> Generator {
-        Generator { random: Seeded::new(seed), profile, world, handler_flags: SaFlags::SIGINFO }
+        Generator {
+            random: Seeded::new(seed),
+            profile,
+            world,
+            handler_flags: SaFlags::SIGINFO,
+            limited: false,
+        }
     }
 
     /// The world at the beginning of the program.
@@ -399,10 +408,7 @@ impl Generator {
             Kind::Exit if pid == Pid(1) && !self.one_in(20) => return None,
             Kind::Exit => self.exit_call(),
             Kind::Wait => self.wait_call(kernel),
-            Kind::Setpgid => Syscall::Setpgid {
-                pid: self.process(pid, kernel, true),
-                pgid: self.process(pid, kernel, true),
-            },
+            Kind::Setpgid => return self.setpgid(pid, kernel),
             Kind::Setsid => Syscall::Setsid,
             Kind::GroupGetters => self.group_getter(pid, kernel),
             Kind::Getters => self.getter(),
@@ -446,6 +452,15 @@ impl Generator {
                 self.among(&all).0 as i32
             }
         }
+    }
+
+    fn setpgid(&mut self, caller: Pid, kernel: &Kernel) -> Option<Syscall> {
+        let (pid, pgid) = (self.process(caller, kernel, true), self.process(caller, kernel, true));
+        // NS-08: on the live kernel an init that dies in the group of another process never goes
+        let foreign = pgid > 1
+            && kernel.pids().filter_map(|pid| kernel.view(pid)).any(|v| v.pgid.0 as i32 == pgid);
+        let deadly = caller == Pid(1) && matches!(pid, 0 | 1) && foreign;
+        (!deadly).then_some(Syscall::Setpgid { pid, pgid })
     }
 
     /// A group that exists, most often.
@@ -784,7 +799,7 @@ impl Generator {
             return Some(if self.one_in(2) { Syscall::Setuid(0) } else { Syscall::Getresuid });
         }
         let mut users: Vec<u32> = self.world.users.iter().map(|user| user.0).collect();
-        users.extend([0, u32::MAX, u32::MAX]);
+        users.extend(if self.limited { [u32::MAX; 3] } else { [0, u32::MAX, u32::MAX] });
         let mut user = || users[self.random.below(users.len())];
         Some(match (user(), user(), user()) {
             (a, b, c) if a == b || b == c => Syscall::Setresuid { real: a, effective: b, saved: c },
@@ -806,7 +821,10 @@ impl Generator {
             0 => None,
             1 => Some(Rlimit { soft: 5, hard: 4 }),
             _ if shared => None,
-            _ => Some(small),
+            _ => {
+                self.limited = true;
+                Some(small)
+            }
         };
         let resource = match self.random.below(12) {
             0 => Resource(self.among(&[16, 17, u32::MAX])),

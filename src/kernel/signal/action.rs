@@ -124,8 +124,11 @@ impl Kernel {
         fx.obey(rule!("SIG-31"));
         let thread = self.thread(caller);
         let pending = thread.pending.set() | self.processes[caller.process].shared.set();
+        let stored =
+            SigSet::from_bits(1u64.checked_shl(size as u32 * 8).unwrap_or(0).wrapping_sub(1));
         match set {
-            Ptr::Valid => Ok(Ret::Pending(pending & thread.mask)),
+            _ if size == 0 => Ok(Ret::Pending(SigSet::EMPTY)),
+            Ptr::Valid => Ok(Ret::Pending(pending & thread.mask & stored)),
             Ptr::Null | Ptr::Bad => Err(Errno::EFAULT),
         }
     }

@@ -1,7 +1,5 @@
 //! Delivery: what a thread does with its pending signals when it runs.
 
-use alloc::boxed::Box;
-
 use super::generate::Origin;
 use super::pending::Pending;
 use crate::abi::{DefaultAction, Errno, Handler, SaFlags, SigAction, SigInfo, Signal, WaitStatus};
@@ -44,11 +42,28 @@ impl Kernel {
     /// The thread is about to run its own code: it announces that it continued, and delivers its
     /// signals until none is left, it stops, or it ends.
     pub(in crate::kernel) fn deliver(&mut self, task: TaskId, fx: &mut Effects) {
-        if self.deliver_all(task, fx) == Delivered::Parked {
-            return;
+        loop {
+            if self.deliver_all(task, fx) == Delivered::Parked {
+                return;
+            }
+            self.thread_mut(task).notified = false;
+            self.restore_mask(task);
+            if !self.has_deliverable(task) {
+                break;
+            }
         }
-        self.thread_mut(task).notified = false;
-        self.finish_interrupted(task, fx);
+        self.restart_interrupted(task, fx);
+    }
+
+    /// No handler took the mask that rt_sigsuspend had replaced. The call's fate is decided then:
+    /// what the old mask lets through is delivered, and then the call is made again.
+    fn restore_mask(&mut self, task: TaskId) {
+        let thread = self.thread_mut(task);
+        let Some(mask) = thread.saved_mask.take() else { return };
+        thread.mask = mask;
+        if let Sleep::Interrupted(_, call) = core::mem::take(&mut thread.sleep) {
+            thread.sleep = Sleep::Restarting(call);
+        }
     }
 
     fn deliver_all(&mut self, task: TaskId, fx: &mut Effects) -> Delivered {
@@ -266,6 +281,7 @@ impl Kernel {
                 fx.obey(if suspended { rule!("SIG-49") } else { rule!("SIG-48") });
                 Resume::Fail(Errno::EINTR)
             }
+            Sleep::Restarting(call) => Resume::Restart(call),
             sleep => {
                 self.thread_mut(task).sleep = sleep;
                 Resume::Same
@@ -274,17 +290,18 @@ impl Kernel {
     }
 
     /// No handler took the interrupted call: it is made again (SIG-45).
-    fn finish_interrupted(&mut self, task: TaskId, fx: &mut Effects) {
+    fn restart_interrupted(&mut self, task: TaskId, fx: &mut Effects) {
         let thread = self.thread_mut(task);
-        if let Some(mask) = thread.saved_mask.take() {
-            thread.mask = mask;
-        }
-        let Sleep::Interrupted(_, call) = &mut thread.sleep else { return };
-        let call = core::mem::replace(&mut **call, Syscall::Pause);
-        thread.sleep = Sleep::None;
+        let call = match core::mem::take(&mut thread.sleep) {
+            Sleep::Interrupted(_, call) | Sleep::Restarting(call) => call,
+            sleep => {
+                thread.sleep = sleep;
+                return;
+            }
+        };
         fx.obey(rule!("SIG-45"));
         fx.obey(rule!("WAIT-44"));
-        self.restart(task, call, fx);
+        self.restart(task, *call, fx);
     }
 
     /// Makes an interrupted call again.
@@ -308,10 +325,9 @@ impl Kernel {
             Resume::Finish(result) => self.thread_mut(task).result = Some(result),
             Resume::Fail(errno) => self.return_later(task, Err(errno), rule!("SIG-44"), fx),
             Resume::Restart(call) => {
-                // pending signals come first: the call starts, finds them, and is interrupted
-                // before it does anything
+                // what the old mask lets through is delivered before the call is made again
                 if self.has_deliverable(task) {
-                    self.thread_mut(task).sleep = Sleep::Interrupted(Restart::Sys, Box::new(*call));
+                    self.thread_mut(task).sleep = Sleep::Restarting(call);
                 } else {
                     self.restart(task, *call, fx);
                 }
