@@ -34,6 +34,12 @@ impl Kernel {
         thread.frames.clear();
         thread.notified = false;
         self.dequeue_task(TaskId::leader(id));
+        // LIM-07: the records of a thread go with it, those of the process when it is reaped
+        let mut charged = Vec::new();
+        self.thread_mut(TaskId::leader(id))
+            .pending
+            .flush(SigSet::FULL, |queued| charged.push(queued.charged));
+        self.discharge_all_queued(charged);
     }
 
     fn finish_exit(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
@@ -90,8 +96,10 @@ impl Kernel {
         if let Some(signal) = signal {
             self.note_child_signal(parent, signal, fx);
             let info = SigInfo::child(signal, pid, uid, status);
-            let origin = Origin { force: false, ..Origin::kernel(rule!("CHLD-01")) };
-            self.generate_kernel(parent, info, origin, fx);
+            let origin = Origin::user(rule!("CHLD-01"));
+            // LIM-08: a real-time exit signal is lost where the parent's user has too many
+            let sent = self.generate(TaskId::leader(parent), info, origin, fx);
+            debug_assert!(sent.is_ok() || signal.is_realtime());
         }
         fx.obey(rule!("EXIT-16"));
         self.wake_waiters(parent, child, fx);
@@ -228,9 +236,7 @@ impl Kernel {
     fn flush_records(&mut self, id: Id<Process>) {
         let mut charged = Vec::new();
         self.processes[id].flush(SigSet::FULL, |queued| charged.push(queued.charged));
-        for user in charged {
-            self.discharge_queued(user);
-        }
+        self.discharge_all_queued(charged);
     }
 
     fn release_sighand(&mut self, id: Id<super::sighand::Sighand>) {

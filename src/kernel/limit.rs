@@ -1,6 +1,7 @@
 //! Resource limits, and what they are counted against.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::Kernel;
 use super::arena::Id;
@@ -61,6 +62,13 @@ impl Kernel {
     /// Takes a signal record off its user's account.
     pub(super) fn discharge_queued(&mut self, user: Uid) {
         self.discharge(user, |count| count.queued -= 1);
+    }
+
+    /// Takes several signal records off their users' accounts.
+    pub(super) fn discharge_all_queued(&mut self, users: Vec<Uid>) {
+        for user in users {
+            self.discharge_queued(user);
+        }
     }
 
     fn discharge(&mut self, user: Uid, change: impl FnOnce(&mut UserCount)) {

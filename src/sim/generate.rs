@@ -312,8 +312,8 @@ pub struct Generator {
 const CROWD: usize = 14;
 /// One millisecond in nanoseconds.
 const MS: u64 = 1_000_000;
-/// The step of all times in programs, in milliseconds: what is done between two of them takes
-/// less on a real machine.
+/// The step of all times in programs, in milliseconds. Time passes in whole steps and timers
+/// expire half way between: what is done meanwhile takes less than half a step on a real machine.
 const TICK: i64 = 12;
 
 impl Generator {
@@ -390,7 +390,7 @@ impl Generator {
     fn action(&mut self, kind: Kind, pid: Pid, kernel: &Kernel) -> Option<Action> {
         if kind == Kind::Elapse {
             let ticks = 1 + self.random.below(4) as u64;
-            return Some(Action::Elapse(ticks * TICK as u64 * MS + TICK as u64 * MS / 2));
+            return Some(Action::Elapse(ticks * TICK as u64 * MS));
         }
         self.call(kind, pid, kernel).map(Action::Call)
     }
@@ -768,7 +768,7 @@ impl Generator {
             2..=4 => None,
             5..=7 if timed => Some(Timespec {
                 sec: 0,
-                nsec: TICK * MS as i64 * (1 + self.random.below(4) as i64),
+                nsec: TICK * MS as i64 * self.random.below(4) as i64 + TICK * MS as i64 / 2,
             }),
             _ => Some(Timespec { sec: 0, nsec: 0 }),
         };
@@ -848,15 +848,18 @@ impl Generator {
         if self.one_in(6) {
             return Syscall::Getitimer { which };
         }
-        let mut time = |zero: usize| Timeval {
-            sec: 0,
-            usec: if self.random.below(zero) == 0 {
-                0
-            } else {
-                TICK * 1000 * (1 + self.random.below(5) as i64)
-            },
+        let mut ticks = |zero: usize| match self.random.below(zero) {
+            0 => 0,
+            _ => TICK * 1000 * (1 + self.random.below(4) as i64),
         };
-        let mut new = Itimerval { interval: time(2), value: time(5) };
+        let (interval, mut value) = (ticks(2), ticks(5));
+        if value > 0 {
+            value -= TICK * 500;
+        }
+        let mut new = Itimerval {
+            interval: Timeval { sec: 0, usec: interval },
+            value: Timeval { sec: 0, usec: value },
+        };
         if self.one_in(10) {
             new.value = self.among(&[
                 Timeval { sec: -1, usec: 0 },

@@ -245,9 +245,7 @@ impl Kernel {
         for signal in pending.iter() {
             fx.push(self.processes[id].pid, Consequence::Discarded(signal), rule);
         }
-        for user in charged {
-            self.discharge_queued(user);
-        }
+        self.discharge_all_queued(charged);
     }
 
     /// A signal of the kernel itself. Its record is never limited, so it cannot fail.
