@@ -108,7 +108,7 @@ macro_rules! table {
                     let pid = children[child];
                     match op {
                         Op::Fork => self.extra = self.spawn(shell, BTreeMap::new()),
-                        Op::Probe => look(self.table.kill(pid as i32, 0))),
+                        Op::Probe => look(self.table.kill(pid as i32, 0)),
                         Op::KillGroup | Op::KillGroupDelivered => {
                             look(self.table.kill(-(children[0] as i32), TERM));
                         }
@@ -126,9 +126,9 @@ macro_rules! table {
                                 look(self.table.setpgid(pid, group));
                             }
                         }
-                        Op::Getpgid => look(self.table.getpgid(pid))),
-                        Op::GetpgidEnv => look(self.table.getpgid(self.jobs[0].shell))),
-                        Op::List => look(self.table.list_processes())),
+                        Op::Getpgid => look(self.table.getpgid(pid)),
+                        Op::GetpgidEnv => look(self.table.getpgid(self.jobs[0].shell)),
+                        Op::List => look(self.table.list_processes()),
                     }
                 }
 
