@@ -1,5 +1,7 @@
 //! Orphaned process groups.
 
+use alloc::vec::Vec;
+
 use super::Kernel;
 use super::arena::Id;
 use super::effect::{Consequence, Effects};

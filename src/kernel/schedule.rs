@@ -160,8 +160,10 @@ impl Kernel {
     /// A thread that is back in its own code sees the result of its call, or runs the handler
     /// that was set up last.
     fn arrive(&mut self, task: TaskId, fx: &mut Effects) {
-        let tid = self.thread(task).tid;
-        if self.user_mode_task(tid).is_err() {
+        let thread = self.thread(task);
+        let tid = thread.tid;
+        let nothing_new = thread.result.is_none() && thread.frames.is_empty();
+        if nothing_new || self.user_mode_task(tid).is_err() {
             return;
         }
         if let Some(result) = self.thread_mut(task).result.take() {

@@ -1,5 +1,7 @@
 //! Generation: everything that happens at once, in the sender's call.
 
+use alloc::vec::Vec;
+
 use super::pending::Queued;
 use crate::abi::{DefaultAction, Errno, Pid, SiCode, SigInfo, SigSet, Signal, WaitStatus};
 use crate::kernel::arena::Id;
