@@ -34,6 +34,26 @@ const TIMER_DELAY: u64 = 5_000_000;
 impl Expectation for Seen {
     type Mismatch = Mismatch;
 
+    fn admits(&self, seen: &[(Pid, What)]) -> bool {
+        let Some(((pid, last), before)) = seen.split_last() else { return true };
+        let nth = |kind: fn(&What) -> bool| {
+            before.iter().filter(|(who, what)| who == pid && kind(what)).count()
+        };
+        match last {
+            What::Handler(info) => {
+                let nth = nth(|what| matches!(what, What::Handler(_)));
+                let mut of_kernel = self.0.handlers().filter(|(who, _)| who == pid);
+                of_kernel.nth(nth).is_some_and(|(_, of_kernel)| of_kernel == info)
+            }
+            What::Resumed(result) => {
+                let nth = nth(|what| matches!(what, What::Resumed(_)));
+                let mut of_kernel = self.0.returned().filter(|(who, _)| who == pid);
+                of_kernel.nth(nth).is_some_and(|(_, of_kernel)| agree(of_kernel, result))
+            }
+            _ => true,
+        }
+    }
+
     fn check(&self, kernel: &Kernel, reaction: &Reaction) -> Result<(), Mismatch> {
         self.check_returned(reaction)?;
         self.check_handlers(reaction)?;

@@ -53,7 +53,7 @@ impl Choose for Seeded {
 }
 
 /// A given sequence, then alternative 0. It notes how many alternatives there were each time, so
-/// that all sequences can be enumerated.
+/// that other sequences can be tried.
 #[derive(Clone, Debug, Default)]
 pub struct Scripted {
     script: Vec<usize>,
@@ -69,16 +69,6 @@ impl Scripted {
     /// The choices made so far, each with its number of alternatives.
     pub fn taken(&self) -> &[(usize, usize)] {
         &self.taken
-    }
-
-    /// The script after this one in lexical order; `None` after the last.
-    ///
-    /// Starting from the empty script this visits every sequence of choices once.
-    pub fn following(&self) -> Option<Vec<usize>> {
-        let last = self.taken.iter().rposition(|(choice, of)| choice + 1 < *of)?;
-        let mut script: Vec<usize> = self.taken[..last].iter().map(|(choice, _)| *choice).collect();
-        script.push(self.taken[last].0 + 1);
-        Some(script)
     }
 }
 

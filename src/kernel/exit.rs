@@ -16,8 +16,19 @@ impl Kernel {
     pub(super) fn exit(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
         fx.obey(rule!("EXIT-11"));
         self.leave_user_mode_for_good(id, status);
-        // the memory goes before anyone is told: a vfork parent may run first
-        self.release_vfork(id, fx);
+        if self.processes[id].vfork_waiter.is_some() {
+            // the memory goes before anyone is told: the vfork parent may run first
+            self.release_vfork(id, fx);
+            self.thread_mut(TaskId::leader(id)).sleep = Sleep::Exiting;
+            self.enqueue_task(TaskId::leader(id));
+            return;
+        }
+        self.go_on_exiting(id, status, fx);
+    }
+
+    /// The part of an exit that others see.
+    pub(super) fn go_on_exiting(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
+        self.thread_mut(TaskId::leader(id)).sleep = Sleep::None;
         if self.init == Some(id) && !self.zapping {
             return self.begin_zap(id, fx);
         }
@@ -149,7 +160,8 @@ impl Kernel {
             let mut next = self.processes[father].parent;
             while let Some(ancestor) = next.filter(|ancestor| *ancestor != init) {
                 let process = &self.processes[ancestor];
-                if process.flags.subreaper && !process.is_zombie() {
+                let exiting = process.leader.sleep == Sleep::Exiting;
+                if process.flags.subreaper && !process.is_zombie() && !exiting {
                     fx.obey(rule!("RPT-02"));
                     fx.obey(rule!("RPT-20"));
                     return Some(ancestor);

@@ -251,8 +251,8 @@ impl Kernel {
             Some(Ok(Ret::Never)) => Outcome::Gone,
             // the common results one by one: moved as they were written, not as blocks of bytes
             // that the processor cannot forward from narrower stores
-            Some(result) if self.thread(task).queued => {
-                self.thread_mut(task).result = Some(Box::new(result.clone()));
+            Some(result) if !self.queue.is_empty() => {
+                self.delay_return(task, &result);
                 Outcome::Returned(result)
             }
             Some(Ok(Ret::Value(value))) => Outcome::Returned(Ok(Ret::Value(value))),

@@ -69,8 +69,12 @@ impl Kernel {
 
     /// A task that has to end leaves whatever it sleeps in.
     fn die(&mut self, task: TaskId, fx: &mut Effects) {
-        if let Sleep::Zap = self.thread(task).sleep {
-            return self.finish_zap(task.process, fx);
+        match (&self.thread(task).sleep, self.processes[task.process].life) {
+            (Sleep::Zap, _) => return self.finish_zap(task.process, fx),
+            (Sleep::Exiting, Life::Dying(status)) => {
+                return self.go_on_exiting(task.process, status, fx);
+            }
+            _ => {}
         }
         if let Sleep::Timed(timed) = &self.thread(task).sleep
             && let Some(deadline) = timed.deadline
@@ -107,6 +111,7 @@ impl Kernel {
             | Sleep::Suspend(_)
             | Sleep::Vfork(_)
             | Sleep::Zap
+            | Sleep::Exiting
             | Sleep::Interrupted(..)
             | Sleep::Restarting(_) => {}
         }
@@ -154,6 +159,16 @@ impl Kernel {
             self.queue.push_front(task);
         } else if !first {
             self.arrive(task, fx);
+        }
+    }
+
+    /// The call has a result and others were woken: they may run before its program sees it.
+    pub(super) fn delay_return(&mut self, task: TaskId, result: &syscall::Result) {
+        let thread = self.thread_mut(task);
+        thread.result = Some(Box::new(result.clone()));
+        let stopped = self.processes[task.process].is_stopped();
+        if !stopped && !core::mem::replace(&mut self.thread_mut(task).queued, true) {
+            self.queue.push_front(task);
         }
     }
 

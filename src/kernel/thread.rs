@@ -47,6 +47,8 @@ pub enum Sleep {
     Vfork(Pid),
     /// An init that ended: until its namespace is empty (NS-08).
     Zap,
+    /// It ends, and has let go of its memory; nobody has been told yet.
+    Exiting,
     /// A call that a signal has interrupted and whose fate the first handler decides.
     Interrupted(Restart, Box<Syscall>),
     /// A call that will be made again, whatever handlers run before.

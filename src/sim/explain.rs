@@ -1,14 +1,21 @@
 //! Does some sequence of choices of the model give what was seen?
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Reaction, Step, react};
+use super::react::react_while;
+use super::{Reaction, Step, What};
+use crate::abi::Pid;
 use crate::kernel::{Kernel, Refused, Scripted};
 
 /// What was seen after a step.
 pub trait Expectation {
     /// How a reaction differs.
     type Mismatch;
+
+    /// Whether what the model does can still come to what was seen, judged by the last of `seen`.
+    /// Where it cannot, what would follow is not looked at.
+    fn admits(&self, seen: &[(Pid, What)]) -> bool;
 
     /// Compares the reaction of the model, and the state that it led to, with what was seen.
     ///
@@ -32,12 +39,12 @@ pub enum Explanation {
 /// Follows what was seen step by step, and takes choices back where they turn out wrong.
 ///
 /// Where only one task is runnable at a time there is nothing to choose, and only equality counts.
+/// Orders that differ from the canonical one in fewer places are tried first.
 #[derive(Debug)]
 pub struct Explainer<E> {
     kernel: Kernel,
     stay_in_handlers: bool,
     past: Vec<Past<E>>,
-    budget: u32,
     last: Option<Reaction>,
 }
 
@@ -46,7 +53,25 @@ struct Past<E> {
     before: Kernel,
     step: Step,
     expectation: E,
-    choices: Scripted,
+    /// The choices of the last attempt, each with its number of alternatives.
+    taken: Vec<(usize, usize)>,
+    /// Alternatives to the choices before this one stand in `open` already, or were tried.
+    widened: usize,
+    /// Scripts to try.
+    open: VecDeque<Vec<usize>>,
+}
+
+impl<E> Past<E> {
+    /// Makes the alternatives of the last attempt open: what deviates in one more place.
+    fn widen(&mut self) {
+        for at in self.widened..self.taken.len() {
+            for choice in 1..self.taken[at].1 {
+                let before = self.taken[..at].iter().map(|(choice, _)| *choice);
+                self.open.push_back(before.chain([choice]).collect());
+            }
+        }
+        self.widened = self.taken.len();
+    }
 }
 
 impl<E: Expectation> Explainer<E> {
@@ -55,7 +80,7 @@ impl<E: Expectation> Explainer<E> {
 
     /// Begins in the state `kernel`.
     pub fn new(kernel: Kernel, stay_in_handlers: bool) -> Explainer<E> {
-        Explainer { kernel, stay_in_handlers, past: Vec::new(), budget: Self::BUDGET, last: None }
+        Explainer { kernel, stay_in_handlers, past: Vec::new(), last: None }
     }
 
     /// The state after the last step.
@@ -63,7 +88,7 @@ impl<E: Expectation> Explainer<E> {
         &self.kernel
     }
 
-    /// What the model did in the last step that was explained.
+    /// What the model did in the last step; in the canonical order if nothing explained it.
     pub fn reaction(&self) -> Option<&Reaction> {
         self.last.as_ref()
     }
@@ -77,67 +102,87 @@ impl<E: Expectation> Explainer<E> {
     ///
     /// The difference between what was seen and the canonical order, if no choices explain it.
     pub fn step(&mut self, step: Step, expectation: E) -> Result<Explanation, E::Mismatch> {
-        let before = self.kernel.clone();
-        let choices = Scripted::default();
-        self.past.push(Past { before, step, expectation, choices });
-        let mut at = self.past.len() - 1;
-        self.budget = Self::BUDGET;
-        let mut first_mismatch = None;
-        loop {
-            match self.attempt(at) {
-                Err(Refusal::Skipped) => {
-                    self.past.remove(at);
-                    return Ok(Explanation::Skipped);
-                }
-                Err(Refusal::Mismatch(mismatch)) => {
-                    // what is shown of a difference is the canonical order
-                    let first = first_mismatch.take().unwrap_or((mismatch, self.last.take()));
-                    let Some(earlier) = self.take_back(at) else {
-                        self.last = first.1;
-                        return Err(first.0);
-                    };
-                    first_mismatch = Some(first);
-                    at = earlier;
-                }
-                Ok(()) if at + 1 == self.past.len() => {
-                    let canonical = first_mismatch.is_none();
-                    return Ok(if canonical {
-                        Explanation::Canonical
-                    } else {
-                        Explanation::Freedom
-                    });
-                }
-                Ok(()) => {
-                    at += 1;
-                    self.past[at].before = self.kernel.clone();
-                    self.past[at].choices = Scripted::default();
-                }
+        self.past.push(Past {
+            before: self.kernel.clone(),
+            step,
+            expectation,
+            taken: Vec::new(),
+            widened: 0,
+            open: VecDeque::new(),
+        });
+        let end = self.past.len();
+        let mismatch = match self.attempt(end - 1, Vec::new(), true) {
+            Ok(()) => return Ok(Explanation::Canonical),
+            Err(Refusal::Skipped) => {
+                self.past.pop();
+                return Ok(Explanation::Skipped);
             }
+            Err(Refusal::Mismatch(mismatch)) => mismatch,
+        };
+        let canonical = self.last.take();
+        if self.search(end) {
+            return Ok(Explanation::Freedom);
+        }
+        self.last = canonical;
+        Err(mismatch)
+    }
+
+    /// Tries other choices for the last step, and for earlier ones where those are used up.
+    fn search(&mut self, end: usize) -> bool {
+        let mut at = end - 1;
+        for _ in 0..Self::BUDGET {
+            let Some(script) = self.take_open(&mut at) else { return false };
+            let mut script = Some(script);
+            // onwards from there, each step in its canonical order first
+            while self.attempt(at, script.take().unwrap_or_default(), false).is_ok() {
+                at += 1;
+                if at == end {
+                    return true;
+                }
+                self.past[at].before.clone_from(&self.kernel);
+                self.past[at].open.clear();
+            }
+        }
+        false
+    }
+
+    /// The next script of step `at`, or of the latest step before it that has one.
+    fn take_open(&mut self, at: &mut usize) -> Option<Vec<usize>> {
+        loop {
+            self.past[*at].widen();
+            if let Some(script) = self.past[*at].open.pop_front() {
+                return Some(script);
+            }
+            *at = at.checked_sub(1)?;
         }
     }
 
-    /// Runs step `at` with its choices.
-    fn attempt(&mut self, at: usize) -> Result<(), Refusal<E::Mismatch>> {
+    /// Runs step `at` with the choices of `script`. The canonical order is run to its end, for
+    /// people to see; others only as long as they may come to what was seen.
+    fn attempt(
+        &mut self,
+        at: usize,
+        script: Vec<usize>,
+        whole: bool,
+    ) -> Result<(), Refusal<E::Mismatch>> {
         let past = &mut self.past[at];
         self.kernel.clone_from(&past.before);
-        let reaction =
-            react(&mut self.kernel, &past.step, self.stay_in_handlers, &mut past.choices)
-                .map_err(|_: Refused| Refusal::Skipped)?;
+        past.widened = script.len();
+        let mut choices = Scripted::new(script);
+        let expectation = &past.expectation;
+        let mut admits = |seen: &[(Pid, What)]| whole || expectation.admits(seen);
+        let reaction = react_while(
+            &mut self.kernel,
+            &past.step,
+            self.stay_in_handlers,
+            &mut choices,
+            &mut admits,
+        )
+        .map_err(|_: Refused| Refusal::Skipped)?;
+        past.taken = choices.taken().to_vec();
         let checked = past.expectation.check(&self.kernel, &reaction);
         self.last = Some(reaction);
         checked.map_err(Refusal::Mismatch)
-    }
-
-    /// The latest step up to `at` that can choose otherwise is told to; `None` if none can.
-    fn take_back(&mut self, mut at: usize) -> Option<usize> {
-        self.budget = self.budget.checked_sub(1)?;
-        loop {
-            if let Some(script) = self.past[at].choices.following() {
-                self.past[at].choices = Scripted::new(script);
-                return Some(at);
-            }
-            at = at.checked_sub(1)?;
-        }
     }
 }
 

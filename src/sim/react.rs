@@ -46,7 +46,27 @@ pub fn react(
     stay_in_handlers: bool,
     choose: &mut dyn Choose,
 ) -> Result<Reaction, Refused> {
-    let mut run = Running { kernel, stay_in_handlers, seen: Vec::new(), fx: Effects::new(), at: 0 };
+    react_while(kernel, step, stay_in_handlers, choose, &mut |_| true)
+}
+
+/// The same, as long as `admits` says so of what has been seen so far.
+pub(super) fn react_while(
+    kernel: &mut Kernel,
+    step: &Step,
+    stay_in_handlers: bool,
+    choose: &mut dyn Choose,
+    admits: &mut dyn FnMut(&[(Pid, What)]) -> bool,
+) -> Result<Reaction, Refused> {
+    let mut run = Running {
+        kernel,
+        stay_in_handlers,
+        seen: Vec::new(),
+        fx: Effects::new(),
+        at: 0,
+        admits,
+        admitted: 0,
+        over: false,
+    };
     match &step.action {
         Action::Call(call) => run.call(step.pid, call)?,
         Action::Elapse(nanos) => return run.elapse(*nanos, choose),
@@ -62,6 +82,11 @@ struct Running<'a> {
     fx: Effects,
     /// The effects before this one stand in `seen` already.
     at: usize,
+    admits: &'a mut dyn FnMut(&[(Pid, What)]) -> bool,
+    /// What comes before this one in `seen` was admitted.
+    admitted: usize,
+    /// Something was not admitted.
+    over: bool,
 }
 
 impl Running<'_> {
@@ -84,7 +109,7 @@ impl Running<'_> {
             let next = self.kernel.next_deadline().filter(|deadline| *deadline < end);
             self.advance(next.unwrap_or(end))?;
             self.settle(choose);
-            if next.is_none() {
+            if next.is_none() || self.over {
                 return Ok(Reaction { seen: self.seen, effects: self.fx });
             }
         }
@@ -98,8 +123,10 @@ impl Running<'_> {
 
     fn settle(&mut self, choose: &mut dyn Choose) {
         loop {
+            self.ask();
             let alternatives = self.kernel.runnable().len();
             let nth = match alternatives {
+                _ if self.over => return,
                 0 => return,
                 1 => 0,
                 several => choose.choose(several).min(several - 1),
@@ -107,6 +134,14 @@ impl Running<'_> {
             let Some(pid) = self.kernel.runnable().nth(nth) else { return };
             self.step(pid);
             self.run_handlers(pid);
+        }
+    }
+
+    /// Whether to go on, judged by what is new in `seen`.
+    fn ask(&mut self) {
+        while self.admitted < self.seen.len() && !self.over {
+            self.admitted += 1;
+            self.over = !(self.admits)(&self.seen[..self.admitted]);
         }
     }
 

@@ -75,6 +75,11 @@ impl Kernel {
                 }
                 Life::Alive(Job::Continued { unannounced: true, .. }) => {
                     self.announce_continued(task.process, fx);
+                    if self.has_deliverable(task) {
+                        // WAIT-40: whom that woke may run before the next signal acts
+                        self.thread_mut(task).notified = true;
+                        return Delivered::Parked;
+                    }
                 }
                 Life::Zombie(_) | Life::Alive(Job::Stopped { .. }) => return Delivered::Parked,
                 Life::Alive(_) => {}
