@@ -56,7 +56,6 @@ mod timer;
 mod view;
 mod wait;
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;

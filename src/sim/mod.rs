@@ -4,9 +4,11 @@
 //! - `react`: one step on the model, and all that comes of it;
 //! - `explain`: does some sequence of choices of the model give what was seen?
 //! - `generate`: random programs, by profile;
-//! - `shrink`: the smallest program that still fails.
+//! - `shrink`: the smallest program that still fails;
+//! - [`fuzz`]: bytes of a fuzzer as events.
 
 mod explain;
+pub mod fuzz;
 mod generate;
 mod program;
 mod react;

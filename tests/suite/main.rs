@@ -3,4 +3,5 @@
 
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
 mod host;
+mod model;
 mod text;

@@ -153,7 +153,9 @@ impl Kernel {
                 fx.obey(rule!("EXIT-03"));
                 let core = core && self.writes_core(task.process);
                 self.set_life(task.process, Life::Dying(WaitStatus::killed(signal, core)));
-                Delivered::Done
+                // WAIT-40: what it had to report is gone, its end not there yet, and whom it woke
+                // may look now
+                if self.queue.is_empty() { Delivered::Done } else { Delivered::Parked }
             }
         }
     }
