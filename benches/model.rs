@@ -10,7 +10,7 @@ use std::cell::RefCell;
 
 use divan::{Bencher, black_box};
 use proctable::abi::{Handler, Pid, SigAction, WaitOptions};
-use proctable::kernel::{Canonical, Config, Effects, Kernel, Outcome};
+use proctable::kernel::{Canonical, Config, Effects, Kernel, Outcome, Refused};
 use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 
 const SIZES: [usize; 3] = [10, 1_000, 100_000];
@@ -45,23 +45,23 @@ impl World {
     /// A shell and its children, who catch SIGTERM.
     fn job(&mut self) -> (Pid, [Pid; CHILDREN]) {
         let shell = self.fork(Pid(1));
-        self.call(shell, &Syscall::Setpgid { pid: 0, pgid: 0 });
+        self.call(shell, &Syscall::Setpgid { pid: 0, pgid: 0 }).expect("it runs");
         let act = Some(SigAction { handler: Handler::Catch(0x1000), ..SigAction::DEFAULT });
         let (old, size) = (Ptr::Null, SIGSET_SIZE);
-        self.call(shell, &Syscall::RtSigaction { sig: TERM, act, old, size });
+        self.call(shell, &Syscall::RtSigaction { sig: TERM, act, old, size }).expect("it runs");
         let mut children = [Pid(0); CHILDREN];
         for at in 0..CHILDREN {
             children[at] = self.fork(shell);
             let (pid, pgid) = (children[at].0 as i32, children[0].0 as i32);
-            self.call(shell, &Syscall::Setpgid { pid, pgid });
+            self.call(shell, &Syscall::Setpgid { pid, pgid }).expect("it runs");
         }
         (shell, children)
     }
 
     #[inline]
-    fn call(&mut self, by: Pid, call: &Syscall) -> Outcome {
+    fn call(&mut self, by: Pid, call: &Syscall) -> Result<Outcome, Refused> {
         self.effects.clear();
-        self.kernel.call(by, call, &mut self.effects).expect("the caller runs")
+        self.kernel.call(by, call, &mut self.effects)
     }
 
     fn settle(&mut self) {
@@ -70,18 +70,18 @@ impl World {
 
     fn fork(&mut self, by: Pid) -> Pid {
         match self.call(by, &Syscall::Fork) {
-            Outcome::Returned(Ok(Ret::Value(pid))) => Pid(pid as u32),
+            Ok(Outcome::Returned(Ok(Ret::Value(pid)))) => Pid(pid as u32),
             other => panic!("fork: {other:?}"),
         }
     }
 
-    fn exit_and_wait(&mut self, child: Pid) -> Outcome {
-        self.call(child, &Syscall::ExitGroup(0));
+    fn exit_and_wait(&mut self, child: Pid) -> Result<Outcome, Refused> {
+        self.call(child, &Syscall::ExitGroup(0)).expect("it runs");
         self.settle();
         self.wait()
     }
 
-    fn wait(&mut self) -> Outcome {
+    fn wait(&mut self) -> Result<Outcome, Refused> {
         let call = Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::NOHANG };
         self.call(self.shell, &call)
     }
@@ -93,7 +93,7 @@ fn repeat(bencher: Bencher, processes: usize, call: impl Fn(&World) -> Syscall) 
     let call = call(&world.borrow());
     let mut world = world.borrow_mut();
     let shell = world.shell;
-    bencher.bench_local(|| world.call(shell, black_box(&call)));
+    bencher.bench_local(|| assert!(black_box(&world.call(shell, black_box(&call))).is_ok()));
 }
 
 #[divan::bench(args = SIZES)]
@@ -119,8 +119,10 @@ fn setpgid_twice(bencher: Bencher, processes: usize) {
     let mut world = world.borrow_mut();
     let (shell, leader, child) = (world.shell, world.children[0], world.children[3].0 as i32);
     bencher.bench_local(|| {
-        world.call(shell, &Syscall::Setpgid { pid: child, pgid: shell.0 as i32 });
-        world.call(shell, &Syscall::Setpgid { pid: child, pgid: leader.0 as i32 })
+        for group in [shell, leader] {
+            let call = Syscall::Setpgid { pid: child, pgid: group.0 as i32 };
+            assert!(black_box(&world.call(shell, &call)).is_ok());
+        }
     });
 }
 
@@ -183,7 +185,7 @@ fn signal_group(bencher: Bencher, processes: usize, deliver: bool) {
             let mut world = world.borrow_mut();
             world.settle();
             for child in children {
-                world.call(child, &Syscall::RtSigreturn);
+                world.call(child, &Syscall::RtSigreturn).expect("it runs its handler");
             }
         }
     };

@@ -1,12 +1,10 @@
 //! The model.
 
-use std::hint::black_box;
-
 use proctable::abi::{Handler, Pid, SigAction, WaitOptions};
-use proctable::kernel::{Canonical, Config, Effects, Kernel, Outcome, Run};
+use proctable::kernel::{Canonical, Config, Effects, Kernel, Outcome, Refused, Run};
 use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 
-use super::{CHILDREN, Engine, JOB, Op};
+use super::{CHILDREN, Engine, JOB, Op, look};
 
 const TERM: i32 = 15;
 
@@ -50,9 +48,9 @@ impl Ours {
 
     fn job(&mut self) -> Job {
         let shell = self.fork(Pid(1));
-        self.call(shell, &Syscall::Setpgid { pid: 0, pgid: 0 });
+        self.timed(shell, &Syscall::Setpgid { pid: 0, pgid: 0 });
         let catch = SigAction { handler: Handler::Catch(0x1000), ..SigAction::DEFAULT };
-        self.call(
+        self.timed(
             shell,
             &Syscall::RtSigaction { sig: TERM, act: Some(catch), old: Ptr::Null, size: SIGSET_SIZE },
         );
@@ -60,15 +58,21 @@ impl Ours {
         for at in 0..CHILDREN {
             children[at] = self.fork(shell);
             let pid = children[at].0 as i32;
-            self.call(shell, &Syscall::Setpgid { pid, pgid: children[0].0 as i32 });
+            self.timed(shell, &Syscall::Setpgid { pid, pgid: children[0].0 as i32 });
         }
         Job { shell, children }
     }
 
     #[inline]
-    fn call(&mut self, by: Pid, call: &Syscall) -> Outcome {
+    fn call(&mut self, by: Pid, call: &Syscall) -> Result<Outcome, Refused> {
         self.effects.clear();
-        self.kernel.call(by, call, &mut self.effects).expect("the caller runs")
+        self.kernel.call(by, call, &mut self.effects)
+    }
+
+    /// A call whose result is looked at and not used.
+    #[inline]
+    fn timed(&mut self, by: Pid, call: &Syscall) {
+        look(self.call(by, call));
     }
 
     #[inline]
@@ -79,22 +83,22 @@ impl Ours {
     #[inline]
     fn fork(&mut self, by: Pid) -> Pid {
         match self.call(by, &Syscall::Fork) {
-            Outcome::Returned(Ok(Ret::Value(pid))) => Pid(pid as u32),
+            Ok(Outcome::Returned(Ok(Ret::Value(pid)))) => Pid(pid as u32),
             other => panic!("fork: {other:?}"),
         }
     }
 
     #[inline]
-    fn wait(&mut self, by: Pid) -> Outcome {
+    fn wait(&mut self, by: Pid) -> Result<Outcome, Refused> {
         let call = Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::NOHANG };
         self.call(by, &call)
     }
 
     #[inline]
     fn exit_and_wait(&mut self, shell: Pid, child: Pid) {
-        self.call(child, &Syscall::ExitGroup(0));
+        self.timed(child, &Syscall::ExitGroup(0));
         self.settle();
-        black_box(self.wait(shell));
+        look(self.wait(shell));
     }
 
     fn list(&self) -> Vec<(Pid, proctable::kernel::View)> {
@@ -119,17 +123,17 @@ impl Engine for Ours {
         let pid = children[child].0 as i32;
         match op {
             Op::Fork => self.extra = self.fork(shell),
-            Op::Probe => drop(black_box(self.call(shell, &Syscall::Kill { pid, sig: 0 }))),
+            Op::Probe => self.timed(shell, &Syscall::Kill { pid, sig: 0 }),
             Op::KillGroup => {
                 let pid = -(children[0].0 as i32);
-                black_box(self.call(shell, &Syscall::Kill { pid, sig: TERM }));
+                self.timed(shell, &Syscall::Kill { pid, sig: TERM });
             }
             Op::KillGroupDelivered => {
                 let pid = -(children[0].0 as i32);
-                black_box(self.call(shell, &Syscall::Kill { pid, sig: TERM }));
+                self.timed(shell, &Syscall::Kill { pid, sig: TERM });
                 self.settle();
             }
-            Op::WaitNone => drop(black_box(self.wait(shell))),
+            Op::WaitNone => look(self.wait(shell)),
             Op::ExitWait => self.exit_and_wait(shell, self.extra),
             Op::SpawnExitReap => {
                 let child = self.fork(shell);
@@ -137,15 +141,15 @@ impl Engine for Ours {
             }
             Op::JoinGroup => {
                 for group in [shell, children[0]] {
-                    black_box(self.call(shell, &Syscall::Setpgid { pid, pgid: group.0 as i32 }));
+                    self.timed(shell, &Syscall::Setpgid { pid, pgid: group.0 as i32 });
                 }
             }
-            Op::Getpgid => drop(black_box(self.call(shell, &Syscall::Getpgid(pid)))),
+            Op::Getpgid => self.timed(shell, &Syscall::Getpgid(pid)),
             Op::GetpgidEnv => {
                 let pid = self.jobs[0].shell.0 as i32;
-                black_box(self.call(shell, &Syscall::Getpgid(pid)));
+                self.timed(shell, &Syscall::Getpgid(pid));
             }
-            Op::List => drop(black_box(self.list())),
+            Op::List => look(self.list()),
         }
     }
 
@@ -156,7 +160,7 @@ impl Engine for Ours {
             Op::KillGroup | Op::KillGroupDelivered => {
                 self.settle();
                 for child in self.jobs[job].children {
-                    self.call(child, &Syscall::RtSigreturn);
+                    self.timed(child, &Syscall::RtSigreturn);
                 }
             }
             _ => {}
@@ -167,10 +171,10 @@ impl Engine for Ours {
         let Job { shell, children } = self.jobs[0];
         assert_eq!(self.kernel.len(), 1 + self.jobs.len() * JOB);
         assert_eq!(self.list().len(), self.kernel.len());
-        let value = |value| Outcome::Returned(Ok(Ret::Value(value)));
+        let value = |value| Ok(Outcome::Returned(Ok(Ret::Value(value))));
         let pgid = i64::from(children[0].0);
         assert_eq!(self.call(shell, &Syscall::Getpgid(children[7].0 as i32)), value(pgid));
-        let none = Outcome::Returned(Ok(Ret::Waited { pid: Pid(0), status: None }));
+        let none = Ok(Outcome::Returned(Ok(Ret::Waited { pid: Pid(0), status: None })));
         assert_eq!(self.wait(shell), none);
         self.run(Op::KillGroup, 0, 0);
         assert_eq!(self.effects.list().len(), 8);
@@ -178,9 +182,9 @@ impl Engine for Ours {
         assert!(children.iter().all(|child| self.kernel.handler(*child).is_some()));
         self.after(Op::KillGroup, 0);
         let child = self.fork(shell);
-        self.call(child, &Syscall::ExitGroup(0));
+        self.timed(child, &Syscall::ExitGroup(0));
         assert_eq!(self.kernel.view(child).map(|view| view.run), Some(Run::Zombie));
-        self.wait(shell);
+        assert!(self.wait(shell).is_ok());
         assert_eq!(self.kernel.view(child), None);
     }
 }

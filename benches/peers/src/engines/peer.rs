@@ -5,7 +5,6 @@ macro_rules! table {
     ($module:ident, $krate:ident) => {
         pub mod $module {
             use std::collections::BTreeMap;
-            use std::hint::black_box;
             use std::sync::Arc;
             use std::time::Duration;
 
@@ -13,7 +12,7 @@ macro_rules! table {
                 DriverProcess, ProcessContext, ProcessExitCallback, ProcessTable, WaitPidFlags,
             };
 
-            use crate::engines::{CHILDREN, Engine, JOB, Op};
+            use crate::engines::{CHILDREN, Engine, JOB, Op, look};
 
             const TERM: i32 = 15;
 
@@ -80,7 +79,7 @@ macro_rules! table {
                     let pid = self.table.allocate_pid().expect("there is room");
                     let context = ProcessContext { pid, ppid: parent, env, ..Default::default() };
                     let driver = self.driver.clone();
-                    black_box(self.table.register(pid, "d", "c", Vec::new(), context, driver));
+                    look(self.table.register(pid, "d", "c", Vec::new(), context, driver));
                     pid
                 }
 
@@ -88,7 +87,7 @@ macro_rules! table {
                 fn exit_and_wait(&mut self, shell: u32, child: u32) {
                     self.table.mark_exited(child, 0);
                     let waited = self.table.waitpid_for(shell, -1, WaitPidFlags::WNOHANG);
-                    drop(black_box(waited));
+                    look(waited);
                 }
             }
 
@@ -109,13 +108,13 @@ macro_rules! table {
                     let pid = children[child];
                     match op {
                         Op::Fork => self.extra = self.spawn(shell, BTreeMap::new()),
-                        Op::Probe => drop(black_box(self.table.kill(pid as i32, 0))),
+                        Op::Probe => look(self.table.kill(pid as i32, 0)),
                         Op::KillGroup | Op::KillGroupDelivered => {
-                            drop(black_box(self.table.kill(-(children[0] as i32), TERM)));
+                            look(self.table.kill(-(children[0] as i32), TERM));
                         }
                         Op::WaitNone => {
                             let waited = self.table.waitpid_for(shell, -1, WaitPidFlags::WNOHANG);
-                            drop(black_box(waited));
+                            look(waited);
                         }
                         Op::ExitWait => self.exit_and_wait(shell, self.extra),
                         Op::SpawnExitReap => {
@@ -124,12 +123,12 @@ macro_rules! table {
                         }
                         Op::JoinGroup => {
                             for group in [shell, children[0]] {
-                                drop(black_box(self.table.setpgid(pid, group)));
+                                look(self.table.setpgid(pid, group));
                             }
                         }
-                        Op::Getpgid => drop(black_box(self.table.getpgid(pid))),
-                        Op::GetpgidEnv => drop(black_box(self.table.getpgid(self.jobs[0].shell))),
-                        Op::List => drop(black_box(self.table.list_processes())),
+                        Op::Getpgid => look(self.table.getpgid(pid)),
+                        Op::GetpgidEnv => look(self.table.getpgid(self.jobs[0].shell)),
+                        Op::List => look(self.table.list_processes()),
                     }
                 }
 
