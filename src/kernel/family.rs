@@ -201,6 +201,13 @@ impl Kernel {
         }
     }
 
+    /// Whether the parent's index depends on the group of `child`.
+    pub(super) fn is_indexed_by_group(&self, child: Id<Process>) -> bool {
+        let parent = self.processes[child].parent;
+        let family = parent.and_then(|parent| self.processes[parent].family.as_ref());
+        family.is_some_and(|family| family.by_group.is_some())
+    }
+
     /// Changes the life of `pid`'s process and what its parent's index and its group know of it.
     pub(super) fn set_life(&mut self, id: Id<Process>, life: Life) {
         let was_stopped = self.processes[id].is_stopped();

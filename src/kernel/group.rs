@@ -90,10 +90,15 @@ impl Kernel {
 
     /// Moves `process` into `group`. The group that it leaves may end.
     fn move_to_group(&mut self, process: Id<Process>, group: Id<Group>) {
-        self.unindex_child(process);
+        let indexed = self.is_indexed_by_group(process);
+        if indexed {
+            self.unindex_child(process);
+        }
         self.leave_group(process);
         self.join_group(process, group);
-        self.index_child(process);
+        if indexed {
+            self.index_child(process);
+        }
     }
 
     /// The members of `group`, most recent first. O(1) a member.
