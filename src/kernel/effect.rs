@@ -133,6 +133,7 @@ impl Effects {
     }
 
     /// Forgets all of them and keeps the memory.
+    #[inline]
     pub fn clear(&mut self) {
         self.list.clear();
         self.rules.clear();

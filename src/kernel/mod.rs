@@ -239,12 +239,18 @@ impl Kernel {
         self.running = Some(task);
         let result = self.perform(task, call, fx);
         self.running = None;
-        if self.numbers.get(tid.0).process.is_none() {
+        // only a call that does not return can end with the caller reaped
+        let never = matches!(result, Some(Ok(Ret::Never)));
+        if never && self.numbers.get(tid.0).process.is_none() {
             return Ok(Outcome::Gone);
         }
         self.back_to_user(task, fx);
         Ok(match result {
             Some(Ok(Ret::Never)) => Outcome::Gone,
+            // the common results one by one: moved as they were written, not as blocks of bytes
+            // that the processor cannot forward from narrower stores
+            Some(Ok(Ret::Value(value))) => Outcome::Returned(Ok(Ret::Value(value))),
+            Some(Err(errno)) => Outcome::Returned(Err(errno)),
             Some(result) => Outcome::Returned(result),
             None => Outcome::Blocked,
         })
@@ -279,7 +285,10 @@ impl Kernel {
                 self.sigreturn(task, fx);
                 Ok(Ret::Never)
             }
-            _ => self.perform_unblocking(task, call, fx),
+            _ => match self.perform_unblocking(task, call, fx) {
+                Ok(Ret::Value(value)) => Ok(Ret::Value(value)),
+                result => result,
+            },
         })
     }
 
@@ -352,7 +361,7 @@ impl Kernel {
             self.processes[task.process].life,
             Life::Alive(Job::Running | Job::Continued { unannounced: false, .. })
         );
-        if running && self.thread(task).sleep == Sleep::None {
+        if running && matches!(self.thread(task).sleep, Sleep::None) {
             Ok(task)
         } else {
             Err(Refused::NotInUserMode(tid))

@@ -130,16 +130,21 @@ impl Kernel {
 
     /// The calling task is about to return: what it has to do before that goes before all else.
     pub(super) fn back_to_user(&mut self, task: TaskId, fx: &mut Effects) {
-        let life = self.processes[task.process].life;
-        let interrupted = matches!(self.thread(task).sleep, Sleep::Interrupted(..));
-        let first = matches!(life, Life::Dying(_))
-            || interrupted
-            || self.thread(task).notified && !self.is_asleep(task);
-        if first && !self.thread(task).queued {
-            self.thread_mut(task).queued = true;
+        let dying = matches!(self.processes[task.process].life, Life::Dying(_));
+        let thread = self.thread_mut(task);
+        let first = dying
+            || match thread.sleep {
+                Sleep::Interrupted(..) => true,
+                Sleep::None => thread.notified,
+                _ => false,
+            };
+        if !first {
+            if !thread.frames.is_empty() {
+                self.begin_handler(task, fx);
+            }
+        } else if !thread.queued {
+            thread.queued = true;
             self.queue.push_front(task);
-        } else if !first {
-            self.begin_handler(task, fx);
         }
     }
 
