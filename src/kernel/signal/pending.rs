@@ -26,13 +26,41 @@ pub struct Pending {
     records: Option<Box<Records>>,
 }
 
-/// Records by signal, then by age.
+/// The records of pending signals. Most of the time there is one, which needs no map; the memory
+/// is kept for the next signal.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Records {
+    /// The only record.
+    only: Option<Queued>,
+    /// If there are several, all by signal, then by age.
     #[cfg_attr(feature = "serde", serde(with = "crate::kernel::snapshot::pairs"))]
     queue: BTreeMap<(Signal, u64), Queued>,
     next: u64,
+}
+
+impl Records {
+    fn add(&mut self, queued: Queued) {
+        if self.only.is_none() && self.queue.is_empty() {
+            self.only = Some(queued);
+            return;
+        }
+        for queued in self.only.take().into_iter().chain([queued]) {
+            self.queue.insert((queued.info.signal, self.next), queued);
+            self.next += 1;
+        }
+    }
+
+    /// The oldest record of `signal`, and whether another one is left.
+    fn take(&mut self, signal: Signal) -> (Option<Queued>, bool) {
+        if self.queue.is_empty() {
+            return (self.only.take_if(|only| only.info.signal == signal), false);
+        }
+        let mut of_signal = self.queue.range((signal, 0)..=(signal, u64::MAX));
+        let oldest = of_signal.next().map(|(key, _)| *key);
+        let more = of_signal.next().is_some();
+        (oldest.and_then(|key| self.queue.remove(&key)), more)
+    }
 }
 
 impl Pending {
@@ -48,7 +76,9 @@ impl Pending {
 
     /// How many records it holds.
     pub fn records(&self) -> usize {
-        self.records.as_ref().map_or(0, |records| records.queue.len())
+        self.records
+            .as_ref()
+            .map_or(0, |records| records.queue.len() + usize::from(records.only.is_some()))
     }
 
     /// Adds `signal` without a record.
@@ -59,9 +89,7 @@ impl Pending {
     /// Adds a signal behind those of its number (SIG-24).
     pub fn add(&mut self, queued: Queued) {
         self.set = self.set.with(queued.info.signal);
-        let records = self.records.get_or_insert_default();
-        records.queue.insert((queued.info.signal, records.next), queued);
-        records.next += 1;
+        self.records.get_or_insert_default().add(queued);
     }
 
     /// The signal that is dequeued next from those in `among` (SIG-33).
@@ -73,19 +101,10 @@ impl Pending {
     /// Takes the oldest instance of `signal` out; its record, or one without content if it has
     /// none.
     pub fn take(&mut self, signal: Signal) -> (SigInfo, Option<Queued>) {
-        let queue = self.records.as_mut().map(|records| &mut records.queue);
-        let Some(queue) = queue else {
+        let records = self.records.as_mut();
+        let (queued, more) = records.map_or((None, false), |records| records.take(signal));
+        if !more {
             self.set = self.set.without(signal);
-            return (SigInfo::lost(signal), None);
-        };
-        let mut of_signal = queue.range((signal, 0)..=(signal, u64::MAX));
-        let oldest = of_signal.next().map(|(key, _)| *key);
-        if of_signal.next().is_none() {
-            self.set = self.set.without(signal);
-        }
-        let queued = oldest.and_then(|key| queue.remove(&key));
-        if queue.is_empty() {
-            self.records = None;
         }
         (queued.map_or(SigInfo::lost(signal), |queued| queued.info), queued)
     }
@@ -126,7 +145,7 @@ mod tests {
             order.push(signal.number());
         }
         assert_eq!(order, [11, 31, 1, 10, 12, 15, 34, 36, 36, 40]);
-        assert_eq!(pending, Pending::default());
+        assert_eq!((pending.set(), pending.records()), (SigSet::EMPTY, 0));
     }
 
     #[test]
