@@ -91,6 +91,10 @@ impl<T> Arena<T> {
     pub fn insert(&mut self, element: T) -> Id<T> {
         self.len += 1;
         let Some(id) = self.free else {
+            if self.slots.len() == self.slots.capacity() {
+                // an eighth more and not twice as much: most of what is stored stays
+                self.slots.reserve_exact((self.slots.len() / 8).max(8));
+            }
             self.slots.push(Slot::Used(element));
             return Id::at(self.slots.len() - 1);
         };
