@@ -34,14 +34,14 @@ impl Named {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Page {
     used: u64,
-    named: Vec<Named>,
+    named: Box<[Named]>,
 }
 
 /// The numbers of a pid namespace: a table of pages, each with a bitmap of the numbers in use.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Numbers {
-    pages: Vec<Option<Box<Page>>>,
+    pages: Vec<Option<Page>>,
     /// One bit a page: every number in it is in use.
     full: Vec<u64>,
     cursor: u32,
@@ -73,9 +73,8 @@ impl Numbers {
             self.pages.resize(page + 1, None);
             self.full.resize(page / 64 + 1, 0);
         }
-        let entry = self.pages[page].get_or_insert_with(|| {
-            Box::new(Page { used: 0, named: alloc::vec![Named::default(); PAGE] })
-        });
+        let entry = self.pages[page]
+            .get_or_insert_with(|| Page { used: 0, named: [Named::default(); PAGE].into() });
         edit(&mut entry.named[bit]);
         if entry.named[bit].is_free() {
             entry.used &= !(1 << bit);
