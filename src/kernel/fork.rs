@@ -1,10 +1,9 @@
 //! fork, vfork and clone of a process.
 
-use alloc::vec::Vec;
-
 use super::Kernel;
 use super::arena::Id;
 use super::effect::{Consequence, Effects};
+use super::few::Few;
 use super::group::refuse;
 use super::process::{Flags, Job, Life, Links, Process};
 use super::signal::Pending;
@@ -137,7 +136,7 @@ impl Kernel {
                 unkillable: false,
             },
             leader: child_thread(self.thread(caller), pid),
-            others: Vec::new(),
+            others: Few::new(),
         };
         for rule in [
             rule!("FORK-01"),

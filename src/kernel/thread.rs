@@ -2,11 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use super::arena::Id;
 use super::cred::Cred;
 use super::effect::Restart;
+use super::few::Few;
 use super::process::Process;
 use super::signal::Pending;
 use super::wait::Selector;
@@ -113,7 +113,7 @@ pub struct Thread {
     pub pending: Pending,
     pub sleep: Sleep,
     /// The handlers it is in, the innermost last.
-    pub frames: Vec<Frame>,
+    pub frames: Few<Frame>,
     pub cred: Arc<Cred>,
     pub pdeath_signal: Option<Signal>,
     /// It was told to look at its pending signals (the kernel's TIF_SIGPENDING).
