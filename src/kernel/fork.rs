@@ -1,10 +1,9 @@
 //! fork, vfork and clone of a process.
 
-use alloc::vec::Vec;
-
 use super::Kernel;
 use super::arena::Id;
 use super::effect::{Consequence, Effects};
+use super::few::Few;
 use super::group::refuse;
 use super::process::{Flags, Job, Life, Links, Process};
 use super::signal::Pending;
@@ -137,7 +136,7 @@ impl Kernel {
                 unkillable: false,
             },
             leader: child_thread(self.thread(caller), pid, plan.flags),
-            others: Vec::new(),
+            others: Few::new(),
         };
         for rule in [
             rule!("FORK-01"),
@@ -223,7 +222,7 @@ fn child_thread(creator: &Thread, pid: Pid, flags: u64) -> Thread {
         pending: Pending::default(),
         sleep: Sleep::None,
         // a copy of the memory is in the same handlers
-        frames: if own_stack { Vec::new() } else { creator.frames.clone() },
+        frames: if own_stack { Few::new() } else { creator.frames.clone() },
         cred: creator.cred.clone(),
         // FORK-10
         pdeath_signal: None,

@@ -36,6 +36,7 @@ mod exec;
 mod exit;
 mod family;
 mod fault;
+mod few;
 mod fork;
 mod group;
 mod invariant;
@@ -58,7 +59,6 @@ mod wait;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 pub use choose::{Bytes, Canonical, Choose, Scripted, Seeded};
 pub use config::Config;
@@ -75,6 +75,7 @@ use crate::abi::{Pid, SigInfo, Signal, Time, Uid};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
 use arena::{Arena, Id};
+use few::Few;
 use group::{Group, Session};
 use limit::{Limits, UserCount};
 use pid::Numbers;
@@ -196,14 +197,14 @@ impl Kernel {
                 saved_mask: None,
                 pending: Pending::default(),
                 sleep: Sleep::None,
-                frames: Vec::new(),
+                frames: Few::new(),
                 cred: Arc::new(cred::Cred::new(config.user)),
                 pdeath_signal: None,
                 result: None,
                 notified: false,
                 queued: false,
             },
-            others: Vec::new(),
+            others: Few::new(),
         }
     }
 

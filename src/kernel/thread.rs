@@ -2,11 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use super::arena::Id;
 use super::cred::Cred;
 use super::effect::Restart;
+use super::few::Few;
 use super::process::Process;
 use super::signal::Pending;
 use super::wait::Selector;
@@ -114,12 +114,13 @@ pub struct Thread {
     pub tid: Pid,
     pub mask: SigSet,
     /// The mask that rt_sigsuspend replaced, until a handler or the end of delivery restores it.
-    pub saved_mask: Option<SigSet>,
+    /// Boxed, because it is rarely there.
+    pub saved_mask: Option<Box<SigSet>>,
     /// Pending for this thread alone (SIG-22).
     pub pending: Pending,
     pub sleep: Sleep,
     /// The handlers it is in, the innermost last.
-    pub frames: Vec<Frame>,
+    pub frames: Few<Frame>,
     pub cred: Arc<Cred>,
     pub pdeath_signal: Option<Signal>,
     /// The result of its call, while it is not back in its own code: it has signals to deliver

@@ -1,7 +1,8 @@
 //! Does some sequence of choices of the model give what was seen?
 
-use alloc::collections::VecDeque;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use super::react::react_while;
 use super::{Reaction, Step, What};
@@ -39,7 +40,7 @@ pub enum Explanation {
 /// Follows what was seen step by step, and takes choices back where they turn out wrong.
 ///
 /// Where only one task is runnable at a time there is nothing to choose, and only equality counts.
-/// Orders that differ from the canonical one in fewer places are tried first.
+/// Orders that come to more of what was seen are followed first.
 #[derive(Debug)]
 pub struct Explainer<E> {
     kernel: Kernel,
@@ -57,8 +58,12 @@ struct Past<E> {
     taken: Vec<(usize, usize)>,
     /// Alternatives to the choices before this one stand in `open` already, or were tried.
     widened: usize,
-    /// Scripts to try.
-    open: VecDeque<Vec<usize>>,
+    /// How many things came as they were seen in the last attempt.
+    progress: usize,
+    /// Scripts to try: first those that deviate from an attempt that came far, then the older.
+    open: BTreeMap<(Reverse<usize>, usize), Vec<usize>>,
+    /// How many scripts were opened.
+    opened: usize,
 }
 
 impl<E> Past<E> {
@@ -67,7 +72,9 @@ impl<E> Past<E> {
         for at in self.widened..self.taken.len() {
             for choice in 1..self.taken[at].1 {
                 let before = self.taken[..at].iter().map(|(choice, _)| *choice);
-                self.open.push_back(before.chain([choice]).collect());
+                let place = (Reverse(self.progress), self.opened);
+                self.opened += 1;
+                self.open.insert(place, before.chain([choice]).collect());
             }
         }
         self.widened = self.taken.len();
@@ -108,7 +115,9 @@ impl<E: Expectation> Explainer<E> {
             expectation,
             taken: Vec::new(),
             widened: 0,
-            open: VecDeque::new(),
+            progress: 0,
+            open: BTreeMap::new(),
+            opened: 0,
         });
         let end = self.past.len();
         let mismatch = match self.attempt(end - 1, Vec::new(), true) {
@@ -150,7 +159,7 @@ impl<E: Expectation> Explainer<E> {
     fn take_open(&mut self, at: &mut usize) -> Option<Vec<usize>> {
         loop {
             self.past[*at].widen();
-            if let Some(script) = self.past[*at].open.pop_front() {
+            if let Some((_, script)) = self.past[*at].open.pop_first() {
                 return Some(script);
             }
             *at = at.checked_sub(1)?;
@@ -170,7 +179,12 @@ impl<E: Expectation> Explainer<E> {
         past.widened = script.len();
         let mut choices = Scripted::new(script);
         let expectation = &past.expectation;
-        let mut admits = |seen: &[(Pid, What)]| whole || expectation.admits(seen);
+        let mut progress = 0;
+        let mut admits = |seen: &[(Pid, What)]| {
+            let admitted = expectation.admits(seen);
+            progress += usize::from(admitted);
+            whole || admitted
+        };
         let reaction = react_while(
             &mut self.kernel,
             &past.step,
@@ -180,6 +194,7 @@ impl<E: Expectation> Explainer<E> {
         )
         .map_err(|_: Refused| Refusal::Skipped)?;
         past.taken = choices.taken().to_vec();
+        past.progress = progress;
         let checked = past.expectation.check(&self.kernel, &reaction);
         self.last = Some(reaction);
         checked.map_err(Refusal::Mismatch)

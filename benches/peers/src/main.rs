@@ -56,32 +56,74 @@ const fn row(name: &'static str, op: Op, faster: Option<(f64, f64)>, does: &'sta
 }
 
 pub const ROWS: [Row; 11] = [
-    row("fork", Op::Fork, None,
+    row(
+        "fork",
+        Op::Fork,
+        None,
         "ours: fork by the shell. Theirs: allocate_pid and register, with the shell as parent, \
-         short names, no arguments, an empty environment."),
-    row("kill(pid, 0)", Op::Probe, None,
-        "ours: by the shell to a child of its own. Theirs: kill(pid, 0), which has no caller."),
-    row("kill(-pgid, TERM), 8 members", Op::KillGroup, SCAN,
+         short names, no arguments, an empty environment.",
+    ),
+    row(
+        "kill(pid, 0)",
+        Op::Probe,
+        None,
+        "ours: by the shell to a child of its own. Theirs: kill(pid, 0), which has no caller.",
+    ),
+    row(
+        "kill(-pgid, TERM), 8 members",
+        Op::KillGroup,
+        SCAN,
         "ours: by the shell to its children, who catch SIGTERM: permission is checked, the signal \
          becomes pending with its record, each target is put in the run queue, eight effects say \
-         so; the handlers run untimed. Theirs: the driver's kill is called eight times and does nothing."),
-    Row { shown_only: true, ..row("the same, delivered", Op::KillGroupDelivered, None,
-        "ours: as before, and then the eight targets run and enter their handlers (settle). \
-         Theirs: as before.") },
-    row("wait any, WNOHANG, 8 children", Op::WaitNone, SCAN,
-        "by the shell; no child has anything to report."),
-    row("exit + wait", Op::ExitWait, SCAN,
+         so; the handlers run untimed. Theirs: the driver's kill is called eight times and does nothing.",
+    ),
+    Row {
+        shown_only: true,
+        ..row(
+            "the same, delivered",
+            Op::KillGroupDelivered,
+            None,
+            "ours: as before, and then the eight targets run and enter their handlers (settle). \
+         Theirs: as before.",
+        )
+    },
+    row(
+        "wait any, WNOHANG, 8 children",
+        Op::WaitNone,
+        SCAN,
+        "by the shell; no child has anything to report.",
+    ),
+    row(
+        "exit + wait",
+        Op::ExitWait,
+        SCAN,
         "ours: a ninth child calls exit_group(0), settle, the shell calls wait4(-1, WNOHANG). \
-         Theirs: mark_exited(pid, 0), waitpid_for(shell, -1, WNOHANG)."),
+         Theirs: mark_exited(pid, 0), waitpid_for(shell, -1, WNOHANG).",
+    ),
     row("spawn + exit + reap", Op::SpawnExitReap, SCAN, "`fork`, then `exit + wait`."),
-    row("setpgid join", Op::JoinGroup, None,
-        "a child moves between the shell's group and the children's: ours by a call of the shell."),
+    row(
+        "setpgid join",
+        Op::JoinGroup,
+        None,
+        "a child moves between the shell's group and the children's: ours by a call of the shell.",
+    ),
     row("getpgid", Op::Getpgid, None, "of a child: ours by a call of the shell."),
-    row("getpgid, 20 variables", Op::GetpgidEnv, None,
-        "of the first shell, whose environment has 20 variables where the engine keeps one."),
-    Row { touches_all: true, ..row("list all", Op::List, None,
-        "ours: a Vec of number and `View` (state, parent, group, session, five signal sets). \
-         Theirs: list_processes, a map of ProcessInfo, which has names and users as well.") },
+    row(
+        "getpgid, 20 variables",
+        Op::GetpgidEnv,
+        None,
+        "of the first shell, whose environment has 20 variables where the engine keeps one.",
+    ),
+    Row {
+        touches_all: true,
+        ..row(
+            "list all",
+            Op::List,
+            None,
+            "ours: a Vec of number and `View` (state, parent, group, session, five signal sets). \
+         Theirs: list_processes, a map of ProcessInfo, which has names and users as well.",
+        )
+    },
 ];
 
 fn main() -> ExitCode {

@@ -9,12 +9,8 @@ use crate::{ROWS, Row};
 pub const SIZES: [usize; 3] = [10, 1_000, 100_000];
 /// Rows of the table: each size with one job, in the middle, and the largest with jobs drawn at
 /// random, where most of the cost is memory that is not in a cache.
-const PLACES: [(&str, usize, bool); 4] = [
-    ("10", 0, false),
-    ("1000", 1, false),
-    ("100000", 2, false),
-    ("scattered", 2, true),
-];
+const PLACES: [(&str, usize, bool); 4] =
+    [("10", 0, false), ("1000", 1, false), ("100000", 2, false), ("scattered", 2, true)];
 /// At most so many bytes a process.
 const BYTES: f64 = 300.0;
 /// Our cost at the largest size is at most so many times that at the smallest.
@@ -57,14 +53,7 @@ impl Draw {
 
 impl Report {
     pub fn new(quick: bool, ours_only: bool, only: String) -> Report {
-        Report {
-            quick,
-            ours_only,
-            only,
-            names: Vec::new(),
-            times: Vec::new(),
-            bytes: Vec::new(),
-        }
+        Report { quick, ours_only, only, names: Vec::new(), times: Vec::new(), bytes: Vec::new() }
     }
 
     /// All rows at one size. The engines take turns, round by round.
@@ -112,7 +101,14 @@ impl Report {
                 let mut draw = Draw { state: round, scattered };
                 // ours is far faster: more operations a round, for a clock of the same accuracy
                 let batch = if nth == 0 && row.op != Op::List { batch.max(256) } else { batch };
-                samples[nth].push(time_round(&mut **engine, row.op, jobs, batch, &mut draw, overhead));
+                samples[nth].push(time_round(
+                    &mut **engine,
+                    row.op,
+                    jobs,
+                    batch,
+                    &mut draw,
+                    overhead,
+                ));
             }
         }
         samples.iter_mut().map(|of_engine| median(of_engine)).collect()
@@ -212,8 +208,7 @@ fn time_round(
     overhead: f64,
 ) -> f64 {
     let operations = if op == Op::JoinGroup { 2 } else { 1 } as f64;
-    let prepared =
-        matches!(op, Op::Fork | Op::KillGroup | Op::KillGroupDelivered | Op::ExitWait);
+    let prepared = matches!(op, Op::Fork | Op::KillGroup | Op::KillGroupDelivered | Op::ExitWait);
     let targets: Vec<(usize, usize)> =
         (0..batch).map(|_| (draw.job(jobs), draw.below(CHILDREN))).collect();
     if !prepared {

@@ -149,7 +149,7 @@ impl Kernel {
         }
         let before = self.thread(caller).mask;
         self.set_mask(caller, mask, fx);
-        self.thread_mut(caller).saved_mask = Some(before);
+        self.thread_mut(caller).saved_mask = Some(Box::new(before));
         let call = Syscall::RtSigsuspend { mask, size };
         let sleep = Sleep::Suspend(Box::new(call.clone()));
         self.sleep_unless_notified(caller, Restart::NoHandler, call, sleep, fx)

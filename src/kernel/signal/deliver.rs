@@ -60,7 +60,7 @@ impl Kernel {
     fn restore_mask(&mut self, task: TaskId) {
         let thread = self.thread_mut(task);
         let Some(mask) = thread.saved_mask.take() else { return };
-        thread.mask = mask;
+        thread.mask = *mask;
         if let Sleep::Interrupted(_, call) = core::mem::take(&mut thread.sleep) {
             thread.sleep = Sleep::Restarting(call);
         }
@@ -173,7 +173,7 @@ impl Kernel {
                 fx.push(pid, Consequence::Discarded(signal), rule!("ORP-04"));
                 return Delivered::Done;
             }
-        } else if self.is_orphaned(group, None) {
+        } else if self.is_orphaned_alone(id) {
             fx.obey(rule!("ORP-05"));
         }
         self.set_life(id, Life::Alive(Job::Stopped { signal, unreported: true }));
@@ -241,7 +241,7 @@ impl Kernel {
             let sighand = self.processes[task.process].sighand;
             self.sighands[sighand].reset_handler(signal);
         }
-        if signal.is_stop() && self.is_orphaned(self.processes[task.process].group, None) {
+        if signal.is_stop() && self.is_orphaned_alone(task.process) {
             fx.obey(rule!("ORP-06"));
         }
         let resume = match self.thread_mut(task).result.take() {
@@ -258,7 +258,7 @@ impl Kernel {
             fx.obey(rule!("SIG-40"));
         }
         // SIG-49: what rt_sigsuspend replaced is what the handler's return restores
-        let restored = thread.saved_mask.take().unwrap_or(thread.mask);
+        let restored = thread.saved_mask.take().map_or(thread.mask, |mask| *mask);
         thread.frames.push(Frame { info, begun: false, mask: restored, resume });
         // SIG-38, SIG-41
         fx.obey(rule!("SIG-38"));

@@ -33,26 +33,20 @@ impl Ours {
         ours
     }
 
-    /// The kernel alone, for its bytes.
+    /// The kernel for its bytes, without the list of jobs.
     pub fn bytes_of(jobs: usize) -> usize {
-        // the job list and the effects are the benchmark's own
         let mut world = None;
         let bytes = crate::alloc::bytes_of(|| world = Some(Ours::new(jobs)));
-        let list = world.as_ref().map_or(0, |world| world.jobs.capacity() * size_of::<Job>());
-        let effects = world.as_mut().map_or(0, |world| {
-            let list = world.effects.list().len().max(64);
-            list * size_of::<proctable::kernel::Effect>()
-        });
-        bytes - list - effects.min(bytes)
+        bytes - world.map_or(0, |world| world.jobs.capacity() * size_of::<Job>())
     }
 
     fn job(&mut self) -> Job {
         let shell = self.fork(Pid(1));
         self.timed(shell, &Syscall::Setpgid { pid: 0, pgid: 0 });
-        let catch = SigAction { handler: Handler::Catch(0x1000), ..SigAction::DEFAULT };
+        let act = Some(SigAction { handler: Handler::Catch(0x1000), ..SigAction::DEFAULT });
         self.timed(
             shell,
-            &Syscall::RtSigaction { sig: TERM, act: Some(catch), old: Ptr::Null, size: SIGSET_SIZE },
+            &Syscall::RtSigaction { sig: TERM, act, old: Ptr::Null, size: SIGSET_SIZE },
         );
         let mut children = [Pid(0); CHILDREN];
         for at in 0..CHILDREN {

@@ -1,0 +1,49 @@
+//! A list that is nearly always empty.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::{Deref, DerefMut};
+
+/// A list in one word: no memory while it is empty.
+// a Vec, or a boxed slice, would be three words, or two, in every process
+#[allow(clippy::box_collection)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Few<T>(Option<Box<Vec<T>>>);
+
+impl<T> Few<T> {
+    pub const fn new() -> Few<T> {
+        Few(None)
+    }
+
+    pub fn push(&mut self, element: T) {
+        self.0.get_or_insert_default().push(element);
+    }
+
+    pub fn pop(&mut self) -> Option<T> {
+        let list = self.0.as_mut()?;
+        let last = list.pop();
+        if list.is_empty() {
+            self.0 = None;
+        }
+        last
+    }
+
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl<T> Deref for Few<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.0.as_ref().map_or(&[], |list| list)
+    }
+}
+
+impl<T> DerefMut for Few<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.0.as_mut().map_or(&mut [], |list| list)
+    }
+}
