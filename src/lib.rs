@@ -6,6 +6,7 @@
 extern crate alloc;
 
 pub mod abi;
+pub mod check;
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 pub mod diff;
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]

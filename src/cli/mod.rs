@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod diff;
 
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Say whether the model explains logs of strace -f
+    Check(check::Options),
     /// Run random programs on the live kernel and on the model, and compare everything
     Diff(diff::Options),
 }
@@ -23,6 +26,7 @@ enum Command {
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Check(options) => check::run(&options.files, options.quiet),
         Command::Diff(options) => diff::run(&options),
     }
 }

@@ -70,6 +70,16 @@ impl Scripted {
     pub fn taken(&self) -> &[(usize, usize)] {
         &self.taken
     }
+
+    /// The script after this one in lexical order; `None` after the last.
+    ///
+    /// Starting from the empty script this visits every sequence of choices once.
+    pub fn following(&self) -> Option<Vec<usize>> {
+        let last = self.taken.iter().rposition(|(choice, of)| choice + 1 < *of)?;
+        let mut script: Vec<usize> = self.taken[..last].iter().map(|(choice, _)| *choice).collect();
+        script.push(self.taken[last].0 + 1);
+        Some(script)
+    }
 }
 
 impl Choose for Scripted {

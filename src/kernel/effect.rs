@@ -120,6 +120,7 @@ impl fmt::Display for Consequence {
 pub struct Effects {
     list: Vec<Effect>,
     rules: RuleSet,
+    last: Option<Rule>,
     actor: Pid,
     call: Option<&'static str>,
 }
@@ -133,7 +134,7 @@ impl Default for Effects {
 impl Effects {
     /// No effects.
     pub const fn new() -> Effects {
-        Effects { list: Vec::new(), rules: RuleSet::EMPTY, actor: Pid(0), call: None }
+        Effects { list: Vec::new(), rules: RuleSet::EMPTY, last: None, actor: Pid(0), call: None }
     }
 
     /// Forgets all of them and keeps the memory.
@@ -141,6 +142,7 @@ impl Effects {
     pub fn clear(&mut self) {
         self.list.clear();
         self.rules.clear();
+        self.last = None;
     }
 
     /// The effects, in order.
@@ -153,6 +155,11 @@ impl Effects {
         &self.rules
     }
 
+    /// The rule that was obeyed last: of a call that has just failed, the one that refused it.
+    pub fn last_rule(&self) -> Option<Rule> {
+        self.last
+    }
+
     /// A transition by `actor` begins.
     pub(super) fn begin(&mut self, actor: Pid, call: Option<&'static str>) {
         self.actor = actor;
@@ -163,11 +170,12 @@ impl Effects {
     #[inline]
     pub(super) fn obey(&mut self, rule: Rule) {
         self.rules.insert(rule);
+        self.last = Some(rule);
     }
 
     /// Adds an effect on `pid`.
     pub(super) fn push(&mut self, pid: Pid, what: Consequence, rule: Rule) {
-        self.rules.insert(rule);
+        self.obey(rule);
         let cause = Cause { actor: self.actor, call: self.call, rule };
         self.list.push(Effect { pid, what, cause });
     }

@@ -230,6 +230,16 @@ impl Kernel {
         }
     }
 
+    /// The next process gets the first free number behind `last`, as if that had been written to
+    /// /proc/sys/kernel/ns_last_pid (PID-12). `false`, and no change, if it is above pid_max.
+    pub fn set_last_pid(&mut self, last: u32) -> bool {
+        let fits = last <= self.numbers.max();
+        if fits {
+            self.numbers.set_last(last);
+        }
+        fits
+    }
+
     /// The thread `tid` makes a system call.
     ///
     /// # Errors

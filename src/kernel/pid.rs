@@ -57,6 +57,11 @@ impl Numbers {
         self.max
     }
 
+    /// The search for the next number begins behind `last` (PID-12).
+    pub fn set_last(&mut self, last: u32) {
+        self.cursor = last.saturating_add(1);
+    }
+
     /// What `number` names.
     #[inline]
     pub fn get(&self, number: u32) -> Named {

@@ -49,13 +49,16 @@ pub fn react(
     react_while(kernel, step, stay_in_handlers, choose, &mut |_| true)
 }
 
+/// Whether what has been seen so far may go on.
+type Admits<'a> = dyn FnMut(&[(Pid, What)]) -> bool + 'a;
+
 /// The same, as long as `admits` says so of what has been seen so far.
 pub(super) fn react_while(
     kernel: &mut Kernel,
     step: &Step,
     stay_in_handlers: bool,
     choose: &mut dyn Choose,
-    admits: &mut dyn FnMut(&[(Pid, What)]) -> bool,
+    admits: &mut Admits,
 ) -> Result<Reaction, Refused> {
     let mut run = Running {
         kernel,
@@ -82,7 +85,7 @@ struct Running<'a> {
     fx: Effects,
     /// The effects before this one stand in `seen` already.
     at: usize,
-    admits: &'a mut dyn FnMut(&[(Pid, What)]) -> bool,
+    admits: &'a mut Admits<'a>,
     /// What comes before this one in `seen` was admitted.
     admitted: usize,
     /// Something was not admitted.

@@ -1,6 +1,9 @@
 //! All tests from outside the library, in one program.
 #![allow(clippy::unwrap_used)]
 
+mod check;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+mod diff;
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
 mod host;
 mod model;

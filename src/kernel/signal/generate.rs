@@ -195,8 +195,8 @@ impl Kernel {
         if signal == Signal::KILL {
             return true;
         }
-        if self.processes[task.process].is_stopped() && !self.faulty(Fault::TermActsOnStopped) {
-            return false;
+        if self.processes[task.process].is_stopped() {
+            return self.faulty(Fault::TermActsOnStopped);
         }
         self.running == Some(task) || !thread.notified
     }

@@ -1,0 +1,258 @@
+//! What a mismatch says about the world.
+
+use alloc::vec::Vec;
+
+use super::line::Shown;
+use super::run::Difference;
+use super::search::Mismatch;
+use super::step::Steps;
+use super::world::World;
+use crate::abi::{
+    Handler, Pgid, Pid, Resource, Rlimit, SiCode, Sid, SigAction, SigInfo, SigSet, Signal, Uid,
+    WaitStatus,
+};
+use crate::syscall::text::Outcome;
+use crate::syscall::{Ret, Syscall};
+use crate::trace::LogEvent;
+
+/// The worlds in which `mismatch` may not arise, the likeliest first.
+///
+/// Each one only fixes what was unknown: a world never takes back what another one was told.
+pub fn worlds(world: &World, mismatch: &Mismatch<'_>, steps: &Steps<'_>) -> Vec<World> {
+    let mut guess = Guess { world, steps, worlds: Vec::new() };
+    let event = mismatch.line().map(|line| &line.entry.event);
+    match (&mismatch.difference, event) {
+        (Difference::Shown { shown, .. }, Some(event)) => guess.differing(shown, event),
+        (Difference::Shown { shown, .. }, None) => guess.missing(shown),
+        (Difference::Refused(_), _) => guess.alive(),
+        _ => {}
+    }
+    if !world.is_init() {
+        guess.surroundings(mismatch);
+    }
+    guess.worlds
+}
+
+struct Guess<'w, 's, 'a> {
+    world: &'w World,
+    steps: &'s Steps<'a>,
+    worlds: Vec<World>,
+}
+
+impl Guess<'_, '_, '_> {
+    fn with(&mut self, change: impl FnOnce(&mut World)) {
+        let mut world = self.world.clone();
+        change(&mut world);
+        self.worlds.push(world);
+    }
+
+    /// The model and the log show something different.
+    fn differing(&mut self, shown: &Shown, event: &LogEvent) {
+        match (shown, event) {
+            (
+                Shown::Result(Ok(model)),
+                LogEvent::Call { call, outcome: Outcome::Returned(Ok(log)) }
+                | LogEvent::Resumed { call, outcome: Outcome::Returned(Ok(log)) },
+            ) => self.results(call, model, log),
+            (Shown::Handler(model), LogEvent::Signal(log)) => self.infos(model, log),
+            (Shown::Ended(status), LogEvent::Killed { signal, core }) => {
+                self.core(*status, *signal, *core);
+                self.missing(shown);
+            }
+            (Shown::Ended(_) | Shown::Handler(_), _) => self.missing(shown),
+            _ => {}
+        }
+    }
+
+    /// Two results of one call, both successful.
+    fn results(&mut self, call: &Syscall, model: &Ret, log: &Ret) {
+        match (call, model, log) {
+            (_, Ret::Value(model), Ret::Value(log)) => self.values(call, *model, *log),
+            (Syscall::RtSigaction { sig, .. }, _, Ret::Action(Some(old))) => {
+                self.action(*sig, *old);
+            }
+            (_, Ret::Mask(Some(_)), Ret::Mask(Some(old))) if self.world.mask.is_none() => {
+                self.with(|world| world.mask = Some(*old));
+            }
+            (_, Ret::Pending(model), Ret::Pending(log)) => self.pending(*log - *model),
+            (Syscall::Prlimit { resource, .. }, _, Ret::Limit(Some(old))) => {
+                self.limit(*resource, *old);
+            }
+            (_, Ret::Users(_), Ret::Users(users)) => self.user(users[0]),
+            (_, Ret::Path(_), Ret::Path(cwd)) if self.world.cwd.is_none() => {
+                let cwd = cwd.clone();
+                self.with(|world| world.cwd = Some(cwd));
+            }
+            (_, Ret::WaitInfo(Some(Some(model))), Ret::WaitInfo(Some(Some(log))))
+            | (_, Ret::Signal(model), Ret::Signal(log)) => self.infos(model, log),
+            _ => {}
+        }
+    }
+
+    /// Two numbers: where the model has a stand-in, the log shows what that stands for.
+    fn values(&mut self, call: &Syscall, model: i64, log: i64) {
+        let (Ok(model), Ok(log)) = (u32::try_from(model), u32::try_from(log)) else { return };
+        let world = self.world;
+        match call {
+            Syscall::Umask(_) if world.umask.is_none() => {
+                self.with(|world| world.umask = Some(log));
+            }
+            Syscall::Getppid if world.parent.is_none() && model == world.parent().0 => {
+                self.with(|world| world.parent = Some(Pid(log)));
+            }
+            Syscall::Getppid if world.adopter.is_none() && model == world.adopter().0 => {
+                self.with(|world| world.adopter = Some(Pid(log)));
+            }
+            Syscall::Getpgrp | Syscall::Getpgid(_)
+                if world.pgid.is_none() && model == world.pgid().0 =>
+            {
+                self.with(|world| world.pgid = Some(Pgid(log)));
+            }
+            Syscall::Getsid(_) if world.sid.is_none() && model == world.sid().0 => {
+                self.with(|world| world.sid = Some(Sid(log)));
+            }
+            Syscall::Getuid | Syscall::Geteuid => self.user(Uid(log)),
+            _ => {}
+        }
+    }
+
+    fn user(&mut self, user: Uid) {
+        if self.world.user.is_none() {
+            self.with(|world| world.user = Some(user));
+        }
+    }
+
+    /// What the program inherited: SIG_DFL or SIG_IGN, as execve leaves no other (EXEC-01).
+    fn action(&mut self, sig: i32, old: SigAction) {
+        let Some(signal) = Signal::new(sig) else { return };
+        if self.world.may_inherit(signal) && !matches!(old.handler, Handler::Catch(_)) {
+            self.with(|world| {
+                world.actions.insert(signal.number(), old);
+            });
+        }
+    }
+
+    fn limit(&mut self, resource: Resource, limit: Rlimit) {
+        if !self.world.limits.contains_key(&resource.0) {
+            self.with(|world| {
+                world.limits.insert(resource.0, limit);
+            });
+        }
+    }
+
+    /// Whether a core is written depends on a limit that nothing has shown (EXIT-05).
+    fn core(&mut self, model: WaitStatus, signal: Signal, core: bool) {
+        if model == WaitStatus::killed(signal, !core) {
+            let soft = if core { Rlimit::INFINITY } else { 0 };
+            self.limit(Resource::CORE, Rlimit { soft, hard: Rlimit::INFINITY });
+        }
+    }
+
+    fn pending(&mut self, more: SigSet) {
+        if self.world.is_init() || more.is_empty() || !self.world.pending.is_empty() {
+            return;
+        }
+        let user = self.world.user();
+        self.with(|world| {
+            world.mask = Some(world.mask.unwrap_or_default() | more);
+            let info = |signal| SigInfo::user(signal, Pid(0), user);
+            world.pending = more.iter().map(info).collect();
+        });
+    }
+
+    /// Two records of one signal.
+    fn infos(&mut self, model: &SigInfo, log: &SigInfo) {
+        if model.signal != log.signal {
+            return;
+        }
+        let unsent = model.code != SiCode::USER && model.pid == Pid(0) && model.uid == Uid(0);
+        if !self.world.filled && unsent && model.code == log.code && model.value == log.value {
+            self.with(|world| world.filled = true);
+        }
+        if model.uid != log.uid && model.uid == self.world.user() {
+            self.user(log.uid);
+        }
+        let waits = self.world.pending.iter().position(|info| info == model);
+        if let Some(nth) = waits.filter(|_| model.pid == Pid(0)) {
+            let log = *log;
+            self.with(|world| world.pending[nth] = log);
+        }
+        let cores = [SiCode::CLD_KILLED, SiCode::CLD_DUMPED];
+        if model.code != log.code && cores.contains(&model.code) && cores.contains(&log.code) {
+            let soft = if log.code == SiCode::CLD_DUMPED { Rlimit::INFINITY } else { 0 };
+            self.limit(Resource::CORE, Rlimit { soft, hard: Rlimit::INFINITY });
+        }
+    }
+
+    /// The model shows what a signal does, and the log does not: it was ignored, or blocked, from
+    /// the beginning.
+    fn missing(&mut self, shown: &Shown) {
+        let signal = match shown {
+            Shown::Ended(status) => status.term_signal(),
+            Shown::Handler(info) => Some(info.signal),
+            _ => None,
+        };
+        if let Some(signal) = signal {
+            self.shielded(signal);
+        }
+    }
+
+    fn shielded(&mut self, signal: Signal) {
+        if self.world.may_inherit(signal) {
+            self.with(|world| {
+                world.actions.insert(signal.number(), SigAction::IGNORE);
+            });
+        }
+        let mask = self.world.mask.unwrap_or_default();
+        if !self.world.is_init() && !mask.contains(signal) {
+            self.with(|world| world.mask = Some(mask.with(signal)));
+        }
+    }
+
+    /// The model has ended or stopped a process that goes on in the log.
+    fn alive(&mut self) {
+        if self.world.is_init() {
+            return;
+        }
+        for signal in [Signal::HUP, Signal::INT, Signal::TSTP, Signal::TTIN, Signal::TTOU] {
+            self.shielded(signal);
+        }
+    }
+
+    /// What cannot be seen at any one line: group, session, and their ties to the outside.
+    fn surroundings(&mut self, mismatch: &Mismatch<'_>) {
+        let first = self.world.first;
+        if self.world.pgid.is_none() {
+            for pgid in self.groups(mismatch) {
+                self.with(|world| world.pgid = Some(Pgid(pgid)));
+            }
+        }
+        if self.world.sid.is_none() {
+            self.with(|world| {
+                world.sid = Some(Sid(first.0));
+                world.pgid = Some(Pgid(first.0));
+            });
+        }
+        if !self.world.linked {
+            self.with(|world| world.linked = true);
+        }
+        if self.world.user.is_none() {
+            self.user(Uid::ROOT);
+        }
+    }
+
+    /// The groups that the first process may be in: its own, and those that the call names.
+    fn groups(&self, mismatch: &Mismatch<'_>) -> Vec<u32> {
+        let named = match mismatch.call {
+            Some(Syscall::Kill { pid, .. } | Syscall::Wait4 { pid, .. }) if pid < -1 => {
+                Some(pid.unsigned_abs())
+            }
+            Some(Syscall::Setpgid { pgid, .. }) => u32::try_from(pgid).ok(),
+            Some(Syscall::Waitid { id, .. }) => u32::try_from(id).ok(),
+            _ => None,
+        };
+        let named = named.filter(|pgid| *pgid != 0 && *pgid != self.world.first.0);
+        let known = named.filter(|pgid| self.steps.numbers.contains(pgid));
+        [self.world.first.0].into_iter().chain(known).collect()
+    }
+}

@@ -1,0 +1,302 @@
+//! Other orders, and other arguments of calls that the log does not show whole.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::Rejection;
+use super::run::{Attempt, Difference, run};
+use super::step::{Line, Step, Steps};
+use super::world::World;
+use crate::abi::Pid;
+use crate::kernel::{Kernel, Refused, Scripted};
+use crate::syscall::text::{self, Outcome};
+use crate::syscall::{Ret, Syscall};
+use crate::trace::LogEvent;
+
+/// How often choices are taken back, without getting any further in the log, before it counts as
+/// unexplained.
+pub const BUDGET: u32 = 400;
+
+/// How many choices can be taken back: older ones stand.
+const POINTS: usize = 256;
+
+/// A difference, and where it is.
+pub struct Mismatch<'a> {
+    pub step: usize,
+    pub call: Option<Syscall>,
+    pub difference: Difference,
+    /// What the process was doing that could not make the call.
+    pub busy: Option<&'static str>,
+    lines: Vec<Line<'a>>,
+}
+
+/// Follows a log step by step, and takes choices back where they turn out wrong.
+pub struct Search<'s, 'a> {
+    steps: &'s Steps<'a>,
+    world: &'s World,
+    points: Vec<Point>,
+    budget: u32,
+}
+
+/// A step at which there was something to choose.
+struct Point {
+    step: usize,
+    before: Kernel,
+    call: usize,
+    script: Scripted,
+    /// How many choices the script gives.
+    given: usize,
+    crossings: Vec<(Kernel, Vec<bool>)>,
+    /// The states that it has led to so far.
+    after: Vec<Kernel>,
+}
+
+impl<'s, 'a> Search<'s, 'a> {
+    pub fn new(steps: &'s Steps<'a>, world: &'s World) -> Search<'s, 'a> {
+        Search { steps, world, points: Vec::new(), budget: BUDGET }
+    }
+
+    /// Looks for choices that explain the log. `Err` is the difference that comes latest.
+    pub fn run(mut self) -> Result<(), Box<Mismatch<'a>>> {
+        let mut kernel = self.world.kernel();
+        let (mut at, mut reached) = (0, 0);
+        let mut furthest: Option<Box<Mismatch<'a>>> = None;
+        while let Some(step) = self.steps.list.get(at) {
+            let mut point = Point::new(at, kernel.clone());
+            let tried = self.attempt(&mut kernel, step, &mut point);
+            if step.calls.len() > 1 || !point.script.taken().is_empty() {
+                if tried.is_ok() {
+                    point.after.push(kernel.clone());
+                }
+                self.push(point);
+            }
+            match tried {
+                Ok(()) => {
+                    at += 1;
+                    if at > reached {
+                        reached = at;
+                        self.budget = BUDGET;
+                    }
+                }
+                Err(difference) => {
+                    let mismatch = self.mismatch(at, 0, difference, &kernel);
+                    if furthest.as_ref().is_none_or(|best| best.step < at) {
+                        furthest = Some(mismatch);
+                    }
+                    match self.take_back(&mut kernel, &mut furthest) {
+                        Some(next) => at = next,
+                        None => break,
+                    }
+                }
+            }
+        }
+        match furthest {
+            Some(mismatch) if at < self.steps.list.len() => Err(mismatch),
+            _ => Ok(()),
+        }
+    }
+
+    fn push(&mut self, point: Point) {
+        if self.points.len() == POINTS {
+            self.points.remove(0);
+        }
+        self.points.push(point);
+    }
+
+    /// Chooses otherwise at the latest point where that leads to a new state. The step after it is
+    /// where to go on; `None` if there is nothing left to try.
+    fn take_back(
+        &mut self,
+        kernel: &mut Kernel,
+        furthest: &mut Option<Box<Mismatch<'a>>>,
+    ) -> Option<usize> {
+        while let Some(mut point) = self.points.pop() {
+            let step = self.steps.list.get(point.step)?;
+            while point.advance(step) {
+                self.budget = self.budget.checked_sub(1)?;
+                kernel.clone_from(&point.before);
+                let tried = self.attempt(kernel, step, &mut point);
+                if let Err(difference) = tried {
+                    let known = matches!(difference, Difference::Known);
+                    if !known && furthest.as_ref().is_none_or(|best| best.step < point.step) {
+                        *furthest = Some(self.mismatch(point.step, point.call, difference, kernel));
+                    }
+                    continue;
+                }
+                if !point.after.contains(kernel) {
+                    point.after.push(kernel.clone());
+                    let next = point.step + 1;
+                    self.points.push(point);
+                    return Some(next);
+                }
+            }
+        }
+        None
+    }
+
+    fn attempt(
+        &self,
+        kernel: &mut Kernel,
+        step: &Step<'a>,
+        point: &mut Point,
+    ) -> Result<(), Difference> {
+        let call = step.calls.get(point.call).map(|call| self.world.filled(step, call, kernel));
+        if let (Some(call), Some(Outcome::Returned(Ok(ret)))) = (call.as_deref(), step.result) {
+            self.number_the_child(kernel, call, ret);
+        }
+        let attempt = Attempt {
+            call: call.as_deref(),
+            choose: &mut point.script,
+            given: point.given,
+            crossings: &mut point.crossings,
+        };
+        run(kernel, step, self.steps.masks, attempt)
+    }
+
+    /// Outside of a namespace of its own, others take numbers too: a child has the number that
+    /// the log says, if that is free.
+    fn number_the_child(&self, kernel: &mut Kernel, call: &Syscall, ret: &Ret) {
+        let forks = matches!(call, Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. });
+        if forks
+            && self.world.first != Pid(1)
+            && let Ok(number @ 1..) = u32::try_from(ret.value())
+        {
+            // a number that cannot be is one that the model will not give
+            kernel.set_last_pid(number - 1);
+        }
+    }
+
+    fn mismatch(
+        &self,
+        at: usize,
+        call: usize,
+        difference: Difference,
+        kernel: &Kernel,
+    ) -> Box<Mismatch<'a>> {
+        let step = &self.steps.list[at];
+        let busy = matches!(difference, Difference::Refused(Refused::NotInUserMode(_)))
+            .then(|| what_it_does(kernel, step.pid));
+        Box::new(Mismatch {
+            step: at,
+            call: step.calls.get(call).cloned(),
+            difference,
+            busy,
+            lines: step.lines.clone(),
+        })
+    }
+}
+
+fn what_it_does(kernel: &Kernel, pid: Pid) -> &'static str {
+    use crate::kernel::Run;
+    match kernel.view(pid).map(|view| view.run) {
+        Some(Run::Stopped) => "is stopped",
+        Some(Run::Blocked) => "sleeps in its last call",
+        Some(Run::Vfork) => "waits for its vfork child",
+        Some(Run::Zombie) => "has ended",
+        Some(Run::User) | None => "has to end",
+    }
+}
+
+impl Point {
+    fn new(step: usize, before: Kernel) -> Point {
+        Point {
+            step,
+            before,
+            call: 0,
+            script: Scripted::default(),
+            given: 0,
+            crossings: Vec::new(),
+            after: Vec::new(),
+        }
+    }
+
+    /// Goes on to the next choices; `false` after the last.
+    fn advance(&mut self, step: &Step<'_>) -> bool {
+        if let Some(script) = self.script.following() {
+            self.given = script.len();
+            self.script = Scripted::new(script);
+            return true;
+        }
+        self.given = 0;
+        self.call += 1;
+        self.script = Scripted::default();
+        self.call < step.calls.len()
+    }
+}
+
+impl<'a> Mismatch<'a> {
+    /// The line of the log that differs, if there is one.
+    pub fn line(&self) -> Option<&Line<'a>> {
+        match &self.difference {
+            Difference::Shown { line, .. } => line.and_then(|nth| self.lines.get(nth)),
+            Difference::Nothing { line, .. } => self.lines.get(*line),
+            _ => None,
+        }
+    }
+
+    /// In words.
+    pub fn rejection(self, steps: &Steps<'_>) -> Rejection {
+        let step = &steps.list[self.step];
+        let call_line = step.entry.map_or(step.end, |entry| entry.line);
+        let call_text = || step.entry.map_or(String::new(), |entry| entry.to_string());
+        let line = self.line().map(|line| (line.entry.line, line.entry.to_string()));
+        let (line, what, rules) = match &self.difference {
+            Difference::Refused(refused) => {
+                (call_line, format!("{}: {}", call_text(), self.refusal(*refused)), Vec::new())
+            }
+            Difference::Shown { pid, shown, rules, .. } => {
+                let text = shown.text(*pid, self.call_of(*pid, steps));
+                match line {
+                    Some((line, found)) => {
+                        (line, format!("{found}: the model has `{text}`"), rules.clone())
+                    }
+                    None => (
+                        step.end,
+                        format!("after `{}` the model has `{text}`", call_text()),
+                        rules.clone(),
+                    ),
+                }
+            }
+            Difference::Nothing { rules, .. } => {
+                let (line, found) = line.unwrap_or((step.end, String::new()));
+                (line, format!("{found}: the model has nothing there"), rules.clone())
+            }
+            Difference::Known => (call_line, call_text(), Vec::new()),
+            Difference::Unfinished { result, rules } => {
+                let outcome = Outcome::Returned(result.clone());
+                let text = match &self.call {
+                    Some(call) => text::print(call, &outcome).to_string(),
+                    None => String::new(),
+                };
+                (call_line, format!("{}: the model has `{text}`", call_text()), rules.clone())
+            }
+        };
+        Rejection { line, what, rules }
+    }
+
+    fn refusal(&self, refused: Refused) -> String {
+        match (refused, self.busy) {
+            (Refused::NotInUserMode(pid), Some(busy)) => format!("in the model {pid} {busy}"),
+            (Refused::NoSuchTask(pid), _) => {
+                format!("the model has no living process {pid} there")
+            }
+            (other, _) => other.to_string(),
+        }
+    }
+
+    /// The call of `pid` that a line of the step is about: the last one that it made.
+    fn call_of<'c>(&'c self, pid: Pid, steps: &'c Steps<'_>) -> Option<&'c Syscall> {
+        if pid == steps.list[self.step].pid && self.call.is_some() {
+            return self.call.as_ref();
+        }
+        match self.line().map(|line| &line.entry.event) {
+            Some(LogEvent::Resumed { call, .. } | LogEvent::Call { call, .. }) => Some(call),
+            _ => {
+                let earlier = steps.list[..self.step].iter().rfind(|step| step.pid == pid);
+                earlier.and_then(|step| step.calls.first())
+            }
+        }
+    }
+}

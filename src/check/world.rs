@@ -1,0 +1,200 @@
+//! What the log does not say about its first process.
+
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::step::{Step, Steps};
+use crate::abi::{Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, Signal, Uid};
+use crate::kernel::{Canonical, Config, Effects, Kernel};
+use crate::syscall::{Ptr, QueuedInfo, SIGSET_SIZE, Syscall, how};
+
+/// The surroundings of the first process: what is `None` has not been shown yet.
+#[derive(Clone, PartialEq, Debug)]
+pub struct World {
+    pub first: Pid,
+    pub parent: Option<Pid>,
+    pub adopter: Option<Pid>,
+    pub pgid: Option<Pgid>,
+    pub sid: Option<Sid>,
+    pub user: Option<Uid>,
+    /// Its parent keeps its group from being orphaned.
+    pub linked: bool,
+    pub umask: Option<u32>,
+    pub cwd: Option<Arc<str>>,
+    pub limits: BTreeMap<u32, Rlimit>,
+    /// Its dispositions, by signal.
+    pub actions: BTreeMap<u8, SigAction>,
+    pub mask: Option<SigSet>,
+    /// What is pending.
+    pub pending: Vec<SigInfo>,
+    /// The log shows the siginfo of rt_sigqueueinfo without the sender, which was filled in
+    /// behind the recorder's back: the kernel itself passes on what it is given (KILL-31).
+    pub filled: bool,
+    /// Numbers that stand nowhere in the log: they stand for what is not shown.
+    pub nowhere: Nowhere,
+}
+
+/// Stand-ins. A line that shows something where the model has the stand-in shows the real one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nowhere {
+    pub parent: u32,
+    pub adopter: u32,
+    pub pgid: u32,
+    pub sid: u32,
+    pub user: u32,
+}
+
+impl World {
+    /// The world in which nothing is known but the number of the first process. `None` for a log
+    /// without any.
+    pub fn of(steps: &Steps<'_>) -> Option<World> {
+        let first = steps.first?;
+        let mut unused = (2..).filter(|number| !steps.numbers.contains(number));
+        let mut next = || unused.next().unwrap_or(0);
+        let nowhere = Nowhere {
+            parent: next(),
+            adopter: next(),
+            pgid: next(),
+            sid: next(),
+            // the id that the kernel itself shows for a user it cannot map
+            user: 65_534,
+        };
+        let init = first == Pid(1);
+        Some(World {
+            first,
+            // the init of a namespace sees neither (PID-20, PID-21)
+            parent: init.then_some(Pid(0)),
+            adopter: init.then_some(Pid(1)),
+            pgid: None,
+            sid: None,
+            user: None,
+            linked: false,
+            umask: None,
+            cwd: None,
+            limits: BTreeMap::new(),
+            actions: BTreeMap::new(),
+            mask: init.then_some(SigSet::EMPTY),
+            pending: Vec::new(),
+            filled: false,
+            nowhere,
+        })
+    }
+
+    /// The first process is the init of its namespace.
+    pub fn is_init(&self) -> bool {
+        self.first == Pid(1)
+    }
+
+    /// The group that the model has for the first process: outside of the namespace unless shown.
+    pub fn pgid(&self) -> Pgid {
+        self.pgid.unwrap_or(if self.is_init() { Pgid(0) } else { Pgid(self.nowhere.pgid) })
+    }
+
+    pub fn sid(&self) -> Sid {
+        self.sid.unwrap_or(if self.is_init() { Sid(0) } else { Sid(self.nowhere.sid) })
+    }
+
+    pub fn user(&self) -> Uid {
+        self.user.unwrap_or(if self.is_init() { Uid::ROOT } else { Uid(self.nowhere.user) })
+    }
+
+    pub fn parent(&self) -> Pid {
+        self.parent.unwrap_or(Pid(self.nowhere.parent))
+    }
+
+    pub fn adopter(&self) -> Pid {
+        self.adopter.unwrap_or(Pid(self.nowhere.adopter))
+    }
+
+    /// The model at the beginning.
+    pub fn kernel(&self) -> Kernel {
+        let mut config = Config {
+            first: self.first,
+            parent: self.parent(),
+            pgid: self.pgid(),
+            sid: self.sid(),
+            linked: self.linked,
+            adopter: self.adopter(),
+            last_pid: self.first.0,
+            user: self.user(),
+            ..Config::default()
+        };
+        if let Some(umask) = self.umask {
+            config.umask = umask;
+        }
+        if let Some(cwd) = &self.cwd {
+            config.cwd = cwd.clone();
+        }
+        config.limits =
+            self.limits.iter().map(|(resource, limit)| (Resource(*resource), *limit)).collect();
+        let mut kernel = Kernel::new(config);
+        self.prepare(&mut kernel);
+        kernel
+    }
+
+    /// What the first process has set before the log begins.
+    fn prepare(&self, kernel: &mut Kernel) {
+        for (signal, action) in &self.actions {
+            self.call(
+                kernel,
+                Syscall::RtSigaction {
+                    sig: i32::from(*signal),
+                    act: Some(*action),
+                    old: Ptr::Null,
+                    size: SIGSET_SIZE,
+                },
+            );
+        }
+        let mask = self.mask.unwrap_or_default();
+        if mask.is_empty() {
+            return;
+        }
+        let set = Some(mask);
+        let size = SIGSET_SIZE;
+        self.call(kernel, Syscall::RtSigprocmask { how: how::SETMASK, set, old: Ptr::Null, size });
+        for info in &self.pending {
+            let SigInfo { signal, code, pid, uid, value } = *info;
+            let info = Some(QueuedInfo { code: code.0, pid: pid.0, uid: uid.0, value });
+            let (pid, sig) = (self.first.0 as i32, i32::from(signal.number()));
+            self.call(kernel, Syscall::RtSigqueueinfo { pid, sig, info });
+        }
+    }
+
+    fn call(&self, kernel: &mut Kernel, call: Syscall) {
+        let mut fx = Effects::new();
+        // what the model refuses of this is not what the first process can have set: the log
+        // will differ
+        let _ = kernel.call(self.first, &call, &mut fx);
+        kernel.settle(&mut Canonical, &mut fx);
+    }
+
+    /// The call as it was made.
+    pub fn filled<'c>(
+        &self,
+        step: &Step<'_>,
+        call: &'c Syscall,
+        kernel: &Kernel,
+    ) -> Cow<'c, Syscall> {
+        match *call {
+            Syscall::RtSigqueueinfo {
+                pid,
+                sig,
+                info: Some(info @ QueuedInfo { pid: 0, uid: 0, .. }),
+            } if self.filled => {
+                let uid = kernel.real_user(step.pid).unwrap_or_default();
+                let info = Some(QueuedInfo { pid: step.pid.0, uid: uid.0, ..info });
+                Cow::Owned(Syscall::RtSigqueueinfo { pid, sig, info })
+            }
+            _ => Cow::Borrowed(call),
+        }
+    }
+
+    /// The disposition of `signal` may be an inherited one that nothing has shown yet.
+    pub fn may_inherit(&self, signal: Signal) -> bool {
+        !self.is_init()
+            && !SigSet::KERNEL_ONLY.contains(signal)
+            && !self.actions.contains_key(&signal.number())
+    }
+}

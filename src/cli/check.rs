@@ -1,0 +1,157 @@
+//! `proctable check`: does the model explain these logs?
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use proctable::check::{Rejection, Verdict, check};
+use proctable::trace;
+
+/// The arguments of the command.
+#[derive(Args)]
+pub struct Options {
+    /// Leave out the logs that are accepted
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Logs of strace -f
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// Says for each log whether the model explains it; `quiet` leaves the accepted ones out.
+///
+/// 0 if all are accepted, 1 if some are rejected, 2 if some cannot be read.
+pub fn run(files: &[PathBuf], quiet: bool) -> ExitCode {
+    match report(files, quiet, &mut io::stdout().lock()) {
+        Ok(total) => ExitCode::from(total.exit_code()),
+        // nobody reads on
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("proctable: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// How many logs came out how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Total {
+    accepted: usize,
+    rejected: usize,
+    unreadable: usize,
+    skipped: usize,
+}
+
+impl Total {
+    fn exit_code(self) -> u8 {
+        match self {
+            Total { unreadable: 1.., .. } => 2,
+            Total { rejected: 1.., .. } => 1,
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Total {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Total { accepted, rejected, unreadable, skipped } = self;
+        write!(f, "{accepted} accepted, {rejected} rejected, {unreadable} unreadable")?;
+        if *skipped > 0 {
+            write!(f, " ({skipped} lines of calls that the model does not know skipped)")?;
+        }
+        Ok(())
+    }
+}
+
+/// What came of one file.
+enum Outcome {
+    Accepted { skipped: usize },
+    Rejected(Rejection),
+    Unreadable(String),
+}
+
+fn report(files: &[PathBuf], quiet: bool, out: &mut impl Write) -> io::Result<Total> {
+    let mut total = Total::default();
+    for file in files {
+        let name = file.display();
+        match outcome(file) {
+            Outcome::Accepted { skipped } => {
+                total.accepted += 1;
+                total.skipped += skipped;
+                if !quiet {
+                    writeln!(out, "accepted {name}")?;
+                }
+            }
+            Outcome::Rejected(rejection) => {
+                total.rejected += 1;
+                writeln!(out, "rejected {name}:{rejection}")?;
+            }
+            Outcome::Unreadable(why) => {
+                total.unreadable += 1;
+                writeln!(out, "unreadable {name}:{why}")?;
+            }
+        }
+    }
+    writeln!(out, "{total}")?;
+    Ok(total)
+}
+
+fn outcome(file: &Path) -> Outcome {
+    let text = match fs::read(file) {
+        Ok(text) => text,
+        Err(error) => return Outcome::Unreadable(format!(" {error}")),
+    };
+    match trace::read(&text) {
+        Err(error) => {
+            Outcome::Unreadable(format!("{}:{}: {}", error.line, error.column, error.what))
+        }
+        Ok(log) => match check(&log) {
+            Verdict::Accepted(summary) => Outcome::Accepted { skipped: summary.skipped },
+            Verdict::Rejected(rejection) => Outcome::Rejected(rejection),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said about logs of those texts, and the exit code.
+    fn said(logs: &[&str], quiet: bool) -> (String, u8) {
+        let folder = std::env::temp_dir().join(format!("check-{}-{quiet}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let files: Vec<PathBuf> =
+            (0..=logs.len()).map(|nth| folder.join(nth.to_string())).collect();
+        for (file, log) in files.iter().zip(logs) {
+            fs::write(file, log).expect("a file");
+        }
+        let mut out = Vec::new();
+        let total = report(&files[..logs.len()], quiet, &mut out).expect("a report");
+        fs::remove_dir_all(&folder).expect("the folder");
+        let out = String::from_utf8(out).expect("UTF-8");
+        (out.replace(&format!("{}/", folder.display()), ""), total.exit_code())
+    }
+
+    #[test]
+    fn each_log_has_a_line_and_the_worst_counts() {
+        let (good, bad) = ("1 getpid() = 1\n", "1 getpid() = 2\n");
+        assert_eq!(
+            said(&[good], false),
+            ("accepted 0\n1 accepted, 0 rejected, 0 unreadable\n".into(), 0)
+        );
+        let (text, code) = said(&[bad, good], true);
+        assert_eq!(code, 1);
+        assert_eq!(
+            text,
+            "rejected 0:1: 1 getpid() = 2: the model has `1 getpid() = 1` (PID-19)\n\
+             1 accepted, 1 rejected, 0 unreadable\n"
+        );
+        let (text, code) = said(&[bad, "1 getpid() = 1\n1 getpid( = 1\n", good], true);
+        assert_eq!(code, 2);
+        assert!(text.contains("\nunreadable 1:2:"), "{text}");
+        assert!(text.ends_with("1 accepted, 1 rejected, 1 unreadable\n"), "{text}");
+    }
+}

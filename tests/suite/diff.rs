@@ -1,0 +1,84 @@
+//! The live kernel and the model, compared; where the kernel cannot be asked, a line says so.
+
+use std::path::PathBuf;
+
+use proctable::diff::{Campaign, Summary, TrialConfig};
+use proctable::host::{Mode, probe};
+
+fn exe() -> PathBuf {
+    env!("CARGO_BIN_EXE_proctable").into()
+}
+
+fn campaign(mode: Mode, programs: u64) -> Campaign {
+    Campaign {
+        exe: exe(),
+        mode,
+        cpus: vec![0],
+        config: TrialConfig { seed: 42, steps: 60, shrink: true },
+        programs,
+        shard: (0, 1),
+        fault: None,
+        max_differences: 3,
+    }
+}
+
+fn run(campaign: &Campaign) -> Summary {
+    campaign.run(|_| {}).expect("the oracle was probed")
+}
+
+/// How the live kernel can be asked here; a visible line where it cannot.
+pub fn modes() -> Vec<Mode> {
+    match probe() {
+        Ok(Mode::Root) => vec![Mode::Root, Mode::User],
+        Ok(Mode::User) => vec![Mode::User],
+        Err(reason) => {
+            println!("skipped: the live kernel cannot be asked: {reason}");
+            Vec::new()
+        }
+    }
+}
+
+/// A fixed batch of programs: no difference, and hardly any that needs another order than the
+/// canonical one.
+#[test]
+fn the_kernel_cannot_be_told_from_the_model() {
+    for mode in modes() {
+        let summary = run(&campaign(mode, 300));
+        let shown: Vec<&str> = summary.differences.iter().map(|d| d.text.as_str()).collect();
+        assert!(shown.is_empty(), "{mode:?}: {}", shown.join("\n"));
+        let progress = summary.progress;
+        assert_eq!(progress.programs, 300);
+        assert!(progress.freedom * 20 < progress.programs, "{mode:?}: {progress:?}");
+        println!("{mode:?}: {progress:?}");
+    }
+}
+
+/// A shard runs its own programs and no others, and together they are all.
+#[test]
+fn shards_share_the_programs_out() {
+    let count = |shard| Campaign { shard, ..campaign(Mode::Root, 10) }.count();
+    assert_eq!((count((0, 3)), count((1, 3)), count((2, 3))), (4, 3, 3));
+    assert_eq!(count((0, 1)), 10);
+}
+
+/// Ten wrong rules and more, one at a time: each is found within 2,000 programs.
+///
+/// `cargo test --release --features faults --test suite diff -- --nocapture` prints how soon.
+#[cfg(feature = "faults")]
+#[test]
+fn every_wrong_rule_is_found() {
+    use proctable::kernel::Fault;
+    let Some(mode) = modes().first().copied() else { return };
+    for fault in Fault::ALL {
+        let wrong = Campaign {
+            fault: Some(format!("{fault:?}")),
+            max_differences: 1,
+            config: TrialConfig { seed: 42, steps: 60, shrink: false },
+            ..campaign(mode, 2000)
+        };
+        let summary = run(&wrong);
+        let found = summary.differences.first();
+        let found = found.unwrap_or_else(|| panic!("{fault:?} was not found"));
+        println!("{fault:?}: found by program {} ({})", found.index, found.profile);
+    }
+}
