@@ -84,15 +84,15 @@ pub fn profile(index: u64) -> Profile {
     if index % 23 == 22 { Profile::Timers } else { Profile::ALL[(index % 23) as usize % QUICK] }
 }
 
-/// The world of program `index`.
-pub fn surroundings(engine: &Engine, mode: Mode, index: u64) -> io::Result<Surroundings> {
+/// The world of all programs of this worker.
+pub fn surroundings(engine: &Engine, mode: Mode) -> io::Result<Surroundings> {
     let limits = [Resource::CORE, Resource::NPROC, Resource::SIGPENDING]
         .into_iter()
         .map(|resource| Ok((resource, engine.limit(resource)?)))
         .collect::<io::Result<_>>()?;
     // programs that run at the same time are other users, whose processes and records are their
     // own (LIM-01, LIM-07)
-    let first = 60_000 + (index % 500) as u32 * 4;
+    let first = 1_000_000 + engine.worker_number()? * 4;
     Ok(Surroundings {
         config: Config {
             user_namespace: mode == Mode::User,
@@ -119,7 +119,7 @@ pub fn run(
     prepare: &impl Fn(Kernel) -> Kernel,
     coverage: &mut Coverage,
 ) -> io::Result<Option<Trial>> {
-    let world = surroundings(engine, mode, index)?;
+    let world = surroundings(engine, mode)?;
     for _ in 0..ATTEMPTS {
         let seed = config.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index);
         let mut generator = Generator::new(profile(index), seed, world.clone());

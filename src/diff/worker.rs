@@ -90,7 +90,7 @@ pub fn serve(link: &mut Link) -> io::Result<()> {
             run.programs((first..end).step_by(stride as usize))
         }
         Job::Replay { log, world } => {
-            let program = read_program(&log, world, trial::surroundings(&engine, link.mode, 0)?)?;
+            let program = read_program(&log, world, trial::surroundings(&engine, link.mode)?)?;
             let trial = trial::rerun(&mut engine, &program, &|kernel| kernel)?;
             let mut coverage = Coverage::default();
             let late = u64::from(trial.is_none());

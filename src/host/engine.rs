@@ -84,6 +84,13 @@ impl Engine {
         os::limit(self.nursery.id() as i32, resource)
     }
 
+    /// The number of this worker in /proc: no other process has it as long as this one lives.
+    pub fn worker_number(&self) -> io::Result<u32> {
+        let own = std::fs::read_link("/proc/self")?;
+        let number = own.to_str().and_then(|number| number.parse().ok());
+        number.ok_or_else(|| io::Error::other("/proc/self is no number"))
+    }
+
     /// Whether every first process has that capability, by its number in capabilities(7).
     pub fn has_capability(&self, number: u32) -> io::Result<bool> {
         let status = std::fs::read_to_string("/proc/self/status")?;
