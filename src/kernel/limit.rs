@@ -42,7 +42,7 @@ impl Limits {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct UserCount {
-    /// Tasks, zombies included (LIM-03).
+    /// Tasks, zombies included (LIM-03, ZOM-11).
     pub tasks: u32,
     /// Queued signal records (LIM-07).
     pub queued: u32,
@@ -122,6 +122,7 @@ impl Kernel {
             return Ok(());
         }
         fx.obey(rule!("LIM-03"));
+        fx.obey(rule!("LIM-06"));
         fx.obey(rule!("FORK-33"));
         refuse(fx, rule!("LIM-01"), Errno::EAGAIN)
     }

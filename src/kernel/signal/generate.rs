@@ -83,8 +83,12 @@ impl Kernel {
         }
         // LIM-11: standard signals of kill() and of the kernel are never refused their record
         let ignore_limit = !signal.is_realtime() && (origin.kernel || info.code.0 >= 0);
+        if ignore_limit {
+            fx.obey(rule!("LIM-11"));
+        }
         let Some(charged) = self.charge_queued(target, ignore_limit) else {
             fx.obey(rule!("SIG-30"));
+            fx.obey(rule!("LIM-07"));
             if signal.is_realtime() && !origin.kernel && info.code != SiCode::USER {
                 fx.obey(rule!("LIM-08"));
                 return Err(Errno::EAGAIN);
@@ -134,6 +138,9 @@ impl Kernel {
             fx.obey(rule!("WAIT-28"));
             return;
         }
+        if let Life::Alive(Job::Stopped { unreported: true, .. }) = self.processes[id].life {
+            fx.obey(rule!("WAIT-26"));
+        }
         fx.obey(rule!("JOB-03"));
         fx.obey(rule!("WAIT-25"));
         // WAIT-38: the wait event is there at once, the parent is told when the process runs
@@ -153,6 +160,9 @@ impl Kernel {
             }
             if sighand.ignores(signal) {
                 fx.obey(rule!("SIG-20"));
+                if self.thread(target).really_blocks(signal) {
+                    fx.obey(rule!("SIG-52"));
+                }
             }
             return false;
         }
@@ -183,6 +193,10 @@ impl Kernel {
                 return;
             }
         }
+        if matches!(self.thread(target).sleep, Sleep::Vfork(_)) {
+            fx.obey(rule!("FORK-29"));
+            fx.obey(rule!("JOB-17"));
+        }
         self.notify(target);
     }
 
@@ -212,6 +226,7 @@ impl Kernel {
             fx.obey(rule!("JOB-07"));
             fx.obey(rule!("EXIT-12"));
             fx.obey(rule!("WAIT-22"));
+            fx.obey(rule!("CHLD-08"));
         }
         self.set_life(id, Life::Dying(status));
         self.enqueue_task(TaskId::leader(id));
