@@ -3,4 +3,8 @@
 
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
 mod host;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+mod rules;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+mod scene;
 mod text;
