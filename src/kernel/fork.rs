@@ -126,7 +126,7 @@ impl Kernel {
             exec_count: creator.exec_count,
             parent_exec_count,
             flags: Flags {
-                // FORK-15, FORK-12, FORK-11
+                // FORK-15, FORK-12 (and so GRP-21), FORK-11
                 executed: false,
                 session_leader: false,
                 subreaper: false,

@@ -16,7 +16,7 @@ use crate::syscall::{self, Ptr, Ret};
 /// A core is not written below this size (EXIT-05).
 const PAGE: u64 = 4096;
 
-/// The limits of a process, shared until one of them changes.
+/// The limits of a process (LIM-14), shared until one of them changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits([Rlimit; Resource::COUNT as usize]);

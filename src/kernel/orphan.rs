@@ -13,7 +13,7 @@ use crate::rule;
 
 impl Kernel {
     /// Whether no living member of `group` but `ignored` has a parent in another group of the
-    /// same session (ORP-01). Computed when it is asked for (ORP-18); costs a look at the members
+    /// same session (ORP-01); a session leader's own group has none (ORP-03). Computed when it is asked for (ORP-18); costs a look at the members
     /// up to the first such link.
     pub(super) fn is_orphaned(&self, group: Id<Group>, ignored: Option<Id<Process>>) -> bool {
         !self.members(group).any(|member| Some(member) != ignored && self.is_link(member))

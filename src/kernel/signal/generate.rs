@@ -111,6 +111,7 @@ impl Kernel {
     ) -> bool {
         let id = target.process;
         if let Life::Dying(_) | Life::Zombie(_) = self.processes[id].life {
+            // JOB-18: stops are no exception
             let dead = self.processes[id].is_zombie();
             fx.obey(if dead { rule!("ZOM-09") } else { rule!("EXIT-13") });
             return false;
@@ -119,7 +120,8 @@ impl Kernel {
             // JOB-01
             self.flush(id, Signal::CONT.set(), rule!("JOB-01"), fx);
         } else if signal == Signal::CONT {
-            // JOB-02, whatever becomes of SIGCONT itself
+            // JOB-02, whatever becomes of SIGCONT itself: also a stop that is blocked (JOB-05) or has
+            // not acted yet (JOB-14)
             if !self.faulty(Fault::ContKeepsStops) {
                 self.flush(id, SigSet::STOPS, rule!("JOB-02"), fx);
             }
@@ -279,6 +281,7 @@ impl Kernel {
 
     fn note_queued(&self, target: TaskId, signal: Signal, origin: Origin, fx: &mut Effects) {
         fx.obey(if origin.private { rule!("KILL-30") } else { rule!("SIG-22") });
+        // SIG-05: from 32 on
         if signal.is_realtime() {
             fx.obey(rule!("SIG-24"));
         }
