@@ -7,4 +7,6 @@ mod host;
 mod rules;
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 mod scene;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+mod semantics;
 mod text;

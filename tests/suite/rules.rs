@@ -586,6 +586,25 @@ fn sig_05_signals_32_and_33_are_real_time_signals_like_others() {
     scene.same_on_the_kernel();
 }
 
+#[test]
+fn sig_06_sigpending_takes_smaller_sets_and_fills_what_they_hold() {
+    let mut scene = Scene::new();
+    let both = set(&[10, RT]);
+    scene.block(1, both);
+    for signal in both.iter() {
+        scene.kill(1, 1, signal);
+    }
+    for (size, pending) in [(0, Ok(&[][..])), (4, Ok(&[10])), (8, Ok(&[10, RT])), (9, Err(()))] {
+        let expected = match pending {
+            Ok(numbers) => Ok(Ret::Pending(set(numbers))),
+            Err(()) => Err(Errno::EINVAL),
+        };
+        let call = Syscall::RtSigpending { set: Ptr::Valid, size };
+        assert_eq!(scene.result(1, call), expected, "{size}");
+    }
+    scene.same_on_the_kernel();
+}
+
 fn values(scene: &Scene) -> Vec<u64> {
     scene.handled(1).iter().map(|info| info.value).collect()
 }
@@ -712,6 +731,20 @@ fn job_14_a_stop_that_is_continued_before_it_acts_leaves_no_trace() {
     let waited = kernel.call(Pid(1), &wait_for(-1, any), &mut fx);
     let nothing = Ret::Waited { pid: Pid(0), status: None };
     assert_eq!(waited, Ok(proctable::kernel::Outcome::Returned(Ok(nothing))));
+}
+
+/// On the model alone: on the kernel it is a race.
+#[test]
+fn job_18_a_process_that_has_to_end_does_not_stop() {
+    let mut kernel = Scene::new().kernel;
+    let mut fx = Effects::new();
+    kernel.call(Pid(1), &Syscall::Fork, &mut fx).expect("it forks");
+    for signal in [Signal::TERM, Signal::STOP] {
+        kernel.call(Pid(1), &kill(2, signal), &mut fx).expect("it kills");
+    }
+    assert!(fx.rules().contains(proctable::rule!("EXIT-13")));
+    kernel.settle(&mut Canonical, &mut fx);
+    assert_eq!(kernel.exit_status(Pid(2)), Some(killed(Signal::TERM)));
 }
 
 #[test]
