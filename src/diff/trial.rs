@@ -204,8 +204,8 @@ fn attempt(
                 return Ok(Some(trial));
             }
         }
-        if let (Action::Call(call), Some(reaction)) = (&step.action, explainer.reaction()) {
-            count(coverage, call, reaction, step.pid);
+        if let Some(reaction) = explainer.reaction() {
+            count(coverage, &step, reaction);
         }
     }
     cage.finish()?;
@@ -265,12 +265,14 @@ impl Failure {
     }
 }
 
-fn count(coverage: &mut Coverage, call: &Syscall, reaction: &Reaction, pid: Pid) {
-    coverage.call(call);
+fn count(coverage: &mut Coverage, step: &Step, reaction: &Reaction) {
     coverage.rules(reaction.effects.rules());
+    // time that passes obeys rules, too
+    let Action::Call(call) = &step.action else { return };
+    coverage.call(call);
     for (who, what) in &reaction.seen {
         if let crate::sim::What::Returned(result) = what
-            && *who == pid
+            && *who == step.pid
         {
             coverage.result(call, result);
         }

@@ -38,7 +38,8 @@ impl Cred {
         [self.real, self.effective, self.saved]
     }
 
-    /// Whether it may signal a process with the users of `target` (KILL-16).
+    /// Whether it may signal a process with the users of `target` (KILL-16). Groups do
+    /// not matter (CRED-03).
     pub fn may_signal(&self, target: &Cred) -> bool {
         self.capable
             || [self.effective, self.real]

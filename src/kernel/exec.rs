@@ -31,6 +31,7 @@ impl Kernel {
         let process = &mut self.processes[caller.process];
         process.exit_signal = Signal::CHLD.number();
         process.exec_count = process.exec_count.wrapping_add(1);
+        // EXEC-15: the other marks stay
         process.flags.executed = true;
         self.index_child(caller.process);
         fx.obey(rule!("EXEC-08"));

@@ -169,6 +169,7 @@ impl Kernel {
                 next = process.parent;
             }
         }
+        // NS-12: the init of the dying process's namespace
         fx.obey(rule!("RPT-03"));
         Some(init)
     }

@@ -89,12 +89,13 @@ impl Kernel {
         let sighand = self.inherit_sighand(caller, plan.flags, fx);
         let creator = &self.processes[caller.process];
         let parent = if sibling { creator.parent } else { Some(caller.process) };
-        let exit_signal = if sibling {
-            // FORK-21: the creator's own exit signal
+        let (exit_signal, parent_exec_count) = if sibling {
+            // FORK-21: the creator's own exit signal, and whether its parent has exec'd since
+            // that was chosen (EXEC-09)
             fx.obey(rule!("FORK-21"));
-            creator.exit_signal
+            (creator.exit_signal, creator.parent_exec_count)
         } else {
-            plan.exit_signal
+            (plan.exit_signal, creator.exec_count)
         };
         let vfork = plan.flags & clone::VFORK != 0;
         let group = creator.group;
@@ -122,12 +123,9 @@ impl Kernel {
             itimer: None,
             vfork_waiter: vfork.then_some(self.thread(caller).tid),
             exec_count: creator.exec_count,
-            parent_exec_count: match parent {
-                Some(parent) => self.processes[parent].exec_count,
-                None => 0,
-            },
+            parent_exec_count,
             flags: Flags {
-                // FORK-15, FORK-12, FORK-11
+                // FORK-15, FORK-12 (and so GRP-21), FORK-11
                 executed: false,
                 session_leader: false,
                 subreaper: false,
@@ -138,6 +136,9 @@ impl Kernel {
             leader: child_thread(self.thread(caller), pid, plan.flags),
             others: Few::new(),
         };
+        if self.processes[caller.process].itimer.is_some() {
+            fx.obey(rule!("TIME-07"));
+        }
         for rule in [
             rule!("FORK-01"),
             rule!("FORK-02"),

@@ -206,6 +206,7 @@ impl Kernel {
         if process.flags.session_leader {
             return refuse(fx, rule!("GRP-17"), Errno::EPERM);
         }
+        // GRP-19: as long as the group has a member, dead or alive
         if self.numbers.get(pid.0).group.is_some() {
             return refuse(fx, rule!("GRP-18"), Errno::EPERM);
         }

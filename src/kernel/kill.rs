@@ -71,6 +71,7 @@ impl Kernel {
             fx.obey(rule!("KILL-34"));
             fx.obey(rule!("KILL-17"));
         }
+        fx.obey(rule!("CRED-04"));
         let info = self.sender_info(caller, signal);
         self.generate(TaskId::leader(target), info, Origin::user(rule!("KILL-27")), fx)
     }

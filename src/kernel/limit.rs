@@ -16,7 +16,7 @@ use crate::syscall::{self, Ptr, Ret};
 /// A core is not written below this size (EXIT-05).
 const PAGE: u64 = 4096;
 
-/// The limits of a process, shared until one of them changes.
+/// The limits of a process (LIM-14), shared until one of them changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits([Rlimit; Resource::COUNT as usize]);
@@ -42,7 +42,7 @@ impl Limits {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct UserCount {
-    /// Tasks, zombies included (LIM-03).
+    /// Tasks, zombies included (LIM-03, ZOM-11).
     pub tasks: u32,
     /// Queued signal records (LIM-07).
     pub queued: u32,
@@ -122,6 +122,7 @@ impl Kernel {
             return Ok(());
         }
         fx.obey(rule!("LIM-03"));
+        fx.obey(rule!("LIM-06"));
         fx.obey(rule!("FORK-33"));
         refuse(fx, rule!("LIM-01"), Errno::EAGAIN)
     }

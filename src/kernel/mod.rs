@@ -319,7 +319,10 @@ impl Kernel {
             Syscall::Execve { error, .. } => self.execve(task, error, fx),
             Syscall::Setpgid { pid, pgid } => self.setpgid(task, pid, pgid, fx),
             Syscall::Getpgid(pid) => self.getpgid(task, pid, fx),
-            Syscall::Getpgrp => self.getpgid(task, 0, fx),
+            Syscall::Getpgrp => {
+                fx.obey(rule!("GRP-24"));
+                self.getpgid(task, 0, fx)
+            }
             Syscall::Setsid => self.setsid(task, fx),
             Syscall::Getsid(pid) => self.getsid(task, pid, fx),
             Syscall::Getpid => {

@@ -13,7 +13,7 @@ use crate::rule;
 
 impl Kernel {
     /// Whether no living member of `group` but `ignored` has a parent in another group of the
-    /// same session (ORP-01). Computed when it is asked for (ORP-18); costs a look at the members
+    /// same session (ORP-01); a session leader's own group has none (ORP-03). Computed when it is asked for (ORP-18); costs a look at the members
     /// up to the first such link.
     pub(super) fn is_orphaned(&self, group: Id<Group>, ignored: Option<Id<Process>>) -> bool {
         !self.members(group).any(|member| Some(member) != ignored && self.is_link(member))
@@ -72,19 +72,40 @@ impl Kernel {
             fx.obey(rule!("ORP-10"));
             return;
         }
+        fx.obey(rule!("ORP-01"));
+        fx.obey(rule!("ORP-18"));
         let ignored = if father.is_none() { Some(process) } else { None };
         if !self.is_orphaned(group, ignored) {
             fx.obey(rule!("ORP-16"));
+            if father.is_some() && self.is_adopted_by_subreaper(process) {
+                fx.obey(rule!("ORP-13"));
+            }
             return;
         }
         let cause = if father.is_none() { rule!("ORP-08") } else { rule!("ORP-07") };
         let pgid = self.groups[group].pgid;
         fx.push(self.processes[process].pid, Consequence::Orphaned(pgid), cause);
-        for rule in [rule!("ORP-11"), rule!("ORP-14"), rule!("ORP-19"), rule!("KILL-20")] {
+        for rule in [rule!("ORP-11"), rule!("ORP-19"), rule!("KILL-20")] {
             fx.obey(rule);
         }
+        self.note_adopter(process, father, fx);
         self.signal_orphans(group, Signal::HUP, fx);
         self.signal_orphans(group, Signal::CONT, fx);
+    }
+
+    /// Notes that the new parent is a subreaper of the same group, which is no link.
+    fn note_adopter(&self, process: Id<Process>, father: Option<Id<Process>>, fx: &mut Effects) {
+        let parent = self.processes[process].parent;
+        let same = parent
+            .is_some_and(|parent| self.processes[parent].group == self.processes[process].group);
+        if father.is_some() && same && self.is_adopted_by_subreaper(process) {
+            fx.obey(rule!("ORP-14"));
+        }
+    }
+
+    fn is_adopted_by_subreaper(&self, process: Id<Process>) -> bool {
+        let parent = self.processes[process].parent;
+        parent.is_some_and(|parent| self.processes[parent].flags.subreaper)
     }
 
     /// ORP-09: every member, stopped or not.

@@ -214,7 +214,7 @@ impl Kernel {
             fx.obey(rule!("WAIT-16"));
         }
         if let Selector::Pid(pid) = selector {
-            return self.look_at_child(caller.process, pid, wanted);
+            return self.look_at_child(caller.process, pid, wanted, fx);
         }
         let Some(scope) = self.scope_of(selector) else { return Found::Nobody };
         let mut events = [Event::Exited; 3];
@@ -250,7 +250,13 @@ impl Kernel {
     }
 
     /// The same for one child.
-    fn look_at_child(&self, caller: Id<Process>, pid: i32, wanted: Wanted) -> Found {
+    fn look_at_child(
+        &self,
+        caller: Id<Process>,
+        pid: i32,
+        wanted: Wanted,
+        fx: &mut Effects,
+    ) -> Found {
         let Some(child) = self.process_numbered(pid) else { return Found::Nobody };
         let process = &self.processes[child];
         if process.parent != Some(caller) || !wanted.classes().contains(&process.is_clone_child()) {
@@ -261,7 +267,12 @@ impl Kernel {
                 Found::Ready(child)
             }
             _ if process.is_zombie() => Found::Nobody,
-            _ => Found::Later,
+            Some(_) => {
+                // it has something to report, and the options leave it out
+                fx.obey(rule!("WAIT-34"));
+                Found::Later
+            }
+            None => Found::Later,
         }
     }
 
@@ -280,13 +291,17 @@ impl Kernel {
         let process = &self.processes[child];
         let (pid, uid) = (process.pid, process.leader.cred.real);
         let (status, rule) = match process.life {
-            Life::Zombie(status) => (status, rule!("WAIT-37")),
+            Life::Zombie(status) => {
+                self.note_death_report(child, fx);
+                (status, rule!("WAIT-37"))
+            }
             Life::Alive(Job::Stopped { signal, .. }) => {
                 (WaitStatus::stopped(signal), rule!("WAIT-24"))
             }
             _ => (WaitStatus::CONTINUED, rule!("WAIT-25")),
         };
         fx.obey(rule);
+        fx.obey(if rule == rule!("WAIT-37") { rule!("EXIT-02") } else { rule!("EXIT-04") });
         fx.obey(rule!("WAIT-21"));
         if !keep {
             self.consume(child, rule, fx);
@@ -294,6 +309,20 @@ impl Kernel {
         fx.obey(rule!("WAIT-36"));
         let info = SigInfo::child(Signal::CHLD, pid, uid, status);
         hand_over(call, &Waited { pid, status, info }, fx)
+    }
+
+    /// Notes the rules that the report of a death shows which have no effect of their own.
+    fn note_death_report(&self, child: Id<Process>, fx: &mut Effects) {
+        let process = &self.processes[child];
+        let Some(parent) = process.parent else { return };
+        let parent = &self.processes[parent];
+        if self.sighands[parent.sighand].reaps_children() && !process.is_clone_child() {
+            // it died before the parent said that it wants no zombies
+            fx.obey(rule!("ZOM-05"));
+        }
+        if parent.shared.contains(Signal::CHLD) {
+            fx.obey(rule!("WAIT-45"));
+        }
     }
 
     fn consume(&mut self, child: Id<Process>, rule: Rule, fx: &mut Effects) {
@@ -376,9 +405,9 @@ impl Kernel {
                 self.return_later(task, result, rule!("WAIT-42"), fx);
             }
             Found::Nobody => {
-                // ZOM-07; WAIT-19: also when the child has left the group meanwhile
-                fx.obey(rule!("ZOM-07"));
-                fx.obey(rule!("WAIT-19"));
+                // also when the child has left the group meanwhile
+                let left = self.has_living_child(task.process, None, Wanted { options }.classes());
+                fx.obey(if left { rule!("WAIT-19") } else { rule!("ZOM-07") });
                 let result = store(&sleep.call, Err(Errno::ECHILD), fx);
                 self.return_later(task, result, rule!("WAIT-08"), fx);
             }

@@ -442,7 +442,7 @@ impl Generator {
     fn process(&mut self, own: Pid, kernel: &Kernel, zero: bool) -> i32 {
         match self.random.below(24) {
             0 => own.0 as i32,
-            1..=3 if zero => 0,
+            5..=7 if zero => 0,
             1 => 0,
             2 => -1,
             3 => self.among(&[-1, i32::MIN, 99_999, i32::MAX, -99_999]),
@@ -455,7 +455,10 @@ impl Generator {
     }
 
     fn setpgid(&mut self, caller: Pid, kernel: &Kernel) -> Option<Syscall> {
-        let (pid, pgid) = (self.process(caller, kernel, true), self.process(caller, kernel, true));
+        let pid = self.process(caller, kernel, true);
+        // also groups that have outlived their leader
+        let pgid =
+            if self.one_in(4) { self.group(kernel) } else { self.process(caller, kernel, true) };
         // NS-08: on the live kernel an init that dies in the group of another process never goes
         let foreign = pgid > 1
             && kernel.pids().filter_map(|pid| kernel.view(pid)).any(|v| v.pgid.0 as i32 == pgid);

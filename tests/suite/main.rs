@@ -7,4 +7,10 @@ mod diff;
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
 mod host;
 mod model;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+mod rules;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+mod scene;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+mod semantics;
 mod text;

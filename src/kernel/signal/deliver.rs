@@ -151,6 +151,13 @@ impl Kernel {
                 let core = signal.default_action() == DefaultAction::Core;
                 fx.obey(if core { rule!("SIG-02") } else { rule!("SIG-01") });
                 fx.obey(rule!("EXIT-03"));
+                if core {
+                    fx.obey(rule!("EXIT-05"));
+                    fx.obey(rule!("LIM-16"));
+                }
+                if let Life::Alive(Job::Continued { unreported: true, .. }) = process.life {
+                    fx.obey(rule!("WAIT-40"));
+                }
                 let core = core && self.writes_core(task.process);
                 self.set_life(task.process, Life::Dying(WaitStatus::killed(signal, core)));
                 // WAIT-40: what it had to report is gone, its end not there yet, and whom it woke
@@ -168,6 +175,8 @@ impl Kernel {
         fx.obey(rule!("SIG-03"));
         if signal != Signal::STOP {
             fx.obey(rule!("JOB-11"));
+            fx.obey(rule!("ORP-01"));
+            fx.obey(rule!("ORP-18"));
             if self.is_orphaned(group, None) && !self.faulty(Fault::OrphansStop) {
                 // ORP-04: judged at delivery
                 fx.push(pid, Consequence::Discarded(signal), rule!("ORP-04"));
@@ -176,8 +185,12 @@ impl Kernel {
         } else if self.is_orphaned_alone(id) {
             fx.obey(rule!("ORP-05"));
         }
+        if let Life::Alive(Job::Continued { unreported: true, .. }) = process.life {
+            fx.obey(rule!("WAIT-26"));
+        }
         self.set_life(id, Life::Alive(Job::Stopped { signal, unreported: true }));
         fx.obey(rule!("WAIT-24"));
+        fx.obey(rule!("JOB-19"));
         fx.push(pid, Consequence::Stopped(signal), rule!("WAIT-29"));
         self.tell_parent_of_job(id, WaitStatus::stopped(signal), rule!("WAIT-39"), fx);
         Delivered::Parked
@@ -327,6 +340,10 @@ impl Kernel {
         };
         fx.obey(rule!("SIG-41"));
         self.set_mask(task, frame.mask, fx);
+        if self.has_deliverable(task) {
+            // what the handler's mask held back comes only now
+            fx.obey(rule!("SIG-37"));
+        }
         match frame.resume {
             Resume::Same => {}
             Resume::Finish(result) => self.thread_mut(task).result = Some(result),

@@ -83,8 +83,12 @@ impl Kernel {
         }
         // LIM-11: standard signals of kill() and of the kernel are never refused their record
         let ignore_limit = !signal.is_realtime() && (origin.kernel || info.code.0 >= 0);
+        if ignore_limit {
+            fx.obey(rule!("LIM-11"));
+        }
         let Some(charged) = self.charge_queued(target, ignore_limit) else {
             fx.obey(rule!("SIG-30"));
+            fx.obey(rule!("LIM-07"));
             if signal.is_realtime() && !origin.kernel && info.code != SiCode::USER {
                 fx.obey(rule!("LIM-08"));
                 return Err(Errno::EAGAIN);
@@ -107,6 +111,7 @@ impl Kernel {
     ) -> bool {
         let id = target.process;
         if let Life::Dying(_) | Life::Zombie(_) = self.processes[id].life {
+            // JOB-18: stops are no exception
             let dead = self.processes[id].is_zombie();
             fx.obey(if dead { rule!("ZOM-09") } else { rule!("EXIT-13") });
             return false;
@@ -115,7 +120,8 @@ impl Kernel {
             // JOB-01
             self.flush(id, Signal::CONT.set(), rule!("JOB-01"), fx);
         } else if signal == Signal::CONT {
-            // JOB-02, whatever becomes of SIGCONT itself
+            // JOB-02, whatever becomes of SIGCONT itself: also a stop that is blocked (JOB-05) or has
+            // not acted yet (JOB-14)
             if !self.faulty(Fault::ContKeepsStops) {
                 self.flush(id, SigSet::STOPS, rule!("JOB-02"), fx);
             }
@@ -133,6 +139,9 @@ impl Kernel {
         if !self.processes[id].is_stopped() {
             fx.obey(rule!("WAIT-28"));
             return;
+        }
+        if let Life::Alive(Job::Stopped { unreported: true, .. }) = self.processes[id].life {
+            fx.obey(rule!("WAIT-26"));
         }
         fx.obey(rule!("JOB-03"));
         fx.obey(rule!("WAIT-25"));
@@ -153,6 +162,9 @@ impl Kernel {
             }
             if sighand.ignores(signal) {
                 fx.obey(rule!("SIG-20"));
+                if self.thread(target).really_blocks(signal) {
+                    fx.obey(rule!("SIG-52"));
+                }
             }
             return false;
         }
@@ -183,6 +195,10 @@ impl Kernel {
                 return;
             }
         }
+        if matches!(self.thread(target).sleep, Sleep::Vfork(_)) {
+            fx.obey(rule!("FORK-29"));
+            fx.obey(rule!("JOB-17"));
+        }
         self.notify(target);
     }
 
@@ -212,6 +228,7 @@ impl Kernel {
             fx.obey(rule!("JOB-07"));
             fx.obey(rule!("EXIT-12"));
             fx.obey(rule!("WAIT-22"));
+            fx.obey(rule!("CHLD-08"));
         }
         self.set_life(id, Life::Dying(status));
         self.enqueue_task(TaskId::leader(id));
@@ -264,6 +281,7 @@ impl Kernel {
 
     fn note_queued(&self, target: TaskId, signal: Signal, origin: Origin, fx: &mut Effects) {
         fx.obey(if origin.private { rule!("KILL-30") } else { rule!("SIG-22") });
+        // SIG-05: from 32 on
         if signal.is_realtime() {
             fx.obey(rule!("SIG-24"));
         }

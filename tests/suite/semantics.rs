@@ -1,0 +1,191 @@
+//! docs/SEMANTICS.md, the ids in the code and the tests agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proctable::diff::{Campaign, TrialConfig};
+use proctable::host::{Mode, probe};
+use proctable::kernel::Rule;
+
+/// The groups in which every rule has a row; of the others only what is modelled.
+const WHOLE: [&str; 17] = [
+    "PID", "FORK", "EXEC", "EXIT", "ZOM", "RPT", "WAIT", "GRP", "ORP", "KILL", "SIG", "JOB",
+    "CHLD", "CRED", "LIM", "TIME", "MISC",
+];
+/// Modelled, and shown by nothing: SEMANTICS.md says why.
+const NOT_SHOWN: [&str; 1] = ["NS-04"];
+
+/// A row of a table.
+struct Row {
+    modelled: bool,
+    /// What stands in backquotes in the last column.
+    shown_by: Vec<String>,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The rows by id. Each id has one.
+fn rows() -> BTreeMap<Rule, Row> {
+    let text = fs::read_to_string(root().join("docs/SEMANTICS.md")).expect("the page");
+    let mut rows = BTreeMap::new();
+    for line in text.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let &["", id, what, modelled, shown_by, ""] = &cells[..] else { continue };
+        let Some(rule) = Rule::named(id) else { continue };
+        let no = modelled.strip_prefix("no (").is_some_and(|why| why.len() > 4);
+        assert!(modelled == "yes" || no, "{id}: yes, or no (why)");
+        assert!(!what.is_empty(), "{id} says nothing");
+        let shown_by = shown_by.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let row = Row { modelled: modelled == "yes", shown_by };
+        assert!(rows.insert(rule, row).is_none(), "{id} has two rows");
+    }
+    rows
+}
+
+/// The sources below a folder, by path.
+fn sources(folder: &str) -> BTreeMap<PathBuf, String> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source");
+                files.insert(path, text);
+            }
+        }
+    }
+    files
+}
+
+/// All that looks like an id of one of our groups: capitals, a dash, two digits.
+fn ids(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    let groups: BTreeSet<&str> = Rule::all().map(|rule| rule.group_and_number().0).collect();
+    let is_id = |word: &&str| {
+        word.split_once('-').is_some_and(|(group, number)| {
+            groups.contains(group)
+                && number.len() == 2
+                && number.bytes().all(|b| b.is_ascii_digit())
+        })
+    };
+    words.filter(is_id).collect()
+}
+
+#[test]
+fn every_rule_has_a_row() {
+    let rows = rows();
+    for rule in Rule::all() {
+        let whole = WHOLE.contains(&rule.group_and_number().0);
+        assert!(!whole || rows.contains_key(&rule), "{rule} has no row");
+    }
+}
+
+#[test]
+fn every_id_in_the_code_exists() {
+    for folder in ["src", "tests", "benches"] {
+        for (path, text) in sources(folder) {
+            for id in ids(&text) {
+                // the example of an id that does not exist
+                let known = Rule::named(id).is_some() || id == concat!("WAIT-", "99");
+                assert!(known, "{}: there is no {id}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_modelled_has_its_id_in_the_model() {
+    let model: String = sources("src/kernel").into_values().collect();
+    let (mentioned, rows) = (ids(&model), rows());
+    for (rule, row) in &rows {
+        let id = rule.to_string();
+        assert!(!row.modelled || mentioned.contains(&*id), "{id} is not in src/kernel");
+        let noted = model.contains(&format!("rule!(\"{id}\")"));
+        assert!(row.modelled || !noted, "{id} is followed in src/kernel, and not modelled?");
+    }
+    for rule in Rule::all() {
+        let noted = model.contains(&format!("rule!(\"{rule}\")"));
+        assert!(!noted || rows.contains_key(&rule), "{rule} is followed, and has no row");
+    }
+}
+
+#[test]
+fn what_is_modelled_is_shown_by_something() {
+    let mut files = sources("tests");
+    files.extend(sources("src"));
+    for (rule, row) in rows() {
+        let excepted = NOT_SHOWN.contains(&&*rule.to_string());
+        assert_eq!(row.modelled && row.shown_by.is_empty(), excepted, "{rule}");
+        for name in &row.shown_by {
+            if !matches!(&**name, "diff" | "diff (root)" | "diff (rare)") {
+                assert!(is_test(&files, name), "{rule}: there is no test {name}");
+            }
+        }
+    }
+}
+
+/// Whether a test `module::function` stands in a file of that module.
+fn is_test(files: &BTreeMap<PathBuf, String>, name: &str) -> bool {
+    let Some((module, function)) = name.split_once("::") else { return false };
+    let start = format!("fn {function}() {{");
+    files.iter().any(|(path, text)| {
+        path.file_stem().is_some_and(|stem| stem == module)
+            && text
+                .lines()
+                .zip(text.lines().skip(1))
+                .any(|(attribute, line)| attribute.trim() == "#[test]" && line.trim() == start)
+    })
+}
+
+/// Where they differ is another test's matter: this one counts the steps on which they agree.
+#[test]
+fn diff_exercises_what_it_is_said_to_show() {
+    let mode = match probe() {
+        Ok(mode) => mode,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let campaign = Campaign {
+        exe: env!("CARGO_BIN_EXE_proctable").into(),
+        mode,
+        cpus: cpus(),
+        config: TrialConfig { seed: 1, steps: 80, shrink: false },
+        programs: 600,
+        shard: (0, 1),
+        fault: None,
+        max_differences: usize::MAX,
+    };
+    let summary = campaign.run(|_| {}).expect("the campaign runs");
+    let marks: &[&str] = if mode == Mode::Root { &["diff", "diff (root)"] } else { &["diff"] };
+    let missing: Vec<Rule> = rows()
+        .into_iter()
+        .filter(|(_, row)| row.shown_by.iter().any(|name| marks.contains(&&**name)))
+        .map(|(rule, _)| rule)
+        .filter(|rule| !summary.coverage.rules.contains_key(&rule.to_string()))
+        .collect();
+    assert!(missing.is_empty(), "not exercised: {missing:?}");
+    let rows = rows();
+    let unknown: Vec<&String> = summary
+        .coverage
+        .rules
+        .keys()
+        .filter(|id| Rule::named(id).and_then(|rule| rows.get(&rule)).is_none_or(|r| !r.modelled))
+        .collect();
+    assert!(unknown.is_empty(), "exercised, and not said to be modelled: {unknown:?}");
+}
+
+/// At most two of the CPUs that this process may use.
+fn cpus() -> Vec<usize> {
+    let status = fs::read_to_string("/proc/self/status").expect("a status");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let ranges = list.expect("a list of CPUs").trim().split(',').flat_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        first.parse().expect("a CPU")..=last.parse().expect("a CPU")
+    });
+    ranges.take(2).collect()
+}
