@@ -48,9 +48,9 @@ pub struct Options {
     /// Use a user namespace also as root
     #[arg(long)]
     user_namespace: bool,
-    /// Print how often each call, errno and rule was exercised
-    #[arg(long)]
-    coverage: bool,
+    /// Do not print how often each call, errno and rule was exercised
+    #[arg(short, long)]
+    quiet: bool,
     /// Run the calls of this log again instead
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
@@ -193,7 +193,7 @@ fn report(options: &Options, summary: &Summary) {
     for difference in &summary.differences {
         show(options, difference);
     }
-    if options.coverage {
+    if !options.quiet && options.replay.is_none() {
         print!("{}", summary.coverage.table());
     }
     let progress = summary.progress;

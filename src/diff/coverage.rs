@@ -76,6 +76,21 @@ impl Coverage {
             let _ = write!(text, " {number:02}:{times}");
         }
         text.push('\n');
+        text.push_str(&self.holes());
+        text
+    }
+
+    /// The rules that never came up, of the groups that the model has.
+    fn holes(&self) -> String {
+        const LATER: [&str; 5] = ["TTY", "PFD", "THR", "PTR", "OBS"];
+        let mut text = String::from("rules that did not come up:");
+        for rule in Rule::all() {
+            let (group, _) = rule.group_and_number();
+            if !LATER.contains(&group) && !self.rules.contains_key(&rule.to_string()) {
+                let _ = write!(text, " {rule}");
+            }
+        }
+        text.push('\n');
         text
     }
 }

@@ -1,16 +1,17 @@
 //! One program on the live kernel and on the model.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::compare::{Mismatch, Seen};
 use super::coverage::Coverage;
 use super::record::{Recorder, columns};
-use crate::abi::{Pid, Resource, Uid};
-use crate::host::{CATCHER, CageConfig, Engine, Mode, RESTORER, SELF_PATH};
+use crate::abi::{Pid, Resource, Uid, WaitStatus};
+use crate::host::{CATCHER, Cage, CageConfig, Engine, Fate, Mode, RESTORER, SELF_PATH};
 use crate::kernel::{Config, Kernel, Run};
 use crate::sim::{
-    Action, Explainer, Explanation, Generator, Profile, Program, Reaction, Step, Surroundings,
+    Action, Explainer, Explanation, Generator, Profile, Program, Reaction, Step, Surroundings, What,
 };
 use crate::syscall::Syscall;
 
@@ -164,52 +165,164 @@ fn attempt(
         last_pid: changed(config.last_pid, fresh.last_pid),
     })?;
     cage.hold_handlers(hold);
-    let mut explainer = Explainer::new(prepare(Kernel::new(config)), hold);
-    let mut trial =
-        Trial { program, kernel: Recorder::default(), calls: 0, freedom: false, failure: None };
-    let mut model = Recorder::default();
-    let mut clock = Clock::default();
-    while let Some(step) = source.next(explainer.kernel()) {
-        if is_over(explainer.kernel()) {
-            break;
+    let kernel = Recorder::default();
+    let mut attempt = Attempt {
+        cage,
+        explainer: Explainer::new(prepare(Kernel::new(config)), hold),
+        trial: Trial { program, kernel, calls: 0, freedom: false, failure: None },
+        model: Recorder::default(),
+        clock: Clock::default(),
+        begun: BTreeMap::new(),
+        ends: BTreeMap::new(),
+        coverage,
+    };
+    while !is_over(attempt.explainer.kernel()) {
+        let Some(step) = source.next(attempt.explainer.kernel()) else { break };
+        match attempt.step(&step)? {
+            Progress::On => {}
+            Progress::Late => return Ok(None),
+            Progress::Differs => return Ok(Some(attempt.trial)),
         }
-        clock.meet(explainer.kernel());
+    }
+    attempt.finish().map(Some)
+}
+
+/// One run of a program.
+struct Attempt<'a> {
+    cage: Cage<'a>,
+    explainer: Explainer<Seen>,
+    trial: Trial,
+    /// What the model did.
+    model: Recorder,
+    clock: Clock,
+    /// The calls in progress.
+    begun: BTreeMap<Pid, Syscall>,
+    /// How the model's processes ended, by the number that they had last.
+    ends: BTreeMap<Pid, WaitStatus>,
+    coverage: &'a mut Coverage,
+}
+
+enum Progress {
+    On,
+    Late,
+    Differs,
+}
+
+impl Attempt<'_> {
+    fn step(&mut self, step: &Step) -> io::Result<Progress> {
+        self.clock.meet(self.explainer.kernel());
         let observation = match &step.action {
-            Action::Call(call) if !can_act(explainer.kernel(), step.pid, call) => continue,
-            Action::Call(call) => match cage.call(step.pid, call) {
+            Action::Call(call) if !can_act(self.explainer.kernel(), step.pid, call) => {
+                return Ok(Progress::On);
+            }
+            Action::Call(call) => match self.cage.call(step.pid, call) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    trial.program.steps.push(step.clone());
-                    trial.failure = Some(Failure::cannot_act(&step, &error, model));
-                    return Ok(Some(trial));
+                    return Ok(self.cannot_act(step, &error));
+                }
+                // NS-08: a call after which the kernel could not clean up
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    return Ok(Progress::On);
                 }
                 seen => seen?,
             },
-            Action::Elapse(nanos) => cage.elapse(clock.until(*nanos))?,
+            Action::Elapse(nanos) => self.cage.elapse(self.clock.until(*nanos))?,
         };
-        trial.kernel.kernel_step(&step, &observation);
-        trial.program.steps.push(step.clone());
-        trial.calls += u64::from(matches!(step.action, Action::Call(_)));
-        let explained = explainer.step(step.clone(), Seen(observation));
-        if clock.is_late(explainer.kernel()) {
-            return Ok(None);
+        self.trial.kernel.kernel_step(step, &observation);
+        self.trial.program.steps.push(step.clone());
+        self.trial.calls += u64::from(matches!(step.action, Action::Call(_)));
+        let gone = observation.gone.clone();
+        let explained = self.explainer.step(step.clone(), Seen(observation));
+        if self.clock.is_late(self.explainer.kernel()) {
+            return Ok(Progress::Late);
         }
-        if let Some(reaction) = explainer.reaction() {
-            model.model_step(&step, reaction, explainer.kernel());
-        }
-        match explained {
-            Ok(explanation) => trial.freedom |= explanation == Explanation::Freedom,
-            Err(mismatch) => {
-                let reaction = explainer.reaction().cloned();
-                trial.failure = Some(Failure { mismatch, model, reaction });
-                return Ok(Some(trial));
+        self.note_reaction(step, explained.is_ok());
+        match explained.and_then(|explanation| self.check_gone(&gone).map(|()| explanation)) {
+            Ok(explanation) => {
+                self.trial.freedom |= explanation == Explanation::Freedom;
+                Ok(Progress::On)
             }
-        }
-        if let Some(reaction) = explainer.reaction() {
-            count(coverage, &step, reaction);
+            Err(mismatch) => Ok(self.differs(mismatch)),
         }
     }
-    cage.finish()?;
-    Ok(Some(trial))
+
+    fn differs(&mut self, mismatch: Mismatch) -> Progress {
+        let reaction = self.explainer.reaction().cloned();
+        let model = core::mem::take(&mut self.model);
+        self.trial.failure = Some(Failure { mismatch, model, reaction });
+        Progress::Differs
+    }
+
+    /// The process cannot do on the kernel what it can in the model.
+    fn cannot_act(&mut self, step: &Step, error: &io::Error) -> Progress {
+        self.trial.program.steps.push(step.clone());
+        self.differs(Mismatch {
+            what: format!("{} is to act", step.pid),
+            kernel: error.to_string(),
+            model: format!("{:?}", step.action),
+        })
+    }
+
+    /// Notes what the model did, and counts it if the kernel did the same.
+    fn note_reaction(&mut self, step: &Step, agreed: bool) {
+        let Some(reaction) = self.explainer.reaction() else { return };
+        self.model.model_step(step, reaction, self.explainer.kernel());
+        if let Action::Call(call) = &step.action {
+            self.begun.insert(step.pid, call.clone());
+        }
+        for (pid, what) in &reaction.seen {
+            match what {
+                What::Ended(status) => drop(self.ends.insert(*pid, *status)),
+                What::Returned(result) if agreed => {
+                    if let Some(call) = self.begun.remove(pid) {
+                        self.coverage.result(&call, result);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if agreed {
+            // time that passes obeys rules, too
+            self.coverage.rules(reaction.effects.rules());
+            if let Action::Call(call) = &step.action {
+                self.coverage.call(call);
+            }
+        }
+    }
+
+    /// How processes that are gone had ended: the kernel says it once they are reaped.
+    fn check_gone(&self, gone: &[(Pid, Option<WaitStatus>)]) -> Result<(), Mismatch> {
+        for (pid, status) in gone {
+            let model = self.ends.get(pid);
+            if status.is_some() && status.as_ref() != model {
+                return Err(ended_otherwise(*pid, *status, model.copied()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the program: how the zombies that are left had ended.
+    fn finish(mut self) -> io::Result<Trial> {
+        let over = is_over(self.explainer.kernel());
+        for ended in self.cage.finish()? {
+            let model = self.explainer.kernel().exit_status(ended.pid);
+            if ended.fate == Fate::Zombie
+                && !over
+                && ended.status.is_some()
+                && ended.status != model
+            {
+                let mismatch = ended_otherwise(ended.pid, ended.status, model);
+                let model = core::mem::take(&mut self.model);
+                self.trial.failure = Some(Failure { mismatch, model, reaction: None });
+                break;
+            }
+        }
+        Ok(self.trial)
+    }
+}
+
+fn ended_otherwise(pid: Pid, kernel: Option<WaitStatus>, model: Option<WaitStatus>) -> Mismatch {
+    let show = |status: Option<WaitStatus>| status.map_or("nothing".into(), |s| s.to_string());
+    Mismatch { what: format!("{pid} ended"), kernel: show(kernel), model: show(model) }
 }
 
 /// Real time beside virtual time.
@@ -251,32 +364,6 @@ impl Clock {
 /// nowhere on the kernel.
 fn can_act(kernel: &Kernel, pid: Pid, call: &Syscall) -> bool {
     kernel.in_user_mode(pid) && (*call != Syscall::RtSigreturn || kernel.handler_depth(pid) > 0)
-}
-
-impl Failure {
-    /// The process cannot do on the kernel what it can in the model.
-    fn cannot_act(step: &Step, error: &io::Error, model: Recorder) -> Failure {
-        let mismatch = Mismatch {
-            what: format!("{} is to act", step.pid),
-            kernel: error.to_string(),
-            model: format!("{:?}", step.action),
-        };
-        Failure { mismatch, model, reaction: None }
-    }
-}
-
-fn count(coverage: &mut Coverage, step: &Step, reaction: &Reaction) {
-    coverage.rules(reaction.effects.rules());
-    // time that passes obeys rules, too
-    let Action::Call(call) = &step.action else { return };
-    coverage.call(call);
-    for (who, what) in &reaction.seen {
-        if let crate::sim::What::Returned(result) = what
-            && *who == step.pid
-        {
-            coverage.result(call, result);
-        }
-    }
 }
 
 /// Whether a program has come to its end: its init is gone.

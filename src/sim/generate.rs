@@ -654,7 +654,7 @@ impl Generator {
             0..=3 => (IdType::ALL, self.among(&[0, 0, -1, 77])),
             4..=6 => (IdType::PID, self.process(Pid(1), kernel, false)),
             7 | 8 => (IdType::PGID, self.among(&[0, -1, 1, 2, 3])),
-            _ => (self.among(&[IdType(4), IdType(-1), IdType::PIDFD]), -1),
+            _ => (self.among(&[IdType(4), IdType(-1), IdType::PIDFD]), self.among(&[-1, 777])),
         };
         let id = if idtype == IdType::PGID && self.one_in(2) { self.group(kernel) } else { id };
         Syscall::Waitid { idtype, id, info: self.optional_pointer(), options }
