@@ -310,6 +310,69 @@ fn wait_30_the_oldest_child_wins() {
 }
 
 #[test]
+fn wait_34_a_stop_that_is_not_asked_for_leaves_the_wait_asleep() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    scene.kill(1, 2, Signal::STOP);
+    let nothing = Ok(Ret::Waited { pid: Pid(0), status: None });
+    let continued = WaitOptions::CONTINUED.with(WaitOptions::NOHANG);
+    assert_eq!(scene.result(1, wait_for(2, continued)), nothing);
+    assert!(scene.follows("WAIT-34"));
+    scene.call(1, wait_for(2, NONE));
+    assert_eq!(scene.run(1), Run::Blocked);
+    scene.same_on_the_kernel();
+}
+
+/// On the model alone: on the kernel it is a race.
+#[test]
+fn wait_38_a_continue_can_be_waited_for_before_it_is_announced() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
+    scene.kill(1, 2, Signal::STOP);
+    let (mut kernel, mut fx) = (scene.kernel, Effects::new());
+    kernel.call(Pid(1), &kill(2, Signal::CONT), &mut fx).expect("it kills");
+    assert!(kernel.view(Pid(1)).is_some_and(|view| view.shared.is_empty()));
+    let options = WaitOptions::CONTINUED.with(WaitOptions::NOHANG);
+    let result = kernel.call(Pid(1), &wait_for(-1, options), &mut fx);
+    let expected = waited(2, WaitStatus::CONTINUED);
+    assert_eq!(result, Ok(proctable::kernel::Outcome::Returned(expected)));
+    fx.clear();
+    kernel.settle(&mut Canonical, &mut fx);
+    assert_eq!(kernel.handler(Pid(1)).map(|info| info.code), Some(SiCode::CLD_CONTINUED));
+}
+
+#[test]
+fn wait_41_a_handler_interrupts_a_wait_or_restarts_it() {
+    for (flags, result) in [(SaFlags(0), Some(Err(Errno::EINTR))), (SaFlags::RESTART, None)] {
+        let mut scene = Scene::new();
+        scene.fork(1);
+        scene.catch(1, Signal::USR1, flags, SigSet::EMPTY);
+        scene.call(1, wait_for(-1, NONE));
+        scene.kill(2, 1, Signal::USR1);
+        assert_eq!((scene.handled_numbers(1), scene.returned(1)), (vec![10], result));
+        scene.same_on_the_kernel();
+    }
+}
+
+#[test]
+fn wait_43_another_childs_sigchld_interrupts() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    scene.fork(1);
+    scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
+    scene.call(1, wait_for(2, NONE));
+    scene.exit(3, 0);
+    assert_eq!(scene.returned(1), Some(Err(Errno::EINTR)));
+    // WAIT-42: the own child's does not
+    scene.call(1, wait_for(2, NONE));
+    scene.exit(2, 0);
+    assert_eq!(scene.returned(1), Some(waited(2, WaitStatus::exited(0))));
+    assert_eq!(scene.handled_numbers(1), [17]);
+    scene.same_on_the_kernel();
+}
+
+#[test]
 fn wait_42_who_is_killed_in_wait_still_takes_the_child_that_died_before() {
     let mut scene = Scene::new();
     scene.fork(1);
@@ -335,6 +398,44 @@ fn wait_45_the_pending_sigchld_of_a_reaped_child_stays() {
 }
 
 // ------------------------------------------------------------------ GRP, ORP
+
+#[test]
+fn rpt_15_a_parent_that_may_not_kill_sends_no_death_signal() {
+    const X: u32 = 71_070;
+    let mut scene = Scene::new();
+    scene.fork(1);
+    for child in [3, 4] {
+        scene.fork(2);
+        scene.block(child, set(&[10]));
+    }
+    for (pid, user) in [(2, X), (3, X), (4, X + 1)] {
+        scene.set_users(pid, users(user));
+    }
+    for child in [3, 4] {
+        scene.value(child, Syscall::Prctl(Prctl::SetPdeathsig(10)));
+    }
+    scene.exit(2, 0);
+    assert_eq!((scene.view(3).shared, scene.view(4).shared), (set(&[10]), SigSet::EMPTY));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn grp_12_a_group_that_has_outlived_its_leader_can_be_joined() {
+    let mut scene = Scene::new();
+    for pid in [2, 3, 4] {
+        scene.fork(1);
+        scene.setpgid(1, pid, if pid == 4 { 4 } else { 2 });
+    }
+    scene.exit(2, 0);
+    assert_eq!(scene.wait(1, NONE), waited(2, WaitStatus::exited(0)));
+    scene.setpgid(4, 0, 2);
+    assert_eq!(scene.view(4).pgid, Pgid(2));
+    scene.exit(3, 0);
+    scene.exit(4, 0);
+    // ZOM-10: zombies keep it
+    scene.value(1, Syscall::Kill { pid: -2, sig: 0 });
+    scene.same_on_the_kernel();
+}
 
 #[test]
 fn grp_19_setsid_works_once_the_group_of_ones_number_is_gone() {
@@ -386,6 +487,35 @@ fn orp_03_the_group_of_a_session_leader_is_orphaned() {
     assert_eq!(scene.run(2), Run::User);
     scene.kill(1, 2, Signal::STOP); // ORP-05
     assert_eq!(scene.run(2), Run::Stopped);
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn orp_07_the_end_of_a_parent_in_the_session_hangs_the_stopped_job_up() {
+    let mut scene = session();
+    scene.setpgid(4, 0, 0);
+    assert_eq!(scene.fork(4), 5);
+    for signal in [Signal::HUP, Signal::CONT] {
+        scene.catch(5, signal, SaFlags(0), SigSet::EMPTY);
+    }
+    scene.kill(1, 4, Signal::TSTP);
+    scene.exit(3, 0);
+    assert!(scene.follows("ORP-07"));
+    // ORP-09: all members, stopped or not; ORP-11
+    assert_eq!(scene.kernel.exit_status(Pid(4)), Some(killed(Signal::HUP)));
+    let handled: Vec<_> = scene.handled(5).iter().map(|i| (i.signal.number(), i.code)).collect();
+    assert_eq!(handled, [(18, SiCode::KERNEL), (1, SiCode::KERNEL)]);
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn orp_08_the_end_of_the_last_link_hangs_the_rest_of_its_group_up() {
+    let mut scene = session();
+    scene.kill(1, 4, Signal::TSTP);
+    scene.kill(1, 3, Signal::KILL);
+    // 3, in the group of 4, was the one whose parent is the shell
+    assert!(scene.follows("ORP-08"));
+    assert_eq!(scene.kernel.exit_status(Pid(4)), Some(killed(Signal::HUP)));
     scene.same_on_the_kernel();
 }
 
@@ -653,6 +783,20 @@ fn sig_32_private_signals_come_before_shared_ones() {
 }
 
 #[test]
+fn sig_55_a_deadly_signal_that_is_waited_for_ends_nobody() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    scene.block(2, set(&[15]));
+    let (info, timeout, size) = (Ptr::Null, None, SIGSET_SIZE);
+    scene.call(2, Syscall::RtSigtimedwait { set: set(&[15]), info, timeout, size });
+    scene.kill(1, 2, Signal::TERM);
+    assert!(scene.follows("SIG-55"));
+    assert_eq!(scene.returned(2).map(|result| result.map(|ret| ret.value())), Some(Ok(15)));
+    assert_eq!((scene.run(2), scene.view(2).blocked), (Run::User, set(&[15])));
+    scene.same_on_the_kernel();
+}
+
+#[test]
 fn sig_42_resethand_resets_the_handler_and_keeps_flags_and_mask() {
     let mut scene = Scene::new().hold_handlers();
     scene.catch(1, Signal::USR1, SaFlags::RESETHAND, set(&[12]));
@@ -791,6 +935,20 @@ fn chld_03_without_a_signal_the_stop_can_still_be_waited_for() {
 }
 
 // ------------------------------------------------------------------ LIM, TIME
+
+#[test]
+fn lim_02_the_superuser_may_have_more_tasks_than_the_limit() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    scene.limit(2, Resource::NPROC, 0);
+    assert_eq!(scene.fork(2), 3);
+    // as the real user, not by being effective alone: that has the capabilities
+    scene.set_users(3, [71_080, 0, 0]);
+    assert_eq!(scene.fork(3), 4);
+    scene.set_users(4, users(71_080));
+    assert_eq!(scene.result(4, Syscall::Fork), Err(Errno::EAGAIN));
+    scene.same_on_the_kernel();
+}
 
 #[test]
 fn lim_05_a_user_over_the_limit_cannot_exec_until_it_is_below() {
