@@ -797,6 +797,22 @@ fn sig_55_a_deadly_signal_that_is_waited_for_ends_nobody() {
 }
 
 #[test]
+fn sig_40_sigconts_handler_runs_before_that_of_sighup() {
+    let mut scene = Scene::new();
+    let both = set(&[1, 18]);
+    for signal in both.iter() {
+        scene.catch(1, signal, SaFlags(0), SigSet::EMPTY);
+    }
+    scene.block(1, both);
+    scene.kill(1, 1, Signal::HUP);
+    scene.kill(1, 1, Signal::CONT);
+    scene.unblock(1, both);
+    assert!(scene.follows("SIG-40"));
+    assert_eq!(scene.handled_numbers(1), [18, 1]);
+    scene.same_on_the_kernel();
+}
+
+#[test]
 fn sig_42_resethand_resets_the_handler_and_keeps_flags_and_mask() {
     let mut scene = Scene::new().hold_handlers();
     scene.catch(1, Signal::USR1, SaFlags::RESETHAND, set(&[12]));
