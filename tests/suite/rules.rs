@@ -145,7 +145,7 @@ fn exec_15_subreaper_and_session_leader_stay() {
 
 #[test]
 fn cred_01_exec_makes_the_effective_user_the_saved_one() {
-    let (base, mut scene) = (71_000, Scene::new());
+    let (base, mut scene) = (own_user(0), Scene::new());
     scene.fork(1);
     scene.value(2, Syscall::Prctl(Prctl::SetPdeathsig(10)));
     scene.set_users(2, [0, base, 0]);
@@ -216,7 +216,7 @@ fn zom_11_zombies_count_against_the_limit_of_tasks() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.limit(2, Resource::NPROC, 2);
-    scene.set_users(2, users(71_010));
+    scene.set_users(2, users(own_user(10)));
     assert_eq!(scene.fork(2), 3);
     assert_eq!(scene.result(2, Syscall::Fork), Err(Errno::EAGAIN)); // LIM-01
     scene.exit(3, 0);
@@ -401,14 +401,14 @@ fn wait_45_the_pending_sigchld_of_a_reaped_child_stays() {
 
 #[test]
 fn rpt_15_a_parent_that_may_not_kill_sends_no_death_signal() {
-    const X: u32 = 71_070;
+    let base = own_user(70);
     let mut scene = Scene::new();
     scene.fork(1);
     for child in [3, 4] {
         scene.fork(2);
         scene.block(child, set(&[10]));
     }
-    for (pid, user) in [(2, X), (3, X), (4, X + 1)] {
+    for (pid, user) in [(2, base), (3, base), (4, base + 1)] {
         scene.set_users(pid, users(user));
     }
     for child in [3, 4] {
@@ -568,19 +568,19 @@ fn orp_15_a_zombie_links_nobody() {
 
 #[test]
 fn kill_16_real_or_effective_against_real_or_saved() {
-    const X: u32 = 71_020;
+    let base = own_user(20);
     let mut scene = Scene::new();
     let place = |nth: usize, others: u32| {
         let mut ids = [others, others + 1, others + 2];
         if let Some(id) = ids.get_mut(nth) {
-            *id = X;
+            *id = base;
         }
         ids
     };
     for nth in 0..4 {
         let (sender, target) = (scene.fork(1), scene.fork(1));
-        scene.set_users(sender, place(nth, X + 1));
-        scene.set_users(target, place(nth, X + 4));
+        scene.set_users(sender, place(nth, base + 1));
+        scene.set_users(target, place(nth, base + 4));
     }
     for sender in 0..4 {
         for target in 0..4 {
@@ -959,24 +959,24 @@ fn lim_02_the_superuser_may_have_more_tasks_than_the_limit() {
     scene.limit(2, Resource::NPROC, 0);
     assert_eq!(scene.fork(2), 3);
     // as the real user, not by being effective alone: that has the capabilities
-    scene.set_users(3, [71_080, 0, 0]);
+    scene.set_users(3, [own_user(80), 0, 0]);
     assert_eq!(scene.fork(3), 4);
-    scene.set_users(4, users(71_080));
+    scene.set_users(4, users(own_user(80)));
     assert_eq!(scene.result(4, Syscall::Fork), Err(Errno::EAGAIN));
     scene.same_on_the_kernel();
 }
 
 #[test]
 fn lim_05_a_user_over_the_limit_cannot_exec_until_it_is_below() {
-    const X: u32 = 71_030;
+    let base = own_user(30);
     let mut scene = Scene::new();
     for _ in 0..3 {
         scene.fork(1);
     }
-    scene.set_users(3, users(X));
-    scene.set_users(4, users(X));
+    scene.set_users(3, users(base));
+    scene.set_users(4, users(base));
     scene.limit(2, Resource::NPROC, 1);
-    scene.set_users(2, users(X)); // LIM-04
+    scene.set_users(2, users(base)); // LIM-04
     assert_eq!(scene.exec(2), Err(Errno::EAGAIN)); // EXEC-17
     for child in [3, 4] {
         scene.kill(1, child, Signal::KILL);
@@ -1019,8 +1019,8 @@ fn zombie_frees_records(user: u32, full: Syscall) -> bool {
 
 #[test]
 fn lim_07_private_records_go_with_the_thread_shared_ones_when_it_is_reaped() {
-    assert!(zombie_frees_records(71_040, Syscall::Tkill { tid: 3, sig: RT }));
-    assert!(!zombie_frees_records(71_041, queue(3, signal(RT), -1, 0)));
+    assert!(zombie_frees_records(own_user(40), Syscall::Tkill { tid: 3, sig: RT }));
+    assert!(!zombie_frees_records(own_user(41), queue(3, signal(RT), -1, 0)));
 }
 
 #[test]
@@ -1028,7 +1028,7 @@ fn lim_08_a_real_time_exit_signal_over_the_limit_is_lost() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.limit(2, Resource::SIGPENDING, 0);
-    scene.set_users(2, users(71_050));
+    scene.set_users(2, users(own_user(50)));
     scene.block(2, SigSet::FULL);
     assert_eq!(scene.result(1, queue(2, signal(RT), -1, 0)), Err(Errno::EAGAIN));
     assert_eq!(scene.value(2, Syscall::Clone { flags: RT as u64, clone3: None }), 3);
@@ -1043,7 +1043,7 @@ fn lim_11_what_kill_and_the_kernel_send_keeps_its_siginfo() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.limit(2, Resource::SIGPENDING, 0);
-    scene.set_users(2, users(71_060));
+    scene.set_users(2, users(own_user(60)));
     for number in [10, 12, 17, RT] {
         scene.catch(2, signal(number), SaFlags(0), SigSet::FULL);
     }
