@@ -142,6 +142,11 @@ impl Kernel {
             // their old parent (RPT-18)
             self.send_pdeath_signal(father, *child, fx);
             self.give_away(*child, reaper, fx);
+            let adopted_by_parent = reaper.is_some() && reaper == self.processes[father].parent;
+            if adopted_by_parent && self.processes[*child].is_zombie() {
+                // the father's own SIGCHLD goes to the same process, later
+                fx.obey(rule!("RPT-10"));
+            }
             if self.notify_adopter(*child, fx) {
                 reaped.push(*child);
             }
@@ -214,7 +219,6 @@ impl Kernel {
         match self.processes[child].life {
             Life::Zombie(_) => {
                 fx.obey(rule!("RPT-09"));
-                fx.obey(rule!("RPT-10"));
                 self.processes[child].parent.is_some() && self.notify_parent(child, fx)
             }
             Life::Alive(super::process::Job::Stopped { .. }) => {

@@ -145,7 +145,7 @@ fn exec_15_subreaper_and_session_leader_stay() {
 
 #[test]
 fn cred_01_exec_makes_the_effective_user_the_saved_one() {
-    let (base, mut scene) = (71_000, Scene::new());
+    let (base, mut scene) = (own_user(0), Scene::new());
     scene.fork(1);
     scene.value(2, Syscall::Prctl(Prctl::SetPdeathsig(10)));
     scene.set_users(2, [0, base, 0]);
@@ -216,7 +216,7 @@ fn zom_11_zombies_count_against_the_limit_of_tasks() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.limit(2, Resource::NPROC, 2);
-    scene.set_users(2, users(71_010));
+    scene.set_users(2, users(own_user(10)));
     assert_eq!(scene.fork(2), 3);
     assert_eq!(scene.result(2, Syscall::Fork), Err(Errno::EAGAIN)); // LIM-01
     scene.exit(3, 0);
@@ -310,6 +310,69 @@ fn wait_30_the_oldest_child_wins() {
 }
 
 #[test]
+fn wait_34_a_stop_that_is_not_asked_for_leaves_the_wait_asleep() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    scene.kill(1, 2, Signal::STOP);
+    let nothing = Ok(Ret::Waited { pid: Pid(0), status: None });
+    let continued = WaitOptions::CONTINUED.with(WaitOptions::NOHANG);
+    assert_eq!(scene.result(1, wait_for(2, continued)), nothing);
+    assert!(scene.follows("WAIT-34"));
+    scene.call(1, wait_for(2, NONE));
+    assert_eq!(scene.run(1), Run::Blocked);
+    scene.same_on_the_kernel();
+}
+
+/// On the model alone: on the kernel it is a race.
+#[test]
+fn wait_38_a_continue_can_be_waited_for_before_it_is_announced() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
+    scene.kill(1, 2, Signal::STOP);
+    let (mut kernel, mut fx) = (scene.kernel, Effects::new());
+    kernel.call(Pid(1), &kill(2, Signal::CONT), &mut fx).expect("it kills");
+    assert!(kernel.view(Pid(1)).is_some_and(|view| view.shared.is_empty()));
+    let options = WaitOptions::CONTINUED.with(WaitOptions::NOHANG);
+    let result = kernel.call(Pid(1), &wait_for(-1, options), &mut fx);
+    let expected = waited(2, WaitStatus::CONTINUED);
+    assert_eq!(result, Ok(proctable::kernel::Outcome::Returned(expected)));
+    fx.clear();
+    kernel.settle(&mut Canonical, &mut fx);
+    assert_eq!(kernel.handler(Pid(1)).map(|info| info.code), Some(SiCode::CLD_CONTINUED));
+}
+
+#[test]
+fn wait_41_a_handler_interrupts_a_wait_or_restarts_it() {
+    for (flags, result) in [(SaFlags(0), Some(Err(Errno::EINTR))), (SaFlags::RESTART, None)] {
+        let mut scene = Scene::new();
+        scene.fork(1);
+        scene.catch(1, Signal::USR1, flags, SigSet::EMPTY);
+        scene.call(1, wait_for(-1, NONE));
+        scene.kill(2, 1, Signal::USR1);
+        assert_eq!((scene.handled_numbers(1), scene.returned(1)), (vec![10], result));
+        scene.same_on_the_kernel();
+    }
+}
+
+#[test]
+fn wait_43_another_childs_sigchld_interrupts() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    scene.fork(1);
+    scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
+    scene.call(1, wait_for(2, NONE));
+    scene.exit(3, 0);
+    assert_eq!(scene.returned(1), Some(Err(Errno::EINTR)));
+    // WAIT-42: the own child's does not
+    scene.call(1, wait_for(2, NONE));
+    scene.exit(2, 0);
+    assert_eq!(scene.returned(1), Some(waited(2, WaitStatus::exited(0))));
+    assert_eq!(scene.handled_numbers(1), [17]);
+    scene.same_on_the_kernel();
+}
+
+#[test]
 fn wait_42_who_is_killed_in_wait_still_takes_the_child_that_died_before() {
     let mut scene = Scene::new();
     scene.fork(1);
@@ -335,6 +398,44 @@ fn wait_45_the_pending_sigchld_of_a_reaped_child_stays() {
 }
 
 // ------------------------------------------------------------------ GRP, ORP
+
+#[test]
+fn rpt_15_a_parent_that_may_not_kill_sends_no_death_signal() {
+    let base = own_user(70);
+    let mut scene = Scene::new();
+    scene.fork(1);
+    for child in [3, 4] {
+        scene.fork(2);
+        scene.block(child, set(&[10]));
+    }
+    for (pid, user) in [(2, base), (3, base), (4, base + 1)] {
+        scene.set_users(pid, users(user));
+    }
+    for child in [3, 4] {
+        scene.value(child, Syscall::Prctl(Prctl::SetPdeathsig(10)));
+    }
+    scene.exit(2, 0);
+    assert_eq!((scene.view(3).shared, scene.view(4).shared), (set(&[10]), SigSet::EMPTY));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn grp_12_a_group_that_has_outlived_its_leader_can_be_joined() {
+    let mut scene = Scene::new();
+    for pid in [2, 3, 4] {
+        scene.fork(1);
+        scene.setpgid(1, pid, if pid == 4 { 4 } else { 2 });
+    }
+    scene.exit(2, 0);
+    assert_eq!(scene.wait(1, NONE), waited(2, WaitStatus::exited(0)));
+    scene.setpgid(4, 0, 2);
+    assert_eq!(scene.view(4).pgid, Pgid(2));
+    scene.exit(3, 0);
+    scene.exit(4, 0);
+    // ZOM-10: zombies keep it
+    scene.value(1, Syscall::Kill { pid: -2, sig: 0 });
+    scene.same_on_the_kernel();
+}
 
 #[test]
 fn grp_19_setsid_works_once_the_group_of_ones_number_is_gone() {
@@ -390,6 +491,35 @@ fn orp_03_the_group_of_a_session_leader_is_orphaned() {
 }
 
 #[test]
+fn orp_07_the_end_of_a_parent_in_the_session_hangs_the_stopped_job_up() {
+    let mut scene = session();
+    scene.setpgid(4, 0, 0);
+    assert_eq!(scene.fork(4), 5);
+    for signal in [Signal::HUP, Signal::CONT] {
+        scene.catch(5, signal, SaFlags(0), SigSet::EMPTY);
+    }
+    scene.kill(1, 4, Signal::TSTP);
+    scene.exit(3, 0);
+    assert!(scene.follows("ORP-07"));
+    // ORP-09: all members, stopped or not; ORP-11
+    assert_eq!(scene.kernel.exit_status(Pid(4)), Some(killed(Signal::HUP)));
+    let handled: Vec<_> = scene.handled(5).iter().map(|i| (i.signal.number(), i.code)).collect();
+    assert_eq!(handled, [(18, SiCode::KERNEL), (1, SiCode::KERNEL)]);
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn orp_08_the_end_of_the_last_link_hangs_the_rest_of_its_group_up() {
+    let mut scene = session();
+    scene.kill(1, 4, Signal::TSTP);
+    scene.kill(1, 3, Signal::KILL);
+    // 3, in the group of 4, was the one whose parent is the shell
+    assert!(scene.follows("ORP-08"));
+    assert_eq!(scene.kernel.exit_status(Pid(4)), Some(killed(Signal::HUP)));
+    scene.same_on_the_kernel();
+}
+
+#[test]
 fn orp_13_a_subreaper_in_the_session_keeps_the_group_until_it_exits() {
     let mut scene = session();
     scene.value(2, Syscall::Prctl(Prctl::SetChildSubreaper(1)));
@@ -438,19 +568,19 @@ fn orp_15_a_zombie_links_nobody() {
 
 #[test]
 fn kill_16_real_or_effective_against_real_or_saved() {
-    const X: u32 = 71_020;
+    let base = own_user(20);
     let mut scene = Scene::new();
     let place = |nth: usize, others: u32| {
         let mut ids = [others, others + 1, others + 2];
         if let Some(id) = ids.get_mut(nth) {
-            *id = X;
+            *id = base;
         }
         ids
     };
     for nth in 0..4 {
         let (sender, target) = (scene.fork(1), scene.fork(1));
-        scene.set_users(sender, place(nth, X + 1));
-        scene.set_users(target, place(nth, X + 4));
+        scene.set_users(sender, place(nth, base + 1));
+        scene.set_users(target, place(nth, base + 4));
     }
     for sender in 0..4 {
         for target in 0..4 {
@@ -653,6 +783,36 @@ fn sig_32_private_signals_come_before_shared_ones() {
 }
 
 #[test]
+fn sig_55_a_deadly_signal_that_is_waited_for_ends_nobody() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    scene.block(2, set(&[15]));
+    let (info, timeout, size) = (Ptr::Null, None, SIGSET_SIZE);
+    scene.call(2, Syscall::RtSigtimedwait { set: set(&[15]), info, timeout, size });
+    scene.kill(1, 2, Signal::TERM);
+    assert!(scene.follows("SIG-55"));
+    assert_eq!(scene.returned(2).map(|result| result.map(|ret| ret.value())), Some(Ok(15)));
+    assert_eq!((scene.run(2), scene.view(2).blocked), (Run::User, set(&[15])));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn sig_40_sigconts_handler_runs_before_that_of_sighup() {
+    let mut scene = Scene::new();
+    let both = set(&[1, 18]);
+    for signal in both.iter() {
+        scene.catch(1, signal, SaFlags(0), SigSet::EMPTY);
+    }
+    scene.block(1, both);
+    scene.kill(1, 1, Signal::HUP);
+    scene.kill(1, 1, Signal::CONT);
+    scene.unblock(1, both);
+    assert!(scene.follows("SIG-40"));
+    assert_eq!(scene.handled_numbers(1), [18, 1]);
+    scene.same_on_the_kernel();
+}
+
+#[test]
 fn sig_42_resethand_resets_the_handler_and_keeps_flags_and_mask() {
     let mut scene = Scene::new().hold_handlers();
     scene.catch(1, Signal::USR1, SaFlags::RESETHAND, set(&[12]));
@@ -793,16 +953,30 @@ fn chld_03_without_a_signal_the_stop_can_still_be_waited_for() {
 // ------------------------------------------------------------------ LIM, TIME
 
 #[test]
+fn lim_02_the_superuser_may_have_more_tasks_than_the_limit() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    scene.limit(2, Resource::NPROC, 0);
+    assert_eq!(scene.fork(2), 3);
+    // as the real user, not by being effective alone: that has the capabilities
+    scene.set_users(3, [own_user(80), 0, 0]);
+    assert_eq!(scene.fork(3), 4);
+    scene.set_users(4, users(own_user(80)));
+    assert_eq!(scene.result(4, Syscall::Fork), Err(Errno::EAGAIN));
+    scene.same_on_the_kernel();
+}
+
+#[test]
 fn lim_05_a_user_over_the_limit_cannot_exec_until_it_is_below() {
-    const X: u32 = 71_030;
+    let base = own_user(30);
     let mut scene = Scene::new();
     for _ in 0..3 {
         scene.fork(1);
     }
-    scene.set_users(3, users(X));
-    scene.set_users(4, users(X));
+    scene.set_users(3, users(base));
+    scene.set_users(4, users(base));
     scene.limit(2, Resource::NPROC, 1);
-    scene.set_users(2, users(X)); // LIM-04
+    scene.set_users(2, users(base)); // LIM-04
     assert_eq!(scene.exec(2), Err(Errno::EAGAIN)); // EXEC-17
     for child in [3, 4] {
         scene.kill(1, child, Signal::KILL);
@@ -845,8 +1019,8 @@ fn zombie_frees_records(user: u32, full: Syscall) -> bool {
 
 #[test]
 fn lim_07_private_records_go_with_the_thread_shared_ones_when_it_is_reaped() {
-    assert!(zombie_frees_records(71_040, Syscall::Tkill { tid: 3, sig: RT }));
-    assert!(!zombie_frees_records(71_041, queue(3, signal(RT), -1, 0)));
+    assert!(zombie_frees_records(own_user(40), Syscall::Tkill { tid: 3, sig: RT }));
+    assert!(!zombie_frees_records(own_user(41), queue(3, signal(RT), -1, 0)));
 }
 
 #[test]
@@ -854,7 +1028,7 @@ fn lim_08_a_real_time_exit_signal_over_the_limit_is_lost() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.limit(2, Resource::SIGPENDING, 0);
-    scene.set_users(2, users(71_050));
+    scene.set_users(2, users(own_user(50)));
     scene.block(2, SigSet::FULL);
     assert_eq!(scene.result(1, queue(2, signal(RT), -1, 0)), Err(Errno::EAGAIN));
     assert_eq!(scene.value(2, Syscall::Clone { flags: RT as u64, clone3: None }), 3);
@@ -869,7 +1043,7 @@ fn lim_11_what_kill_and_the_kernel_send_keeps_its_siginfo() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.limit(2, Resource::SIGPENDING, 0);
-    scene.set_users(2, users(71_060));
+    scene.set_users(2, users(own_user(60)));
     for number in [10, 12, 17, RT] {
         scene.catch(2, signal(number), SaFlags(0), SigSet::FULL);
     }

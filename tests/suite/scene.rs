@@ -252,6 +252,12 @@ pub fn set(numbers: &[i32]) -> SigSet {
     numbers.iter().map(|number| signal(*number)).collect()
 }
 
+/// A user that no other run of the tests has at the same time: what is counted by user is counted
+/// over the whole machine.
+pub fn own_user(nth: u32) -> u32 {
+    100_000 + std::process::id() % 10_000 * 100 + nth
+}
+
 pub fn users(number: u32) -> [u32; 3] {
     [number; 3]
 }

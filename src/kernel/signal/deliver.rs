@@ -266,9 +266,12 @@ impl Kernel {
         }
         let keep = self.faulty(Fault::NodeferIgnored);
         let thread = self.thread_mut(task);
-        if !thread.frames.is_empty() {
+        let mut below = thread.frames.iter().rev().take_while(|frame| !frame.begun).peekable();
+        if below.peek().is_some() {
             fx.obey(rule!("SIG-36"));
-            fx.obey(rule!("SIG-40"));
+            if signal == Signal::CONT && below.any(|frame| frame.info.signal == Signal::HUP) {
+                fx.obey(rule!("SIG-40"));
+            }
         }
         // SIG-49: what rt_sigsuspend replaced is what the handler's return restores
         let restored = thread.saved_mask.take().map_or(thread.mask, |mask| *mask);

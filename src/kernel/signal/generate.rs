@@ -114,6 +114,10 @@ impl Kernel {
             // JOB-18: stops are no exception
             let dead = self.processes[id].is_zombie();
             fx.obey(if dead { rule!("ZOM-09") } else { rule!("EXIT-13") });
+            if !dead {
+                // nor does it change the status
+                fx.obey(rule!("EXIT-08"));
+            }
             return false;
         }
         if signal.is_stop() {
@@ -190,7 +194,6 @@ impl Kernel {
                 fx.obey(rule!("SIG-55"));
             } else {
                 fx.obey(rule!("SIG-29"));
-                fx.obey(rule!("EXIT-08"));
                 self.begin_group_exit(target.process, WaitStatus::killed(signal, false), fx);
                 return;
             }
