@@ -509,7 +509,7 @@ fn what_was_shown_once_stays() {
         ),
         (
             "500 getpgrp() = 300\n500 fork() = 501\n501 getpgrp() = 301\n",
-            "3: 501 getpgrp() = 301: the model has `501 getpgrp() = 300` (GRP-14, CRED-08)",
+            "3: 501 getpgrp() = 301: the model has `501 getpgrp() = 300` (GRP-14, GRP-24, CRED-08)",
         ),
         (
             "500 umask(077) = 027\n500 umask(022) = 027\n",
