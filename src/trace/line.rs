@@ -80,10 +80,12 @@ pub(super) fn prefix(line: &str) -> core::result::Result<(Pid, usize), usize> {
         let digits = rest.trim_start_matches(' ');
         at += "[pid ".len() + (rest.len() - digits.len());
         let end = digits.find(']').ok_or(at)?;
-        pid = Pid(digits.get(..end).and_then(|digits| digits.parse().ok()).ok_or(at)?);
+        let digits = digits.get(..end).and_then(|digits| digits.parse().ok());
+        pid = Pid(digits.filter(|pid| *pid > 0).ok_or(at)?);
         at += end + 1;
     } else if let Some(number) = token(line, at).filter(|t| t.bytes().all(|b| b.is_ascii_digit())) {
-        pid = Pid(number.parse().map_err(|_| at)?);
+        // 0 is no thread's number: it stands for a line that names none
+        pid = Pid(number.parse().ok().filter(|pid| *pid > 0).ok_or(at)?);
         at += number.len();
     }
     Ok((pid, times(line, at)))

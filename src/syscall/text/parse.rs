@@ -536,6 +536,10 @@ fn action(c: &mut Cursor<'_>) -> Result<SigAction> {
         }
         Ok(true)
     })?;
+    if !action.flags.contains(SaFlags::RESTORER) {
+        // strace does not show it then, and the kernel does not use it
+        action.restorer = 0;
+    }
     if fits { Ok(action) } else { Err(Fault::Unmodelled) }
 }
 
