@@ -87,7 +87,11 @@ pub fn log(bytes: &[u8]) -> Result<(), String> {
     let text = log.to_string();
     match crate::trace::read(text.as_bytes()) {
         Ok(again) if again == log => Ok(()),
-        Ok(_) => Err(format!("printed it reads otherwise:\n{text}")),
+        Ok(again) => {
+            let pairs = log.entries.iter().zip(&again.entries);
+            let differs = pairs.into_iter().find(|(entry, again)| entry != again);
+            Err(format!("printed it reads otherwise: {differs:?}\n{text}"))
+        }
         Err(error) => Err(format!("printed it does not read: {error}\n{text}")),
     }
 }

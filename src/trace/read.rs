@@ -34,7 +34,8 @@ pub fn read(text: &[u8]) -> Result<Log> {
     let mut reader = Reader::default();
     for (nth, bytes) in text.split(|byte| *byte == b'\n').enumerate() {
         let line = u32::try_from(nth + 1).unwrap_or(u32::MAX);
-        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        let blanks = bytes.iter().rev().take_while(|byte| matches!(byte, b'\r' | b' ')).count();
+        let bytes = &bytes[..bytes.len() - blanks];
         let text = core::str::from_utf8(bytes).map_err(|error| {
             place(&[Piece { text: "", line, at: 0 }], error.valid_up_to(), "expected UTF-8")
         })?;
