@@ -27,6 +27,8 @@ impl Kernel {
         clone3: Option<u64>,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
+        // the older call drops the bits above the first 32
+        let flags = if clone3.is_some() { flags } else { flags & clone::LEGACY };
         match self.try_fork(caller, flags, clone3, fx) {
             Err(errno) => Some(Err(errno)),
             Ok(pid) if flags & clone::VFORK != 0 => {
@@ -62,6 +64,8 @@ impl Kernel {
         }
         let pid = self.allocate_number(fx)?;
         self.create(caller, pid, &plan, fx);
+        // LIM-05: the child, a copy made before, keeps the mark
+        self.processes[caller.process].flags.over_nproc = false;
         Ok(pid)
     }
 
@@ -122,10 +126,8 @@ impl Kernel {
             itimer: None,
             vfork_waiter: vfork.then_some(self.thread(caller).tid),
             exec_count: creator.exec_count,
-            parent_exec_count: match parent {
-                Some(parent) => self.processes[parent].exec_count,
-                None => 0,
-            },
+            // a sibling takes that of its creator over as well
+            parent_exec_count: if sibling { creator.parent_exec_count } else { creator.exec_count },
             flags: Flags {
                 // FORK-15, FORK-12, FORK-11
                 executed: false,
@@ -243,7 +245,7 @@ fn check_flags(flags: u64, clone3: Option<u64>, fx: &mut Effects) -> Result<Plan
         return Ok(Plan { flags, exit_signal });
     };
     let sibling = flags & (clone::THREAD | clone::PARENT) != 0;
-    if flags & clone::CSIGNAL != 0 || signal > 64 {
+    if flags & !clone::KNOWN3 != 0 || signal > 64 {
         return refuse(fx, rule!("FORK-18"), Errno::EINVAL);
     }
     if flags & clone::CLEAR_SIGHAND != 0 && flags & clone::SIGHAND != 0 {
