@@ -223,6 +223,7 @@ fn read_program(
     world: crate::sim::Surroundings,
 ) -> io::Result<Program> {
     use crate::sim::{Action, Step};
+    use crate::syscall::Syscall;
     use crate::trace::{Begun, LogEvent};
     let log = crate::trace::read(log.as_bytes()).map_err(io::Error::other)?;
     let steps = log
@@ -230,6 +231,10 @@ fn read_program(
         .into_iter()
         .filter_map(|entry| {
             let call = match entry.event {
+                // whatever program that was: here it is the puppet's
+                LogEvent::Call { call: Syscall::Execve { error: None, .. }, .. } => {
+                    Syscall::Execve { path: world.program.clone(), error: None }
+                }
                 LogEvent::Call { call, .. } | LogEvent::Unfinished(Begun::Whole(call)) => call,
                 _ => return None,
             };
