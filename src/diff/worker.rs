@@ -191,6 +191,8 @@ impl Run<'_> {
                     true
                 }
                 Ok(_) => false,
+                // without some of its steps it would leave a process for ever
+                Err(refused) if refused.kind() == io::ErrorKind::Unsupported => false,
                 Err(broken) => {
                     error.get_or_insert(broken);
                     false
