@@ -225,9 +225,10 @@ fn show(options: &Options, difference: &Difference) {
     let saved = fs::create_dir_all(&options.save).and_then(|()| fs::write(&path, &difference.log));
     match saved {
         Ok(()) => println!(
-            "saved; again with: proctable diff --replay {} {}\n",
+            "saved; again with: proctable diff --replay {} {}{}\n",
             path.display(),
-            difference.options
+            difference.options,
+            if options.user_namespace { " --user-namespace" } else { "" }
         ),
         Err(error) => eprintln!("proctable: {}: {error}", path.display()),
     }
