@@ -124,7 +124,7 @@ impl Kernel {
     /// A namespace with its first process.
     pub fn new(config: Config) -> Kernel {
         let first = config.first;
-        let cursor = config.last_pid.max(first.0) + 1;
+        let cursor = config.last_pid.max(first.0).saturating_add(1);
         let mut kernel = Kernel {
             processes: Arena::new(),
             groups: Arena::new(),
