@@ -100,7 +100,7 @@ pub fn run(options: &Options) -> ExitCode {
             return UNAVAILABLE.into();
         }
     };
-    println!("{}", headline(mode));
+    say!("{}", headline(mode));
     let result = match &options.replay {
         Some(log) => run_replay(options, mode, log),
         None => run_campaign(options, mode),
@@ -194,17 +194,17 @@ fn report(options: &Options, summary: &Summary) {
         show(options, difference);
     }
     if !options.quiet && options.replay.is_none() {
-        print!("{}", summary.coverage.table());
+        super::write_out(summary.coverage.table().as_bytes());
     }
     let progress = summary.progress;
-    println!(
+    say!(
         "programs {}, calls {}, differences {}",
         progress.programs,
         grouped(progress.calls),
         summary.differences.len()
     );
     let seconds = summary.elapsed.as_secs_f64();
-    println!(
+    say!(
         "{seconds:.1} s, {} calls/s a core; {} programs ({:.1} %) needed another order than the \
          canonical one{}",
         grouped((progress.calls as f64 / seconds / summary.workers.max(1) as f64) as u64),
@@ -218,16 +218,17 @@ fn report(options: &Options, summary: &Summary) {
 }
 
 fn show(options: &Options, difference: &Difference) {
-    println!("program {} ({}):", difference.index, difference.profile);
-    print!("{}", difference.text);
+    say!("program {} ({}):", difference.index, difference.profile);
+    super::write_out(difference.text.as_bytes());
     let name = format!("{}-{}.strace", options.seed, difference.index);
     let path = options.save.join(name);
     let saved = fs::create_dir_all(&options.save).and_then(|()| fs::write(&path, &difference.log));
     match saved {
-        Ok(()) => println!(
-            "saved; again with: proctable diff --replay {} {}\n",
+        Ok(()) => say!(
+            "saved; again with: proctable diff --replay {} {}{}\n",
             path.display(),
-            difference.options
+            difference.options,
+            if options.user_namespace { " --user-namespace" } else { "" }
         ),
         Err(error) => eprintln!("proctable: {}: {error}", path.display()),
     }

@@ -1,5 +1,10 @@
 //! The command line.
 
+/// Prints a line, as `println!` does; a reader that has gone away ends the program.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::write_out(format!("{}\n", format_args!($($text)*)).as_bytes()) };
+}
+
 mod check;
 mod diff;
 
@@ -30,3 +35,17 @@ pub fn main() -> ExitCode {
         Command::Diff(options) => diff::run(&options),
     }
 }
+
+/// Writes to standard output. Where that is closed or full there is nothing left to do.
+fn write_out(text: &[u8]) {
+    use std::io::{ErrorKind, Write};
+    if let Err(error) = std::io::stdout().lock().write_all(text) {
+        if error.kind() != ErrorKind::BrokenPipe {
+            eprintln!("proctable: standard output: {error}");
+        }
+        std::process::exit(BROKEN_OFF);
+    }
+}
+
+/// Exit status: the work was broken off.
+const BROKEN_OFF: i32 = 3;

@@ -87,8 +87,8 @@ pub fn profile(index: u64) -> Profile {
 
 /// The world of all programs of this worker.
 pub fn surroundings(engine: &Engine, mode: Mode) -> io::Result<Surroundings> {
-    let limits = [Resource::CORE, Resource::NPROC, Resource::SIGPENDING]
-        .into_iter()
+    let limits = (0..Resource::COUNT)
+        .map(Resource)
         .map(|resource| Ok((resource, engine.limit(resource)?)))
         .collect::<io::Result<_>>()?;
     // programs that run at the same time are other users, whose processes and records are their

@@ -94,6 +94,11 @@ pub fn serve(link: &mut Link) -> io::Result<()> {
             let trial = trial::rerun(&mut engine, &program, &|kernel| kernel)?;
             let mut coverage = Coverage::default();
             let late = u64::from(trial.is_none());
+            let taken = trial.as_ref().map_or(0, |trial| trial.program.steps.len());
+            if taken < program.steps.len() && late == 0 {
+                let skipped = program.steps.len() - taken;
+                eprintln!("{skipped} calls did not take place: their processes could not act");
+            }
             if let Some(trial) = trial {
                 coverage.calls.insert("replayed".into(), trial.calls);
                 if trial.failure.is_some() {
@@ -191,6 +196,8 @@ impl Run<'_> {
                     true
                 }
                 Ok(_) => false,
+                // without some of its steps it would leave a process for ever
+                Err(refused) if refused.kind() == io::ErrorKind::Unsupported => false,
                 Err(broken) => {
                     error.get_or_insert(broken);
                     false
@@ -222,7 +229,9 @@ fn read_program(
     (pid_max, last_pid, stay_in_handlers): (u32, u32, bool),
     world: crate::sim::Surroundings,
 ) -> io::Result<Program> {
+    use crate::abi::Errno;
     use crate::sim::{Action, Step};
+    use crate::syscall::Syscall;
     use crate::trace::{Begun, LogEvent};
     let log = crate::trace::read(log.as_bytes()).map_err(io::Error::other)?;
     let steps = log
@@ -230,6 +239,19 @@ fn read_program(
         .into_iter()
         .filter_map(|entry| {
             let call = match entry.event {
+                // whatever program that was: here it is the puppet's
+                LogEvent::Call { call: Syscall::Execve { error: None, .. }, .. } => {
+                    Syscall::Execve { path: world.program.clone(), error: None }
+                }
+                // and a path that failed is one that fails here for the same reason
+                LogEvent::Call { call: Syscall::Execve { error: Some(errno), .. }, .. } => {
+                    let path = match errno {
+                        Errno::ENOENT => "/nonexistent",
+                        Errno::EACCES => "/proc",
+                        _ => return None,
+                    };
+                    Syscall::Execve { path: path.into(), error: Some(errno) }
+                }
                 LogEvent::Call { call, .. } | LogEvent::Unfinished(Begun::Whole(call)) => call,
                 _ => return None,
             };

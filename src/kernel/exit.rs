@@ -39,6 +39,7 @@ impl Kernel {
     fn leave_user_mode_for_good(&mut self, id: Id<Process>, status: WaitStatus) {
         self.set_life(id, Life::Dying(status));
         self.cancel_itimer(id);
+        self.unshare_fs(id);
         let thread = self.thread_mut(TaskId::leader(id));
         thread.sleep = Sleep::None;
         thread.saved_mask = None;

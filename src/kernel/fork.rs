@@ -27,6 +27,8 @@ impl Kernel {
         clone3: Option<u64>,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
+        // the older call drops the bits above the first 32
+        let flags = if clone3.is_some() { flags } else { flags & clone::LEGACY };
         match self.try_fork(caller, flags, clone3, fx) {
             Err(errno) => Some(Err(errno)),
             Ok(pid) if flags & clone::VFORK != 0 => {
@@ -62,6 +64,8 @@ impl Kernel {
         }
         let pid = self.allocate_number(fx)?;
         self.create(caller, pid, &plan, fx);
+        // LIM-05: the child, a copy made before, keeps the mark
+        self.processes[caller.process].flags.over_nproc = false;
         Ok(pid)
     }
 
@@ -131,6 +135,7 @@ impl Kernel {
                 subreaper: false,
                 dumpable: creator.flags.dumpable,
                 over_nproc: creator.flags.over_nproc,
+                shares_fs: false,
                 unkillable: false,
             },
             leader: child_thread(self.thread(caller), pid, plan.flags),
@@ -153,7 +158,10 @@ impl Kernel {
         ] {
             fx.obey(rule);
         }
-        self.add_process(child, fx);
+        let child = self.add_process(child, fx);
+        if plan.flags & clone::FS != 0 {
+            self.share_fs(caller.process, child);
+        }
     }
 
     /// Enters a process that is complete but for its links.
@@ -244,7 +252,7 @@ fn check_flags(flags: u64, clone3: Option<u64>, fx: &mut Effects) -> Result<Plan
         return Ok(Plan { flags, exit_signal });
     };
     let sibling = flags & (clone::THREAD | clone::PARENT) != 0;
-    if flags & clone::CSIGNAL != 0 || signal > 64 {
+    if flags & !clone::KNOWN3 != 0 || signal > 64 {
         return refuse(fx, rule!("FORK-18"), Errno::EINVAL);
     }
     if flags & clone::CLEAR_SIGHAND != 0 && flags & clone::SIGHAND != 0 {

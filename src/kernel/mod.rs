@@ -106,6 +106,8 @@ pub struct Kernel {
     zapping: bool,
     #[cfg_attr(feature = "serde", serde(with = "snapshot::pairs"))]
     users: BTreeMap<Uid, UserCount>,
+    /// The processes that share umask and working directory with each other (CLONE_FS).
+    fs_shares: Vec<Vec<Id<Process>>>,
     /// How many processes are subreapers: without one, nobody looks for them.
     subreapers: u32,
     /// The largest number handed out so far.
@@ -124,18 +126,20 @@ impl Kernel {
     /// A namespace with its first process.
     pub fn new(config: Config) -> Kernel {
         let first = config.first;
-        let cursor = config.last_pid.max(first.0) + 1;
+        let cursor = config.last_pid.max(first.0).saturating_add(1);
         let mut kernel = Kernel {
             processes: Arena::new(),
             groups: Arena::new(),
             sessions: Arena::new(),
             sighands: Arena::new(),
-            numbers: Numbers::new(config.pid_max, cursor),
+            // PID-06
+            numbers: Numbers::new(config.pid_max.clamp(301, 4_194_304), cursor),
             oldest: None,
             newest: None,
             init: None,
             zapping: false,
             users: BTreeMap::new(),
+            fs_shares: Vec::new(),
             subreapers: 0,
             highest: first.0,
             now: Time(0),
@@ -189,6 +193,7 @@ impl Kernel {
                 subreaper: false,
                 dumpable: true,
                 over_nproc: false,
+                shares_fs: false,
                 unkillable: config.first == Pid(1),
             },
             leader: Thread {

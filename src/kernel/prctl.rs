@@ -3,8 +3,10 @@
 use alloc::sync::Arc;
 
 use super::Kernel;
+use super::arena::Id;
 use super::effect::Effects;
 use super::group::refuse;
+use super::process::{Fs, Process};
 use super::thread::TaskId;
 use crate::abi::{Errno, Signal};
 use crate::rule;
@@ -75,7 +77,7 @@ impl Kernel {
         fx.obey(rule!("MISC-01"));
         let before = self.processes[caller.process].fs.umask;
         if before != mask & 0o777 {
-            Arc::make_mut(&mut self.processes[caller.process].fs).umask = mask & 0o777;
+            self.change_fs(caller, |fs| fs.umask = mask & 0o777);
         }
         Ok(Ret::Value(i64::from(before)))
     }
@@ -90,8 +92,42 @@ impl Kernel {
         if let Some(errno) = error {
             return refuse(fx, rule!("MISC-02"), errno);
         }
-        Arc::make_mut(&mut self.processes[caller.process].fs).cwd = path.clone();
+        self.change_fs(caller, |fs| fs.cwd = path.clone());
         Ok(Ret::Value(0))
+    }
+
+    /// Changes umask or working directory, also of those that share them. O(sharers).
+    fn change_fs(&mut self, caller: TaskId, change: impl FnOnce(&mut Fs)) {
+        change(Arc::make_mut(&mut self.processes[caller.process].fs));
+        if !self.processes[caller.process].flags.shares_fs {
+            return;
+        }
+        let fs = self.processes[caller.process].fs.clone();
+        let share = self.fs_shares.iter().find(|share| share.contains(&caller.process));
+        for process in share.into_iter().flatten() {
+            self.processes[*process].fs = fs.clone();
+        }
+    }
+
+    /// CLONE_FS: the child shares umask and working directory with its creator, and with whom
+    /// that shares them already.
+    pub(super) fn share_fs(&mut self, creator: Id<Process>, child: Id<Process>) {
+        match self.fs_shares.iter_mut().find(|share| share.contains(&creator)) {
+            Some(share) => share.push(child),
+            None => self.fs_shares.push([creator, child].into()),
+        }
+        self.processes[creator].flags.shares_fs = true;
+        self.processes[child].flags.shares_fs = true;
+    }
+
+    /// A process that ends shares nothing any more.
+    pub(super) fn unshare_fs(&mut self, id: Id<Process>) {
+        if core::mem::take(&mut self.processes[id].flags.shares_fs) {
+            for share in &mut self.fs_shares {
+                share.retain(|sharer| *sharer != id);
+            }
+            self.fs_shares.retain(|share| !share.is_empty());
+        }
     }
 }
 

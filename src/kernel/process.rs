@@ -126,6 +126,8 @@ pub struct Flags {
     pub dumpable: bool,
     /// A set*uid left its user over RLIMIT_NPROC (LIM-05).
     pub over_nproc: bool,
+    /// It shares umask and working directory (CLONE_FS): `Kernel::fs_shares` says with whom.
+    pub shares_fs: bool,
     /// Default actions do not reach it: it is an init (KILL-21).
     pub unkillable: bool,
 }

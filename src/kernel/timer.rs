@@ -13,6 +13,8 @@ use crate::rule;
 use crate::syscall::{self, ITIMER_REAL, Ptr, Ret};
 
 const SECOND: u64 = 1_000_000_000;
+/// The longest time of a timer, in nanoseconds (KTIME_MAX).
+const LONGEST: u64 = i64::MAX as u64;
 
 /// The ITIMER_REAL of a process (TIME-01).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,7 +88,8 @@ impl Kernel {
     pub(super) fn rearm_itimer(&mut self, process: Id<Process>, fx: &mut Effects) {
         let now = self.now;
         let Some(itimer) = &mut self.processes[process].itimer else { return };
-        if itimer.armed || itimer.interval == 0 {
+        // what lies beyond the end of time does not come
+        if itimer.armed || itimer.interval == 0 || now == Time(u64::MAX) {
             return;
         }
         fx.obey(rule!("TIME-06"));
@@ -158,7 +161,8 @@ impl Kernel {
         let new = new.unwrap_or_default();
         fx.obey(rule!("TIME-05"));
         let (value, interval) = match (new.value.nanos(), new.interval.nanos()) {
-            (Some(value), Some(interval)) => (value, interval),
+            // the kernel's times end here
+            (Some(value), Some(interval)) => (value.min(LONGEST), interval.min(LONGEST)),
             _ => return Err(Errno::EINVAL),
         };
         check_which(which)?;

@@ -83,7 +83,7 @@ impl<E> Past<E> {
 
 impl<E: Expectation> Explainer<E> {
     /// How many orders are tried for a step before it counts as a difference.
-    pub const BUDGET: u32 = 4_000;
+    pub const BUDGET: u32 = 30_000;
 
     /// Begins in the state `kernel`.
     pub fn new(kernel: Kernel, stay_in_handlers: bool) -> Explainer<E> {

@@ -52,6 +52,16 @@ pub mod clone {
     pub const NEWPID: u64 = 0x2000_0000;
     /// Handlers become SIG_DFL in the child (FORK-26); clone3 only.
     pub const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+    /// A cgroup of the caller's choice; clone3 only.
+    pub const INTO_CGROUP: u64 = 0x2_0000_0000;
+    /// A time namespace of its own; clone3 only, a bit of the signal elsewhere.
+    pub const NEWTIME: u64 = 0x80;
+    /// Without meaning, and refused by clone3.
+    pub const DETACHED: u64 = 0x40_0000;
+    /// All that clone takes: it drops the bits above (FORK-18).
+    pub const LEGACY: u64 = 0xffff_ffff;
+    /// All that clone3 takes.
+    pub const KNOWN3: u64 = (LEGACY & !CSIGNAL & !DETACHED) | NEWTIME | CLEAR_SIGHAND | INTO_CGROUP;
 }
 
 /// `how` of rt_sigprocmask(2).

@@ -1,8 +1,11 @@
 //! Properties of the model: what holds after every event, whatever events come.
 
-use proctable::kernel::{Canonical, Choose, Effects, Kernel, Seeded};
+use proctable::abi::{
+    Errno, Handler, Itimerval, Pid, Resource, Rlimit, SigAction, Signal, Timeval,
+};
+use proctable::kernel::{Canonical, Choose, Config, Effects, Kernel, Outcome, Seeded};
 use proctable::sim::{Action, Generator, Profile, Reaction, Step, fuzz, react};
-use proctable::syscall::Syscall;
+use proctable::syscall::{Ptr, Ret, Syscall, clone};
 use proptest::prelude::*;
 
 /// Runs a random program on the model alone; `after` sees each state.
@@ -127,4 +130,98 @@ fn a_short_run_of_the_log_fuzzer() {
             fuzz::log(&bytes).expect("a damaged sample survives or is refused");
         }
     }
+}
+
+/// Makes calls that return at once, one after the other.
+struct Calls(Kernel, Effects);
+
+impl Calls {
+    fn new() -> Calls {
+        Calls(Kernel::new(Config::default()), Effects::new())
+    }
+
+    fn call(&mut self, pid: u32, call: Syscall) -> Result<Ret, Errno> {
+        let outcome = self.0.call(Pid(pid), &call, &mut self.1).expect("it can act");
+        self.0.settle(&mut Canonical, &mut self.1);
+        match outcome {
+            Outcome::Returned(result) => result,
+            _ => Ok(Ret::Never),
+        }
+    }
+
+    fn clone(&mut self, pid: u32, flags: u64) -> Result<Ret, Errno> {
+        self.call(pid, Syscall::Clone { flags, clone3: None })
+    }
+
+    fn exec(&mut self, pid: u32) -> Result<Ret, Errno> {
+        self.call(pid, Syscall::Execve { path: "/bin/true".into(), error: None })
+    }
+}
+
+/// FORK-21, EXEC-09: a sibling counts the programs of its parent from where its creator did.
+#[test]
+fn a_sibling_of_a_child_from_before_an_exec_is_from_before_it_too() {
+    let mut calls = Calls::new();
+    assert_eq!(calls.call(1, Syscall::Fork), Ok(Ret::Value(2)));
+    assert_eq!(calls.clone(2, 10), Ok(Ret::Value(3)));
+    assert_eq!(calls.exec(2), Ok(Ret::Value(0)));
+    let both = Signal::USR1.set() | Signal::CHLD.set();
+    let block = Syscall::RtSigprocmask { how: 0, set: Some(both), old: Ptr::Null, size: 8 };
+    assert_eq!(calls.call(2, block), Ok(Ret::Mask(None)));
+    assert_eq!(calls.clone(3, clone::PARENT), Ok(Ret::Value(4)));
+    assert_eq!(calls.call(4, Syscall::Exit(0)), Ok(Ret::Never));
+    let pending = Syscall::RtSigpending { set: Ptr::Valid, size: 8 };
+    assert_eq!(calls.call(2, pending), Ok(Ret::Pending(Signal::CHLD.set())));
+}
+
+/// LIM-05: a fork that is allowed takes the mark off its caller, and the child has it.
+#[test]
+fn a_fork_takes_the_mark_of_too_many_tasks_off() {
+    let mut calls = Calls::new();
+    for child in [2, 3] {
+        assert_eq!(calls.call(1, Syscall::Fork), Ok(Ret::Value(child)));
+    }
+    let user = 1000;
+    let become_user = |real, rest| Syscall::Setresuid { real, effective: rest, saved: rest };
+    assert_eq!(calls.call(3, become_user(user, user)), Ok(Ret::Value(0)));
+    let none = Some(Rlimit { soft: 0, hard: 100 });
+    let limit = Syscall::Prlimit { pid: 0, resource: Resource::NPROC, new: none, old: Ptr::Null };
+    assert_eq!(calls.call(2, limit), Ok(Ret::Limit(None)));
+    assert_eq!(calls.call(2, become_user(user, 0)), Ok(Ret::Value(0)));
+    assert_eq!(calls.call(2, Syscall::Fork), Ok(Ret::Value(4)));
+    assert_eq!(calls.exec(2), Ok(Ret::Value(0)));
+    assert_eq!(calls.exec(4), Err(Errno::EAGAIN));
+}
+
+/// FORK-18, FORK-26: clone drops what clone3 refuses or takes.
+#[test]
+fn the_flags_of_clone_and_of_clone3() {
+    let mut calls = Calls::new();
+    let action = SigAction { handler: Handler::Catch(1), ..SigAction::DEFAULT };
+    let act = Syscall::RtSigaction { sig: 10, act: Some(action), old: Ptr::Null, size: 8 };
+    assert_eq!(calls.call(1, act), Ok(Ret::Action(None)));
+    assert_eq!(calls.clone(1, clone::CLEAR_SIGHAND | 17), Ok(Ret::Value(2)));
+    assert_eq!(calls.0.view(Pid(2)).map(|view| view.caught), Some(Signal::USR1.set()));
+    for (flags, expected) in [
+        (1 << 40, Err(Errno::EINVAL)),
+        (clone::DETACHED, Err(Errno::EINVAL)),
+        (17, Err(Errno::EINVAL)),
+        (clone::NEWTIME, Ok(Ret::Value(3))),
+    ] {
+        let call = Syscall::Clone { flags, clone3: Some(17) };
+        assert_eq!(calls.call(1, call), expected, "{flags:#x}");
+    }
+}
+
+/// TIME-05: the kernel's times end at 2^63 nanoseconds.
+#[test]
+fn a_long_period_is_cut() {
+    let mut calls = Calls::new();
+    let long = Timeval { sec: 10_000_000_000, usec: 0 };
+    let new = Some(Itimerval { interval: long, value: Timeval { sec: 100, usec: 0 } });
+    let set = Syscall::Setitimer { which: 0, new, old: Ptr::Null };
+    assert_eq!(calls.call(1, set), Ok(Ret::Itimer(None)));
+    let longest = Timeval { sec: 9_223_372_036, usec: 854_775 };
+    let left = Itimerval { interval: longest, value: Timeval { sec: 100, usec: 0 } };
+    assert_eq!(calls.call(1, Syscall::Getitimer { which: 0 }), Ok(Ret::Itimer(Some(left))));
 }

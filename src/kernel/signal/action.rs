@@ -90,7 +90,7 @@ impl Kernel {
                 _ => return Err(Errno::EINVAL),
             };
             fx.obey(rule!("SIG-14"));
-            self.set_mask(caller, mask, fx);
+            self.set_mask(caller, mask);
             if self.has_deliverable(caller) {
                 fx.obey(rule!("SIG-17"));
             }
@@ -104,7 +104,7 @@ impl Kernel {
     }
 
     /// Replaces the mask; what it no longer blocks is delivered when the thread next runs.
-    pub(in crate::kernel) fn set_mask(&mut self, task: TaskId, mask: SigSet, _: &mut Effects) {
+    pub(in crate::kernel) fn set_mask(&mut self, task: TaskId, mask: SigSet) {
         // SIG-14
         self.thread_mut(task).mask = mask - SigSet::KERNEL_ONLY;
         self.thread_mut(task).notified = self.has_deliverable(task);
@@ -148,7 +148,7 @@ impl Kernel {
             return Some(Err(errno));
         }
         let before = self.thread(caller).mask;
-        self.set_mask(caller, mask, fx);
+        self.set_mask(caller, mask);
         self.thread_mut(caller).saved_mask = Some(Box::new(before));
         let call = Syscall::RtSigsuspend { mask, size };
         let sleep = Sleep::Suspend(Box::new(call.clone()));
@@ -232,7 +232,7 @@ impl Kernel {
     pub(in crate::kernel) fn end_sigtimedwait(&mut self, task: TaskId, fx: &mut Effects) {
         let sleep = core::mem::take(&mut self.thread_mut(task).sleep);
         let Sleep::Timed(timed) = sleep else { return };
-        self.set_mask(task, timed.real_blocked, fx);
+        self.set_mask(task, timed.real_blocked);
         if let Some(deadline) = timed.deadline {
             self.clear_timeout(task, deadline);
         }

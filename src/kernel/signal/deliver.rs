@@ -3,8 +3,9 @@
 use super::generate::Origin;
 use super::pending::Pending;
 use crate::abi::{DefaultAction, Errno, Handler, SaFlags, SigAction, SigInfo, Signal, WaitStatus};
+use crate::kernel::arena::Id;
 use crate::kernel::effect::{Consequence, Effects, Restart};
-use crate::kernel::process::{Job, Life};
+use crate::kernel::process::{Job, Life, Process};
 use crate::kernel::thread::{Frame, Resume, Sleep, TaskId};
 use crate::kernel::{Fault, Kernel};
 use crate::rule;
@@ -197,11 +198,7 @@ impl Kernel {
     }
 
     /// The process runs again: its parent is told now (WAIT-38).
-    fn announce_continued(
-        &mut self,
-        id: crate::kernel::arena::Id<crate::kernel::process::Process>,
-        fx: &mut Effects,
-    ) {
+    fn announce_continued(&mut self, id: Id<Process>, fx: &mut Effects) {
         let process = &self.processes[id];
         let pid = process.pid;
         let Life::Alive(Job::Continued { unreported, .. }) = process.life else { return };
@@ -218,7 +215,7 @@ impl Kernel {
     /// SIGCHLD for a stop or a continue (CHLD-02), and the waiters are woken (CHLD-12).
     fn tell_parent_of_job(
         &mut self,
-        id: crate::kernel::arena::Id<crate::kernel::process::Process>,
+        id: Id<Process>,
         status: WaitStatus,
         rule: crate::kernel::Rule,
         fx: &mut Effects,
@@ -342,7 +339,7 @@ impl Kernel {
             return;
         };
         fx.obey(rule!("SIG-41"));
-        self.set_mask(task, frame.mask, fx);
+        self.set_mask(task, frame.mask);
         if self.has_deliverable(task) {
             // what the handler's mask held back comes only now
             fx.obey(rule!("SIG-37"));
