@@ -245,12 +245,14 @@ fn read_program(
                 }
                 // and a path that failed is one that fails here for the same reason
                 LogEvent::Call { call: Syscall::Execve { error: Some(errno), .. }, .. } => {
-                    let path = match errno {
-                        Errno::ENOENT => "/nonexistent",
-                        Errno::EACCES => "/proc",
+                    let (path, error) = match errno {
+                        Errno::ENOENT => ("/nonexistent".into(), Some(errno)),
+                        Errno::EACCES => ("/proc".into(), Some(errno)),
+                        // LIM-05: that was the process, and not the file
+                        Errno::EAGAIN => (world.program.clone(), None),
                         _ => return None,
                     };
-                    Syscall::Execve { path: path.into(), error: Some(errno) }
+                    Syscall::Execve { path, error }
                 }
                 LogEvent::Call { call, .. } | LogEvent::Unfinished(Begun::Whole(call)) => call,
                 _ => return None,
