@@ -537,7 +537,7 @@ impl Kernel {
     /// What the handler that the thread runs now was entered for; `None` outside of handlers.
     pub fn handler(&self, tid: Pid) -> Option<&SigInfo> {
         let task = self.task_numbered(tid)?;
-        self.thread(task).frames.last().map(|frame| &frame.info)
+        self.thread(task).frames.last().filter(|frame| frame.begun).map(|frame| &frame.info)
     }
 
     /// How many handlers the thread is in.

@@ -190,6 +190,9 @@ impl Kernel {
             fx.obey(rule!("WAIT-26"));
         }
         self.set_life(id, Life::Alive(Job::Stopped { signal, unreported: true }));
+        // what it was told to look at it has looked at: a deadly signal that comes when it is
+        // continued ends it at once, before those that came while it was stopped (SIG-29)
+        self.thread_mut(task).notified = self.has_deliverable(task);
         fx.obey(rule!("WAIT-24"));
         fx.obey(rule!("JOB-19"));
         fx.push(pid, Consequence::Stopped(signal), rule!("WAIT-29"));
