@@ -59,6 +59,7 @@ mod wait;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 pub use choose::{Bytes, Canonical, Choose, Scripted, Seeded};
 pub use config::Config;
