@@ -10,7 +10,7 @@ use super::few::Few;
 use super::process::Process;
 use super::signal::Pending;
 use super::wait::Selector;
-use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, Time};
+use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, Time, WaitOptions};
 use crate::syscall::{self, Ptr, Syscall};
 
 /// A thread by its process and its place in it.
@@ -63,6 +63,8 @@ pub struct WaitSleep {
     pub call: Syscall,
     /// Its selector, the caller's group sampled at the call (WAIT-17).
     pub selector: Selector,
+    /// Its options, those that the call implies included.
+    pub options: WaitOptions,
 }
 
 /// A blocked rt_sigtimedwait.

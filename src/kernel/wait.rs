@@ -105,7 +105,7 @@ impl Kernel {
                 self.interrupt_wait(caller, call.clone(), fx)
             }
             Found::Later => {
-                let sleep = WaitSleep { call: call.clone(), selector };
+                let sleep = WaitSleep { call: call.clone(), selector, options };
                 self.thread_mut(caller).sleep = Sleep::Wait(Box::new(sleep));
                 None
             }
@@ -392,11 +392,7 @@ impl Kernel {
     /// (WAIT-42).
     pub(super) fn wake_wait(&mut self, task: TaskId, fx: &mut Effects) {
         let Sleep::Wait(sleep) = core::mem::take(&mut self.thread_mut(task).sleep) else { return };
-        let options = match sleep.call {
-            Syscall::Wait4 { options, .. } => options.with(WaitOptions::EXITED),
-            Syscall::Waitid { options, .. } => options,
-            _ => WaitOptions::default(),
-        };
+        let options = sleep.options;
         match self.look_for_child(task, sleep.selector, options, fx) {
             Found::Ready(child) => {
                 fx.obey(rule!("WAIT-42"));
