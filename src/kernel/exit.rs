@@ -4,11 +4,11 @@ use alloc::vec::Vec;
 
 use super::arena::Id;
 use super::effect::{Consequence, Effects};
-use super::process::{Life, Links, Process};
+use super::process::{Life, Process};
 use super::signal::Origin;
 use super::thread::{Sleep, TaskId};
 use super::{Fault, Kernel, Rule};
-use crate::abi::{Pid, SigInfo, SigSet, Signal, WaitStatus};
+use crate::abi::{SigInfo, SigSet, Signal, WaitStatus};
 use crate::rule;
 
 impl Kernel {
@@ -312,42 +312,5 @@ impl Kernel {
         }
         self.thread_mut(TaskId::leader(init)).sleep = Sleep::None;
         self.finish_exit(init, status, fx);
-    }
-
-    fn append_links(&mut self, id: Id<Process>) -> Links {
-        Links { previous: self.newest.replace(id), next: None }
-    }
-
-    /// Puts a process at the end of the list of all (KILL-13).
-    pub(super) fn append_to_all(&mut self, id: Id<Process>) {
-        let links = self.append_links(id);
-        match links.previous {
-            Some(previous) => self.processes[previous].all_links.next = Some(id),
-            None => self.oldest = Some(id),
-        }
-        self.processes[id].all_links = links;
-    }
-
-    fn remove_from_all(&mut self, id: Id<Process>) {
-        let Links { previous, next } = self.processes[id].all_links;
-        match previous {
-            Some(previous) => self.processes[previous].all_links.next = next,
-            None => self.oldest = next,
-        }
-        match next {
-            Some(next) => self.processes[next].all_links.previous = previous,
-            None => self.newest = previous,
-        }
-    }
-
-    /// All processes, zombies included, in the order of their creation.
-    pub(super) fn all(&self) -> impl Iterator<Item = Id<Process>> + '_ {
-        core::iter::successors(self.oldest, |id| self.processes[*id].all_links.next)
-    }
-
-    /// The number that getppid shows (PID-20).
-    pub(super) fn ppid(&self, id: Id<Process>) -> Pid {
-        let process = &self.processes[id];
-        process.parent.map_or(process.outside, |parent| self.processes[parent].pid)
     }
 }

@@ -7,6 +7,7 @@ use super::Kernel;
 use super::arena::Id;
 use super::group::Group;
 use super::process::{Job, Life, Links, Process};
+use crate::abi::Pid;
 
 /// What a child has to report to a wait.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -280,5 +281,11 @@ impl Kernel {
     pub(super) fn children(&self, parent: Id<Process>) -> impl Iterator<Item = Id<Process>> + '_ {
         let first = self.processes[parent].family.as_ref().and_then(|family| family.first);
         core::iter::successors(first, |child| self.processes[*child].sibling_links.next)
+    }
+
+    /// The number that getppid shows (PID-20).
+    pub(super) fn ppid(&self, id: Id<Process>) -> Pid {
+        let process = &self.processes[id];
+        process.parent.map_or(process.outside, |parent| self.processes[parent].pid)
     }
 }

@@ -46,6 +46,7 @@ mod orphan;
 mod pid;
 mod prctl;
 mod process;
+mod roster;
 mod rule;
 mod schedule;
 mod sighand;
