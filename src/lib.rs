@@ -9,6 +9,9 @@
 //! - [`trace`]: the record. Logs as strace(1) writes them.
 //! - [`sim`]: programs of calls: run on the model, generated, explained, shrunk.
 //! - [`check`]: does the model explain a log?
+//! - `table`: the facade. [`ProcessTable`](table::ProcessTable) for runtimes, with blocking waits,
+//!   events and a reaper (feature `table`).
+//! - `driver`: what carries out for a process what the table decides (feature `table`).
 //! - `host`: the live kernel, asked the same questions (feature `host`, Linux on x86-64).
 //! - `diff`: random programs on both, compared (feature `cli`).
 //!
@@ -50,16 +53,24 @@
 #![deny(missing_docs)]
 
 extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
 
 pub mod abi;
 pub mod check;
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 pub mod diff;
+#[cfg(feature = "table")]
+pub mod driver;
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
 pub mod host;
 pub mod kernel;
 pub mod sim;
+#[cfg(feature = "table")]
+mod sync;
 pub mod syscall;
+#[cfg(feature = "table")]
+pub mod table;
 pub mod trace;
 
 /// The programs of the README are tests.

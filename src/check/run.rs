@@ -223,7 +223,7 @@ impl<'a> Running<'_, '_, 'a> {
         }
         // the rest of its effects
         for effect in fx.list() {
-            if let Consequence::Handling(info) = effect.what {
+            if let Consequence::Handling(info, _) = effect.what {
                 self.show(effect.pid, Shown::Handler(info))?;
             }
         }
@@ -256,7 +256,7 @@ impl<'a> Running<'_, '_, 'a> {
                     self.interrupted.push((pid, restart, false));
                 }
                 Consequence::Ended(status) => self.ended(pid, Shown::Ended(status))?,
-                Consequence::Handling(info) => self.handling(pid, Shown::Handler(info))?,
+                Consequence::Handling(info, _) => self.handling(pid, Shown::Handler(info))?,
                 _ => {}
             }
         }
@@ -336,7 +336,7 @@ impl<'a> Running<'_, '_, 'a> {
                 && match &effect.what {
                     Consequence::Generated(info) => Some(info.signal) == signal,
                     Consequence::Ended(_) => matches!(shown, Shown::Ended(_)),
-                    Consequence::Handling(info) => *shown == Shown::Handler(*info),
+                    Consequence::Handling(info, _) => *shown == Shown::Handler(*info),
                     Consequence::Returned(result) => *shown == Shown::Result(result.clone()),
                     _ => false,
                 };

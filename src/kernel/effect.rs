@@ -31,8 +31,11 @@ pub enum Consequence {
     /// The handler of a signal was set up. Several may be set up at once: the last one runs first
     /// (SIG-36).
     Caught(SigInfo),
-    /// The body of the handler that was set up last begins.
-    Handling(SigInfo),
+    /// The body of the handler that was set up last begins: what it is told, and its address.
+    Handling(SigInfo, u64),
+    /// A signal was generated for a process that the model does not rule: whoever does is to
+    /// act on it.
+    Forwarded(SigInfo),
     /// A signal became pending.
     Generated(SigInfo),
     /// A signal was dropped, at generation or at delivery.
@@ -98,7 +101,8 @@ impl fmt::Display for Consequence {
             Consequence::Resumed(_) => write!(f, "goes on behind its call"),
             Consequence::Interrupted(_) => write!(f, "call interrupted"),
             Consequence::Caught(info) => write!(f, "{} caught", info.signal),
-            Consequence::Handling(info) => write!(f, "handler of {} begins", info.signal),
+            Consequence::Handling(info, _) => write!(f, "handler of {} begins", info.signal),
+            Consequence::Forwarded(info) => write!(f, "{} forwarded", info.signal),
             Consequence::Generated(info) => write!(f, "{} generated", info.signal),
             Consequence::Discarded(signal) => write!(f, "{signal} discarded"),
             Consequence::Created => write!(f, "created"),
@@ -113,12 +117,24 @@ impl fmt::Display for Consequence {
     }
 }
 
+/// An event of a child for which somebody outside of the model may wait: who is to look again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Woken {
+    /// Whose child.
+    pub parent: Pid,
+    /// The child; it may be reaped already.
+    pub child: Pid,
+    /// Its group.
+    pub pgid: Pgid,
+}
+
 /// The effects of one or more transitions in order, and the rules that they obeyed.
 ///
 /// The caller owns it and may reuse it: [`Effects::clear`] keeps the memory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effects {
     list: Vec<Effect>,
+    woken: Vec<Woken>,
     rules: RuleSet,
     last: Option<Rule>,
     actor: Pid,
@@ -134,13 +150,21 @@ impl Default for Effects {
 impl Effects {
     /// No effects.
     pub const fn new() -> Effects {
-        Effects { list: Vec::new(), rules: RuleSet::EMPTY, last: None, actor: Pid(0), call: None }
+        Effects {
+            list: Vec::new(),
+            woken: Vec::new(),
+            rules: RuleSet::EMPTY,
+            last: None,
+            actor: Pid(0),
+            call: None,
+        }
     }
 
     /// Forgets all of them and keeps the memory.
     #[inline]
     pub fn clear(&mut self) {
         self.list.clear();
+        self.woken.clear();
         self.rules.clear();
         self.last = None;
     }
@@ -148,6 +172,13 @@ impl Effects {
     /// The effects, in order.
     pub fn list(&self) -> &[Effect] {
         &self.list
+    }
+
+    /// The events of children of watched processes (see [`Kernel::watch`]), in order.
+    ///
+    /// [`Kernel::watch`]: super::Kernel::watch
+    pub fn woken(&self) -> &[Woken] {
+        &self.woken
     }
 
     /// The rules that were obeyed, those without an effect included.
@@ -171,6 +202,11 @@ impl Effects {
     pub(super) fn obey(&mut self, rule: Rule) {
         self.rules.insert(rule);
         self.last = Some(rule);
+    }
+
+    /// Notes that waits from outside have to look again.
+    pub(super) fn wake(&mut self, woken: Woken) {
+        self.woken.push(woken);
     }
 
     /// Adds an effect on `pid`.

@@ -137,6 +137,8 @@ impl Kernel {
                 over_nproc: creator.flags.over_nproc,
                 shares_fs: false,
                 unkillable: false,
+                hosted: false,
+                watched: false,
             },
             leader: child_thread(self.thread(caller), pid, plan.flags),
             others: Few::new(),

@@ -43,6 +43,7 @@ mod invariant;
 mod kill;
 mod limit;
 mod orphan;
+mod outside;
 mod pid;
 mod prctl;
 mod process;
@@ -64,7 +65,7 @@ use alloc::vec::Vec;
 
 pub use choose::{Bytes, Canonical, Choose, Scripted, Seeded};
 pub use config::Config;
-pub use effect::{Cause, Consequence, Effect, Effects, Restart};
+pub use effect::{Cause, Consequence, Effect, Effects, Restart, Woken};
 pub use event::{Event, Outcome, Refused};
 #[cfg(feature = "faults")]
 pub use fault::Fault;
@@ -73,7 +74,7 @@ use fault::Fault;
 pub use rule::{Rule, RuleSet};
 pub use view::{Run, View};
 
-use crate::abi::{Pid, SigInfo, Signal, Time, Uid};
+use crate::abi::{Pgid, Pid, SigInfo, Signal, Time, Uid};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
 use arena::{Arena, Id};
@@ -197,6 +198,8 @@ impl Kernel {
                 over_nproc: false,
                 shares_fs: false,
                 unkillable: config.first == Pid(1),
+                hosted: false,
+                watched: false,
             },
             leader: Thread {
                 tid: config.first,
@@ -517,6 +520,24 @@ impl Kernel {
             Life::Zombie(status) => Some(status),
             Life::Alive(_) | Life::Dying(_) => None,
         }
+    }
+
+    /// The parent of a process, dead or alive, if it is in the model. O(1).
+    pub fn parent(&self, pid: Pid) -> Option<Pid> {
+        let id = self.numbers.get(pid.0).process?;
+        self.processes[id].parent.map(|parent| self.processes[parent].pid)
+    }
+
+    /// The children of a process, in the order in which it got them. O(1) a child.
+    pub fn children_of(&self, pid: Pid) -> impl Iterator<Item = Pid> + '_ {
+        let id = self.numbers.get(pid.0).process;
+        id.into_iter().flat_map(|id| self.children(id)).map(|child| self.processes[child].pid)
+    }
+
+    /// The members of a group, zombies included, the one that joined last first. O(1) a member.
+    pub fn members_of(&self, pgid: Pgid) -> impl Iterator<Item = Pid> + '_ {
+        let group = self.numbers.get(pgid.0).group;
+        group.into_iter().flat_map(|group| self.members(group)).map(|id| self.processes[id].pid)
     }
 
     /// The real user of a process, dead or alive. O(1).

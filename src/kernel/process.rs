@@ -130,6 +130,10 @@ pub struct Flags {
     pub shares_fs: bool,
     /// Default actions do not reach it: it is an init (KILL-21).
     pub unkillable: bool,
+    /// Somebody else rules it: signals are forwarded, and what becomes of it is reported.
+    pub hosted: bool,
+    /// Somebody outside waits for its children: see `Effects::woken`.
+    pub watched: bool,
 }
 
 impl Process {

@@ -186,8 +186,8 @@ impl Kernel {
         }
         let Some(frame) = self.thread_mut(task).frames.last_mut() else { return };
         if !core::mem::replace(&mut frame.begun, true) {
-            let info = frame.info;
-            fx.push(tid, Consequence::Handling(info), rule!("SIG-36"));
+            let (info, handler) = (frame.info, frame.handler);
+            fx.push(tid, Consequence::Handling(info, handler), rule!("SIG-36"));
         }
     }
 

@@ -101,6 +101,8 @@ pub enum Resume {
 pub struct Frame {
     /// What it was entered for.
     pub info: SigInfo,
+    /// Its address.
+    pub handler: u64,
     /// Its body has begun: those set up after it have returned (SIG-36).
     pub begun: bool,
     /// The mask to go back to.

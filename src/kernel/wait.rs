@@ -365,6 +365,7 @@ impl Kernel {
         child: Id<Process>,
         fx: &mut Effects,
     ) {
+        self.wake_outside(parent, child, fx);
         let threads = 1 + self.processes[parent].others.len() as u32;
         for nth in 0..threads {
             let task = TaskId { process: parent, nth };

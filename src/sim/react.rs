@@ -188,7 +188,7 @@ impl Running<'_> {
                 Consequence::Resumed(result) => What::Resumed(result.clone()),
                 Consequence::Interrupted(restart) => What::Interrupted(*restart),
                 Consequence::Ended(status) => What::Ended(*status),
-                Consequence::Handling(info) => What::Handler(*info),
+                Consequence::Handling(info, _) => What::Handler(*info),
                 _ => continue,
             };
             self.seen.push((effect.pid, what));

@@ -13,4 +13,6 @@ mod rules;
 mod scene;
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 mod semantics;
+#[cfg(feature = "table")]
+mod table;
 mod text;

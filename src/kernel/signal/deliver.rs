@@ -201,7 +201,7 @@ impl Kernel {
     }
 
     /// The process runs again: its parent is told now (WAIT-38).
-    fn announce_continued(&mut self, id: Id<Process>, fx: &mut Effects) {
+    pub(in crate::kernel) fn announce_continued(&mut self, id: Id<Process>, fx: &mut Effects) {
         let process = &self.processes[id];
         let pid = process.pid;
         let Life::Alive(Job::Continued { unreported, .. }) = process.life else { return };
@@ -216,7 +216,7 @@ impl Kernel {
     }
 
     /// SIGCHLD for a stop or a continue (CHLD-02), and the waiters are woken (CHLD-12).
-    fn tell_parent_of_job(
+    pub(in crate::kernel) fn tell_parent_of_job(
         &mut self,
         id: Id<Process>,
         status: WaitStatus,
@@ -275,7 +275,11 @@ impl Kernel {
         }
         // SIG-49: what rt_sigsuspend replaced is what the handler's return restores
         let restored = thread.saved_mask.take().map_or(thread.mask, |mask| *mask);
-        thread.frames.push(Frame { info, begun: false, mask: restored, resume });
+        let handler = match action.handler {
+            Handler::Catch(address) => address,
+            Handler::Default | Handler::Ignore => 0,
+        };
+        thread.frames.push(Frame { info, handler, begun: false, mask: restored, resume });
         // SIG-38, SIG-41
         fx.obey(rule!("SIG-38"));
         let mut mask = thread.mask | action.mask;

@@ -48,6 +48,9 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let signal = info.signal;
+        if self.forward(target.process, info, origin.rule, fx) {
+            return Ok(());
+        }
         if !self.prepare(target, signal, origin, fx) {
             return Ok(());
         }

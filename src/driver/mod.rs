@@ -1,0 +1,120 @@
+//! Drivers: what carries out for a process what the table decides.
+//!
+//! A [`ProcessTable`](crate::table::ProcessTable) calls a process's driver outside of its lock,
+//! one operation after the other in the order in which the kernel decided them, from whichever
+//! thread brought them about. What the driver has to say goes through a [`Reporter`], from any
+//! thread and at any time.
+
+mod report;
+mod scripted;
+mod thread;
+
+use std::fmt;
+
+pub use report::Reporter;
+pub use scripted::{Expected, ScriptedDriver};
+pub use thread::{Guest, ThreadDriver};
+
+use crate::abi::{SigInfo, Signal, WaitStatus};
+
+/// Who decides what becomes of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Authority {
+    /// The model: masks, dispositions, stops and deaths are the table's, the driver carries out.
+    #[default]
+    Model,
+    /// Whoever runs it, as the operating system does with a real child: every signal is forwarded,
+    /// those that the default action ignores too, whatever the mask and dispositions in the table
+    /// say; it stops, continues and ends when the driver reports it.
+    Host,
+}
+
+/// A signal for a driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// The signal and what a handler is told about it.
+    pub info: SigInfo,
+    /// The handler to run, as the guest's sigaction(2) gave it; when it returns, the guest calls
+    /// rt_sigreturn(2). `None` under [`Authority::Host`]: the host decides.
+    pub handler: Option<u64>,
+}
+
+/// What an operation on a driver was, for reports of faults and for tests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// [`DriverProcess::start`].
+    Start,
+    /// [`DriverProcess::deliver`].
+    Deliver(Delivery),
+    /// [`DriverProcess::stop`].
+    Stop(Signal),
+    /// [`DriverProcess::resume`].
+    Resume,
+    /// [`DriverProcess::terminate`].
+    Terminate(WaitStatus),
+    /// [`DriverProcess::abandon`].
+    Abandon,
+}
+
+/// The execution of one process: a WASM instance, an isolate, a thread, a real child.
+///
+/// The table never calls it while it holds a lock, and never two operations of one process at
+/// once. It may call the table from inside an operation: what that causes for the same process
+/// comes after the operation returns. A panic is caught, and published as
+/// [`What::DriverFault`](crate::table::What::DriverFault).
+pub trait DriverProcess: Send + Sync + 'static {
+    /// The process exists. The first operation of all.
+    fn start(&self, reporter: Reporter) {
+        drop(reporter);
+    }
+
+    /// Run a handler ([`Authority::Model`]), or pass the signal on ([`Authority::Host`]).
+    fn deliver(&self, delivery: Delivery);
+
+    /// It is stopped: it must not run its own code until [`resume`](DriverProcess::resume).
+    fn stop(&self, signal: Signal);
+
+    /// It continues.
+    #[doc(alias = "continue")]
+    fn resume(&self);
+
+    /// It has ended in the table: it must not run its own code any more. Under
+    /// [`Authority::Host`] ends are reported and not decided, so this is not called.
+    fn terminate(&self, status: WaitStatus);
+
+    /// The last handle of the table is gone while the process lived: nobody will hear of it.
+    fn abandon(&self) {
+        self.terminate(WaitStatus::killed(Signal::KILL, false));
+    }
+}
+
+impl fmt::Debug for dyn DriverProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DriverProcess")
+    }
+}
+
+/// A driver for processes that nobody runs: it does nothing.
+///
+/// The table keeps no queue for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NullDriver;
+
+impl DriverProcess for NullDriver {
+    fn deliver(&self, _: Delivery) {}
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {}
+}
+
+/// Has the driver carry out one operation.
+pub(crate) fn perform(driver: &dyn DriverProcess, op: Op, reporter: &Reporter) {
+    match op {
+        Op::Start => driver.start(reporter.clone()),
+        Op::Deliver(delivery) => driver.deliver(delivery),
+        Op::Stop(signal) => driver.stop(signal),
+        Op::Resume => driver.resume(),
+        Op::Terminate(status) => driver.terminate(status),
+        Op::Abandon => driver.abandon(),
+    }
+}

@@ -1,0 +1,79 @@
+//! What a driver tells its table.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+
+use crate::abi::{Signal, WaitStatus};
+use crate::sync::Mutex;
+use crate::table::{Shared, Token};
+
+/// The way from a driver to its table: that its process ended, stopped or continued.
+///
+/// It belongs to one process for good. A report about a process that has ended, or whose table is
+/// gone, has no effect, also when the number is another process's by then. Reports that come
+/// before the process is in the table are kept and take effect when it is.
+#[derive(Clone, Debug, Default)]
+pub struct Reporter(Arc<Mutex<Bound>>);
+
+#[derive(Debug)]
+enum Bound {
+    /// To nothing yet: what was reported.
+    Not(Vec<WaitStatus>),
+    To(Weak<Shared>, Token),
+}
+
+impl Default for Bound {
+    fn default() -> Bound {
+        Bound::Not(Vec::new())
+    }
+}
+
+impl Reporter {
+    /// One that belongs to no process yet: see
+    /// [`Spawn::reporter`](crate::table::Spawn::reporter).
+    pub fn new() -> Reporter {
+        Reporter::default()
+    }
+
+    /// The process exited with `code`, of which the low 8 bits count (EXIT-01).
+    pub fn exited(&self, code: i32) {
+        self.report(WaitStatus::exited(code));
+    }
+
+    /// The process was killed by `signal`.
+    pub fn killed(&self, signal: Signal, core: bool) {
+        self.report(WaitStatus::killed(signal, core));
+    }
+
+    /// The process stopped.
+    pub fn stopped(&self, signal: Signal) {
+        self.report(WaitStatus::stopped(signal));
+    }
+
+    /// The process continued.
+    pub fn continued(&self) {
+        self.report(WaitStatus::CONTINUED);
+    }
+
+    /// Any of these, as a wait status.
+    pub fn report(&self, status: WaitStatus) {
+        let mut bound = self.0.lock();
+        let (shared, token) = match &mut *bound {
+            Bound::Not(early) => return early.push(status),
+            Bound::To(shared, token) => (shared.upgrade(), *token),
+        };
+        drop(bound);
+        if let Some(shared) = shared {
+            shared.report(token, status);
+        }
+    }
+
+    /// The process is in the table: reports go there from now on. Gives back those that came
+    /// before.
+    pub(crate) fn bind(&self, shared: Weak<Shared>, token: Token) -> Vec<WaitStatus> {
+        match core::mem::replace(&mut *self.0.lock(), Bound::To(shared, token)) {
+            Bound::Not(early) => early,
+            Bound::To(..) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A driver for tests: operations that are expected, and what is reported at each.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::{Delivery, DriverProcess, Op, Reporter};
+use crate::abi::{Signal, WaitStatus};
+use crate::sync::Mutex;
+
+/// An operation that a [`ScriptedDriver`] expects next.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    op: Match,
+    reports: Vec<WaitStatus>,
+    panics: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Match {
+    Start,
+    Deliver(Signal),
+    Stop(Signal),
+    Resume,
+    Terminate(WaitStatus),
+    Abandon,
+}
+
+impl Expected {
+    fn new(op: Match) -> Expected {
+        Expected { op, reports: Vec::new(), panics: false }
+    }
+
+    /// The beginning. A script that does not have it first has it left out.
+    pub fn start() -> Expected {
+        Expected::new(Match::Start)
+    }
+
+    /// That signal, for a handler or for the host.
+    pub fn deliver(signal: Signal) -> Expected {
+        Expected::new(Match::Deliver(signal))
+    }
+
+    /// A stop by that signal.
+    pub fn stop(signal: Signal) -> Expected {
+        Expected::new(Match::Stop(signal))
+    }
+
+    /// A continue.
+    pub fn resume() -> Expected {
+        Expected::new(Match::Resume)
+    }
+
+    /// The end.
+    pub fn terminate(status: WaitStatus) -> Expected {
+        Expected::new(Match::Terminate(status))
+    }
+
+    /// The end of the table.
+    pub fn abandon() -> Expected {
+        Expected::new(Match::Abandon)
+    }
+
+    /// Then the driver reports that. Several are reported in order.
+    #[must_use]
+    pub fn then_report(mut self, status: WaitStatus) -> Expected {
+        self.reports.push(status);
+        self
+    }
+
+    /// Then the driver panics.
+    #[must_use]
+    pub fn then_panic(mut self) -> Expected {
+        self.panics = true;
+        self
+    }
+
+    fn fits(&self, op: Op) -> bool {
+        match (self.op, op) {
+            (Match::Start, Op::Start)
+            | (Match::Resume, Op::Resume)
+            | (Match::Abandon, Op::Abandon) => true,
+            (Match::Deliver(signal), Op::Deliver(delivery)) => delivery.info.signal == signal,
+            (Match::Stop(signal), Op::Stop(stopped)) => stopped == signal,
+            (Match::Terminate(status), Op::Terminate(ended)) => ended == status,
+            _ => false,
+        }
+    }
+}
+
+/// A test double: it expects operations in order, answers with prepared reports, and keeps a
+/// record.
+///
+/// ```
+/// use std::sync::Arc;
+/// use proctable::abi::{Signal, WaitStatus};
+/// use proctable::driver::{Authority, Expected, ScriptedDriver};
+/// use proctable::table::{Image, ProcessTable, Spawn};
+///
+/// let killed = WaitStatus::killed(Signal::TERM, false);
+/// let driver =
+///     Arc::new(ScriptedDriver::new([Expected::deliver(Signal::TERM).then_report(killed)]));
+/// let table = ProcessTable::new();
+/// let spawn = Spawn::new(Image::new("sleep")).driver(driver.clone()).authority(Authority::Host);
+/// let process = table.spawn(spawn)?;
+/// table.init().kill(process.pid(), Signal::TERM)?;
+/// assert_eq!(process.exit_status(), Some(killed));
+/// driver.verify().expect("everything came as expected");
+/// # Ok::<(), proctable::abi::Errno>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct ScriptedDriver(Mutex<Script>);
+
+#[derive(Debug, Default)]
+struct Script {
+    expected: VecDeque<Expected>,
+    seen: Vec<Op>,
+    wrong: Vec<String>,
+    reporter: Option<Reporter>,
+}
+
+impl ScriptedDriver {
+    /// A driver with that script.
+    pub fn new(script: impl IntoIterator<Item = Expected>) -> ScriptedDriver {
+        let expected = script.into_iter().collect();
+        ScriptedDriver(Mutex::new(Script { expected, ..Script::default() }))
+    }
+
+    /// The operations so far, in order.
+    pub fn seen(&self) -> Vec<Op> {
+        self.0.lock().seen.clone()
+    }
+
+    /// The signals that were delivered so far, in order.
+    pub fn delivered(&self) -> Vec<Signal> {
+        let deliveries = |op: Op| match op {
+            Op::Deliver(Delivery { info, .. }) => Some(info.signal),
+            _ => None,
+        };
+        self.seen().into_iter().filter_map(deliveries).collect()
+    }
+
+    /// What reports about the process, once it has started.
+    pub fn reporter(&self) -> Option<Reporter> {
+        self.0.lock().reporter.clone()
+    }
+
+    /// Whether every operation was the one expected, and all of them came.
+    ///
+    /// # Errors
+    ///
+    /// What was not, in words, one line each.
+    pub fn verify(&self) -> Result<(), String> {
+        let script = self.0.lock();
+        let missing =
+            script.expected.iter().map(|expected| format!("{:?} did not come", expected.op));
+        let wrong: Vec<String> = script.wrong.iter().cloned().chain(missing).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    }
+
+    /// Notes an operation; what is expected of the driver now.
+    fn note(&self, op: Op) -> Option<(Expected, Option<Reporter>)> {
+        let mut script = self.0.lock();
+        script.seen.push(op);
+        let left_out = op == Op::Start
+            && script.expected.front().is_none_or(|expected| !expected.fits(Op::Start));
+        if left_out {
+            return None;
+        }
+        match script.expected.pop_front() {
+            Some(expected) if expected.fits(op) => Some((expected, script.reporter.clone())),
+            Some(expected) => {
+                script.wrong.push(format!("{op:?} came, {:?} was expected", expected.op));
+                None
+            }
+            None => {
+                script.wrong.push(format!("{op:?} came, nothing was expected"));
+                None
+            }
+        }
+    }
+
+    fn act(&self, op: Op) {
+        let Some((expected, reporter)) = self.note(op) else { return };
+        for status in expected.reports {
+            if let Some(reporter) = &reporter {
+                reporter.report(status);
+            }
+        }
+        assert!(!expected.panics, "the script has the driver panic at {op:?}");
+    }
+}
+
+impl DriverProcess for ScriptedDriver {
+    fn start(&self, reporter: Reporter) {
+        self.0.lock().reporter = Some(reporter);
+        self.act(Op::Start);
+    }
+
+    fn deliver(&self, delivery: Delivery) {
+        self.act(Op::Deliver(delivery));
+    }
+
+    fn stop(&self, signal: Signal) {
+        self.act(Op::Stop(signal));
+    }
+
+    fn resume(&self) {
+        self.act(Op::Resume);
+    }
+
+    fn terminate(&self, status: WaitStatus) {
+        self.act(Op::Terminate(status));
+    }
+
+    fn abandon(&self) {
+        self.act(Op::Abandon);
+    }
+}

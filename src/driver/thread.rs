@@ -1,0 +1,302 @@
+//! A guest that is a Rust closure on a thread of its own.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use super::{Delivery, DriverProcess};
+use crate::abi::{
+    Errno, Handler, Pgid, Pid, SaFlags, SigAction, SigInfo, SigSet, Signal, WaitOptions, WaitStatus,
+};
+use crate::sync::{Mutex, Parker};
+use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall};
+use crate::table::{End, Process, Shared, Spawn, Started, Token};
+
+/// What unwinds the thread of a guest that is gone.
+struct Gone;
+
+/// Carries out for a guest on a thread: handlers run on that thread, at its next call or in the
+/// call that it sleeps in.
+///
+/// A thread cannot be stopped or ended from outside: a guest that is stopped sleeps in its next
+/// call, and one that has ended unwinds from it. Code that makes no call runs on; a
+/// [`Guest::checkpoint`] is a call that does nothing else.
+#[derive(Debug)]
+pub struct ThreadDriver {
+    inbox: Arc<Inbox>,
+}
+
+/// Handlers that are to run.
+#[derive(Debug, Default)]
+struct Inbox {
+    deliveries: Mutex<VecDeque<Delivery>>,
+    parker: Arc<Parker>,
+}
+
+impl ThreadDriver {
+    /// Creates a child of `parent` that runs `body` on a thread of its own, and ends with the code
+    /// that this returns (101 if it panics, as a program does).
+    ///
+    /// ```
+    /// use proctable::abi::{WaitOptions, WaitStatus};
+    /// use proctable::driver::ThreadDriver;
+    /// use proctable::table::{Image, ProcessTable, Spawn};
+    ///
+    /// let table = ProcessTable::new();
+    /// let spawn = Spawn::new(Image::new("guest"));
+    /// let guest = ThreadDriver::spawn(&table.init(), spawn, |guest| guest.pid().0 as i32)?;
+    /// let waited = table.init().wait(&guest, WaitOptions::EXITED)?;
+    /// assert_eq!(waited.status, WaitStatus::exited(2));
+    /// # Ok::<(), proctable::abi::Errno>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::spawn`]; EAGAIN if there can be no more threads, and then there is no
+    /// process either.
+    pub fn spawn(
+        parent: &Process,
+        spawn: Spawn,
+        body: impl FnOnce(&mut Guest) -> i32 + Send + 'static,
+    ) -> Result<Process, Errno> {
+        let (shared, token) = parent.parts();
+        let child = start(&shared, token, spawn, body)?;
+        Ok(parent.sibling(child))
+    }
+}
+
+fn start(
+    shared: &Arc<Shared>,
+    parent: Token,
+    spawning: Spawn,
+    body: impl FnOnce(&mut Guest) -> i32 + Send + 'static,
+) -> Result<Token, Errno> {
+    let inbox = Arc::new(Inbox::default());
+    let driver = Arc::new(ThreadDriver { inbox: inbox.clone() });
+    // the thread waits until its process exists, so that there is none without a thread
+    let born: Arc<(Mutex<Option<Token>>, Arc<Parker>)> = Arc::default();
+    let (told, of) = (born.clone(), shared.clone());
+    let thread = move || {
+        born.1.park(None);
+        let Some(token) = *born.0.lock() else { return };
+        run(Guest { shared: of, token, inbox, handlers: BTreeMap::new() }, body);
+    };
+    if crate::sync::spawn("proctable-guest", thread).is_err() {
+        return Err(Errno::EAGAIN);
+    }
+    let token = shared.spawn(parent, spawning.driver(driver));
+    *told.0.lock() = token.ok();
+    told.1.unpark();
+    token
+}
+
+/// The thread of a guest, from its first call to its end.
+fn run(mut guest: Guest, body: impl FnOnce(&mut Guest) -> i32) {
+    const PANICKED: i32 = 101;
+    let code = match catch_unwind(AssertUnwindSafe(|| body(&mut guest))) {
+        Ok(code) => code,
+        Err(cause) if cause.is::<Gone>() => return,
+        Err(_) => PANICKED,
+    };
+    // it unwinds from this, as from any call that does not return
+    let _ = catch_unwind(AssertUnwindSafe(|| guest.exit(code)));
+}
+
+impl DriverProcess for ThreadDriver {
+    fn deliver(&self, delivery: Delivery) {
+        self.inbox.deliveries.lock().push_back(delivery);
+        self.inbox.parker.unpark();
+    }
+
+    // its next call sleeps until it continues, or does not return
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {}
+}
+
+type Body = Arc<dyn Fn(&mut Guest, &SigInfo) + Send + Sync>;
+
+/// A guest's own view, on its thread: its system calls.
+///
+/// A call of a guest that has ended does not return: the thread unwinds, running the destructors
+/// on its way.
+pub struct Guest {
+    shared: Arc<Shared>,
+    token: Token,
+    inbox: Arc<Inbox>,
+    /// By signal; an action's address is the signal's number, moved out of the way of SIG_IGN.
+    handlers: BTreeMap<u64, Body>,
+}
+
+impl core::fmt::Debug for Guest {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Guest").field(&self.token.pid).finish()
+    }
+}
+
+/// The address that stands for the handler of a signal.
+fn address(signal: Signal) -> u64 {
+    0x1000 + u64::from(signal.number())
+}
+
+impl Guest {
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        self.token.pid
+    }
+
+    /// Makes a system call. Handlers that come meanwhile run on this thread.
+    ///
+    /// # Errors
+    ///
+    /// The errno of the call.
+    pub fn syscall(&mut self, call: Syscall) -> syscall::Result {
+        let parker = self.inbox.parker.clone();
+        let pending =
+            match self.shared.start(self.token.pid, Some(self.token.serial), call, Some(&parker)) {
+                Started::Ended(end) => return self.end(end),
+                Started::Pending(pending) => pending,
+            };
+        loop {
+            self.run_handlers();
+            if let Some(end) = pending.end() {
+                return self.end(end);
+            }
+            parker.park(None);
+        }
+    }
+
+    fn end(&mut self, end: End) -> syscall::Result {
+        match end {
+            End::Returned(Ok(Ret::Never)) if !self.is_alive() => resume_unwind(Box::new(Gone)),
+            End::Returned(result) => {
+                self.run_handlers();
+                result
+            }
+            End::Gone => resume_unwind(Box::new(Gone)),
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        self.shared.is_alive(self.token)
+    }
+
+    /// Runs the handlers that were entered, the last one first as the kernel has it.
+    fn run_handlers(&mut self) {
+        loop {
+            let next = self.inbox.deliveries.lock().pop_front();
+            let Some(Delivery { info, handler }) = next else { return };
+            let body = handler.and_then(|address| self.handlers.get(&address).cloned());
+            if let Some(body) = body {
+                body(self, &info);
+            }
+            let _ = self.syscall(Syscall::RtSigreturn);
+        }
+    }
+
+    /// Does nothing but what every call does: run handlers, sleep while stopped, unwind if it has
+    /// ended.
+    pub fn checkpoint(&mut self) {
+        let _ = self.syscall(Syscall::Getpid);
+    }
+
+    /// Ends.
+    pub fn exit(&mut self, code: i32) -> ! {
+        let _ = self.syscall(Syscall::ExitGroup(code));
+        resume_unwind(Box::new(Gone))
+    }
+
+    /// Has `handler` run on a signal.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for SIGKILL and SIGSTOP.
+    pub fn catch(
+        &mut self,
+        signal: Signal,
+        flags: SaFlags,
+        handler: impl Fn(&mut Guest, &SigInfo) + Send + Sync + 'static,
+    ) -> Result<(), Errno> {
+        let address = address(signal);
+        let action = SigAction { handler: Handler::Catch(address), flags, ..SigAction::DEFAULT };
+        // the table entry first: the signal may come at once
+        self.handlers.insert(address, Arc::new(handler));
+        self.sigaction(signal, action)
+    }
+
+    /// Sets the action on a signal, SIG_DFL or SIG_IGN.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for SIGKILL and SIGSTOP.
+    pub fn sigaction(&mut self, signal: Signal, action: SigAction) -> Result<(), Errno> {
+        let (sig, act) = (signal.number().into(), Some(action));
+        let (old, size) = (Ptr::Null, SIGSET_SIZE);
+        self.syscall(Syscall::RtSigaction { sig, act, old, size }).map(drop)
+    }
+
+    /// Changes its mask: `how` is one of [`syscall::how`].
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for another `how`.
+    pub fn sigprocmask(&mut self, how: i32, set: SigSet) -> Result<(), Errno> {
+        let (set, old, size) = (Some(set), Ptr::Null, SIGSET_SIZE);
+        self.syscall(Syscall::RtSigprocmask { how, set, old, size }).map(drop)
+    }
+
+    /// Sends a signal: `pid` as kill(2) takes it.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH, EPERM as of kill(2).
+    pub fn kill(&mut self, pid: i32, signal: Signal) -> Result<(), Errno> {
+        self.syscall(Syscall::Kill { pid, sig: signal.number().into() }).map(drop)
+    }
+
+    /// Waits for a child: `pid` as waitpid(2) takes it. `None` is WNOHANG's "nothing yet".
+    ///
+    /// # Errors
+    ///
+    /// ECHILD, EINTR, EINVAL as of wait4(2).
+    pub fn waitpid(
+        &mut self,
+        pid: i32,
+        options: WaitOptions,
+    ) -> Result<Option<(Pid, WaitStatus)>, Errno> {
+        match self.syscall(Syscall::Wait4 { pid, status: Ptr::Valid, options })? {
+            Ret::Waited { pid, status: Some(status) } => Ok(Some((pid, status))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Sleeps until a handler has run.
+    pub fn pause(&mut self) {
+        let _ = self.syscall(Syscall::Pause);
+    }
+
+    /// Moves itself or a child into a group: setpgid(2).
+    ///
+    /// # Errors
+    ///
+    /// EPERM, ESRCH, EACCES as of setpgid(2).
+    pub fn setpgid(&mut self, pid: Pid, pgid: Pgid) -> Result<(), Errno> {
+        let (pid, pgid) = (pid.0 as i32, pgid.0 as i32);
+        self.syscall(Syscall::Setpgid { pid, pgid }).map(drop)
+    }
+
+    /// Creates a child that runs `body` on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`ThreadDriver::spawn`].
+    pub fn spawn(
+        &mut self,
+        spawn: Spawn,
+        body: impl FnOnce(&mut Guest) -> i32 + Send + 'static,
+    ) -> Result<Pid, Errno> {
+        self.checkpoint();
+        start(&self.shared, self.token, spawn, body).map(|token| token.pid)
+    }
+}

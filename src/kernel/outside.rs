@@ -1,0 +1,185 @@
+//! What comes from outside of the model: from the runtime that embeds it. To its processes it is
+//! what an ancestor namespace is; and where it acts for a process it is one more thread of it,
+//! one that blocks every signal.
+
+use super::arena::Id;
+use super::effect::{Consequence, Effects, Woken};
+use super::process::{Job, Life, Process};
+use super::signal::Origin;
+use super::thread::TaskId;
+use super::{Kernel, Refused, Rule};
+use crate::abi::{Errno, Pid, SiCode, SigInfo, Signal, Uid, WaitOptions, WaitStatus};
+use crate::rule;
+use crate::syscall::{self, Syscall, clone};
+
+impl Kernel {
+    /// `parent` gets a child, whatever its own thread does: as if another thread of it had forked.
+    /// The child is in no handler.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no living process `parent`; the errno of fork(2) is in
+    /// the result.
+    pub fn fork_aside(
+        &mut self,
+        parent: Pid,
+        fx: &mut Effects,
+    ) -> Result<syscall::Result, Refused> {
+        let id = self.living(parent)?;
+        fx.begin(parent, Some("fork"));
+        let flags = clone::VM | u64::from(Signal::CHLD.number());
+        // only vfork sleeps
+        Ok(self.fork(TaskId::leader(id), flags, None, fx).unwrap_or(Err(Errno::ENOSYS)))
+    }
+
+    /// What a wait of `parent` gives at this moment, whatever its own thread does: as if another
+    /// thread of it made that call with WNOHANG. Any call but wait4 and waitid gives ENOSYS.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no living process `parent`; the errno of wait(2) is in
+    /// the result.
+    pub fn poll_wait(
+        &mut self,
+        parent: Pid,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Result<syscall::Result, Refused> {
+        let id = self.living(parent)?;
+        let mut call = call.clone();
+        match &mut call {
+            Syscall::Wait4 { options, .. } | Syscall::Waitid { options, .. } => {
+                *options = options.with(WaitOptions::NOHANG);
+            }
+            _ => return Ok(Err(Errno::ENOSYS)),
+        }
+        fx.begin(parent, Some(call.name()));
+        // WNOHANG never sleeps
+        Ok(self.wait(TaskId::leader(id), &call, fx).unwrap_or(Err(Errno::ENOSYS)))
+    }
+
+    /// Events of children of `parent` go into [`Effects::woken`] from now on, or no longer.
+    /// `false` if there is no such process.
+    pub fn watch(&mut self, parent: Pid, watched: bool) -> bool {
+        let Some(id) = self.numbers.get(parent.0).process else { return false };
+        self.processes[id].flags.watched = watched;
+        true
+    }
+
+    /// Generates a signal from an ancestor namespace (KILL-22, KILL-29): its sender is not
+    /// visible, and SIGKILL and SIGSTOP reach an init.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no such process, not even a zombie.
+    pub fn signal(&mut self, pid: Pid, signal: Signal, fx: &mut Effects) -> Result<(), Refused> {
+        let id = self.numbers.get(pid.0).process.ok_or(Refused::NoSuchTask(pid))?;
+        fx.begin(Pid(0), None);
+        fx.obey(rule!("KILL-22"));
+        let origin = Origin { force: true, kernel: true, ..Origin::user(rule!("KILL-29")) };
+        let info = SigInfo { signal, code: SiCode::USER, pid: Pid(0), uid: Uid::ROOT, value: 0 };
+        self.generate_kernel(id, info, origin, fx);
+        Ok(())
+    }
+
+    /// Another authority rules the process from now on: signals for it are forwarded
+    /// ([`Consequence::Forwarded`]) whatever its mask and dispositions say, and it stops,
+    /// continues and ends when [`Kernel::mirror`] says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no living process of that number.
+    pub fn give_authority(&mut self, pid: Pid) -> Result<(), Refused> {
+        let id = self.living(pid)?;
+        self.processes[id].flags.hosted = true;
+        Ok(())
+    }
+
+    /// The process ended, stopped or continued, as whoever runs it reports. A report that changes
+    /// nothing (a stop of a stopped process, a continue of a running one) has no effect.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no living process of that number.
+    pub fn mirror(
+        &mut self,
+        pid: Pid,
+        status: WaitStatus,
+        fx: &mut Effects,
+    ) -> Result<(), Refused> {
+        let id = self.living(pid)?;
+        fx.begin(pid, None);
+        let stopped = self.processes[id].is_stopped();
+        if status.continued() {
+            if stopped {
+                self.continue_by_report(id, fx);
+            }
+        } else if let Some(signal) = status.stop_signal() {
+            if !stopped {
+                self.stop_by_report(id, signal, fx);
+            }
+        } else {
+            self.running = Some(TaskId::leader(id));
+            self.exit(id, status, fx);
+            self.running = None;
+        }
+        Ok(())
+    }
+
+    fn stop_by_report(&mut self, id: Id<Process>, signal: Signal, fx: &mut Effects) {
+        self.set_life(id, Life::Alive(Job::Stopped { signal, unreported: true }));
+        fx.push(self.processes[id].pid, Consequence::Stopped(signal), rule!("WAIT-29"));
+        self.tell_parent_of_job(id, WaitStatus::stopped(signal), rule!("WAIT-39"), fx);
+    }
+
+    fn continue_by_report(&mut self, id: Id<Process>, fx: &mut Effects) {
+        self.set_life(id, Life::Alive(Job::Continued { unreported: true, unannounced: true }));
+        self.announce_continued(id, fx);
+        // what came while it was stopped acts now
+        if self.has_deliverable(TaskId::leader(id)) {
+            self.notify(TaskId::leader(id));
+        }
+    }
+
+    /// Forwards a signal whose target somebody else rules; `false` if the model does.
+    pub(super) fn forward(
+        &mut self,
+        target: Id<Process>,
+        info: SigInfo,
+        rule: Rule,
+        fx: &mut Effects,
+    ) -> bool {
+        let process = &self.processes[target];
+        if !process.flags.hosted {
+            return false;
+        }
+        // ZOM-09: whoever rules it may have given its number to another by now
+        if let Life::Alive(_) = process.life {
+            fx.push(process.pid, Consequence::Forwarded(info), rule);
+        }
+        true
+    }
+
+    /// Tells waits from outside about an event of a child.
+    pub(super) fn wake_outside(
+        &mut self,
+        parent: Id<Process>,
+        child: Id<Process>,
+        fx: &mut Effects,
+    ) {
+        let (parent, child) = (&self.processes[parent], &self.processes[child]);
+        if parent.flags.watched {
+            let pgid = self.groups[child.group].pgid;
+            fx.wake(Woken { parent: parent.pid, child: child.pid, pgid });
+        }
+    }
+
+    /// The living process of that number.
+    fn living(&self, pid: Pid) -> Result<Id<Process>, Refused> {
+        let id = self.numbers.get(pid.0).process.ok_or(Refused::NoSuchTask(pid))?;
+        match self.processes[id].life {
+            Life::Alive(_) => Ok(id),
+            Life::Dying(_) | Life::Zombie(_) => Err(Refused::NoSuchTask(pid)),
+        }
+    }
+}

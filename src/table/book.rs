@@ -1,0 +1,419 @@
+//! What the table knows of each process beyond the model, and what the model's effects mean for
+//! drivers, sleepers and subscribers.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::hash::{BuildHasherDefault, Hasher};
+use std::collections::HashMap;
+
+use super::call::{End, Pending, Queued};
+use super::end::Mourner;
+use super::event::Subscribers;
+use super::lane::Lane;
+use super::waits::Waits;
+use super::zombies::Zombies;
+use crate::abi::{Pid, Time, WaitStatus};
+use crate::driver::{Authority, Delivery, Op};
+use crate::kernel::{Consequence, Effect, Kernel, Woken};
+use crate::sync::Parker;
+use crate::syscall::{self, Ret};
+
+/// What a process executes: shared between parent and child, and by everybody who looks.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Image {
+    /// The program, as execve(2) names it.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its environment, `NAME=value` each.
+    pub env: Vec<String>,
+}
+
+impl Image {
+    /// A program without arguments and environment.
+    pub fn new(program: impl Into<String>) -> Image {
+        Image { program: program.into(), ..Image::default() }
+    }
+
+    /// The value of an environment variable. Costs a scan of the environment.
+    pub fn var(&self, name: &str) -> Option<&str> {
+        self.env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
+/// One process for good: a number is used again, a token is not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Token {
+    pub pid: Pid,
+    pub serial: u64,
+}
+
+/// A process, dead or alive.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub serial: u64,
+    pub image: Arc<Image>,
+    pub started: Time,
+    /// `None` for a driver that does nothing.
+    pub lane: Option<Arc<Lane>>,
+    /// `None` while it makes no call that takes time.
+    pub calls: Option<Box<Calls>>,
+    pub authority: Authority,
+    pub phase: Phase,
+    /// It is dead, and the callbacks for that have not run yet.
+    pub unannounced: bool,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Running,
+    Stopped,
+    Zombie,
+}
+
+/// Calls in progress.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    /// The innermost last: a handler may call while the call that it interrupted has not returned.
+    pub begun: Vec<Arc<Pending>>,
+    /// Calls that the process cannot make yet.
+    pub queued: VecDeque<Queued>,
+}
+
+/// How many processes a table has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// All, process 1 and zombies included.
+    pub processes: usize,
+    /// Those that are alive and not stopped.
+    pub running: usize,
+    /// Those that are stopped.
+    pub stopped: usize,
+    /// Those that are dead and not reaped.
+    pub zombies: usize,
+}
+
+/// An exit for the callbacks.
+#[derive(Debug)]
+pub(super) struct Notice {
+    pub token: Token,
+    pub status: WaitStatus,
+    /// Who waits for it.
+    pub wakes: Vec<Arc<Parker>>,
+    /// The calls that have its end as their result.
+    pub calls: Vec<(Arc<Pending>, End)>,
+}
+
+/// What is to be done once the lock is free.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub lanes: Vec<Arc<Lane>>,
+    pub wakes: Vec<Arc<Parker>>,
+    /// Entries and drivers whose last owner this may be: their `Drop` is foreign.
+    pub gone: Vec<Entry>,
+    pub exits: bool,
+}
+
+impl Outbox {
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty() && self.wakes.is_empty() && self.gone.is_empty() && !self.exits
+    }
+}
+
+/// A hash of numbers that are nearly dense already.
+#[derive(Clone, Copy, Default)]
+pub(super) struct PidHasher(u64);
+
+impl Hasher for PidHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    #[inline]
+    fn write_u32(&mut self, number: u32) {
+        // Fibonacci hashing: the table looks at the high and at the low bits
+        let mixed = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+}
+
+pub(super) type ByPid<T> = HashMap<Pid, T, BuildHasherDefault<PidHasher>>;
+
+/// Everything under the lock but the model itself.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    pub entries: ByPid<Entry>,
+    serial: u64,
+    pub counts: Counts,
+    pub waits: Waits,
+    pub subscribers: Subscribers,
+    pub zombies: Zombies,
+    /// Exits are to be announced before anybody's wait returns them.
+    pub announces: bool,
+    pub notices: VecDeque<Notice>,
+    /// The effects were brought about by a callback, which may wait for what it announces.
+    pub callback_asks: bool,
+    /// Processes with queued calls that may be able to make them.
+    pub ready: Vec<Pid>,
+    /// Whoever waits for everybody to end.
+    pub mourners: Vec<Arc<Mourner>>,
+    pub outbox: Outbox,
+    /// The time of the table when this transition began, where anything asked for it.
+    pub now: Time,
+}
+
+impl Book {
+    pub fn new(zombies: Zombies) -> Book {
+        Book { zombies, ..Book::default() }
+    }
+
+    /// The process, if the token is still good.
+    #[inline]
+    pub fn entry(&self, token: Token) -> Option<&Entry> {
+        self.entries.get(&token.pid).filter(|entry| entry.serial == token.serial)
+    }
+
+    /// The token of the process that has the number now.
+    pub fn token(&self, pid: Pid) -> Option<Token> {
+        self.entries.get(&pid).map(|entry| Token { pid, serial: entry.serial })
+    }
+
+    /// Enters a new process, a copy of its creator until it executes something.
+    pub fn enter(&mut self, pid: Pid, image: Arc<Image>) {
+        self.serial += 1;
+        let entry = Entry {
+            serial: self.serial,
+            image,
+            started: self.now,
+            lane: None,
+            calls: None,
+            authority: Authority::Model,
+            phase: Phase::Running,
+            unannounced: false,
+        };
+        self.counts.processes += 1;
+        self.counts.running += 1;
+        self.entries.insert(pid, entry);
+    }
+
+    /// What one effect means.
+    pub fn note(&mut self, kernel: &Kernel, effect: &Effect) {
+        self.subscribers.effect(effect);
+        let pid = effect.pid;
+        match &effect.what {
+            Consequence::Created => {
+                let creator = self.entries.get(&effect.cause.actor);
+                let image = creator.map(|creator| creator.image.clone()).unwrap_or_default();
+                self.enter(pid, image);
+            }
+            Consequence::Resumed(result) => {
+                self.end_call(pid, result);
+                self.make_ready(pid);
+            }
+            Consequence::Handling(info, handler) => {
+                self.make_ready(pid);
+                let delivery = Delivery { info: *info, handler: Some(*handler) };
+                self.operate(pid, Op::Deliver(delivery));
+            }
+            Consequence::Forwarded(info) => {
+                self.operate(pid, Op::Deliver(Delivery { info: *info, handler: None }));
+            }
+            Consequence::Stopped(signal) => {
+                self.change_phase(pid, Phase::Stopped);
+                self.operate_unless_reported(effect, Op::Stop(*signal));
+            }
+            Consequence::Continued => {
+                self.change_phase(pid, Phase::Running);
+                self.make_ready(pid);
+                self.operate_unless_reported(effect, Op::Resume);
+            }
+            Consequence::Ended(status) => self.note_end(kernel, effect, *status),
+            Consequence::Reparented(to) if kernel.exit_status(pid).is_some() => {
+                self.zombies.add(self.now, *to, self.token(pid));
+            }
+            Consequence::Reaped => self.remove(pid),
+            _ => {}
+        }
+    }
+
+    /// Tells the waits that an event of a child concerns.
+    pub fn wake(&mut self, woken: &Woken) {
+        let parkers = self.waits.concerned(woken);
+        if parkers.is_empty() {
+            return;
+        }
+        // those who wait for an exit hear of it after the callbacks
+        let notice = self.notices.iter_mut().find(|notice| notice.token.pid == woken.child);
+        match notice {
+            Some(notice) => notice.wakes.extend(parkers),
+            None => self.outbox.wakes.extend(parkers),
+        }
+    }
+
+    fn note_end(&mut self, kernel: &Kernel, effect: &Effect, status: WaitStatus) {
+        let pid = effect.pid;
+        self.change_phase(pid, Phase::Zombie);
+        self.operate_unless_reported(effect, Op::Terminate(status));
+        self.abort_calls(pid);
+        self.outbox.wakes.extend(self.waits.of_parent(pid));
+        let alive = self.counts.running + self.counts.stopped;
+        let told = self.mourners.iter().filter_map(|mourner| mourner.note(pid, status, alive));
+        self.outbox.wakes.extend(told);
+        if let Some(parent) = kernel.parent(pid) {
+            self.zombies.add(self.now, parent, self.token(pid));
+        }
+        if self.announces
+            && let Some(token) = self.token(pid)
+        {
+            let notice = Notice { token, status, wakes: Vec::new(), calls: Vec::new() };
+            self.notices.push_back(notice);
+            self.outbox.exits = true;
+            if let Some(entry) = self.entries.get_mut(&pid) {
+                entry.unannounced = true;
+            }
+        }
+    }
+
+    /// An operation for the driver, if it has one.
+    pub fn operate(&mut self, pid: Pid, op: Op) {
+        let Some(lane) = self.entries.get(&pid).and_then(|entry| entry.lane.as_ref()) else {
+            return;
+        };
+        lane.push(op);
+        self.outbox.lanes.push(lane.clone());
+    }
+
+    /// The host knows what it has reported itself.
+    fn operate_unless_reported(&mut self, effect: &Effect, op: Op) {
+        let hosted = |entry: &Entry| entry.authority == Authority::Host;
+        let reported = effect.cause.call.is_none();
+        if !(reported && self.entries.get(&effect.pid).is_some_and(hosted)) {
+            self.operate(effect.pid, op);
+        }
+    }
+
+    fn change_phase(&mut self, pid: Pid, phase: Phase) {
+        let Some(entry) = self.entries.get_mut(&pid) else { return };
+        let before = core::mem::replace(&mut entry.phase, phase);
+        *self.counts.of(before) -= 1;
+        *self.counts.of(phase) += 1;
+    }
+
+    fn remove(&mut self, pid: Pid) {
+        let Some(entry) = self.entries.remove(&pid) else { return };
+        *self.counts.of(entry.phase) -= 1;
+        self.counts.processes -= 1;
+        self.zombies.forget(entry.serial);
+        if entry.lane.is_some() {
+            self.outbox.gone.push(entry);
+        }
+    }
+
+    /// The program sees the result of its innermost call.
+    fn end_call(&mut self, pid: Pid, result: &syscall::Result) {
+        let Some(entry) = self.entries.get_mut(&pid) else { return };
+        let Some(calls) = &mut entry.calls else { return };
+        let Some(pending) = calls.begun.pop() else { return };
+        let end = End::Returned(result.clone());
+        let notice = if self.callback_asks { None } else { self.notice_of(result) };
+        match notice {
+            Some(nth) => self.notices[nth].calls.push((pending, end)),
+            None => self.finish(&pending, end),
+        }
+    }
+
+    fn finish(&mut self, pending: &Pending, end: End) {
+        pending.finish(end);
+        self.outbox.wakes.push(pending.parker.clone());
+    }
+
+    /// The exit that a wait's result is about, if its callback has not run. Costs a scan of those.
+    pub fn notice_of(&self, result: &syscall::Result) -> Option<usize> {
+        let child = match result {
+            Ok(Ret::Waited { pid, .. }) => *pid,
+            Ok(Ret::WaitInfo(Some(Some(info)))) => info.pid,
+            _ => return None,
+        };
+        self.notices.iter().position(|notice| notice.token.pid == child)
+    }
+
+    /// The callback for the first exit has run; whom to tell.
+    pub fn announced(&mut self) -> Vec<Arc<Parker>> {
+        let Some(notice) = self.notices.pop_front() else { return Vec::new() };
+        let Notice { token, mut wakes, calls, .. } = notice;
+        if let Some(entry) = self.entries.get_mut(&token.pid).filter(|e| e.serial == token.serial) {
+            entry.unannounced = false;
+        }
+        for (pending, end) in calls {
+            pending.finish(end);
+            wakes.push(pending.parker.clone());
+        }
+        wakes
+    }
+
+    fn make_ready(&mut self, pid: Pid) {
+        let calls = self.entries.get(&pid).and_then(|entry| entry.calls.as_ref());
+        if calls.is_some_and(|calls| !calls.queued.is_empty()) {
+            self.ready.push(pid);
+        }
+    }
+
+    /// The table ends: everybody is told.
+    pub fn close(&mut self) -> Outbox {
+        let pids: Vec<Pid> = self.entries.keys().copied().collect();
+        for pid in pids {
+            self.abort_calls(pid);
+            let living = self.entries.get(&pid).is_some_and(|e| e.phase != Phase::Zombie);
+            if living {
+                self.operate(pid, Op::Abandon);
+            }
+            self.outbox.wakes.extend(self.waits.of_parent(pid));
+        }
+        for notice in core::mem::take(&mut self.notices) {
+            self.outbox.wakes.extend(notice.wakes);
+            notice.calls.iter().for_each(|(pending, _)| self.finish(pending, End::Gone));
+        }
+        self.subscribers = Subscribers::default();
+        core::mem::take(&mut self.outbox)
+    }
+
+    /// Nobody will see the results of its calls: it ended.
+    fn abort_calls(&mut self, pid: Pid) {
+        let Some(calls) = self.entries.get_mut(&pid).and_then(|entry| entry.calls.take()) else {
+            return;
+        };
+        let queued = calls.queued.into_iter().map(|queued| queued.pending);
+        for pending in calls.begun.into_iter().chain(queued) {
+            self.finish(&pending, End::Gone);
+        }
+    }
+
+    /// It executes another program: the calls that handlers had interrupted do not return.
+    pub fn forget_calls(&mut self, pid: Pid) {
+        let calls = self.entries.get_mut(&pid).and_then(|entry| entry.calls.as_mut());
+        let begun = calls.map(|calls| core::mem::take(&mut calls.begun)).unwrap_or_default();
+        for pending in begun {
+            self.finish(&pending, End::Gone);
+        }
+    }
+}
+
+impl Counts {
+    fn of(&mut self, phase: Phase) -> &mut usize {
+        match phase {
+            Phase::Running => &mut self.running,
+            Phase::Stopped => &mut self.stopped,
+            Phase::Zombie => &mut self.zombies,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A guest's call in progress.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use core::time::Duration;
+
+use super::{ProcessTable, Shared};
+use crate::abi::Errno;
+use crate::sync::{Mutex, Parker};
+use crate::syscall::{self, Syscall};
+
+/// How a call came to its end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// It returned, and the program sees the result.
+    Returned(syscall::Result),
+    /// The caller is gone, or runs another program: nobody sees a result.
+    Gone,
+}
+
+impl End {
+    /// As the raw entry gives it.
+    pub fn result(self) -> syscall::Result {
+        match self {
+            End::Returned(result) => result,
+            End::Gone => Err(Errno::ESRCH),
+        }
+    }
+}
+
+/// What a call has come to when the table is asked for it.
+pub(crate) enum Started {
+    Ended(End),
+    /// It sleeps, is held up by a handler or a stop, or waits until its caller can make it.
+    Pending(Arc<Pending>),
+}
+
+/// A call that has not returned.
+pub(crate) struct Pending {
+    end: Mutex<Option<End>>,
+    /// Where whoever is interested sleeps.
+    pub parker: Arc<Parker>,
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pending").field(&*self.end.lock()).finish()
+    }
+}
+
+impl Pending {
+    pub fn new(parker: Option<&Arc<Parker>>) -> Arc<Pending> {
+        let parker = parker.cloned().unwrap_or_default();
+        Arc::new(Pending { end: Mutex::new(None), parker })
+    }
+
+    /// It ended. The parker is for the one who ended it to tell, outside of the table's lock.
+    pub fn finish(&self, end: End) {
+        *self.end.lock() = Some(end);
+    }
+
+    /// How it ended, if it has.
+    pub fn end(&self) -> Option<End> {
+        self.end.lock().clone()
+    }
+}
+
+/// A call that was waiting for its caller to be able to make it.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub call: Syscall,
+    pub pending: Arc<Pending>,
+}
+
+/// A guest's system call in progress: see [`ProcessTable::submit`]. A future of its result.
+///
+/// Dropping it does not end the call: a guest leaves a call only as the kernel lets it, by what it
+/// waits for, by a signal, or by its death.
+#[derive(Debug)]
+#[must_use = "the call goes on whether or not anybody waits for it"]
+pub struct Call {
+    table: ProcessTable,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Ended(Box<End>),
+    Pending(Arc<Pending>),
+}
+
+impl Call {
+    pub(super) fn new(table: ProcessTable, started: Started) -> Call {
+        let state = match started {
+            Started::Ended(end) => State::Ended(Box::new(end)),
+            Started::Pending(pending) => State::Pending(pending),
+        };
+        Call { table, state }
+    }
+
+    /// The result, if the call has returned.
+    ///
+    /// # Errors
+    ///
+    /// Inside: the errno of the call; ESRCH if its caller is gone.
+    pub fn result(&self) -> Option<syscall::Result> {
+        match &self.state {
+            State::Ended(end) => Some((**end).clone().result()),
+            State::Pending(pending) => pending.end().map(End::result),
+        }
+    }
+
+    /// Blocks until the call returns.
+    ///
+    /// # Errors
+    ///
+    /// The errno of the call; ESRCH if its caller is gone.
+    pub fn wait(self) -> syscall::Result {
+        match &self.state {
+            State::Ended(end) => (**end).clone().result(),
+            State::Pending(pending) => self.table.shared.finish_call(pending).result(),
+        }
+    }
+
+    /// Blocks until the call returns; `None` if that takes longer than `timeout`, and the call
+    /// goes on.
+    pub fn wait_timeout(&self, timeout: Duration) -> Option<syscall::Result> {
+        let State::Pending(pending) = &self.state else { return self.result() };
+        let shared = &self.table.shared;
+        let alarm = shared.alarm_after(timeout, &pending.parker);
+        loop {
+            if let Some(end) = pending.end() {
+                return Some(end.result());
+            }
+            if !alarm.sleep() {
+                return self.result();
+            }
+        }
+    }
+}
+
+impl Future for Call {
+    type Output = syscall::Result;
+
+    fn poll(self: Pin<&mut Call>, context: &mut Context<'_>) -> Poll<syscall::Result> {
+        let State::Pending(pending) = &self.state else {
+            return Poll::Ready(self.result().unwrap_or(Err(Errno::ESRCH)));
+        };
+        loop {
+            if let Some(end) = pending.end() {
+                return Poll::Ready(end.result());
+            }
+            if !pending.parker.poll(context.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Sleeps until the call has ended.
+    pub(crate) fn finish_call(&self, pending: &Pending) -> End {
+        loop {
+            if let Some(end) = pending.end() {
+                return end;
+            }
+            pending.parker.park(None);
+        }
+    }
+}

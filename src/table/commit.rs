@@ -1,0 +1,462 @@
+//! The lock, and what happens around it.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use super::book::{Book, Image, Outbox, Token};
+use super::call::{End, Pending, Queued, Started};
+use super::clock::Clock;
+use super::config::{Init, Keeper, TableConfig, TableLimits};
+use super::event::What;
+use super::zombies::Zombies;
+use super::{Handle, OnProcessExit, Process, ProcessTable, keeper};
+use crate::abi::{Errno, Pid, Time, WaitOptions, WaitStatus};
+use crate::driver::Op;
+use crate::kernel::{Canonical, Consequence, Effects, Event, Kernel, Outcome, Refused};
+use crate::sync::{Mutex, MutexGuard, Parker, ThreadId, current, is_current};
+use crate::syscall::{self, Ptr, Ret, Syscall};
+
+/// How many zombies are reaped before others get the lock.
+const REAPED_AT_ONCE: usize = 1024;
+
+/// A table, as its handles, guests and drivers share it.
+pub(crate) struct Shared {
+    pub(super) state: Mutex<State>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) limits: TableLimits,
+    pub(super) init: Init,
+    keeper: Keeper,
+}
+
+impl core::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+/// Everything under the lock.
+pub(super) struct State {
+    pub kernel: Kernel,
+    fx: Effects,
+    pub book: Book,
+    pub on_exit: Option<OnProcessExit>,
+    /// For the callback, which gets a handle.
+    pub handle: Weak<Handle>,
+    /// The thread that runs the callback now.
+    announcer: Option<ThreadId>,
+    /// Sleepers by their timeouts, where real time has nothing to say.
+    timeouts: BTreeMap<(Time, u64), Arc<Parker>>,
+    timeout_number: u64,
+    /// When the background thread will look at this table.
+    kept: Option<Instant>,
+    closed: bool,
+}
+
+impl Shared {
+    pub(super) fn new(config: TableConfig) -> Arc<Shared> {
+        let ttl = config.zombie_ttl.filter(|_| config.init == Init::Table);
+        let mut book = Book::new(Zombies::new(ttl));
+        book.enter(Pid(1), Arc::new(Image::new("init")));
+        let mut state = State {
+            kernel: Kernel::new(config.model()),
+            fx: Effects::new(),
+            book,
+            on_exit: None,
+            handle: Weak::new(),
+            announcer: None,
+            timeouts: BTreeMap::new(),
+            timeout_number: 0,
+            kept: None,
+            closed: false,
+        };
+        if config.init == Init::Table {
+            // GRP-22: it leads a session of its own, whose number its children see
+            let _ = state.make(Pid(1), Syscall::Setsid, None, &*config.clock);
+        }
+        let TableConfig { init, keeper, limits, clock, .. } = config;
+        Arc::new(Shared { state: Mutex::new(state), clock, limits, init, keeper })
+    }
+
+    /// One act under the lock, and then whatever it brought about.
+    pub(super) fn commit<R>(self: &Arc<Shared>, act: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = act(&mut state);
+        self.leave(state);
+        result
+    }
+
+    /// Frees the lock and does what was noted under it.
+    #[inline]
+    fn leave(self: &Arc<Shared>, mut state: MutexGuard<'_, State>) {
+        let due = self.needs_keeper(&mut state);
+        if state.book.outbox.is_empty() && due.is_none() {
+            return;
+        }
+        let outbox = core::mem::take(&mut state.book.outbox);
+        drop(state);
+        self.carry_out(outbox);
+        if let Some(at) = due {
+            keeper::schedule(self, at);
+        }
+    }
+
+    /// When the background thread has to look, if that is earlier than it knows.
+    #[inline]
+    fn needs_keeper(&self, state: &mut State) -> Option<Instant> {
+        if self.keeper == Keeper::Caller {
+            return None;
+        }
+        let at = self.clock.instant(state.next_deadline()?)?;
+        if state.closed || state.kept.is_some_and(|kept| kept <= at) {
+            return None;
+        }
+        state.kept = Some(at);
+        Some(at)
+    }
+
+    /// What was noted under the lock, now that it is free: drivers before callbacks, and these
+    /// before anybody is woken.
+    fn carry_out(self: &Arc<Shared>, outbox: Outbox) {
+        for lane in &outbox.lanes {
+            lane.carry_out(|op| self.fault(lane.pid, op));
+        }
+        if outbox.exits {
+            self.announce();
+        }
+        for parker in &outbox.wakes {
+            parker.unpark();
+        }
+    }
+
+    /// A driver panicked.
+    fn fault(&self, pid: Pid, op: Op) {
+        self.state.lock().book.subscribers.publish(pid, What::DriverFault(op), None);
+    }
+
+    /// Runs the callback for each exit that it has not run for, unless a thread is about it.
+    fn announce(self: &Arc<Shared>) {
+        loop {
+            let mut state = self.state.lock();
+            if state.announcer.is_some() {
+                return;
+            }
+            let Some(notice) = state.book.notices.front() else { return };
+            let (token, status) = (notice.token, notice.status);
+            let callback = state.on_exit.clone();
+            let handle = state.handle.upgrade();
+            state.announcer = Some(current().id());
+            drop(state);
+            if let (Some(callback), Some(handle)) = (callback, handle) {
+                let table = ProcessTable { shared: self.clone(), _handle: handle };
+                let process = Process::new(table, token);
+                // a panic of the callback is no reason to lose an exit
+                let _ = catch_unwind(AssertUnwindSafe(|| callback(&process, status)));
+            }
+            let mut state = self.state.lock();
+            state.announcer = None;
+            let wakes = state.book.announced();
+            drop(state);
+            wakes.iter().for_each(|parker| parker.unpark());
+        }
+    }
+
+    /// A guest's call begins.
+    pub(crate) fn start(
+        self: &Arc<Shared>,
+        caller: Pid,
+        serial: Option<u64>,
+        call: Syscall,
+        parker: Option<&Arc<Parker>>,
+    ) -> Started {
+        let mut state = self.state.lock();
+        let stranger = |serial| state.book.entry(Token { pid: caller, serial }).is_none();
+        if state.closed || serial.is_some_and(stranger) {
+            return Started::Ended(End::Gone);
+        }
+        if state.kernel.next_deadline().is_some() || needs_time(&call) {
+            state.advance(self.clock.now(), &*self.clock);
+        }
+        if is_fork(&call) && self.is_full(&state) {
+            return Started::Ended(End::Returned(Err(Errno::EAGAIN)));
+        }
+        let started = state.make(caller, call, parker, &*self.clock);
+        self.leave(state);
+        match started {
+            // it may have ended while the lock was free
+            Started::Pending(pending) => match pending.end() {
+                Some(end) => Started::Ended(end),
+                None => Started::Pending(pending),
+            },
+            ended => ended,
+        }
+    }
+
+    /// Whether there can be no more processes.
+    pub(super) fn is_full(&self, state: &State) -> bool {
+        state.kernel.len() >= self.limits.processes as usize
+    }
+
+    /// A driver reports about its process.
+    pub(crate) fn report(self: &Arc<Shared>, token: Token, status: WaitStatus) {
+        self.commit(|state| state.report(token, status, &*self.clock));
+    }
+
+    /// Does what is due; how many zombies were reaped.
+    pub(super) fn run_due(self: &Arc<Shared>, now: Time) -> usize {
+        self.commit(|state| {
+            state.advance(now, &*self.clock);
+            state.expire(now);
+        });
+        let mut reaped = 0;
+        loop {
+            let some = self.commit(|state| state.reap(now, &*self.clock));
+            reaped += some;
+            if some < REAPED_AT_ONCE {
+                return reaped;
+            }
+        }
+    }
+
+    /// The background thread looks.
+    pub(super) fn keep(self: &Arc<Shared>) {
+        self.state.lock().kept = None;
+        self.run_due(self.clock.now());
+    }
+
+    /// The last handle is gone.
+    pub(super) fn close(self: &Arc<Shared>) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let kept = state.kept.take();
+        let callback = state.on_exit.take();
+        let outbox = state.book.close();
+        drop(state);
+        if let Some(at) = kept {
+            keeper::cancel(Arc::as_ptr(self), at);
+        }
+        drop(callback);
+        self.carry_out(outbox);
+    }
+}
+
+/// Calls that read the clock.
+fn needs_time(call: &Syscall) -> bool {
+    matches!(
+        call,
+        Syscall::Alarm(_)
+            | Syscall::Setitimer { .. }
+            | Syscall::Getitimer { .. }
+            | Syscall::RtSigtimedwait { timeout: Some(_), .. }
+    )
+}
+
+fn is_fork(call: &Syscall) -> bool {
+    matches!(call, Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. })
+}
+
+impl State {
+    /// Makes a guest's call, or notes it for when the guest can.
+    pub fn make(
+        &mut self,
+        caller: Pid,
+        call: Syscall,
+        parker: Option<&Arc<Parker>>,
+        clock: &dyn Clock,
+    ) -> Started {
+        self.fx.clear();
+        match self.kernel.call(caller, &call, &mut self.fx) {
+            Ok(outcome) => {
+                let started = self.begin(caller, &call, outcome, || Pending::new(parker));
+                self.settle(clock);
+                started
+            }
+            Err(Refused::NotInUserMode(_)) => {
+                let pending = Pending::new(parker);
+                let queued = Queued { call, pending: pending.clone() };
+                match self.book.entries.get_mut(&caller) {
+                    Some(entry) => entry.calls.get_or_insert_default().queued.push_back(queued),
+                    None => return Started::Ended(End::Gone),
+                }
+                Started::Pending(pending)
+            }
+            Err(_) => Started::Ended(End::Gone),
+        }
+    }
+
+    /// What a call has come to before others have run.
+    fn begin(
+        &mut self,
+        caller: Pid,
+        call: &Syscall,
+        outcome: Outcome,
+        pending: impl FnOnce() -> Arc<Pending>,
+    ) -> Started {
+        // what others do because of it comes before the program sees the result
+        let held = self.kernel.runnable().len() > 0;
+        if matches!((call, &outcome), (Syscall::Execve { .. }, Outcome::Returned(Ok(_)))) {
+            self.book.forget_calls(caller);
+        }
+        match outcome {
+            Outcome::Gone | Outcome::Done => Started::Ended(End::Returned(Ok(Ret::Never))),
+            Outcome::Returned(result) if !held => match self.notice_for(&result) {
+                Some(nth) => {
+                    let pending = pending();
+                    let end = End::Returned(result);
+                    self.book.notices[nth].calls.push((pending.clone(), end));
+                    Started::Pending(pending)
+                }
+                None => Started::Ended(End::Returned(result)),
+            },
+            Outcome::Returned(_) | Outcome::Blocked => {
+                let pending = pending();
+                if let Some(entry) = self.book.entries.get_mut(&caller) {
+                    entry.calls.get_or_insert_default().begun.push(pending.clone());
+                }
+                Started::Pending(pending)
+            }
+        }
+    }
+
+    /// The exit that a wait's result is about, if its callback has not run. The callback itself
+    /// may wait for it.
+    fn notice_for(&self, result: &syscall::Result) -> Option<usize> {
+        if self.book.notices.is_empty() || is_current(self.announcer) {
+            return None;
+        }
+        self.book.notice_of(result)
+    }
+
+    /// Everything that processes do by themselves, and what all of it means.
+    pub fn settle(&mut self, clock: &dyn Clock) {
+        self.kernel.settle(&mut Canonical, &mut self.fx);
+        if self.fx.list().is_empty() && self.fx.woken().is_empty() {
+            return;
+        }
+        let dated = |what: &Consequence| {
+            matches!(
+                what,
+                Consequence::Created | Consequence::Ended(_) | Consequence::Reparented(_)
+            )
+        };
+        if self.fx.list().iter().any(|effect| dated(&effect.what)) {
+            self.book.now = clock.now();
+        }
+        self.book.callback_asks = is_current(self.announcer);
+        for effect in self.fx.list() {
+            self.book.note(&self.kernel, effect);
+        }
+        for woken in self.fx.woken() {
+            self.book.wake(woken);
+        }
+        while let Some(pid) = self.book.ready.pop() {
+            self.make_queued(pid, clock);
+        }
+    }
+
+    /// A process that had calls waiting may be able to make them.
+    fn make_queued(&mut self, pid: Pid, clock: &dyn Clock) {
+        while self.kernel.in_user_mode(pid) {
+            let entry = self.book.entries.get_mut(&pid);
+            let Some(calls) = entry.and_then(|entry| entry.calls.as_mut()) else { return };
+            let Some(Queued { call, pending }) = calls.queued.pop_front() else { return };
+            self.fx.clear();
+            let Ok(outcome) = self.kernel.call(pid, &call, &mut self.fx) else { return };
+            if let Started::Ended(end) = self.begin(pid, &call, outcome, || pending.clone()) {
+                pending.finish(end);
+                self.book.outbox.wakes.push(pending.parker.clone());
+            }
+            self.settle(clock);
+        }
+    }
+
+    /// Time passes until `now`, and everybody acts as their timers go off.
+    pub fn advance(&mut self, now: Time, clock: &dyn Clock) {
+        while let Some(at) = self.kernel.next_deadline().filter(|at| *at <= now) {
+            self.fx.clear();
+            let at = at.max(self.kernel.now());
+            if self.kernel.apply(&Event::Advance(at), &mut self.fx).is_err() {
+                return;
+            }
+            self.settle(clock);
+        }
+        if now > self.kernel.now() {
+            self.fx.clear();
+            let _ = self.kernel.apply(&Event::Advance(now), &mut self.fx);
+        }
+    }
+
+    /// Applies something that comes from outside of the model, and settles.
+    pub fn outside<R>(
+        &mut self,
+        clock: &dyn Clock,
+        act: impl FnOnce(&mut Kernel, &mut Effects) -> R,
+    ) -> R {
+        self.fx.clear();
+        let result = act(&mut self.kernel, &mut self.fx);
+        self.settle(clock);
+        result
+    }
+
+    /// What a driver says about its process, if that still lives.
+    pub fn report(&mut self, token: Token, status: WaitStatus, clock: &dyn Clock) {
+        if !self.closed && self.book.entry(token).is_some() {
+            // one that ended meanwhile is refused: nothing has changed then
+            let _ = self.outside(clock, |kernel, fx| kernel.mirror(token.pid, status, fx));
+        }
+    }
+
+    /// The sleepers whose time has come are woken.
+    fn expire(&mut self, now: Time) {
+        while let Some(first) = self.timeouts.first_entry().filter(|entry| entry.key().0 <= now) {
+            self.book.outbox.wakes.push(first.remove());
+        }
+    }
+
+    /// Reaps zombies of the init whose time has come; how many.
+    fn reap(&mut self, now: Time, clock: &dyn Clock) -> usize {
+        let mut reaped = 0;
+        while reaped < REAPED_AT_ONCE {
+            let Some(token) = self.book.zombies.due(now) else { break };
+            let call = Syscall::Wait4 {
+                pid: token.pid.0 as i32,
+                status: Ptr::Null,
+                options: WaitOptions::NOHANG.with(WaitOptions::ALL),
+            };
+            let _ = self.outside(clock, |kernel, fx| kernel.poll_wait(Pid(1), &call, fx));
+            reaped += 1;
+        }
+        reaped
+    }
+
+    /// When something is due.
+    #[inline]
+    pub fn next_deadline(&mut self) -> Option<Time> {
+        let timeout = self.timeouts.first_key_value().map(|((at, _), _)| *at);
+        [self.kernel.next_deadline(), self.book.zombies.next(), timeout].into_iter().flatten().min()
+    }
+
+    /// `parker` is to be told at that time.
+    pub fn add_timeout(&mut self, at: Time, parker: Arc<Parker>) -> (Time, u64) {
+        self.timeout_number += 1;
+        let place = (at, self.timeout_number);
+        self.timeouts.insert(place, parker);
+        place
+    }
+
+    pub fn remove_timeout(&mut self, place: (Time, u64)) {
+        self.timeouts.remove(&place);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether the callbacks for the death of that process are still to come, for the caller.
+    pub fn is_unannounced(&self, pid: Pid) -> bool {
+        !self.book.notices.is_empty()
+            && self.book.entries.get(&pid).is_some_and(|entry| entry.unannounced)
+            && !is_current(self.announcer)
+    }
+}

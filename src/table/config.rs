@@ -1,0 +1,160 @@
+//! What a table is made with.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use super::clock::{Clock, RealClock};
+use crate::abi::{Resource, Rlimit};
+use crate::kernel::Config;
+
+/// Who is process 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Init {
+    /// The table itself, for the runtime that embeds it: the leader of session 1 that is never
+    /// stopped and takes no signal, the parent of processes that have no other, and the one that
+    /// adopts orphans. Its zombies are reaped after [`TableConfig::zombie_ttl`].
+    #[default]
+    Table,
+    /// A guest like any other, with the rights and duties of a namespace's init: it reaps its
+    /// zombies itself, and everybody is killed when it ends (NS-08).
+    Guest,
+}
+
+/// Who sees to it that what is due happens: zombies are reaped, alarms go off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Keeper {
+    /// One background thread for all tables of the program. It runs while any of them has a
+    /// deadline, and only where its clock follows real time.
+    #[default]
+    Thread,
+    /// Whoever calls [`reap_due`](super::ProcessTable::reap_due), at
+    /// [`next_deadline`](super::ProcessTable::next_deadline) at the latest.
+    Caller,
+}
+
+/// How many of each there can be in a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableLimits {
+    /// Processes, zombies and process 1 included: EAGAIN beyond, as of the pids controller of
+    /// cgroups(7). Unlimited by default, up to `pid_max` numbers.
+    pub processes: u32,
+    /// Queued signal records of a user (RLIMIT_SIGPENDING): EAGAIN beyond (LIM-08). 4,096 by
+    /// default.
+    pub pending_signals: u64,
+    /// Calls to [`subscribe`](super::ProcessTable::subscribe) whose receivers are alive: EMFILE
+    /// beyond, as inotify_init(2) gives it. 64 by default.
+    pub subscribers: u32,
+}
+
+impl Default for TableLimits {
+    fn default() -> TableLimits {
+        TableLimits { processes: u32::MAX, pending_signals: 4096, subscribers: 64 }
+    }
+}
+
+/// The settings of a [`ProcessTable`](super::ProcessTable).
+///
+/// ```
+/// use std::time::Duration;
+/// use proctable::table::{ManualClock, ProcessTable, TableConfig};
+///
+/// let clock = ManualClock::new();
+/// let table = ProcessTable::with_config(
+///     TableConfig::new().clock(clock.clone()).zombie_ttl(Some(Duration::from_secs(5))),
+/// );
+/// assert_eq!(table.counts().processes, 1);
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct TableConfig {
+    pub(super) kernel: Config,
+    pub(super) init: Init,
+    pub(super) keeper: Keeper,
+    pub(super) limits: TableLimits,
+    pub(super) zombie_ttl: Option<Duration>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl core::fmt::Debug for TableConfig {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let TableConfig { kernel, init, keeper, limits, zombie_ttl, clock: _ } = self;
+        f.debug_struct("TableConfig")
+            .field("kernel", kernel)
+            .field("init", init)
+            .field("keeper", keeper)
+            .field("limits", limits)
+            .field("zombie_ttl", zombie_ttl)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for TableConfig {
+    fn default() -> TableConfig {
+        TableConfig {
+            kernel: Config::default(),
+            init: Init::default(),
+            keeper: Keeper::default(),
+            limits: TableLimits::default(),
+            zombie_ttl: Some(TableConfig::ZOMBIE_TTL),
+            clock: Arc::new(RealClock::new()),
+        }
+    }
+}
+
+impl TableConfig {
+    /// How long a zombie of the table's init is kept by default: a minute.
+    pub const ZOMBIE_TTL: Duration = Duration::from_secs(60);
+
+    /// The default settings.
+    pub fn new() -> TableConfig {
+        TableConfig::default()
+    }
+
+    /// Numbers, user, umask, working directory, limits of the first process, which is process 1
+    /// whatever `kernel.first` says.
+    pub fn kernel(mut self, kernel: Config) -> TableConfig {
+        self.kernel = kernel;
+        self
+    }
+
+    /// Who is process 1.
+    pub fn init(mut self, init: Init) -> TableConfig {
+        self.init = init;
+        self
+    }
+
+    /// Who does what is due.
+    pub fn keeper(mut self, keeper: Keeper) -> TableConfig {
+        self.keeper = keeper;
+        self
+    }
+
+    /// How many of each there can be.
+    pub fn limits(mut self, limits: TableLimits) -> TableConfig {
+        self.limits = limits;
+        self
+    }
+
+    /// How long a zombie whose parent is the table's init is kept for a wait that may come;
+    /// `None` keeps it for ever. A minute by default. Not used with [`Init::Guest`].
+    pub fn zombie_ttl(mut self, ttl: Option<Duration>) -> TableConfig {
+        self.zombie_ttl = ttl;
+        self
+    }
+
+    /// The time: real by default.
+    pub fn clock(mut self, clock: impl Clock) -> TableConfig {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// What the model is made with.
+    pub(super) fn model(&self) -> Config {
+        let mut config = self.kernel.clone();
+        config.first = crate::abi::Pid(1);
+        let records =
+            Rlimit { soft: self.limits.pending_signals, hard: self.limits.pending_signals };
+        config.limits.push((Resource::SIGPENDING, records));
+        config
+    }
+}

@@ -1,0 +1,130 @@
+//! What a table publishes: each change of a process, with its cause.
+
+use alloc::vec::Vec;
+
+use crate::abi::{Pid, SigInfo, Signal, WaitStatus};
+use crate::driver::Op;
+use crate::kernel::{Cause, Consequence, Effect};
+use crate::sync::channel::{Receiver, Sender, TrySendError, bounded};
+
+/// Something that happened to a process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// Its place among all events of the table. A gap is never without a [`What::Lost`].
+    pub number: u64,
+    /// The process.
+    pub pid: Pid,
+    /// What happened.
+    pub what: What,
+    /// Why; `None` for what the model has no part in (a driver's fault, lost events).
+    pub cause: Option<Cause>,
+}
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// The process was created, by [`Cause::actor`].
+    Created,
+    /// It executes a new program.
+    Executed,
+    /// It stopped.
+    Stopped(Signal),
+    /// It continued.
+    Continued,
+    /// It ended.
+    Exited(WaitStatus),
+    /// The zombie is gone and its number free, unless a group or a session has it.
+    Reaped,
+    /// A signal was generated for it.
+    Generated(SigInfo),
+    /// Its driver panicked in this operation.
+    DriverFault(Op),
+    /// That many events before this one found the channel full and were dropped.
+    Lost(u64),
+}
+
+impl What {
+    /// What of the model's consequences is published.
+    fn of(consequence: &Consequence) -> Option<What> {
+        Some(match consequence {
+            Consequence::Created => What::Created,
+            Consequence::Executed => What::Executed,
+            Consequence::Stopped(signal) => What::Stopped(*signal),
+            Consequence::Continued => What::Continued,
+            Consequence::Ended(status) => What::Exited(*status),
+            Consequence::Reaped => What::Reaped,
+            Consequence::Generated(info) | Consequence::Forwarded(info) => What::Generated(*info),
+            _ => return None,
+        })
+    }
+}
+
+/// The receivers of a table's events.
+#[derive(Debug, Default)]
+pub(super) struct Subscribers {
+    list: Vec<Subscriber>,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    sender: Sender<Event>,
+    lost: u64,
+}
+
+impl Subscribers {
+    /// Another receiver; `None` if there are `limit` of them.
+    pub fn add(&mut self, capacity: usize, limit: u32) -> Option<Receiver<Event>> {
+        if self.list.len() >= limit as usize {
+            return None;
+        }
+        // room for one event and for the note that others were lost
+        let (sender, receiver) = bounded(capacity.max(2));
+        self.list.push(Subscriber { sender, lost: 0 });
+        Some(receiver)
+    }
+
+    /// Publishes an effect of the model. Costs a message for each subscriber.
+    #[inline]
+    pub fn effect(&mut self, effect: &Effect) {
+        if self.list.is_empty() {
+            return;
+        }
+        if let Some(what) = What::of(&effect.what) {
+            self.publish(effect.pid, what, Some(effect.cause));
+        }
+    }
+
+    /// Publishes anything.
+    pub fn publish(&mut self, pid: Pid, what: What, cause: Option<Cause>) {
+        self.number += 1;
+        let event = Event { number: self.number, pid, what, cause };
+        self.list.retain_mut(|subscriber| subscriber.send(&event));
+    }
+}
+
+impl Subscriber {
+    /// `false` if the receiver is gone.
+    fn send(&mut self, event: &Event) -> bool {
+        if self.lost > 0 {
+            let what = What::Lost(self.lost);
+            let note = Event { number: event.number - 1, pid: Pid(0), what, cause: None };
+            match self.sender.try_send(note) {
+                Ok(()) => self.lost = 0,
+                Err(TrySendError::Full(_)) => {
+                    self.lost += 1;
+                    return true;
+                }
+                Err(TrySendError::Disconnected(_)) => return false,
+            }
+        }
+        match self.sender.try_send(event.clone()) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                self.lost += 1;
+                true
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+}

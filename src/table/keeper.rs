@@ -1,0 +1,124 @@
+//! What is due: alarms, timeouts, zombies; and the one thread that sees to it for all tables.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use core::time::Duration;
+use std::time::Instant;
+
+use super::Shared;
+use crate::abi::Time;
+use crate::sync::{Condvar, Mutex, Parker, spawn};
+
+/// The deadlines of all tables whose clock follows real time.
+static BACKGROUND: Background = Background {
+    list: Mutex::new(List { due: BTreeMap::new(), running: false }),
+    changed: Condvar::new(),
+};
+
+struct Background {
+    list: Mutex<List>,
+    changed: Condvar,
+}
+
+struct List {
+    /// At most a few for each table, by time and by the table's address.
+    due: BTreeMap<(Instant, usize), Weak<Shared>>,
+    running: bool,
+}
+
+/// Has the background thread look after a table at that time.
+pub(super) fn schedule(shared: &Arc<Shared>, at: Instant) {
+    let mut list = BACKGROUND.list.lock();
+    list.due.insert((at, Arc::as_ptr(shared) as usize), Arc::downgrade(shared));
+    if !list.running {
+        // without a thread only the caller's own `reap_due` helps
+        list.running = spawn("proctable-keeper", keep).is_ok();
+    }
+    drop(list);
+    BACKGROUND.changed.notify_all();
+}
+
+/// Takes a table's entry out: the table ends.
+pub(super) fn cancel(shared: *const Shared, at: Instant) {
+    BACKGROUND.list.lock().due.remove(&(at, shared as usize));
+    BACKGROUND.changed.notify_all();
+}
+
+/// The background thread: it ends when no table has a deadline.
+fn keep() {
+    let mut list = BACKGROUND.list.lock();
+    loop {
+        let Some(first) = list.due.first_entry() else {
+            list.running = false;
+            return;
+        };
+        let at = first.key().0;
+        if Instant::now() < at {
+            list = BACKGROUND.changed.wait(list, Some(at));
+            continue;
+        }
+        let table = first.remove();
+        drop(list);
+        if let Some(shared) = table.upgrade() {
+            shared.keep();
+        }
+        list = BACKGROUND.list.lock();
+    }
+}
+
+/// Whether the background thread runs now: for tests of its life.
+#[doc(hidden)]
+pub fn is_keeper_running() -> bool {
+    BACKGROUND.list.lock().running
+}
+
+/// A moment at which a sleeper stops sleeping.
+pub(super) struct Alarm<'a> {
+    shared: &'a Shared,
+    at: Option<Time>,
+    instant: Option<Instant>,
+    parker: &'a Arc<Parker>,
+    /// Its place among the table's timeouts, where real time has nothing to say.
+    place: Option<(Time, u64)>,
+}
+
+impl Shared {
+    /// For a sleep on `parker` of at most that long, by the table's clock.
+    pub(super) fn alarm_after<'a>(
+        &'a self,
+        timeout: Duration,
+        parker: &'a Arc<Parker>,
+    ) -> Alarm<'a> {
+        let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let at = self.clock.now().after(nanos);
+        self.alarm_at(Some(at), parker)
+    }
+
+    /// For a sleep on `parker` until then.
+    pub(super) fn alarm_at<'a>(&'a self, at: Option<Time>, parker: &'a Arc<Parker>) -> Alarm<'a> {
+        let instant = at.and_then(|at| self.clock.instant(at));
+        let place = match at {
+            Some(at) if instant.is_none() && at != Time(u64::MAX) => {
+                Some(self.state.lock().add_timeout(at, parker.clone()))
+            }
+            _ => None,
+        };
+        Alarm { shared: self, at, instant, parker, place }
+    }
+}
+
+impl Alarm<'_> {
+    /// Sleeps until told; `false` if the time has come.
+    pub fn sleep(&self) -> bool {
+        let over = || self.at.is_some_and(|at| self.shared.clock.now() >= at);
+        !over() && (self.parker.park(self.instant) || !over())
+    }
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.shared.state.lock().remove_timeout(place);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The facade: the model for runtimes, with drivers, blocking waits and a reaper.
+//!
+//! [`ProcessTable`] is what a sandbox embeds. Any number of threads call it; each call is one
+//! transition of the [`Kernel`](crate::kernel::Kernel), after which everything that processes do by
+//! themselves has been done, in the kernel's canonical order.
+//!
+//! # The lock
+//!
+//! One lock guards the model and what belongs to it. Under it, a call runs the model and notes what
+//! is to be done: operations for drivers, callbacks, sleepers to wake. When it is free again the
+//! same thread does that. So nothing foreign (a driver, a callback, a waker, a `Drop`) ever runs
+//! under the lock, and any of them may call the table. Operations of one process stand in one
+//! queue, filled under the lock, and emptied by one thread at a time: a stop and a continue cannot
+//! overtake each other. Exits stand in another, and no wait returns one before its callbacks have
+//! run. Locks are taken in this order: table, then a driver's queue, a reporter, a sleeper.
+//!
+//! # Two ways to call
+//!
+//! - A *guest's* call, [`ProcessTable::syscall`] and the methods of [`Process`], is made by the
+//!   process itself: one that is stopped makes it when it continues, one that sleeps in another
+//!   call when that has returned, and signals interrupt it.
+//! - The *runtime's* acts go around that: [`Process::spawn`], [`Process::wait`] and
+//!   [`Process::send`] work whatever the process does, as if another thread of it, or somebody
+//!   outside of its namespace, acted. The process that stands for the runtime is
+//!   [`ProcessTable::init`].
+//!
+//! ```
+//! use proctable::abi::{Signal, WaitOptions, WaitStatus};
+//! use proctable::table::{Image, ProcessTable, Spawn, WaitTarget};
+//!
+//! let table = ProcessTable::new();
+//! let shell = table.spawn(Spawn::new(Image::new("sh")).session())?;
+//! let job = shell.spawn(Spawn::new(Image::new("sleep")).own_group())?;
+//! shell.kill_group(job.pid().into(), Signal::TERM)?;
+//! let waited = shell.wait(WaitTarget::Any, WaitOptions::EXITED)?;
+//! assert_eq!(waited.status, WaitStatus::killed(Signal::TERM, false));
+//! # Ok::<(), proctable::abi::Errno>(())
+//! ```
+
+mod book;
+mod call;
+mod clock;
+mod commit;
+mod config;
+mod end;
+mod event;
+mod keeper;
+mod lane;
+mod process;
+mod query;
+mod spawn;
+mod wait;
+mod waits;
+mod zombies;
+
+use alloc::sync::Arc;
+use core::time::Duration;
+use std::fmt;
+
+pub(crate) use book::Token;
+pub use book::{Counts, Image};
+pub use call::Call;
+pub(crate) use call::{End, Started};
+pub use clock::{Clock, ManualClock, RealClock};
+pub(crate) use commit::Shared;
+pub use config::{Init, Keeper, TableConfig, TableLimits};
+pub use end::Terminated;
+pub use event::{Event, What};
+#[doc(hidden)]
+pub use keeper::is_keeper_running;
+pub use process::{Process, SigmaskHow};
+pub use query::{Node, ProcessInfo};
+pub use spawn::{Group, Spawn};
+pub use wait::{CancelToken, Wait, WaitTarget, Waited};
+
+use crate::abi::{Errno, Pid, Time, WaitStatus};
+use crate::sync::channel::Receiver;
+use crate::syscall::{self, Syscall};
+
+/// A table of processes. Clones are handles of the same table.
+///
+/// When the last handle is gone (each [`Process`], [`Call`] and [`Wait`] holds one, guests and
+/// drivers do not), the table ends: drivers of living processes are told
+/// ([`abandon`](crate::driver::DriverProcess::abandon)), and calls of guests end with ESRCH.
+#[derive(Clone)]
+pub struct ProcessTable {
+    shared: Arc<Shared>,
+    _handle: Arc<Handle>,
+}
+
+/// A callback for ends of processes: the process, which may be reaped already, and how it ended.
+pub type OnProcessExit = Arc<dyn Fn(&Process, WaitStatus) + Send + Sync>;
+
+/// Ends the table when the last one is dropped.
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Default for ProcessTable {
+    fn default() -> ProcessTable {
+        ProcessTable::new()
+    }
+}
+
+impl fmt::Debug for ProcessTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessTable").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
+impl ProcessTable {
+    /// A table with the default settings: process 1 stands for the runtime.
+    pub fn new() -> ProcessTable {
+        ProcessTable::with_config(TableConfig::new())
+    }
+
+    /// A table with these settings.
+    pub fn with_config(config: TableConfig) -> ProcessTable {
+        let shared = Shared::new(config);
+        let handle = Arc::new(Handle(shared.clone()));
+        shared.state.lock().handle = Arc::downgrade(&handle);
+        ProcessTable { shared, _handle: handle }
+    }
+
+    /// Process 1: see [`Init`].
+    pub fn init(&self) -> Process {
+        // serials begin with 1, and process 1 is the first
+        Process::new(self.clone(), Token { pid: Pid(1), serial: 1 })
+    }
+
+    /// The process that has that number now, dead or alive. O(1).
+    pub fn process(&self, pid: Pid) -> Option<Process> {
+        let token = self.shared.state.lock().book.token(pid)?;
+        Some(Process::new(self.clone(), token))
+    }
+
+    /// Creates a child of process 1: see [`Process::spawn`].
+    #[doc(alias = "register")]
+    pub fn spawn(&self, spawn: Spawn) -> Result<Process, Errno> {
+        self.init().spawn(spawn)
+    }
+
+    /// The process `caller` makes a system call, and this thread waits until it returns. A caller
+    /// that is stopped or sleeps in another call makes it when it can.
+    ///
+    /// A result is returned when the program would see it: handlers that interrupt or follow the
+    /// call go to the driver ([`deliver`](crate::driver::DriverProcess::deliver)) and must have
+    /// returned ([`Syscall::RtSigreturn`]) first.
+    ///
+    /// # Errors
+    ///
+    /// The errno of the call; ESRCH if there is no living process `caller`, or if it ends during
+    /// the call.
+    pub fn syscall(&self, caller: Pid, call: Syscall) -> syscall::Result {
+        match self.shared.start(caller, None, call, None) {
+            Started::Ended(end) => end.result(),
+            Started::Pending(pending) => self.shared.finish_call(&pending).result(),
+        }
+    }
+
+    /// The same without waiting for its return.
+    pub fn submit(&self, caller: Pid, call: Syscall) -> Call {
+        Call::new(self.clone(), self.shared.start(caller, None, call, None))
+    }
+
+    /// The events of all processes from now on, through a channel that holds `capacity` of them.
+    ///
+    /// The table never waits for a reader. An event that finds the channel full is dropped, and
+    /// when there is room again a [`What::Lost`] says how many were. Events are in the order in
+    /// which they happened, and those of a call are there when the call returns.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE if [`TableLimits::subscribers`] receivers exist. One that was dropped counts until
+    /// the next event.
+    pub fn subscribe(&self, capacity: usize) -> Result<Receiver<Event>, Errno> {
+        let mut state = self.shared.state.lock();
+        let limit = self.shared.limits.subscribers;
+        state.book.subscribers.add(capacity, limit).ok_or(Errno::EMFILE)
+    }
+
+    /// Has `callback` called for each process that ends, one after the other in the order of the
+    /// ends, before any wait returns that end and before its parent's sleeping waits are woken: so
+    /// that what belonged to the process can be released first (EXIT-11). `None` takes it back.
+    ///
+    /// It runs in a thread that caused an end, or in one that caused an earlier end; it may call
+    /// the table, and a panic is caught.
+    pub fn set_on_process_exit(&self, callback: Option<OnProcessExit>) {
+        let mut state = self.shared.state.lock();
+        state.book.announces = callback.is_some();
+        let old = core::mem::replace(&mut state.on_exit, callback);
+        drop(state);
+        drop(old);
+    }
+
+    /// Does what is due at `now`, by the table's [`Clock`] or beyond it: alarms and timeouts, in
+    /// order, then zombies of the table's init whose time to live is over. Gives the number of
+    /// these. Only needed with [`Keeper::Caller`] or a clock that does not follow real time.
+    ///
+    /// Costs what is due.
+    #[doc(alias = "reap_due_zombies")]
+    pub fn reap_due(&self, now: Time) -> usize {
+        self.shared.run_due(now)
+    }
+
+    /// When [`ProcessTable::reap_due`] has something to do next.
+    #[doc(alias = "next_zombie_reap_deadline")]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.shared.state.lock().next_deadline()
+    }
+
+    /// The present time of the table's clock.
+    pub fn now(&self) -> Time {
+        self.shared.clock.now()
+    }
+
+    /// How many zombies of the table's init wait for their time.
+    #[doc(alias = "zombie_timer_count")]
+    pub fn reapable_zombies(&self) -> usize {
+        self.shared.state.lock().book.zombies.len()
+    }
+
+    /// Ends every process but the table's init: see [`Terminated`].
+    pub fn terminate_all(&self, grace: Duration) -> Terminated {
+        end::terminate_all(self, grace)
+    }
+}

@@ -1,0 +1,608 @@
+//! A handle of one process, and the calls that it makes.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::time::Duration;
+
+use super::book::{Image, Token};
+use super::call::Started;
+use super::{Call, ProcessTable, Shared};
+use crate::abi::{
+    Errno, Itimerval, Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, Signal,
+    Timespec, Uid, WaitOptions, WaitStatus,
+};
+use crate::syscall::{self, ITIMER_REAL, Prctl, Ptr, QueuedInfo, Ret, SIGSET_SIZE, Syscall, how};
+
+/// How a set changes a mask.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SigmaskHow {
+    /// Add to it.
+    Block,
+    /// Take out of it.
+    Unblock,
+    /// Replace it.
+    SetMask,
+}
+
+/// One process of a table, for good: when its number is another's, this handle still names the
+/// one that it was made for, and everything gives ESRCH.
+///
+/// Unless they say otherwise, its methods are calls of the process itself, as
+/// [`ProcessTable::syscall`] makes them: they wait while the process is stopped or in another
+/// call, and give ESRCH if it is dead. It holds a handle of its table.
+#[derive(Clone)]
+pub struct Process {
+    pub(super) table: ProcessTable,
+    pub(super) token: Token,
+}
+
+impl PartialEq for Process {
+    fn eq(&self, other: &Process) -> bool {
+        self.token == other.token && Arc::ptr_eq(&self.table.shared, &other.table.shared)
+    }
+}
+
+impl Eq for Process {}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Process").field(&self.token.pid.0).finish()
+    }
+}
+
+/// A number as a guest passes it.
+fn raw(number: u32) -> i32 {
+    // the model's numbers end at 2^22
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn number(result: syscall::Result) -> Result<u32, Errno> {
+    result.map(|ret| ret.value() as u32)
+}
+
+fn done(result: syscall::Result) -> Result<(), Errno> {
+    result.map(drop)
+}
+
+impl Process {
+    pub(super) fn new(table: ProcessTable, token: Token) -> Process {
+        Process { table, token }
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        self.token.pid
+    }
+
+    /// Its table.
+    pub fn table(&self) -> &ProcessTable {
+        &self.table
+    }
+
+    /// The process makes a call, and this thread waits for it: see [`ProcessTable::syscall`].
+    ///
+    /// # Errors
+    ///
+    /// The errno of the call; ESRCH if the process is dead, or if it ends during the call.
+    pub fn syscall(&self, call: Syscall) -> syscall::Result {
+        self.submit(call).wait()
+    }
+
+    /// The same without waiting for its return.
+    pub fn submit(&self, call: Syscall) -> Call {
+        Call::new(self.table.clone(), self.start(call))
+    }
+
+    fn start(&self, call: Syscall) -> Started {
+        self.table.shared.start(self.token.pid, Some(self.token.serial), call, None)
+    }
+
+    /// A call that cannot sleep in the model.
+    fn call(&self, call: Syscall) -> syscall::Result {
+        match self.start(call) {
+            Started::Ended(end) => end.result(),
+            Started::Pending(pending) => self.table.shared.finish_call(&pending).result(),
+        }
+    }
+}
+
+/// Birth and death.
+impl Process {
+    /// Creates a copy of this process that nobody runs: see [`Process::spawn`] for one with a
+    /// driver.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN at a limit (LIM-01, PID-05, [`TableLimits`](super::TableLimits)).
+    ///
+    /// # References
+    ///
+    /// fork(2); RULES FORK.
+    pub fn fork(&self) -> Result<Process, Errno> {
+        let pid = Pid(number(self.call(Syscall::Fork))?);
+        self.table.process(pid).ok_or(Errno::ESRCH)
+    }
+
+    /// Executes another program: handlers become the default action, mask and pending signals
+    /// stay.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if a set*uid left its user over RLIMIT_NPROC (EXEC-17).
+    ///
+    /// # References
+    ///
+    /// execve(2); RULES EXEC.
+    #[doc(alias = "execve")]
+    pub fn exec(&self, image: impl Into<Arc<Image>>) -> Result<(), Errno> {
+        let image = image.into();
+        done(self.call(Syscall::Execve { path: image.program.as_str().into(), error: None }))?;
+        self.table.shared.commit(|state| {
+            let entry = state.book.entries.get_mut(&self.token.pid);
+            if let Some(entry) = entry.filter(|entry| entry.serial == self.token.serial) {
+                entry.image = image;
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends with `code`, of which the low 8 bits count (EXIT-01).
+    ///
+    /// # References
+    ///
+    /// exit_group(2); RULES EXIT.
+    #[doc(alias = "exit_group")]
+    pub fn exit(&self, code: i32) -> Result<(), Errno> {
+        done(self.call(Syscall::ExitGroup(code)))
+    }
+
+    /// Reports that it ended, stopped or continued, as its driver would
+    /// ([`Reporter`](crate::driver::Reporter)): the runtime's act. No effect once it has ended.
+    #[doc(alias = "mark_exited")]
+    #[doc(alias = "mark_stopped")]
+    #[doc(alias = "mark_continued")]
+    pub fn report(&self, status: WaitStatus) {
+        self.table.shared.report(self.token, status);
+    }
+}
+
+/// Signals.
+impl Process {
+    /// Sends a signal to a process.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if there is no such process, EPERM if its users forbid it (KILL-14).
+    ///
+    /// # References
+    ///
+    /// kill(2); RULES KILL.
+    pub fn kill(&self, pid: Pid, signal: Signal) -> Result<(), Errno> {
+        self.kill_raw(raw(pid.0), signal.number().into())
+    }
+
+    /// Sends a signal to all members of a group (KILL-04).
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if there is no such group, EPERM if no member may be signalled. Groups 0 and 1 cannot
+    /// be named this way: ESRCH.
+    #[doc(alias = "killpg")]
+    pub fn kill_group(&self, pgid: Pgid, signal: Signal) -> Result<(), Errno> {
+        if pgid.0 <= 1 {
+            // to kill(2) these would be the caller itself and everybody
+            return Err(Errno::ESRCH);
+        }
+        self.kill_raw(-raw(pgid.0), signal.number().into())
+    }
+
+    /// Sends a signal to the members of its own group, itself included.
+    pub fn kill_own_group(&self, signal: Signal) -> Result<(), Errno> {
+        self.kill_raw(0, signal.number().into())
+    }
+
+    /// Sends a signal to everybody but process 1 and itself (KILL-03).
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if there is nobody else, EPERM if nobody else may be signalled.
+    pub fn kill_all(&self, signal: Signal) -> Result<(), Errno> {
+        self.kill_raw(-1, signal.number().into())
+    }
+
+    /// Whether it may send a signal to a process: signal 0.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if there is no such process, EPERM if it may not.
+    pub fn may_kill(&self, pid: Pid) -> Result<(), Errno> {
+        self.kill_raw(raw(pid.0), 0)
+    }
+
+    /// The same for any member of a group.
+    pub fn may_kill_group(&self, pgid: Pgid) -> Result<(), Errno> {
+        if pgid.0 <= 1 {
+            return Err(Errno::ESRCH);
+        }
+        self.kill_raw(-raw(pgid.0), 0)
+    }
+
+    fn kill_raw(&self, pid: i32, sig: i32) -> Result<(), Errno> {
+        done(self.call(Syscall::Kill { pid, sig }))
+    }
+
+    /// Queues a signal with a value for a process.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::kill`]; EAGAIN if the target's user has too many queued (LIM-08).
+    ///
+    /// # References
+    ///
+    /// sigqueue(3), rt_sigqueueinfo(2).
+    #[doc(alias = "rt_sigqueueinfo")]
+    pub fn sigqueue(&self, pid: Pid, signal: Signal, value: u64) -> Result<(), Errno> {
+        const SI_QUEUE: i32 = -1;
+        let [uid, ..] = self.users()?;
+        let info = QueuedInfo { code: SI_QUEUE, pid: self.pid().0, uid: uid.0, value };
+        let sig = signal.number().into();
+        done(self.call(Syscall::RtSigqueueinfo { pid: raw(pid.0), sig, info: Some(info) }))
+    }
+
+    /// Sends it a signal from outside of its namespace: the runtime's act. SIGKILL and SIGSTOP
+    /// reach process 1 too, no permission is asked, and the sender is not visible (KILL-22,
+    /// KILL-29).
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if it has been reaped.
+    pub fn send(&self, signal: Signal) -> Result<(), Errno> {
+        let shared = &self.table.shared;
+        shared.commit(|state| {
+            state.book.entry(self.token).ok_or(Errno::ESRCH)?;
+            let sent =
+                state.outside(&*shared.clock, |kernel, fx| kernel.signal(self.pid(), signal, fx));
+            sent.map_err(|_| Errno::ESRCH)
+        })
+    }
+
+    /// Sets what it does on a signal; gives back what it did.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for SIGKILL and SIGSTOP (SIG-07).
+    ///
+    /// # References
+    ///
+    /// rt_sigaction(2); RULES SIG.
+    #[doc(alias = "rt_sigaction")]
+    pub fn sigaction(&self, signal: Signal, action: SigAction) -> Result<SigAction, Errno> {
+        self.action(signal, Some(action))
+    }
+
+    /// What it does on a signal.
+    pub fn disposition(&self, signal: Signal) -> Result<SigAction, Errno> {
+        self.action(signal, None)
+    }
+
+    fn action(&self, signal: Signal, act: Option<SigAction>) -> Result<SigAction, Errno> {
+        let sig = signal.number().into();
+        let call = Syscall::RtSigaction { sig, act, old: Ptr::Valid, size: SIGSET_SIZE };
+        match self.call(call)? {
+            Ret::Action(Some(old)) => Ok(old),
+            _ => Ok(SigAction::DEFAULT),
+        }
+    }
+
+    /// Changes its mask; gives back the old one. What the new one lets through is delivered before
+    /// this returns (SIG-17). SIGKILL and SIGSTOP are never in it.
+    ///
+    /// # References
+    ///
+    /// rt_sigprocmask(2); RULES SIG.
+    #[doc(alias = "rt_sigprocmask")]
+    pub fn sigprocmask(&self, change: SigmaskHow, set: SigSet) -> Result<SigSet, Errno> {
+        let how = match change {
+            SigmaskHow::Block => how::BLOCK,
+            SigmaskHow::Unblock => how::UNBLOCK,
+            SigmaskHow::SetMask => how::SETMASK,
+        };
+        let (set, old, size) = (Some(set), Ptr::Valid, SIGSET_SIZE);
+        match self.call(Syscall::RtSigprocmask { how, set, old, size })? {
+            Ret::Mask(Some(old)) => Ok(old),
+            _ => Ok(SigSet::EMPTY),
+        }
+    }
+
+    /// The pending signals that it blocks.
+    ///
+    /// # References
+    ///
+    /// rt_sigpending(2); RULES SIG.
+    #[doc(alias = "rt_sigpending")]
+    pub fn sigpending(&self) -> Result<SigSet, Errno> {
+        match self.call(Syscall::RtSigpending { set: Ptr::Valid, size: SIGSET_SIZE })? {
+            Ret::Pending(set) => Ok(set),
+            _ => Ok(SigSet::EMPTY),
+        }
+    }
+
+    /// Waits with another mask until a handler has run.
+    ///
+    /// # Errors
+    ///
+    /// EINTR, always (SIG-49).
+    ///
+    /// # References
+    ///
+    /// rt_sigsuspend(2); RULES SIG.
+    #[doc(alias = "rt_sigsuspend")]
+    pub fn sigsuspend(&self, mask: SigSet) -> Result<(), Errno> {
+        done(self.syscall(Syscall::RtSigsuspend { mask, size: SIGSET_SIZE }))
+    }
+
+    /// Waits until a handler has run.
+    ///
+    /// # Errors
+    ///
+    /// EINTR, always (SIG-48).
+    pub fn pause(&self) -> Result<(), Errno> {
+        done(self.syscall(Syscall::Pause))
+    }
+
+    /// Takes a pending signal of a set, and waits for one as long as that; `None` is for ever.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if none came, EINTR if a handler ran.
+    ///
+    /// # References
+    ///
+    /// rt_sigtimedwait(2); RULES SIG.
+    #[doc(alias = "sigwaitinfo")]
+    #[doc(alias = "rt_sigtimedwait")]
+    pub fn sigtimedwait(&self, set: SigSet, timeout: Option<Duration>) -> Result<SigInfo, Errno> {
+        let timeout = timeout.map(|timeout| Timespec {
+            sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            nsec: timeout.subsec_nanos().into(),
+        });
+        let call = Syscall::RtSigtimedwait { set, info: Ptr::Valid, timeout, size: SIGSET_SIZE };
+        match self.syscall(call)? {
+            Ret::Signal(info) => Ok(info),
+            _ => Err(Errno::EAGAIN),
+        }
+    }
+
+    /// Its innermost handler returns: what a driver has called once it has run one.
+    ///
+    /// # References
+    ///
+    /// rt_sigreturn(2).
+    #[doc(alias = "rt_sigreturn")]
+    pub fn sigreturn(&self) -> Result<(), Errno> {
+        done(self.call(Syscall::RtSigreturn))
+    }
+}
+
+/// Groups, sessions and family.
+impl Process {
+    /// Moves itself or a child into a group of its session; pid 0 is itself, group 0 is the number
+    /// of the process.
+    ///
+    /// # Errors
+    ///
+    /// EPERM for a session leader or a group of another session, ESRCH for a stranger, EACCES for
+    /// a child that has executed a program (GRP-05).
+    ///
+    /// # References
+    ///
+    /// setpgid(2); RULES GRP.
+    pub fn setpgid(&self, pid: Pid, pgid: Pgid) -> Result<(), Errno> {
+        done(self.call(Syscall::Setpgid { pid: raw(pid.0), pgid: raw(pgid.0) }))
+    }
+
+    /// The group of a process; pid 0 is itself.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if there is no such process.
+    pub fn getpgid(&self, pid: Pid) -> Result<Pgid, Errno> {
+        number(self.call(Syscall::Getpgid(raw(pid.0)))).map(Pgid)
+    }
+
+    /// Begins a session of its own.
+    ///
+    /// # Errors
+    ///
+    /// EPERM if it leads a group, or a group of its number has a member (GRP-18).
+    ///
+    /// # References
+    ///
+    /// setsid(2); RULES GRP.
+    pub fn setsid(&self) -> Result<Sid, Errno> {
+        number(self.call(Syscall::Setsid)).map(Sid)
+    }
+
+    /// The session of a process; pid 0 is itself.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if there is no such process.
+    pub fn getsid(&self, pid: Pid) -> Result<Sid, Errno> {
+        number(self.call(Syscall::Getsid(raw(pid.0)))).map(Sid)
+    }
+
+    /// Its parent; 0 if that is not in the table.
+    pub fn getppid(&self) -> Result<Pid, Errno> {
+        number(self.call(Syscall::Getppid)).map(Pid)
+    }
+
+    /// Whether it adopts the orphans among its descendants (RPT-02).
+    ///
+    /// # References
+    ///
+    /// PR_SET_CHILD_SUBREAPER of prctl(2); RULES RPT.
+    #[doc(alias = "PR_SET_CHILD_SUBREAPER")]
+    pub fn set_subreaper(&self, subreaper: bool) -> Result<(), Errno> {
+        done(self.call(Syscall::Prctl(Prctl::SetChildSubreaper(subreaper.into()))))
+    }
+
+    /// The signal that it gets when its parent ends (RPT-12).
+    ///
+    /// # References
+    ///
+    /// PR_SET_PDEATHSIG of prctl(2); RULES RPT.
+    #[doc(alias = "PR_SET_PDEATHSIG")]
+    pub fn set_parent_death_signal(&self, signal: Option<Signal>) -> Result<(), Errno> {
+        let sig = signal.map_or(0, |signal| u64::from(signal.number()));
+        done(self.call(Syscall::Prctl(Prctl::SetPdeathsig(sig))))
+    }
+
+    /// Waits for a child as the process itself: it sleeps in the call and signals interrupt it.
+    /// [`Process::wait`] is the runtime's wait for it, which nothing interrupts.
+    ///
+    /// `None` is WNOHANG's "nothing yet".
+    ///
+    /// # Errors
+    ///
+    /// ECHILD without an eligible child, EINTR if a handler without SA_RESTART ran, EINVAL for
+    /// other options.
+    ///
+    /// # References
+    ///
+    /// wait4(2); RULES WAIT.
+    #[doc(alias = "wait4")]
+    pub fn waitpid(
+        &self,
+        pid: i32,
+        options: WaitOptions,
+    ) -> Result<Option<(Pid, WaitStatus)>, Errno> {
+        match self.syscall(Syscall::Wait4 { pid, status: Ptr::Valid, options })? {
+            Ret::Waited { pid, status: Some(status) } => Ok(Some((pid, status))),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Credentials, limits, files and timers.
+impl Process {
+    /// Its real, effective and saved user.
+    ///
+    /// # References
+    ///
+    /// getresuid(2).
+    #[doc(alias = "getresuid")]
+    pub fn users(&self) -> Result<[Uid; 3], Errno> {
+        match self.call(Syscall::Getresuid)? {
+            Ret::Users(users) => Ok(users),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    /// Sets its real, effective and saved user; `None` leaves one as it is.
+    ///
+    /// # Errors
+    ///
+    /// EPERM if it may not (CRED-03).
+    ///
+    /// # References
+    ///
+    /// setresuid(2); RULES CRED.
+    #[doc(alias = "setresuid")]
+    pub fn set_users(&self, users: [Option<Uid>; 3]) -> Result<(), Errno> {
+        let [real, effective, saved] = users.map(|user| user.map_or(u32::MAX, |user| user.0));
+        done(self.call(Syscall::Setresuid { real, effective, saved }))
+    }
+
+    /// Sets its user, all three of them where it may.
+    ///
+    /// # Errors
+    ///
+    /// EPERM if it may not (CRED-03).
+    ///
+    /// # References
+    ///
+    /// setuid(2); RULES CRED.
+    pub fn setuid(&self, user: Uid) -> Result<(), Errno> {
+        done(self.call(Syscall::Setuid(user.0)))
+    }
+
+    /// Reads and, if there is a new one, sets a limit; gives back the old one.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for an unknown resource or a soft limit above the hard one, EPERM for a hard limit
+    /// that it may not raise.
+    ///
+    /// # References
+    ///
+    /// prlimit(2); RULES LIM.
+    #[doc(alias = "prlimit")]
+    pub fn rlimit(&self, resource: Resource, new: Option<Rlimit>) -> Result<Rlimit, Errno> {
+        match self.call(Syscall::Prlimit { pid: 0, resource, new, old: Ptr::Valid })? {
+            Ret::Limit(Some(old)) => Ok(old),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    /// Sets its umask; gives back the old one.
+    pub fn umask(&self, mask: u32) -> Result<u32, Errno> {
+        number(self.call(Syscall::Umask(mask)))
+    }
+
+    /// Its working directory, shared with the table.
+    #[doc(alias = "getcwd")]
+    pub fn cwd(&self) -> Result<Arc<str>, Errno> {
+        match self.call(Syscall::Getcwd)? {
+            Ret::Path(path) => Ok(path),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    /// Sets its working directory, which the runtime has found to exist.
+    ///
+    /// # References
+    ///
+    /// chdir(2).
+    #[doc(alias = "chdir")]
+    pub fn set_cwd(&self, path: impl Into<Arc<str>>) -> Result<(), Errno> {
+        done(self.call(Syscall::Chdir { path: path.into(), error: None }))
+    }
+
+    /// SIGALRM in that many seconds, none for 0; gives back the seconds that were left.
+    ///
+    /// # References
+    ///
+    /// alarm(2); RULES TIME.
+    pub fn alarm(&self, seconds: u32) -> Result<u32, Errno> {
+        number(self.call(Syscall::Alarm(seconds)))
+    }
+
+    /// Sets its interval timer on real time, or takes it back; gives back the old one.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for what is no time (TIME-05).
+    ///
+    /// # References
+    ///
+    /// setitimer(2); RULES TIME.
+    pub fn setitimer(&self, new: Option<Itimerval>) -> Result<Itimerval, Errno> {
+        match self.call(Syscall::Setitimer { which: ITIMER_REAL, new, old: Ptr::Valid })? {
+            Ret::Itimer(Some(old)) => Ok(old),
+            _ => Ok(Itimerval::default()),
+        }
+    }
+}
+
+/// For drivers, which hold no handle of the table.
+impl Process {
+    pub(crate) fn parts(&self) -> (Arc<Shared>, Token) {
+        (self.table.shared.clone(), self.token)
+    }
+
+    /// Another process of the same table.
+    pub(crate) fn sibling(&self, token: Token) -> Process {
+        Process::new(self.table.clone(), token)
+    }
+}

@@ -1,0 +1,148 @@
+//! Reports, callbacks, events and the reaper.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proctable::abi::{Errno, Signal, WaitOptions, WaitStatus};
+use proctable::driver::{Authority, Expected, Op, ScriptedDriver};
+use proctable::table::{
+    Image, ManualClock, ProcessTable, Spawn, TableConfig, TableLimits, WaitTarget, What,
+};
+
+use super::{shell, spawn};
+
+/// A report that comes before the process is in the table is not lost; one that comes after its
+/// end, or about a number that is another's by now, has no effect.
+#[test]
+fn reports_belong_to_one_process_for_good() {
+    let table = ProcessTable::new();
+    let init = table.init();
+    let early = Spawn::new(Image::new("quick")).authority(Authority::Host);
+    let reporter = early.reporter();
+    reporter.exited(3);
+    let quick = table.spawn(early).unwrap();
+    assert_eq!(init.wait(&quick, WaitOptions::EXITED).unwrap().status, WaitStatus::exited(3));
+
+    let config = proctable::kernel::Config { pid_max: 301, last_pid: 299, ..Default::default() };
+    let table = ProcessTable::with_config(TableConfig::new().kernel(config));
+    let init = table.init();
+    let spawned = Spawn::new(Image::new("first"));
+    let late = spawned.reporter();
+    let first = table.spawn(spawned).unwrap();
+    first.exit(0).unwrap();
+    init.wait(&first, WaitOptions::EXITED).unwrap();
+    let second = spawn(&init);
+    assert_eq!(second.pid(), first.pid(), "the only number left");
+    late.killed(Signal::KILL, false);
+    assert_eq!(second.exit_status(), None);
+    assert_eq!(first.may_kill(second.pid()), Err(Errno::ESRCH));
+    second.exit(1).unwrap();
+    late.exited(9);
+    assert_eq!(second.exit_status(), Some(WaitStatus::exited(1)));
+}
+
+/// A driver that panics is reported, and the table goes on.
+#[test]
+fn a_driver_that_panics_is_a_published_fault() {
+    let table = ProcessTable::new();
+    let events = table.subscribe(64).unwrap();
+    let driver = Arc::new(ScriptedDriver::new([
+        Expected::stop(Signal::STOP).then_panic(),
+        Expected::resume(),
+    ]));
+    let guest = table.spawn(Spawn::new(Image::new("guest")).driver(driver.clone())).unwrap();
+    guest.send(Signal::STOP).unwrap();
+    guest.send(Signal::CONT).unwrap();
+    driver.verify().unwrap();
+    let faults: Vec<What> =
+        events.try_iter().map(|e| e.what).filter(|w| matches!(w, What::DriverFault(_))).collect();
+    assert_eq!(faults, [What::DriverFault(Op::Stop(Signal::STOP))]);
+    assert_eq!(table.counts().running, 2);
+}
+
+/// EXIT-11: the callback comes before any wait that returns the exit, also one that begins while
+/// it runs.
+#[test]
+fn callbacks_come_before_waits_return() {
+    let table = ProcessTable::new();
+    let init = table.init();
+    let child = spawn(&init);
+    let (entered, has_entered) = crossbeam_channel::bounded(0);
+    let (leave, may_leave) = crossbeam_channel::bounded(0);
+    table.set_on_process_exit(Some(Arc::new(move |process, status| {
+        entered.send((process.pid(), status)).unwrap();
+        may_leave.recv().unwrap();
+    })));
+    std::thread::scope(|scope| {
+        let exits = child.clone();
+        scope.spawn(move || exits.exit(0));
+        let seen = has_entered.recv().unwrap();
+        assert_eq!(seen, (child.pid(), WaitStatus::exited(0)));
+        assert_eq!(init.try_wait(WaitTarget::Any, WaitOptions::EXITED), Ok(None));
+        let waiter = scope.spawn(|| init.wait(WaitTarget::Any, WaitOptions::EXITED));
+        let guest = scope.spawn(|| init.waitpid(-1, WaitOptions::default()));
+        leave.send(()).unwrap();
+        let (one, other) = (waiter.join().unwrap(), guest.join().unwrap());
+        // one of them gets it, and the other finds no child
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    });
+}
+
+/// Zombies of the table's init are reaped when their time is over; those of a living parent stay
+/// until it is gone.
+#[test]
+fn zombies_are_reaped_after_their_time() {
+    let clock = ManualClock::new();
+    let ttl = Duration::from_secs(5);
+    let config = TableConfig::new().clock(clock.clone()).zombie_ttl(Some(ttl));
+    let table = ProcessTable::with_config(config);
+    let shell = shell(&table);
+    let (ours, theirs) = (spawn(&table.init()), spawn(&shell));
+    ours.exit(1).unwrap();
+    theirs.exit(2).unwrap();
+    assert_eq!(table.reapable_zombies(), 1);
+    clock.advance(ttl);
+    assert_eq!(table.reap_due(table.now()), 1);
+    assert_eq!((ours.info(), theirs.exit_status()), (None, Some(WaitStatus::exited(2))));
+    // RPT-09: the init gets it when its parent ends
+    shell.exit(0).unwrap();
+    assert_eq!(table.reapable_zombies(), 2);
+    clock.advance(ttl);
+    assert_eq!(table.reap_due(table.now()), 2);
+    assert_eq!(table.counts().processes, 1);
+    assert_eq!(table.next_deadline(), None);
+}
+
+/// All that can be many is bounded, with the kernel's errno.
+#[test]
+fn limits_have_the_errno_of_the_kernel() {
+    let limits = TableLimits { processes: 3, pending_signals: 2, subscribers: 1 };
+    let table = ProcessTable::with_config(TableConfig::new().limits(limits));
+    let init = table.init();
+    let one = spawn(&init);
+    let two = one.fork().unwrap();
+    assert_eq!(one.fork(), Err(Errno::EAGAIN));
+    assert_eq!(init.spawn(Spawn::new(Image::new("x"))), Err(Errno::EAGAIN));
+    two.exit(0).unwrap();
+    assert_eq!(one.fork(), Err(Errno::EAGAIN), "a zombie counts");
+    one.wait(&two, WaitOptions::EXITED).unwrap();
+    one.fork().unwrap();
+
+    let blocked = Signal::RTMAX.set();
+    one.sigprocmask(proctable::table::SigmaskHow::Block, blocked).unwrap();
+    init.sigqueue(one.pid(), Signal::RTMAX, 1).unwrap();
+    init.sigqueue(one.pid(), Signal::RTMAX, 2).unwrap();
+    assert_eq!(init.sigqueue(one.pid(), Signal::RTMAX, 3), Err(Errno::EAGAIN)); // LIM-08
+
+    let events = table.subscribe(2).unwrap();
+    assert_eq!(table.subscribe(2).err(), Some(Errno::EMFILE));
+    for _ in 0..4 {
+        one.send(Signal::STOP).unwrap();
+        one.send(Signal::CONT).unwrap();
+    }
+    let seen: Vec<_> = events.try_iter().collect();
+    assert_eq!(seen.len(), 2, "the table never waits for a reader");
+    one.send(Signal::STOP).unwrap();
+    let next = events.try_iter().next().unwrap();
+    assert!(matches!(next.what, What::Lost(lost) if seen[1].number + lost == next.number));
+}

@@ -1,0 +1,141 @@
+//! Signals for guests, and what their drivers are told.
+
+use std::sync::Arc;
+
+use proctable::abi::{Pid, SaFlags, SigSet, Signal, WaitOptions, WaitStatus};
+use proctable::driver::{Authority, Expected, ScriptedDriver, ThreadDriver};
+use proctable::table::{Image, Init, ProcessTable, SigmaskHow, Spawn, TableConfig, What};
+
+use super::{caught, shell, spawn};
+
+/// KILL-22, KILL-29, NS-07.
+#[test]
+fn signals_from_outside_reach_an_init_only_as_kill_and_stop() {
+    let table = ProcessTable::with_config(TableConfig::new().init(Init::Guest));
+    let init = table.init();
+    let events = table.subscribe(16).unwrap();
+    init.send(Signal::TERM).unwrap();
+    assert_eq!(table.counts().running, 1);
+    init.send(Signal::STOP).unwrap();
+    assert_eq!(table.counts().stopped, 1);
+    init.send(Signal::CONT).unwrap();
+    assert_eq!(table.counts().running, 1);
+    init.send(Signal::KILL).unwrap();
+    assert_eq!(init.exit_status(), Some(WaitStatus::killed(Signal::KILL, false)));
+    for event in events.try_iter() {
+        if let What::Generated(info) = event.what {
+            assert_eq!(info.pid, Pid(0), "{event:?}");
+        }
+    }
+}
+
+/// SIG-41, SIG-36: a handler is the driver's, and the signal is blocked until it returns.
+#[test]
+fn a_driver_is_told_of_handlers_one_at_a_time() {
+    let table = ProcessTable::new();
+    let driver = Arc::new(ScriptedDriver::new([
+        Expected::deliver(Signal::USR1),
+        Expected::deliver(Signal::USR1),
+        Expected::stop(Signal::STOP),
+        Expected::resume(),
+        Expected::terminate(WaitStatus::killed(Signal::TERM, false)),
+    ]));
+    let guest = table.spawn(Spawn::new(Image::new("guest")).driver(driver.clone())).unwrap();
+    guest.sigaction(Signal::USR1, caught()).unwrap();
+    let init = table.init();
+    init.kill(guest.pid(), Signal::USR1).unwrap();
+    init.kill(guest.pid(), Signal::USR1).unwrap();
+    assert_eq!(driver.delivered(), [Signal::USR1]);
+    guest.sigreturn().unwrap();
+    assert_eq!(driver.delivered(), [Signal::USR1; 2]);
+    init.kill(guest.pid(), Signal::STOP).unwrap();
+    init.kill(guest.pid(), Signal::CONT).unwrap();
+    init.kill(guest.pid(), Signal::TERM).unwrap();
+    driver.verify().unwrap();
+}
+
+/// Under the host's authority even what the default action ignores is forwarded, whatever the mask
+/// says; and what the host reports is what happens.
+#[test]
+fn the_host_gets_every_signal_and_decides() {
+    let table = ProcessTable::new();
+    let shell = shell(&table);
+    let driver = Arc::new(ScriptedDriver::new([
+        Expected::deliver(Signal::WINCH),
+        Expected::deliver(Signal::STOP).then_report(WaitStatus::stopped(Signal::STOP)),
+        Expected::deliver(Signal::TERM),
+        Expected::deliver(Signal::CONT).then_report(WaitStatus::CONTINUED),
+        Expected::deliver(Signal::KILL).then_report(WaitStatus::killed(Signal::KILL, false)),
+    ]));
+    let child = Spawn::new(Image::new("real")).driver(driver.clone()).authority(Authority::Host);
+    let child = shell.spawn(child).unwrap();
+    child.sigprocmask(SigmaskHow::Block, SigSet::FULL).unwrap();
+    shell.kill(child.pid(), Signal::WINCH).unwrap();
+    shell.kill(child.pid(), Signal::STOP).unwrap();
+    let all = WaitOptions::EXITED.with(WaitOptions::STOPPED).with(WaitOptions::CONTINUED);
+    assert_eq!(shell.wait(&child, all).unwrap().status, WaitStatus::stopped(Signal::STOP));
+    shell.kill(child.pid(), Signal::TERM).unwrap();
+    shell.kill(child.pid(), Signal::CONT).unwrap();
+    assert_eq!(shell.wait(&child, all).unwrap().status, WaitStatus::CONTINUED);
+    shell.kill(child.pid(), Signal::KILL).unwrap();
+    let killed = WaitStatus::killed(Signal::KILL, false);
+    assert_eq!(shell.wait(&child, all).unwrap().status, killed);
+    driver.verify().unwrap();
+}
+
+/// A guest on a thread: EINTR without SA_RESTART, a restart with it (SIG-44).
+#[test]
+fn a_guest_on_a_thread_is_interrupted_by_its_handlers() {
+    let table = ProcessTable::new();
+    let (ready, is_ready) = crossbeam_channel::bounded::<()>(0);
+    let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("g")), move |guest| {
+        guest.catch(Signal::USR1, SaFlags(0), |_, _| {}).unwrap();
+        guest.catch(Signal::USR2, SaFlags::RESTART, |_, _| {}).unwrap();
+        let child = guest
+            .spawn(Spawn::new(Image::new("child")), |guest| {
+                loop {
+                    guest.pause();
+                }
+            })
+            .unwrap();
+        ready.send(()).unwrap();
+        let error = guest.waitpid(-1, WaitOptions::default()).unwrap_err();
+        assert_eq!(error, proctable::abi::Errno::EINTR);
+        ready.send(()).unwrap();
+        let (pid, status) = guest.waitpid(-1, WaitOptions::default()).unwrap().unwrap();
+        assert_eq!(pid, child);
+        i32::from(status.term_signal() == Some(Signal::KILL))
+    })
+    .unwrap();
+    let init = table.init();
+    is_ready.recv().unwrap();
+    while table.get(guest.pid()).unwrap().run != proctable::kernel::Run::Blocked {
+        std::thread::yield_now();
+    }
+    init.kill(guest.pid(), Signal::USR1).unwrap();
+    is_ready.recv().unwrap();
+    while table.get(guest.pid()).unwrap().run != proctable::kernel::Run::Blocked {
+        std::thread::yield_now();
+    }
+    init.kill(guest.pid(), Signal::USR2).unwrap();
+    let child = guest.children()[0].pid;
+    init.kill(child, Signal::KILL).unwrap();
+    let waited = init.wait(&guest, WaitOptions::EXITED).unwrap();
+    assert_eq!(waited.status, WaitStatus::exited(1));
+}
+
+/// JOB-06: a call of a stopped guest is made when it continues.
+#[test]
+fn a_stopped_guest_calls_when_it_continues() {
+    let table = ProcessTable::new();
+    let guest = spawn(&table.init());
+    guest.send(Signal::STOP).unwrap();
+    let call = guest.submit(proctable::syscall::Syscall::Getppid);
+    assert_eq!(call.result(), None);
+    guest.send(Signal::CONT).unwrap();
+    assert_eq!(call.result(), Some(Ok(proctable::syscall::Ret::Value(1))));
+    guest.send(Signal::STOP).unwrap();
+    let call = guest.submit(proctable::syscall::Syscall::Getppid);
+    guest.send(Signal::KILL).unwrap();
+    assert_eq!(call.wait(), Err(proctable::abi::Errno::ESRCH));
+}
