@@ -40,6 +40,7 @@ impl Cred {
 
     /// Whether it may signal a process with the users of `target` (KILL-16). Groups do
     /// not matter (CRED-03).
+    #[inline]
     pub fn may_signal(&self, target: &Cred) -> bool {
         self.capable
             || [self.effective, self.real]
@@ -71,6 +72,7 @@ impl Cred {
 
 impl Kernel {
     /// The credentials of the calling thread.
+    #[inline]
     pub(super) fn cred(&self, task: TaskId) -> &Arc<Cred> {
         &self.thread(task).cred
     }

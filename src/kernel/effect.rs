@@ -1,7 +1,7 @@
 //! What a transition did, and why.
 
 use alloc::vec::Vec;
-use core::fmt;
+use core::{fmt, iter};
 
 use super::rule::{Rule, RuleSet};
 use crate::abi::{Pgid, Pid, SigInfo, Signal, WaitStatus};
@@ -163,8 +163,13 @@ impl Effects {
     /// Forgets all of them and keeps the memory.
     #[inline]
     pub fn clear(&mut self) {
-        self.list.clear();
-        self.woken.clear();
+        // asked first: they are nearly always empty, and clearing takes a call
+        if !self.list.is_empty() {
+            self.list.clear();
+        }
+        if !self.woken.is_empty() {
+            self.woken.clear();
+        }
         self.rules.clear();
         self.last = None;
     }
@@ -211,8 +216,15 @@ impl Effects {
 
     /// Adds an effect on `pid`.
     pub(super) fn push(&mut self, pid: Pid, what: Consequence, rule: Rule) {
+        self.push_with(pid, rule, || what);
+    }
+
+    /// Adds an effect on `pid` that is written where it stays: moved there as a block of bytes it
+    /// would wait until the stores of its fields are through.
+    #[inline]
+    pub(super) fn push_with(&mut self, pid: Pid, rule: Rule, what: impl FnOnce() -> Consequence) {
         self.obey(rule);
         let cause = Cause { actor: self.actor, call: self.call, rule };
-        self.list.push(Effect { pid, what, cause });
+        self.list.extend(iter::once_with(|| Effect { pid, what: what(), cause }));
     }
 }

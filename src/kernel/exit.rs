@@ -110,7 +110,7 @@ impl Kernel {
             let info = SigInfo::child(signal, pid, uid, status);
             let origin = Origin::user(rule!("CHLD-01"));
             // LIM-08: a real-time exit signal is lost where the parent's user has too many
-            let sent = self.generate(TaskId::leader(parent), info, origin, fx);
+            let sent = self.generate(TaskId::leader(parent), &info, origin, fx);
             debug_assert!(sent.is_ok() || signal.is_realtime());
         }
         fx.obey(rule!("EXIT-16"));

@@ -46,36 +46,40 @@ impl Kernel {
     }
 
     /// Puts `process` at the head of `group`'s members (FORK-17).
-    pub(super) fn join_group(&mut self, process: Id<Process>, group: Id<Group>) {
-        let newest = self.groups[group].newest.replace(process);
+    #[inline]
+    pub(super) fn join_group(&mut self, process: Id<Process>, id: Id<Group>) {
+        let member = &mut self.processes[process];
+        let group = &mut self.groups[id];
+        let newest = group.newest.replace(process);
+        group.stopped += u32::from(member.is_stopped());
+        member.group = id;
+        member.group_links = Links { previous: None, next: newest };
         if let Some(newest) = newest {
             self.processes[newest].group_links.previous = Some(process);
         }
-        let member = &mut self.processes[process];
-        member.group = group;
-        member.group_links = Links { previous: None, next: newest };
-        self.groups[group].stopped += u32::from(self.processes[process].is_stopped());
     }
 
     /// Takes `process` out of its group; the group and its session end with the last member, and
     /// their numbers are free again (PID-08, GRP-23).
+    #[inline]
     pub(super) fn leave_group(&mut self, process: Id<Process>) {
         let member = &self.processes[process];
-        let (group, stopped) = (member.group, member.is_stopped());
+        let (id, stopped) = (member.group, member.is_stopped());
         let Links { previous, next } = member.group_links;
+        let group = &mut self.groups[id];
+        group.stopped -= u32::from(stopped);
         match previous {
             Some(previous) => self.processes[previous].group_links.next = next,
-            None => self.groups[group].newest = next,
+            None => group.newest = next,
         }
-        if let Some(next) = next {
-            self.processes[next].group_links.previous = previous;
-        }
-        self.groups[group].stopped -= u32::from(stopped);
-        if self.groups[group].newest.is_none() {
-            self.end_group(group);
+        match next {
+            Some(next) => self.processes[next].group_links.previous = previous,
+            None if previous.is_none() => self.end_group(id),
+            None => {}
         }
     }
 
+    #[cold]
     fn end_group(&mut self, group: Id<Group>) {
         let Group { pgid, session, .. } = self.groups[group];
         self.groups.remove(group);
@@ -109,6 +113,7 @@ impl Kernel {
     }
 
     /// The session of `process`.
+    #[inline]
     pub(super) fn session_of(&self, process: Id<Process>) -> Id<Session> {
         self.groups[self.processes[process].group].session
     }
@@ -120,10 +125,9 @@ impl Kernel {
         pgid: i32,
         fx: &mut Effects,
     ) -> syscall::Result {
-        let own = self.processes[caller.process].pid.0 as i32;
         // GRP-01
         fx.obey(rule!("GRP-01"));
-        let pid = if pid == 0 { own } else { pid };
+        let pid = if pid == 0 { self.processes[caller.process].pid.0 as i32 } else { pid };
         let pgid = if pgid == 0 { pid } else { pgid };
         if pgid < 0 {
             return refuse(fx, rule!("GRP-02"), Errno::EINVAL);
@@ -131,43 +135,44 @@ impl Kernel {
         let Some(target) = self.process_numbered(pid) else {
             return refuse(fx, rule!("GRP-03"), Errno::ESRCH);
         };
-        self.may_set_group(caller.process, target, fx)?;
         let process = &self.processes[target];
+        let Group { pgid: before, session, .. } = self.groups[process.group];
+        self.may_set_group(caller.process, target, session, fx)?;
         if process.flags.session_leader {
             return refuse(fx, rule!("GRP-07"), Errno::EPERM);
         }
-        if self.groups[process.group].pgid.0 as i32 == pgid {
+        if before.0 as i32 == pgid {
             fx.obey(rule!("GRP-10"));
             return Ok(Ret::Value(0));
         }
-        let named = self.numbers.get(pgid as u32).group;
+        let named = self.numbers.get(pgid as u32);
         let group = if pgid == pid {
             // GRP-09: the own number, whether or not others still use it
             fx.obey(rule!("GRP-09"));
-            let session = self.session_of(target);
-            named.unwrap_or_else(|| self.create_group(Pgid(pgid as u32), session))
+            named.group.unwrap_or_else(|| self.create_group(Pgid(pgid as u32), session))
         } else {
-            match named {
-                Some(group) if self.groups[group].session == self.session_of(target) => group,
+            match named.group {
+                Some(group) if self.groups[group].session == session => group,
                 _ => return refuse(fx, rule!("GRP-08"), Errno::EPERM),
             }
         };
-        self.note_group_move(target, group, fx);
+        self.note_group_move(target, group, named.process.is_none(), fx);
         self.move_to_group(target, group);
         Ok(Ret::Value(0))
     }
 
-    /// Whether `caller` may move `target` at all: itself or a child of its own session that has
-    /// not exec'd.
+    /// Whether `caller` may move `target`, which is in `session`, at all: itself or a child of its
+    /// own session that has not exec'd.
     fn may_set_group(
         &self,
         caller: Id<Process>,
         target: Id<Process>,
+        session: Id<Session>,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let process = &self.processes[target];
         if process.parent == Some(caller) {
-            if self.session_of(target) != self.session_of(caller) {
+            if session != self.session_of(caller) {
                 return refuse(fx, rule!("GRP-05"), Errno::EPERM);
             }
             if process.flags.executed && !self.faulty(super::Fault::SetpgidIgnoresExec) {
@@ -184,7 +189,13 @@ impl Kernel {
     }
 
     /// Notes the rules that a move shows which have no effect of their own.
-    fn note_group_move(&self, target: Id<Process>, group: Id<Group>, fx: &mut Effects) {
+    fn note_group_move(
+        &self,
+        target: Id<Process>,
+        group: Id<Group>,
+        leader_is_gone: bool,
+        fx: &mut Effects,
+    ) {
         fx.obey(rule!("GRP-13"));
         fx.obey(rule!("ORP-12"));
         if self.processes[target].is_zombie() {
@@ -192,10 +203,11 @@ impl Kernel {
             fx.obey(rule!("ZOM-08"));
         }
         let Some(newest) = self.groups[group].newest else { return };
-        if self.process_numbered(self.groups[group].pgid.0 as i32).is_none() {
+        if leader_is_gone {
             fx.obey(rule!("GRP-12"));
         }
-        if self.processes[newest].is_zombie() && self.processes[newest].group_links.next.is_none() {
+        let newest = &self.processes[newest];
+        if newest.is_zombie() && newest.group_links.next.is_none() {
             fx.obey(rule!("ZOM-10"));
         }
     }

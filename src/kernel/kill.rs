@@ -49,8 +49,21 @@ impl Kernel {
             // KILL-06: before the signal is looked at
             return refuse(fx, rule!("KILL-06"), Errno::ESRCH);
         };
-        self.kill_one(caller, target, sig, fx)?;
+        let info = self.info_to_send(caller, sig, fx)?;
+        self.kill_one(caller, target, info.as_ref(), fx)?;
         Ok(Ret::Value(0))
+    }
+
+    /// What a signal of the caller brings with it, the same for all whom it is sent to; `None`
+    /// for 0, which is no signal.
+    fn info_to_send(
+        &self,
+        caller: TaskId,
+        sig: i32,
+        fx: &mut Effects,
+    ) -> Result<Option<SigInfo>, Errno> {
+        let signal = check_signal(sig, fx)?;
+        Ok(signal.map(|signal| self.sender_info(caller, signal)))
     }
 
     /// kill() to one process, zombies included (ZOM-09).
@@ -58,12 +71,11 @@ impl Kernel {
         &mut self,
         caller: TaskId,
         target: Id<Process>,
-        sig: i32,
+        info: Option<&SigInfo>,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
-        let signal = check_signal(sig, fx)?;
-        self.may_kill(caller, target, signal, fx)?;
-        let Some(signal) = signal else {
+        self.may_kill(caller, target, info.map(|info| info.signal), fx)?;
+        let Some(info) = info else {
             fx.obey(rule!("KILL-08"));
             return Ok(());
         };
@@ -72,7 +84,6 @@ impl Kernel {
             fx.obey(rule!("KILL-17"));
         }
         fx.obey(rule!("CRED-04"));
-        let info = self.sender_info(caller, signal);
         self.generate(TaskId::leader(target), info, Origin::user(rule!("KILL-27")), fx)
     }
 
@@ -84,18 +95,20 @@ impl Kernel {
         sig: i32,
         fx: &mut Effects,
     ) -> syscall::Result {
+        let Some(group) = group else { return Err(Errno::ESRCH) };
+        let info = self.info_to_send(caller, sig, fx)?;
         let mut outcome = Err(Errno::ESRCH);
         // ids outlive the loop: generating a signal ends nobody
-        let mut next = group.and_then(|group| self.groups[group].newest);
+        let mut next = self.groups[group].newest;
         while let Some(member) = next {
             next = self.processes[member].group_links.next;
-            let sent = self.kill_one(caller, member, sig, fx);
-            // KILL-09: one success is success
-            fx.obey(rule!("KILL-09"));
+            let sent = self.kill_one(caller, member, info.as_ref(), fx);
             if outcome.is_err() {
                 outcome = sent;
             }
         }
+        // KILL-09: one success is success
+        fx.obey(rule!("KILL-09"));
         outcome.map(|()| Ret::Value(0))
     }
 
@@ -110,12 +123,13 @@ impl Kernel {
             fx.obey(rule!("KILL-12"));
             return refuse(fx, rule!("KILL-10"), Errno::ESRCH);
         }
+        let info = self.info_to_send(caller, sig, fx)?;
         let mut outcome = Ok(Ret::Value(0));
         for target in targets {
             if self.processes[target].is_zombie() {
                 fx.obey(rule!("KILL-11"));
             }
-            match self.kill_one(caller, target, sig, fx) {
+            match self.kill_one(caller, target, info.as_ref(), fx) {
                 // KILL-10: forgotten
                 Err(Errno::EPERM) if !self.faulty(Fault::KillAllReportsEperm) => {
                     fx.obey(rule!("KILL-10"));
@@ -153,7 +167,7 @@ impl Kernel {
             fx.obey(rule!("KILL-27"));
             let info = SigInfo { code: SiCode::TKILL, ..self.sender_info(caller, signal) };
             let origin = Origin { private: true, ..Origin::user(rule!("KILL-30")) };
-            self.generate(target, info, origin, fx)?;
+            self.generate(target, &info, origin, fx)?;
         }
         Ok(Ret::Value(0))
     }
@@ -192,11 +206,12 @@ impl Kernel {
         // KILL-22: what says that it is the kernel's reaches an init like the kernel's own
         let force = info.code == SiCode::KERNEL;
         let origin = Origin { force, ..Origin::user(rule!("KILL-31")) };
-        self.generate(TaskId::leader(target), info, origin, fx)?;
+        self.generate(TaskId::leader(target), &info, origin, fx)?;
         Ok(Ret::Value(0))
     }
 
     /// EPERM if the caller may not send `signal` to `target` (KILL-16 to KILL-19).
+    #[inline]
     pub(super) fn may_kill(
         &self,
         caller: TaskId,
@@ -207,19 +222,30 @@ impl Kernel {
         if caller.process == target {
             return Ok(());
         }
-        let process = &self.processes[target];
         fx.obey(rule!("KILL-16"));
         fx.obey(rule!("CRED-02"));
-        if self.cred(caller).may_signal(&process.leader.cred) {
+        if self.cred(caller).may_signal(&self.processes[target].leader.cred) {
             return Ok(());
         }
+        self.may_kill_stranger(caller, target, signal, fx)
+    }
+
+    /// A process of another user gets nothing but SIGCONT, within the session.
+    #[cold]
+    fn may_kill_stranger(
+        &self,
+        caller: TaskId,
+        target: Id<Process>,
+        signal: Option<Signal>,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
         if signal == Some(Signal::CONT) {
             fx.obey(rule!("KILL-18"));
             if self.session_of(target) == self.session_of(caller.process) {
                 return Ok(());
             }
         }
-        if process.is_zombie() {
+        if self.processes[target].is_zombie() {
             fx.obey(rule!("KILL-19"));
         }
         refuse(fx, rule!("KILL-16"), Errno::EPERM)

@@ -1,5 +1,6 @@
 //! Resource limits, and what they are counted against.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -46,6 +47,29 @@ pub struct UserCount {
     pub tasks: u32,
     /// Queued signal records (LIM-07).
     pub queued: u32,
+}
+
+/// What each user has.
+pub type Users = BTreeMap<Uid, UserCount>;
+
+/// Charges a signal record to the user of a thread of `process` (LIM-07); `None` if its limit is
+/// reached and `ignore_limit` is not set.
+#[inline]
+pub fn charge_queued(
+    users: &mut Users,
+    process: &Process,
+    nth: u32,
+    ignore_limit: bool,
+) -> Option<Uid> {
+    let user = process.thread(nth).cred.real;
+    let Some(count) = users.get_mut(&user) else {
+        unreachable!("the user of a task has an account")
+    };
+    if !ignore_limit && u64::from(count.queued) >= process.limits.get(Resource::SIGPENDING).soft {
+        return None;
+    }
+    count.queued += 1;
+    Some(user)
 }
 
 impl Kernel {
@@ -139,19 +163,6 @@ impl Kernel {
         }
         self.processes[caller.process].flags.over_nproc = false;
         Ok(())
-    }
-
-    /// Charges a signal record to the user of `target` (LIM-07); `false` if its limit is reached
-    /// and `ignore_limit` is not set.
-    pub(super) fn charge_queued(&mut self, target: TaskId, ignore_limit: bool) -> Option<Uid> {
-        let user = self.cred(target).real;
-        let limit = self.soft_limit(target.process, Resource::SIGPENDING);
-        let count = self.users.entry(user).or_default();
-        if !ignore_limit && u64::from(count.queued) + 1 > limit {
-            return None;
-        }
-        count.queued += 1;
-        Some(user)
     }
 
     /// Whether a core is written when the process dies of a signal that wants one (EXIT-05).

@@ -59,7 +59,7 @@ mod timer;
 mod view;
 mod wait;
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -80,7 +80,7 @@ use crate::syscall::{self, Ret, Syscall, clone};
 use arena::{Arena, Id};
 use few::Few;
 use group::{Group, Session};
-use limit::{Limits, UserCount};
+use limit::{Limits, Users};
 use pid::Numbers;
 use process::{Flags, Fs, Job, Life, Links, Process};
 use sighand::Sighand;
@@ -108,7 +108,7 @@ pub struct Kernel {
     /// The init has ended, everyone else is being killed (NS-08).
     zapping: bool,
     #[cfg_attr(feature = "serde", serde(with = "snapshot::pairs"))]
-    users: BTreeMap<Uid, UserCount>,
+    users: Users,
     /// The processes that share umask and working directory with each other (CLONE_FS).
     fs_shares: Vec<Vec<Id<Process>>>,
     /// How many processes are subreapers: without one, nobody looks for them.
@@ -141,7 +141,7 @@ impl Kernel {
             newest: None,
             init: None,
             zapping: false,
-            users: BTreeMap::new(),
+            users: Users::new(),
             fs_shares: Vec::new(),
             subreapers: 0,
             highest: first.0,
@@ -267,14 +267,16 @@ impl Kernel {
             return Ok(Outcome::Gone);
         }
         self.back_to_user(task, fx);
+        if let Some(result) = &result
+            && !never
+            && !self.queue.is_empty()
+        {
+            self.delay_return(task, result);
+        }
         Ok(match result {
             Some(Ok(Ret::Never)) => Outcome::Gone,
             // the common results one by one: moved as they were written, not as blocks of bytes
             // that the processor cannot forward from narrower stores
-            Some(result) if !self.queue.is_empty() => {
-                self.delay_return(task, &result);
-                Outcome::Returned(result)
-            }
             Some(Ok(Ret::Value(value))) => Outcome::Returned(Ok(Ret::Value(value))),
             Some(Err(errno)) => Outcome::Returned(Err(errno)),
             Some(result) => Outcome::Returned(result),
@@ -318,7 +320,8 @@ impl Kernel {
         })
     }
 
-    /// The calls that never sleep.
+    /// The calls that never sleep. Inlined, so that a call is found in one step.
+    #[inline(always)]
     fn perform_unblocking(
         &mut self,
         task: TaskId,
@@ -416,20 +419,12 @@ impl Kernel {
 
     #[inline]
     fn thread(&self, task: TaskId) -> &Thread {
-        let process = &self.processes[task.process];
-        match task.nth {
-            0 => &process.leader,
-            nth => &process.others[nth as usize - 1],
-        }
+        self.processes[task.process].thread(task.nth)
     }
 
     #[inline]
     fn thread_mut(&mut self, task: TaskId) -> &mut Thread {
-        let process = &mut self.processes[task.process];
-        match task.nth {
-            0 => &mut process.leader,
-            nth => &mut process.others[nth as usize - 1],
-        }
+        self.processes[task.process].thread_mut(task.nth)
     }
 
     /// Breaks one rule on purpose, to see whether a comparison finds it.

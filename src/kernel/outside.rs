@@ -141,23 +141,21 @@ impl Kernel {
         }
     }
 
-    /// Forwards a signal whose target somebody else rules; `false` if the model does.
+    /// Forwards a signal for a living process that somebody else rules; `false` if the model
+    /// does.
+    #[inline]
     pub(super) fn forward(
         &mut self,
         target: Id<Process>,
-        info: SigInfo,
+        info: &SigInfo,
         rule: Rule,
         fx: &mut Effects,
     ) -> bool {
         let process = &self.processes[target];
-        if !process.flags.hosted {
-            return false;
+        if process.flags.hosted {
+            fx.push(process.pid, Consequence::Forwarded(*info), rule);
         }
-        // ZOM-09: whoever rules it may have given its number to another by now
-        if let Life::Alive(_) = process.life {
-            fx.push(process.pid, Consequence::Forwarded(info), rule);
-        }
-        true
+        process.flags.hosted
     }
 
     /// Tells waits from outside about an event of a child.

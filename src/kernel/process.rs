@@ -152,6 +152,36 @@ impl Process {
         self.exit_signal != Signal::CHLD.number()
     }
 
+    /// Its thread at that place; 0 is the leader.
+    #[inline]
+    pub fn thread(&self, nth: u32) -> &Thread {
+        match nth {
+            0 => &self.leader,
+            nth => &self.others[nth as usize - 1],
+        }
+    }
+
+    /// Its thread at that place; 0 is the leader.
+    #[inline]
+    pub fn thread_mut(&mut self, nth: u32) -> &mut Thread {
+        match nth {
+            0 => &mut self.leader,
+            nth => &mut self.others[nth as usize - 1],
+        }
+    }
+
+    /// What is pending for one of its threads alone, or for all of them (SIG-22).
+    #[inline]
+    pub fn pending(&self, nth: u32, private: bool) -> &Pending {
+        if private { &self.thread(nth).pending } else { &self.shared }
+    }
+
+    /// What is pending for one of its threads alone, or for all of them.
+    #[inline]
+    pub fn pending_mut(&mut self, nth: u32, private: bool) -> &mut Pending {
+        if private { &mut self.thread_mut(nth).pending } else { &mut self.shared }
+    }
+
     /// Its threads, the leader first.
     pub fn threads(&self) -> impl Iterator<Item = &Thread> {
         core::iter::once(&self.leader).chain(self.others.iter())

@@ -9,7 +9,7 @@ use super::thread::{Sleep, TaskId};
 use super::{Kernel, Refused};
 use crate::abi::Pid;
 use crate::rule;
-use crate::syscall::{self, Syscall};
+use crate::syscall::{self, Ret, Syscall};
 
 impl Kernel {
     /// The tasks that will do something by themselves, first the one that was woken first.
@@ -131,6 +131,7 @@ impl Kernel {
     }
 
     /// Puts the task at the end of the run queue, unless it stands there.
+    #[inline]
     pub(super) fn enqueue_task(&mut self, task: TaskId) {
         if self.running == Some(task) {
             // it will look at everything new before it goes on: see `back_to_user`
@@ -145,40 +146,46 @@ impl Kernel {
 
     /// The calling task is about to return: what it has to do before that goes before all else.
     pub(super) fn back_to_user(&mut self, task: TaskId, fx: &mut Effects) {
-        let thread = self.thread(task);
-        let first = match self.processes[task.process].life {
-            Life::Dying(_) => thread.sleep != Sleep::Zap,
+        let process = &self.processes[task.process];
+        let thread = process.thread(task.nth);
+        let first = match process.life {
+            Life::Dying(_) => !matches!(thread.sleep, Sleep::Zap),
             Life::Zombie(_) | Life::Alive(Job::Stopped { .. }) => return,
             Life::Alive(_) => {
                 matches!(thread.sleep, Sleep::Interrupted(..) | Sleep::Restarting(_))
                     || thread.notified && !self.is_asleep(task)
             }
         };
-        if first && !self.thread(task).queued {
-            self.thread_mut(task).queued = true;
+        if !first {
+            if thread.result.is_some() || !thread.frames.is_empty() {
+                self.arrive(task, fx);
+            }
+        } else if !core::mem::replace(&mut self.thread_mut(task).queued, true) {
             self.queue.push_front(task);
-        } else if !first {
-            self.arrive(task, fx);
         }
     }
 
     /// The call has a result and others were woken: they may run before its program sees it.
     pub(super) fn delay_return(&mut self, task: TaskId, result: &syscall::Result) {
-        let thread = self.thread_mut(task);
-        thread.result = Some(Box::new(result.clone()));
-        let stopped = self.processes[task.process].is_stopped();
-        if !stopped && !core::mem::replace(&mut self.thread_mut(task).queued, true) {
+        let process = &mut self.processes[task.process];
+        let stopped = process.is_stopped();
+        let thread = process.thread_mut(task.nth);
+        thread.result = Some(match result {
+            // the common result by itself: see `call`
+            Ok(Ret::Value(value)) => Box::new(Ok(Ret::Value(*value))),
+            result => Box::new(result.clone()),
+        });
+        if !stopped && !core::mem::replace(&mut thread.queued, true) {
             self.queue.push_front(task);
         }
     }
 
     /// A thread that is back in its own code sees the result of its call, or runs the handler
     /// that was set up last.
+    #[inline(never)]
     fn arrive(&mut self, task: TaskId, fx: &mut Effects) {
-        let thread = self.thread(task);
-        let tid = thread.tid;
-        let nothing_new = thread.result.is_none() && thread.frames.is_empty();
-        if nothing_new || self.user_mode_task(tid).is_err() {
+        let tid = self.thread(task).tid;
+        if self.user_mode_task(tid).is_err() {
             return;
         }
         if let Some(result) = self.thread_mut(task).result.take() {

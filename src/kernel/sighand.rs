@@ -27,6 +27,29 @@ struct Actions {
     list: Vec<(Signal, SigAction)>,
 }
 
+/// What happens to a signal when it is delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// SIG_DFL, and what that means.
+    Default(DefaultAction),
+    /// SIG_IGN.
+    Ignored,
+    /// A handler.
+    Caught,
+}
+
+impl Fate {
+    /// Whether it is SIG_DFL.
+    pub fn is_default(self) -> bool {
+        matches!(self, Fate::Default(_))
+    }
+
+    /// Whether nothing comes of the signal: SIG_IGN, or SIG_DFL where that means the same.
+    pub fn is_ignored(self) -> bool {
+        matches!(self, Fate::Ignored | Fate::Default(DefaultAction::Ignore))
+    }
+}
+
 impl Sighand {
     /// SIG_DFL for all.
     pub fn new() -> Sighand {
@@ -56,15 +79,26 @@ impl Sighand {
         }
     }
 
+    /// What happens to `signal` when it is delivered.
+    #[inline]
+    pub fn fate(&self, signal: Signal) -> Fate {
+        if self.actions.caught.contains(signal) {
+            Fate::Caught
+        } else if self.actions.ignored.contains(signal) {
+            Fate::Ignored
+        } else {
+            Fate::Default(signal.default_action())
+        }
+    }
+
     /// Whether `signal` is SIG_IGN, or SIG_DFL where that means to ignore it.
     pub fn ignores(&self, signal: Signal) -> bool {
-        self.actions.ignored.contains(signal)
-            || signal.default_action() == DefaultAction::Ignore && self.is_default(signal)
+        self.fate(signal).is_ignored()
     }
 
     /// Whether the handler of `signal` is SIG_DFL.
     pub fn is_default(&self, signal: Signal) -> bool {
-        !(self.actions.ignored | self.actions.caught).contains(signal)
+        self.fate(signal).is_default()
     }
 
     pub fn set(&mut self, signal: Signal, action: SigAction) {

@@ -62,8 +62,6 @@ pub(super) struct Entry {
     pub calls: Option<Box<Calls>>,
     pub authority: Authority,
     pub phase: Phase,
-    /// It is dead, and the callbacks for that have not run yet.
-    pub unannounced: bool,
 }
 
 /// What is counted.
@@ -199,7 +197,6 @@ impl Book {
             calls: None,
             authority: Authority::Model,
             phase: Phase::Running,
-            unannounced: false,
         };
         self.counts.processes += 1;
         self.counts.running += 1;
@@ -278,9 +275,6 @@ impl Book {
             let notice = Notice { token, status, wakes: Vec::new(), calls: Vec::new() };
             self.notices.push_back(notice);
             self.outbox.exits = true;
-            if let Some(entry) = self.entries.get_mut(&pid) {
-                entry.unannounced = true;
-            }
         }
     }
 
@@ -350,10 +344,7 @@ impl Book {
     /// The callback for the first exit has run; whom to tell.
     pub fn announced(&mut self) -> Vec<Arc<Parker>> {
         let Some(notice) = self.notices.pop_front() else { return Vec::new() };
-        let Notice { token, mut wakes, calls, .. } = notice;
-        if let Some(entry) = self.entries.get_mut(&token.pid).filter(|e| e.serial == token.serial) {
-            entry.unannounced = false;
-        }
+        let Notice { mut wakes, calls, .. } = notice;
         for (pending, end) in calls {
             pending.finish(end);
             wakes.push(pending.parker.clone());

@@ -5,7 +5,7 @@ use alloc::sync::{Arc, Weak};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use super::book::{Book, Image, Outbox, Token};
+use super::book::{Book, Image, Notice, Outbox, Token};
 use super::call::{End, Pending, Queued, Started};
 use super::clock::Clock;
 use super::config::{Init, Keeper, TableConfig, TableLimits};
@@ -453,10 +453,12 @@ impl State {
         self.closed
     }
 
-    /// Whether the callbacks for the death of that process are still to come, for the caller.
-    pub fn is_unannounced(&self, pid: Pid) -> bool {
-        !self.book.notices.is_empty()
-            && self.book.entries.get(&pid).is_some_and(|entry| entry.unannounced)
-            && !is_current(self.announcer)
+    /// The exit of a zombie, if its callback has not run. The callback itself may wait for it.
+    pub fn unannounced(&mut self, pid: Pid) -> Option<&mut Notice> {
+        if is_current(self.announcer) {
+            return None;
+        }
+        let serial = self.book.token(pid)?.serial;
+        self.book.notices.iter_mut().find(|notice| notice.token.serial == serial)
     }
 }

@@ -118,16 +118,23 @@ impl State {
         Question { call, about }
     }
 
-    /// What the question gives now; `None` is "nothing yet".
-    fn ask(&mut self, process: &Process, question: &Question) -> Result<Option<Waited>, Errno> {
+    /// What the question gives now; `None` is "nothing yet". If that is so because a callback has
+    /// to run first, `sleeper` is told when it has.
+    fn ask(
+        &mut self,
+        process: &Process,
+        question: &Question,
+        sleeper: Option<&Arc<Parker>>,
+    ) -> Result<Option<Waited>, Errno> {
         if self.is_closed() || self.book.entry(process.token).is_none() {
             return Err(Errno::ESRCH);
         }
         if !self.book.notices.is_empty()
             && let Some(first) = self.poll(process, &peek(&question.call))?
-            && self.is_unannounced(first.pid)
+            && let Some(notice) = self.unannounced(first.pid)
         {
-            // EXIT-11: its callback has to run first, and wakes this wait when it has
+            // EXIT-11
+            notice.wakes.extend(sleeper.cloned());
             return Ok(None);
         }
         self.poll(process, &question.call)
@@ -187,7 +194,7 @@ impl Sleeper {
     fn ask(&mut self) -> Result<Option<Waited>, Errno> {
         let shared = self.process.table.shared.clone();
         shared.commit(|state| {
-            let answer = state.ask(&self.process, &self.question);
+            let answer = state.ask(&self.process, &self.question, Some(&self.parker));
             if answer == Ok(None) {
                 self.enlist(state);
             } else {
@@ -298,7 +305,7 @@ impl Process {
     ) -> Result<Option<Waited>, Errno> {
         self.table.shared.commit(|state| {
             let question = state.question(self.pid(), target.into(), options);
-            state.ask(self, &question)
+            state.ask(self, &question, None)
         })
     }
 

@@ -1,7 +1,6 @@
 //! Delivery: what a thread does with its pending signals when it runs.
 
 use super::generate::Origin;
-use super::pending::Pending;
 use crate::abi::{DefaultAction, Errno, Handler, SaFlags, SigAction, SigInfo, Signal, WaitStatus};
 use crate::kernel::arena::Id;
 use crate::kernel::effect::{Consequence, Effects, Restart};
@@ -21,18 +20,6 @@ enum Delivered {
 }
 
 impl Kernel {
-    pub(in crate::kernel) fn pending(&self, task: TaskId, private: bool) -> &Pending {
-        if private { &self.thread(task).pending } else { &self.processes[task.process].shared }
-    }
-
-    pub(super) fn pending_mut(&mut self, task: TaskId, private: bool) -> &mut Pending {
-        if private {
-            &mut self.thread_mut(task).pending
-        } else {
-            &mut self.processes[task.process].shared
-        }
-    }
-
     /// Whether the thread has a pending signal that it does not block.
     pub(in crate::kernel) fn has_deliverable(&self, task: TaskId) -> bool {
         let thread = self.thread(task);
@@ -104,8 +91,9 @@ impl Kernel {
         among: crate::abi::SigSet,
         fx: &mut Effects,
     ) -> Option<SigInfo> {
-        let private = self.pending(task, true).next(among).is_some();
-        let pending = self.pending_mut(task, private);
+        let process = &mut self.processes[task.process];
+        let private = process.thread(task.nth).pending.next(among).is_some();
+        let pending = process.pending_mut(task.nth, private);
         let more = pending.set() & among;
         let signal = pending.next(among)?;
         let (info, queued) = pending.take(signal);
@@ -385,7 +373,7 @@ impl Kernel {
             self.processes[task.process].flags.unkillable = false;
         }
         let origin = Origin { private: true, ..Origin::kernel(rule!("SIG-34")) };
-        let sent = self.generate(task, SigInfo::kernel(signal), origin, fx);
+        let sent = self.generate(task, &SigInfo::kernel(signal), origin, fx);
         debug_assert!(sent.is_ok(), "LIM-11: the kernel's own signals are not refused");
         self.notify(task);
     }

@@ -2,11 +2,12 @@
 
 use alloc::vec::Vec;
 
-use super::pending::Queued;
 use crate::abi::{DefaultAction, Errno, Pid, SiCode, SigInfo, SigSet, Signal, WaitStatus};
 use crate::kernel::arena::Id;
 use crate::kernel::effect::{Consequence, Effects};
+use crate::kernel::limit::{Users, charge_queued};
 use crate::kernel::process::{Job, Life, Process};
+use crate::kernel::sighand::Fate;
 use crate::kernel::thread::{Sleep, TaskId};
 use crate::kernel::{Fault, Kernel, Rule};
 use crate::rule;
@@ -40,21 +41,28 @@ impl Kernel {
     /// Generates a signal for `target`'s process, or for that thread alone.
     ///
     /// EAGAIN if it is a queued real-time signal and its user has too many (LIM-08).
+    #[inline(always)]
     pub(in crate::kernel) fn generate(
         &mut self,
         target: TaskId,
-        info: SigInfo,
+        info: &SigInfo,
         origin: Origin,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
-        let signal = info.signal;
-        if self.forward(target.process, info, origin.rule, fx) {
+        let (id, signal) = (target.process, info.signal);
+        if !self.is_heard(id, fx) || self.forward(id, info, origin.rule, fx) {
             return Ok(());
         }
-        if !self.prepare(target, signal, origin, fx) {
+        if signal.is_stop() || signal == Signal::CONT {
+            self.change_job(id, signal, fx);
+        }
+        let process = &self.processes[id];
+        let fate = self.sighands[process.sighand].fate(signal);
+        if drops(process, target.nth, signal, fate, origin.force, fx) {
+            fx.push(process.pid, Consequence::Discarded(signal), rule!("SIG-19"));
             return Ok(());
         }
-        let pending = self.pending(target, origin.private);
+        let pending = process.pending(target.nth, origin.private);
         if !signal.is_realtime() && pending.contains(signal) {
             // SIG-23: the first one stays
             fx.obey(rule!("SIG-23"));
@@ -63,70 +71,39 @@ impl Kernel {
             }
             return Ok(());
         }
-        let info = self.enqueue(target, info, origin, fx)?;
-        self.note_queued(target, signal, origin, fx);
-        fx.push(self.processes[target.process].pid, Consequence::Generated(info), origin.rule);
-        self.complete(target, signal, fx);
+        let process = &mut self.processes[id];
+        let kept = enqueue(process, &mut self.users, target.nth, info, origin, fx)?;
+        note_queued(process, target.nth, signal, origin, fx);
+        // field by field, so that no copy of the whole comes between
+        let SigInfo { code, pid, uid, value, .. } =
+            if kept { *info } else { SigInfo::lost(signal) };
+        fx.push_with(process.pid, origin.rule, || {
+            Consequence::Generated(SigInfo { signal, code, pid, uid, value })
+        });
+        self.complete(target, signal, fate, fx);
         Ok(())
     }
 
-    /// Adds the signal to the pending set, with its record where it gets one.
-    fn enqueue(
-        &mut self,
-        target: TaskId,
-        info: SigInfo,
-        origin: Origin,
-        fx: &mut Effects,
-    ) -> Result<SigInfo, Errno> {
-        let signal = info.signal;
-        if signal == Signal::KILL {
-            fx.obey(rule!("SIG-25"));
-            self.pending_mut(target, origin.private).add_bare(signal);
-            return Ok(info);
-        }
-        // LIM-11: standard signals of kill() and of the kernel are never refused their record
-        let ignore_limit = !signal.is_realtime() && (origin.kernel || info.code.0 >= 0);
-        if ignore_limit {
-            fx.obey(rule!("LIM-11"));
-        }
-        let Some(charged) = self.charge_queued(target, ignore_limit) else {
-            fx.obey(rule!("SIG-30"));
-            fx.obey(rule!("LIM-07"));
-            if signal.is_realtime() && !origin.kernel && info.code != SiCode::USER {
-                fx.obey(rule!("LIM-08"));
-                return Err(Errno::EAGAIN);
-            }
-            fx.obey(if signal.is_realtime() { rule!("LIM-10") } else { rule!("LIM-09") });
-            self.pending_mut(target, origin.private).add_bare(signal);
-            return Ok(SigInfo::lost(signal));
-        };
-        self.pending_mut(target, origin.private).add(Queued { info, charged });
-        Ok(info)
-    }
-
-    /// What a signal does before it is known whether it is kept; `false` if it is dropped.
-    fn prepare(
-        &mut self,
-        target: TaskId,
-        signal: Signal,
-        origin: Origin,
-        fx: &mut Effects,
-    ) -> bool {
-        let id = target.process;
-        if let Life::Dying(_) | Life::Zombie(_) = self.processes[id].life {
-            // JOB-18: stops are no exception
-            let dead = self.processes[id].is_zombie();
-            fx.obey(if dead { rule!("ZOM-09") } else { rule!("EXIT-13") });
-            if !dead {
+    /// Whether a signal does anything to the process at all. JOB-18: stops are no exception.
+    fn is_heard(&self, id: Id<Process>, fx: &mut Effects) -> bool {
+        match self.processes[id].life {
+            Life::Alive(_) => return true,
+            Life::Zombie(_) => fx.obey(rule!("ZOM-09")),
+            Life::Dying(_) => {
+                fx.obey(rule!("EXIT-13"));
                 // nor does it change the status
                 fx.obey(rule!("EXIT-08"));
             }
-            return false;
         }
+        false
+    }
+
+    /// What a stop signal and SIGCONT do before it is known whether they are kept.
+    fn change_job(&mut self, id: Id<Process>, signal: Signal, fx: &mut Effects) {
         if signal.is_stop() {
             // JOB-01
             self.flush(id, Signal::CONT.set(), rule!("JOB-01"), fx);
-        } else if signal == Signal::CONT {
+        } else {
             // JOB-02, whatever becomes of SIGCONT itself: also a stop that is blocked (JOB-05) or has
             // not acted yet (JOB-14)
             if !self.faulty(Fault::ContKeepsStops) {
@@ -134,11 +111,6 @@ impl Kernel {
             }
             self.resume(id, fx);
         }
-        if self.ignores(target, signal, origin.force, fx) {
-            fx.push(self.processes[id].pid, Consequence::Discarded(signal), rule!("SIG-19"));
-            return false;
-        }
-        true
     }
 
     /// SIGCONT makes a stopped process run, whether or not it is blocked or ignored (JOB-03).
@@ -157,42 +129,13 @@ impl Kernel {
         self.enqueue_task(TaskId::leader(id));
     }
 
-    /// Whether the signal is dropped at generation: not blocked, and nothing would come of it
-    /// (SIG-19). A blocked signal is kept even if it is ignored (SIG-20).
-    fn ignores(&self, target: TaskId, signal: Signal, force: bool, fx: &mut Effects) -> bool {
-        let process = &self.processes[target.process];
-        let sighand = &self.sighands[process.sighand];
-        let protected = process.flags.unkillable && sighand.is_default(signal);
-        if self.thread(target).blocks(signal) {
-            if protected {
-                fx.obey(rule!("KILL-24"));
-            }
-            if sighand.ignores(signal) {
-                fx.obey(rule!("SIG-20"));
-                if self.thread(target).really_blocks(signal) {
-                    fx.obey(rule!("SIG-52"));
-                }
-            }
-            return false;
-        }
-        if protected && !(force && signal.is_kernel_only()) {
-            fx.obey(if signal.is_kernel_only() { rule!("KILL-23") } else { rule!("KILL-21") });
-            return true;
-        }
-        sighand.ignores(signal)
-    }
-
     /// Finds the thread that takes the signal and tells it; starts the end of the process if
     /// that is what the signal does (SIG-29).
-    fn complete(&mut self, target: TaskId, signal: Signal, fx: &mut Effects) {
+    fn complete(&mut self, target: TaskId, signal: Signal, fate: Fate, fx: &mut Effects) {
         if !self.wants(target, signal) {
             return;
         }
-        let process = &self.processes[target.process];
-        let fatal = self.sighands[process.sighand].is_default(signal)
-            && !matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Stop)
-            || signal == Signal::KILL;
-        if fatal && signal.default_action() != DefaultAction::Core {
+        if fate == Fate::Default(DefaultAction::Terminate) {
             if self.thread(target).really_blocks(signal) {
                 fx.obey(rule!("SIG-55"));
             } else {
@@ -210,14 +153,15 @@ impl Kernel {
 
     /// Whether the thread can take the signal now (SIG-26).
     fn wants(&self, task: TaskId, signal: Signal) -> bool {
-        let thread = self.thread(task);
+        let process = &self.processes[task.process];
+        let thread = process.thread(task.nth);
         if thread.mask.contains(signal) {
             return false;
         }
         if signal == Signal::KILL {
             return true;
         }
-        if self.processes[task.process].is_stopped() {
+        if process.is_stopped() {
             return self.faulty(Fault::TermActsOnStopped);
         }
         self.running == Some(task) || !thread.notified
@@ -242,6 +186,7 @@ impl Kernel {
 
     /// Tells the thread that it has a signal to look at, and wakes it unless it sleeps where only
     /// its death can (FORK-29).
+    #[inline]
     pub(in crate::kernel) fn notify(&mut self, task: TaskId) {
         let thread = self.thread_mut(task);
         thread.notified = true;
@@ -281,27 +226,8 @@ impl Kernel {
         origin: Origin,
         fx: &mut Effects,
     ) {
-        let sent = self.generate(TaskId::leader(target), info, origin, fx);
+        let sent = self.generate(TaskId::leader(target), &info, origin, fx);
         debug_assert!(sent.is_ok(), "LIM-11: only queued real-time signals are refused");
-    }
-
-    fn note_queued(&self, target: TaskId, signal: Signal, origin: Origin, fx: &mut Effects) {
-        fx.obey(if origin.private { rule!("KILL-30") } else { rule!("SIG-22") });
-        // SIG-05: from 32 on
-        if signal.is_realtime() {
-            fx.obey(rule!("SIG-24"));
-        }
-        let process = &self.processes[target.process];
-        if process.is_stopped() && signal != Signal::KILL {
-            fx.obey(rule!("JOB-06"));
-            if signal.is_stop() {
-                fx.obey(rule!("JOB-10"));
-                fx.obey(rule!("WAIT-27"));
-            }
-        }
-        if signal == Signal::CONT && self.thread(target).blocks(signal) {
-            fx.obey(rule!("JOB-04"));
-        }
     }
 
     /// The siginfo of kill(2) by the calling thread (KILL-27).
@@ -309,5 +235,94 @@ impl Kernel {
         let pid: Pid = self.processes[caller.process].pid;
         // CRED-04: the real user
         SigInfo::user(signal, pid, self.cred(caller).real)
+    }
+}
+
+/// Whether the signal is dropped at generation: not blocked, and nothing would come of it
+/// (SIG-19). A blocked signal is kept even if it is ignored (SIG-20).
+fn drops(
+    process: &Process,
+    nth: u32,
+    signal: Signal,
+    fate: Fate,
+    force: bool,
+    fx: &mut Effects,
+) -> bool {
+    let thread = process.thread(nth);
+    let protected = process.flags.unkillable && fate.is_default();
+    if thread.blocks(signal) {
+        if protected {
+            fx.obey(rule!("KILL-24"));
+        }
+        if fate.is_ignored() {
+            fx.obey(rule!("SIG-20"));
+            if thread.really_blocks(signal) {
+                fx.obey(rule!("SIG-52"));
+            }
+        }
+        return false;
+    }
+    if protected && !(force && signal.is_kernel_only()) {
+        fx.obey(if signal.is_kernel_only() { rule!("KILL-23") } else { rule!("KILL-21") });
+        return true;
+    }
+    fate.is_ignored()
+}
+
+/// Adds the signal to the pending set, with its record where it gets one; `false` if that is
+/// lost.
+fn enqueue(
+    process: &mut Process,
+    users: &mut Users,
+    nth: u32,
+    info: &SigInfo,
+    origin: Origin,
+    fx: &mut Effects,
+) -> Result<bool, Errno> {
+    let signal = info.signal;
+    if signal == Signal::KILL {
+        fx.obey(rule!("SIG-25"));
+        process.pending_mut(nth, origin.private).add_bare(signal);
+        return Ok(true);
+    }
+    // LIM-11: standard signals of kill() and of the kernel are never refused their record
+    let ignore_limit = !signal.is_realtime() && (origin.kernel || info.code.0 >= 0);
+    if ignore_limit {
+        fx.obey(rule!("LIM-11"));
+    }
+    let Some(charged) = charge_queued(users, process, nth, ignore_limit) else {
+        fx.obey(rule!("SIG-30"));
+        fx.obey(rule!("LIM-07"));
+        if signal.is_realtime() && !origin.kernel && info.code != SiCode::USER {
+            fx.obey(rule!("LIM-08"));
+            return Err(Errno::EAGAIN);
+        }
+        fx.obey(if signal.is_realtime() { rule!("LIM-10") } else { rule!("LIM-09") });
+        process.pending_mut(nth, origin.private).add_bare(signal);
+        return Ok(false);
+    };
+    process.pending_mut(nth, origin.private).add(info, charged);
+    Ok(true)
+}
+
+fn note_queued(process: &Process, nth: u32, signal: Signal, origin: Origin, fx: &mut Effects) {
+    if origin.private {
+        fx.obey(rule!("KILL-30"));
+    } else {
+        fx.obey(rule!("SIG-22"));
+    }
+    // SIG-05: from 32 on
+    if signal.is_realtime() {
+        fx.obey(rule!("SIG-24"));
+    }
+    if process.is_stopped() && signal != Signal::KILL {
+        fx.obey(rule!("JOB-06"));
+        if signal.is_stop() {
+            fx.obey(rule!("JOB-10"));
+            fx.obey(rule!("WAIT-27"));
+        }
+    }
+    if signal == Signal::CONT && process.thread(nth).blocks(signal) {
+        fx.obey(rule!("JOB-04"));
     }
 }

@@ -40,11 +40,16 @@ struct Records {
 }
 
 impl Records {
-    fn add(&mut self, queued: Queued) {
+    #[inline]
+    fn add(&mut self, info: &SigInfo, charged: Uid) {
         if self.only.is_none() && self.queue.is_empty() {
-            self.only = Some(queued);
-            return;
+            self.only = Some(Queued { info: *info, charged });
+        } else {
+            self.add_another(Queued { info: *info, charged });
         }
+    }
+
+    fn add_another(&mut self, queued: Queued) {
         for queued in self.only.take().into_iter().chain([queued]) {
             self.queue.insert((queued.info.signal, self.next), queued);
             self.next += 1;
@@ -86,10 +91,11 @@ impl Pending {
         self.set = self.set.with(signal);
     }
 
-    /// Adds a signal behind those of its number (SIG-24).
-    pub fn add(&mut self, queued: Queued) {
-        self.set = self.set.with(queued.info.signal);
-        self.records.get_or_insert_default().add(queued);
+    /// Adds a signal, with its record, behind those of its number (SIG-24).
+    #[inline]
+    pub fn add(&mut self, info: &SigInfo, charged: Uid) {
+        self.set = self.set.with(info.signal);
+        self.records.get_or_insert_default().add(info, charged);
     }
 
     /// The signal that is dequeued next from those in `among` (SIG-33).
@@ -127,17 +133,17 @@ mod tests {
     use crate::abi::Pid;
     use alloc::vec::Vec;
 
-    fn queued(number: i32, value: u64) -> Queued {
+    fn add(pending: &mut Pending, number: i32, value: u64) {
         let signal = Signal::new(number).expect("a valid signal");
         let info = SigInfo { value, ..SigInfo::user(signal, Pid(1), Uid(0)) };
-        Queued { info, charged: Uid(0) }
+        pending.add(&info, Uid(0));
     }
 
     #[test]
     fn sig_33_dequeue_order() {
         let mut pending = Pending::default();
         for number in [1, 10, 11, 12, 15, 31, 34, 36, 36, 40] {
-            pending.add(queued(number, 0));
+            add(&mut pending, number, 0);
         }
         let mut order = Vec::new();
         while let Some(signal) = pending.next(SigSet::FULL) {
@@ -152,7 +158,7 @@ mod tests {
     fn sig_24_real_time_signals_are_first_in_first_out() {
         let mut pending = Pending::default();
         for value in 0..3 {
-            pending.add(queued(40, value));
+            add(&mut pending, 40, value);
         }
         let signal = Signal::new(40).expect("a valid signal");
         let values: Vec<u64> = (0..3).map(|_| pending.take(signal).0.value).collect();
