@@ -50,6 +50,11 @@ impl Expectation for Seen {
                 let mut of_kernel = self.0.returned().filter(|(who, _)| who == pid);
                 of_kernel.nth(nth).is_some_and(|(_, of_kernel)| agree(of_kernel, result))
             }
+            What::Ended(status) => {
+                let nth = nth(|what| matches!(what, What::Ended(_)));
+                let mut of_kernel = self.0.ended.iter().filter(|(who, _)| who == pid);
+                of_kernel.nth(nth).is_some_and(|(_, known)| known.is_none_or(|k| k == *status))
+            }
             _ => true,
         }
     }
@@ -57,8 +62,10 @@ impl Expectation for Seen {
     fn check(&self, kernel: &Kernel, reaction: &Reaction) -> Result<(), Mismatch> {
         self.check_returned(reaction)?;
         self.check_handlers(reaction)?;
+        self.check_ended(reaction)?;
         if kernel.view(Pid(1)).is_some_and(|init| init.run == Run::Zombie) {
-            return self.check_init(kernel);
+            // NS-08: nobody is left to be seen
+            return Ok(());
         }
         self.check_views(kernel)
     }
@@ -104,12 +111,27 @@ impl Seen {
         Ok(())
     }
 
-    fn check_init(&self, kernel: &Kernel) -> Result<(), Mismatch> {
-        let model = kernel.exit_status(Pid(1));
-        if self.0.init == model {
-            return Ok(());
+    /// Which processes ended, and how. What the kernel does not tell, is any way to end.
+    fn check_ended(&self, reaction: &Reaction) -> Result<(), Mismatch> {
+        let model = by_process(reaction.seen.iter().filter_map(|(pid, what)| match what {
+            What::Ended(status) => Some((*pid, Some(*status))),
+            _ => None,
+        }));
+        let kernel = by_process(self.0.ended.iter().copied());
+        for pid in model.keys().chain(kernel.keys()) {
+            let (of_kernel, of_model) = (kernel.get(pid), model.get(pid));
+            let same = match (of_kernel, of_model) {
+                (Some(kernel), Some(model)) => {
+                    kernel.len() == model.len()
+                        && kernel.iter().zip(model).all(|(k, m)| k.is_none() || k == m)
+                }
+                _ => false,
+            };
+            if !same {
+                return Err(mismatch(format!("{pid} ended"), of_kernel, of_model));
+            }
         }
-        Err(mismatch("1 ended".into(), self.0.init.as_ref(), model.as_ref()))
+        Ok(())
     }
 
     /// How every process stands.

@@ -46,7 +46,7 @@ impl Recorder {
             })
             .collect();
         happened.extend(
-            seen.gone.iter().filter_map(|(pid, status)| Some((*pid, Happened::Ended((*status)?)))),
+            seen.ended.iter().filter_map(|(pid, status)| Some((*pid, Happened::Ended((*status)?)))),
         );
         let mask = |pid| seen.views.get(&pid).map_or_else(Default::default, |view| view.blocked);
         self.step(step, &happened, mask);

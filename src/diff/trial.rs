@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::compare::{Mismatch, Seen};
 use super::coverage::Coverage;
 use super::record::{Recorder, columns};
-use crate::abi::{Pid, Resource, Uid, WaitStatus};
-use crate::host::{CATCHER, Cage, CageConfig, Engine, Fate, Mode, RESTORER, SELF_PATH};
+use crate::abi::{Pid, Resource, Uid};
+use crate::host::{CATCHER, Cage, CageConfig, Engine, Mode, RESTORER, SELF_PATH};
 use crate::kernel::{Config, Kernel, Run};
 use crate::sim::{
     Action, Explainer, Explanation, Generator, Profile, Program, Reaction, Step, Surroundings, What,
@@ -173,7 +173,6 @@ fn attempt(
         model: Recorder::default(),
         clock: Clock::default(),
         begun: BTreeMap::new(),
-        ends: BTreeMap::new(),
         coverage,
     };
     while !is_over(attempt.explainer.kernel()) {
@@ -184,7 +183,7 @@ fn attempt(
             Progress::Differs => return Ok(Some(attempt.trial)),
         }
     }
-    attempt.finish().map(Some)
+    Ok(Some(attempt.trial))
 }
 
 /// One run of a program.
@@ -197,8 +196,6 @@ struct Attempt<'a> {
     clock: Clock,
     /// The calls in progress.
     begun: BTreeMap<Pid, Syscall>,
-    /// How the model's processes ended, by the number that they had last.
-    ends: BTreeMap<Pid, WaitStatus>,
     coverage: &'a mut Coverage,
 }
 
@@ -230,13 +227,12 @@ impl Attempt<'_> {
         self.trial.kernel.kernel_step(step, &observation);
         self.trial.program.steps.push(step.clone());
         self.trial.calls += u64::from(matches!(step.action, Action::Call(_)));
-        let gone = observation.gone.clone();
         let explained = self.explainer.step(step.clone(), Seen(observation));
         if self.clock.is_late(self.explainer.kernel()) {
             return Ok(Progress::Late);
         }
         self.note_reaction(step, explained.is_ok());
-        match explained.and_then(|explanation| self.check_gone(&gone).map(|()| explanation)) {
+        match explained {
             Ok(explanation) => {
                 self.trial.freedom |= explanation == Explanation::Freedom;
                 Ok(Progress::On)
@@ -270,14 +266,11 @@ impl Attempt<'_> {
             self.begun.insert(step.pid, call.clone());
         }
         for (pid, what) in &reaction.seen {
-            match what {
-                What::Ended(status) => drop(self.ends.insert(*pid, *status)),
-                What::Returned(result) if agreed => {
-                    if let Some(call) = self.begun.remove(pid) {
-                        self.coverage.result(&call, result);
-                    }
-                }
-                _ => {}
+            if let What::Returned(result) = what
+                && agreed
+                && let Some(call) = self.begun.remove(pid)
+            {
+                self.coverage.result(&call, result);
             }
         }
         if agreed {
@@ -288,41 +281,6 @@ impl Attempt<'_> {
             }
         }
     }
-
-    /// How processes that are gone had ended: the kernel says it once they are reaped.
-    fn check_gone(&self, gone: &[(Pid, Option<WaitStatus>)]) -> Result<(), Mismatch> {
-        for (pid, status) in gone {
-            let model = self.ends.get(pid);
-            if status.is_some() && status.as_ref() != model {
-                return Err(ended_otherwise(*pid, *status, model.copied()));
-            }
-        }
-        Ok(())
-    }
-
-    /// The end of the program: how the zombies that are left had ended.
-    fn finish(mut self) -> io::Result<Trial> {
-        let over = is_over(self.explainer.kernel());
-        for ended in self.cage.finish()? {
-            let model = self.explainer.kernel().exit_status(ended.pid);
-            if ended.fate == Fate::Zombie
-                && !over
-                && ended.status.is_some()
-                && ended.status != model
-            {
-                let mismatch = ended_otherwise(ended.pid, ended.status, model);
-                let model = core::mem::take(&mut self.model);
-                self.trial.failure = Some(Failure { mismatch, model, reaction: None });
-                break;
-            }
-        }
-        Ok(self.trial)
-    }
-}
-
-fn ended_otherwise(pid: Pid, kernel: Option<WaitStatus>, model: Option<WaitStatus>) -> Mismatch {
-    let show = |status: Option<WaitStatus>| status.map_or("nothing".into(), |s| s.to_string());
-    Mismatch { what: format!("{pid} ended"), kernel: show(kernel), model: show(model) }
 }
 
 /// Real time beside virtual time.

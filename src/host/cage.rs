@@ -329,7 +329,8 @@ impl<'e> Cage<'e> {
         let Ok((Some(status), file)) = known else {
             // gone before it was seen
             self.ended.push(Ended { pid: Pid(pid), status: None, fate: Fate::Reaped });
-            seen.gone.push((Pid(pid), None));
+            seen.ended.push((Pid(pid), None));
+            seen.gone.push(Pid(pid));
             return Ok(());
         };
         let wchan = self.engine.wchan.then(|| File::open(format!("/proc/{host}/wchan")).ok());
@@ -392,8 +393,12 @@ impl<'e> Cage<'e> {
                 continue;
             };
             if run == Run::Zombie && !life.zombie {
+                let Some(how) = procfs::exit_status(life.host)? else {
+                    gone.push(*pid);
+                    continue;
+                };
                 life.zombie = true;
-                seen.exited.push(Pid(*pid));
+                seen.ended.push((Pid(*pid), Some(how)));
             }
             let depth = slot.depth.load(Relaxed);
             if depth > 0 && run != Run::Zombie {
@@ -420,7 +425,6 @@ impl<'e> Cage<'e> {
             self.bury(pid, Fate::Reaped, seen);
         }
         self.due.clear();
-        seen.exited.clear();
         seen.in_handler.clear();
         seen.views.clear();
         Ok(())
@@ -431,7 +435,10 @@ impl<'e> Cage<'e> {
         let Some(life) = self.lives.remove(&pid) else { return };
         self.by_host.remove(&life.host);
         let status = life.pidfd.as_ref().and_then(os::exit_status);
-        seen.gone.push((Pid(pid), status));
+        if !life.zombie {
+            seen.ended.push((Pid(pid), status));
+        }
+        seen.gone.push(Pid(pid));
         self.ended.push(Ended { pid: Pid(pid), status, fate });
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::abi::{Pid, SigInfo, WaitStatus};
-use crate::kernel::{Run, View};
+use crate::kernel::View;
 use crate::syscall;
 
 /// Something that a puppet noted down.
@@ -33,11 +33,11 @@ pub struct Observation {
     pub events: Vec<Event>,
     /// Processes that were born, in that order.
     pub born: Vec<Pid>,
-    /// Processes that became zombies and still are, ascending.
-    pub exited: Vec<Pid>,
-    /// Processes that are gone (reaped by somebody or by themselves), ascending, and how they
-    /// ended; the status is not known before Linux 6.15.
-    pub gone: Vec<(Pid, Option<WaitStatus>)>,
+    /// Processes that ended, ascending, and how: zombies and those that are gone already. Of these
+    /// the status is not known before Linux 6.15.
+    pub ended: Vec<(Pid, Option<WaitStatus>)>,
+    /// Processes that are gone (reaped by somebody or by themselves), ascending.
+    pub gone: Vec<Pid>,
     /// How the first process ended, if it did: all others went with it (NS-08).
     pub init: Option<WaitStatus>,
     /// The processes that wait inside a handler, and in how many.
@@ -49,10 +49,9 @@ pub struct Observation {
 impl Observation {
     /// Takes out what depends on how often the controller looked.
     pub(super) fn forget_looks(&mut self) {
-        let views = &self.views;
-        self.exited.retain(|pid| views.get(pid).is_some_and(|view| view.run == Run::Zombie));
-        self.exited.sort_unstable();
-        self.gone.sort_by_key(|(pid, _)| *pid);
+        // several may have had one number: those stay in the order of their ends
+        self.ended.sort_by_key(|(pid, _)| *pid);
+        self.gone.sort_unstable();
     }
 
     /// The calls that returned.

@@ -1,10 +1,10 @@
-//! /proc/PID/status, read again and again from one open file (OBS-02).
+//! /proc/PID/status, read again and again from one open file (OBS-02), and what else /proc tells.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crate::abi::{Pgid, Sid, SigSet};
+use crate::abi::{Pgid, Sid, SigSet, WaitStatus};
 
 /// What the file says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,6 +34,20 @@ pub(super) fn read(file: &File) -> io::Result<Option<Status>> {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// How a zombie ended; `None` if it is gone. Its parent is not asked, and still has all to wait for.
+pub(super) fn exit_status(host: u32) -> io::Result<Option<WaitStatus>> {
+    match std::fs::read_to_string(format!("/proc/{host}/stat")) {
+        Ok(text) => Ok(last_field(&text).map(WaitStatus)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The exit code, in the form of wait(2).
+fn last_field(stat: &str) -> Option<u32> {
+    stat.split_ascii_whitespace().next_back()?.parse().ok()
 }
 
 /// Whether a process that has a sleeper's state letter sleeps: it has left the CPU's queue.

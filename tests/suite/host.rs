@@ -183,14 +183,15 @@ fn fork_kill_wait(engine: &mut Engine, _: Mode) -> String {
     assert_eq!(seen.born, [Pid(3)]);
     assert_eq!(seen.views[&Pid(3)].ppid, Pid(1));
     let seen = play.kill(1, 2, Signal::TERM);
-    assert_eq!((seen.exited, seen.views[&Pid(2)].run), (vec![Pid(2)], Run::Zombie));
     let status = WaitStatus::killed(Signal::TERM, false);
+    assert_eq!(seen.ended, [(Pid(2), Some(status))]);
+    assert_eq!(seen.views[&Pid(2)].run, Run::Zombie);
     assert_eq!(play.wait(1, NONE), waited(2, status));
     let seen = play.call(1, wait_any(NONE));
     assert_eq!(seen.views[&Pid(1)].run, Run::Blocked);
     let seen = play.call(3, Syscall::ExitGroup(300));
     assert_eq!(returned(&seen, 1), Some(waited(3, WaitStatus::exited(44))));
-    assert_eq!(seen.gone[0].0, Pid(3));
+    assert_eq!(seen.gone, [Pid(3)]);
     assert_eq!(play.wait(1, NONE), Err(Errno::ECHILD));
     String::new()
 }
@@ -444,7 +445,7 @@ fn group_of_init(engine: &mut Engine, _: Mode) -> String {
     let view = play.0.views().unwrap()[&Pid(2)];
     assert_eq!((view.pgid, view.sid), (Pgid(0), Sid(0)));
     let seen = play.call(1, kill(0, Signal::KILL));
-    assert_eq!(seen.exited, [Pid(2)]);
+    assert_eq!(seen.ended, [(Pid(2), Some(WaitStatus::killed(Signal::KILL, false)))]);
     assert_eq!(seen.views[&Pid(1)].run, Run::User);
     // what no kernel comes out of
     play.fork(1);
@@ -635,8 +636,8 @@ fn statuses_at_the_end(engine: &mut Engine, _: Mode) -> String {
     play.fork(1);
     // autoreaped: nobody inside learns how it ended
     let seen = play.call(2, Syscall::ExitGroup(9));
-    let Some(status) = seen.gone[0].1 else { return "skipped: no PIDFD_INFO_EXIT".to_owned() };
-    assert_eq!((seen.gone[0].0, status), (Pid(2), WaitStatus::exited(9)));
+    let Some(status) = seen.ended[0].1 else { return "skipped: no PIDFD_INFO_EXIT".to_owned() };
+    assert_eq!((seen.ended[0].0, status), (Pid(2), WaitStatus::exited(9)));
     play.action(1, Signal::CHLD, SigAction::DEFAULT);
     play.fork(1);
     play.fork(1);
