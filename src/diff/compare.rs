@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::abi::{Itimerval, Pid};
+use crate::abi::{Itimerval, Pid, SigInfo, Signal, WaitStatus};
 use crate::host::Observation;
 use crate::kernel::{Kernel, Run, View};
 use crate::sim::{Expectation, Reaction, What};
@@ -34,29 +34,28 @@ const TIMER_DELAY: u64 = 5_000_000;
 impl Expectation for Seen {
     type Mismatch = Mismatch;
 
-    fn admits(&self, seen: &[(Pid, What)]) -> bool {
+    fn admits(&self, kernel: &Kernel, seen: &[(Pid, What)]) -> bool {
         let Some(((pid, last), before)) = seen.split_last() else { return true };
-        let nth = |kind: fn(&What) -> bool| {
-            before.iter().filter(|(who, what)| who == pid && kind(what)).count()
-        };
         match last {
-            What::Handler(info) => {
-                let nth = nth(|what| matches!(what, What::Handler(_)));
-                let mut of_kernel = self.0.handlers().filter(|(who, _)| who == pid);
-                of_kernel.nth(nth).is_some_and(|(_, of_kernel)| of_kernel == info)
-            }
+            What::Handler(info) => self.handlers_left(before, *pid).next() == Some(info),
             What::Resumed(result) => {
-                let nth = nth(|what| matches!(what, What::Resumed(_)));
-                let mut of_kernel = self.0.returned().filter(|(who, _)| who == pid);
-                of_kernel.nth(nth).is_some_and(|(_, of_kernel)| agree(of_kernel, result))
+                let next = self.results_left(before, *pid).next();
+                next.is_some_and(|of_kernel| agree(of_kernel, result))
             }
             What::Ended(status) => {
-                let nth = nth(|what| matches!(what, What::Ended(_)));
-                let mut of_kernel = self.0.ended.iter().filter(|(who, _)| who == pid);
-                of_kernel.nth(nth).is_some_and(|(_, known)| known.is_none_or(|k| k == *status))
+                self.admits_end(before, *pid, *status)
+                    && self.0.order_of_ends.starts_with(&self.order_of_ends(seen))
             }
+            What::Generated(info) => self.admits_signal(kernel, before, *pid, info),
             _ => true,
         }
+    }
+
+    fn admits_end(&self, seen: &[(Pid, What)], pid: Pid, status: WaitStatus) -> bool {
+        let before = count(seen, pid, |what| matches!(what, What::Ended(_)));
+        let mut of_kernel = self.0.ended.iter().filter(|(who, _)| *who == pid);
+        let known = of_kernel.nth(before).map(|(_, known)| *known);
+        known.is_some_and(|known| known.is_none_or(|known| known == status))
     }
 
     fn check(&self, kernel: &Kernel, reaction: &Reaction) -> Result<(), Mismatch> {
@@ -72,6 +71,59 @@ impl Expectation for Seen {
 }
 
 impl Seen {
+    /// The handlers of a process that have not begun.
+    fn handlers_left<'s>(
+        &'s self,
+        seen: &[(Pid, What)],
+        pid: Pid,
+    ) -> impl Iterator<Item = &'s SigInfo> + use<'s> {
+        let begun = count(seen, pid, |what| matches!(what, What::Handler(_)));
+        let of_kernel = self.0.handlers().filter(move |(who, _)| *who == pid);
+        of_kernel.map(|(_, info)| info).skip(begun)
+    }
+
+    /// The results that a process has not seen.
+    fn results_left<'s>(
+        &'s self,
+        seen: &[(Pid, What)],
+        pid: Pid,
+    ) -> impl Iterator<Item = &'s syscall::Result> + use<'s> {
+        let resumed = count(seen, pid, |what| matches!(what, What::Resumed(_)));
+        let of_kernel = self.0.returned().filter(move |(who, _)| *who == pid);
+        of_kernel.map(|(_, result)| result).skip(resumed)
+    }
+
+    /// Whether a signal that becomes pending comes to what was seen. One that is caught stays
+    /// pending, or its handler begins, unless the process takes it otherwise (SIG-50), ends, or is
+    /// stopped before the body runs. The first of its number is the one that counts (SIG-23).
+    fn admits_signal(
+        &self,
+        kernel: &Kernel,
+        seen: &[(Pid, What)],
+        pid: Pid,
+        info: &SigInfo,
+    ) -> bool {
+        let signal = info.signal;
+        let Some(view) = self.0.views.get(&pid) else { return true };
+        let stays = (view.private | view.shared).contains(signal);
+        let flushed = signal.is_stop() || signal == Signal::CONT;
+        let stopped = view.run == Run::Stopped;
+        if !view.caught.contains(signal) || signal.is_realtime() || stays || flushed || stopped {
+            return true;
+        }
+        let takes_it = |result: &syscall::Result| match result {
+            Ok(Ret::Signal(taken)) => taken.signal == signal,
+            _ => false,
+        };
+        let mut handlers = self.handlers_left(seen, pid).filter(|next| next.signal == signal);
+        // one that was set up before may begin first
+        let begins = match kernel.handler_depth(pid) {
+            0 => handlers.next() == Some(info),
+            _ => handlers.any(|next| next == info),
+        };
+        begins || self.results_left(seen, pid).any(takes_it)
+    }
+
     /// Which calls returned, and what.
     fn check_returned(&self, reaction: &Reaction) -> Result<(), Mismatch> {
         let model = by_process(reaction.seen.iter().filter_map(|(pid, what)| match what {
@@ -134,6 +186,15 @@ impl Seen {
         Ok(())
     }
 
+    /// The order in which processes ended in the model, of those that the kernel's is known of.
+    fn order_of_ends(&self, seen: &[(Pid, What)]) -> Vec<Pid> {
+        let ended = seen.iter().filter_map(|(pid, what)| match what {
+            What::Ended(_) => Some(*pid),
+            _ => None,
+        });
+        ended.filter(|pid| self.0.order_of_ends.contains(pid)).collect()
+    }
+
     /// How every process stands.
     fn check_views(&self, kernel: &Kernel) -> Result<(), Mismatch> {
         let model: BTreeMap<Pid, View> =
@@ -151,6 +212,11 @@ impl Seen {
         }
         Ok(())
     }
+}
+
+/// How much of that kind a process has shown.
+fn count(seen: &[(Pid, What)], pid: Pid, kind: fn(&What) -> bool) -> usize {
+    seen.iter().filter(|(who, what)| *who == pid && kind(what)).count()
 }
 
 fn by_process<T>(items: impl Iterator<Item = (Pid, T)>) -> BTreeMap<Pid, Vec<T>> {

@@ -62,7 +62,7 @@ impl Recorder {
                     What::Resumed(result) => Happened::Returned(result),
                     What::Handler(info) => Happened::Handler(info),
                     What::Ended(status) => Happened::Ended(*status),
-                    What::Returned(_) | What::Interrupted(_) | What::Sigreturn => return None,
+                    _ => return None,
                 };
                 Some((*pid, happened))
             })

@@ -81,6 +81,7 @@ pub struct Cage<'e> {
     due: Vec<(u32, usize)>,
     births_read: u32,
     log_read: u32,
+    ends: os::Ends,
     ended: Vec<Ended>,
 }
 
@@ -101,6 +102,7 @@ impl<'e> Cage<'e> {
             due: vec![(1, 0)],
             births_read,
             log_read,
+            ends: os::Ends::new()?,
             ended: Vec::new(),
         };
         cage.settle()?;
@@ -310,7 +312,7 @@ impl<'e> Cage<'e> {
     /// A process is born.
     fn admit(&mut self, pid: u32, seen: &mut Observation) -> io::Result<()> {
         // its number may be that of one that has gone unnoticed
-        self.bury(pid, Fate::Reaped, seen);
+        self.bury(pid, Fate::Reaped, seen)?;
         self.births.push(pid);
         seen.born.push(Pid(pid));
         let births = self.births.len();
@@ -334,11 +336,15 @@ impl<'e> Cage<'e> {
             return Ok(());
         };
         let wchan = self.engine.wchan.then(|| File::open(format!("/proc/{host}/wchan")).ok());
+        let pidfd = os::pidfd_open(status.outer_pid).ok();
+        if let Some(pidfd) = &pidfd {
+            self.ends.watch(pidfd, pid)?;
+        }
         let life = Life {
             host,
             status: file,
             wchan: wchan.flatten(),
-            pidfd: os::pidfd_open(status.outer_pid).ok(),
+            pidfd,
             pgid: status.pgid,
             calls,
             zombie: false,
@@ -407,8 +413,9 @@ impl<'e> Cage<'e> {
             let ppid = self.by_host.get(&status.ppid).copied().unwrap_or(0);
             seen.views.insert(Pid(*pid), view(&status, run, Pid(ppid)));
         }
+        self.note_ends(seen)?;
         for pid in gone {
-            self.bury(pid, Fate::Reaped, seen);
+            self.bury(pid, Fate::Reaped, seen)?;
         }
         if seen.views.get(&Pid(1)).is_some_and(|init| init.run == Run::Zombie) {
             self.end_of_init(seen)?;
@@ -422,7 +429,7 @@ impl<'e> Cage<'e> {
         seen.init = os::reap(init, true)?;
         let pids: Vec<u32> = self.lives.keys().copied().collect();
         for pid in pids {
-            self.bury(pid, Fate::Reaped, seen);
+            self.bury(pid, Fate::Reaped, seen)?;
         }
         self.due.clear();
         seen.in_handler.clear();
@@ -430,9 +437,16 @@ impl<'e> Cage<'e> {
         Ok(())
     }
 
+    fn note_ends(&self, seen: &mut Observation) -> io::Result<()> {
+        seen.order_of_ends.extend(self.ends.take()?.into_iter().map(Pid));
+        Ok(())
+    }
+
     /// Forgets a process that is gone.
-    fn bury(&mut self, pid: u32, fate: Fate, seen: &mut Observation) {
-        let Some(life) = self.lives.remove(&pid) else { return };
+    fn bury(&mut self, pid: u32, fate: Fate, seen: &mut Observation) -> io::Result<()> {
+        // with its descriptor goes what is known of its end
+        self.note_ends(seen)?;
+        let Some(life) = self.lives.remove(&pid) else { return Ok(()) };
         self.by_host.remove(&life.host);
         let status = life.pidfd.as_ref().and_then(os::exit_status);
         if !life.zombie {
@@ -440,6 +454,7 @@ impl<'e> Cage<'e> {
         }
         seen.gone.push(Pid(pid));
         self.ended.push(Ended { pid: Pid(pid), status, fate });
+        Ok(())
     }
 
     /// Kills and reaps everything.
@@ -454,7 +469,7 @@ impl<'e> Cage<'e> {
         os::reap(init, true)?;
         let mut seen = Observation::default();
         for (pid, fate) in fates {
-            self.bury(pid, fate, &mut seen);
+            self.bury(pid, fate, &mut seen)?;
         }
         // what the dying still wrote is not for the next program
         let head = self.engine.wire.head.load(Acquire);

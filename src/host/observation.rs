@@ -36,6 +36,8 @@ pub struct Observation {
     /// Processes that ended, ascending, and how: zombies and those that are gone already. Of these
     /// the status is not known before Linux 6.15.
     pub ended: Vec<(Pid, Option<WaitStatus>)>,
+    /// The order in which they ended, of those that were alive when they were first looked at.
+    pub order_of_ends: Vec<Pid>,
     /// Processes that are gone (reaped by somebody or by themselves), ascending.
     pub gone: Vec<Pid>,
     /// How the first process ended, if it did: all others went with it (NS-08).

@@ -113,6 +113,54 @@ pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     }
 }
 
+/// Tells of processes in the order in which they ended: a pidfd becomes readable in the moment in
+/// which its process becomes a zombie (PFD-03), and epoll gives readable descriptors in the order
+/// in which they became so.
+#[derive(Debug)]
+pub(super) struct Ends(OwnedFd);
+
+impl Ends {
+    pub(super) fn new() -> io::Result<Ends> {
+        // SAFETY: a plain call that gives a new descriptor
+        unsafe {
+            check(libc::epoll_create1(libc::EPOLL_CLOEXEC)).map(|fd| Ends(OwnedFd::from_raw_fd(fd)))
+        }
+    }
+
+    /// Tells of the process from now on, once, under that number. Not if it has ended already: it
+    /// is not known when.
+    pub(super) fn watch(&self, pidfd: &OwnedFd, number: u32) -> io::Result<()> {
+        let events = (libc::EPOLLIN | libc::EPOLLONESHOT) as u32;
+        let mut event = libc::epoll_event { events, u64: u64::from(number) };
+        let mut control = |operation| {
+            let (list, fd) = (self.0.as_raw_fd(), pidfd.as_raw_fd());
+            // SAFETY: the kernel reads the event
+            check(unsafe { libc::epoll_ctl(list, operation, fd, &raw mut event) })
+        };
+        control(libc::EPOLL_CTL_ADD)?;
+        if poll([(pidfd.as_raw_fd(), libc::POLLIN)], 0)? != [0] {
+            control(libc::EPOLL_CTL_DEL)?;
+        }
+        Ok(())
+    }
+
+    /// Those that ended since the last call.
+    pub(super) fn take(&self) -> io::Result<Vec<u32>> {
+        const MOST: usize = 64;
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST];
+        let mut numbers = Vec::new();
+        loop {
+            let (list, place) = (self.0.as_raw_fd(), events.as_mut_ptr());
+            // SAFETY: the kernel writes at most that many events
+            let taken = check(unsafe { libc::epoll_wait(list, place, MOST as libc::c_int, 0) })?;
+            numbers.extend(events[..taken as usize].iter().map(|event| event.u64 as u32));
+            if (taken as usize) < MOST {
+                return Ok(numbers);
+            }
+        }
+    }
+}
+
 /// The beginning of `struct pidfd_info`, of the size that its first version had.
 #[repr(C)]
 #[derive(Default)]

@@ -36,7 +36,7 @@ pub(super) fn read(file: &File) -> io::Result<Option<Status>> {
     }
 }
 
-/// How a zombie ended; `None` if it is gone. Its parent is not asked, and still has all to wait for.
+/// How a zombie ended (OBS-01); `None` if it is gone. It stays for its parent to wait for.
 pub(super) fn exit_status(host: u32) -> io::Result<Option<WaitStatus>> {
     match std::fs::read_to_string(format!("/proc/{host}/stat")) {
         Ok(text) => Ok(last_field(&text).map(WaitStatus)),

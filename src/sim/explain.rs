@@ -1,13 +1,11 @@
 //! Does some sequence of choices of the model give what was seen?
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
-use super::react::react_while;
-use super::{Reaction, Step, What};
-use crate::abi::Pid;
-use crate::kernel::{Kernel, Refused, Scripted};
+use super::search::Search;
+use super::{Reaction, Step, What, react};
+use crate::abi::{Pid, WaitStatus};
+use crate::kernel::{Canonical, Kernel};
 
 /// What was seen after a step.
 pub trait Expectation {
@@ -16,7 +14,13 @@ pub trait Expectation {
 
     /// Whether what the model does can still come to what was seen, judged by the last of `seen`.
     /// Where it cannot, what would follow is not looked at.
-    fn admits(&self, seen: &[(Pid, What)]) -> bool;
+    ///
+    /// What is known of the order between processes has to be judged here: of two orders in which
+    /// each process went through the same, only one is gone on with.
+    fn admits(&self, kernel: &Kernel, seen: &[(Pid, What)]) -> bool;
+
+    /// Whether the process can come to that end, when it has to: the order between processes aside.
+    fn admits_end(&self, seen: &[(Pid, What)], pid: Pid, status: WaitStatus) -> bool;
 
     /// Compares the reaction of the model, and the state that it led to, with what was seen.
     ///
@@ -39,8 +43,8 @@ pub enum Explanation {
 
 /// Follows what was seen step by step, and takes choices back where they turn out wrong.
 ///
-/// Where only one task is runnable at a time there is nothing to choose, and only equality counts.
-/// Orders that come to more of what was seen are followed first.
+/// Each step is taken in the canonical order first. Where that does not give what was seen, the
+/// orders of the step are searched, and those of earlier steps where it has none that does.
 #[derive(Debug)]
 pub struct Explainer<E> {
     kernel: Kernel,
@@ -54,38 +58,13 @@ struct Past<E> {
     before: Kernel,
     step: Step,
     expectation: E,
-    /// The choices of the last attempt, each with its number of alternatives.
-    taken: Vec<(usize, usize)>,
-    /// Alternatives to the choices before this one stand in `open` already, or were tried.
-    widened: usize,
-    /// How many things came as they were seen in the last attempt.
-    progress: usize,
-    /// Scripts to try: first those that deviate from an attempt that came far, then the older.
-    open: BTreeMap<(Reverse<usize>, usize), Vec<usize>>,
-    /// How many scripts were opened.
-    opened: usize,
-}
-
-impl<E> Past<E> {
-    /// Makes the alternatives of the last attempt open: what deviates in one more place.
-    fn widen(&mut self) {
-        for at in self.widened.min(self.taken.len())..self.taken.len() {
-            for choice in 1..self.taken[at].1 {
-                let before = self.taken[..at].iter().map(|(choice, _)| *choice);
-                let place = (Reverse(self.progress), self.opened);
-                self.opened += 1;
-                self.open.insert(place, before.chain([choice]).collect());
-            }
-        }
-        self.widened = self.taken.len();
-    }
+    /// The other orders, once the canonical one did not explain what was seen then or later.
+    search: Option<Search>,
 }
 
 impl<E: Expectation> Explainer<E> {
-    /// How many orders are tried for a step before it counts as a difference.
-    pub const BUDGET: u32 = 30_000;
-    /// Half of them one deviation after the other, half by chance, in turn.
-    const ROUNDS: u32 = 15;
+    /// How many choices are made for a step before it counts as a difference.
+    pub const BUDGET: u32 = 200_000;
 
     /// Begins in the state `kernel`.
     pub fn new(kernel: Kernel, stay_in_handlers: bool) -> Explainer<E> {
@@ -105,132 +84,129 @@ impl<E: Expectation> Explainer<E> {
     /// Takes a step and finds choices that lead to what was seen.
     ///
     /// Costs a step of the model where the canonical order explains it; up to
-    /// [`Explainer::BUDGET`] where none does.
+    /// [`Explainer::BUDGET`] choices where none does.
     ///
     /// # Errors
     ///
     /// The difference between what was seen and the canonical order, if no choices explain it.
     pub fn step(&mut self, step: Step, expectation: E) -> Result<Explanation, E::Mismatch> {
-        self.past.push(Past {
-            before: self.kernel.clone(),
-            step,
-            expectation,
-            taken: Vec::new(),
-            widened: 0,
-            progress: 0,
-            open: BTreeMap::new(),
-            opened: 0,
-        });
-        let end = self.past.len();
-        let mismatch = match self.attempt(end - 1, Scripted::default(), true) {
-            Ok(()) => return Ok(Explanation::Canonical),
-            Err(Refusal::Skipped) => {
-                self.past.pop();
-                return Ok(Explanation::Skipped);
-            }
-            Err(Refusal::Mismatch(mismatch)) => mismatch,
-        };
-        let canonical = self.last.take();
-        let tries = Self::BUDGET / Self::ROUNDS / 2;
-        if (0..Self::ROUNDS).any(|nth| self.search(end, tries) || self.shuffle(end, nth, tries)) {
-            return Ok(Explanation::Freedom);
+        let before = self.kernel.clone();
+        let reaction = react(&mut self.kernel, &step, self.stay_in_handlers, &mut Canonical);
+        let Ok(reaction) = reaction else { return Ok(Explanation::Skipped) };
+        let checked = expectation.check(&self.kernel, &reaction);
+        self.last = Some(reaction);
+        self.past.push(Past { before, step, expectation, search: None });
+        match checked {
+            Ok(()) => Ok(Explanation::Canonical),
+            Err(_) if self.search() => Ok(Explanation::Freedom),
+            Err(mismatch) => Err(mismatch),
         }
-        self.last = canonical;
-        Err(mismatch)
     }
 
-    /// Tries other choices for the last step, and for earlier ones where those are used up.
-    fn search(&mut self, end: usize, budget: u32) -> bool {
-        let mut at = end - 1;
-        for _ in 0..budget {
-            let Some(script) = self.take_open(&mut at) else { return false };
-            let mut choices = Scripted::new(script);
-            // onwards from there, each step in its canonical order first
-            while self.attempt(at, core::mem::take(&mut choices), false).is_ok() {
-                at += 1;
-                if at == end {
+    /// Tries the other orders of the last step, and of earlier ones where those are used up.
+    fn search(&mut self) -> bool {
+        let last = self.past.len() - 1;
+        let (mut at, mut budget) = (last, Self::BUDGET);
+        loop {
+            match self.next_order(at, &mut budget) {
+                Some((kernel, reaction)) if at == last => {
+                    (self.kernel, self.last) = (kernel, Some(reaction));
                     return true;
                 }
-                self.past[at].before.clone_from(&self.kernel);
-                self.past[at].open.clear();
+                // the order that the later steps have been tried after
+                Some((kernel, _)) if kernel == self.past[at + 1].before => {}
+                Some((kernel, _)) => {
+                    at += 1;
+                    self.past[at].before = kernel;
+                    self.past[at].search = None;
+                }
+                None if at == 0 || budget == 0 => return false,
+                None => at -= 1,
             }
-        }
-        false
-    }
-
-    /// Tries orders by chance for the last step. Where many tasks run at once a few of them have to
-    /// come first, which chance finds sooner than one deviation after the other. What came
-    /// furthest is where deviations go on from.
-    fn shuffle(&mut self, end: usize, round: u32, tries: u32) -> bool {
-        if self.past[end - 1].taken.is_empty() {
-            return false;
-        }
-        let mut furthest = (0, Vec::new());
-        for nth in 0..tries {
-            let seed = u64::from(round) << 32 | u64::from(nth);
-            if self.attempt(end - 1, Scripted::shuffled(seed), false).is_ok() {
-                return true;
-            }
-            let past = &self.past[end - 1];
-            if past.progress > furthest.0 {
-                furthest = (past.progress, past.taken.clone());
-            }
-        }
-        let past = &mut self.past[end - 1];
-        (past.progress, past.taken) = furthest;
-        past.widened = 0;
-        past.widen();
-        false
-    }
-
-    /// The next script of step `at`, or of the latest step before it that has one.
-    fn take_open(&mut self, at: &mut usize) -> Option<Vec<usize>> {
-        loop {
-            self.past[*at].widen();
-            if let Some((_, script)) = self.past[*at].open.pop_first() {
-                return Some(script);
-            }
-            *at = at.checked_sub(1)?;
         }
     }
 
-    /// Runs step `at` with those choices. The canonical order is run to its end, for
-    /// people to see; others only as long as they may come to what was seen.
-    fn attempt(
-        &mut self,
-        at: usize,
-        mut choices: Scripted,
-        whole: bool,
-    ) -> Result<(), Refusal<E::Mismatch>> {
-        let past = &mut self.past[at];
-        self.kernel.clone_from(&past.before);
-        past.widened = choices.given();
-        let expectation = &past.expectation;
-        let mut progress = 0;
-        let mut admits = |seen: &[(Pid, What)]| {
-            let admitted = expectation.admits(seen);
-            // what was seen in this order; of deaths only the fact is
-            let ordered = matches!(seen.last(), Some((_, What::Handler(_) | What::Resumed(_))));
-            progress += usize::from(admitted && ordered);
-            whole || admitted
-        };
-        let reaction = react_while(
-            &mut self.kernel,
-            &past.step,
-            self.stay_in_handlers,
-            &mut choices,
-            &mut admits,
-        )
-        .map_err(|_: Refused| Refusal::Skipped)?;
-        past.taken = choices.taken().to_vec();
-        past.progress = progress;
-        let checked = past.expectation.check(&self.kernel, &reaction);
-        self.last = Some(reaction);
-        checked.map_err(Refusal::Mismatch)
+    /// The next order of that step that gives what was seen then, and what it leads to.
+    fn next_order(&mut self, at: usize, budget: &mut u32) -> Option<(Kernel, Reaction)> {
+        let Past { before, step, expectation, search } = &mut self.past[at];
+        if search.is_none() {
+            *search = Search::new(before, step, self.stay_in_handlers).ok();
+        }
+        search.as_mut()?.next(expectation, budget)
     }
 }
 
-enum Refusal<M> {
-    Skipped,
-    Mismatch(M),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::{Handler, SaFlags, SigAction, SigSet, Signal};
+    use crate::kernel::Config;
+    use crate::sim::Action;
+    use crate::syscall::{Ptr, SIGSET_SIZE, Syscall};
+
+    /// The children of whose ends process 1 was told, in order.
+    struct Told(Vec<u32>);
+
+    impl Told {
+        fn by(seen: &[(Pid, What)]) -> Vec<u32> {
+            let told = seen.iter().filter_map(|(_, what)| match what {
+                What::Handler(info) => Some(info.pid.0),
+                _ => None,
+            });
+            told.collect()
+        }
+    }
+
+    impl Expectation for Told {
+        type Mismatch = Vec<u32>;
+
+        fn admits(&self, _: &Kernel, seen: &[(Pid, What)]) -> bool {
+            self.0.starts_with(&Told::by(seen))
+        }
+
+        fn admits_end(&self, _: &[(Pid, What)], _: Pid, _: WaitStatus) -> bool {
+            true
+        }
+
+        fn check(&self, _: &Kernel, reaction: &Reaction) -> Result<(), Vec<u32>> {
+            let told = Told::by(&reaction.seen);
+            if told == self.0 { Ok(()) } else { Err(told) }
+        }
+    }
+
+    /// Process 1 catches SIGCHLD, has eleven children, kills them all, and is told of `told`.
+    fn all_at_once(told: &[u32]) -> Result<Explanation, Vec<u32>> {
+        let mut explainer = Explainer::new(Kernel::new(Config::default()), false);
+        let mut call = |call, told: &[u32]| {
+            let step = Step { pid: Pid(1), action: Action::Call(call) };
+            explainer.step(step, Told(told.into()))
+        };
+        let act = SigAction {
+            handler: Handler::Catch(0x40_1136),
+            flags: SaFlags::RESTORER,
+            mask: SigSet::EMPTY,
+            restorer: 0x40_1000,
+        };
+        let sig = i32::from(Signal::CHLD.number());
+        let catch = Syscall::RtSigaction { sig, act: Some(act), old: Ptr::Null, size: SIGSET_SIZE };
+        assert_eq!(call(catch, &[]), Ok(Explanation::Canonical));
+        for _ in 2..=12 {
+            assert_eq!(call(Syscall::Fork, &[]), Ok(Explanation::Canonical));
+        }
+        call(Syscall::Kill { pid: -1, sig: i32::from(Signal::KILL.number()) }, told)
+    }
+
+    #[test]
+    fn any_order_of_many_that_die_at_once_is_found() {
+        // the first of them stands for all others (CHLD-06), unless it is handled before they end
+        assert_eq!(all_at_once(&[2]), Ok(Explanation::Canonical));
+        assert_eq!(all_at_once(&[12]), Ok(Explanation::Freedom));
+        assert_eq!(all_at_once(&[9, 4, 11, 2]), Ok(Explanation::Freedom));
+    }
+
+    #[test]
+    fn what_no_order_gives_is_a_difference() {
+        // nobody dies twice
+        assert_eq!(all_at_once(&[3, 3]), Err([2].into()));
+    }
 }

@@ -1,10 +1,13 @@
 //! One step of a program on the model.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::{Action, Step};
 use crate::abi::{Pid, SigInfo, Time, WaitStatus};
-use crate::kernel::{Choose, Consequence, Effects, Event, Kernel, Outcome, Refused, Restart};
+use crate::kernel::{
+    Choose, Consequence, Effect, Effects, Event, Kernel, Outcome, Refused, Restart,
+};
 use crate::syscall::{self, Syscall};
 
 /// Something that can be seen.
@@ -22,6 +25,8 @@ pub enum What {
     Sigreturn,
     /// The process ended.
     Ended(WaitStatus),
+    /// A signal became pending.
+    Generated(SigInfo),
 }
 
 /// All that a step brought about, until nothing moved any more.
@@ -46,58 +51,120 @@ pub fn react(
     stay_in_handlers: bool,
     choose: &mut dyn Choose,
 ) -> Result<Reaction, Refused> {
-    react_while(kernel, step, stay_in_handlers, choose, &mut |_| true)
+    let mut run = Run::begin(kernel, step, stay_in_handlers)?;
+    while let Some(alternatives) = run.go_on(kernel, &mut |_, _| true) {
+        run.step(kernel, choose.choose(alternatives).min(alternatives - 1));
+    }
+    Ok(run.into_reaction())
 }
 
 /// Whether what has been seen so far may go on.
-type Admits<'a> = dyn FnMut(&[(Pid, What)]) -> bool + 'a;
+pub(super) type Admits<'a> = dyn FnMut(&Kernel, &[(Pid, What)]) -> bool + 'a;
 
-/// The same, as long as `admits` says so of what has been seen so far.
-pub(super) fn react_while(
-    kernel: &mut Kernel,
-    step: &Step,
-    stay_in_handlers: bool,
-    choose: &mut dyn Choose,
-    admits: &mut Admits,
-) -> Result<Reaction, Refused> {
-    let mut run = Running {
-        kernel,
-        stay_in_handlers,
-        seen: Vec::new(),
-        fx: Effects::new(),
-        at: 0,
-        admits,
-        admitted: 0,
-        over: false,
-    };
-    match &step.action {
-        Action::Call(call) => run.call(step.pid, call)?,
-        Action::Elapse(nanos) => return run.elapse(*nanos, choose),
-    }
-    run.settle(choose);
-    Ok(Reaction { seen: run.seen, effects: run.fx })
-}
-
-struct Running<'a> {
-    kernel: &'a mut Kernel,
+/// A step that is being carried out: what is not in the state of the model.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
     stay_in_handlers: bool,
     seen: Vec<(Pid, What)>,
     fx: Effects,
     /// The effects before this one stand in `seen` already.
     at: usize,
-    admits: &'a mut Admits<'a>,
     /// What comes before this one in `seen` was admitted.
     admitted: usize,
     /// Something was not admitted.
-    over: bool,
+    refuted: bool,
+    /// Time passes up to then.
+    until: Option<Time>,
+    /// The task that made each step, and where its effects begin.
+    steps: Vec<(Pid, usize)>,
 }
 
-impl Running<'_> {
-    fn call(&mut self, pid: Pid, call: &Syscall) -> Result<(), Refused> {
-        let outcome = self.kernel.call(pid, call, &mut self.fx)?;
+impl Run {
+    /// The call is made, or time begins to pass.
+    pub(super) fn begin(
+        kernel: &mut Kernel,
+        step: &Step,
+        stay_in_handlers: bool,
+    ) -> Result<Run, Refused> {
+        let mut run = Run {
+            stay_in_handlers,
+            seen: Vec::new(),
+            fx: Effects::new(),
+            at: 0,
+            admitted: 0,
+            refuted: false,
+            until: None,
+            steps: Vec::new(),
+        };
+        match &step.action {
+            Action::Call(call) => run.call(kernel, step.pid, call)?,
+            Action::Elapse(nanos) => run.until = Some(kernel.now().after(*nanos)),
+        }
+        Ok(run)
+    }
+
+    /// Goes on until there are several tasks to choose from: how many. `None` at the end of the
+    /// step, or once `admits` has said no to what was seen so far.
+    pub(super) fn go_on(&mut self, kernel: &mut Kernel, admits: &mut Admits) -> Option<usize> {
+        loop {
+            while self.admitted < self.seen.len() && !self.refuted {
+                self.admitted += 1;
+                self.refuted = !admits(kernel, &self.seen[..self.admitted]);
+            }
+            let alternatives = kernel.runnable().len();
+            match alternatives {
+                _ if self.refuted => return None,
+                0 if self.advance(kernel) => {}
+                0 => return None,
+                1 => self.step(kernel, 0),
+                _ => return Some(alternatives),
+            }
+        }
+    }
+
+    /// The `nth` runnable task makes a step.
+    pub(super) fn step(&mut self, kernel: &mut Kernel, nth: usize) {
+        let Some(pid) = kernel.runnable().nth(nth) else { return };
+        self.step_task(kernel, pid);
+        self.run_handlers(kernel, pid);
+    }
+
+    /// Whether what was seen was not admitted.
+    pub(super) fn is_refuted(&self) -> bool {
+        self.refuted
+    }
+
+    /// What there was to see so far.
+    pub(super) fn seen(&self) -> &[(Pid, What)] {
+        &self.seen
+    }
+
+    /// The effects so far.
+    pub(super) fn effects(&self) -> &[Effect] {
+        self.fx.list()
+    }
+
+    /// The task that made each step so far, and how many effects came before.
+    pub(super) fn steps(&self) -> &[(Pid, usize)] {
+        &self.steps
+    }
+
+    /// Those who have made a step or been concerned by one since this was like `earlier`.
+    pub(super) fn news_since(&self, earlier: &Run) -> BTreeSet<Pid> {
+        let concerned = self.effects()[earlier.effects().len()..].iter().map(|effect| effect.pid);
+        let stepped = self.steps[earlier.steps.len()..].iter().map(|(pid, _)| *pid);
+        concerned.chain(stepped).collect()
+    }
+
+    pub(super) fn into_reaction(self) -> Reaction {
+        Reaction { seen: self.seen, effects: self.fx }
+    }
+
+    fn call(&mut self, kernel: &mut Kernel, pid: Pid, call: &Syscall) -> Result<(), Refused> {
+        let outcome = kernel.call(pid, call, &mut self.fx)?;
         if let Outcome::Returned(result) = outcome {
             self.seen.push((pid, What::Returned(result.clone())));
-            if !self.kernel.has_unseen_result(pid) && self.kernel.in_user_mode(pid) {
+            if !kernel.has_unseen_result(pid) && kernel.in_user_mode(pid) {
                 self.seen.push((pid, What::Resumed(result)));
             }
         }
@@ -105,72 +172,45 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Time passes up to each expiry in turn, so that what one sets off comes before the next.
-    fn elapse(mut self, nanos: u64, choose: &mut dyn Choose) -> Result<Reaction, Refused> {
-        let end = self.kernel.now().after(nanos);
-        loop {
-            let next = self.kernel.next_deadline().filter(|deadline| *deadline < end);
-            self.advance(next.unwrap_or(end))?;
-            self.settle(choose);
-            if next.is_none() || self.over {
-                return Ok(Reaction { seen: self.seen, effects: self.fx });
-            }
+    /// Time passes up to the next expiry, so that what one sets off comes before the next; `false`
+    /// if none is left to pass.
+    fn advance(&mut self, kernel: &mut Kernel) -> bool {
+        let Some(end) = self.until else { return false };
+        let next = kernel.next_deadline().filter(|deadline| *deadline < end);
+        if next.is_none() {
+            self.until = None;
         }
-    }
-
-    fn advance(&mut self, to: Time) -> Result<(), Refused> {
-        self.kernel.apply(&Event::Advance(to), &mut self.fx)?;
+        // the clock never goes back: both lie ahead
+        let passed = kernel.apply(&Event::Advance(next.unwrap_or(end)), &mut self.fx);
+        debug_assert!(passed.is_ok());
         self.note_effects();
-        Ok(())
+        true
     }
 
-    fn settle(&mut self, choose: &mut dyn Choose) {
-        loop {
-            self.ask();
-            let alternatives = self.kernel.runnable().len();
-            let nth = match alternatives {
-                _ if self.over => return,
-                0 => return,
-                1 => 0,
-                several => choose.choose(several).min(several - 1),
-            };
-            let Some(pid) = self.kernel.runnable().nth(nth) else { return };
-            self.step(pid);
-            self.run_handlers(pid);
-        }
-    }
-
-    /// Whether to go on, judged by what is new in `seen`.
-    fn ask(&mut self) {
-        while self.admitted < self.seen.len() && !self.over {
-            self.admitted += 1;
-            self.over = !(self.admits)(&self.seen[..self.admitted]);
-        }
-    }
-
-    fn step(&mut self, pid: Pid) {
+    fn step_task(&mut self, kernel: &mut Kernel, pid: Pid) {
+        self.steps.push((pid, self.at));
         // it stands in the queue, so it can step
-        let stepped = self.kernel.apply(&Event::Step { tid: pid }, &mut self.fx);
+        let stepped = kernel.apply(&Event::Step { tid: pid }, &mut self.fx);
         debug_assert!(stepped.is_ok());
         self.note_effects();
     }
 
     /// The bodies of the handlers that `pid` has entered run, the innermost first, and return.
-    fn run_handlers(&mut self, pid: Pid) {
-        while !self.stay_in_handlers && self.kernel.in_user_mode(pid) {
-            if self.kernel.handler(pid).is_none() || self.call_sigreturn(pid).is_err() {
+    fn run_handlers(&mut self, kernel: &mut Kernel, pid: Pid) {
+        while !self.stay_in_handlers && kernel.in_user_mode(pid) {
+            if kernel.handler(pid).is_none() || self.call_sigreturn(kernel, pid).is_err() {
                 return;
             }
             // what was unblocked by the return comes before anything else of this task
-            if self.kernel.runnable().next() == Some(pid) {
-                self.step(pid);
+            if kernel.runnable().next() == Some(pid) {
+                self.step_task(kernel, pid);
             }
         }
     }
 
-    fn call_sigreturn(&mut self, pid: Pid) -> Result<(), Refused> {
+    fn call_sigreturn(&mut self, kernel: &mut Kernel, pid: Pid) -> Result<(), Refused> {
         let before = self.seen.len();
-        self.kernel.call(pid, &Syscall::RtSigreturn, &mut self.fx)?;
+        kernel.call(pid, &Syscall::RtSigreturn, &mut self.fx)?;
         self.note_effects();
         if self.seen[before..]
             .iter()
@@ -189,6 +229,7 @@ impl Running<'_> {
                 Consequence::Interrupted(restart) => What::Interrupted(*restart),
                 Consequence::Ended(status) => What::Ended(*status),
                 Consequence::Handling(info, _) => What::Handler(*info),
+                Consequence::Generated(info) => What::Generated(*info),
                 _ => continue,
             };
             self.seen.push((effect.pid, what));

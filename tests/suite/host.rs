@@ -77,7 +77,7 @@ macro_rules! scenarios {
 scenarios! {
     fork_kill_wait stop_and_continue handler_order blocked_and_woken vfork_and_exec
     exec_disturbs_nothing exit_signals orphans_hang_up pids_wrap init_dies group_of_init users_change
-    alarms_fire shared_dispositions handlers_that_wait start_state raw_errors statuses_at_the_end
+    ends_in_order alarms_fire shared_dispositions handlers_that_wait start_state raw_errors statuses_at_the_end
     caged_by_the_thousand calls_per_second random_programs_repeat
 }
 
@@ -435,6 +435,28 @@ fn init_dies(engine: &mut Engine, _: Mode) -> String {
     assert_eq!(seen.gone.len(), 3);
     assert!(play.0.call(Pid(1), &Syscall::Getpid).is_err());
     assert_eq!(play.0.finish().unwrap().len(), 3);
+    String::new()
+}
+
+/// What nobody in the namespace is told at once: how each process ended, and in which order.
+fn ends_in_order(engine: &mut Engine, _: Mode) -> String {
+    let killed = |signal| Some(WaitStatus::killed(signal, false));
+    let mut play = Play::new(engine);
+    // each dies of the one before
+    for parent in 1..5 {
+        play.fork(parent);
+        let signal = Signal::HUP.number().into();
+        play.result(parent + 1, Syscall::Prctl(Prctl::SetPdeathsig(signal))).unwrap();
+    }
+    let seen = play.kill(1, 2, Signal::TERM);
+    assert_eq!(seen.order_of_ends, [2, 3, 4, 5].map(Pid));
+    let hung_up = killed(Signal::HUP);
+    let ended = [(2, killed(Signal::TERM)), (3, hung_up), (4, hung_up), (5, hung_up)];
+    assert_eq!(seen.ended, ended.map(|(pid, status)| (Pid(pid), status)));
+    assert!(seen.gone.is_empty());
+    // told once, not again when they go
+    let seen = play.call(1, wait_any(NONE));
+    assert_eq!((seen.order_of_ends, seen.ended, seen.gone), (vec![], vec![], vec![Pid(2)]));
     String::new()
 }
 

@@ -1,0 +1,199 @@
+//! The orders of one step, each state that they lead to once.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
+
+use super::react::Run;
+use super::{Expectation, Reaction, Step};
+use crate::abi::Pid;
+use crate::kernel::{Consequence, Effect, Effects, Event, Kernel, Refused, Run as State};
+
+/// Goes through the orders of a step depth first, the canonical order first of all.
+#[derive(Debug)]
+pub(super) struct Search {
+    /// Where something was chosen, on the way to the order that was tried last.
+    crossings: Vec<Crossing>,
+    /// The states that were come to, by what counts of them: see [`fingerprint`].
+    known: BTreeSet<u64>,
+}
+
+/// A state in which several tasks can go on.
+#[derive(Debug)]
+struct Crossing {
+    kernel: Kernel,
+    run: Run,
+    /// The next task to try.
+    next: usize,
+    alternatives: usize,
+}
+
+impl Search {
+    /// Before anything was tried of the step that begins in `before`.
+    pub(super) fn new(
+        before: &Kernel,
+        step: &Step,
+        stay_in_handlers: bool,
+    ) -> Result<Search, Refused> {
+        let mut kernel = before.clone();
+        let run = Run::begin(&mut kernel, step, stay_in_handlers)?;
+        // a crossing of one way
+        let start = Crossing { kernel, run, next: 0, alternatives: 1 };
+        Ok(Search { crossings: [start].into(), known: BTreeSet::new() })
+    }
+
+    /// The next order that gives what was seen: what it leads to. `None` if there is none, or none
+    /// was found before `budget` was used up.
+    pub(super) fn next<E: Expectation>(
+        &mut self,
+        expectation: &E,
+        budget: &mut u32,
+    ) -> Option<(Kernel, Reaction)> {
+        let mut admits = |kernel: &Kernel, seen: &[_]| expectation.admits(kernel, seen);
+        while let Some(crossing) = self.crossings.last_mut() {
+            if crossing.next == crossing.alternatives {
+                self.crossings.pop();
+                continue;
+            }
+            *budget = budget.checked_sub(1)?;
+            let (mut kernel, mut run) = (crossing.kernel.clone(), crossing.run.clone());
+            if crossing.alternatives > 1 {
+                run.step(&mut kernel, crossing.next);
+            }
+            crossing.next += 1;
+            let alternatives = run.go_on(&mut kernel, &mut admits);
+            let refuted = run.is_refuted() || {
+                let news = run.news_since(&crossing.run);
+                news.into_iter().any(|pid| ends_otherwise(&kernel, &run, pid, expectation))
+            };
+            if refuted || !self.known.insert(fingerprint(&kernel, &run)) {
+                continue;
+            }
+            if let Some(alternatives) = alternatives {
+                self.crossings.push(Crossing { kernel, run, next: 0, alternatives });
+                continue;
+            }
+            let reaction = run.into_reaction();
+            if expectation.check(&kernel, &reaction).is_ok() {
+                return Some((kernel, reaction));
+            }
+        }
+        None
+    }
+}
+
+/// Whether the next step of the process is its end, and not the one that it came to: how it ends
+/// is settled before it does (EXIT-08), so there is no use in waiting for it.
+fn ends_otherwise<E: Expectation>(kernel: &Kernel, run: &Run, pid: Pid, expectation: &E) -> bool {
+    let (mut kernel, mut fx) = (kernel.clone(), Effects::new());
+    // one that is not runnable makes no step
+    let stepped = kernel.apply(&Event::Step { tid: pid }, &mut fx);
+    stepped.is_ok()
+        && fx.list().iter().any(|effect| match effect.what {
+            Consequence::Ended(status) if effect.pid == pid => {
+                !expectation.admits_end(run.seen(), pid, status)
+            }
+            _ => false,
+        })
+}
+
+/// What tells two states apart that orders of the same step have led to.
+///
+/// A state follows from what each process went through: the signals that it got, the steps that it
+/// made, what it showed, and the orphans that it was given (RPT-18: waits find the first one
+/// first). Of the dead only what they showed counts.
+fn fingerprint(kernel: &Kernel, run: &Run) -> u64 {
+    let mut histories = Histories { kernel, of: BTreeMap::new() };
+    let mut at = 0;
+    for (pid, before) in run.steps() {
+        histories.note_all(&run.effects()[at..*before]);
+        histories.note_step(*pid);
+        at = *before;
+    }
+    histories.note_all(&run.effects()[at..]);
+    for pid in kernel.runnable() {
+        0u8.hash(histories.of(pid));
+    }
+    for pid in kernel.pids() {
+        (kernel.view(pid), kernel.exit_status(pid)).hash(histories.of(pid));
+    }
+    let mut whole = Fnv::default();
+    kernel.now().hash(&mut whole);
+    for (pid, history) in &histories.of {
+        (pid, history.finish()).hash(&mut whole);
+    }
+    whole.finish()
+}
+
+/// What each process went through, hashed.
+struct Histories<'k> {
+    kernel: &'k Kernel,
+    of: BTreeMap<Pid, Fnv>,
+}
+
+impl Histories<'_> {
+    fn of(&mut self, pid: Pid) -> &mut Fnv {
+        self.of.entry(pid).or_default()
+    }
+
+    fn lives(&self, pid: Pid) -> bool {
+        self.kernel.view(pid).is_some_and(|view| view.run != State::Zombie)
+    }
+
+    fn note_step(&mut self, pid: Pid) {
+        if self.lives(pid) {
+            u8::MAX.hash(self.of(pid));
+        }
+    }
+
+    fn note_all(&mut self, effects: &[Effect]) {
+        for Effect { pid, what, .. } in effects {
+            match what {
+                Consequence::Resumed(result) => (1u8, result).hash(self.of(*pid)),
+                Consequence::Handling(info, _) => (2u8, info).hash(self.of(*pid)),
+                Consequence::Reparented(to) if self.kernel.view(*pid).is_some() => {
+                    pid.hash(self.of(*to));
+                }
+                _ if self.lives(*pid) => self.note(*pid, what),
+                _ => {}
+            }
+        }
+    }
+
+    /// Something that only the process itself knows.
+    fn note(&mut self, pid: Pid, what: &Consequence) {
+        let history = self.of(pid);
+        match what {
+            Consequence::Generated(info) => (3u8, info).hash(history),
+            Consequence::Caught(info) => (4u8, info).hash(history),
+            Consequence::Returned(result) => (5u8, result).hash(history),
+            Consequence::Interrupted(restart) => (6u8, restart).hash(history),
+            Consequence::Stopped(signal) => (7u8, signal).hash(history),
+            Consequence::Continued => 8u8.hash(history),
+            // the views show these
+            _ => {}
+        }
+    }
+}
+
+/// The hash of Fowler, Noll and Vo: the same in every run.
+#[derive(Clone, Copy, Debug)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
