@@ -6,15 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use proctable::diff::{Campaign, Difference, Summary, TrialConfig, replay};
 use proctable::host::{Mode, probe};
+use proctable::trace;
 
 /// Exit status: no difference.
 const SAME: u8 = 0;
 /// Exit status: kernel and model differ.
 const DIFFERENT: u8 = 1;
+/// Exit status: the log to run again cannot be read.
+const UNREADABLE: u8 = 2;
 /// Exit status: the comparison cannot run here.
 const UNAVAILABLE: u8 = 3;
 
@@ -22,7 +26,7 @@ const UNAVAILABLE: u8 = 3;
 #[derive(Args)]
 pub struct Options {
     /// How many programs
-    #[arg(long, default_value_t = 1000, value_name = "N")]
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     programs: u64,
     /// How many steps each has at most
     #[arg(long, default_value_t = 60, value_name = "N")]
@@ -43,7 +47,7 @@ pub struct Options {
     #[arg(long)]
     no_shrink: bool,
     /// Workers, one a CPU; all CPUs if not given
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     jobs: Option<usize>,
     /// Use a user namespace also as root
     #[arg(long)]
@@ -92,6 +96,13 @@ impl std::fmt::Display for Shard {
 
 /// Runs the comparison.
 pub fn run(options: &Options) -> ExitCode {
+    let log = match options.replay.as_deref().map(read_log).transpose() {
+        Ok(log) => log,
+        Err(why) => {
+            eprintln!("proctable: {why}");
+            return UNREADABLE.into();
+        }
+    };
     let mode = match probe() {
         Ok(_) if options.user_namespace => Mode::User,
         Ok(mode) => mode,
@@ -101,7 +112,7 @@ pub fn run(options: &Options) -> ExitCode {
         }
     };
     say!("{}", headline(mode));
-    let result = match &options.replay {
+    let result = match log {
         Some(log) => run_replay(options, mode, log),
         None => run_campaign(options, mode),
     };
@@ -170,11 +181,18 @@ fn fault(_: &Options) -> Option<String> {
     None
 }
 
-fn run_replay(options: &Options, mode: Mode, log: &Path) -> io::Result<Summary> {
-    let text = fs::read_to_string(log)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", log.display())))?;
+/// The text of a log that can be read; else what is wrong with it, and where.
+fn read_log(path: &Path) -> Result<String, String> {
+    let name = path.display();
+    let text = fs::read(path).map_err(|error| format!("{name}: {error}"))?;
+    trace::read(&text)
+        .map_err(|error| format!("{name}:{}:{}: {}", error.line, error.column, error.what))?;
+    String::from_utf8(text).map_err(|error| format!("{name}: {error}"))
+}
+
+fn run_replay(options: &Options, mode: Mode, log: String) -> io::Result<Summary> {
     let world = (options.pid_max, options.last_pid, options.stay_in_handlers);
-    replay(std::env::current_exe()?, mode, text, world)
+    replay(std::env::current_exe()?, mode, log, world)
 }
 
 /// The CPUs that this process may use.
