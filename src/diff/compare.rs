@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::abi::{Itimerval, Pid, SigInfo, Signal, WaitStatus};
+use crate::abi::{Itimerval, Pid, SiCode, SigInfo, Signal, WaitStatus};
 use crate::host::Observation;
 use crate::kernel::{Kernel, Run, View};
 use crate::sim::{Expectation, Reaction, What};
@@ -47,6 +47,9 @@ impl Expectation for Seen {
                     && self.0.order_of_ends.starts_with(&self.order_of_ends(seen))
             }
             What::Generated(info) => self.admits_signal(kernel, before, *pid, info),
+            What::Stopped => kernel
+                .view(*pid)
+                .is_none_or(|view| !self.loses_word_of_stop(before, *pid, view.ppid)),
             _ => true,
         }
     }
@@ -122,6 +125,21 @@ impl Seen {
             _ => handlers.any(|next| next == info),
         };
         begins || self.results_left(seen, pid).any(takes_it)
+    }
+
+    /// Whether the parent is yet to handle the SIGCHLD of this stop, and will never get it: it has
+    /// another one pending (CHLD-06).
+    fn loses_word_of_stop(&self, seen: &[(Pid, What)], child: Pid, parent: Pid) -> bool {
+        let last = seen.iter().rev().find_map(|(pid, what)| match what {
+            What::Generated(info) | What::Handler(info) => {
+                (*pid == parent && info.signal == Signal::CHLD).then_some(what)
+            }
+            _ => None,
+        });
+        matches!(last, Some(What::Generated(_)))
+            && self
+                .handlers_left(seen, parent)
+                .any(|info| info.pid == child && info.code == SiCode::CLD_STOPPED)
     }
 
     /// Which calls returned, and what.

@@ -27,6 +27,8 @@ pub enum What {
     Ended(WaitStatus),
     /// A signal became pending.
     Generated(SigInfo),
+    /// The process stopped; its parent is told next.
+    Stopped,
 }
 
 /// All that a step brought about, until nothing moved any more.
@@ -230,6 +232,7 @@ impl Run {
                 Consequence::Ended(status) => What::Ended(*status),
                 Consequence::Handling(info, _) => What::Handler(*info),
                 Consequence::Generated(info) => What::Generated(*info),
+                Consequence::Stopped(_) => What::Stopped,
                 _ => continue,
             };
             self.seen.push((effect.pid, what));
