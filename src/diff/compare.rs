@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::abi::{Itimerval, Pid, SiCode, SigInfo, Signal, WaitStatus};
+use crate::abi::{Handler, Itimerval, Pid, SaFlags, SiCode, SigInfo, Signal, WaitStatus};
 use crate::host::Observation;
 use crate::kernel::{Kernel, Run, View};
 use crate::sim::{Expectation, Reaction, What};
@@ -37,7 +37,10 @@ impl Expectation for Seen {
     fn admits(&self, kernel: &Kernel, seen: &[(Pid, What)]) -> bool {
         let Some(((pid, last), before)) = seen.split_last() else { return true };
         match last {
-            What::Handler(info) => self.handlers_left(before, *pid).next() == Some(info),
+            What::Handler(info) => {
+                self.handlers_left(before, *pid).next() == Some(info)
+                    && (continues(before) || self.is_told_of_all(kernel, seen, *pid))
+            }
             What::Resumed(result) => {
                 let next = self.results_left(before, *pid).next();
                 next.is_some_and(|of_kernel| agree(of_kernel, result))
@@ -47,9 +50,10 @@ impl Expectation for Seen {
                     && self.0.order_of_ends.starts_with(&self.order_of_ends(seen))
             }
             What::Generated(info) => self.admits_signal(kernel, before, *pid, info),
-            What::Stopped => kernel
-                .view(*pid)
-                .is_none_or(|view| !self.loses_word_of_stop(before, *pid, view.ppid)),
+            What::Stopped => kernel.view(*pid).is_none_or(|view| {
+                !self.loses_word_of_stop(before, *pid, view.ppid)
+                    && (continues(before) || self.is_stopped_in_turn(kernel, *pid, &view))
+            }),
             _ => true,
         }
     }
@@ -119,11 +123,13 @@ impl Seen {
             _ => false,
         };
         let mut handlers = self.handlers_left(seen, pid).filter(|next| next.signal == signal);
-        // one that was set up before may begin first
-        let begins = match kernel.handler_depth(pid) {
-            0 => handlers.next() == Some(info),
-            _ => handlers.any(|next| next == info),
-        };
+        // one that was set up before may begin first, and one that is set up above this one
+        let nested = kernel.handler_depth(pid) > 0
+            || kernel
+                .disposition(pid, signal)
+                .is_some_and(|action| action.flags.contains(SaFlags::NODEFER));
+        let begins =
+            if nested { handlers.any(|next| next == info) } else { handlers.next() == Some(info) };
         begins || self.results_left(seen, pid).any(takes_it)
     }
 
@@ -140,6 +146,59 @@ impl Seen {
             && self
                 .handlers_left(seen, parent)
                 .any(|info| info.pid == child && info.code == SiCode::CLD_STOPPED)
+    }
+
+    /// Whether a process that stopped did so before those of its children, and after those, whose
+    /// stops it was seen to be told of, and not to be told of: what comes while it is stopped stays
+    /// pending.
+    fn is_stopped_in_turn(&self, kernel: &Kernel, pid: Pid, view: &View) -> bool {
+        let Some(end) = self.0.views.get(&pid).filter(|end| end.run == Run::Stopped) else {
+            return true;
+        };
+        let pending = |view: &View| (view.private | view.shared).contains(Signal::CHLD);
+        if pending(view) {
+            return pending(end);
+        }
+        let moves = |child: &Pid| {
+            let run = |views: Option<&View>| views.map(|view| view.run);
+            run(kernel.view(*child).as_ref()) != run(self.0.views.get(child))
+        };
+        let mut moving = kernel.children_of(pid).filter(moves);
+        if pending(end) {
+            return moving.next().is_some();
+        }
+        !self.will_be_told(kernel, pid, view)
+    }
+
+    /// Whether a process that handles a signal has not left behind children that stop later: it was
+    /// not seen to be told of another.
+    fn is_told_of_all(&self, kernel: &Kernel, seen: &[(Pid, What)], pid: Pid) -> bool {
+        let (Some(view), Some(end)) = (kernel.view(pid), self.0.views.get(&pid)) else {
+            return true;
+        };
+        let has_word = |view: &View| (view.private | view.shared).contains(Signal::CHLD);
+        let takes_it = |result: &syscall::Result| matches!(result, Ok(Ret::Signal(_)));
+        has_word(&view)
+            || has_word(end)
+            || self.handlers_left(seen, pid).any(|info| info.signal == Signal::CHLD)
+            || self.results_left(seen, pid).any(takes_it)
+            || !self.will_be_told(kernel, pid, &view)
+    }
+
+    /// Whether a child has yet to stop, and the process then gets a SIGCHLD that it does not drop.
+    fn will_be_told(&self, kernel: &Kernel, pid: Pid, view: &View) -> bool {
+        let Some(action) = kernel.disposition(pid, Signal::CHLD) else { return false };
+        let is_kept = match action.handler {
+            Handler::Ignore => false,
+            Handler::Default => view.blocked.contains(Signal::CHLD),
+            Handler::Catch(_) => true,
+        };
+        let stops = |child: Pid| {
+            let runs = |view: View| !matches!(view.run, Run::Stopped | Run::Zombie);
+            kernel.view(child).is_some_and(runs)
+                && self.0.views.get(&child).is_some_and(|end| end.run == Run::Stopped)
+        };
+        is_kept && !action.flags.contains(SaFlags::NOCLDSTOP) && kernel.children_of(pid).any(stops)
     }
 
     /// Which calls returned, and what.
@@ -230,6 +289,12 @@ impl Seen {
         }
         Ok(())
     }
+}
+
+/// Whether anybody was continued: what stopped may go on.
+fn continues(seen: &[(Pid, What)]) -> bool {
+    seen.iter()
+        .any(|(_, what)| matches!(what, What::Generated(info) if info.signal == Signal::CONT))
 }
 
 /// How much of that kind a process has shown.

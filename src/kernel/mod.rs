@@ -74,7 +74,7 @@ use fault::Fault;
 pub use rule::{Rule, RuleSet};
 pub use view::{Run, View};
 
-use crate::abi::{Pgid, Pid, SigInfo, Signal, Time, Uid};
+use crate::abi::{Pgid, Pid, SigAction, SigInfo, Signal, Time, Uid};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
 use arena::{Arena, Id};
@@ -539,6 +539,12 @@ impl Kernel {
     pub fn real_user(&self, pid: Pid) -> Option<Uid> {
         let id = self.numbers.get(pid.0).process?;
         Some(self.processes[id].leader.cred.real)
+    }
+
+    /// What a process does on a signal; `None` if there is no living process of that number. O(1).
+    pub fn disposition(&self, pid: Pid, signal: Signal) -> Option<SigAction> {
+        let task = self.task_numbered(pid)?;
+        Some(self.sighands[self.processes[task.process].sighand].get(signal))
     }
 
     /// Whether the thread runs its own code, so that it can make a call.

@@ -42,12 +42,22 @@ impl Kernel {
     fn step_nth(&mut self, nth: usize, fx: &mut Effects) {
         let Some(task) = self.queue.remove(nth) else { return };
         self.thread_mut(task).queued = false;
-        let tid = self.thread(task).tid;
+        let thread = self.thread(task);
+        let (tid, frames) = (thread.tid, thread.frames.len());
         fx.begin(tid, None);
         self.running = Some(task);
         self.run(task, fx);
         self.running = None;
-        if self.task_numbered(tid) == Some(task) {
+        if self.task_numbered(tid) != Some(task) {
+            return;
+        }
+        // SIG-36: others may run before the body of a handler that was set up, and what they send
+        // may have another one set up above it
+        let entered = self.thread(task).frames.len() > frames;
+        if entered && !self.queue.is_empty() && self.user_mode_task(tid).is_ok() {
+            self.thread_mut(task).queued = true;
+            self.queue.push_front(task);
+        } else {
             self.back_to_user(task, fx);
         }
     }

@@ -64,7 +64,7 @@ struct Past<E> {
 
 impl<E: Expectation> Explainer<E> {
     /// How many choices are made for a step before it counts as a difference.
-    pub const BUDGET: u32 = 200_000;
+    pub const BUDGET: u32 = 600_000;
 
     /// Begins in the state `kernel`.
     pub fn new(kernel: Kernel, stay_in_handlers: bool) -> Explainer<E> {
