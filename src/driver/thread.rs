@@ -1,8 +1,9 @@
 //! A guest that is a Rust closure on a thread of its own.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::{Delivery, DriverProcess};
@@ -30,7 +31,8 @@ pub struct ThreadDriver {
 /// Handlers that are to run.
 #[derive(Debug, Default)]
 struct Inbox {
-    deliveries: Mutex<VecDeque<Delivery>>,
+    /// The last one is for the handler that is set up above all others.
+    deliveries: Mutex<Vec<Delivery>>,
     parker: Arc<Parker>,
 }
 
@@ -105,7 +107,7 @@ fn run(mut guest: Guest, body: impl FnOnce(&mut Guest) -> i32) {
 
 impl DriverProcess for ThreadDriver {
     fn deliver(&self, delivery: Delivery) {
-        self.inbox.deliveries.lock().push_back(delivery);
+        self.inbox.deliveries.lock().push(delivery);
         self.inbox.parker.unpark();
     }
 
@@ -182,10 +184,10 @@ impl Guest {
         self.shared.is_alive(self.token)
     }
 
-    /// Runs the handlers that were entered, the last one first as the kernel has it.
+    /// Runs the handlers that were entered, the last one first (SIG-36).
     fn run_handlers(&mut self) {
         loop {
-            let next = self.inbox.deliveries.lock().pop_front();
+            let next = self.inbox.deliveries.lock().pop();
             let Some(Delivery { info, handler }) = next else { return };
             let body = handler.and_then(|address| self.handlers.get(&address).cloned());
             if let Some(body) = body {

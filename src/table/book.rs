@@ -153,6 +153,8 @@ pub(super) struct Book {
     pub entries: ByPid<Entry>,
     serial: u64,
     pub counts: Counts,
+    /// What processes are about to execute.
+    images: ByPid<Arc<Image>>,
     pub waits: Waits,
     pub subscribers: Subscribers,
     pub zombies: Zombies,
@@ -389,8 +391,20 @@ impl Book {
         }
     }
 
+    /// What a process is about to execute, with what execve(2) itself does not say here.
+    pub fn prepare(&mut self, pid: Pid, image: Option<Arc<Image>>) {
+        match image {
+            Some(image) => drop(self.images.insert(pid, image)),
+            None => drop(self.images.remove(&pid)),
+        }
+    }
+
     /// It executes another program: the calls that handlers had interrupted do not return.
-    pub fn forget_calls(&mut self, pid: Pid) {
+    pub fn execute(&mut self, pid: Pid, path: &str) {
+        let image = self.images.remove(&pid).unwrap_or_else(|| Arc::new(Image::new(path)));
+        if let Some(entry) = self.entries.get_mut(&pid) {
+            entry.image = image;
+        }
         let calls = self.entries.get_mut(&pid).and_then(|entry| entry.calls.as_mut());
         let begun = calls.map(|calls| core::mem::take(&mut calls.begun)).unwrap_or_default();
         for pending in begun {

@@ -203,6 +203,15 @@ impl Shared {
         self.commit(|state| state.report(token, status, &*self.clock));
     }
 
+    /// What the process executes with its next execve.
+    pub(super) fn execute(self: &Arc<Shared>, token: Token, image: Option<Arc<Image>>) {
+        self.commit(|state| {
+            if state.book.entry(token).is_some() {
+                state.book.prepare(token.pid, image);
+            }
+        });
+    }
+
     /// Does what is due; how many zombies were reaped.
     pub(super) fn run_due(self: &Arc<Shared>, now: Time) -> usize {
         self.commit(|state| {
@@ -295,8 +304,8 @@ impl State {
     ) -> Started {
         // what others do because of it comes before the program sees the result
         let held = self.kernel.runnable().len() > 0;
-        if matches!((call, &outcome), (Syscall::Execve { .. }, Outcome::Returned(Ok(_)))) {
-            self.book.forget_calls(caller);
+        if let (Syscall::Execve { path, .. }, Outcome::Returned(Ok(_))) = (call, &outcome) {
+            self.book.execute(caller, path);
         }
         match outcome {
             Outcome::Gone | Outcome::Done => Started::Ended(End::Returned(Ok(Ret::Never))),

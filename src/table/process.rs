@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::book::{Image, Token};
 use super::call::Started;
-use super::{Call, ProcessTable, Shared};
+use super::{Call, ProcessTable, Shared, Spawn};
 use crate::abi::{
     Errno, Itimerval, Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, Signal,
     Timespec, Uid, WaitOptions, WaitStatus,
@@ -108,8 +108,7 @@ impl Process {
 
 /// Birth and death.
 impl Process {
-    /// Creates a copy of this process that nobody runs: see [`Process::spawn`] for one with a
-    /// driver.
+    /// Creates a copy of this process that nobody runs: [`Process::spawn`] of [`Spawn::fork`].
     ///
     /// # Errors
     ///
@@ -119,8 +118,7 @@ impl Process {
     ///
     /// fork(2); RULES FORK.
     pub fn fork(&self) -> Result<Process, Errno> {
-        let pid = Pid(number(self.call(Syscall::Fork))?);
-        self.table.process(pid).ok_or(Errno::ESRCH)
+        self.spawn(Spawn::fork())
     }
 
     /// Executes another program: handlers become the default action, mask and pending signals
@@ -136,14 +134,11 @@ impl Process {
     #[doc(alias = "execve")]
     pub fn exec(&self, image: impl Into<Arc<Image>>) -> Result<(), Errno> {
         let image = image.into();
-        done(self.call(Syscall::Execve { path: image.program.as_str().into(), error: None }))?;
-        self.table.shared.commit(|state| {
-            let entry = state.book.entries.get_mut(&self.token.pid);
-            if let Some(entry) = entry.filter(|entry| entry.serial == self.token.serial) {
-                entry.image = image;
-            }
-        });
-        Ok(())
+        let path = image.program.as_str().into();
+        self.table.shared.execute(self.token, Some(image));
+        let executed = self.call(Syscall::Execve { path, error: None });
+        self.table.shared.execute(self.token, None);
+        done(executed)
     }
 
     /// Ends with `code`, of which the low 8 bits count (EXIT-01).

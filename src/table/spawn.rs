@@ -128,6 +128,8 @@ impl Process {
 
 impl Shared {
     pub(crate) fn spawn(self: &Arc<Shared>, parent: Token, spawn: Spawn) -> Result<Token, Errno> {
+        // given back where it fails: the driver's `Drop` is foreign
+        let (group, mut spawn) = (spawn.group, Some(spawn));
         self.commit(|state| {
             if state.is_closed() || state.book.entry(parent).is_none() {
                 return Err(Errno::ESRCH);
@@ -135,8 +137,9 @@ impl Shared {
             if self.is_full(state) {
                 return Err(Errno::EAGAIN);
             }
-            state.check_group(parent.pid, spawn.group)?;
+            state.check_group(parent.pid, group)?;
             let child = state.create(self, parent.pid)?;
+            let spawn = spawn.take().ok_or(Errno::EINVAL)?;
             state.furnish(self, child, spawn)
         })
     }
@@ -174,7 +177,10 @@ impl State {
             Group::Join(pgid) => Some(Syscall::Setpgid { pid: 0, pgid: pgid.0 as i32 }),
             Group::Session => Some(Syscall::Setsid),
         };
-        let executing = spawn.exec.then(|| Syscall::Execve { path: "".into(), error: None });
+        let executing = spawn.exec.then(|| {
+            self.book.prepare(pid, Some(spawn.image));
+            Syscall::Execve { path: "".into(), error: None }
+        });
         for call in [placing, executing].into_iter().flatten() {
             // a new process runs its own code and leads nothing: these cannot fail
             let _ = self.make(pid, call, None, clock);
@@ -186,9 +192,6 @@ impl State {
         let early = spawn.reporter.bind(Arc::downgrade(shared), token);
         if let Some(entry) = self.book.entries.get_mut(&pid) {
             entry.authority = spawn.authority;
-            if spawn.exec {
-                entry.image = spawn.image;
-            }
             let reporter = spawn.reporter;
             entry.lane = spawn.driver.map(|driver| Lane::new(pid, driver, reporter));
         }

@@ -146,3 +146,35 @@ fn limits_have_the_errno_of_the_kernel() {
     let next = events.try_iter().next().unwrap();
     assert!(matches!(next.what, What::Lost(lost) if seen[1].number + lost == next.number));
 }
+
+/// A program is seen with its arguments as soon as its event is, and children share it.
+#[test]
+fn what_a_process_executes_is_shared_with_its_children() {
+    let table = ProcessTable::new();
+    let guest = spawn(&table.init());
+    let image = Image { program: "ls".into(), args: vec!["ls".into()], env: vec!["A=1".into()] };
+    let image = Arc::new(image);
+    guest.exec(image.clone()).unwrap();
+    assert!(Arc::ptr_eq(&guest.image().unwrap(), &image));
+    let child = guest.fork().unwrap();
+    assert!(Arc::ptr_eq(&child.info().unwrap().image, &image));
+    assert_eq!(child.image().unwrap().var("A"), Some("1"));
+    let call = proctable::syscall::Syscall::Execve { path: "cat".into(), error: None };
+    child.syscall(call).unwrap();
+    assert_eq!(child.image().unwrap().program, "cat");
+    assert_eq!(guest.image().unwrap().program, "ls");
+}
+
+/// TIME-04: by the background thread, on real time; it ends when nothing is due.
+#[test]
+fn alarms_go_off_by_themselves() {
+    let table = ProcessTable::new();
+    let guest = spawn(&table.init());
+    let timer = proctable::abi::Itimerval {
+        value: proctable::abi::Timeval { sec: 0, usec: 1000 },
+        ..Default::default()
+    };
+    guest.setitimer(Some(timer)).unwrap();
+    let waited = table.init().wait(&guest, WaitOptions::EXITED).unwrap();
+    assert_eq!(waited.status, WaitStatus::killed(Signal::ALRM, false));
+}
