@@ -71,11 +71,12 @@ impl Shared {
             kept: None,
             closed: false,
         };
+        let clock = config.time();
         if config.init == Init::Table {
             // GRP-22: it leads a session of its own, whose number its children see
-            let _ = state.make(Pid(1), Syscall::Setsid, None, &*config.clock);
+            let _ = state.make(Pid(1), Syscall::Setsid, None, &*clock);
         }
-        let TableConfig { init, keeper, limits, clock, .. } = config;
+        let TableConfig { init, keeper, limits, .. } = config;
         Arc::new(Shared { state: Mutex::new(state), clock, limits, init, keeper })
     }
 

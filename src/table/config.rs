@@ -72,7 +72,8 @@ pub struct TableConfig {
     pub(super) keeper: Keeper,
     pub(super) limits: TableLimits,
     pub(super) zombie_ttl: Option<Duration>,
-    pub(super) clock: Arc<dyn Clock>,
+    /// `None` is real time: where there is none, as in wasm, nobody may ask for it.
+    clock: Option<Arc<dyn Clock>>,
 }
 
 impl core::fmt::Debug for TableConfig {
@@ -96,7 +97,7 @@ impl Default for TableConfig {
             keeper: Keeper::default(),
             limits: TableLimits::default(),
             zombie_ttl: Some(TableConfig::ZOMBIE_TTL),
-            clock: Arc::new(RealClock::new()),
+            clock: None,
         }
     }
 }
@@ -144,8 +145,13 @@ impl TableConfig {
 
     /// The time: real by default.
     pub fn clock(mut self, clock: impl Clock) -> TableConfig {
-        self.clock = Arc::new(clock);
+        self.clock = Some(Arc::new(clock));
         self
+    }
+
+    /// The clock that was given, or real time from now on.
+    pub(super) fn time(&self) -> Arc<dyn Clock> {
+        self.clock.clone().unwrap_or_else(|| Arc::new(RealClock::new()))
     }
 
     /// What the model is made with.
