@@ -5,6 +5,8 @@
 //! thread brought them about. What the driver has to say goes through a [`Reporter`], from any
 //! thread and at any time.
 
+#[cfg(all(feature = "linux", target_os = "linux"))]
+pub mod linux;
 mod report;
 mod scripted;
 mod thread;
@@ -52,6 +54,8 @@ pub enum Op {
     Resume,
     /// [`DriverProcess::terminate`].
     Terminate(WaitStatus),
+    /// [`DriverProcess::reaped`].
+    Reaped,
     /// [`DriverProcess::abandon`].
     Abandon,
 }
@@ -81,6 +85,10 @@ pub trait DriverProcess: Send + Sync + 'static {
     /// It has ended in the table: it must not run its own code any more. Under
     /// [`Authority::Host`] ends are reported and not decided, so this is not called.
     fn terminate(&self, status: WaitStatus);
+
+    /// Its zombie is gone in the table. The last operation: whoever runs a real child may reap it
+    /// now, and its number with it.
+    fn reaped(&self) {}
 
     /// The last handle of the table is gone while the process lived: nobody will hear of it.
     fn abandon(&self) {
@@ -115,6 +123,7 @@ pub(crate) fn perform(driver: &dyn DriverProcess, op: Op, reporter: &Reporter) {
         Op::Stop(signal) => driver.stop(signal),
         Op::Resume => driver.resume(),
         Op::Terminate(status) => driver.terminate(status),
+        Op::Reaped => driver.reaped(),
         Op::Abandon => driver.abandon(),
     }
 }

@@ -115,6 +115,7 @@ struct Script {
     expected: VecDeque<Expected>,
     seen: Vec<Op>,
     wrong: Vec<String>,
+    reaped: bool,
     reporter: Option<Reporter>,
 }
 
@@ -137,6 +138,11 @@ impl ScriptedDriver {
             _ => None,
         };
         self.seen().into_iter().filter_map(deliveries).collect()
+    }
+
+    /// Whether the process has been reaped.
+    pub fn is_reaped(&self) -> bool {
+        self.0.lock().reaped
     }
 
     /// What reports about the process, once it has started.
@@ -214,5 +220,9 @@ impl DriverProcess for ScriptedDriver {
 
     fn abandon(&self) {
         self.act(Op::Abandon);
+    }
+
+    fn reaped(&self) {
+        self.0.lock().reaped = true;
     }
 }

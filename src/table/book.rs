@@ -306,6 +306,7 @@ impl Book {
     }
 
     fn remove(&mut self, pid: Pid) {
+        self.operate(pid, Op::Reaped);
         let Some(entry) = self.entries.remove(&pid) else { return };
         *self.counts.of(entry.phase) -= 1;
         self.counts.processes -= 1;

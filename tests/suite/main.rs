@@ -6,6 +6,8 @@ mod check;
 mod diff;
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
 mod host;
+#[cfg(all(feature = "linux", target_os = "linux"))]
+mod linux;
 mod model;
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 mod rules;

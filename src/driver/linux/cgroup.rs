@@ -1,0 +1,181 @@
+//! A cgroup (v2) of our own: who is in it cannot leave, whatever session or parent it gives itself.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The folder of the cgroup that this process is in, below the mount of the v2 hierarchy.
+///
+/// Hybrid hosts and containers mount it anywhere, so it is looked for, not assumed.
+///
+/// # Errors
+///
+/// NotFound, with the reason in words.
+pub(super) fn own_folder() -> io::Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let (root, mount) = find_mount(&mounts).ok_or_else(|| not_found("no cgroup2 is mounted"))?;
+    let groups = fs::read_to_string("/proc/self/cgroup")?;
+    let path = groups
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .ok_or_else(|| not_found("this process is in no v2 cgroup"))?;
+    // what is mounted may be a part of the hierarchy
+    let below = Path::new(path)
+        .strip_prefix(&root)
+        .map_err(|_| not_found("the own cgroup lies outside of the mount"))?;
+    Ok(mount.join(below))
+}
+
+fn not_found(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, why)
+}
+
+/// The root of the first cgroup2 mount in its hierarchy, and where it is mounted.
+fn find_mount(mountinfo: &str) -> Option<(PathBuf, PathBuf)> {
+    mountinfo.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        if kind.split(' ').next() != Some("cgroup2") {
+            return None;
+        }
+        let mut fields = place.split(' ').skip(3);
+        Some((unescape(fields.next()?), unescape(fields.next()?)))
+    })
+}
+
+/// proc_pid_mountinfo(5): blanks and backslashes are written as octal numbers.
+fn unescape(text: &str) -> PathBuf {
+    let mut path = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        path.push_str(before);
+        match after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                path.push(byte.into());
+                rest = &after[3..];
+            }
+            None => {
+                path.push('\\');
+                rest = after;
+            }
+        }
+    }
+    path.push_str(rest);
+    path.into()
+}
+
+/// A cgroup that we have made, and remove.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    folder: PathBuf,
+}
+
+impl Cgroup {
+    /// A new one below our own. Its name tells who made it: see `sweep`.
+    pub fn create(owner: &str) -> io::Result<Cgroup> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let parent = own_folder()?;
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let folder = parent.join(format!("proctable-{owner}-{number}"));
+            match fs::create_dir(&folder) {
+                Ok(()) => return Cgroup::check(folder),
+                // one of an owner with our number that crashed: its name is not ours
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether it can do what it is for.
+    fn check(folder: PathBuf) -> io::Result<Cgroup> {
+        let cgroup = Cgroup { folder };
+        for file in ["cgroup.procs", "cgroup.kill", "cgroup.freeze"] {
+            if let Err(error) = File::options().write(true).open(cgroup.folder.join(file)) {
+                let _ = fs::remove_dir(&cgroup.folder);
+                return Err(io::Error::new(error.kind(), format!("{file}: {error}")));
+            }
+        }
+        Ok(cgroup)
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The file through which a process enters it.
+    pub fn entrance(&self) -> io::Result<OwnedFd> {
+        Ok(File::options().write(true).open(self.folder.join("cgroup.procs"))?.into())
+    }
+
+    fn write(&self, file: &str, text: &str) -> io::Result<()> {
+        File::options().write(true).open(self.folder.join(file))?.write_all(text.as_bytes())
+    }
+
+    /// Kills everybody in it, also those that are frozen or being created.
+    pub fn kill(&self) -> io::Result<()> {
+        self.write("cgroup.kill", "1")
+    }
+
+    /// Freezes everybody in it, or lets them go on.
+    pub fn freeze(&self, frozen: bool) -> io::Result<()> {
+        self.write("cgroup.freeze", if frozen { "1" } else { "0" })
+    }
+
+    /// The numbers of everybody in it, zombies left out, and below it.
+    pub fn members(&self) -> io::Result<Vec<i32>> {
+        let mut members = Vec::new();
+        let mut folders = vec![self.folder.clone()];
+        while let Some(folder) = folders.pop() {
+            let procs = match fs::read_to_string(folder.join("cgroup.procs")) {
+                // a folder that a member has removed meanwhile
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                procs => procs?,
+            };
+            members.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()));
+            let below = fs::read_dir(&folder)?.flatten().map(|entry| entry.path());
+            folders.extend(below.filter(|path| path.is_dir()));
+        }
+        Ok(members)
+    }
+
+    /// The CPU time of everybody who was ever in it.
+    pub fn cpu_time(&self) -> io::Result<Duration> {
+        let stat = fs::read_to_string(self.folder.join("cpu.stat"))?;
+        let usec = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok());
+        usec.map(Duration::from_micros).ok_or_else(|| not_found("cpu.stat has no usage_usec"))
+    }
+
+    /// Removes it, and what members made below it, once nobody is in it. EBUSY before.
+    pub fn remove(&self) -> io::Result<()> {
+        remove_tree(&self.folder)
+    }
+}
+
+fn remove_tree(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+        remove_tree(&entry.path())?;
+    }
+    fs::remove_dir(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_v2_hierarchy_is_found_where_it_is_mounted() {
+        let hybrid = "31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
+            41 30 0:37 /box\\040a /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw\n";
+        let found = find_mount(hybrid);
+        assert_eq!(found, Some(("/box a".into(), "/sys/fs/cgroup/unified".into())));
+        assert_eq!(find_mount("1 2 3:4 / / rw - ext4 /dev/x rw\n"), None);
+    }
+}

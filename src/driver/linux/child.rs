@@ -1,0 +1,308 @@
+//! A child of the operating system, from clone to exec.
+//!
+//! The child shares this process's memory and has its creator sleep (CLONE_VM, CLONE_VFORK): it
+//! costs nothing to copy, however large the owner is. Until exec it may do nothing but make system
+//! calls: no allocation, no lock, no panic.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::command::{Prepared, Step};
+
+/// Bytes of stack for what the child does before exec.
+const STACK: usize = 64 * 1024;
+/// How many signals there are.
+const SIGNALS: i32 = 64;
+
+/// What went wrong in a child, and where.
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    step: Step,
+    errno: i32,
+}
+
+/// What the child works from.
+struct Plan<'a> {
+    prepared: &'a Prepared,
+    args: Vec<*const libc::c_char>,
+    env: Vec<*const libc::c_char>,
+    owner: libc::pid_t,
+    mask: libc::sigset_t,
+    failed: Option<Failed>,
+}
+
+/// A child that has executed its program.
+#[derive(Debug)]
+pub(super) struct Born {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+}
+
+/// Pointers to strings, with the null at the end that exec wants.
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([core::ptr::null()]).collect()
+}
+
+/// Creates a child that executes a program. It has done so when this returns.
+///
+/// # Errors
+///
+/// The step that failed, and its error.
+pub(super) fn spawn(prepared: &Prepared) -> Result<Born, (Step, io::Error)> {
+    let mut plan = Plan {
+        prepared,
+        args: pointers(&prepared.args),
+        env: pointers(&prepared.env),
+        // SAFETY: no arguments
+        owner: unsafe { libc::getpid() },
+        // SAFETY: zeroes are a valid, empty set
+        mask: unsafe { core::mem::zeroed() },
+        failed: None,
+    };
+    let all = full_set();
+    // SAFETY: both sets are ours. No handler of the owner may run in the child, which shares its
+    // memory: everything is blocked until the child has reset its handlers
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut plan.mask) };
+    let born = clone(&mut plan);
+    // SAFETY: the set was filled by the call above
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &plan.mask, core::ptr::null_mut()) };
+    let born = born.map_err(|error| (Step::Clone, error))?;
+    match plan.failed {
+        None => Ok(born),
+        Some(Failed { step, errno }) => {
+            reap(&born.pidfd).map_err(|error| (Step::Reap, error))?;
+            Err((step, io::Error::from_raw_os_error(errno)))
+        }
+    }
+}
+
+fn full_set() -> libc::sigset_t {
+    // SAFETY: the set is filled before it is read
+    unsafe {
+        let mut set = core::mem::zeroed();
+        libc::sigfillset(&mut set);
+        set
+    }
+}
+
+fn clone(plan: &mut Plan) -> io::Result<Born> {
+    let mut stack = vec![0u8; STACK];
+    let top = stack.as_mut_ptr_range().end;
+    // the psABI wants 16
+    let top = top.map_addr(|address| address & !15);
+    let mut pidfd: RawFd = -1;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let argument: *mut Plan = plan;
+    // SAFETY: the child runs on a stack of its own, which lives until this call returns, as it
+    // does only once the child has left this memory; `pidfd` is where the kernel stores it
+    let pid =
+        unsafe { libc::clone(run, top.cast(), flags, argument.cast(), &mut pidfd as *mut RawFd) };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened it for us
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Born { pid, pidfd })
+}
+
+/// The child. It ends by exec, or notes what failed and exits.
+extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the creator passed it, and sleeps until this process has left its memory
+    let plan = unsafe { &mut *argument.cast::<Plan>() };
+    if let Err(failed) = prepare(plan) {
+        plan.failed = Some(failed);
+    } else {
+        plan.failed = Some(execute(plan));
+    }
+    // SAFETY: does not return, and runs nothing of the owner's
+    unsafe { libc::_exit(127) }
+}
+
+/// The result of a system call, at that step.
+fn check(step: Step, result: libc::c_long) -> Result<(), Failed> {
+    if result >= 0 { Ok(()) } else { Err(Failed { step, errno: errno() }) }
+}
+
+fn errno() -> i32 {
+    // SAFETY: the address of this thread's errno, which the sleeping creator does not use
+    unsafe { *libc::__errno_location() }
+}
+
+/// Everything between clone and exec, in an order in which each step still may what it does.
+fn prepare(plan: &Plan) -> Result<(), Failed> {
+    let prepared = plan.prepared;
+    if let Some(procs) = &prepared.cgroup {
+        // 0 is the writer itself: in the cgroup before anything of the program runs
+        // SAFETY: one byte of a constant
+        let written = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
+        check(Step::Cgroup, written as libc::c_long)?;
+    }
+    reset_handlers();
+    place(prepared)?;
+    for (number, fd) in prepared.stdio.iter().enumerate() {
+        if let Some(fd) = fd {
+            // SAFETY: plain call; the copy is inherited
+            check(Step::Stdio, unsafe { libc::dup2(*fd, number as i32) }.into())?;
+        }
+    }
+    if prepared.terminal {
+        // SAFETY: plain call on standard input
+        check(Step::Terminal, unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }.into())?;
+    }
+    for (resource, limit) in &prepared.limits {
+        // SAFETY: the limit is only read
+        let set = unsafe {
+            libc::syscall(libc::SYS_prlimit64, 0, *resource, limit, core::ptr::null_mut::<u8>())
+        };
+        check(Step::Limit, set)?;
+    }
+    if let Some(folder) = &prepared.cwd {
+        // SAFETY: a string that ends in zero
+        check(Step::Cwd, unsafe { libc::chdir(folder.as_ptr()) }.into())?;
+    }
+    become_user(prepared)?;
+    arm_parent_death(plan)?;
+    // SAFETY: a valid set; the program begins with the mask that its creator had, or an empty one
+    let set =
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &program_mask(plan), core::ptr::null_mut()) };
+    check(Step::Mask, set.into())
+}
+
+fn program_mask(plan: &Plan) -> libc::sigset_t {
+    if plan.prepared.inherit_mask {
+        return plan.mask;
+    }
+    // SAFETY: zeroes are the empty set
+    unsafe { core::mem::zeroed() }
+}
+
+/// Handlers point into memory that exec takes away, and must not run here meanwhile. What is
+/// ignored stays so through exec, which a program does not expect: SIG_DFL for all.
+fn reset_handlers() {
+    for signal in 1..=SIGNALS {
+        // SAFETY: SIG_DFL for a signal; those that cannot be set, and those of the C library, fail
+        // without effect
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+fn place(prepared: &Prepared) -> Result<(), Failed> {
+    if prepared.session {
+        // SAFETY: no arguments
+        check(Step::Session, unsafe { libc::setsid() }.into())?;
+    }
+    if let Some(group) = prepared.group {
+        // SAFETY: plain call
+        check(Step::Group, unsafe { libc::setpgid(0, group) }.into())?;
+    }
+    Ok(())
+}
+
+/// Groups, group, user: raw calls, as the C library would change all threads of the owner.
+fn become_user(prepared: &Prepared) -> Result<(), Failed> {
+    if let Some(groups) = &prepared.groups {
+        // SAFETY: a slice and its length
+        let set = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+        check(Step::Groups, set)?;
+    }
+    if let Some(gid) = prepared.gid {
+        // SAFETY: plain call
+        check(Step::Gid, unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    }
+    if let Some(uid) = prepared.uid {
+        // SAFETY: plain call
+        check(Step::Uid, unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })?;
+    }
+    Ok(())
+}
+
+/// After the change of user, which takes it away. An owner that died meanwhile is not its parent
+/// any more: whatever number the new one has.
+fn arm_parent_death(plan: &Plan) -> Result<(), Failed> {
+    let Some(signal) = plan.prepared.parent_death else { return Ok(()) };
+    // SAFETY: plain calls
+    unsafe {
+        check(Step::ParentDeath, libc::prctl(libc::PR_SET_PDEATHSIG, signal).into())?;
+        if libc::getppid() != plan.owner {
+            return Err(Failed { step: Step::ParentDeath, errno: libc::ESRCH });
+        }
+    }
+    Ok(())
+}
+
+/// Tries each place where the program may be, as execvp(3) does. It comes back only if none is.
+fn execute(plan: &Plan) -> Failed {
+    let mut errno_seen = libc::ENOENT;
+    for path in &plan.prepared.candidates {
+        // SAFETY: strings and lists that end in zero
+        unsafe { libc::execve(path.as_ptr(), plan.args.as_ptr(), plan.env.as_ptr()) };
+        match errno() {
+            libc::ENOENT | libc::ENOTDIR => {}
+            // another place may have one that can be executed
+            libc::EACCES => errno_seen = libc::EACCES,
+            other => return Failed { step: Step::Exec, errno: other },
+        }
+    }
+    Failed { step: Step::Exec, errno: errno_seen }
+}
+
+/// What the kernel says of a child that has ended, without reaping it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observed {
+    pub status: crate::abi::WaitStatus,
+    /// What it and those of its children that it waited for have used.
+    pub usage: libc::rusage,
+}
+
+/// The event of a child, if there is one of the wanted. With WNOWAIT it stays.
+pub(super) fn observe(pidfd: &OwnedFd, options: i32) -> io::Result<Option<Observed>> {
+    // SAFETY: zeroes are valid for both, and the kernel fills them
+    let (mut info, mut usage): (libc::siginfo_t, libc::rusage) =
+        unsafe { (core::mem::zeroed(), core::mem::zeroed()) };
+    // SAFETY: the C library's waitid has no rusage; both pointers are ours
+    let result = unsafe {
+        let id = (libc::P_PIDFD, pidfd.as_raw_fd());
+        let options = options | libc::WNOHANG;
+        libc::syscall(libc::SYS_waitid, id.0, id.1, &mut info, options, &mut usage)
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: waitid fills the fields of SIGCHLD, or leaves zeroes
+    let (pid, code, status) = unsafe { (info.si_pid(), info.si_code, info.si_status()) };
+    Ok((pid != 0).then(|| Observed { status: super::status(code, status), usage }))
+}
+
+/// Reaps a child that has ended or is about to.
+pub(super) fn reap(pidfd: &OwnedFd) -> io::Result<()> {
+    // SAFETY: plain call; nothing is stored
+    let result = unsafe {
+        let (none, id) = (core::ptr::null_mut::<u8>(), pidfd.as_raw_fd());
+        libc::syscall(libc::SYS_waitid, libc::P_PIDFD, id, none, libc::WEXITED, none)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sends a signal to the process of a pidfd, and to no other, whatever its number is now.
+pub(super) fn send(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
+    // SAFETY: plain call without siginfo
+    let result = unsafe {
+        let none = core::ptr::null_mut::<u8>();
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A descriptor of a process that is not our child.
+pub(super) fn open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: plain call; the descriptor is new and ours
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}

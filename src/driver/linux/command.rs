@@ -1,0 +1,426 @@
+//! What a child executes, and how.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::abi::{Resource, Rlimit, Signal};
+
+/// A step on the way to a running program: where a spawn has failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Step {
+    /// The arguments: a zero byte in a string.
+    Arguments,
+    /// Pipes and files for standard input, output and error.
+    Stdio,
+    /// The spawner's thread.
+    Thread,
+    /// clone(2).
+    Clone,
+    /// Entering the cgroup.
+    Cgroup,
+    /// setsid(2).
+    Session,
+    /// setpgid(2).
+    Group,
+    /// TIOCSCTTY.
+    Terminal,
+    /// prlimit(2).
+    Limit,
+    /// chdir(2).
+    Cwd,
+    /// setgroups(2).
+    Groups,
+    /// setresgid(2).
+    Gid,
+    /// setresuid(2).
+    Uid,
+    /// PR_SET_PDEATHSIG; ESRCH if the owner has died already.
+    ParentDeath,
+    /// The signal mask.
+    Mask,
+    /// execve(2).
+    Exec,
+    /// Reaping a child that had failed.
+    Reap,
+    /// Entering it in the table.
+    Table,
+    /// Watching it.
+    Watch,
+}
+
+/// Why there is no child: the step, and the error that the kernel gave there.
+#[derive(Debug)]
+pub struct SpawnError {
+    /// What could not be done.
+    pub step: Step,
+    /// Why.
+    pub error: io::Error,
+    /// For which program.
+    pub program: OsString,
+}
+
+impl std::fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {:?}: {}", self.program.display(), self.step, self.error)
+    }
+}
+
+impl std::error::Error for SpawnError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Where a standard stream of a child leads.
+#[derive(Debug, Default)]
+pub enum Stdio {
+    /// To where the owner's does.
+    #[default]
+    Inherit,
+    /// Nowhere: /dev/null.
+    Null,
+    /// To the owner, through a pipe.
+    Piped,
+    /// To that file.
+    File(OwnedFd),
+}
+
+/// A program to run, with the habits of [`std::process::Command`].
+#[derive(Debug)]
+#[must_use]
+pub struct Command {
+    program: OsString,
+    args: Vec<OsString>,
+    clear_env: bool,
+    env: BTreeMap<OsString, Option<OsString>>,
+    cwd: Option<PathBuf>,
+    stdio: [Stdio; 3],
+    session: bool,
+    group: Option<i32>,
+    terminal: bool,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    groups: Option<Vec<u32>>,
+    parent_death: Option<Signal>,
+    limits: Vec<(Resource, Rlimit)>,
+    inherit_mask: bool,
+}
+
+impl Command {
+    /// A program, by a path or by a name to be looked for in PATH.
+    pub fn new(program: impl AsRef<OsStr>) -> Command {
+        Command {
+            program: program.as_ref().into(),
+            args: Vec::new(),
+            clear_env: false,
+            env: BTreeMap::new(),
+            cwd: None,
+            stdio: Default::default(),
+            session: false,
+            group: None,
+            terminal: false,
+            uid: None,
+            gid: None,
+            groups: None,
+            parent_death: None,
+            limits: Vec::new(),
+            inherit_mask: false,
+        }
+    }
+
+    /// Another argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Command {
+        self.args.push(arg.as_ref().into());
+        self
+    }
+
+    /// More arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().into()));
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Command {
+        self.env.insert(name.as_ref().into(), Some(value.as_ref().into()));
+        self
+    }
+
+    /// Takes an environment variable away.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Command {
+        self.env.insert(name.as_ref().into(), None);
+        self
+    }
+
+    /// Takes all environment variables of the owner away.
+    pub fn env_clear(mut self) -> Command {
+        self.env.clear();
+        self.clear_env = true;
+        self
+    }
+
+    /// The working directory.
+    pub fn current_dir(mut self, folder: impl AsRef<Path>) -> Command {
+        self.cwd = Some(folder.as_ref().into());
+        self
+    }
+
+    /// Standard input.
+    pub fn stdin(mut self, stdio: Stdio) -> Command {
+        self.stdio[0] = stdio;
+        self
+    }
+
+    /// Standard output.
+    pub fn stdout(mut self, stdio: Stdio) -> Command {
+        self.stdio[1] = stdio;
+        self
+    }
+
+    /// Standard error.
+    pub fn stderr(mut self, stdio: Stdio) -> Command {
+        self.stdio[2] = stdio;
+        self
+    }
+
+    /// A session of its own: setsid(2).
+    pub fn session(mut self) -> Command {
+        self.session = true;
+        self
+    }
+
+    /// A process group: 0 is one of its own.
+    pub fn group(mut self, group: i32) -> Command {
+        self.group = Some(group);
+        self
+    }
+
+    /// A session of its own with standard input as its controlling terminal.
+    pub fn controlling_terminal(mut self) -> Command {
+        self.terminal = true;
+        self.session()
+    }
+
+    /// The user.
+    pub fn uid(mut self, uid: u32) -> Command {
+        self.uid = Some(uid);
+        self
+    }
+
+    /// The group of the user.
+    pub fn gid(mut self, gid: u32) -> Command {
+        self.gid = Some(gid);
+        self
+    }
+
+    /// The supplementary groups.
+    pub fn groups(mut self, groups: impl IntoIterator<Item = u32>) -> Command {
+        self.groups = Some(groups.into_iter().collect());
+        self
+    }
+
+    /// A signal for it when the owner ends: PR_SET_PDEATHSIG. It does not reach the child's own
+    /// children, and a program that changes its user loses it.
+    pub fn parent_death_signal(mut self, signal: Signal) -> Command {
+        self.parent_death = Some(signal);
+        self
+    }
+
+    /// A limit of its own.
+    pub fn limit(mut self, resource: Resource, limit: Rlimit) -> Command {
+        self.limits.push((resource, limit));
+        self
+    }
+
+    /// Begins with the signal mask of the thread that spawns instead of an empty one.
+    pub fn inherit_mask(mut self) -> Command {
+        self.inherit_mask = true;
+        self
+    }
+
+    /// The program.
+    pub fn program(&self) -> &OsStr {
+        &self.program
+    }
+
+    /// The program and its arguments, for the table.
+    pub(super) fn image(&self) -> crate::table::Image {
+        let text = |string: &OsString| string.to_string_lossy().into_owned();
+        let args = core::iter::once(&self.program).chain(&self.args).map(text).collect();
+        crate::table::Image { program: text(&self.program), args, env: Vec::new() }
+    }
+
+    /// Everything that the child needs, and the owner's ends of its pipes.
+    pub(super) fn prepare(self) -> Result<(Prepared, Pipes), (Step, io::Error)> {
+        let env = self.environment();
+        let candidates = candidates(&self.program, &env).map_err(at(Step::Arguments))?;
+        let args = core::iter::once(&self.program).chain(&self.args);
+        let args = args.map(|arg| c_string(arg)).collect::<io::Result<_>>();
+        let env = env.iter().map(|(name, value)| variable(name, value)).collect::<io::Result<_>>();
+        let cwd = self.cwd.as_ref().map(|folder| c_string(folder.as_os_str())).transpose();
+        let (pipes, ends, stdio) = streams(self.stdio).map_err(at(Step::Stdio))?;
+        let prepared = Prepared {
+            candidates,
+            args: args.map_err(at(Step::Arguments))?,
+            env: env.map_err(at(Step::Arguments))?,
+            cwd: cwd.map_err(at(Step::Arguments))?,
+            stdio,
+            _ends: ends,
+            session: self.session,
+            group: self.group,
+            terminal: self.terminal,
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups,
+            parent_death: self.parent_death.map(|signal| signal.number().into()),
+            limits: self
+                .limits
+                .iter()
+                .map(|(resource, limit)| raw_limit(*resource, *limit))
+                .collect(),
+            inherit_mask: self.inherit_mask,
+            cgroup: None,
+        };
+        Ok((prepared, pipes))
+    }
+
+    fn environment(&self) -> BTreeMap<OsString, OsString> {
+        let mut env: BTreeMap<OsString, OsString> =
+            if self.clear_env { BTreeMap::new() } else { std::env::vars_os().collect() };
+        for (name, value) in &self.env {
+            match value {
+                Some(value) => drop(env.insert(name.clone(), value.clone())),
+                None => drop(env.remove(name)),
+            }
+        }
+        env
+    }
+}
+
+impl From<&std::process::Command> for Command {
+    /// Program, arguments, environment and working directory: what a command of the standard
+    /// library tells of itself. Its standard streams and its user are not among it.
+    fn from(command: &std::process::Command) -> Command {
+        let mut own = Command::new(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            own = match value {
+                Some(value) => own.env(name, value),
+                None => own.env_remove(name),
+            };
+        }
+        match command.get_current_dir() {
+            Some(folder) => own.current_dir(folder),
+            None => own,
+        }
+    }
+}
+
+/// The owner's ends of a child's pipes.
+#[derive(Debug, Default)]
+pub struct Pipes {
+    /// Leads to the child's standard input.
+    pub stdin: Option<File>,
+    /// Comes from its standard output.
+    pub stdout: Option<File>,
+    /// Comes from its standard error.
+    pub stderr: Option<File>,
+}
+
+/// What the child works from: complete before it exists, as it cannot allocate.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub candidates: Vec<CString>,
+    pub args: Vec<CString>,
+    pub env: Vec<CString>,
+    pub cwd: Option<CString>,
+    pub stdio: [Option<RawFd>; 3],
+    /// What `stdio` names, open until the child has it.
+    _ends: Vec<OwnedFd>,
+    pub session: bool,
+    pub group: Option<i32>,
+    pub terminal: bool,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub groups: Option<Vec<u32>>,
+    pub parent_death: Option<i32>,
+    pub limits: Vec<(u32, libc::rlimit64)>,
+    pub inherit_mask: bool,
+    /// The file through which it enters its cgroup.
+    pub cgroup: Option<OwnedFd>,
+}
+
+fn at(step: Step) -> impl Fn(io::Error) -> (Step, io::Error) {
+    move |error| (step, error)
+}
+
+fn c_string(string: &OsStr) -> io::Result<CString> {
+    CString::new(string.as_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a zero byte in a string"))
+}
+
+fn variable(name: &OsStr, value: &OsStr) -> io::Result<CString> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.push(b'=');
+    bytes.extend_from_slice(value.as_bytes());
+    c_string(&OsString::from_vec(bytes))
+}
+
+fn raw_limit(resource: Resource, limit: Rlimit) -> (u32, libc::rlimit64) {
+    (resource.0, libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard })
+}
+
+/// Where a program may be: itself if it has a slash, else each folder of the child's PATH.
+fn candidates(program: &OsStr, env: &BTreeMap<OsString, OsString>) -> io::Result<Vec<CString>> {
+    if program.as_bytes().contains(&b'/') || program.is_empty() {
+        return Ok(vec![c_string(program)?]);
+    }
+    let default = OsString::from("/bin:/usr/bin");
+    let path = env.get(OsStr::new("PATH")).unwrap_or(&default);
+    std::env::split_paths(path).map(|folder| c_string(folder.join(program).as_os_str())).collect()
+}
+
+type Streams = (Pipes, Vec<OwnedFd>, [Option<RawFd>; 3]);
+
+/// The child's streams. They are made with close-on-exec: what the child gets are copies.
+fn streams(wanted: [Stdio; 3]) -> io::Result<Streams> {
+    let (mut pipes, mut ends, mut numbers) = (Pipes::default(), Vec::new(), [None; 3]);
+    for (number, stdio) in wanted.into_iter().enumerate() {
+        let end: OwnedFd = match stdio {
+            Stdio::Inherit => continue,
+            Stdio::Null => File::options().read(true).write(true).open("/dev/null")?.into(),
+            Stdio::File(fd) => fd,
+            Stdio::Piped => {
+                let (reader, writer) = io::pipe()?;
+                let (own, theirs): (OwnedFd, OwnedFd) = match number {
+                    0 => (writer.into(), reader.into()),
+                    _ => (reader.into(), writer.into()),
+                };
+                let place = [&mut pipes.stdin, &mut pipes.stdout, &mut pipes.stderr];
+                if let Some(place) = place.into_iter().nth(number) {
+                    *place = Some(own.into());
+                }
+                theirs
+            }
+        };
+        let end = above_streams(end)?;
+        numbers[number] = Some(end.as_raw_fd());
+        ends.push(end);
+    }
+    Ok((pipes, ends, numbers))
+}
+
+/// A descriptor that no copy onto a stream can overwrite, and that is not the stream itself, as
+/// that would be closed by exec.
+fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    // each try takes one more of the low numbers
+    let copy = fd.try_clone()?;
+    above_streams(copy)
+}

@@ -1,0 +1,59 @@
+//! Real children: a tree of processes that is contained, watched, and ended with its owner's handle.
+//!
+//! [`ProcessTree`] spawns children into one containment: a cgroup of its own where there is a v2
+//! hierarchy to make it in ([`Mechanism::Cgroup`]), else process groups and a look through /proc
+//! ([`Mechanism::Scan`]). Each direct child is a process of a [`ProcessTable`] under the host's
+//! authority, so that waits, events and callbacks are the table's.
+//!
+//! # What holds with which mechanism
+//!
+//! | | cgroup | scan |
+//! |---|---|---|
+//! | children, grandchildren, their groups and sessions | found and killed | found and killed |
+//! | a daemon: double fork, setsid | found and killed | found by the stamp in its environment |
+//! | one that also clears its environment | found and killed | escapes |
+//! | suspended | frozen | stopped, which they can see |
+//! | CPU time of those who have ended | counted | of direct children and what they waited for |
+//!
+//! Not covered by either: a process in uninterruptible sleep ends only when the kernel lets it,
+//! and one that is root can move itself into another cgroup.
+//!
+//! ```
+//! use std::time::Duration;
+//! use proctable::abi::{Signal, WaitStatus};
+//! use proctable::driver::linux::{Command, ProcessTree};
+//!
+//! let tree = ProcessTree::new()?;
+//! let child = tree.spawn(Command::new("sh").arg("-c").arg("exit 3"))?;
+//! assert_eq!(child.wait()?, WaitStatus::exited(3));
+//!
+//! let sleeper = tree.spawn(Command::new("sleep").arg("100"))?;
+//! tree.shutdown(Signal::TERM, Duration::from_secs(5))?;
+//! assert_eq!(sleeper.wait()?, WaitStatus::killed(Signal::TERM, false));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod cgroup;
+mod child;
+mod command;
+mod procfs;
+mod scan;
+mod spawner;
+mod tree;
+mod watch;
+
+pub use command::{Command, Pipes, SpawnError, Stdio, Step};
+pub use tree::{Child, Mechanism, Member, OnDrop, Options, ProcessTree, Shutdown};
+
+use crate::abi::{Signal, WaitStatus};
+
+/// The status word of what waitid(2) gives (WAIT-36).
+fn status(code: i32, status: i32) -> WaitStatus {
+    let signal = Signal::new(status).unwrap_or(Signal::KILL);
+    match code {
+        libc::CLD_EXITED => WaitStatus::exited(status),
+        libc::CLD_STOPPED | libc::CLD_TRAPPED => WaitStatus::stopped(signal),
+        libc::CLD_CONTINUED => WaitStatus::CONTINUED,
+        code => WaitStatus::killed(signal, code == libc::CLD_DUMPED),
+    }
+}

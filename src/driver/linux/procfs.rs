@@ -1,0 +1,72 @@
+//! Processes as /proc shows them.
+
+use std::fs;
+use std::io;
+
+/// A process at one moment. The number and the time of its start name it for good.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Stat {
+    pub pid: i32,
+    pub state: u8,
+    pub ppid: i32,
+    pub command: String,
+    /// In clock ticks since boot.
+    pub started: u64,
+    /// CPU time in clock ticks.
+    pub ticks: u64,
+}
+
+/// /proc/PID/stat; `None` if there is no such process.
+pub(super) fn stat(pid: i32) -> Option<Stat> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// proc_pid_stat(5). The name stands in brackets and may hold any character.
+fn parse(text: &str) -> Option<Stat> {
+    let (pid, rest) = text.split_once(" (")?;
+    let (command, rest) = rest.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    // the first one here is field 3
+    let number = |field: usize| fields.get(field - 3)?.trim().parse::<u64>().ok();
+    Some(Stat {
+        pid: pid.parse().ok()?,
+        state: *fields.first()?.as_bytes().first()?,
+        ppid: number(4)? as i32,
+        command: command.into(),
+        started: number(22)?,
+        ticks: number(14)? + number(15)?,
+    })
+}
+
+/// All processes. Those that end meanwhile may be missing.
+pub(super) fn all() -> io::Result<Vec<Stat>> {
+    let pids = fs::read_dir("/proc")?.flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    Ok(pids.filter_map(stat).collect())
+}
+
+/// Whether the environment that a process began with has that entry. `false` where it cannot be
+/// read.
+pub(super) fn has_variable(pid: i32, entry: &[u8]) -> bool {
+    let env = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    env.split(|byte| *byte == 0).any(|variable| variable == entry)
+}
+
+/// The number of this boot.
+pub(super) fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().replace('-', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_blanks() {
+        let text = "71 (a) b (c) S 1 71 71 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9000 1 2 3\n";
+        let stat = parse(text).expect("it is well formed");
+        assert_eq!((stat.pid, stat.state, stat.ppid), (71, b'S', 1));
+        assert_eq!((stat.command.as_str(), stat.ticks, stat.started), ("a) b (c", 11, 9000));
+    }
+}

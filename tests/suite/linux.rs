@@ -1,0 +1,242 @@
+//! Real children in trees, with and without a cgroup.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use proctable::abi::{Signal, WaitOptions, WaitStatus};
+use proctable::driver::linux::{Command, Mechanism, Options, ProcessTree, Stdio, Step};
+use proctable::table::WaitTarget;
+
+/// Long enough for anything that happens at all; only a failing test takes it.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Each mechanism that there is here, and a visible line for one that is not.
+fn trees() -> Vec<ProcessTree> {
+    let best = ProcessTree::new().unwrap();
+    if let Some(why) = best.without_cgroup_because() {
+        println!("SKIPPED: no cgroup: {why}");
+        return vec![best];
+    }
+    vec![best, Options::new().without_cgroup().create().unwrap()]
+}
+
+fn sh(script: &str) -> Command {
+    Command::new("sh").arg("-c").arg(script).stdin(Stdio::Null)
+}
+
+/// Waits until a script has said that it is where it wants to be.
+fn spawn_ready(tree: &ProcessTree, script: &str) -> proctable::driver::linux::Child {
+    let child = tree.spawn(sh(script).stdout(Stdio::Piped)).unwrap();
+    let mut byte = [0];
+    child.take_stdout().unwrap().read_exact(&mut byte).unwrap();
+    child
+}
+
+fn is_there(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+/// The numbers of a tree's members, and its folder.
+fn traces(tree: &ProcessTree) -> (Vec<i32>, Option<std::path::PathBuf>) {
+    let members = tree.members().unwrap().into_iter().map(|member| member.pid).collect();
+    match tree.mechanism() {
+        Mechanism::Cgroup(folder) => (members, Some(folder)),
+        Mechanism::Scan => (members, None),
+    }
+}
+
+/// A shell with children in its group, in another session, orphaned, deaf to TERM, and stopped.
+const FAMILY: &str = "
+    sleep 1000 &
+    setsid sleep 1001 &
+    (setsid sh -c 'sleep 1002 & exec sleep 1003' &)
+    sh -c 'trap \"\" TERM; sleep 1004 & while :; do wait; done' &
+    sh -c 'kill -STOP $$; sleep 1005' &
+    sleep 0.1
+    echo; exec >&-
+    wait";
+
+#[test]
+fn nobody_survives_a_kill() {
+    for tree in trees() {
+        spawn_ready(&tree, FAMILY);
+        let (members, folder) = traces(&tree);
+        assert!(members.len() >= 8, "{members:?}");
+        let shutdown = tree.kill().unwrap();
+        assert!(shutdown.killed && shutdown.survivors.is_empty(), "{shutdown:?}");
+        drop(tree);
+        assert!(members.iter().all(|pid| !is_there(*pid)));
+        assert!(folder.is_none_or(|folder| !folder.exists()));
+    }
+}
+
+#[test]
+fn nobody_survives_a_drop_and_a_panic() {
+    for (nth, tree) in trees().into_iter().enumerate() {
+        spawn_ready(&tree, FAMILY);
+        let (members, folder) = traces(&tree);
+        if nth == 0 {
+            drop(tree);
+        } else {
+            let owner = std::thread::spawn(move || {
+                let _tree = tree;
+                std::panic::resume_unwind(Box::new("the owner panics"));
+            });
+            owner.join().unwrap_err();
+        }
+        assert!(members.iter().all(|pid| !is_there(*pid)));
+        assert!(folder.is_none_or(|folder| !folder.exists()));
+    }
+}
+
+/// Those who obey end by TERM, the stopped one too; who does not is killed when the grace is over.
+#[test]
+fn a_shutdown_asks_before_it_kills() {
+    for tree in trees() {
+        let meek = tree.spawn(Command::new("sleep").arg("1000")).unwrap();
+        let begin = Instant::now();
+        let shutdown = tree.shutdown(Signal::TERM, SOON).unwrap();
+        assert!(begin.elapsed() < SOON);
+        assert!(!shutdown.killed && shutdown.survivors.is_empty(), "{shutdown:?}");
+        assert_eq!(meek.wait(), Ok(WaitStatus::killed(Signal::TERM, false)));
+
+        let deaf = spawn_ready(&tree, "trap '' TERM; echo; while :; do sleep 1000; done");
+        let shutdown = tree.shutdown(Signal::TERM, Duration::from_millis(20)).unwrap();
+        assert!(shutdown.killed, "{shutdown:?}");
+        assert_eq!(shutdown.ended[&deaf.pid()], WaitStatus::killed(Signal::KILL, false));
+    }
+}
+
+/// A failed exec says where and why, and leaves nothing.
+#[test]
+fn errors_of_a_spawn_name_the_step() {
+    let tree = ProcessTree::new().unwrap();
+    let mut expected = vec![
+        (Command::new("/no/such/program"), Step::Exec, libc::ENOENT),
+        (Command::new("no-such-program-anywhere"), Step::Exec, libc::ENOENT),
+        (Command::new("/proc/self/mem"), Step::Exec, libc::EACCES),
+        (Command::new("/proc/version/x"), Step::Exec, libc::ENOENT),
+        (Command::new("true").current_dir("/no/such/folder"), Step::Cwd, libc::ENOENT),
+        (Command::new("true").current_dir("/proc/version"), Step::Cwd, libc::ENOTDIR),
+        (Command::new("true").group(1), Step::Group, libc::EPERM),
+        (
+            Command::new("true").stdin(Stdio::Null).controlling_terminal(),
+            Step::Terminal,
+            libc::ENOTTY,
+        ),
+    ];
+    if !is_root() {
+        expected.push((Command::new("true").uid(1), Step::Uid, libc::EPERM));
+        expected.push((Command::new("true").groups([1]), Step::Groups, libc::EPERM));
+    }
+    for (command, step, errno) in expected {
+        let error = tree.spawn(command).unwrap_err();
+        let seen = (error.step, error.error.raw_os_error());
+        assert_eq!(seen, (step, Some(errno)), "{error}");
+    }
+    let error = tree.spawn(Command::new("a\0b")).unwrap_err();
+    assert_eq!((error.step, error.error.kind()), (Step::Arguments, io::ErrorKind::InvalidInput));
+    assert!(tree.members().unwrap().is_empty());
+    assert_eq!(tree.table().counts().processes, 2, "init and the owner");
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
+/// Stops and continues come through the table's waits, whoever causes them.
+#[test]
+fn stops_and_continues_are_mirrored() {
+    for tree in trees() {
+        let child = tree.spawn(Command::new("sleep").arg("1000")).unwrap();
+        let owner = tree.table().process(child.process().info().unwrap().ppid).unwrap();
+        let job = WaitOptions::STOPPED.with(WaitOptions::CONTINUED).with(WaitOptions::EXITED);
+        let wait = || owner.wait_timeout(WaitTarget::Any, job, SOON).unwrap().unwrap().status;
+        child.signal(Signal::STOP).unwrap();
+        assert_eq!(wait(), WaitStatus::stopped(Signal::STOP));
+        // through the table, as a shell would
+        owner.kill(child.process().pid(), Signal::CONT).unwrap();
+        assert_eq!(wait(), WaitStatus::CONTINUED);
+        owner.kill(child.process().pid(), Signal::TERM).unwrap();
+        assert_eq!(wait(), WaitStatus::killed(Signal::TERM, false));
+    }
+}
+
+/// Every end is reported once, with its status; children of the standard library keep theirs.
+#[test]
+fn a_thousand_children_at_once() {
+    let tree = ProcessTree::new().unwrap();
+    let mut others: Vec<_> = (0..20)
+        .map(|code| {
+            let script = format!("exit {code}");
+            std::process::Command::new("sh").args(["-c", &script]).spawn().unwrap()
+        })
+        .collect();
+    let events = tree.table().subscribe(8192).unwrap();
+    let children: Vec<_> = (0..1000)
+        .map(|nth| (nth % 256, tree.spawn(sh(&format!("exit {}", nth % 256))).unwrap()))
+        .collect();
+    for (code, child) in &children {
+        assert_eq!(child.wait(), Ok(WaitStatus::exited(*code)));
+    }
+    let exits = events
+        .try_iter()
+        .filter(|event| matches!(event.what, proctable::table::What::Exited(_)))
+        .count();
+    assert_eq!(exits, 1000);
+    for (code, other) in others.iter_mut().enumerate() {
+        assert_eq!(other.wait().unwrap().code(), Some(code as i32));
+    }
+}
+
+/// Environment, folder, arguments and streams are as asked for.
+#[test]
+fn a_command_gets_what_it_was_given() {
+    let tree = ProcessTree::new().unwrap();
+    let script = "read line; echo \"$line $A $B $1 $(pwd)\"; echo $0 >&2";
+    let child = tree
+        .spawn(
+            Command::new("sh")
+                .args(["-c", script, "zero", "one"])
+                .env("A", "a")
+                .env("B", "b")
+                .env_remove("B")
+                .current_dir("/proc")
+                .stdin(Stdio::Piped)
+                .stdout(Stdio::Piped)
+                .stderr(Stdio::Piped),
+        )
+        .unwrap();
+    io::Write::write_all(&mut child.take_stdin().unwrap(), b"in\n").unwrap();
+    let (mut out, mut err) = (String::new(), String::new());
+    child.take_stdout().unwrap().read_to_string(&mut out).unwrap();
+    child.take_stderr().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!((out.as_str(), err.as_str()), ("in a  one /proc\n", "zero\n"));
+    assert_eq!(child.wait(), Ok(WaitStatus::exited(0)));
+    assert!(child.cpu_time().is_some());
+}
+
+/// Suspended trees do not run, and go on where they were.
+#[test]
+fn a_tree_is_suspended_and_goes_on() {
+    for tree in trees() {
+        spawn_ready(&tree, "echo; exec >&-; while :; do :; done");
+        tree.suspend().unwrap();
+        // freezing takes a moment: then the CPU time stands still
+        let stands = || {
+            let before = tree.cpu_time().unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            tree.cpu_time().unwrap() == before
+        };
+        let begin = Instant::now();
+        while !stands() {
+            assert!(begin.elapsed() < SOON);
+        }
+        tree.resume().unwrap();
+        while stands() {
+            assert!(begin.elapsed() < SOON);
+        }
+        assert_eq!(tree.kill().unwrap().survivors, []);
+    }
+}
