@@ -7,6 +7,7 @@ macro_rules! say {
 
 mod check;
 mod diff;
+mod exec;
 
 use std::process::ExitCode;
 
@@ -24,15 +25,30 @@ struct Cli {
 enum Command {
     /// Say whether the model explains logs of strace -f
     Check(check::Options),
+    /// Run a command as a tree of processes that ends as a whole
+    Exec(Box<exec::Options>),
+    /// End what owners of such trees left behind that were killed
+    Sweep,
     /// Run random programs on the live kernel and on the model, and compare everything
     Diff(diff::Options),
 }
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        let exec = std::env::args_os().nth(1).is_some_and(|command| command == "exec");
+        if exec && error.use_stderr() {
+            // the command's own statuses begin where ours would be
+            let _ = error.print();
+            std::process::exit(exec::FAILED.into());
+        }
+        error.exit()
+    });
+    match cli.command {
         Command::Check(options) => check::run(&options.files, options.quiet),
         Command::Diff(options) => diff::run(&options),
+        Command::Exec(options) => exec::run(&options),
+        Command::Sweep => exec::sweep(),
     }
 }
 

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The folder of the cgroup that this process is in, below the mount of the v2 hierarchy.
@@ -16,7 +15,8 @@ use std::time::Duration;
 /// NotFound, with the reason in words.
 pub(super) fn own_folder() -> io::Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let (root, mount) = find_mount(&mounts).ok_or_else(|| not_found("no cgroup2 is mounted"))?;
+    let mount = mounts.lines().find_map(|line| find_mount(line, "cgroup2"));
+    let (root, mount) = mount.ok_or_else(|| not_found("no cgroup2 is mounted"))?;
     let groups = fs::read_to_string("/proc/self/cgroup")?;
     let path = groups
         .lines()
@@ -33,20 +33,19 @@ fn not_found(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, why)
 }
 
-/// The root of the first cgroup2 mount in its hierarchy, and where it is mounted.
-fn find_mount(mountinfo: &str) -> Option<(PathBuf, PathBuf)> {
-    mountinfo.lines().find_map(|line| {
-        let (place, kind) = line.split_once(" - ")?;
-        if kind.split(' ').next() != Some("cgroup2") {
-            return None;
-        }
-        let mut fields = place.split(' ').skip(3);
-        Some((unescape(fields.next()?), unescape(fields.next()?)))
-    })
+/// The root of a mount of that type in its hierarchy, and where it is mounted, from a line of
+/// mountinfo.
+pub(super) fn find_mount(line: &str, kind: &str) -> Option<(PathBuf, PathBuf)> {
+    let (place, of) = line.split_once(" - ")?;
+    if of.split(' ').next() != Some(kind) {
+        return None;
+    }
+    let mut fields = place.split(' ').skip(3);
+    Some((unescape(fields.next()?), unescape(fields.next()?)))
 }
 
 /// proc_pid_mountinfo(5): blanks and backslashes are written as octal numbers.
-fn unescape(text: &str) -> PathBuf {
+pub(super) fn unescape(text: &str) -> PathBuf {
     let mut path = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {
@@ -66,6 +65,14 @@ fn unescape(text: &str) -> PathBuf {
     path.into()
 }
 
+/// What the name of each of our cgroups begins with.
+pub(super) const PREFIX: &str = "proctable-";
+
+/// Writes a value into a file of a cgroup.
+pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
+    File::options().write(true).open(file)?.write_all(text.as_bytes())
+}
+
 /// A cgroup that we have made, and remove.
 #[derive(Debug)]
 pub(super) struct Cgroup {
@@ -74,19 +81,10 @@ pub(super) struct Cgroup {
 
 impl Cgroup {
     /// A new one below our own. Its name tells who made it: see `sweep`.
-    pub fn create(owner: &str) -> io::Result<Cgroup> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let parent = own_folder()?;
-        loop {
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let folder = parent.join(format!("proctable-{owner}-{number}"));
-            match fs::create_dir(&folder) {
-                Ok(()) => return Cgroup::check(folder),
-                // one of an owner with our number that crashed: its name is not ours
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
+    pub fn create(mark: &str) -> io::Result<Cgroup> {
+        let folder = own_folder()?.join(format!("{PREFIX}{mark}"));
+        fs::create_dir(&folder)?;
+        Cgroup::check(folder)
     }
 
     /// Whether it can do what it is for.
@@ -111,18 +109,24 @@ impl Cgroup {
         Ok(File::options().write(true).open(self.folder.join("cgroup.procs"))?.into())
     }
 
-    fn write(&self, file: &str, text: &str) -> io::Result<()> {
-        File::options().write(true).open(self.folder.join(file))?.write_all(text.as_bytes())
+    /// One that another owner has made.
+    pub fn existing(folder: PathBuf) -> Cgroup {
+        Cgroup { folder }
+    }
+
+    /// A process enters it. Its children of later on do so with it.
+    pub fn adopt(&self, pid: i32) -> io::Result<()> {
+        write(&self.folder.join("cgroup.procs"), &pid.to_string())
     }
 
     /// Kills everybody in it, also those that are frozen or being created.
     pub fn kill(&self) -> io::Result<()> {
-        self.write("cgroup.kill", "1")
+        write(&self.folder.join("cgroup.kill"), "1")
     }
 
     /// Freezes everybody in it, or lets them go on.
     pub fn freeze(&self, frozen: bool) -> io::Result<()> {
-        self.write("cgroup.freeze", if frozen { "1" } else { "0" })
+        write(&self.folder.join("cgroup.freeze"), if frozen { "1" } else { "0" })
     }
 
     /// The numbers of everybody in it, zombies left out, and below it.
@@ -155,7 +159,7 @@ impl Cgroup {
     }
 }
 
-fn remove_tree(folder: &Path) -> io::Result<()> {
+pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
@@ -174,8 +178,8 @@ mod tests {
     fn the_v2_hierarchy_is_found_where_it_is_mounted() {
         let hybrid = "31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
             41 30 0:37 /box\\040a /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw\n";
-        let found = find_mount(hybrid);
-        assert_eq!(found, Some(("/box a".into(), "/sys/fs/cgroup/unified".into())));
-        assert_eq!(find_mount("1 2 3:4 / / rw - ext4 /dev/x rw\n"), None);
+        let found: Vec<_> = hybrid.lines().filter_map(|line| find_mount(line, "cgroup2")).collect();
+        assert_eq!(found, [("/box a".into(), "/sys/fs/cgroup/unified".into())]);
+        assert_eq!(find_mount("1 2 3:4 / / rw - ext4 /dev/x rw", "cgroup2"), None);
     }
 }

@@ -133,7 +133,7 @@ fn errno() -> i32 {
 /// Everything between clone and exec, in an order in which each step still may what it does.
 fn prepare(plan: &Plan) -> Result<(), Failed> {
     let prepared = plan.prepared;
-    if let Some(procs) = &prepared.cgroup {
+    for procs in &prepared.cgroups {
         // 0 is the writer itself: in the cgroup before anything of the program runs
         // SAFETY: one byte of a constant
         let written = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };

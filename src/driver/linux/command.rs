@@ -284,7 +284,7 @@ impl Command {
                 .map(|(resource, limit)| raw_limit(*resource, *limit))
                 .collect(),
             inherit_mask: self.inherit_mask,
-            cgroup: None,
+            cgroups: Vec::new(),
         };
         Ok((prepared, pipes))
     }
@@ -350,8 +350,8 @@ pub(super) struct Prepared {
     pub parent_death: Option<i32>,
     pub limits: Vec<(u32, libc::rlimit64)>,
     pub inherit_mask: bool,
-    /// The file through which it enters its cgroup.
-    pub cgroup: Option<OwnedFd>,
+    /// The files through which it enters its cgroups.
+    pub cgroups: Vec<OwnedFd>,
 }
 
 fn at(step: Step) -> impl Fn(io::Error) -> (Step, io::Error) {

@@ -2,7 +2,7 @@
 //!
 //! [`ProcessTree`] spawns children into one containment: a cgroup of its own where there is a v2
 //! hierarchy to make it in ([`Mechanism::Cgroup`]), else process groups and a look through /proc
-//! ([`Mechanism::Scan`]). Each direct child is a process of a [`ProcessTable`] under the host's
+//! ([`Mechanism::Scan`]). Each direct child is a process of a [`ProcessTable`](crate::table::ProcessTable) under the host's
 //! authority, so that waits, events and callbacks are the table's.
 //!
 //! # What holds with which mechanism
@@ -36,13 +36,18 @@
 mod cgroup;
 mod child;
 mod command;
+mod guardian;
+mod limit;
 mod procfs;
 mod scan;
 mod spawner;
+mod sweep;
 mod tree;
 mod watch;
 
 pub use command::{Command, Pipes, SpawnError, Stdio, Step};
+pub use limit::Limits;
+pub use sweep::{Swept, sweep};
 pub use tree::{Child, Mechanism, Member, OnDrop, Options, ProcessTree, Shutdown};
 
 use crate::abi::{Signal, WaitStatus};

@@ -45,11 +45,14 @@ pub(super) fn all() -> io::Result<Vec<Stat>> {
     Ok(pids.filter_map(stat).collect())
 }
 
-/// Whether the environment that a process began with has that entry. `false` where it cannot be
-/// read.
-pub(super) fn has_variable(pid: i32, entry: &[u8]) -> bool {
-    let env = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    env.split(|byte| *byte == 0).any(|variable| variable == entry)
+/// The value of a variable in the environment that a process began with. `None` also where that
+/// cannot be read.
+pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
+    let env = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    env.split(|byte| *byte == 0).find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        String::from_utf8(value.into()).ok()
+    })
 }
 
 /// The number of this boot.

@@ -7,21 +7,17 @@ use std::os::fd::OwnedFd;
 use super::child;
 use super::procfs::{self, Stat};
 
-/// How a tree's processes are known.
-#[derive(Debug)]
-pub(super) struct Mark {
-    /// The entry in the environment of everybody who was spawned in it, and inherits it.
-    pub stamp: String,
-}
+/// The variable that marks everybody who was spawned in a tree, and whoever inherits it.
+pub(super) const MARK: &str = "PROCTABLE_TREE";
 
 /// Everybody who descends from one of `roots`, or has the mark in his environment; zombies left
 /// out. Costs a look at every process of the system.
-pub(super) fn members(mark: &Mark, roots: &[i32]) -> io::Result<Vec<Stat>> {
+pub(super) fn members(mark: &str, roots: &[i32]) -> io::Result<Vec<Stat>> {
     let all = procfs::all()?;
     let mut found: BTreeSet<i32> = roots.iter().copied().collect();
     found.extend(
         all.iter()
-            .filter(|stat| procfs::has_variable(stat.pid, mark.stamp.as_bytes()))
+            .filter(|stat| procfs::variable(stat.pid, MARK).as_deref() == Some(mark))
             .map(|stat| stat.pid),
     );
     // a child may stand before its parent: until nobody is found any more

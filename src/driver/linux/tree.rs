@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::cgroup::Cgroup;
 use super::command::{Command, Pipes, SpawnError, Step};
-use super::scan::Mark;
+use super::guardian::Guardian;
+use super::limit::{Limited, Limits};
 use super::watch::{Watch, watch};
 use super::{child, procfs, scan, spawner};
 use crate::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
@@ -43,11 +44,13 @@ pub enum OnDrop {
 }
 
 /// How a tree is made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
 #[must_use]
 pub struct Options {
     without_cgroup: bool,
     on_drop: OnDrop,
+    limits: Limits,
+    guarded: bool,
 }
 
 impl Options {
@@ -68,12 +71,26 @@ impl Options {
         self
     }
 
+    /// What all processes of the tree together may use.
+    pub fn limits(mut self, limits: Limits) -> Options {
+        self.limits = limits;
+        self
+    }
+
+    /// Has a tiny process outside of the tree kill it when the owner dies, also by SIGKILL, and
+    /// also where the owner is process 1 of a container. It needs a cgroup, and /bin/sh.
+    pub fn guarded(mut self) -> Options {
+        self.guarded = true;
+        self
+    }
+
     /// Makes the tree.
     ///
     /// # Errors
     ///
-    /// EAGAIN if the table has no room.
-    pub fn create(self) -> Result<ProcessTree, Errno> {
+    /// The reason why a limit cannot be enforced or a guardian not be started. A cgroup that cannot
+    /// be made is no error: see [`ProcessTree::mechanism`].
+    pub fn create(self) -> io::Result<ProcessTree> {
         ProcessTree::create(self)
     }
 }
@@ -86,7 +103,10 @@ pub struct ProcessTree {
     owner: Process,
     cgroup: Option<Cgroup>,
     without: Option<io::Error>,
-    mark: Mark,
+    limited: Limited,
+    guardian: Mutex<Option<Guardian>>,
+    /// Its name: in the environment of its processes, and of its cgroup.
+    mark: String,
     children: Mutex<Children>,
     on_drop: OnDrop,
 }
@@ -157,7 +177,45 @@ struct Real {
     reaped: Mutex<bool>,
 }
 
+/// A child that is on its own: it is only reaped.
+struct Detached(Arc<Real>);
+
+impl Watch for Detached {
+    fn pidfd(&self) -> &OwnedFd {
+        &self.0.pidfd
+    }
+
+    fn ended(&self) {
+        self.0.reap();
+    }
+
+    fn look(&self) {}
+}
+
+/// The errno of the model, which is the kernel's.
+fn os_error(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno.0.into())
+}
+
+impl From<procfs::Stat> for Member {
+    fn from(stat: procfs::Stat) -> Member {
+        let procfs::Stat { pid, state, ppid, command, started, ticks } = stat;
+        Member { pid, ppid, command, state: state.into(), started, ticks }
+    }
+}
+
 impl Real {
+    fn new(pid: i32, pidfd: OwnedFd) -> Real {
+        Real {
+            pid,
+            pidfd,
+            reporter: Mutex::default(),
+            usage: Mutex::default(),
+            status: Mutex::default(),
+            reaped: Mutex::new(false),
+        }
+    }
+
     /// Sends it a signal, unless it was reaped.
     fn send(&self, signal: Signal) -> io::Result<()> {
         child::send(&self.pidfd, signal.number().into())
@@ -249,36 +307,61 @@ impl ProcessTree {
     ///
     /// # Errors
     ///
-    /// EAGAIN if the table has no room.
-    pub fn new() -> Result<ProcessTree, Errno> {
+    /// None with these options on a machine that has memory.
+    pub fn new() -> io::Result<ProcessTree> {
         Options::new().create()
     }
 
-    fn create(options: Options) -> Result<ProcessTree, Errno> {
+    fn create(options: Options) -> io::Result<ProcessTree> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let own = std::process::id();
         let started = procfs::stat(own as i32).map_or(0, |stat| stat.started);
-        let owner = format!("{own}-{started}-{}", procfs::boot_id());
-        let made = match options.without_cgroup {
-            true => Err(io::Error::other("not wanted")),
-            false => Cgroup::create(&owner),
+        let mark = format!("{own}-{started}-{}-{number}", procfs::boot_id());
+        let made = if options.without_cgroup {
+            Err(io::Error::other("not wanted"))
+        } else {
+            Cgroup::create(&mark)
         };
         let (cgroup, without) = match made {
             Ok(cgroup) => (Some(cgroup), None),
             Err(error) => (None, Some(error)),
         };
         let table = ProcessTable::new();
-        let process = table.spawn(Spawn::new(Image::new("owner")).session())?;
-        Ok(ProcessTree {
+        let process = table.spawn(Spawn::new(Image::new("owner")).session()).map_err(os_error)?;
+        // from here on its drop cleans up
+        let mut tree = ProcessTree {
             table,
             owner: process,
             cgroup,
             without,
-            mark: Mark { stamp: format!("PROCTABLE_TREE={owner}-{number}") },
+            limited: Limited::default(),
+            guardian: Mutex::new(None),
+            mark,
             children: Mutex::default(),
             on_drop: options.on_drop,
-        })
+        };
+        tree.limited = Limited::new(&options.limits, &tree.mark, tree.cgroup.as_ref())?;
+        if options.guarded {
+            tree.start_guardian()?;
+        }
+        Ok(tree)
+    }
+
+    fn start_guardian(&self) -> io::Result<()> {
+        let Some(cgroup) = &self.cgroup else {
+            let why = self.without.as_ref().map_or(String::new(), ToString::to_string);
+            let text = format!("a guardian needs a cgroup, and there is none: {why}");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        };
+        let folders = [cgroup.folder()].into_iter().chain(self.limited.folders());
+        let folders: Vec<_> = folders.collect();
+        let started = Guardian::start(&folders);
+        let guardian = started.map_err(|(step, error)| {
+            io::Error::new(error.kind(), format!("guardian: {step:?}: {error}"))
+        })?;
+        *self.guardian.lock() = Some(guardian);
+        Ok(())
     }
 
     /// What keeps it together.
@@ -312,25 +395,20 @@ impl ProcessTree {
 
     fn try_spawn(&self, command: Command) -> Result<Child, (Step, io::Error)> {
         let image = command.image();
-        let (name, value) = self.mark.stamp.split_once('=').unwrap_or((&self.mark.stamp, ""));
         let originator = format!("proctable:{}", std::process::id());
-        let command = command.env(name, value).env("RUNNING_PROCESS_ORIGINATOR", originator);
+        let command =
+            command.env(scan::MARK, &self.mark).env("RUNNING_PROCESS_ORIGINATOR", originator);
         let (mut prepared, pipes) = command.prepare()?;
+        let entrances = self.limited.entrances();
+        prepared.cgroups = entrances.map_err(|error| (Step::Cgroup, error))?;
         if let Some(cgroup) = &self.cgroup {
-            prepared.cgroup = Some(cgroup.entrance().map_err(|error| (Step::Cgroup, error))?);
+            prepared.cgroups.push(cgroup.entrance().map_err(|error| (Step::Cgroup, error))?);
         } else if !prepared.session && prepared.group.is_none() {
             // what it starts can be signalled with it
             prepared.group = Some(0);
         }
         let born = spawner::spawn(prepared)?;
-        let real = Arc::new(Real {
-            pid: born.pid,
-            pidfd: born.pidfd,
-            reporter: Mutex::default(),
-            usage: Mutex::default(),
-            status: Mutex::default(),
-            reaped: Mutex::new(false),
-        });
+        let real = Arc::new(Real::new(born.pid, born.pidfd));
         let process = self.enter(&real, image).inspect_err(|_| {
             let _ = real.send(Signal::KILL);
             real.reap();
@@ -364,18 +442,57 @@ impl ProcessTree {
             Some(cgroup) => cgroup.members()?.into_iter().filter_map(procfs::stat).collect(),
             None => self.scan()?,
         };
-        Ok(stats
-            .into_iter()
-            .filter(|stat| stat.state != b'Z')
-            .map(|stat| Member {
-                pid: stat.pid,
-                ppid: stat.ppid,
-                command: stat.command,
-                state: stat.state.into(),
-                started: stat.started,
-                ticks: stat.ticks,
-            })
-            .collect())
+        Ok(stats.into_iter().filter(|stat| stat.state != b'Z').map(Member::from).collect())
+    }
+
+    /// Takes a running process into the tree, and with `descendants` all of its: whoever they
+    /// create from then on belongs to it, too. Gives those who were taken. They are no children of
+    /// the owner, so their ends are nobody's to report.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if there is no such process, EPERM if it is somebody else's, Unsupported without a
+    /// cgroup: a mark cannot be put on a process that runs.
+    pub fn adopt(&self, pid: i32, descendants: bool) -> io::Result<Vec<Member>> {
+        let Some(cgroup) = &self.cgroup else {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "adopting needs a cgroup"));
+        };
+        cgroup.adopt(pid)?;
+        let mut taken = vec![pid];
+        // until a look finds nobody new: they may fork meanwhile
+        let mut looking = descendants;
+        while looking {
+            let found = scan::members("", &taken)?;
+            let news: Vec<i32> =
+                found.iter().map(|stat| stat.pid).filter(|pid| !taken.contains(pid)).collect();
+            looking = !news.is_empty();
+            for pid in &news {
+                // one that has ended meanwhile
+                let _ = cgroup.adopt(*pid);
+            }
+            taken.extend(news);
+        }
+        let members = self.members()?;
+        Ok(members.into_iter().filter(|member| taken.contains(&member.pid)).collect())
+    }
+
+    /// Runs a program outside of the tree, in a session of its own, without any mark: it survives
+    /// the tree, the owner, and [`sweep`](super::sweep). Gives its number.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProcessTree::spawn`].
+    pub fn spawn_detached(&self, command: Command) -> Result<i32, SpawnError> {
+        let program = command.program().to_owned();
+        let command = command.env_remove(scan::MARK).env_remove("RUNNING_PROCESS_ORIGINATOR");
+        let spawn = || {
+            let (prepared, _) = command.session().prepare()?;
+            let born = spawner::spawn(prepared)?;
+            let real = Arc::new(Real::new(born.pid, born.pidfd));
+            watch(Arc::new(Detached(real.clone()))).map_err(|error| (Step::Watch, error))?;
+            Ok(real.pid)
+        };
+        spawn().map_err(|(step, error)| SpawnError { step, error, program })
     }
 
     fn scan(&self) -> io::Result<Vec<procfs::Stat>> {
@@ -529,19 +646,30 @@ impl ProcessTree {
 
 impl Drop for ProcessTree {
     fn drop(&mut self) {
-        if self.on_drop == OnDrop::Leave {
-            return;
+        let guardian = self.guardian.lock().take();
+        if self.on_drop == OnDrop::Kill {
+            self.clean_up();
         }
+        if let Some(guardian) = guardian {
+            guardian.dismiss();
+        }
+    }
+}
+
+impl ProcessTree {
+    fn clean_up(&self) {
         // there is nobody to tell of an error
         let _ = self.kill();
         for real in self.children.lock().list.values() {
             real.reap();
         }
-        if let Some(cgroup) = &self.cgroup {
-            let deadline = Instant::now() + GONE;
-            while cgroup.remove().is_err() && Instant::now() < deadline {
-                std::thread::sleep(GLANCE);
-            }
+        let deadline = Instant::now() + GONE;
+        let remove = || {
+            self.cgroup.as_ref().map_or(Ok(()), Cgroup::remove)?;
+            self.limited.remove()
+        };
+        while remove().is_err() && Instant::now() < deadline {
+            std::thread::sleep(GLANCE);
         }
     }
 }

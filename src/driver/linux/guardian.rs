@@ -1,0 +1,60 @@
+//! A tiny process outside of a tree that ends it when its owner dies, however it dies.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::command::{Command, Stdio, Step};
+use super::{child, spawner};
+
+/// It waits for the end of its standard input, a pipe of which the owner has the only other end:
+/// that closes with the owner, also by SIGKILL, and whatever number the owner has. Then it kills
+/// the cgroup and removes it. A line on the pipe tells it to go without doing so.
+const SCRIPT: &str = r#"
+trap '' HUP INT TERM
+read -r line && exit
+for folder do
+    [ -e "$folder/cgroup.kill" ] && echo 1 > "$folder/cgroup.kill"
+done
+for folder do
+    tries=0
+    while [ -d "$folder" ] && [ $tries -lt 1000 ]; do
+        rmdir "$folder" 2>/dev/null || sleep 0.01
+        tries=$((tries + 1))
+    done
+done
+"#;
+
+/// The owner's side of a guardian.
+#[derive(Debug)]
+pub(super) struct Guardian {
+    pipe: std::fs::File,
+    pidfd: std::os::fd::OwnedFd,
+}
+
+impl Guardian {
+    /// Starts one for a tree in these folders, the first of them a v2 cgroup.
+    pub fn start(folders: &[&Path]) -> Result<Guardian, (Step, io::Error)> {
+        let command = Command::new("/bin/sh")
+            .args(["-c", SCRIPT, "proctable-guardian"])
+            .args(folders)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .current_dir("/")
+            .stdin(Stdio::Piped)
+            .stdout(Stdio::Null)
+            .stderr(Stdio::Null)
+            // no terminal, and no group that is signalled with the owner's
+            .session();
+        let (prepared, mut pipes) = command.prepare()?;
+        let born = spawner::spawn(prepared)?;
+        let no_pipe = || (Step::Stdio, io::Error::other("the guardian has no pipe"));
+        Ok(Guardian { pipe: pipes.stdin.take().ok_or_else(no_pipe)?, pidfd: born.pidfd })
+    }
+
+    /// The tree is gone, or is to stay: the guardian goes.
+    pub fn dismiss(mut self) {
+        // one that is dead already needs no telling
+        let _ = self.pipe.write_all(b"go\n");
+        let _ = child::reap(&self.pidfd);
+    }
+}
