@@ -15,6 +15,8 @@ mod rules;
 mod scene;
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 mod semantics;
+#[cfg(any(feature = "table", all(feature = "cli", target_os = "linux", target_arch = "x86_64")))]
+mod sources;
 #[cfg(feature = "table")]
 mod table;
 mod text;

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use proctable::diff::{Campaign, TrialConfig};
 use proctable::host::{Mode, probe};
 use proctable::kernel::Rule;
+
+use crate::sources::{is_test, quoted, root, sources};
 
 /// The groups in which every rule has a row; of the others only what is modelled.
 const WHOLE: [&str; 17] = [
@@ -23,10 +24,6 @@ struct Row {
     shown_by: Vec<String>,
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// The rows by id. Each id has one.
 fn rows() -> BTreeMap<Rule, Row> {
     let text = fs::read_to_string(root().join("docs/SEMANTICS.md")).expect("the page");
@@ -38,29 +35,11 @@ fn rows() -> BTreeMap<Rule, Row> {
         let no = modelled.strip_prefix("no (").is_some_and(|why| why.len() > 4);
         assert!(modelled == "yes" || no, "{id}: yes, or no (why)");
         assert!(!what.is_empty(), "{id} says nothing");
-        let shown_by = shown_by.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let shown_by = quoted(shown_by).map(str::to_owned).collect();
         let row = Row { modelled: modelled == "yes", shown_by };
         assert!(rows.insert(rule, row).is_none(), "{id} has two rows");
     }
     rows
-}
-
-/// The sources below a folder, by path.
-fn sources(folder: &str) -> BTreeMap<PathBuf, String> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).expect("a source");
-                files.insert(path, text);
-            }
-        }
-    }
-    files
 }
 
 /// All that looks like an id of one of our groups: capitals, a dash, two digits.
@@ -128,19 +107,6 @@ fn what_is_modelled_is_shown_by_something() {
             }
         }
     }
-}
-
-/// Whether a test `module::function` stands in a file of that module.
-fn is_test(files: &BTreeMap<PathBuf, String>, name: &str) -> bool {
-    let Some((module, function)) = name.split_once("::") else { return false };
-    let start = format!("fn {function}() {{");
-    files.iter().any(|(path, text)| {
-        path.file_stem().is_some_and(|stem| stem == module)
-            && text
-                .lines()
-                .zip(text.lines().skip(1))
-                .any(|(attribute, line)| attribute.trim() == "#[test]" && line.trim() == start)
-    })
 }
 
 /// Where they differ is another test's matter: this one counts the steps on which they agree.

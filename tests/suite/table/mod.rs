@@ -1,14 +1,19 @@
 //! The facade: `ProcessTable` with its drivers, waits, reaper and events.
 
+mod deviations;
 mod end;
 mod exits;
+mod peers;
 mod signals;
 mod waits;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use proctable::abi::{Handler, SigAction};
-use proctable::table::{Image, Process, ProcessTable, Spawn};
+use proctable::abi::{Handler, Pgid, Pid, SigAction, SigSet, Signal, WaitStatus};
+use proctable::driver::{Op, ScriptedDriver};
+use proctable::syscall::{Ptr, SIGSET_SIZE, Syscall, how};
+use proctable::table::{Call, Image, Process, ProcessTable, Spawn};
 
 /// Long enough for anything that happens at all; only a failing test takes it.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -25,4 +30,52 @@ pub fn shell(table: &ProcessTable) -> Process {
 /// An action that runs a handler.
 pub fn caught() -> SigAction {
     SigAction { handler: Handler::Catch(0x1000), ..SigAction::DEFAULT }
+}
+
+/// A child that goes on with its parent's program, so that the parent may still place it
+/// (EXEC-10), and the record of its driver.
+pub fn recorded(parent: &Process) -> (Process, Arc<ScriptedDriver>) {
+    let driver = Arc::new(ScriptedDriver::default());
+    let child = parent.spawn(Spawn::fork().driver(driver.clone())).unwrap();
+    (child, driver)
+}
+
+/// A shell in a session of its own that catches SIGCHLD, and the record of its driver.
+pub fn recorded_shell(table: &ProcessTable) -> (Process, Arc<ScriptedDriver>) {
+    let (shell, driver) = recorded(&table.init());
+    shell.setsid().unwrap();
+    shell.sigaction(Signal::CHLD, caught()).unwrap();
+    (shell, driver)
+}
+
+/// The parent puts its child into a group; the child's own number is a group of its own.
+pub fn place(parent: &Process, child: &Process, group: &Process) {
+    parent.setpgid(child.pid(), group.pid().into()).unwrap();
+}
+
+/// What a driver was told to do to its process, without the beginning and the handlers.
+pub fn changes(driver: &ScriptedDriver) -> Vec<Op> {
+    let is_change = |op: &Op| !matches!(op, Op::Start | Op::Deliver(_));
+    driver.seen().into_iter().filter(is_change).collect()
+}
+
+/// The numbers of some processes.
+pub fn pids<const N: usize>(processes: [&Process; N]) -> [Pid; N] {
+    processes.map(Process::pid)
+}
+
+/// The group that a process has.
+pub fn group_of(process: &Process) -> Pgid {
+    process.info().unwrap().pgid
+}
+
+pub fn killed(signal: Signal) -> WaitStatus {
+    WaitStatus::killed(signal, false)
+}
+
+/// A process unblocks signals, in a call that returns when the handlers that this lets run have
+/// returned.
+pub fn unblock(process: &Process, set: SigSet) -> Call {
+    let (how, set, old, size) = (how::UNBLOCK, Some(set), Ptr::Null, SIGSET_SIZE);
+    process.submit(Syscall::RtSigprocmask { how, set, old, size })
 }

@@ -1,0 +1,45 @@
+//! The pages and sources of this project, as the tests read them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The sources below a folder, by path.
+pub fn sources(folder: &str) -> BTreeMap<PathBuf, String> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source");
+                files.insert(path, text);
+            }
+        }
+    }
+    files
+}
+
+/// Whether a test `module::function` stands in a file of that module.
+pub fn is_test(files: &BTreeMap<PathBuf, String>, name: &str) -> bool {
+    let Some((module, function)) = name.split_once("::") else { return false };
+    let start = format!("fn {function}() {{");
+    files.iter().any(|(path, text)| {
+        path.file_stem().is_some_and(|stem| stem == module)
+            && text
+                .lines()
+                .zip(text.lines().skip(1))
+                .any(|(attribute, line)| attribute.trim() == "#[test]" && line.trim() == start)
+    })
+}
+
+/// What stands in backquotes in a cell or a line.
+pub fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
