@@ -14,7 +14,7 @@ use super::event::Subscribers;
 use super::lane::Lane;
 use super::waits::Waits;
 use super::zombies::Zombies;
-use crate::abi::{Pid, Time, WaitStatus};
+use crate::abi::{Pid, SiCode, SigInfo, Signal, Time, WaitStatus};
 use crate::driver::{Authority, Delivery, Op};
 use crate::kernel::{Consequence, Effect, Kernel, Woken};
 use crate::sync::Parker;
@@ -103,6 +103,14 @@ pub(super) struct Notice {
     pub wakes: Vec<Arc<Parker>>,
     /// The calls that have its end as their result.
     pub calls: Vec<(Arc<Pending>, End)>,
+    /// What drivers are told once the callback has run: that children ended, and what follows.
+    pub ops: Vec<(Arc<Lane>, Op)>,
+}
+
+/// Whether a signal tells of children, or may have swallowed one that does (CHLD-06).
+fn tells_of_children(info: &SigInfo) -> bool {
+    let codes = SiCode::CLD_EXITED..=SiCode::CLD_CONTINUED;
+    info.signal == Signal::CHLD || codes.contains(&info.code)
 }
 
 /// What is to be done once the lock is free.
@@ -274,8 +282,8 @@ impl Book {
         if self.announces
             && let Some(token) = self.token(pid)
         {
-            let notice = Notice { token, status, wakes: Vec::new(), calls: Vec::new() };
-            self.notices.push_back(notice);
+            let (wakes, calls, ops) = Default::default();
+            self.notices.push_back(Notice { token, status, wakes, calls, ops });
             self.outbox.exits = true;
         }
     }
@@ -285,6 +293,15 @@ impl Book {
         let Some(lane) = self.entries.get(&pid).and_then(|entry| entry.lane.as_ref()) else {
             return;
         };
+        // EXIT-11: a driver that hears of an end, and waits, finds it
+        let early = |notice: &Notice| notice.ops.iter().any(|(other, _)| Arc::ptr_eq(other, lane));
+        let tells = matches!(&op, Op::Deliver(delivery) if tells_of_children(&delivery.info));
+        if let Some(last) = self.notices.len().checked_sub(1)
+            && (tells || self.notices.iter().any(early))
+        {
+            self.notices[last].ops.push((lane.clone(), op));
+            return;
+        }
         lane.push(op);
         self.outbox.lanes.push(lane.clone());
     }
@@ -334,9 +351,12 @@ impl Book {
         self.outbox.wakes.push(pending.parker.clone());
     }
 
-    /// The exit that a wait's result is about, if its callback has not run. Costs a scan of those.
+    /// The exit that a call's result is about, if its callback has not run. Costs a scan of those.
     pub fn notice_of(&self, result: &syscall::Result) -> Option<usize> {
         let child = match result {
+            Ok(Ret::Signal(info)) if tells_of_children(info) => {
+                return self.notices.len().checked_sub(1);
+            }
             Ok(Ret::Waited { pid, .. }) => *pid,
             Ok(Ret::WaitInfo(Some(Some(info)))) => info.pid,
             _ => return None,
@@ -345,14 +365,12 @@ impl Book {
     }
 
     /// The callback for the first exit has run; whom to tell.
-    pub fn announced(&mut self) -> Vec<Arc<Parker>> {
-        let Some(notice) = self.notices.pop_front() else { return Vec::new() };
-        let Notice { mut wakes, calls, .. } = notice;
-        for (pending, end) in calls {
-            pending.finish(end);
-            wakes.push(pending.parker.clone());
+    pub fn announced(&mut self) -> Outbox {
+        let mut outbox = Outbox::default();
+        if let Some(notice) = self.notices.pop_front() {
+            notice.release(&mut outbox);
         }
-        wakes
+        outbox
     }
 
     fn make_ready(&mut self, pid: Pid) {
@@ -364,6 +382,10 @@ impl Book {
 
     /// The table ends: everybody is told.
     pub fn close(&mut self) -> Outbox {
+        for mut notice in core::mem::take(&mut self.notices) {
+            notice.calls.iter_mut().for_each(|(_, end)| *end = End::Gone);
+            notice.release(&mut self.outbox);
+        }
         let pids: Vec<Pid> = self.entries.keys().copied().collect();
         for pid in pids {
             self.abort_calls(pid);
@@ -372,10 +394,6 @@ impl Book {
                 self.operate(pid, Op::Abandon);
             }
             self.outbox.wakes.extend(self.waits.of_parent(pid));
-        }
-        for notice in core::mem::take(&mut self.notices) {
-            self.outbox.wakes.extend(notice.wakes);
-            notice.calls.iter().for_each(|(pending, _)| self.finish(pending, End::Gone));
         }
         self.subscribers = Subscribers::default();
         core::mem::take(&mut self.outbox)
@@ -410,6 +428,21 @@ impl Book {
         let begun = calls.map(|calls| core::mem::take(&mut calls.begun)).unwrap_or_default();
         for pending in begun {
             self.finish(&pending, End::Gone);
+        }
+    }
+}
+
+impl Notice {
+    /// Nobody has to wait for the callback any longer.
+    fn release(self, outbox: &mut Outbox) {
+        for (lane, op) in self.ops {
+            lane.push(op);
+            outbox.lanes.push(lane);
+        }
+        outbox.wakes.extend(self.wakes);
+        for (pending, end) in self.calls {
+            pending.finish(end);
+            outbox.wakes.push(pending.parker.clone());
         }
     }
 }

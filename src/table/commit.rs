@@ -10,6 +10,7 @@ use super::call::{End, Pending, Queued, Started};
 use super::clock::Clock;
 use super::config::{Init, Keeper, TableConfig, TableLimits};
 use super::event::What;
+use super::lane::Lane;
 use super::zombies::Zombies;
 use super::{Handle, OnProcessExit, Process, ProcessTable, keeper};
 use crate::abi::{Errno, Pid, Time, WaitOptions, WaitStatus};
@@ -120,14 +121,16 @@ impl Shared {
     /// What was noted under the lock, now that it is free: drivers before callbacks, and these
     /// before anybody is woken.
     fn carry_out(self: &Arc<Shared>, outbox: Outbox) {
-        for lane in &outbox.lanes {
-            lane.carry_out(|op| self.fault(lane.pid, op));
-        }
+        self.operate(&outbox.lanes);
         if outbox.exits {
             self.announce();
         }
-        for parker in &outbox.wakes {
-            parker.unpark();
+        outbox.wakes.iter().for_each(|parker| parker.unpark());
+    }
+
+    fn operate(&self, lanes: &[Arc<Lane>]) {
+        for lane in lanes {
+            lane.carry_out(|op| self.fault(lane.pid, op));
         }
     }
 
@@ -157,9 +160,10 @@ impl Shared {
             }
             let mut state = self.state.lock();
             state.announcer = None;
-            let wakes = state.book.announced();
+            let told = state.book.announced();
             drop(state);
-            wakes.iter().for_each(|parker| parker.unpark());
+            self.operate(&told.lanes);
+            told.wakes.iter().for_each(|parker| parker.unpark());
         }
     }
 

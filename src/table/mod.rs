@@ -12,7 +12,7 @@
 //! under the lock, and any of them may call the table. Operations of one process stand in one
 //! queue, filled under the lock, and emptied by one thread at a time: a stop and a continue cannot
 //! overtake each other. Exits stand in another, and no wait returns one before its callbacks have
-//! run. Locks are taken in this order: table, then a driver's queue, a reporter, a sleeper.
+//! run, and no driver hears of a child's before them. Locks are taken in this order: table, then a driver's queue, a reporter, a sleeper.
 //!
 //! # Two ways to call
 //!
@@ -184,8 +184,10 @@ impl ProcessTable {
     }
 
     /// Has `callback` called for each process that ends, one after the other in the order of the
-    /// ends, before any wait returns that end and before its parent's sleeping waits are woken: so
-    /// that what belonged to the process can be released first (EXIT-11). `None` takes it back.
+    /// ends, before any wait returns that end, before its parent's sleeping waits are woken, and
+    /// before a driver is told of a signal about children: so that what belonged to the process
+    /// can be released first (EXIT-11). What else a driver is told after such a signal waits with
+    /// it, so the callback must not wait for that. `None` takes it back.
     ///
     /// It runs in a thread that caused an end, or in one that caused an earlier end; it may call
     /// the table, and a panic is caught.

@@ -1,15 +1,17 @@
 //! Reports, callbacks, events and the reaper.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use proctable::abi::{Errno, Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Authority, Expected, Op, ScriptedDriver};
+use proctable::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
+use proctable::driver::{Authority, Delivery, DriverProcess, Expected, Op, ScriptedDriver};
+use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 use proctable::table::{
-    Image, ManualClock, ProcessTable, Spawn, TableConfig, TableLimits, WaitTarget, What,
+    Image, ManualClock, Process, ProcessTable, SigmaskHow, Spawn, TableConfig, TableLimits,
+    WaitTarget, What,
 };
 
-use super::{shell, spawn};
+use super::{caught, shell, spawn};
 
 /// A report that comes before the process is in the table is not lost; one that comes after its
 /// end, or about a number that is another's by now, has no effect.
@@ -88,6 +90,76 @@ fn callbacks_come_before_waits_return() {
     });
 }
 
+/// What reaps the children of a process whenever it hears of one, as a SIGCHLD handler does.
+#[derive(Default)]
+struct Reaper {
+    parent: OnceLock<Process>,
+    reaped: Mutex<Vec<Pid>>,
+}
+
+impl DriverProcess for Reaper {
+    fn deliver(&self, _: Delivery) {
+        let parent = self.parent.get().unwrap();
+        while let Ok(Some(waited)) = parent.try_wait(WaitTarget::Any, WaitOptions::EXITED) {
+            self.reaped.lock().unwrap().push(waited.pid);
+        }
+        parent.sigreturn().unwrap();
+    }
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {}
+}
+
+/// EXIT-11, CHLD-06: a parent hears of an end when the callback has run and not before, so that
+/// what it does then finds every child of which it will not hear again.
+#[test]
+fn a_driver_that_reaps_when_it_hears_of_a_child_misses_none() {
+    let table = ProcessTable::new();
+    let reaper = Arc::new(Reaper::default());
+    let parent = table.spawn(Spawn::new(Image::new("sh")).driver(reaper.clone())).unwrap();
+    parent.sigaction(Signal::CHLD, caught()).unwrap();
+    assert!(reaper.parent.set(parent.clone()).is_ok());
+    let children: Vec<_> = (0..3).map(|_| spawn(&parent)).collect();
+    for child in &children {
+        child.setpgid(Pid(0), children[0].pid().into()).unwrap();
+    }
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (told, by) = (seen.clone(), reaper.clone());
+    table.set_on_process_exit(Some(Arc::new(move |process, _| {
+        told.lock().unwrap().push((process.pid(), by.reaped.lock().unwrap().len()));
+    })));
+    table.init().kill_group(children[0].pid().into(), Signal::KILL).unwrap();
+    let mut pids: Vec<Pid> = children.iter().map(Process::pid).collect();
+    assert_eq!(*reaper.reaped.lock().unwrap(), pids);
+    pids.reverse();
+    // the member that joined last ends first (KILL-13), and nobody is reaped before all were told
+    assert_eq!(*seen.lock().unwrap(), [(pids[0], 0), (pids[1], 0), (pids[2], 0)]);
+}
+
+/// EXIT-11: the same for a parent that takes its signals by a call.
+#[test]
+fn a_call_that_takes_a_signal_of_an_end_returns_after_the_callback() {
+    let table = ProcessTable::new();
+    let parent = shell(&table);
+    parent.sigprocmask(SigmaskHow::Block, Signal::CHLD.set()).unwrap();
+    let child = spawn(&parent);
+    let call = Arc::new(parent.submit(Syscall::RtSigtimedwait {
+        set: Signal::CHLD.set(),
+        info: Ptr::Valid,
+        timeout: None,
+        size: SIGSET_SIZE,
+    }));
+    let (seen, taking) = (Arc::new(Mutex::new(None)), call.clone());
+    let told = seen.clone();
+    table.set_on_process_exit(Some(Arc::new(move |_, _| {
+        *told.lock().unwrap() = Some(taking.result());
+    })));
+    child.exit(0).unwrap();
+    assert_eq!(*seen.lock().unwrap(), Some(None));
+    assert!(matches!(call.result(), Some(Ok(Ret::Signal(info))) if info.pid == child.pid()));
+    table.set_on_process_exit(None);
+}
+
 /// Zombies of the table's init are reaped when their time is over; those of a living parent stay
 /// until it is gone.
 #[test]
@@ -129,7 +201,7 @@ fn limits_have_the_errno_of_the_kernel() {
     one.fork().unwrap();
 
     let blocked = Signal::RTMAX.set();
-    one.sigprocmask(proctable::table::SigmaskHow::Block, blocked).unwrap();
+    one.sigprocmask(SigmaskHow::Block, blocked).unwrap();
     init.sigqueue(one.pid(), Signal::RTMAX, 1).unwrap();
     init.sigqueue(one.pid(), Signal::RTMAX, 2).unwrap();
     assert_eq!(init.sigqueue(one.pid(), Signal::RTMAX, 3), Err(Errno::EAGAIN)); // LIM-08
@@ -159,7 +231,7 @@ fn what_a_process_executes_is_shared_with_its_children() {
     let child = guest.fork().unwrap();
     assert!(Arc::ptr_eq(&child.info().unwrap().image, &image));
     assert_eq!(child.image().unwrap().var("A"), Some("1"));
-    let call = proctable::syscall::Syscall::Execve { path: "cat".into(), error: None };
+    let call = Syscall::Execve { path: "cat".into(), error: None };
     child.syscall(call).unwrap();
     assert_eq!(child.image().unwrap().program, "cat");
     assert_eq!(guest.image().unwrap().program, "ls");

@@ -138,12 +138,13 @@ fn a_wait_for_any_child_gives_the_one_that_ended() {
 }
 
 /// T6. EXIT-11: what belonged to the process is released before anybody can wait for it, also
-/// before a wait that begins meanwhile. The peers hold only the waits that sleep already.
+/// before a wait that begins meanwhile, and before the parent's SIGCHLD. The peers hold only the
+/// waits that sleep already.
 #[test]
 fn the_exit_callback_runs_before_any_wait_returns() {
     let table = ProcessTable::new();
-    let init = table.init();
-    let child = spawn(&init);
+    let (parent, log) = recorded_shell(&table);
+    let child = spawn(&parent);
     let (entered, has_entered) = crossbeam_channel::bounded(0);
     let (leave, may_leave) = crossbeam_channel::bounded(0);
     table.set_on_process_exit(Some(Arc::new(move |process, _| {
@@ -151,14 +152,16 @@ fn the_exit_callback_runs_before_any_wait_returns() {
         may_leave.recv().unwrap();
     })));
     thread::scope(|scope| {
-        let waiter = scope.spawn(|| init.wait(&child, ENDS).unwrap().status);
+        let waiter = scope.spawn(|| parent.wait(&child, ENDS).unwrap().status);
         scope.spawn(|| child.exit(0).unwrap());
         assert_eq!(has_entered.recv(), Ok(child.pid()));
-        assert_eq!(init.try_wait(&child, ENDS), Ok(None));
+        assert_eq!(parent.try_wait(&child, ENDS), Ok(None));
         assert!(!waiter.is_finished());
+        assert_eq!(log.delivered(), []);
         leave.send(()).unwrap();
         assert_eq!(waiter.join().unwrap(), WaitStatus::exited(0));
     });
+    assert_eq!(log.delivered(), [Signal::CHLD]);
 }
 
 /// T7. WAIT-34, CHLD-02, CHLD-05: stops and continues are reported to whoever asks for them, once
