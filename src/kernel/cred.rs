@@ -34,7 +34,7 @@ impl Cred {
         Cred { real: user, effective: user, saved: user, capable: root, permitted: root }
     }
 
-    fn users(&self) -> [Uid; 3] {
+    pub fn users(&self) -> [Uid; 3] {
         [self.real, self.effective, self.saved]
     }
 

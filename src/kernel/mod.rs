@@ -72,7 +72,7 @@ pub use fault::Fault;
 #[cfg(not(feature = "faults"))]
 use fault::Fault;
 pub use rule::{Rule, RuleSet};
-pub use view::{Run, View};
+pub use view::{Attributes, Run, View};
 
 use crate::abi::{Pgid, Pid, SigAction, SigInfo, Signal, Time, Uid};
 use crate::rule;
@@ -533,6 +533,15 @@ impl Kernel {
     pub fn members_of(&self, pgid: Pgid) -> impl Iterator<Item = Pid> + '_ {
         let group = self.numbers.get(pgid.0).group;
         group.into_iter().flat_map(|group| self.members(group)).map(|id| self.processes[id].pid)
+    }
+
+    /// The umask, working directory and users of a process; `None` if it has ended. O(1).
+    pub fn attributes(&self, pid: Pid) -> Option<Attributes> {
+        let process = &self.processes[self.numbers.get(pid.0).process?];
+        let Fs { umask, cwd } = &*process.fs;
+        let users = process.leader.cred.users();
+        let attributes = Attributes { umask: *umask, cwd: cwd.clone(), users };
+        (!process.is_zombie()).then_some(attributes)
     }
 
     /// The real user of a process, dead or alive. O(1).

@@ -1,6 +1,8 @@
 //! What can be seen of a process from outside.
 
-use crate::abi::{Pgid, Pid, Sid, SigSet};
+use alloc::sync::Arc;
+
+use crate::abi::{Pgid, Pid, Sid, SigSet, Uid};
 
 /// What a process is doing, as the state letter of proc(5) and a controller of it can tell.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -40,4 +42,15 @@ pub struct View {
     pub ignored: SigSet,
     /// SigCgt: the signals that are caught.
     pub caught: SigSet,
+}
+
+/// What calls change and fork copies: who a process is, and where it works.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Attributes {
+    /// Its umask (MISC-01).
+    pub umask: u32,
+    /// Its working directory (MISC-02).
+    pub cwd: Arc<str>,
+    /// Its real, effective and saved user (CRED-01).
+    pub users: [Uid; 3],
 }

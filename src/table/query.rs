@@ -9,7 +9,7 @@ use super::commit::{Shared, State};
 use super::process::Process;
 use crate::abi::{Pgid, Pid, Sid, Time, WaitStatus};
 use crate::driver::Authority;
-use crate::kernel::Run;
+use crate::kernel::{Attributes, Run, View};
 
 /// A process at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -125,6 +125,41 @@ impl Process {
         let state = self.table.shared.state.lock();
         state.book.entry(self.token)?;
         state.info(self.pid())
+    }
+
+    /// Its mask, pending signals and dispositions, as /proc/PID/status shows them, whatever it does
+    /// at the moment; `None` once it is reaped. They are empty for a zombie. O(1).
+    ///
+    /// ```
+    /// use proctable::abi::{SigSet, Signal};
+    /// use proctable::table::{Image, ProcessTable, Spawn};
+    ///
+    /// let table = ProcessTable::new();
+    /// let guest = table.spawn(Spawn::new(Image::new("guest")))?;
+    /// guest.send(Signal::STOP)?;
+    /// guest.send(Signal::TERM)?;
+    /// // a call of its own, such as sigpending, would wait until it continues
+    /// assert_eq!(guest.view().map(|view| view.shared), Some(Signal::TERM.set()));
+    /// # Ok::<(), proctable::abi::Errno>(())
+    /// ```
+    ///
+    /// # References
+    ///
+    /// proc_pid_status(5); RULES OBS.
+    pub fn view(&self) -> Option<View> {
+        let state = self.table.shared.state.lock();
+        state.book.entry(self.token)?;
+        state.kernel.view(self.pid())
+    }
+
+    /// Its umask, working directory and users, whatever it does at the moment; `None` once it has
+    /// ended. O(1), and nothing is copied but the numbers.
+    #[doc(alias = "get_umask")]
+    #[doc(alias = "get_cwd")]
+    pub fn attributes(&self) -> Option<Attributes> {
+        let state = self.table.shared.state.lock();
+        state.book.entry(self.token)?;
+        state.kernel.attributes(self.pid())
     }
 
     /// What it executes, shared with the table; `None` once it is reaped. O(1).

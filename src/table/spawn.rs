@@ -1,14 +1,17 @@
 //! New processes, with their driver and their place.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::book::{Image, Token};
+use super::call::{End, Started};
+use super::clock::Clock;
 use super::commit::{Shared, State};
 use super::lane::Lane;
 use super::process::Process;
-use crate::abi::{Errno, Pgid, Pid};
+use crate::abi::{Errno, Pgid, Pid, SigSet, Uid, WaitOptions};
 use crate::driver::{Authority, DriverProcess, NullDriver, Op, Reporter};
-use crate::syscall::{Ret, Syscall};
+use crate::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall, how};
 
 /// The group of a new process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -36,6 +39,8 @@ pub struct Spawn {
     authority: Authority,
     driver: Option<Arc<dyn DriverProcess>>,
     reporter: Reporter,
+    /// What the child does before it executes its program.
+    calls: Vec<Syscall>,
     exec: bool,
 }
 
@@ -58,6 +63,7 @@ impl Spawn {
             authority: Authority::Model,
             driver: None,
             reporter: Reporter::new(),
+            calls: Vec::new(),
             exec: false,
         }
     }
@@ -93,6 +99,37 @@ impl Spawn {
         self.group(Group::Session)
     }
 
+    /// Its umask, of which the low 9 bits count; its parent's by default (MISC-01, MISC-02).
+    pub fn umask(self, mask: u32) -> Spawn {
+        self.calling(Syscall::Umask(mask))
+    }
+
+    /// Its working directory, which the runtime has found to exist; its parent's by default.
+    #[doc(alias = "chdir")]
+    pub fn cwd(self, path: impl Into<Arc<str>>) -> Spawn {
+        self.calling(Syscall::Chdir { path: path.into(), error: None })
+    }
+
+    /// The signals that it blocks; those that its parent blocks by default (FORK-02).
+    #[doc(alias = "POSIX_SPAWN_SETSIGMASK")]
+    pub fn mask(self, mask: SigSet) -> Spawn {
+        let (how, set, old, size) = (how::SETMASK, Some(mask), Ptr::Null, SIGSET_SIZE);
+        self.calling(Syscall::RtSigprocmask { how, set, old, size })
+    }
+
+    /// Its real, effective and saved user; `None` leaves its parent's. A parent that may not
+    /// become that user cannot create such a child either: EPERM (CRED-05).
+    #[doc(alias = "POSIX_SPAWN_RESETIDS")]
+    pub fn users(self, users: [Option<Uid>; 3]) -> Spawn {
+        let [real, effective, saved] = users.map(|user| user.map_or(u32::MAX, |user| user.0));
+        self.calling(Syscall::Setresuid { real, effective, saved })
+    }
+
+    fn calling(mut self, call: Syscall) -> Spawn {
+        self.calls.push(call);
+        self
+    }
+
     /// What reports about it: the one that its driver gets. What is reported before the process
     /// exists takes effect when it does.
     pub fn reporter(&self) -> Reporter {
@@ -107,16 +144,19 @@ impl Process {
     /// # Errors
     ///
     /// - EAGAIN: [`TableLimits::processes`](super::TableLimits::processes), RLIMIT_NPROC (LIM-01)
-    ///   or all numbers are reached.
-    /// - EPERM: there is no such group in the parent's session (GRP-08).
+    ///   or all numbers are reached; or RLIMIT_NPROC of the child's user is passed (EXEC-17).
+    /// - EPERM: there is no such group in the parent's session (GRP-08), or the parent may not
+    ///   become that user.
     /// - ENOMEM: the namespace's init has ended (NS-04).
     /// - ESRCH: this process is dead.
     ///
-    /// Where it fails there is no child.
+    /// Where it fails there is no child. One that turns out to be impossible when it exists, for
+    /// its user, has ended with code 127 and is waited for, as posix_spawn(3) does it: its number
+    /// is skipped, and its parent gets its SIGCHLD.
     ///
     /// # References
     ///
-    /// fork(2), setpgid(2), setsid(2), execve(2); RULES FORK, GRP.
+    /// posix_spawn(3), fork(2), setpgid(2), setsid(2), execve(2); RULES FORK, GRP, EXEC.
     #[doc(alias = "fork")]
     #[doc(alias = "register")]
     pub fn spawn(&self, spawn: Spawn) -> Result<Process, Errno> {
@@ -139,6 +179,11 @@ impl Shared {
             }
             state.check_group(parent.pid, group)?;
             let child = state.create(self, parent.pid)?;
+            let Some(wanted) = &spawn else { return Err(Errno::EINVAL) };
+            if let Err(errno) = state.prepare(child, wanted, &*self.clock) {
+                state.withdraw(parent.pid, child, &*self.clock);
+                return Err(errno);
+            }
             let spawn = spawn.take().ok_or(Errno::EINVAL)?;
             state.furnish(self, child, spawn)
         })
@@ -168,9 +213,8 @@ impl State {
         }
     }
 
-    /// Gives a new process its group, program, driver, and what was reported of it.
-    fn furnish(&mut self, shared: &Arc<Shared>, pid: Pid, spawn: Spawn) -> Result<Token, Errno> {
-        let clock = &*shared.clock;
+    /// The new process goes where it belongs and executes its program.
+    fn prepare(&mut self, pid: Pid, spawn: &Spawn, clock: &dyn Clock) -> Result<(), Errno> {
         let placing = match spawn.group {
             Group::Inherit => None,
             Group::Own => Some(Syscall::Setpgid { pid: 0, pgid: 0 }),
@@ -178,13 +222,29 @@ impl State {
             Group::Session => Some(Syscall::Setsid),
         };
         let executing = spawn.exec.then(|| {
-            self.book.prepare(pid, Some(spawn.image));
+            self.book.prepare(pid, Some(spawn.image.clone()));
             Syscall::Execve { path: "".into(), error: None }
         });
-        for call in [placing, executing].into_iter().flatten() {
-            // a new process runs its own code and leads nothing: these cannot fail
-            let _ = self.make(pid, call, None, clock);
+        for call in placing.into_iter().chain(spawn.calls.iter().cloned()).chain(executing) {
+            if let Started::Ended(End::Returned(Err(errno))) = self.make(pid, call, None, clock) {
+                return Err(errno);
+            }
         }
+        Ok(())
+    }
+
+    /// A child that cannot be as it was wanted ends, and nobody has to wait for it.
+    fn withdraw(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
+        self.book.prepare(child, None);
+        let _ = self.make(child, Syscall::ExitGroup(127), None, clock);
+        let options = WaitOptions::ALL;
+        let call = Syscall::Wait4 { pid: child.0 as i32, status: Ptr::Null, options };
+        let _ = self.outside(clock, |kernel, fx| kernel.poll_wait(parent, &call, fx));
+    }
+
+    /// Gives a new process its program and driver, and what was reported of it.
+    fn furnish(&mut self, shared: &Arc<Shared>, pid: Pid, spawn: Spawn) -> Result<Token, Errno> {
+        let clock = &*shared.clock;
         if spawn.authority == Authority::Host {
             let _ = self.kernel.give_authority(pid);
         }

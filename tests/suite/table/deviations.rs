@@ -830,3 +830,47 @@ fn one_thread_keeps_all_tables() {
     assert!(proctable::table::is_keeper_running());
     assert_eq!(keepers(), 1);
 }
+
+/// WAIT-30, RPT-07: of several children that have ended the one that the parent got first is
+/// given, whatever their numbers are and whoever ended first; adopted ones come last.
+#[test]
+fn children_come_in_the_order_in_which_their_parent_got_them() {
+    let table = ProcessTable::new();
+    let reaper = shell(&table);
+    reaper.set_subreaper(true).unwrap();
+    let parent = spawn(&reaper);
+    let adopted = spawn(&parent);
+    let own = spawn(&reaper);
+    assert!(adopted.pid() < own.pid());
+    adopted.exit(0).unwrap();
+    parent.exit(0).unwrap();
+    own.exit(0).unwrap();
+    let order = [(); 3].map(|()| reaper.wait(WaitTarget::Any, ENDS).unwrap().pid);
+    assert_eq!(order, super::pids([&parent, &own, &adopted]));
+}
+
+/// FORK-02, FORK-04: a child has its parent's mask and none of its pending signals.
+#[test]
+fn a_child_has_the_mask_and_no_pending_signals() {
+    let table = ProcessTable::new();
+    let parent = spawn(&table.init());
+    parent.sigprocmask(SigmaskHow::Block, Signal::USR1.set()).unwrap();
+    parent.send(Signal::USR1).unwrap();
+    let child = parent.fork().unwrap();
+    let view = child.view().unwrap();
+    assert_eq!((view.blocked, view.shared | view.private), (Signal::USR1.set(), SigSet::EMPTY));
+}
+
+/// EXEC-03, EXEC-07: a stopped process executes nothing before it continues; exec changes nothing
+/// but the program.
+#[test]
+fn a_stopped_process_executes_when_it_continues() {
+    let table = ProcessTable::new();
+    let (guest, log) = recorded(&table.init());
+    guest.send(Signal::STOP).unwrap();
+    let call = guest.submit(Syscall::Execve { path: "ls".into(), error: None });
+    assert_eq!((call.result(), run_of(&guest)), (None, Run::Stopped));
+    guest.send(Signal::CONT).unwrap();
+    assert!(call.wait().is_ok());
+    assert_eq!(changes(&log), [Op::Stop(Signal::STOP), Op::Resume]);
+}

@@ -5,6 +5,7 @@ mod end;
 mod exits;
 mod peers;
 mod signals;
+mod spawns;
 mod waits;
 
 use std::sync::Arc;

@@ -1,0 +1,90 @@
+//! What a new process begins with, and how it is seen whatever it does.
+
+use std::sync::Arc;
+
+use proctable::abi::{Errno, Pid, Resource, Rlimit, SigSet, Signal, Uid, WaitOptions};
+use proctable::driver::ScriptedDriver;
+use proctable::kernel::Run;
+use proctable::table::{Image, ProcessTable, SigmaskHow, Spawn, WaitTarget};
+
+use super::{caught, shell, spawn};
+
+/// FORK-02, MISC-02, CRED-01: a child has its parent's mask, umask, working directory and users,
+/// or those that it was given, before its driver hears of it.
+#[test]
+fn a_child_begins_with_what_its_parent_has_or_with_what_it_is_given() {
+    let table = ProcessTable::new();
+    let parent = shell(&table);
+    parent.umask(0o027).unwrap();
+    parent.set_cwd("/home").unwrap();
+    parent.sigprocmask(SigmaskHow::Block, Signal::USR1.set()).unwrap();
+
+    let same = spawn(&parent);
+    assert_eq!(same.attributes(), parent.attributes());
+    assert_eq!(same.view().unwrap().blocked, Signal::USR1.set());
+
+    let user = Uid(1000);
+    let given = Spawn::new(Image::new("x")).umask(0o7077).cwd("/tmp").mask(SigSet::FULL);
+    let other = parent.spawn(given.users([Some(user); 3])).unwrap();
+    let attributes = other.attributes().unwrap();
+    assert_eq!((attributes.umask, &*attributes.cwd, attributes.users), (0o077, "/tmp", [user; 3]));
+    assert_eq!(other.view().unwrap().blocked, SigSet::FULL - SigSet::KERNEL_ONLY);
+    assert_eq!(&*parent.cwd().unwrap(), "/home");
+}
+
+/// CRED-05, PID-16: who may not become a user creates no child of that user.
+#[test]
+fn a_child_that_cannot_become_its_user_does_not_exist() {
+    let table = ProcessTable::new();
+    let parent = shell(&table);
+    parent.set_users([Some(Uid(1000)); 3]).unwrap();
+    let driver = Arc::new(ScriptedDriver::default());
+    let child = Spawn::new(Image::new("x")).users([Some(Uid(1001)); 3]).driver(driver.clone());
+    assert_eq!(parent.spawn(child), Err(Errno::EPERM));
+    assert_eq!(table.pids(), [Pid(1), parent.pid()]);
+    assert_eq!(parent.try_wait(WaitTarget::Any, WaitOptions::EXITED), Err(Errno::ECHILD));
+    assert_eq!(driver.seen(), []);
+    assert_eq!(spawn(&parent).pid(), Pid(4), "a number was skipped");
+}
+
+/// EXEC-17, LIM-02, LIM-05: a child whose user has too many processes cannot execute its program.
+#[test]
+fn a_child_whose_user_has_too_many_processes_does_not_exist() {
+    let table = ProcessTable::new();
+    let parent = shell(&table);
+    let one = Rlimit { soft: 1, hard: 1 };
+    parent.rlimit(Resource::NPROC, Some(one)).unwrap();
+    let user = Uid(1000);
+    let child = || Spawn::new(Image::new("x")).users([Some(user), None, None]);
+    let first = parent.spawn(child()).unwrap();
+    let second = parent.spawn(child()).unwrap();
+    let before = table.pids();
+    assert_eq!(parent.spawn(child()), Err(Errno::EAGAIN));
+    assert_eq!(table.pids(), before);
+    second.exit(0).unwrap();
+    first.exit(0).unwrap();
+    assert!(parent.try_wait(WaitTarget::Any, WaitOptions::EXITED).unwrap().is_some());
+}
+
+/// OBS-02: masks and pending signals, umask and users are seen of a process that is stopped, in a
+/// call or in a handler; of a zombie the former are empty and the latter gone.
+#[test]
+fn a_process_is_seen_whatever_it_does() {
+    let table = ProcessTable::new();
+    let guest = spawn(&table.init());
+    guest.sigaction(Signal::USR1, caught()).unwrap();
+    guest.send(Signal::USR1).unwrap();
+    assert_eq!(guest.view().unwrap().blocked, Signal::USR1.set());
+    guest.sigreturn().unwrap();
+    guest.send(Signal::STOP).unwrap();
+    guest.send(Signal::TERM).unwrap();
+    let view = guest.view().unwrap();
+    assert_eq!((view.run, view.shared), (Run::Stopped, Signal::TERM.set()));
+    assert_eq!(guest.attributes().unwrap().umask, 0o022);
+    guest.send(Signal::CONT).unwrap();
+    let view = guest.view().unwrap();
+    assert_eq!((view.run, view.shared, view.caught), (Run::Zombie, SigSet::EMPTY, SigSet::EMPTY));
+    assert_eq!(guest.attributes(), None);
+    table.init().wait(&guest, WaitOptions::EXITED).unwrap();
+    assert_eq!(guest.view(), None);
+}
