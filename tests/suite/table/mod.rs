@@ -3,6 +3,7 @@
 mod deviations;
 mod end;
 mod exits;
+mod page;
 mod peers;
 mod signals;
 mod spawns;
