@@ -328,6 +328,8 @@ impl Book {
         *self.counts.of(entry.phase) -= 1;
         self.counts.processes -= 1;
         self.zombies.forget(entry.serial);
+        // the number may be another's soon
+        self.prepare(pid, None);
         if entry.lane.is_some() {
             self.outbox.gone.push(entry);
         }

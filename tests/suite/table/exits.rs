@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use proctable::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
+use proctable::abi::{Errno, Pid, SigAction, Signal, WaitOptions, WaitStatus};
 use proctable::driver::{Authority, Delivery, DriverProcess, Expected, Op, ScriptedDriver};
 use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 use proctable::table::{
@@ -235,6 +235,33 @@ fn what_a_process_executes_is_shared_with_its_children() {
     child.syscall(call).unwrap();
     assert_eq!(child.image().unwrap().program, "cat");
     assert_eq!(guest.image().unwrap().program, "ls");
+}
+
+/// A program that a process was going to execute when it was killed is not the next one's that has
+/// its number.
+#[test]
+fn what_a_dead_process_was_going_to_execute_is_forgotten() {
+    let kernel = proctable::kernel::Config { pid_max: 301, last_pid: 299, ..Default::default() };
+    let table = ProcessTable::with_config(TableConfig::new().kernel(kernel));
+    let init = table.init();
+    // ZOM-02: its end leaves no zombie
+    init.sigaction(Signal::CHLD, SigAction::IGNORE).unwrap();
+    for _ in 0..50 {
+        let dead = spawn(&init);
+        dead.send(Signal::STOP).unwrap();
+        // it holds whether the call comes before or after the signal
+        std::thread::scope(|scope| {
+            let executing = scope.spawn(|| dead.exec(Image::new("ls")));
+            std::thread::yield_now();
+            dead.send(Signal::KILL).unwrap();
+            assert_eq!(executing.join().unwrap(), Err(Errno::ESRCH));
+        });
+        let next = init.fork().unwrap();
+        assert_eq!(next.pid(), dead.pid());
+        next.syscall(Syscall::Execve { path: "cat".into(), error: None }).unwrap();
+        assert_eq!(next.image().unwrap().program, "cat");
+        next.exit(0).unwrap();
+    }
 }
 
 /// TIME-04: by the background thread, on real time; it ends when nothing is due.
