@@ -1,17 +1,20 @@
 //! Reports, callbacks, events and the reaper.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use proctable::abi::{Errno, Pid, SigAction, Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Authority, Delivery, DriverProcess, Expected, Op, ScriptedDriver};
+use proctable::abi::{Errno, Pid, SaFlags, SigAction, Signal, WaitOptions, WaitStatus};
+use proctable::driver::{
+    Authority, Delivery, DriverProcess, Expected, Op, ScriptedDriver, ThreadDriver,
+};
 use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 use proctable::table::{
     Image, ManualClock, Process, ProcessTable, SigmaskHow, Spawn, TableConfig, TableLimits,
     WaitTarget, What,
 };
 
-use super::{caught, shell, spawn};
+use super::{SOON, caught, shell, spawn};
 
 /// A report that comes before the process is in the table is not lost; one that comes after its
 /// end, or about a number that is another's by now, has no effect.
@@ -134,6 +137,47 @@ fn a_driver_that_reaps_when_it_hears_of_a_child_misses_none() {
     pids.reverse();
     // the member that joined last ends first (KILL-13), and nobody is reaped before all were told
     assert_eq!(*seen.lock().unwrap(), [(pids[0], 0), (pids[1], 0), (pids[2], 0)]);
+}
+
+/// EXIT-11: guests on threads that fork, catch SIGCHLD and wait, all at once, while a callback
+/// asks the table about each end: every end is told once, and nobody waits for ever.
+#[test]
+fn callbacks_and_handlers_of_many_threads_get_along() {
+    const GUESTS: usize = 4;
+    const CHILDREN: usize = 25;
+    let table = ProcessTable::new();
+    let ends = Arc::new(AtomicUsize::new(0));
+    let told = ends.clone();
+    table.set_on_process_exit(Some(Arc::new(move |process, _| {
+        assert!(process.table().counts().processes > 0);
+        told.fetch_add(1, Ordering::SeqCst);
+    })));
+    let init = table.init();
+    for _ in 0..GUESTS {
+        let spawning = Spawn::new(Image::new("parent"));
+        ThreadDriver::spawn(&init, spawning, |guest| {
+            let handlers = Arc::new(AtomicUsize::new(0));
+            let count = handlers.clone();
+            guest
+                .catch(Signal::CHLD, SaFlags::RESTART, move |_, _| {
+                    count.fetch_add(1, Ordering::SeqCst);
+                })
+                .unwrap();
+            for code in 0..CHILDREN {
+                guest.spawn(Spawn::new(Image::new("child")), move |_| code as i32).unwrap();
+            }
+            for _ in 0..CHILDREN {
+                guest.waitpid(-1, WaitOptions::default()).unwrap();
+            }
+            i32::from(handlers.load(Ordering::SeqCst) == 0)
+        })
+        .unwrap();
+    }
+    for _ in 0..GUESTS {
+        let waited = init.wait_timeout(WaitTarget::Any, WaitOptions::EXITED, SOON).unwrap();
+        assert_eq!(waited.unwrap().status, WaitStatus::exited(0));
+    }
+    assert_eq!(ends.load(Ordering::SeqCst), GUESTS * (CHILDREN + 1));
 }
 
 /// EXIT-11: the same for a parent that takes its signals by a call.
