@@ -5,6 +5,7 @@
 
 use alloc::sync::Arc;
 use core::task::Waker;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 #[cfg(not(shuttle))]
@@ -143,7 +144,8 @@ impl Parker {
         drop(told);
         self.changed.notify_all();
         if let Some(waker) = waker {
-            waker.wake();
+            // others are to be told after this one, whatever it does
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
     }
 
@@ -162,14 +164,15 @@ impl Parker {
 
     /// Has `waker` woken when told; `true` if it has been told already.
     pub fn poll(&self, waker: &Waker) -> bool {
+        // wakers are foreign: cloned before the lock is taken, dropped when it is free again
+        let mut waker = Some(waker.clone());
         let mut told = self.told.lock();
         if core::mem::take(&mut told.told) {
+            drop(told);
             return true;
         }
-        match &mut told.waker {
-            Some(old) => old.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        core::mem::swap(&mut told.waker, &mut waker);
+        drop(told);
         false
     }
 }

@@ -154,29 +154,33 @@ impl Guest {
     ///
     /// The errno of the call.
     pub fn syscall(&mut self, call: Syscall) -> syscall::Result {
+        let result = self.make(call);
+        self.run_handlers();
+        result
+    }
+
+    /// Makes a call, and runs the handlers that come before it has returned.
+    fn make(&mut self, call: Syscall) -> syscall::Result {
         let parker = self.inbox.parker.clone();
         let pending =
             match self.shared.start(self.token.pid, Some(self.token.serial), call, Some(&parker)) {
-                Started::Ended(end) => return self.end(end),
+                Started::Ended(end) => return self.result(end),
                 Started::Pending(pending) => pending,
             };
         loop {
             self.run_handlers();
             if let Some(end) = pending.end() {
-                return self.end(end);
+                return self.result(end);
             }
             parker.park(None);
         }
     }
 
-    fn end(&mut self, end: End) -> syscall::Result {
+    fn result(&self, end: End) -> syscall::Result {
         match end {
             End::Returned(Ok(Ret::Never)) if !self.is_alive() => resume_unwind(Box::new(Gone)),
-            End::Returned(result) => {
-                self.run_handlers();
-                result
-            }
             End::Gone => resume_unwind(Box::new(Gone)),
+            end => end.result(),
         }
     }
 
@@ -193,7 +197,8 @@ impl Guest {
             if let Some(body) = body {
                 body(self, &info);
             }
-            let _ = self.syscall(Syscall::RtSigreturn);
+            // what comes next is this loop's, so that many do not lie on the stack at once
+            let _ = self.make(Syscall::RtSigreturn);
         }
     }
 

@@ -40,6 +40,7 @@ impl Kernel {
         self.set_life(id, Life::Dying(status));
         self.cancel_itimer(id);
         self.unshare_fs(id);
+        self.cancel_timeout(TaskId::leader(id));
         let thread = self.thread_mut(TaskId::leader(id));
         thread.sleep = Sleep::None;
         thread.saved_mask = None;

@@ -573,6 +573,16 @@ impl Kernel {
         self.thread(task).frames.last().filter(|frame| frame.begun).map(|frame| &frame.info)
     }
 
+    /// How many handlers are below the code that the thread runs, or has run last: those that
+    /// were entered since and have not begun do not count.
+    pub fn handlers_below(&self, tid: Pid) -> usize {
+        let frames = self.task_numbered(tid).map(|task| &self.thread(task).frames);
+        frames.map_or(0, |frames| {
+            let waiting = frames.iter().rev().take_while(|frame| !frame.begun).count();
+            frames.len() - waiting
+        })
+    }
+
     /// How many handlers the thread is in.
     pub fn handler_depth(&self, tid: Pid) -> usize {
         self.task_numbered(tid).map_or(0, |task| self.thread(task).frames.len())

@@ -119,9 +119,14 @@ impl Kernel {
                 self.stop_by_report(id, signal, fx);
             }
         } else {
-            self.running = Some(TaskId::leader(id));
+            let task = TaskId::leader(id);
+            self.running = Some(task);
             self.exit(id, status, fx);
             self.running = None;
+            if self.task_numbered(pid) == Some(task) {
+                // a vfork parent runs first
+                self.back_to_user(task, fx);
+            }
         }
         Ok(())
     }

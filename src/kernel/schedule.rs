@@ -86,11 +86,6 @@ impl Kernel {
             }
             _ => {}
         }
-        if let Sleep::Timed(timed) = &self.thread(task).sleep
-            && let Some(deadline) = timed.deadline
-        {
-            self.clear_timeout(task, deadline);
-        }
         if let Sleep::Wait(_) = self.thread(task).sleep {
             // WAIT-42: it looks for children before it looks at its signals, the deadly one too
             self.wake_wait(task, fx);

@@ -6,7 +6,7 @@ use super::arena::Id;
 use super::effect::Effects;
 use super::process::Process;
 use super::signal::Origin;
-use super::thread::TaskId;
+use super::thread::{Sleep, TaskId};
 use super::{Kernel, Refused};
 use crate::abi::{Errno, Itimerval, Pid, SigInfo, Signal, Time, Timeval};
 use crate::rule;
@@ -189,6 +189,15 @@ impl Kernel {
     /// The call that `task` sleeps in ends at `deadline` at the latest.
     pub(super) fn set_timeout(&mut self, task: TaskId, deadline: Time) {
         self.alarms.insert((deadline, Alarm::Timeout(task)));
+    }
+
+    /// The task leaves whatever it sleeps in.
+    pub(super) fn cancel_timeout(&mut self, task: TaskId) {
+        if let Sleep::Timed(timed) = &self.thread(task).sleep
+            && let Some(deadline) = timed.deadline
+        {
+            self.clear_timeout(task, deadline);
+        }
     }
 
     pub(super) fn clear_timeout(&mut self, task: TaskId, deadline: Time) {

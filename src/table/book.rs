@@ -173,6 +173,9 @@ pub(super) struct Book {
     pub callback_asks: bool,
     /// Processes with queued calls that may be able to make them.
     pub ready: Vec<Pid>,
+    /// Where the callback that runs now sleeps, or has something sleep: it cannot wait for what
+    /// comes after it.
+    pub callback_sleeps: Vec<Arc<Parker>>,
     /// Whoever waits for everybody to end.
     pub mourners: Vec<Arc<Mourner>>,
     pub outbox: Outbox,
@@ -259,12 +262,24 @@ impl Book {
         if parkers.is_empty() {
             return;
         }
+        let Some(nth) = self.notice_about(woken.child) else {
+            return self.outbox.wakes.extend(parkers);
+        };
         // those who wait for an exit hear of it after the callbacks
-        let notice = self.notices.iter_mut().find(|notice| notice.token.pid == woken.child);
-        match notice {
-            Some(notice) => notice.wakes.extend(parkers),
-            None => self.outbox.wakes.extend(parkers),
-        }
+        let (now, later): (Vec<_>, Vec<_>) =
+            parkers.into_iter().partition(|parker| self.is_the_callbacks(parker));
+        self.outbox.wakes.extend(now);
+        self.notices[nth].wakes.extend(later);
+    }
+
+    fn is_the_callbacks(&self, parker: &Arc<Parker>) -> bool {
+        self.callback_sleeps.iter().any(|other| Arc::ptr_eq(other, parker))
+    }
+
+    /// The exit of the last process of that number, if its callback has not run. Costs a scan of
+    /// those.
+    fn notice_about(&self, pid: Pid) -> Option<usize> {
+        self.notices.iter().rposition(|notice| notice.token.pid == pid)
     }
 
     fn note_end(&mut self, kernel: &Kernel, effect: &Effect, status: WaitStatus) {
@@ -341,14 +356,19 @@ impl Book {
         let Some(calls) = &mut entry.calls else { return };
         let Some(pending) = calls.begun.pop() else { return };
         let end = End::Returned(result.clone());
-        let notice = if self.callback_asks { None } else { self.notice_of(result) };
+        let notice = match self.notices.is_empty() {
+            false if !self.callback_asks && !self.is_the_callbacks(&pending.parker) => {
+                self.notice_of(result)
+            }
+            _ => None,
+        };
         match notice {
             Some(nth) => self.notices[nth].calls.push((pending, end)),
             None => self.finish(&pending, end),
         }
     }
 
-    fn finish(&mut self, pending: &Pending, end: End) {
+    pub fn finish(&mut self, pending: &Pending, end: End) {
         pending.finish(end);
         self.outbox.wakes.push(pending.parker.clone());
     }
@@ -363,11 +383,12 @@ impl Book {
             Ok(Ret::WaitInfo(Some(Some(info)))) => info.pid,
             _ => return None,
         };
-        self.notices.iter().position(|notice| notice.token.pid == child)
+        self.notice_about(child)
     }
 
     /// The callback for the first exit has run; whom to tell.
     pub fn announced(&mut self) -> Outbox {
+        self.callback_sleeps.clear();
         let mut outbox = Outbox::default();
         if let Some(notice) = self.notices.pop_front() {
             notice.release(&mut outbox);
@@ -375,7 +396,15 @@ impl Book {
         outbox
     }
 
-    fn make_ready(&mut self, pid: Pid) {
+    /// The next call that waits for its caller to be in no more handlers than that.
+    pub fn next_queued(&mut self, pid: Pid, handlers: usize) -> Option<Queued> {
+        let calls = self.entries.get_mut(&pid)?.calls.as_mut()?;
+        calls.queued.front().filter(|queued| handlers <= queued.handlers)?;
+        calls.queued.pop_front()
+    }
+
+    /// A process may be able to make the calls that wait for it.
+    pub fn make_ready(&mut self, pid: Pid) {
         let calls = self.entries.get(&pid).and_then(|entry| entry.calls.as_ref());
         if calls.is_some_and(|calls| !calls.queued.is_empty()) {
             self.ready.push(pid);

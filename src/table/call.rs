@@ -8,16 +8,18 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
 
-use super::{ProcessTable, Shared};
+use super::{ProcessTable, Shared, Token};
 use crate::abi::Errno;
 use crate::sync::{Mutex, Parker};
-use crate::syscall::{self, Syscall};
+use crate::syscall::{self, Ret, Syscall};
 
 /// How a call came to its end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum End {
     /// It returned, and the program sees the result.
     Returned(syscall::Result),
+    /// It created that process, and returned its number.
+    Forked(Token),
     /// The caller is gone, or runs another program: nobody sees a result.
     Gone,
 }
@@ -27,6 +29,7 @@ impl End {
     pub fn result(self) -> syscall::Result {
         match self {
             End::Returned(result) => result,
+            End::Forked(child) => Ok(Ret::Value(child.pid.0.into())),
             End::Gone => Err(Errno::ESRCH),
         }
     }
@@ -74,6 +77,9 @@ impl Pending {
 pub(super) struct Queued {
     pub call: Syscall,
     pub pending: Arc<Pending>,
+    /// The handlers below the code that makes it: those that are entered before it is made have
+    /// to return first.
+    pub handlers: usize,
 }
 
 /// A guest's system call in progress: see [`ProcessTable::submit`]. A future of its result.
@@ -128,7 +134,7 @@ impl Call {
 
     /// Blocks until the call returns; `None` if that takes longer than `timeout`, and the call
     /// goes on.
-    pub fn wait_timeout(&self, timeout: Duration) -> Option<syscall::Result> {
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<syscall::Result> {
         let State::Pending(pending) = &self.state else { return self.result() };
         let shared = &self.table.shared;
         let alarm = shared.alarm_after(timeout, &pending.parker);

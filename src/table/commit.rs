@@ -99,23 +99,24 @@ impl Shared {
         let outbox = core::mem::take(&mut state.book.outbox);
         drop(state);
         self.carry_out(outbox);
-        if let Some(at) = due {
-            keeper::schedule(self, at);
+        if let Some((at, instead_of)) = due {
+            keeper::schedule(self, at, instead_of);
         }
     }
 
-    /// When the background thread has to look, if that is earlier than it knows.
+    /// When the background thread has to look, and when it would have, if that is earlier than it
+    /// knows.
     #[inline]
-    fn needs_keeper(&self, state: &mut State) -> Option<Instant> {
-        if self.keeper == Keeper::Caller {
+    fn needs_keeper(&self, state: &mut State) -> Option<(Instant, Option<Instant>)> {
+        // under shuttle time does not pass, and no thread outlives a schedule
+        if cfg!(shuttle) || self.keeper == Keeper::Caller {
             return None;
         }
         let at = self.clock.instant(state.next_deadline()?)?;
         if state.closed || state.kept.is_some_and(|kept| kept <= at) {
             return None;
         }
-        state.kept = Some(at);
-        Some(at)
+        Some((at, state.kept.replace(at)))
     }
 
     /// What was noted under the lock, now that it is free: drivers before callbacks, and these
@@ -176,17 +177,7 @@ impl Shared {
         parker: Option<&Arc<Parker>>,
     ) -> Started {
         let mut state = self.state.lock();
-        let stranger = |serial| state.book.entry(Token { pid: caller, serial }).is_none();
-        if state.closed || serial.is_some_and(stranger) {
-            return Started::Ended(End::Gone);
-        }
-        if state.kernel.next_deadline().is_some() || needs_time(&call) {
-            state.advance(self.clock.now(), &*self.clock);
-        }
-        if is_fork(&call) && self.is_full(&state) {
-            return Started::Ended(End::Returned(Err(Errno::EAGAIN)));
-        }
-        let started = state.make(caller, call, parker, &*self.clock);
+        let started = self.begin(&mut state, caller, serial, call, parker);
         self.leave(state);
         match started {
             // it may have ended while the lock was free
@@ -196,6 +187,33 @@ impl Shared {
             },
             ended => ended,
         }
+    }
+
+    /// The part of a call's beginning that is under the lock. What is due comes first, and the
+    /// caller may not live to make its call.
+    #[inline]
+    fn begin(
+        &self,
+        state: &mut State,
+        caller: Pid,
+        serial: Option<u64>,
+        call: Syscall,
+        parker: Option<&Arc<Parker>>,
+    ) -> Started {
+        if state.closed {
+            return Started::Ended(End::Gone);
+        }
+        if state.kernel.next_deadline().is_some() || needs_time(&call) {
+            state.advance(self.clock.now(), &*self.clock);
+        }
+        let stranger = |serial| state.book.entry(Token { pid: caller, serial }).is_none();
+        if serial.is_some_and(stranger) {
+            return Started::Ended(End::Gone);
+        }
+        if is_fork(&call) && self.is_full(state) {
+            return Started::Ended(End::Returned(Err(Errno::EAGAIN)));
+        }
+        state.make(caller, call, parker, &*self.clock)
     }
 
     /// Whether there can be no more processes.
@@ -220,8 +238,11 @@ impl Shared {
     /// Does what is due; how many zombies were reaped.
     pub(super) fn run_due(self: &Arc<Shared>, now: Time) -> usize {
         self.commit(|state| {
-            state.advance(now, &*self.clock);
-            state.expire(now);
+            // nobody hears of what happens after the end, drivers least of all
+            if !state.closed {
+                state.advance(now, &*self.clock);
+                state.expire(now);
+            }
         });
         let mut reaped = 0;
         loop {
@@ -250,8 +271,9 @@ impl Shared {
         if let Some(at) = kept {
             keeper::cancel(Arc::as_ptr(self), at);
         }
-        drop(callback);
         self.carry_out(outbox);
+        // foreign, and so last
+        drop(callback);
     }
 }
 
@@ -284,18 +306,42 @@ impl State {
             Ok(outcome) => {
                 let started = self.begin(caller, &call, outcome, || Pending::new(parker));
                 self.settle(clock);
-                started
+                self.name_child(&call, started)
             }
-            Err(Refused::NotInUserMode(_)) => {
-                let pending = Pending::new(parker);
-                let queued = Queued { call, pending: pending.clone() };
-                match self.book.entries.get_mut(&caller) {
-                    Some(entry) => entry.calls.get_or_insert_default().queued.push_back(queued),
-                    None => return Started::Ended(End::Gone),
-                }
-                Started::Pending(pending)
-            }
+            Err(Refused::NotInUserMode(_)) => self.queue(caller, call, Pending::new(parker)),
             Err(_) => Started::Ended(End::Gone),
+        }
+    }
+
+    /// Notes a call for when its caller can make it.
+    fn queue(&mut self, caller: Pid, call: Syscall, pending: Arc<Pending>) -> Started {
+        let handlers = self.kernel.handlers_below(caller);
+        let Some(entry) = self.book.entries.get_mut(&caller) else {
+            return Started::Ended(End::Gone);
+        };
+        let queued = Queued { call, pending: pending.clone(), handlers };
+        entry.calls.get_or_insert_default().queued.push_back(queued);
+        self.note_sleep(&pending.parker);
+        Started::Pending(pending)
+    }
+
+    /// A fork's result names the child for good: its number may be another's soon.
+    #[inline]
+    fn name_child(&self, call: &Syscall, started: Started) -> Started {
+        if !is_fork(call) {
+            return started;
+        }
+        let child = match &started {
+            Started::Ended(End::Returned(Ok(Ret::Value(pid)))) => Pid(*pid as u32),
+            _ => return started,
+        };
+        self.book.token(child).map_or(started, |child| Started::Ended(End::Forked(child)))
+    }
+
+    /// Who sleeps because of the callback that runs now is told before it has returned.
+    pub fn note_sleep(&mut self, parker: &Arc<Parker>) {
+        if is_current(self.announcer) {
+            self.book.callback_sleeps.push(parker.clone());
         }
     }
 
@@ -312,6 +358,10 @@ impl State {
         if let (Syscall::Execve { path, .. }, Outcome::Returned(Ok(_))) = (call, &outcome) {
             self.book.execute(caller, path);
         }
+        if matches!(call, Syscall::Execve { .. } | Syscall::RtSigreturn) {
+            // what a handler kept from being made
+            self.book.make_ready(caller);
+        }
         match outcome {
             Outcome::Gone | Outcome::Done => Started::Ended(End::Returned(Ok(Ret::Never))),
             Outcome::Returned(result) if !held => match self.notice_for(&result) {
@@ -325,6 +375,7 @@ impl State {
             },
             Outcome::Returned(_) | Outcome::Blocked => {
                 let pending = pending();
+                self.note_sleep(&pending.parker);
                 if let Some(entry) = self.book.entries.get_mut(&caller) {
                     entry.calls.get_or_insert_default().begun.push(pending.clone());
                 }
@@ -342,8 +393,16 @@ impl State {
         self.book.notice_of(result)
     }
 
-    /// Everything that processes do by themselves, and what all of it means.
+    /// Everything that processes do by themselves, what all of it means, and the calls that they
+    /// can make now.
     pub fn settle(&mut self, clock: &dyn Clock) {
+        self.digest(clock);
+        while let Some(pid) = self.book.ready.pop() {
+            self.make_queued(pid, clock);
+        }
+    }
+
+    fn digest(&mut self, clock: &dyn Clock) {
         self.kernel.settle(&mut Canonical, &mut self.fx);
         if self.fx.list().is_empty() && self.fx.woken().is_empty() {
             return;
@@ -364,25 +423,25 @@ impl State {
         for woken in self.fx.woken() {
             self.book.wake(woken);
         }
-        while let Some(pid) = self.book.ready.pop() {
-            self.make_queued(pid, clock);
-        }
     }
 
-    /// A process that had calls waiting may be able to make them.
+    /// A process that had calls waiting may be able to make one.
     fn make_queued(&mut self, pid: Pid, clock: &dyn Clock) {
-        while self.kernel.in_user_mode(pid) {
-            let entry = self.book.entries.get_mut(&pid);
-            let Some(calls) = entry.and_then(|entry| entry.calls.as_mut()) else { return };
-            let Some(Queued { call, pending }) = calls.queued.pop_front() else { return };
-            self.fx.clear();
-            let Ok(outcome) = self.kernel.call(pid, &call, &mut self.fx) else { return };
-            if let Started::Ended(end) = self.begin(pid, &call, outcome, || pending.clone()) {
-                pending.finish(end);
-                self.book.outbox.wakes.push(pending.parker.clone());
-            }
-            self.settle(clock);
+        if !self.kernel.in_user_mode(pid) {
+            return;
         }
+        let handlers = self.kernel.handlers_below(pid);
+        let Some(Queued { call, pending, .. }) = self.book.next_queued(pid, handlers) else {
+            return;
+        };
+        self.fx.clear();
+        let Ok(outcome) = self.kernel.call(pid, &call, &mut self.fx) else { return };
+        let started = self.begin(pid, &call, outcome, || pending.clone());
+        self.digest(clock);
+        if let Started::Ended(end) = self.name_child(&call, started) {
+            self.book.finish(&pending, end);
+        }
+        self.book.make_ready(pid);
     }
 
     /// Time passes until `now`, and everybody acts as their timers go off.
@@ -431,7 +490,7 @@ impl State {
     /// Reaps zombies of the init whose time has come; how many.
     fn reap(&mut self, now: Time, clock: &dyn Clock) -> usize {
         let mut reaped = 0;
-        while reaped < REAPED_AT_ONCE {
+        while reaped < REAPED_AT_ONCE && !self.closed {
             let Some(token) = self.book.zombies.due(now) else { break };
             let call = Syscall::Wait4 {
                 pid: token.pid.0 as i32,
@@ -461,6 +520,11 @@ impl State {
 
     pub fn remove_timeout(&mut self, place: (Time, u64)) {
         self.timeouts.remove(&place);
+    }
+
+    /// Whether the time there has not come.
+    pub fn has_timeout(&self, place: (Time, u64)) -> bool {
+        self.timeouts.contains_key(&place)
     }
 
     pub fn is_closed(&self) -> bool {

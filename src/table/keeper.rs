@@ -26,9 +26,12 @@ struct List {
     running: bool,
 }
 
-/// Has the background thread look after a table at that time.
-pub(super) fn schedule(shared: &Arc<Shared>, at: Instant) {
+/// Has the background thread look after a table at that time, instead of a later one.
+pub(super) fn schedule(shared: &Arc<Shared>, at: Instant, instead_of: Option<Instant>) {
     let mut list = BACKGROUND.list.lock();
+    if let Some(later) = instead_of {
+        list.due.remove(&(later, Arc::as_ptr(shared) as usize));
+    }
     list.due.insert((at, Arc::as_ptr(shared) as usize), Arc::downgrade(shared));
     if !list.running {
         // without a thread only the caller's own `reap_due` helps
@@ -110,8 +113,13 @@ impl Shared {
 impl Alarm<'_> {
     /// Sleeps until told; `false` if the time has come.
     pub fn sleep(&self) -> bool {
-        let over = || self.at.is_some_and(|at| self.shared.clock.now() >= at);
-        !over() && (self.parker.park(self.instant) || !over())
+        !self.is_over() && (self.parker.park(self.instant) || !self.is_over())
+    }
+
+    /// Whether the time has come, by the clock or because `reap_due` was told so.
+    fn is_over(&self) -> bool {
+        let told = |place| !self.shared.state.lock().has_timeout(place);
+        self.at.is_some_and(|at| self.shared.clock.now() >= at) || self.place.is_some_and(told)
     }
 }
 

@@ -5,8 +5,8 @@ use core::fmt;
 use core::time::Duration;
 
 use super::book::{Image, Token};
-use super::call::Started;
-use super::{Call, ProcessTable, Shared, Spawn};
+use super::call::{End, Started};
+use super::{Call, ProcessTable, Shared};
 use crate::abi::{
     Errno, Itimerval, Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, Signal,
     Timespec, Uid, WaitOptions, WaitStatus,
@@ -99,9 +99,13 @@ impl Process {
 
     /// A call that cannot sleep in the model.
     fn call(&self, call: Syscall) -> syscall::Result {
+        self.finish(call).result()
+    }
+
+    fn finish(&self, call: Syscall) -> End {
         match self.start(call) {
-            Started::Ended(end) => end.result(),
-            Started::Pending(pending) => self.table.shared.finish_call(&pending).result(),
+            Started::Ended(end) => end,
+            Started::Pending(pending) => self.table.shared.finish_call(&pending),
         }
     }
 }
@@ -118,7 +122,10 @@ impl Process {
     ///
     /// fork(2); RULES FORK.
     pub fn fork(&self) -> Result<Process, Errno> {
-        self.spawn(Spawn::fork())
+        match self.finish(Syscall::Fork) {
+            End::Forked(child) => Ok(self.sibling(child)),
+            end => self.table.process(Pid(number(end.result())?)).ok_or(Errno::ESRCH),
+        }
     }
 
     /// Executes another program: handlers become the default action, mask and pending signals

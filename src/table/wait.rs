@@ -23,7 +23,7 @@ pub enum WaitTarget {
     Any,
     /// That one.
     Pid(Pid),
-    /// Those in that group.
+    /// Those in that group; group 0 is the waiting process's own.
     Group(Pgid),
     /// Those in the group that the waiting process has when the wait begins (WAIT-17).
     OwnGroup,
@@ -104,9 +104,9 @@ impl State {
         let (idtype, number) = match target {
             WaitTarget::Any => (IdType::ALL, 0),
             WaitTarget::Pid(pid) => (IdType::PID, pid.0),
-            WaitTarget::Group(pgid) => (IdType::PGID, pgid.0),
-            // WAIT-17
-            WaitTarget::OwnGroup => (IdType::PGID, own_group().0),
+            WaitTarget::Group(pgid) if pgid != Pgid(0) => (IdType::PGID, pgid.0),
+            // WAIT-17; group 0 is waitid(2)'s name for it
+            WaitTarget::Group(_) | WaitTarget::OwnGroup => (IdType::PGID, own_group().0),
         };
         let about = match idtype {
             IdType::ALL => Selector::Any,
@@ -207,6 +207,7 @@ impl Sleeper {
     fn enlist(&mut self, state: &mut State) {
         if !self.listed {
             self.listed = true;
+            state.note_sleep(&self.parker);
             let (parent, about) = (self.process.pid(), self.question.about);
             state.book.waits.add(&mut state.kernel, parent, about, self.parker.clone());
         }

@@ -5,6 +5,7 @@ mod end;
 mod exits;
 mod page;
 mod peers;
+mod races;
 mod signals;
 mod spawns;
 mod waits;

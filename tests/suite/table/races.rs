@@ -1,0 +1,397 @@
+//! What several threads, callbacks and handlers can do to each other, each case in the one order
+//! in which it matters.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use proctable::abi::{Errno, Pgid, Pid, SaFlags, SigSet, Signal, Time, WaitOptions, WaitStatus};
+use proctable::driver::{Authority, Delivery, DriverProcess, Op, ScriptedDriver, ThreadDriver};
+use proctable::kernel::Config;
+use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
+use proctable::table::{
+    Image, ManualClock, ProcessTable, SigmaskHow, Spawn, TableConfig, TableLimits, WaitTarget,
+};
+
+use super::{SOON, caught, shell, spawn};
+
+const EXITED: WaitOptions = WaitOptions::EXITED;
+
+/// A clock moved by hand, and a table with it.
+fn manual() -> (ManualClock, ProcessTable) {
+    let clock = ManualClock::new();
+    let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
+    (clock, table)
+}
+
+/// A table of so many numbers, besides the init's: who is reaped gives its number to the next.
+fn with_numbers(count: u32) -> ProcessTable {
+    let config = Config { pid_max: 300 + count, last_pid: 299, ..Config::default() };
+    ProcessTable::with_config(TableConfig::new().kernel(config))
+}
+
+/// A driver that does something once, with the first handler.
+struct OnDeliver(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl DriverProcess for OnDeliver {
+    fn deliver(&self, _: Delivery) {
+        let act = self.0.lock().unwrap().take();
+        act.into_iter().for_each(|act| act());
+    }
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {}
+}
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Count>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Panics>) {
+        panic!("a waker that panics");
+    }
+}
+
+/// TIME-04: the alarm that is due goes off with the fork, also where that fails at a limit.
+#[test]
+fn what_is_due_happens_although_the_call_fails() {
+    let clock = ManualClock::new();
+    let limits = TableLimits { processes: 2, ..TableLimits::default() };
+    let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()).limits(limits));
+    let driver = Arc::new(ScriptedDriver::default());
+    let guest = table.spawn(Spawn::new(Image::new("guest")).driver(driver.clone())).unwrap();
+    guest.alarm(1).unwrap();
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(table.init().fork(), Err(Errno::EAGAIN));
+    let killed = WaitStatus::killed(Signal::ALRM, false);
+    assert_eq!(driver.seen(), [Op::Start, Op::Terminate(killed)]);
+}
+
+/// `reap_due` may be told a time that the clock has not come to: who it wakes is not put off
+/// until a second time that never comes.
+#[test]
+fn a_timeout_comes_with_reap_due_ahead_of_the_clock() {
+    let (_, table) = manual();
+    let child = spawn(&table.init());
+    let long = Duration::from_secs(5);
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| table.init().wait_timeout(&child, EXITED, long));
+        while table.next_deadline().is_none() {
+            thread::yield_now();
+        }
+        table.reap_due(Time(5_000_000_000));
+        assert_eq!(waiter.join().unwrap(), Ok(None));
+    });
+}
+
+/// waitid(2): group 0 is the waiting process's own, and the ends of its members wake.
+#[test]
+fn a_wait_for_group_0_is_woken_by_the_own_group() {
+    let table = ProcessTable::new();
+    let shell = shell(&table);
+    let child = spawn(&shell);
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut wait = pin!(shell.wait_async(WaitTarget::Group(Pgid(0)), EXITED));
+    assert!(wait.as_mut().poll(&mut context).is_pending());
+    child.exit(4).unwrap();
+    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    let Poll::Ready(Ok(waited)) = wait.as_mut().poll(&mut context) else { panic!("it is ready") };
+    assert_eq!((waited.pid, waited.status), (child.pid(), WaitStatus::exited(4)));
+}
+
+/// The group is the one that the waiting process had when the wait began (WAIT-17).
+#[test]
+fn a_wait_for_the_own_group_keeps_its_group() {
+    let table = ProcessTable::new();
+    let shell = shell(&table);
+    let parent = shell.spawn(Spawn::new(Image::new("p")).own_group()).unwrap();
+    let child = spawn(&parent);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut wait = pin!(parent.wait_async(WaitTarget::OwnGroup, EXITED));
+    assert!(wait.as_mut().poll(&mut context).is_pending());
+    parent.setpgid(Pid(0), Pgid(shell.pid().0)).unwrap();
+    child.exit(1).unwrap();
+    assert!(wait.as_mut().poll(&mut context).is_ready());
+}
+
+fn wait_for_any() -> Syscall {
+    Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::default() }
+}
+
+/// EXIT-11: what a callback waits for may come while it runs, and only then: the callback of that
+/// end comes after it.
+#[test]
+fn a_callback_waits_for_an_end_that_comes_while_it_runs() {
+    let table = ProcessTable::new();
+    let (init, shell) = (table.init(), shell(&table));
+    let (one, other, theirs) = (spawn(&init), spawn(&init), spawn(&shell));
+    let (asks, is_asked) = crossbeam_channel::bounded(0);
+    let (tell, told) = crossbeam_channel::bounded::<()>(0);
+    let count = Arc::new(Count::default());
+    let (first, second, waiter) = (one.pid(), other.pid(), shell.pid());
+    let counted = count.clone();
+    table.set_on_process_exit(Some(Arc::new(move |process, _| {
+        if process.pid() != first {
+            return;
+        }
+        let waker = Waker::from(counted.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut wait = pin!(process.table().init().wait_async(second, EXITED));
+        let pending = wait.as_mut().poll(&mut context).is_pending();
+        let call = process.table().submit(waiter, wait_for_any());
+        asks.send(pending && call.result().is_none()).unwrap();
+        told.recv().unwrap();
+        let ready = wait.as_mut().poll(&mut context).is_ready();
+        asks.send(ready && call.result().is_some()).unwrap();
+    })));
+    let exits = thread::spawn(move || one.exit(0));
+    assert_eq!(is_asked.recv_timeout(SOON), Ok(true), "both sleep");
+    other.exit(0).unwrap();
+    theirs.exit(0).unwrap();
+    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    tell.send(()).unwrap();
+    assert_eq!(is_asked.recv_timeout(SOON), Ok(true), "both have what they waited for");
+    exits.join().unwrap().unwrap();
+}
+
+/// EXIT-11: the end of one process is not announced by the callback for an earlier one that had
+/// its number.
+#[test]
+fn a_wait_returns_after_the_callback_for_its_own_child() {
+    let table = with_numbers(1);
+    let child = spawn(&table.init());
+    let call = Arc::new(Mutex::new(None));
+    let early = Arc::new(AtomicBool::new(false));
+    let (made, was_early) = (call.clone(), early.clone());
+    table.set_on_process_exit(Some(Arc::new(move |process, status| {
+        let table = process.table().clone();
+        if status == WaitStatus::exited(1) {
+            table.init().wait(process, EXITED).unwrap();
+            spawn(&table.init()).exit(2).unwrap();
+            // another thread: what this one asks for it gets at once
+            let waits = thread::spawn(move || table.submit(Pid(1), wait_for_any()));
+            *made.lock().unwrap() = Some(waits.join().unwrap());
+        } else {
+            let call = made.lock().unwrap();
+            was_early.store(call.as_ref().unwrap().result().is_some(), Ordering::SeqCst);
+        }
+    })));
+    child.exit(1).unwrap();
+    assert!(!early.load(Ordering::SeqCst), "the wait returned before its callback");
+    let status = Some(WaitStatus::exited(2));
+    let call = call.lock().unwrap().take().unwrap();
+    assert_eq!(call.result(), Some(Ok(Ret::Waited { pid: child.pid(), status })));
+}
+
+/// SIG-36: what a stopped process is about to do it does after the handlers that run when it
+/// continues, and not inside of them: their return would undo the mask.
+#[test]
+fn a_call_of_a_stopped_process_comes_after_the_handlers() {
+    let table = ProcessTable::new();
+    let guest = spawn(&table.init());
+    guest.sigaction(Signal::USR1, caught()).unwrap();
+    guest.send(Signal::STOP).unwrap();
+    let set = Some(Signal::TERM.set());
+    let call = Syscall::RtSigprocmask {
+        how: proctable::syscall::how::BLOCK,
+        set,
+        old: Ptr::Valid,
+        size: SIGSET_SIZE,
+    };
+    let mut call = guest.submit(call);
+    guest.send(Signal::USR1).unwrap();
+    guest.send(Signal::CONT).unwrap();
+    assert_eq!(call.result(), None, "the handler runs");
+    let in_handler = guest.sigprocmask(SigmaskHow::Block, SigSet::EMPTY).unwrap();
+    assert_eq!(in_handler, Signal::USR1.set());
+    guest.sigreturn().unwrap();
+    assert_eq!(call.wait_timeout(SOON), Some(Ok(Ret::Mask(Some(SigSet::EMPTY)))));
+    assert_eq!(guest.sigprocmask(SigmaskHow::Block, SigSet::EMPTY).unwrap(), Signal::TERM.set());
+}
+
+/// The same for a handler's own call: it is made inside of the handler, below those that come.
+#[test]
+fn a_call_of_a_stopped_handler_is_made_in_it() {
+    let table = ProcessTable::new();
+    let guest = spawn(&table.init());
+    guest.sigaction(Signal::USR1, caught()).unwrap();
+    guest.sigaction(Signal::USR2, caught()).unwrap();
+    guest.send(Signal::USR1).unwrap();
+    guest.send(Signal::STOP).unwrap();
+    let returns = guest.submit(Syscall::RtSigreturn);
+    guest.send(Signal::USR2).unwrap();
+    guest.send(Signal::CONT).unwrap();
+    assert_eq!(returns.result(), None);
+    let mask = || guest.sigprocmask(SigmaskHow::Block, SigSet::EMPTY).unwrap();
+    assert_eq!(mask(), Signal::USR1.set() | Signal::USR2.set());
+    guest.sigreturn().unwrap();
+    assert_eq!(returns.result(), Some(Ok(Ret::Never)));
+    assert_eq!(mask(), SigSet::EMPTY);
+}
+
+/// Any number of calls may wait for a process, each of which wakes another: they are made one
+/// after the other, and not inside of each other.
+#[test]
+fn many_calls_of_a_stopped_process_need_no_stack() {
+    let table = ProcessTable::new();
+    let (guest, other) = (spawn(&table.init()), spawn(&table.init()));
+    guest.send(Signal::STOP).unwrap();
+    let kill =
+        |signal: Signal| Syscall::Kill { pid: other.pid().0 as i32, sig: signal.number().into() };
+    let signals = [Signal::STOP, Signal::CONT].into_iter().cycle().take(20_000);
+    let calls: Vec<_> = signals.map(|signal| guest.submit(kill(signal))).collect();
+    guest.send(Signal::CONT).unwrap();
+    assert!(calls.iter().all(|call| call.result() == Some(Ok(Ret::Value(0)))));
+}
+
+/// The handlers of a guest on a thread run one after the other on its stack, however many
+/// signals wait.
+#[test]
+fn many_handlers_need_no_stack() {
+    const SIGNALS: usize = 200;
+    let table = ProcessTable::new();
+    let places = Arc::new(Mutex::new(Vec::new()));
+    let noted = places.clone();
+    let (ready, is_ready) = crossbeam_channel::bounded::<()>(0);
+    let (go, may_go) = crossbeam_channel::bounded::<()>(0);
+    let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("g")), move |guest| {
+        let handler = move |_: &mut proctable::driver::Guest, _: &proctable::abi::SigInfo| {
+            let local = 0_u8;
+            noted.lock().unwrap().push(std::ptr::from_ref(&local) as usize);
+        };
+        guest.catch(Signal::RTMAX, SaFlags(0), handler).unwrap();
+        let blocked = Signal::RTMAX.set();
+        guest.sigprocmask(proctable::syscall::how::BLOCK, blocked).unwrap();
+        ready.send(()).unwrap();
+        may_go.recv().unwrap();
+        guest.sigprocmask(proctable::syscall::how::UNBLOCK, blocked).unwrap();
+        0
+    })
+    .unwrap();
+    let init = table.init();
+    is_ready.recv().unwrap();
+    for value in 0..SIGNALS {
+        init.sigqueue(guest.pid(), Signal::RTMAX, value as u64).unwrap();
+    }
+    go.send(()).unwrap();
+    init.wait(&guest, EXITED).unwrap();
+    let places = places.lock().unwrap();
+    assert_eq!(places.len(), SIGNALS);
+    let (lowest, highest) = (places.iter().min().unwrap(), places.iter().max().unwrap());
+    assert!(highest - lowest < 16 * 1024, "{} bytes", highest - lowest);
+}
+
+/// One waker that panics takes no wake-up from the others.
+#[test]
+fn a_waker_that_panics_harms_nobody_else() {
+    let table = ProcessTable::new();
+    let init = table.init();
+    let child = spawn(&init);
+    let count = Arc::new(Count::default());
+    let (bad, good) = (Waker::from(Arc::new(Panics)), Waker::from(count.clone()));
+    let mut waits = [&bad, &good].map(|_| Box::pin(init.wait_async(&child, EXITED)));
+    for (wait, waker) in waits.iter_mut().zip([&bad, &good]) {
+        assert!(wait.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    child.exit(0).unwrap();
+    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+}
+
+/// A waker that ends the child when it is dropped, which wakes the wait that it was replaced in.
+struct Exits(proctable::table::Process);
+
+impl Wake for Exits {
+    fn wake(self: Arc<Exits>) {}
+}
+
+impl Drop for Exits {
+    fn drop(&mut self) {
+        self.0.exit(6).unwrap();
+    }
+}
+
+#[test]
+fn a_waker_that_is_replaced_may_call_the_table() {
+    let table = ProcessTable::new();
+    let child = spawn(&table.init());
+    let init = table.init();
+    let mut wait = pin!(init.wait_async(&child, EXITED));
+    let first = Waker::from(Arc::new(Exits(child.clone())));
+    assert!(wait.as_mut().poll(&mut Context::from_waker(&first)).is_pending());
+    drop(first);
+    let count = Arc::new(Count::default());
+    let second = Waker::from(count.clone());
+    let mut context = Context::from_waker(&second);
+    let polled = wait.as_mut().poll(&mut context);
+    assert!(polled.is_ready() || count.0.load(Ordering::SeqCst) > 0, "it is not lost");
+    assert!(polled.is_ready() || wait.as_mut().poll(&mut context).is_ready());
+}
+
+/// A fork gives the child that it created, also if that is gone and its number another's before
+/// the caller looks: here an alarm that is due has a driver replace it.
+#[test]
+fn a_fork_gives_its_own_child() {
+    let clock = ManualClock::new();
+    let numbers = Config { pid_max: 303, last_pid: 299, ..Config::default() };
+    let config = TableConfig::new().kernel(numbers).clock(clock.clone());
+    let table = ProcessTable::with_config(config);
+    let parent = spawn(&table.init());
+    let (of, number) = (parent.clone(), Pid(parent.pid().0 + 2));
+    let replace = move || {
+        of.table().process(number).unwrap().send(Signal::KILL).unwrap();
+        of.wait(number, EXITED).unwrap();
+        assert_eq!(spawn(&of).pid(), number);
+    };
+    let driver = Arc::new(OnDeliver(Mutex::new(Some(Box::new(replace)))));
+    let other = table.spawn(Spawn::new(Image::new("other")).driver(driver)).unwrap();
+    other.sigaction(Signal::ALRM, caught()).unwrap();
+    other.alarm(1).unwrap();
+    clock.advance(Duration::from_secs(1));
+    let child = parent.fork().unwrap();
+    assert_eq!((child.pid(), child.info()), (number, None), "that number is another's");
+    assert!(table.process(number).is_some());
+}
+
+/// A process that is reported to have ended in a call with a timeout has none any more.
+#[test]
+fn an_end_that_is_reported_takes_the_timeout_with_it() {
+    let (clock, table) = manual();
+    let spawning = Spawn::new(Image::new("real")).authority(Authority::Host);
+    let real = table.spawn(spawning).unwrap();
+    let timeout = Some(proctable::abi::Timespec { sec: 1, nsec: 0 });
+    let (set, info, size) = (Signal::USR1.set(), Ptr::Null, SIGSET_SIZE);
+    let call = real.submit(Syscall::RtSigtimedwait { set, info, timeout, size });
+    real.report(WaitStatus::exited(3));
+    assert_eq!(call.result(), Some(Err(Errno::ESRCH)));
+    assert_eq!(table.init().wait(&real, EXITED).unwrap().status, WaitStatus::exited(3));
+    assert_eq!(table.next_deadline(), None);
+    clock.advance(Duration::from_secs(2));
+    assert_eq!(table.reap_due(table.now()), 0);
+}
+
+/// FORK-28: the end of a vfork child lets its parent go on, also if it is reported.
+#[test]
+fn a_vfork_parent_goes_on_when_the_end_of_its_child_is_reported() {
+    let table = ProcessTable::new();
+    let parent = spawn(&table.init());
+    let call = parent.submit(Syscall::Vfork);
+    let child = parent.children()[0].pid;
+    assert_eq!(call.result(), None);
+    table.process(child).unwrap().report(WaitStatus::exited(5));
+    assert_eq!(call.result(), Some(Ok(Ret::Value(child.0.into()))));
+    assert_eq!(parent.wait(child, EXITED).unwrap().status, WaitStatus::exited(5));
+}
