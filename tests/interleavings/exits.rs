@@ -1,0 +1,120 @@
+//! Ends against callbacks, the reaper, and the end of everybody.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proctable::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
+use proctable::table::{Image, ProcessTable, Spawn, TableConfig, WaitTarget};
+use shuttle::thread;
+
+use super::{EXITED, Watch, both, explore, spawn, table};
+
+type Announced = Arc<Mutex<BTreeSet<Pid>>>;
+
+/// Has each end noted after a moment in which others run.
+fn announce(table: &ProcessTable) -> Announced {
+    let announced = Announced::default();
+    let noted = announced.clone();
+    table.set_on_process_exit(Some(Arc::new(move |process, _| {
+        thread::yield_now();
+        noted.lock().unwrap().insert(process.pid());
+    })));
+    announced
+}
+
+/// EXIT-11: no wait, of the runtime or of a guest, returns before the callback has run; and each
+/// returns.
+#[test]
+fn no_wait_returns_before_the_callback() {
+    explore(|| {
+        let (_, table) = table();
+        let parent = spawn(&table.init());
+        let (one, two) = (spawn(&parent), spawn(&parent));
+        let announced = announce(&table);
+        let exits =
+            thread::spawn(move || both(move || one.exit(1).unwrap(), move || two.exit(2).unwrap()));
+        let (guest, seen, seen_too) = (parent.clone(), announced.clone(), announced.clone());
+        let (first, second) = both(
+            move || {
+                let waited = parent.wait(WaitTarget::Any, EXITED).unwrap();
+                assert!(seen.lock().unwrap().contains(&waited.pid));
+                waited.pid
+            },
+            move || {
+                let (pid, _) = guest.waitpid(-1, WaitOptions::default()).unwrap().unwrap();
+                assert!(seen_too.lock().unwrap().contains(&pid));
+                pid
+            },
+        );
+        assert_ne!(first, second);
+        exits.join().unwrap();
+    });
+}
+
+/// A wait that does not sleep obeys too, and the callback may be taken back at any moment.
+#[test]
+fn a_callback_that_is_taken_back_loses_no_exit() {
+    explore(|| {
+        let (_, table) = table();
+        let child = spawn(&table.init());
+        let announced = announce(&table);
+        let (takes, init) = (table.clone(), table.init());
+        let waiter = thread::spawn(move || init.wait(WaitTarget::Any, EXITED));
+        both(move || takes.set_on_process_exit(None), move || child.exit(3).unwrap());
+        let waited = waiter.join().unwrap().unwrap();
+        assert_eq!(waited.status, WaitStatus::exited(3));
+        drop(announced);
+    });
+}
+
+/// A zombie is reaped by the table's init or returned by a wait, and not both.
+#[test]
+fn a_zombie_is_reaped_or_waited_for() {
+    explore(|| {
+        let (clock, table) = table();
+        let child = spawn(&table.init());
+        let (init, reaper) = (table.init(), table.clone());
+        let exits = thread::spawn(move || child.exit(0));
+        let (waited, reaped) = both(
+            move || init.wait(WaitTarget::Any, EXITED),
+            move || {
+                clock.advance(TableConfig::ZOMBIE_TTL);
+                let first = reaper.reap_due(reaper.now());
+                clock.advance(TableConfig::ZOMBIE_TTL);
+                first + reaper.reap_due(reaper.now())
+            },
+        );
+        exits.join().unwrap().unwrap();
+        assert!(waited.is_ok() != (reaped == 1), "{waited:?}, {reaped} reaped");
+        assert!(waited.is_ok() || waited == Err(Errno::ECHILD));
+        assert_eq!((table.counts().processes, table.reapable_zombies()), (1, 0));
+    });
+}
+
+/// Everybody ends, drivers are told, and a wait that comes between gets an end or learns that
+/// there is none.
+#[test]
+fn the_end_of_everybody_is_everybodys_end() {
+    explore(|| {
+        let (_, table) = table();
+        let driver = Arc::new(Watch::default());
+        let init = table.init();
+        let watched = init.spawn(Spawn::new(Image::new("w")).driver(driver.clone())).unwrap();
+        let parent = spawn(&init);
+        let (waits, stops, ends) = (table.init(), watched.clone(), table.clone());
+        let forks = thread::spawn(move || parent.fork().is_ok());
+        let waiter = thread::spawn(move || waits.wait(WaitTarget::Any, EXITED));
+        let (_, terminated) = both(
+            move || stops.send(Signal::STOP),
+            move || ends.terminate_all(Duration::from_secs(1)),
+        );
+        let forked = forks.join().unwrap();
+        let waited = waiter.join().unwrap();
+        assert!(waited.is_ok() || waited == Err(Errno::ECHILD), "{waited:?}");
+        assert_eq!(terminated.survivors, []);
+        assert_eq!(terminated.ended.len(), 2 + usize::from(forked));
+        assert_eq!(table.pids(), [Pid(1)]);
+        driver.agrees_with(&watched);
+    });
+}

@@ -1,0 +1,131 @@
+//! Small programs on a table whose locks are shuttle's, each run under thousands of schedules: at
+//! random, and by PCT, which finds what takes a few preemptions at the right places. A schedule in
+//! which everybody sleeps fails by itself, so that a lost wake-up needs no assertion.
+//!
+//! `.ci/interleavings` runs them; without `--cfg shuttle` this is an empty program.
+#![cfg(shuttle)]
+#![allow(clippy::unwrap_used)]
+
+mod drops;
+mod exits;
+mod reports;
+mod waits;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proctable::abi::{Signal, WaitOptions, WaitStatus};
+use proctable::driver::{Delivery, DriverProcess, Reporter};
+use proctable::table::{Image, ManualClock, Process, ProcessTable, Spawn, TableConfig};
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config, MaxSteps, Runner, thread};
+
+/// Schedules for each program and each way to choose them.
+const SCHEDULES: usize = 10_000;
+const SEED: u64 = 0x5eed;
+/// How many preemptions PCT places.
+const PREEMPTIONS: usize = 3;
+
+const EXITED: WaitOptions = WaitOptions::EXITED;
+
+/// Runs a program under all schedules. A failure prints the schedule.
+fn explore(program: impl Fn() + Send + Sync + 'static) {
+    let program = Arc::new(program);
+    let of = || {
+        let mut config = Config::new();
+        // the model's transitions, unoptimised, and a panic's message
+        config.stack_size = 256 * 1024;
+        config.max_steps = MaxSteps::FailAfter(100_000);
+        config
+    };
+    let (first, second) = (program.clone(), program);
+    let random = RandomScheduler::new_from_seed(SEED, SCHEDULES);
+    Runner::new(random, of()).run(move || first());
+    let pct = PctScheduler::new_from_seed(SEED, PREEMPTIONS, SCHEDULES);
+    Runner::new(pct, of()).run(move || second());
+}
+
+/// A table whose time stands still.
+fn table() -> (ManualClock, ProcessTable) {
+    let clock = ManualClock::new();
+    let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
+    (clock, table)
+}
+
+fn spawn(parent: &Process) -> Process {
+    parent.spawn(Spawn::new(Image::new("guest"))).unwrap()
+}
+
+/// Runs both at once, and gives their results.
+fn both<A: Send + 'static, B: Send + 'static>(
+    one: impl FnOnce() -> A + Send + 'static,
+    other: impl FnOnce() -> B + Send + 'static,
+) -> (A, B) {
+    let (one, other) = (thread::spawn(one), thread::spawn(other));
+    (one.join().unwrap(), other.join().unwrap())
+}
+
+/// A driver that knows whether its process runs, and whether the table kept its promises: one
+/// operation at a time, a start first, an end last.
+#[derive(Default)]
+struct Watch {
+    started: AtomicBool,
+    stopped: AtomicBool,
+    ended: AtomicBool,
+    busy: AtomicBool,
+    wrong: AtomicBool,
+}
+
+impl Watch {
+    fn operate(&self, change: impl FnOnce()) {
+        let overlaps = self.busy.swap(true, Ordering::SeqCst);
+        thread::yield_now();
+        change();
+        let again = !self.busy.swap(false, Ordering::SeqCst);
+        if overlaps || again {
+            self.wrong.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn change(&self, flag: &AtomicBool, to: bool) {
+        self.operate(|| {
+            let in_order =
+                self.started.load(Ordering::SeqCst) && !self.ended.load(Ordering::SeqCst);
+            if flag.swap(to, Ordering::SeqCst) == to || !in_order {
+                self.wrong.store(true, Ordering::SeqCst);
+            }
+        });
+    }
+
+    /// What it believes agrees with the table, once nobody is at work.
+    fn agrees_with(&self, process: &Process) {
+        assert!(!self.wrong.load(Ordering::SeqCst), "operations out of order");
+        let run = process.info().map(|info| info.run);
+        let stopped = run == Some(proctable::kernel::Run::Stopped);
+        let ended = run.is_none_or(|run| run == proctable::kernel::Run::Zombie);
+        assert_eq!(self.ended.load(Ordering::SeqCst), ended);
+        assert!(ended || self.stopped.load(Ordering::SeqCst) == stopped);
+    }
+}
+
+impl DriverProcess for Watch {
+    fn start(&self, _: Reporter) {
+        self.operate(|| self.started.store(true, Ordering::SeqCst));
+    }
+
+    fn deliver(&self, _: Delivery) {
+        self.operate(|| ());
+    }
+
+    fn stop(&self, _: Signal) {
+        self.change(&self.stopped, true);
+    }
+
+    fn resume(&self) {
+        self.change(&self.stopped, false);
+    }
+
+    fn terminate(&self, _: WaitStatus) {
+        self.change(&self.ended, true);
+    }
+}

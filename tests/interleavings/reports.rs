@@ -1,0 +1,136 @@
+//! What drivers report and are told.
+
+use std::sync::Arc;
+
+use proctable::abi::{Signal, WaitOptions, WaitStatus};
+use proctable::driver::{Authority, Delivery, DriverProcess, Reporter};
+use proctable::table::{Image, Spawn};
+use shuttle::thread;
+
+use super::{EXITED, Watch, both, explore, spawn, table};
+
+/// A driver whose process ends as soon as it starts: from inside of the operation, or from a
+/// thread of its own.
+struct Quick {
+    on_a_thread: bool,
+}
+
+impl DriverProcess for Quick {
+    fn start(&self, reporter: Reporter) {
+        if self.on_a_thread {
+            thread::spawn(move || reporter.exited(4));
+        } else {
+            reporter.exited(4);
+        }
+    }
+
+    fn deliver(&self, _: Delivery) {}
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {}
+}
+
+/// A report that comes before, while or after the process is entered is not lost.
+#[test]
+fn a_report_may_come_before_the_process() {
+    explore(|| {
+        let (_, table) = table();
+        let spawning = Spawn::new(Image::new("real")).authority(Authority::Host);
+        let reporter = spawning.reporter();
+        let creator = table.clone();
+        let (process, ()) = both(
+            move || creator.spawn(spawning).unwrap(),
+            move || {
+                reporter.stopped(Signal::STOP);
+                reporter.exited(3);
+            },
+        );
+        let waited = table.init().wait(&process, EXITED).unwrap();
+        assert_eq!(waited.status, WaitStatus::exited(3));
+    });
+}
+
+#[test]
+fn a_report_from_a_start_is_not_lost() {
+    for on_a_thread in [false, true] {
+        explore(move || {
+            let (_, table) = table();
+            let (one, two) = (table.clone(), table.clone());
+            let create = move |table: proctable::table::ProcessTable| {
+                let driver = Arc::new(Quick { on_a_thread });
+                let spawning =
+                    Spawn::new(Image::new("q")).driver(driver).authority(Authority::Host);
+                let process = table.spawn(spawning).unwrap();
+                table.init().wait(&process, EXITED).unwrap().status
+            };
+            let statuses = both(move || create(one), move || create(two));
+            assert_eq!(statuses, (WaitStatus::exited(4), WaitStatus::exited(4)));
+        });
+    }
+}
+
+/// Two reports of an end, and the model's own: the first one counts, and is returned once.
+#[test]
+fn one_of_several_ends_counts() {
+    explore(|| {
+        let (_, table) = table();
+        let child = spawn(&table.init());
+        let (reports, kills, number) = (child.clone(), child.clone(), child.pid());
+        let init = table.init();
+        let waiter = thread::spawn(move || init.wait(number, EXITED).unwrap().status);
+        both(
+            move || reports.report(WaitStatus::exited(1)),
+            move || kills.send(Signal::KILL).is_ok(),
+        );
+        let status = waiter.join().unwrap();
+        assert!(
+            [WaitStatus::exited(1), WaitStatus::killed(Signal::KILL, false)].contains(&status),
+            "{status:?}"
+        );
+        assert!(table.init().try_wait(number, EXITED).is_err());
+    });
+}
+
+/// When nobody is at work a driver believes what the table says, whatever raced.
+#[test]
+fn a_driver_ends_up_where_the_table_is() {
+    explore(|| {
+        let (_, table) = table();
+        let driver = Arc::new(Watch::default());
+        let guest = table.spawn(Spawn::new(Image::new("g")).driver(driver.clone())).unwrap();
+        let (stops, continues) = (guest.clone(), guest.clone());
+        both(
+            move || {
+                stops.send(Signal::STOP).unwrap();
+                stops.send(Signal::CONT).unwrap();
+            },
+            move || {
+                continues.send(Signal::CONT).unwrap();
+                continues.send(Signal::STOP).unwrap();
+            },
+        );
+        driver.agrees_with(&guest);
+    });
+}
+
+/// The same with a death.
+#[test]
+fn a_driver_hears_of_the_end_last() {
+    explore(|| {
+        let (_, table) = table();
+        let driver = Arc::new(Watch::default());
+        let guest = table.spawn(Spawn::new(Image::new("g")).driver(driver.clone())).unwrap();
+        let (stops, kills) = (guest.clone(), guest.clone());
+        both(
+            move || {
+                let _ = stops.send(Signal::STOP);
+                let _ = stops.send(Signal::CONT);
+            },
+            move || kills.send(Signal::KILL).unwrap(),
+        );
+        driver.agrees_with(&guest);
+        let all = EXITED.with(WaitOptions::STOPPED);
+        let killed = WaitStatus::killed(Signal::KILL, false);
+        assert_eq!(table.init().wait(&guest, all).unwrap().status, killed);
+    });
+}
