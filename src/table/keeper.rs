@@ -113,11 +113,16 @@ impl Shared {
 impl Alarm<'_> {
     /// Sleeps until told; `false` if the time has come.
     pub fn sleep(&self) -> bool {
-        !self.is_over() && (self.parker.park(self.instant) || !self.is_over())
+        !self.is_over() && (self.park() || !self.is_over())
+    }
+
+    /// Sleeps until told, also that the time has come; `false` if real time was first.
+    pub fn park(&self) -> bool {
+        self.parker.park(self.instant)
     }
 
     /// Whether the time has come, by the clock or because `reap_due` was told so.
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         let told = |place| !self.shared.state.lock().has_timeout(place);
         self.at.is_some_and(|at| self.shared.clock.now() >= at) || self.place.is_some_and(told)
     }

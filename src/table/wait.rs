@@ -323,11 +323,13 @@ impl Process {
         let parker = sleeper.parker.clone();
         let alarm = shared.alarm_after(timeout, &parker);
         loop {
+            // the time first: what came before it was over is given
+            let over = alarm.is_over();
             let answer = sleeper.ask()?;
-            if answer.is_some() || !alarm.sleep() {
-                // an event that came at the last moment is not lost: it is still there
+            if answer.is_some() || over {
                 return Ok(answer);
             }
+            alarm.park();
         }
     }
 
@@ -342,8 +344,10 @@ impl Process {
         let parker = sleeper.parker.clone();
         cancel.add(&parker);
         let answer = loop {
+            // first: what came before it was cancelled is given
+            let cancelled = cancel.is_cancelled();
             match sleeper.ask() {
-                Ok(None) if !cancel.is_cancelled() => drop(parker.park(None)),
+                Ok(None) if !cancelled => drop(parker.park(None)),
                 answer => break answer,
             }
         };

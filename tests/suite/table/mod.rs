@@ -1,8 +1,10 @@
 //! The facade: `ProcessTable` with its drivers, waits, reaper and events.
 
+mod contests;
 mod deviations;
 mod end;
 mod exits;
+mod histories;
 mod page;
 mod peers;
 mod races;
