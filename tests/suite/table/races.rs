@@ -395,3 +395,44 @@ fn a_vfork_parent_goes_on_when_the_end_of_its_child_is_reported() {
     assert_eq!(call.result(), Some(Ok(Ret::Value(child.0.into()))));
     assert_eq!(parent.wait(child, EXITED).unwrap().status, WaitStatus::exited(5));
 }
+
+/// The calls that a handler had interrupted do not return when it executes another program; what
+/// waited for them is made, and later calls get their own results.
+#[test]
+fn a_program_that_is_executed_in_a_handler_owes_nothing() {
+    let table = ProcessTable::new();
+    let guest = spawn(&table.init());
+    let child = spawn(&guest);
+    guest.sigaction(Signal::USR1, caught()).unwrap();
+    let interrupted = guest.submit(wait_for_any());
+    let waits = guest.submit(Syscall::Getppid);
+    guest.send(Signal::USR1).unwrap();
+    assert_eq!((interrupted.result(), waits.result()), (None, None), "the handler runs");
+    guest.exec(Image::new("other")).unwrap();
+    assert_eq!(interrupted.result(), Some(Err(Errno::ESRCH)));
+    assert_eq!(waits.result(), Some(Ok(Ret::Value(1))));
+    let later = guest.submit(wait_for_any());
+    assert_eq!(later.result(), None);
+    child.exit(3).unwrap();
+    let status = Some(WaitStatus::exited(3));
+    assert_eq!(later.result(), Some(Ok(Ret::Waited { pid: child.pid(), status })));
+}
+
+/// A call may be polled from several tasks in turn: the last one is woken, and the result stays.
+#[test]
+fn a_call_wakes_whoever_polled_it_last() {
+    let table = ProcessTable::new();
+    let guest = spawn(&table.init());
+    let child = spawn(&guest);
+    let counts = [Arc::new(Count::default()), Arc::new(Count::default())];
+    let wakers = counts.clone().map(Waker::from);
+    let mut call = pin!(guest.submit(wait_for_any()));
+    for waker in &wakers {
+        assert!(call.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    child.exit(0).unwrap();
+    assert_eq!(counts.map(|count| count.0.load(Ordering::SeqCst)), [0, 1]);
+    for waker in &wakers {
+        assert!(call.as_mut().poll(&mut Context::from_waker(waker)).is_ready());
+    }
+}
