@@ -92,8 +92,10 @@ impl<T> Arena<T> {
         self.len += 1;
         let Some(id) = self.free else {
             if self.slots.len() == self.slots.capacity() {
-                // an eighth more and not twice as much: most of what is stored stays
-                self.slots.reserve_exact((self.slots.len() / 8).max(8));
+                // an eighth more and not twice as much: most of what is stored stays; but a world
+                // of one process has no room for eight
+                let len = self.slots.len();
+                self.slots.reserve_exact((len / 8).max(len.clamp(1, 8)));
             }
             self.slots.push(Slot::Used(element));
             return Id::at(self.slots.len() - 1);

@@ -20,22 +20,32 @@ const PAGE: u64 = 4096;
 /// The limits of a process (LIM-14), shared until one of them changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Limits([Rlimit; Resource::COUNT as usize]);
+pub struct Limits {
+    /// Those that were set, ascending; there is no limit of the others.
+    set: Vec<(Resource, Rlimit)>,
+}
 
 impl Limits {
     /// No limit at all.
     pub fn none() -> Limits {
-        Limits([Rlimit::NONE; Resource::COUNT as usize])
+        Limits { set: Vec::new() }
     }
 
-    /// The limit of a resource below [`Resource::COUNT`].
+    /// The limit of a resource. There are no more than [`Resource::COUNT`] to look through.
     pub fn get(&self, resource: Resource) -> Rlimit {
-        self.0[resource.0 as usize]
+        let found = self.set.iter().find(|(set, _)| *set == resource);
+        found.map_or(Rlimit::NONE, |(_, limit)| *limit)
     }
 
     /// Replaces the limit of a resource below [`Resource::COUNT`].
     pub fn set(&mut self, resource: Resource, limit: Rlimit) {
-        self.0[resource.0 as usize] = limit;
+        match self.set.binary_search_by_key(&resource.0, |(set, _)| set.0) {
+            Ok(at) => self.set[at].1 = limit,
+            Err(at) => {
+                self.set.reserve_exact(1);
+                self.set.insert(at, (resource, limit));
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem;
 
 use super::arena::Id;
 use super::group::{Group, Session};
@@ -30,11 +31,27 @@ impl Named {
     }
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Page {
     used: u64,
+    /// As long as the highest number in use needs it.
     named: Box<[Named]>,
+}
+
+impl Page {
+    /// What a number of this page names.
+    fn named_mut(&mut self, bit: usize) -> &mut Named {
+        if self.named.len() <= bit {
+            // a page fills from its beginning: twice as much each time
+            let mut longer = mem::take(&mut self.named).into_vec();
+            let len = (bit + 1).next_power_of_two();
+            longer.reserve_exact(len - longer.len());
+            longer.resize(len, Named::default());
+            self.named = longer.into();
+        }
+        &mut self.named[bit]
+    }
 }
 
 /// The numbers of a pid namespace: a table of pages, each with a bitmap of the numbers in use.
@@ -59,14 +76,14 @@ impl Numbers {
 
     /// The search for the next number begins behind `last` (PID-12).
     pub fn set_last(&mut self, last: u32) {
-        self.cursor = last.saturating_add(1);
+        self.move_cursor(last.saturating_add(1));
     }
 
     /// What `number` names.
     #[inline]
     pub fn get(&self, number: u32) -> Named {
         match self.pages.get(number as usize / PAGE) {
-            Some(Some(page)) => page.named[number as usize % PAGE],
+            Some(Some(page)) => page.named.get(number as usize % PAGE).copied().unwrap_or_default(),
             _ => Named::default(),
         }
     }
@@ -75,21 +92,43 @@ impl Numbers {
     pub fn edit(&mut self, number: u32, edit: impl FnOnce(&mut Named)) {
         let (page, bit) = (number as usize / PAGE, number as usize % PAGE);
         if self.pages.len() <= page {
+            if self.pages.is_empty() {
+                // most worlds need no more
+                self.pages.reserve_exact(page + 1);
+                self.full.reserve_exact(page / 64 + 1);
+            }
             self.pages.resize(page + 1, None);
             self.full.resize(page / 64 + 1, 0);
         }
-        let entry = self.pages[page]
-            .get_or_insert_with(|| Page { used: 0, named: [Named::default(); PAGE].into() });
-        edit(&mut entry.named[bit]);
-        if entry.named[bit].is_free() {
+        let entry = self.pages[page].get_or_insert_with(Page::default);
+        let named = entry.named_mut(bit);
+        edit(named);
+        if named.is_free() {
             entry.used &= !(1 << bit);
         } else {
             entry.used |= 1 << bit;
         }
         let full = u64::from(entry.used == u64::MAX) << (page % 64);
         self.full[page / 64] = self.full[page / 64] & !(1 << (page % 64)) | full;
-        if entry.used == 0 {
-            self.pages[page] = None;
+        self.release_page(page);
+    }
+
+    /// Gives back the memory of a page whose numbers are all free, unless the next number is
+    /// likely to be in it.
+    fn release_page(&mut self, page: usize) {
+        if page != self.cursor as usize / PAGE
+            && let Some(place) = self.pages.get_mut(page)
+            && place.as_ref().is_some_and(|page| page.used == 0)
+        {
+            *place = None;
+        }
+    }
+
+    /// The search for the next number begins there.
+    fn move_cursor(&mut self, to: u32) {
+        let before = mem::replace(&mut self.cursor, to);
+        if before as usize / PAGE != to as usize / PAGE {
+            self.release_page(before as usize / PAGE);
         }
     }
 
@@ -105,7 +144,7 @@ impl Numbers {
             // PID-03: from the base again, inclusive
             .or_else(|| if start > base { self.first_free(base) } else { None })
             .ok_or(Errno::EAGAIN)?;
-        self.cursor = number + 1;
+        self.move_cursor(number + 1);
         Ok(number)
     }
 

@@ -12,9 +12,9 @@ use crate::abi::{Handler, SaFlags, SigAction, SigSet, Signal};
 pub struct Sighand {
     /// How many processes use it.
     pub users: u32,
-    /// The actions: a copy is made when one of several holders changes them, so that a fork
-    /// copies nothing.
-    actions: Arc<Actions>,
+    /// The actions, if any is not SIG_DFL without flags: a copy is made when one of several
+    /// holders changes them, so that a fork copies nothing.
+    actions: Option<Arc<Actions>>,
 }
 
 /// The actions that are not SIG_DFL without flags.
@@ -25,6 +25,11 @@ struct Actions {
     ignored: SigSet,
     /// Ascending by signal.
     list: Vec<(Signal, SigAction)>,
+}
+
+impl Actions {
+    const NONE: Actions =
+        Actions { caught: SigSet::EMPTY, ignored: SigSet::EMPTY, list: Vec::new() };
 }
 
 /// What happens to a signal when it is delivered.
@@ -53,7 +58,12 @@ impl Fate {
 impl Sighand {
     /// SIG_DFL for all.
     pub fn new() -> Sighand {
-        Sighand { users: 1, actions: Arc::new(Actions::default()) }
+        Sighand { users: 1, actions: None }
+    }
+
+    fn actions(&self) -> &Actions {
+        static NONE: Actions = Actions::NONE;
+        self.actions.as_deref().unwrap_or(&NONE)
     }
 
     /// A copy for a new process (FORK-03).
@@ -63,18 +73,19 @@ impl Sighand {
 
     /// The signals set to SIG_IGN.
     pub fn ignored(&self) -> SigSet {
-        self.actions.ignored
+        self.actions().ignored
     }
 
     /// The signals that are caught.
     pub fn caught(&self) -> SigSet {
-        self.actions.caught
+        self.actions().caught
     }
 
     /// The action for `signal`.
     pub fn get(&self, signal: Signal) -> SigAction {
-        match self.actions.list.binary_search_by_key(&signal, |(signal, _)| *signal) {
-            Ok(at) => self.actions.list[at].1,
+        let list = &self.actions().list;
+        match list.binary_search_by_key(&signal, |(signal, _)| *signal) {
+            Ok(at) => list[at].1,
             Err(_) => SigAction::DEFAULT,
         }
     }
@@ -82,9 +93,10 @@ impl Sighand {
     /// What happens to `signal` when it is delivered.
     #[inline]
     pub fn fate(&self, signal: Signal) -> Fate {
-        if self.actions.caught.contains(signal) {
+        let actions = self.actions();
+        if actions.caught.contains(signal) {
             Fate::Caught
-        } else if self.actions.ignored.contains(signal) {
+        } else if actions.ignored.contains(signal) {
             Fate::Ignored
         } else {
             Fate::Default(signal.default_action())
@@ -102,7 +114,7 @@ impl Sighand {
     }
 
     pub fn set(&mut self, signal: Signal, action: SigAction) {
-        let actions = Arc::make_mut(&mut self.actions);
+        let actions = Arc::make_mut(self.actions.get_or_insert_default());
         actions.ignored = actions.ignored.without(signal);
         actions.caught = actions.caught.without(signal);
         match action.handler {
@@ -118,17 +130,21 @@ impl Sighand {
             Err(_) if action == SigAction::DEFAULT => {}
             Err(at) => actions.list.insert(at, (signal, action)),
         }
+        if actions.list.is_empty() {
+            self.actions = None;
+        }
     }
 
     /// Handlers become SIG_DFL and all flags and masks are cleared, SIG_IGN stays (EXEC-01,
     /// EXEC-02).
     pub fn reset_for_exec(&mut self) {
-        let ignored = self.actions.ignored;
-        if self.actions.list.is_empty() {
+        let ignored = self.ignored();
+        if ignored.is_empty() {
+            self.actions = None;
             return;
         }
         let list = ignored.iter().map(|signal| (signal, SigAction::IGNORE)).collect();
-        self.actions = Arc::new(Actions { caught: SigSet::EMPTY, ignored, list });
+        self.actions = Some(Arc::new(Actions { caught: SigSet::EMPTY, ignored, list }));
     }
 
     /// The handler becomes SIG_DFL; flags and mask stay (SIG-42).
