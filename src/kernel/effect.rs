@@ -215,6 +215,7 @@ impl Effects {
     }
 
     /// Adds an effect on `pid`.
+    #[inline]
     pub(super) fn push(&mut self, pid: Pid, what: Consequence, rule: Rule) {
         self.push_with(pid, rule, || what);
     }

@@ -96,6 +96,8 @@ impl Kernel {
         fx: &mut Effects,
     ) -> syscall::Result {
         let Some(group) = group else { return Err(Errno::ESRCH) };
+        // KILL-09, KILL-07: what is no signal is so to each member
+        fx.obey(rule!("KILL-09"));
         let info = self.info_to_send(caller, sig, fx)?;
         let mut outcome = Err(Errno::ESRCH);
         // ids outlive the loop: generating a signal ends nobody

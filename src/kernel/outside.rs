@@ -158,7 +158,11 @@ impl Kernel {
     ) -> bool {
         let process = &self.processes[target];
         if process.flags.hosted {
-            fx.push(process.pid, Consequence::Forwarded(*info), rule);
+            // field by field, so that no copy of the whole comes between
+            let SigInfo { signal, code, pid, uid, value } = *info;
+            fx.push_with(process.pid, rule, || {
+                Consequence::Forwarded(SigInfo { signal, code, pid, uid, value })
+            });
         }
         process.flags.hosted
     }

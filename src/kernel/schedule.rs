@@ -150,6 +150,7 @@ impl Kernel {
     }
 
     /// The calling task is about to return: what it has to do before that goes before all else.
+    #[inline(always)]
     pub(super) fn back_to_user(&mut self, task: TaskId, fx: &mut Effects) {
         let process = &self.processes[task.process];
         let thread = process.thread(task.nth);
