@@ -37,6 +37,7 @@ impl Kernel {
         }
     }
 
+    #[inline]
     fn kill_process(
         &mut self,
         caller: TaskId,
@@ -67,6 +68,7 @@ impl Kernel {
     }
 
     /// kill() to one process, zombies included (ZOM-09).
+    #[inline]
     fn kill_one(
         &mut self,
         caller: TaskId,
@@ -213,7 +215,7 @@ impl Kernel {
     }
 
     /// EPERM if the caller may not send `signal` to `target` (KILL-16 to KILL-19).
-    #[inline]
+    #[inline(always)]
     pub(super) fn may_kill(
         &self,
         caller: TaskId,

@@ -387,6 +387,7 @@ impl Kernel {
     }
 
     /// The thread `tid`, if it runs its own code.
+    #[inline(always)]
     fn user_mode_task(&self, tid: Pid) -> Result<TaskId, Refused> {
         let task = self.task_numbered(tid).ok_or(Refused::NoSuchTask(tid))?;
         let running = matches!(
@@ -401,11 +402,13 @@ impl Kernel {
     }
 
     /// The living thread of that number. O(1).
+    #[inline]
     fn task_numbered(&self, tid: Pid) -> Option<TaskId> {
         self.any_task_numbered(tid).filter(|task| !self.processes[task.process].is_zombie())
     }
 
     /// The thread of that number, dead or alive.
+    #[inline]
     fn any_task_numbered(&self, tid: Pid) -> Option<TaskId> {
         self.numbers.get(tid.0).process.map(TaskId::leader)
     }

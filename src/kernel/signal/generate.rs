@@ -41,7 +41,7 @@ impl Kernel {
     /// Generates a signal for `target`'s process, or for that thread alone.
     ///
     /// EAGAIN if it is a queued real-time signal and its user has too many (LIM-08).
-    #[inline(always)]
+    #[inline]
     pub(in crate::kernel) fn generate(
         &mut self,
         target: TaskId,
