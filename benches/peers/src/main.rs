@@ -1,8 +1,10 @@
-//! The model beside the two process tables that a user would pick instead, in one run.
+//! The model, and the facade above it, beside the two process tables that a user would pick
+//! instead, in one run.
 //!
 //! Prints nanoseconds per operation at 10, 1,000 and 100,000 live processes and bytes per
 //! process, and ends with status 1 if a target is missed. `--quick` takes fewer rounds, `--ours`
 //! leaves the peers out, any other argument is the beginning of the names of the rows to take.
+//! `--scale` does what the facade is for in large numbers instead: see `scale.rs`.
 //!
 //! # The world
 //!
@@ -15,21 +17,26 @@
 //!
 //! # The engines
 //!
-//! - `ours`: `proctable::kernel::Kernel`, one call of `Kernel::call` per operation, and
+//! - `model`: `proctable::kernel::Kernel`, one call of `Kernel::call` per operation, and
 //!   `Kernel::settle` where tasks have to run by themselves. Effects are collected, and cleared
 //!   before each operation. No lock: the model has none.
+//! - `table`: `proctable::table::ProcessTable`, through handles of the shells. Every process has a
+//!   driver whose methods do nothing, one object for all, which the table calls outside of its
+//!   lock.
 //! - `agentos`: `ProcessTable` of agentos-kernel; `secure`: the same of secure-exec-kernel. Each
 //!   takes its own uncontended lock in every operation: that cannot be switched off. Their driver
 //!   is one shared object whose three methods do nothing.
 //!
 //! # Operations
 //!
-//! What each engine does stands at the rows in [`ROWS`]. Rows with several threads or with blocked
-//! waiters belong to a facade with a lock and are not here.
+//! What each engine does stands at the rows in [`ROWS`]. The model has no lock: rows with several
+//! threads have no figure for it.
 
 mod alloc;
+mod concurrent;
 mod engines;
 mod measure;
+mod scale;
 
 use std::process::ExitCode;
 
@@ -55,13 +62,18 @@ const fn row(name: &'static str, op: Op, faster: Option<(f64, f64)>, does: &'sta
     Row { name, op, does, faster, touches_all: false, shown_only: false }
 }
 
-pub const ROWS: [Row; 11] = [
+const fn shown(row: Row) -> Row {
+    Row { shown_only: true, ..row }
+}
+
+pub const ROWS: [Row; 17] = [
     row(
-        "fork",
+        "allocate + register",
         Op::Fork,
         None,
-        "ours: fork by the shell. Theirs: allocate_pid and register, with the shell as parent, \
-         short names, no arguments, an empty environment.",
+        "model: fork by the shell. table: Process::spawn of the shell, with a driver, an image of \
+         its own (a name), which the child executes. Theirs: allocate_pid and register, with the \
+         shell as parent, short names, no arguments, an empty environment.",
     ),
     row(
         "kill(pid, 0)",
@@ -73,20 +85,20 @@ pub const ROWS: [Row; 11] = [
         "kill(-pgid, TERM), 8 members",
         Op::KillGroup,
         SCAN,
-        "ours: by the shell to its children, who catch SIGTERM: permission is checked, the signal \
+        "model: by the shell to its children, who catch SIGTERM: permission is checked, the signal \
          becomes pending with its record, each target is put in the run queue, eight effects say \
-         so; the handlers run untimed. Theirs: the driver's kill is called eight times and does nothing.",
+         so; the handlers run untimed. table: the children are under Authority::Host, as theirs \
+         are: permission is checked and each driver's deliver is called. Theirs: the driver's kill \
+         is called eight times and does nothing.",
     ),
-    Row {
-        shown_only: true,
-        ..row(
-            "the same, delivered",
-            Op::KillGroupDelivered,
-            None,
-            "ours: as before, and then the eight targets run and enter their handlers (settle). \
-         Theirs: as before.",
-        )
-    },
+    shown(row(
+        "the same, delivered",
+        Op::KillGroupDelivered,
+        None,
+        "model: as before, and then the eight targets run and enter their handlers (settle). \
+         table: the same with guests under the model's authority: the handlers are set up, and \
+         each driver's deliver is called to run one. Theirs: as before.",
+    )),
     row(
         "wait any, WNOHANG, 8 children",
         Op::WaitNone,
@@ -97,10 +109,28 @@ pub const ROWS: [Row; 11] = [
         "exit + wait",
         Op::ExitWait,
         SCAN,
-        "ours: a ninth child calls exit_group(0), settle, the shell calls wait4(-1, WNOHANG). \
-         Theirs: mark_exited(pid, 0), waitpid_for(shell, -1, WNOHANG).",
+        "model: a ninth child calls exit_group(0), settle, the shell calls wait4(-1, WNOHANG). \
+         table: Process::report(exited(0)), which calls the driver's terminate, and try_wait for \
+         any. Theirs: mark_exited(pid, 0), waitpid_for(shell, -1, WNOHANG).",
     ),
-    row("spawn + exit + reap", Op::SpawnExitReap, SCAN, "`fork`, then `exit + wait`."),
+    row(
+        "spawn + exit + reap",
+        Op::SpawnExitReap,
+        SCAN,
+        "`allocate + register`, then `exit + wait`.",
+    ),
+    row(
+        "the same, 1 thread, by pid",
+        Op::Churn(1),
+        SCAN,
+        "the same in a thread of its own, and the wait is for the child by its number.",
+    ),
+    row(
+        "the same, 2 threads, by pid",
+        Op::Churn(2),
+        SCAN,
+        "in two threads at once, children of the same shell: the time that a thread takes for one.",
+    ),
     row(
         "setpgid join",
         Op::JoinGroup,
@@ -120,10 +150,32 @@ pub const ROWS: [Row; 11] = [
             "list all",
             Op::List,
             None,
-            "ours: a Vec of number and `View` (state, parent, group, session, five signal sets). \
-         Theirs: list_processes, a map of ProcessInfo, which has names and users as well.",
+            "model: a Vec of number and `View` (state, parent, group, session, five signal sets). \
+             table: a Vec of ProcessInfo (state, parent, group, session, image, start). Theirs: \
+             list_processes, a map of ProcessInfo, which has names and users as well.",
         )
     },
+    row(
+        "exit beside 1 blocked waiter",
+        Op::ExitBeside(1),
+        SCAN,
+        "a child of the shell exits and is waited for by its number, WNOHANG, while a thread sleeps \
+         in a wait for another child of it.",
+    ),
+    row("exit beside 64 blocked", Op::ExitBeside(64), SCAN, "the same beside 64 such threads."),
+    row(
+        "exit to return, 1 blocked",
+        Op::ExitToReturn(1),
+        SCAN,
+        "a thread sleeps in a wait for a child, which exits: until the wait has returned there.",
+    ),
+    row(
+        "exit to return, 64 blocked",
+        Op::ExitToReturn(64),
+        SCAN,
+        "64 threads sleep in waits, each for a child of its own; one of these exits: until its wait \
+         has returned in its thread.",
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -133,6 +185,9 @@ fn main() -> ExitCode {
         at.map(|at| arguments.remove(at)).is_some()
     };
     let (quick, ours_only) = (option("--quick"), option("--ours"));
+    if option("--scale") {
+        return scale::run();
+    }
     let mut report = measure::Report::new(quick, ours_only, arguments.join(" "));
     for size in measure::SIZES {
         report.measure_times(size);
@@ -143,7 +198,8 @@ fn main() -> ExitCode {
 
 /// All engines with the same world, in the order of the columns.
 pub fn engines(jobs: usize, ours_only: bool) -> Vec<Box<dyn Engine>> {
-    let mut all: Vec<Box<dyn Engine>> = vec![Box::new(engines::ours::Ours::new(jobs))];
+    let mut all: Vec<Box<dyn Engine>> =
+        vec![Box::new(engines::ours::Ours::new(jobs)), Box::new(engines::facade::Table::new(jobs))];
     if !ours_only {
         all.push(Box::new(engines::agentos::Table::new(jobs)));
         all.push(Box::new(engines::secure::Table::new(jobs)));

@@ -1,5 +1,6 @@
 //! The engines behind one trait.
 
+pub mod facade;
 pub mod ours;
 mod peer;
 
@@ -27,10 +28,27 @@ pub enum Op {
     WaitNone,
     ExitWait,
     SpawnExitReap,
+    /// The same in so many threads at once.
+    Churn(usize),
     JoinGroup,
     Getpgid,
     GetpgidEnv,
     List,
+    /// An exit and its wait in one thread, while so many others sleep in waits for other children.
+    ExitBeside(usize),
+    /// From an exit to the return of the wait that it ends, of so many that sleep.
+    ExitToReturn(usize),
+}
+
+impl Op {
+    /// What the same is called with one waiter, if there are many.
+    pub fn alone(self) -> Option<Op> {
+        match self {
+            Op::ExitBeside(2..) => Some(Op::ExitBeside(1)),
+            Op::ExitToReturn(2..) => Some(Op::ExitToReturn(1)),
+            _ => None,
+        }
+    }
 }
 
 /// An engine with its world. `job` names a job, `child` one of its children.
@@ -47,6 +65,25 @@ pub trait Engine {
     /// Restores the world; not timed.
     fn after(&mut self, op: Op, job: usize);
 
+    /// The engine for several threads; `None` if it has no lock.
+    fn concurrent(&self) -> Option<&dyn Concurrent>;
+
     /// Checks that an operation did what it is there for, on a fresh world; panics if not.
     fn check(&mut self);
+}
+
+/// An engine that threads share.
+pub trait Concurrent: Sync {
+    /// A child of the shell is spawned, exits, and is waited for.
+    fn churn(&self, job: usize);
+
+    /// Spawns a child of the shell.
+    fn spawn(&self, job: usize) -> u32;
+
+    /// It exits.
+    fn exit(&self, pid: u32);
+
+    /// The shell waits for it, without and with sleeping.
+    fn reap(&self, job: usize, pid: u32);
+    fn wait(&self, job: usize, pid: u32);
 }

@@ -4,7 +4,7 @@ use proctable::abi::{Handler, Pid, SigAction, WaitOptions};
 use proctable::kernel::{Canonical, Config, Effects, Kernel, Outcome, Refused, Run};
 use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 
-use super::{CHILDREN, Engine, JOB, Op, look};
+use super::{CHILDREN, Concurrent, Engine, JOB, Op, look};
 
 const TERM: i32 = 15;
 
@@ -102,7 +102,7 @@ impl Ours {
 
 impl Engine for Ours {
     fn name(&self) -> &'static str {
-        "ours"
+        "model"
     }
 
     fn before(&mut self, op: Op, job: usize) {
@@ -144,6 +144,7 @@ impl Engine for Ours {
                 self.timed(shell, &Syscall::Getpgid(pid));
             }
             Op::List => look(self.list()),
+            Op::Churn(_) | Op::ExitBeside(_) | Op::ExitToReturn(_) => {}
         }
     }
 
@@ -159,6 +160,10 @@ impl Engine for Ours {
             }
             _ => {}
         }
+    }
+
+    fn concurrent(&self) -> Option<&dyn Concurrent> {
+        None
     }
 
     fn check(&mut self) {

@@ -12,7 +12,7 @@ macro_rules! table {
                 DriverProcess, ProcessContext, ProcessExitCallback, ProcessTable, WaitPidFlags,
             };
 
-            use crate::engines::{CHILDREN, Engine, JOB, Op, look};
+            use crate::engines::{CHILDREN, Concurrent, Engine, JOB, Op, look};
 
             const TERM: i32 = 15;
 
@@ -75,7 +75,7 @@ macro_rules! table {
                 }
 
                 #[inline]
-                fn spawn(&mut self, parent: u32, env: BTreeMap<String, String>) -> u32 {
+                fn spawn(&self, parent: u32, env: BTreeMap<String, String>) -> u32 {
                     let pid = self.table.allocate_pid().expect("there is room");
                     let context = ProcessContext { pid, ppid: parent, env, ..Default::default() };
                     let driver = self.driver.clone();
@@ -84,7 +84,7 @@ macro_rules! table {
                 }
 
                 #[inline]
-                fn exit_and_wait(&mut self, shell: u32, child: u32) {
+                fn exit_and_wait(&self, shell: u32, child: u32) {
                     self.table.mark_exited(child, 0);
                     let waited = self.table.waitpid_for(shell, -1, WaitPidFlags::WNOHANG);
                     look(waited);
@@ -129,6 +129,7 @@ macro_rules! table {
                         Op::Getpgid => look(self.table.getpgid(pid)),
                         Op::GetpgidEnv => look(self.table.getpgid(self.jobs[0].shell)),
                         Op::List => look(self.table.list_processes()),
+                        Op::Churn(_) | Op::ExitBeside(_) | Op::ExitToReturn(_) => {}
                     }
                 }
 
@@ -136,6 +137,10 @@ macro_rules! table {
                     if op == Op::Fork {
                         self.exit_and_wait(self.jobs[job].shell, self.extra);
                     }
+                }
+
+                fn concurrent(&self) -> Option<&dyn Concurrent> {
+                    Some(self)
                 }
 
                 fn check(&mut self) {
@@ -148,6 +153,32 @@ macro_rules! table {
                     let child = self.spawn(shell, BTreeMap::new());
                     self.exit_and_wait(shell, child);
                     assert!(self.table.get(child).is_none());
+                }
+            }
+
+            impl Concurrent for Table {
+                fn churn(&self, job: usize) {
+                    let pid = Concurrent::spawn(self, job);
+                    self.exit(pid);
+                    self.reap(job, pid);
+                }
+
+                fn spawn(&self, job: usize) -> u32 {
+                    self.spawn(self.jobs[job].shell, BTreeMap::new())
+                }
+
+                fn exit(&self, pid: u32) {
+                    self.table.mark_exited(pid, 0);
+                }
+
+                fn reap(&self, job: usize, pid: u32) {
+                    let shell = self.jobs[job].shell;
+                    look(self.table.waitpid_for(shell, pid as i32, WaitPidFlags::WNOHANG));
+                }
+
+                fn wait(&self, job: usize, pid: u32) {
+                    let shell = self.jobs[job].shell;
+                    look(self.table.waitpid_for(shell, pid as i32, WaitPidFlags::empty()));
                 }
             }
         }

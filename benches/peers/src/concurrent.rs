@@ -1,0 +1,124 @@
+//! Rows with several threads.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::engines::{Concurrent, Op};
+use crate::measure::median;
+
+/// How long threads get to fall asleep in their waits: nothing shows from outside that they do.
+const TO_FALL_ASLEEP: Duration = Duration::from_micros(200);
+
+/// Nanoseconds per operation.
+pub fn measure(engine: &dyn Concurrent, op: Op, job: usize, large: bool, quick: bool) -> f64 {
+    let rounds = match (large, quick) {
+        (true, _) => 9,
+        (false, true) => 15,
+        (false, false) => 51,
+    };
+    match op {
+        Op::Churn(threads) => {
+            let span = if large { 60 } else { 10 };
+            let mut times: Vec<f64> = (0..rounds.min(21))
+                .map(|_| churn(engine, job, threads, Duration::from_millis(span)))
+                .collect();
+            median(&mut times)
+        }
+        Op::ExitBeside(waiters) => exit_beside(engine, job, waiters, rounds),
+        Op::ExitToReturn(waiters) => exit_to_return(engine, job, waiters, rounds),
+        _ => f64::NAN,
+    }
+}
+
+/// What one operation takes a thread, of several that do the same for that long.
+pub fn churn(engine: &dyn Concurrent, job: usize, threads: usize, span: Duration) -> f64 {
+    let start = Barrier::new(threads);
+    let over = AtomicBool::new(false);
+    let work = || {
+        start.wait();
+        let begin = Instant::now();
+        let mut done = 0u32;
+        while !over.load(Ordering::Relaxed) {
+            engine.churn(job);
+            done += 1;
+            // the clock is read rarely enough not to count
+            if done % 64 == 0 || done < 4 {
+                over.fetch_or(begin.elapsed() >= span, Ordering::Relaxed);
+            }
+        }
+        (f64::from(done), begin.elapsed())
+    };
+    let results: Vec<(f64, Duration)> = thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        all.into_iter().map(|thread| thread.join().expect("it churns")).collect()
+    });
+    let operations: f64 = results.iter().map(|(done, _)| done).sum();
+    let time: f64 = results.iter().map(|(_, time)| time.as_nanos() as f64).sum();
+    time / operations
+}
+
+/// An exit and its wait in this thread, while others sleep in waits that it does not concern.
+fn exit_beside(engine: &dyn Concurrent, job: usize, waiters: usize, rounds: usize) -> f64 {
+    let children: Vec<u32> = (0..waiters).map(|_| engine.spawn(job)).collect();
+    thread::scope(|scope| {
+        for child in &children {
+            scope.spawn(|| engine.wait(job, *child));
+        }
+        thread::sleep(20 * TO_FALL_ASLEEP);
+        let mut times: Vec<f64> = (0..rounds)
+            .map(|_| {
+                let child = engine.spawn(job);
+                thread::sleep(TO_FALL_ASLEEP);
+                let start = Instant::now();
+                engine.exit(child);
+                engine.reap(job, child);
+                start.elapsed().as_nanos() as f64
+            })
+            .collect();
+        children.iter().for_each(|child| engine.exit(*child));
+        median(&mut times)
+    })
+}
+
+/// From an exit to the return of the wait for it, in one of several threads that sleep in waits.
+fn exit_to_return(engine: &dyn Concurrent, job: usize, waiters: usize, rounds: usize) -> f64 {
+    let (tell_return, returned) = mpsc::channel();
+    thread::scope(|scope| {
+        let next: Vec<_> = (0..waiters)
+            .map(|_| {
+                let (next, children) = mpsc::channel::<u32>();
+                let tell_return = tell_return.clone();
+                scope.spawn(move || {
+                    for child in children {
+                        engine.wait(job, child);
+                        // nobody listens to the last ones
+                        let _ = tell_return.send(Instant::now());
+                    }
+                });
+                next
+            })
+            .collect();
+        let begin = |nth: usize| {
+            let child = engine.spawn(job);
+            next[nth].send(child).expect("the thread waits for children");
+            child
+        };
+        let mut children: Vec<u32> = (0..waiters).map(begin).collect();
+        let mut times: Vec<f64> = (0..rounds)
+            .map(|round| {
+                thread::sleep(TO_FALL_ASLEEP);
+                let nth = round % waiters;
+                let start = Instant::now();
+                engine.exit(children[nth]);
+                let end = returned.recv().expect("its wait returns");
+                children[nth] = begin(nth);
+                (end - start).as_nanos() as f64
+            })
+            .collect();
+        children.iter().for_each(|child| engine.exit(*child));
+        drop(next);
+        median(&mut times)
+    })
+}
