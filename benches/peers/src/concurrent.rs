@@ -11,25 +11,34 @@ use crate::measure::median;
 /// How long threads get to fall asleep in their waits: nothing shows from outside that they do.
 const TO_FALL_ASLEEP: Duration = Duration::from_micros(200);
 
+/// Rounds of the rows with waiters: as many as that, or as the time allows and `AT_LEAST`.
+const ROUNDS: usize = 101;
+const AT_LEAST: usize = 7;
+const TIME: Duration = Duration::from_millis(1500);
+
 /// Nanoseconds per operation.
 pub fn measure(engine: &dyn Concurrent, op: Op, job: usize, large: bool, quick: bool) -> f64 {
-    let rounds = match (large, quick) {
-        (true, _) => 9,
-        (false, true) => 15,
-        (false, false) => 51,
-    };
     match op {
         Op::Churn(threads) => {
-            let span = if large { 60 } else { 10 };
-            let mut times: Vec<f64> = (0..rounds.min(21))
-                .map(|_| churn(engine, job, threads, Duration::from_millis(span)))
-                .collect();
-            median(&mut times)
+            let span = Duration::from_millis(if large { 60 } else { 10 });
+            let rounds = if large || quick { 9 } else { 21 };
+            let times = (0..rounds).map(|_| churn(engine, job, threads, span));
+            median(&mut times.collect::<Vec<f64>>())
         }
-        Op::ExitBeside(waiters) => exit_beside(engine, job, waiters, rounds),
-        Op::ExitToReturn(waiters) => exit_to_return(engine, job, waiters, rounds),
+        Op::ExitBeside(waiters) => exit_beside(engine, job, waiters),
+        Op::ExitToReturn(waiters) => exit_to_return(engine, job, waiters),
         _ => f64::NAN,
     }
+}
+
+/// The median of what `round` gives, which is told how many came before.
+fn median_of_rounds(mut round: impl FnMut(usize) -> f64) -> f64 {
+    let start = Instant::now();
+    let mut times = Vec::new();
+    while times.len() < AT_LEAST || times.len() < ROUNDS && start.elapsed() < TIME {
+        times.push(round(times.len()));
+    }
+    median(&mut times)
 }
 
 /// What one operation takes a thread, of several that do the same for that long.
@@ -44,7 +53,7 @@ pub fn churn(engine: &dyn Concurrent, job: usize, threads: usize, span: Duration
             engine.churn(job);
             done += 1;
             // the clock is read rarely enough not to count
-            if done % 64 == 0 || done < 4 {
+            if done.is_multiple_of(64) || done < 4 {
                 over.fetch_or(begin.elapsed() >= span, Ordering::Relaxed);
             }
         }
@@ -60,30 +69,28 @@ pub fn churn(engine: &dyn Concurrent, job: usize, threads: usize, span: Duration
 }
 
 /// An exit and its wait in this thread, while others sleep in waits that it does not concern.
-fn exit_beside(engine: &dyn Concurrent, job: usize, waiters: usize, rounds: usize) -> f64 {
+fn exit_beside(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
     let children: Vec<u32> = (0..waiters).map(|_| engine.spawn(job)).collect();
     thread::scope(|scope| {
         for child in &children {
             scope.spawn(|| engine.wait(job, *child));
         }
         thread::sleep(20 * TO_FALL_ASLEEP);
-        let mut times: Vec<f64> = (0..rounds)
-            .map(|_| {
-                let child = engine.spawn(job);
-                thread::sleep(TO_FALL_ASLEEP);
-                let start = Instant::now();
-                engine.exit(child);
-                engine.reap(job, child);
-                start.elapsed().as_nanos() as f64
-            })
-            .collect();
+        let time = median_of_rounds(|_| {
+            let child = engine.spawn(job);
+            thread::sleep(TO_FALL_ASLEEP);
+            let start = Instant::now();
+            engine.exit(child);
+            engine.reap(job, child);
+            start.elapsed().as_nanos() as f64
+        });
         children.iter().for_each(|child| engine.exit(*child));
-        median(&mut times)
+        time
     })
 }
 
 /// From an exit to the return of the wait for it, in one of several threads that sleep in waits.
-fn exit_to_return(engine: &dyn Concurrent, job: usize, waiters: usize, rounds: usize) -> f64 {
+fn exit_to_return(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
     let (tell_return, returned) = mpsc::channel();
     thread::scope(|scope| {
         let next: Vec<_> = (0..waiters)
@@ -106,19 +113,17 @@ fn exit_to_return(engine: &dyn Concurrent, job: usize, waiters: usize, rounds: u
             child
         };
         let mut children: Vec<u32> = (0..waiters).map(begin).collect();
-        let mut times: Vec<f64> = (0..rounds)
-            .map(|round| {
-                thread::sleep(TO_FALL_ASLEEP);
-                let nth = round % waiters;
-                let start = Instant::now();
-                engine.exit(children[nth]);
-                let end = returned.recv().expect("its wait returns");
-                children[nth] = begin(nth);
-                (end - start).as_nanos() as f64
-            })
-            .collect();
+        let time = median_of_rounds(|round| {
+            thread::sleep(TO_FALL_ASLEEP);
+            let nth = round % waiters;
+            let start = Instant::now();
+            engine.exit(children[nth]);
+            let end = returned.recv().expect("its wait returns");
+            children[nth] = begin(nth);
+            (end - start).as_nanos() as f64
+        });
         children.iter().for_each(|child| engine.exit(*child));
         drop(next);
-        median(&mut times)
+        time
     })
 }
