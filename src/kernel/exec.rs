@@ -66,9 +66,9 @@ impl Kernel {
     /// EXEC-16: dispositions that were shared become the process's own.
     fn unshare_sighand(&mut self, caller: TaskId, fx: &mut Effects) {
         let id = self.processes[caller.process].sighand;
-        if self.sighands[id].users > 1 {
+        if self.sighands[id].is_shared() {
             fx.obey(rule!("EXEC-16"));
-            self.sighands[id].users -= 1;
+            self.sighands[id].unshare();
             let copy = self.sighands[id].copy();
             self.processes[caller.process].sighand = self.sighands.insert(copy);
         }

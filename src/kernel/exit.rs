@@ -259,8 +259,7 @@ impl Kernel {
     }
 
     fn release_sighand(&mut self, id: Id<super::sighand::Sighand>) {
-        self.sighands[id].users -= 1;
-        if self.sighands[id].users == 0 {
+        if !self.sighands[id].unshare() {
             self.sighands.remove(id);
         }
     }

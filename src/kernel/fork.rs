@@ -192,7 +192,7 @@ impl Kernel {
         let own = self.processes[caller.process].sighand;
         if flags & clone::SIGHAND != 0 {
             fx.obey(rule!("FORK-27"));
-            self.sighands[own].users += 1;
+            self.sighands[own].share();
             return own;
         }
         fx.obey(rule!("FORK-03"));

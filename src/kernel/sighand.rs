@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use crate::abi::DefaultAction;
 use crate::abi::{Handler, SaFlags, SigAction, SigSet, Signal};
@@ -10,8 +11,8 @@ use crate::abi::{Handler, SaFlags, SigAction, SigSet, Signal};
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sighand {
-    /// How many processes use it.
-    pub users: u32,
+    /// How many processes use it. Not zero, so that its place in an arena takes no word more.
+    users: NonZeroU32,
     /// The actions, if any is not SIG_DFL without flags: a copy is made when one of several
     /// holders changes them, so that a fork copies nothing.
     actions: Option<Arc<Actions>>,
@@ -58,7 +59,24 @@ impl Fate {
 impl Sighand {
     /// SIG_DFL for all.
     pub fn new() -> Sighand {
-        Sighand { users: 1, actions: None }
+        Sighand { users: NonZeroU32::MIN, actions: None }
+    }
+
+    /// Whether more than one process uses it.
+    pub fn is_shared(&self) -> bool {
+        self.users > NonZeroU32::MIN
+    }
+
+    /// One more process uses it.
+    pub fn share(&mut self) {
+        self.users = self.users.saturating_add(1);
+    }
+
+    /// One process uses it no more; `false` if that was the last one.
+    pub fn unshare(&mut self) -> bool {
+        let users = NonZeroU32::new(self.users.get() - 1);
+        self.users = users.unwrap_or(self.users);
+        users.is_some()
     }
 
     fn actions(&self) -> &Actions {
@@ -68,7 +86,7 @@ impl Sighand {
 
     /// A copy for a new process (FORK-03).
     pub fn copy(&self) -> Sighand {
-        Sighand { users: 1, actions: self.actions.clone() }
+        Sighand { users: NonZeroU32::MIN, actions: self.actions.clone() }
     }
 
     /// The signals set to SIG_IGN.
