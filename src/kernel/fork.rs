@@ -5,8 +5,7 @@ use super::arena::Id;
 use super::effect::{Consequence, Effects};
 use super::few::Few;
 use super::group::refuse;
-use super::process::{Flags, Job, Life, Links, Process};
-use super::signal::Pending;
+use super::process::{Flags, Process};
 use super::thread::{Sleep, TaskId, Thread};
 use crate::abi::{Errno, Pid, Signal};
 use crate::rule;
@@ -102,46 +101,24 @@ impl Kernel {
             (plan.exit_signal, creator.exec_count)
         };
         let vfork = plan.flags & clone::VFORK != 0;
-        let group = creator.group;
+        let leader = child_thread(self.thread(caller), pid, plan.flags);
+        // FORK-13, FORK-09
+        let (limits, fs) = (creator.limits.clone(), creator.fs.clone());
         let child = Process {
-            life: Life::Alive(Job::Running),
-            pid,
             parent,
             outside: creator.outside,
-            // FORK-01
-            group,
-            group_links: Links::default(),
-            all_links: Links::default(),
-            sibling_links: Links::default(),
-            order: 0,
-            report: None,
-            family: None,
             exit_signal,
-            sighand,
-            // FORK-04
-            shared: Pending::default(),
-            // FORK-13, FORK-09
-            limits: creator.limits.clone(),
-            fs: creator.fs.clone(),
-            // FORK-07
-            itimer: None,
             vfork_waiter: vfork.then_some(self.thread(caller).tid),
             exec_count: creator.exec_count,
             parent_exec_count,
+            // the others are not inherited: FORK-15, FORK-12 (and so GRP-21), FORK-11
             flags: Flags {
-                // FORK-15, FORK-12 (and so GRP-21), FORK-11
-                executed: false,
-                session_leader: false,
-                subreaper: false,
                 dumpable: creator.flags.dumpable,
                 over_nproc: creator.flags.over_nproc,
-                shares_fs: false,
-                unkillable: false,
-                hosted: false,
-                watched: false,
+                ..Flags::default()
             },
-            leader: child_thread(self.thread(caller), pid, plan.flags),
-            others: Few::new(),
+            // FORK-01, FORK-04, FORK-07
+            ..Process::new(leader, creator.group, sighand, limits, fs)
         };
         if self.processes[caller.process].itimer.is_some() {
             fx.obey(rule!("TIME-07"));
@@ -226,20 +203,12 @@ fn child_thread(creator: &Thread, pid: Pid, flags: u64) -> Thread {
     // a child that shares the memory has a stack of its own, and so is in no handler
     let own_stack = flags & clone::VM != 0;
     Thread {
-        tid: pid,
         // FORK-02
         mask: creator.mask,
-        saved_mask: None,
-        pending: Pending::default(),
-        sleep: Sleep::None,
         // a copy of the memory is in the same handlers
         frames: if own_stack { Few::new() } else { creator.frames.clone() },
-        cred: creator.cred.clone(),
-        // FORK-10
-        pdeath_signal: None,
-        result: None,
-        notified: false,
-        queued: false,
+        // FORK-10: no parent-death signal
+        ..Thread::new(pid, creator.cred.clone())
     }
 }
 

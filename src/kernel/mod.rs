@@ -78,13 +78,11 @@ use crate::abi::{Pgid, Pid, SigAction, SigInfo, Signal, Time, Uid};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
 use arena::{Arena, Id};
-use few::Few;
 use group::{Group, Session};
 use limit::{Limits, Users};
 use pid::Numbers;
-use process::{Flags, Fs, Job, Life, Links, Process};
+use process::{Flags, Fs, Job, Life, Process};
 use sighand::Sighand;
-use signal::Pending;
 use thread::{Sleep, TaskId, Thread};
 use timer::Alarm;
 
@@ -169,52 +167,18 @@ impl Kernel {
                 limits.set(*resource, *limit);
             }
         }
+        let fs = Arc::new(Fs { umask: config.umask, cwd: config.cwd.clone() });
+        let leader = Thread::new(config.first, Arc::new(cred::Cred::new(config.user)));
+        let sighand = self.sighands.insert(Sighand::new());
         Process {
-            life: Life::Alive(Job::Running),
-            pid: config.first,
-            parent: None,
             outside: config.parent,
-            group,
-            group_links: Links::default(),
-            all_links: Links::default(),
-            sibling_links: Links::default(),
-            order: 0,
-            report: None,
-            family: None,
-            exit_signal: Signal::CHLD.number(),
-            sighand: self.sighands.insert(Sighand::new()),
-            shared: Pending::default(),
-            limits: Arc::new(limits),
-            fs: Arc::new(Fs { umask: config.umask, cwd: config.cwd.clone() }),
-            itimer: None,
-            vfork_waiter: None,
-            exec_count: 0,
-            parent_exec_count: 0,
             flags: Flags {
-                executed: false,
                 session_leader: config.sid.0 == config.first.0,
-                subreaper: false,
                 dumpable: true,
-                over_nproc: false,
-                shares_fs: false,
                 unkillable: config.first == Pid(1),
-                hosted: false,
-                watched: false,
+                ..Flags::default()
             },
-            leader: Thread {
-                tid: config.first,
-                mask: Default::default(),
-                saved_mask: None,
-                pending: Pending::default(),
-                sleep: Sleep::None,
-                frames: Few::new(),
-                cred: Arc::new(cred::Cred::new(config.user)),
-                pdeath_signal: None,
-                result: None,
-                notified: false,
-                queued: false,
-            },
-            others: Few::new(),
+            ..Process::new(leader, group, sighand, Arc::new(limits), fs)
         }
     }
 

@@ -137,6 +137,42 @@ pub struct Flags {
 }
 
 impl Process {
+    /// A process of one thread with nothing to its name: no parent, no children, no timer, nothing
+    /// pending, nothing to report, not linked to others yet.
+    pub fn new(
+        leader: Thread,
+        group: Id<Group>,
+        sighand: Id<Sighand>,
+        limits: Arc<Limits>,
+        fs: Arc<Fs>,
+    ) -> Process {
+        Process {
+            life: Life::Alive(Job::Running),
+            pid: leader.tid,
+            parent: None,
+            outside: Pid(0),
+            group,
+            group_links: Links::default(),
+            all_links: Links::default(),
+            sibling_links: Links::default(),
+            order: 0,
+            report: None,
+            family: None,
+            exit_signal: Signal::CHLD.number(),
+            sighand,
+            shared: Pending::default(),
+            limits,
+            fs,
+            itimer: None,
+            vfork_waiter: None,
+            exec_count: 0,
+            parent_exec_count: 0,
+            flags: Flags::default(),
+            leader,
+            others: Few::new(),
+        }
+    }
+
     /// Whether it is dead.
     pub fn is_zombie(&self) -> bool {
         matches!(self.life, Life::Zombie(_))

@@ -137,6 +137,23 @@ pub struct Thread {
 }
 
 impl Thread {
+    /// A thread that runs its own code, in no handler, with an empty mask.
+    pub fn new(tid: Pid, cred: Arc<Cred>) -> Thread {
+        Thread {
+            tid,
+            mask: SigSet::EMPTY,
+            saved_mask: None,
+            pending: Pending::default(),
+            sleep: Sleep::None,
+            frames: Few::new(),
+            cred,
+            pdeath_signal: None,
+            result: None,
+            notified: false,
+            queued: false,
+        }
+    }
+
     /// The mask that decides whether a signal is kept although it is ignored (SIG-52): what the
     /// thread blocks, also where rt_sigtimedwait has unblocked it for the moment.
     pub fn blocks(&self, signal: Signal) -> bool {
