@@ -161,8 +161,8 @@ pub(super) struct Book {
     pub entries: ByPid<Entry>,
     serial: u64,
     pub counts: Counts,
-    /// What processes are about to execute.
-    images: ByPid<Arc<Image>>,
+    /// What calls in progress execute, by the path in the call: the allocation, not the text.
+    images: Vec<(Arc<str>, Arc<Image>)>,
     pub waits: Waits,
     pub subscribers: Subscribers,
     pub zombies: Zombies,
@@ -343,8 +343,6 @@ impl Book {
         *self.counts.of(entry.phase) -= 1;
         self.counts.processes -= 1;
         self.zombies.forget(entry.serial);
-        // the number may be another's soon
-        self.prepare(pid, None);
         if entry.lane.is_some() {
             self.outbox.gone.push(entry);
         }
@@ -441,17 +439,21 @@ impl Book {
         }
     }
 
-    /// What a process is about to execute, with what execve(2) itself does not say here.
-    pub fn prepare(&mut self, pid: Pid, image: Option<Arc<Image>>) {
-        match image {
-            Some(image) => drop(self.images.insert(pid, image)),
-            None => drop(self.images.remove(&pid)),
-        }
+    /// What the execve of that path is about to execute, with what execve(2) itself does not say
+    /// here.
+    pub fn prepare(&mut self, path: Arc<str>, image: Arc<Image>) {
+        self.images.push((path, image));
+    }
+
+    /// What was prepared for the execve of that path. Costs a scan of the calls in progress.
+    pub fn take_prepared(&mut self, path: &Arc<str>) -> Option<Arc<Image>> {
+        let nth = self.images.iter().position(|(other, _)| Arc::ptr_eq(other, path))?;
+        Some(self.images.swap_remove(nth).1)
     }
 
     /// It executes another program: the calls that handlers had interrupted do not return.
-    pub fn execute(&mut self, pid: Pid, path: &str) {
-        let image = self.images.remove(&pid).unwrap_or_else(|| Arc::new(Image::new(path)));
+    pub fn execute(&mut self, pid: Pid, path: &Arc<str>) {
+        let image = self.take_prepared(path).unwrap_or_else(|| Arc::new(Image::new(&**path)));
         if let Some(entry) = self.entries.get_mut(&pid) {
             entry.image = image;
         }

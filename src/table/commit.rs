@@ -226,15 +226,6 @@ impl Shared {
         self.commit(|state| state.report(token, status, &*self.clock));
     }
 
-    /// What the process executes with its next execve.
-    pub(super) fn execute(self: &Arc<Shared>, token: Token, image: Option<Arc<Image>>) {
-        self.commit(|state| {
-            if state.book.entry(token).is_some() {
-                state.book.prepare(token.pid, image);
-            }
-        });
-    }
-
     /// Does what is due; how many zombies were reaped.
     pub(super) fn run_due(self: &Arc<Shared>, now: Time) -> usize {
         self.commit(|state| {

@@ -141,10 +141,13 @@ impl Process {
     #[doc(alias = "execve")]
     pub fn exec(&self, image: impl Into<Arc<Image>>) -> Result<(), Errno> {
         let image = image.into();
-        let path = image.program.as_str().into();
-        self.table.shared.execute(self.token, Some(image));
-        let executed = self.call(Syscall::Execve { path, error: None });
-        self.table.shared.execute(self.token, None);
+        let path: Arc<str> = image.program.as_str().into();
+        let shared = &self.table.shared;
+        shared.commit(|state| state.book.prepare(path.clone(), image));
+        let executed = self.call(Syscall::Execve { path: path.clone(), error: None });
+        if executed.is_err() {
+            shared.commit(|state| state.book.take_prepared(&path));
+        }
         done(executed)
     }
 

@@ -221,10 +221,7 @@ impl State {
             Group::Join(pgid) => Some(Syscall::Setpgid { pid: 0, pgid: pgid.0 as i32 }),
             Group::Session => Some(Syscall::Setsid),
         };
-        let executing = spawn.exec.then(|| {
-            self.book.prepare(pid, Some(spawn.image.clone()));
-            Syscall::Execve { path: "".into(), error: None }
-        });
+        let executing = spawn.exec.then(|| Syscall::Execve { path: "".into(), error: None });
         for call in placing.into_iter().chain(spawn.calls.iter().cloned()).chain(executing) {
             if let Started::Ended(End::Returned(Err(errno))) = self.make(pid, call, None, clock) {
                 return Err(errno);
@@ -235,7 +232,6 @@ impl State {
 
     /// A child that cannot be as it was wanted ends, and nobody has to wait for it.
     fn withdraw(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
-        self.book.prepare(child, None);
         let _ = self.make(child, Syscall::ExitGroup(127), None, clock);
         let options = WaitOptions::ALL;
         let call = Syscall::Wait4 { pid: child.0 as i32, status: Ptr::Null, options };
@@ -252,6 +248,9 @@ impl State {
         let early = spawn.reporter.bind(Arc::downgrade(shared), token);
         if let Some(entry) = self.book.entries.get_mut(&pid) {
             entry.authority = spawn.authority;
+            if spawn.exec {
+                entry.image = spawn.image;
+            }
             let reporter = spawn.reporter;
             entry.lane = spawn.driver.map(|driver| Lane::new(pid, driver, reporter));
         }

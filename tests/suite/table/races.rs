@@ -243,6 +243,26 @@ fn a_call_of_a_stopped_handler_is_made_in_it() {
     assert_eq!(mask(), SigSet::EMPTY);
 }
 
+/// Two threads have the same process execute something: each image comes with its own call.
+#[test]
+fn each_exec_has_its_own_image() {
+    let table = ProcessTable::new();
+    let guest = spawn(&table.init());
+    guest.send(Signal::STOP).unwrap();
+    thread::scope(|scope| {
+        for program in ["one", "other"] {
+            let image = Image { args: vec![program.into()], ..Image::new(program) };
+            let guest = &guest;
+            scope.spawn(move || guest.exec(image).unwrap());
+        }
+        // both calls wait for the process then
+        thread::sleep(Duration::from_millis(50));
+        guest.send(Signal::CONT).unwrap();
+    });
+    let image = guest.image().unwrap();
+    assert_eq!(image.args, [image.program.clone()]);
+}
+
 /// Any number of calls may wait for a process, each of which wakes another: they are made one
 /// after the other, and not inside of each other.
 #[test]
