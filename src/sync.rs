@@ -6,6 +6,7 @@
 use alloc::sync::Arc;
 use core::task::Waker;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+pub(crate) use std::sync::OnceLock;
 use std::time::Instant;
 
 #[cfg(not(shuttle))]

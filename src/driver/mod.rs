@@ -63,8 +63,9 @@ pub enum Op {
 /// The execution of one process: a WASM instance, an isolate, a thread, a real child.
 ///
 /// The table never calls it while it holds a lock, and never two operations of one process at
-/// once. It may call the table from inside an operation: what that causes for the same process
-/// comes after the operation returns. A panic is caught, and published as
+/// once. It may call the table from inside an operation: what that causes for the same process, or
+/// for one that has an operation from the same step, comes after the operation returns. A panic is
+/// caught, and published as
 /// [`What::DriverFault`](crate::table::What::DriverFault).
 pub trait DriverProcess: Send + Sync + 'static {
     /// The process exists. The first operation of all.
@@ -116,9 +117,9 @@ impl DriverProcess for NullDriver {
 }
 
 /// Has the driver carry out one operation.
-pub(crate) fn perform(driver: &dyn DriverProcess, op: Op, reporter: &Reporter) {
+pub(crate) fn perform(driver: &dyn DriverProcess, op: Op, reporter: impl FnOnce() -> Reporter) {
     match op {
-        Op::Start => driver.start(reporter.clone()),
+        Op::Start => driver.start(reporter()),
         Op::Deliver(delivery) => driver.deliver(delivery),
         Op::Stop(signal) => driver.stop(signal),
         Op::Resume => driver.resume(),

@@ -12,8 +12,15 @@ use crate::table::{Shared, Token};
 /// It belongs to one process for good. A report about a process that has ended, or whose table is
 /// gone, has no effect, also when the number is another process's by then. Reports that come
 /// before the process is in the table are kept and take effect when it is.
-#[derive(Clone, Debug, Default)]
-pub struct Reporter(Arc<Mutex<Bound>>);
+#[derive(Clone, Debug)]
+pub struct Reporter(Way);
+
+#[derive(Clone, Debug)]
+enum Way {
+    Direct(Weak<Shared>, Token),
+    /// It was made before its process.
+    Early(Arc<Mutex<Bound>>),
+}
 
 #[derive(Debug)]
 enum Bound {
@@ -22,9 +29,9 @@ enum Bound {
     To(Weak<Shared>, Token),
 }
 
-impl Default for Bound {
-    fn default() -> Bound {
-        Bound::Not(Vec::new())
+impl Default for Reporter {
+    fn default() -> Reporter {
+        Reporter::new()
     }
 }
 
@@ -32,7 +39,12 @@ impl Reporter {
     /// One that belongs to no process yet: see
     /// [`Spawn::reporter`](crate::table::Spawn::reporter).
     pub fn new() -> Reporter {
-        Reporter::default()
+        Reporter(Way::Early(Arc::new(Mutex::new(Bound::Not(Vec::new())))))
+    }
+
+    /// One of a process in the table.
+    pub(crate) fn of(shared: Weak<Shared>, token: Token) -> Reporter {
+        Reporter(Way::Direct(shared, token))
     }
 
     /// The process exited with `code`, of which the low 8 bits count (EXIT-01).
@@ -57,12 +69,13 @@ impl Reporter {
 
     /// Any of these, as a wait status.
     pub fn report(&self, status: WaitStatus) {
-        let mut bound = self.0.lock();
-        let (shared, token) = match &mut *bound {
-            Bound::Not(early) => return early.push(status),
-            Bound::To(shared, token) => (shared.upgrade(), *token),
+        let (shared, token) = match &self.0 {
+            Way::Direct(shared, token) => (shared.upgrade(), *token),
+            Way::Early(bound) => match &mut *bound.lock() {
+                Bound::Not(early) => return early.push(status),
+                Bound::To(shared, token) => (shared.upgrade(), *token),
+            },
         };
-        drop(bound);
         if let Some(shared) = shared {
             shared.report(token, status);
         }
@@ -71,7 +84,8 @@ impl Reporter {
     /// The process is in the table: reports go there from now on. Gives back those that came
     /// before.
     pub(crate) fn bind(&self, shared: Weak<Shared>, token: Token) -> Vec<WaitStatus> {
-        match core::mem::replace(&mut *self.0.lock(), Bound::To(shared, token)) {
+        let Way::Early(bound) = &self.0 else { return Vec::new() };
+        match core::mem::replace(&mut *bound.lock(), Bound::To(shared, token)) {
             Bound::Not(early) => early,
             Bound::To(..) => Vec::new(),
         }

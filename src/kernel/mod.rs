@@ -77,7 +77,7 @@ pub use view::{Attributes, Run, View};
 use crate::abi::{Pgid, Pid, SigAction, SigInfo, Signal, Time, Uid};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
-use arena::{Arena, Id};
+pub(crate) use arena::{Arena, Id};
 use group::{Group, Session};
 use limit::{Limits, Users};
 use pid::Numbers;

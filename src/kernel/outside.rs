@@ -32,6 +32,19 @@ impl Kernel {
         Ok(self.fork(TaskId::leader(id), flags, None, fx).unwrap_or(Err(Errno::ENOSYS)))
     }
 
+    /// A process executes another program, whatever its own thread does: as if that had called
+    /// execve.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no such living process; the errno of execve(2) is in
+    /// the result.
+    pub fn exec_aside(&mut self, pid: Pid, fx: &mut Effects) -> Result<syscall::Result, Refused> {
+        let id = self.living(pid)?;
+        fx.begin(pid, Some("execve"));
+        Ok(self.execve(TaskId::leader(id), None, fx))
+    }
+
     /// What a wait of `parent` gives at this moment, whatever its own thread does: as if another
     /// thread of it made that call with WNOHANG. Any call but wait4 and waitid gives ENOSYS.
     ///

@@ -5,18 +5,18 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::hash::{BuildHasherDefault, Hasher};
-use std::collections::HashMap;
 
+use super::by_pid::ByPid;
 use super::call::{End, Pending, Queued};
+use super::clock::Clock;
 use super::end::Mourner;
 use super::event::Subscribers;
-use super::lane::Lane;
+use super::lane::{Errand, Lane, Lanes};
 use super::waits::Waits;
 use super::zombies::Zombies;
 use crate::abi::{Pid, SiCode, SigInfo, Signal, Time, WaitStatus};
 use crate::driver::{Authority, Delivery, Op};
-use crate::kernel::{Consequence, Effect, Kernel, Woken};
+use crate::kernel::{Consequence, Effect, Id, Kernel, Woken};
 use crate::sync::Parker;
 use crate::syscall::{self, Ret};
 
@@ -57,11 +57,13 @@ pub(super) struct Entry {
     pub image: Arc<Image>,
     pub started: Time,
     /// `None` for a driver that does nothing.
-    pub lane: Option<Arc<Lane>>,
+    pub lane: Option<Id<Lane>>,
     /// `None` while it makes no call that takes time.
     pub calls: Option<Box<Calls>>,
     pub authority: Authority,
     pub phase: Phase,
+    /// It is a zombie that stands among those whose time will come.
+    pub expires: bool,
 }
 
 /// What is counted.
@@ -104,7 +106,7 @@ pub(super) struct Notice {
     /// The calls that have its end as their result.
     pub calls: Vec<(Arc<Pending>, End)>,
     /// What drivers are told once the callback has run: that children ended, and what follows.
-    pub ops: Vec<(Arc<Lane>, Op)>,
+    pub ops: Vec<(Id<Lane>, Op)>,
 }
 
 /// Whether a signal tells of children, or may have swallowed one that does (CHLD-06).
@@ -116,49 +118,23 @@ fn tells_of_children(info: &SigInfo) -> bool {
 /// What is to be done once the lock is free.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    pub lanes: Vec<Arc<Lane>>,
+    pub errands: Vec<Errand>,
     pub wakes: Vec<Arc<Parker>>,
-    /// Entries and drivers whose last owner this may be: their `Drop` is foreign.
-    pub gone: Vec<Entry>,
     pub exits: bool,
 }
 
 impl Outbox {
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty() && self.wakes.is_empty() && self.gone.is_empty() && !self.exits
+        self.errands.is_empty() && self.wakes.is_empty() && !self.exits
     }
 }
-
-/// A hash of numbers that are nearly dense already.
-#[derive(Clone, Copy, Default)]
-pub(super) struct PidHasher(u64);
-
-impl Hasher for PidHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    #[inline]
-    fn write_u32(&mut self, number: u32) {
-        // Fibonacci hashing: the table looks at the high and at the low bits
-        let mixed = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ mixed >> 32;
-    }
-}
-
-pub(super) type ByPid<T> = HashMap<Pid, T, BuildHasherDefault<PidHasher>>;
 
 /// Everything under the lock but the model itself.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     pub entries: ByPid<Entry>,
+    pub lanes: Lanes,
     serial: u64,
     pub counts: Counts,
     /// What calls in progress execute, by the path in the call: the allocation, not the text.
@@ -179,52 +155,59 @@ pub(super) struct Book {
     /// Whoever waits for everybody to end.
     pub mourners: Vec<Arc<Mourner>>,
     pub outbox: Outbox,
-    /// The time of the table when this transition began, where anything asked for it.
-    pub now: Time,
+    /// The time of the table in this transition, once anything has asked for it.
+    pub now: Option<Time>,
 }
 
 impl Book {
     pub fn new(zombies: Zombies) -> Book {
-        Book { zombies, ..Book::default() }
+        // process 1 began with the clock
+        Book { zombies, now: Some(Time::default()), ..Book::default() }
     }
 
     /// The process, if the token is still good.
     #[inline]
     pub fn entry(&self, token: Token) -> Option<&Entry> {
-        self.entries.get(&token.pid).filter(|entry| entry.serial == token.serial)
+        self.entries.get(token.pid).filter(|entry| entry.serial == token.serial)
     }
 
     /// The token of the process that has the number now.
     pub fn token(&self, pid: Pid) -> Option<Token> {
-        self.entries.get(&pid).map(|entry| Token { pid, serial: entry.serial })
+        self.entries.get(pid).map(|entry| Token { pid, serial: entry.serial })
     }
 
     /// Enters a new process, a copy of its creator until it executes something.
-    pub fn enter(&mut self, pid: Pid, image: Arc<Image>) {
+    pub fn enter(&mut self, pid: Pid, image: Arc<Image>, clock: &dyn Clock) {
         self.serial += 1;
         let entry = Entry {
             serial: self.serial,
             image,
-            started: self.now,
+            started: self.time(clock),
             lane: None,
             calls: None,
             authority: Authority::Model,
             phase: Phase::Running,
+            expires: false,
         };
         self.counts.processes += 1;
         self.counts.running += 1;
         self.entries.insert(pid, entry);
     }
 
+    /// The time of this transition.
+    fn time(&mut self, clock: &dyn Clock) -> Time {
+        *self.now.get_or_insert_with(|| clock.now())
+    }
+
     /// What one effect means.
-    pub fn note(&mut self, kernel: &Kernel, effect: &Effect) {
+    pub fn note(&mut self, kernel: &Kernel, effect: &Effect, clock: &dyn Clock) {
         self.subscribers.effect(effect);
         let pid = effect.pid;
         match &effect.what {
             Consequence::Created => {
-                let creator = self.entries.get(&effect.cause.actor);
+                let creator = self.entries.get(effect.cause.actor);
                 let image = creator.map(|creator| creator.image.clone()).unwrap_or_default();
-                self.enter(pid, image);
+                self.enter(pid, image, clock);
             }
             Consequence::Resumed(result) => {
                 self.end_call(pid, result);
@@ -232,11 +215,11 @@ impl Book {
             }
             Consequence::Handling(info, handler) => {
                 self.make_ready(pid);
-                let delivery = Delivery { info: *info, handler: Some(*handler) };
-                self.operate(pid, Op::Deliver(delivery));
+                let handler = Some(*handler);
+                self.operate(pid, || Op::Deliver(Delivery { info: *info, handler }));
             }
             Consequence::Forwarded(info) => {
-                self.operate(pid, Op::Deliver(Delivery { info: *info, handler: None }));
+                self.operate(pid, || Op::Deliver(Delivery { info: *info, handler: None }));
             }
             Consequence::Stopped(signal) => {
                 self.change_phase(pid, Phase::Stopped);
@@ -247,9 +230,9 @@ impl Book {
                 self.make_ready(pid);
                 self.operate_unless_reported(effect, Op::Resume);
             }
-            Consequence::Ended(status) => self.note_end(kernel, effect, *status),
+            Consequence::Ended(status) => self.note_end(kernel, effect, *status, clock),
             Consequence::Reparented(to) if kernel.exit_status(pid).is_some() => {
-                self.zombies.add(self.now, *to, self.token(pid));
+                self.note_zombie(pid, *to, clock);
             }
             Consequence::Reaped => self.remove(pid),
             _ => {}
@@ -258,8 +241,8 @@ impl Book {
 
     /// Tells the waits that an event of a child concerns.
     pub fn wake(&mut self, woken: &Woken) {
-        let parkers = self.waits.concerned(woken);
-        if parkers.is_empty() {
+        let mut parkers = self.waits.concerned(woken).cloned().peekable();
+        if parkers.peek().is_none() {
             return;
         }
         let Some(nth) = self.notice_about(woken.child) else {
@@ -267,7 +250,7 @@ impl Book {
         };
         // those who wait for an exit hear of it after the callbacks
         let (now, later): (Vec<_>, Vec<_>) =
-            parkers.into_iter().partition(|parker| self.is_the_callbacks(parker));
+            parkers.partition(|parker| self.is_the_callbacks(parker));
         self.outbox.wakes.extend(now);
         self.notices[nth].wakes.extend(later);
     }
@@ -282,17 +265,23 @@ impl Book {
         self.notices.iter().rposition(|notice| notice.token.pid == pid)
     }
 
-    fn note_end(&mut self, kernel: &Kernel, effect: &Effect, status: WaitStatus) {
+    fn note_end(
+        &mut self,
+        kernel: &Kernel,
+        effect: &Effect,
+        status: WaitStatus,
+        clock: &dyn Clock,
+    ) {
         let pid = effect.pid;
         self.change_phase(pid, Phase::Zombie);
         self.operate_unless_reported(effect, Op::Terminate(status));
         self.abort_calls(pid);
-        self.outbox.wakes.extend(self.waits.of_parent(pid));
+        self.outbox.wakes.extend(self.waits.of_parent(pid).cloned());
         let alive = self.counts.running + self.counts.stopped;
         let told = self.mourners.iter().filter_map(|mourner| mourner.note(pid, status, alive));
         self.outbox.wakes.extend(told);
         if let Some(parent) = kernel.parent(pid) {
-            self.zombies.add(self.now, parent, self.token(pid));
+            self.note_zombie(pid, parent, clock);
         }
         if self.announces
             && let Some(token) = self.token(pid)
@@ -303,54 +292,65 @@ impl Book {
         }
     }
 
-    /// An operation for the driver, if it has one.
-    pub fn operate(&mut self, pid: Pid, op: Op) {
-        let Some(lane) = self.entries.get(&pid).and_then(|entry| entry.lane.as_ref()) else {
-            return;
-        };
-        // EXIT-11: a driver that hears of an end, and waits, finds it
-        let early = |notice: &Notice| notice.ops.iter().any(|(other, _)| Arc::ptr_eq(other, lane));
-        let tells = matches!(&op, Op::Deliver(delivery) if tells_of_children(&delivery.info));
-        if let Some(last) = self.notices.len().checked_sub(1)
-            && (tells || self.notices.iter().any(early))
-        {
-            self.notices[last].ops.push((lane.clone(), op));
-            return;
+    /// A zombie has that parent now.
+    fn note_zombie(&mut self, pid: Pid, parent: Pid, clock: &dyn Clock) {
+        if self.zombies.wants(parent) {
+            let now = self.time(clock);
+            if let Some(entry) = self.entries.get_mut(pid) {
+                self.zombies.add(now, pid, entry);
+            }
         }
-        lane.push(op);
-        self.outbox.lanes.push(lane.clone());
+    }
+
+    /// An operation for the driver, if it has one.
+    #[inline(always)]
+    pub fn operate(&mut self, pid: Pid, op: impl FnOnce() -> Op) {
+        let Some(lane) = self.entries.get(pid).and_then(|entry| entry.lane) else { return };
+        if self.notices.is_empty() {
+            self.lanes.send(lane, op, &mut self.outbox.errands);
+        } else {
+            self.operate_or_hold_back(lane, op());
+        }
+    }
+
+    /// EXIT-11: a driver that hears of an end, and waits, finds it.
+    fn operate_or_hold_back(&mut self, lane: Id<Lane>, op: Op) {
+        let early = |notice: &Notice| notice.ops.iter().any(|(other, _)| *other == lane);
+        let tells = matches!(&op, Op::Deliver(delivery) if tells_of_children(&delivery.info));
+        let held_back = tells || self.notices.iter().any(early);
+        match self.notices.back_mut().filter(|_| held_back) {
+            Some(last) => last.ops.push((lane, op)),
+            None => self.lanes.send(lane, || op, &mut self.outbox.errands),
+        }
     }
 
     /// The host knows what it has reported itself.
     fn operate_unless_reported(&mut self, effect: &Effect, op: Op) {
         let hosted = |entry: &Entry| entry.authority == Authority::Host;
         let reported = effect.cause.call.is_none();
-        if !(reported && self.entries.get(&effect.pid).is_some_and(hosted)) {
-            self.operate(effect.pid, op);
+        if !(reported && self.entries.get(effect.pid).is_some_and(hosted)) {
+            self.operate(effect.pid, || op);
         }
     }
 
     fn change_phase(&mut self, pid: Pid, phase: Phase) {
-        let Some(entry) = self.entries.get_mut(&pid) else { return };
+        let Some(entry) = self.entries.get_mut(pid) else { return };
         let before = core::mem::replace(&mut entry.phase, phase);
         *self.counts.of(before) -= 1;
         *self.counts.of(phase) += 1;
     }
 
     fn remove(&mut self, pid: Pid) {
-        self.operate(pid, Op::Reaped);
-        let Some(entry) = self.entries.remove(&pid) else { return };
+        self.operate(pid, || Op::Reaped);
+        let Some(entry) = self.entries.remove(pid) else { return };
         *self.counts.of(entry.phase) -= 1;
         self.counts.processes -= 1;
-        self.zombies.forget(entry.serial);
-        if entry.lane.is_some() {
-            self.outbox.gone.push(entry);
-        }
+        self.zombies.forget(&entry, &self.entries);
     }
 
     /// The program sees the result of its innermost call.
     fn end_call(&mut self, pid: Pid, result: &syscall::Result) {
-        let Some(entry) = self.entries.get_mut(&pid) else { return };
+        let Some(entry) = self.entries.get_mut(pid) else { return };
         let Some(calls) = &mut entry.calls else { return };
         let Some(pending) = calls.begun.pop() else { return };
         let end = End::Returned(result.clone());
@@ -389,21 +389,21 @@ impl Book {
         self.callback_sleeps.clear();
         let mut outbox = Outbox::default();
         if let Some(notice) = self.notices.pop_front() {
-            notice.release(&mut outbox);
+            notice.release(&mut self.lanes, &mut outbox);
         }
         outbox
     }
 
     /// The next call that waits for its caller to be in no more handlers than that.
     pub fn next_queued(&mut self, pid: Pid, handlers: usize) -> Option<Queued> {
-        let calls = self.entries.get_mut(&pid)?.calls.as_mut()?;
+        let calls = self.entries.get_mut(pid)?.calls.as_mut()?;
         calls.queued.front().filter(|queued| handlers <= queued.handlers)?;
         calls.queued.pop_front()
     }
 
     /// A process may be able to make the calls that wait for it.
     pub fn make_ready(&mut self, pid: Pid) {
-        let calls = self.entries.get(&pid).and_then(|entry| entry.calls.as_ref());
+        let calls = self.entries.get(pid).and_then(|entry| entry.calls.as_ref());
         if calls.is_some_and(|calls| !calls.queued.is_empty()) {
             self.ready.push(pid);
         }
@@ -413,16 +413,16 @@ impl Book {
     pub fn close(&mut self) -> Outbox {
         for mut notice in core::mem::take(&mut self.notices) {
             notice.calls.iter_mut().for_each(|(_, end)| *end = End::Gone);
-            notice.release(&mut self.outbox);
+            notice.release(&mut self.lanes, &mut self.outbox);
         }
-        let pids: Vec<Pid> = self.entries.keys().copied().collect();
+        let pids: Vec<Pid> = self.entries.pids().collect();
         for pid in pids {
             self.abort_calls(pid);
-            let living = self.entries.get(&pid).is_some_and(|e| e.phase != Phase::Zombie);
+            let living = self.entries.get(pid).is_some_and(|e| e.phase != Phase::Zombie);
             if living {
-                self.operate(pid, Op::Abandon);
+                self.operate(pid, || Op::Abandon);
             }
-            self.outbox.wakes.extend(self.waits.of_parent(pid));
+            self.outbox.wakes.extend(self.waits.of_parent(pid).cloned());
         }
         self.subscribers = Subscribers::default();
         core::mem::take(&mut self.outbox)
@@ -430,7 +430,7 @@ impl Book {
 
     /// Nobody will see the results of its calls: it ended.
     fn abort_calls(&mut self, pid: Pid) {
-        let Some(calls) = self.entries.get_mut(&pid).and_then(|entry| entry.calls.take()) else {
+        let Some(calls) = self.entries.get_mut(pid).and_then(|entry| entry.calls.take()) else {
             return;
         };
         let queued = calls.queued.into_iter().map(|queued| queued.pending);
@@ -454,10 +454,9 @@ impl Book {
     /// It executes another program: the calls that handlers had interrupted do not return.
     pub fn execute(&mut self, pid: Pid, path: &Arc<str>) {
         let image = self.take_prepared(path).unwrap_or_else(|| Arc::new(Image::new(&**path)));
-        if let Some(entry) = self.entries.get_mut(&pid) {
-            entry.image = image;
-        }
-        let calls = self.entries.get_mut(&pid).and_then(|entry| entry.calls.as_mut());
+        let Some(entry) = self.entries.get_mut(pid) else { return };
+        entry.image = image;
+        let calls = entry.calls.as_mut();
         let begun = calls.map(|calls| core::mem::take(&mut calls.begun)).unwrap_or_default();
         for pending in begun {
             self.finish(&pending, End::Gone);
@@ -467,10 +466,9 @@ impl Book {
 
 impl Notice {
     /// Nobody has to wait for the callback any longer.
-    fn release(self, outbox: &mut Outbox) {
+    fn release(self, lanes: &mut Lanes, outbox: &mut Outbox) {
         for (lane, op) in self.ops {
-            lane.push(op);
-            outbox.lanes.push(lane);
+            lanes.send(lane, || op, &mut outbox.errands);
         }
         outbox.wakes.extend(self.wakes);
         for (pending, end) in self.calls {

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -10,12 +11,12 @@ use super::call::{End, Pending, Queued, Started};
 use super::clock::Clock;
 use super::config::{Init, Keeper, TableConfig, TableLimits};
 use super::event::What;
-use super::lane::Lane;
+use super::lane::Errand;
 use super::zombies::Zombies;
 use super::{Handle, OnProcessExit, Process, ProcessTable, keeper};
 use crate::abi::{Errno, Pid, Time, WaitOptions, WaitStatus};
-use crate::driver::Op;
-use crate::kernel::{Canonical, Consequence, Effects, Event, Kernel, Outcome, Refused};
+use crate::driver::{DriverProcess, Op, Reporter, perform};
+use crate::kernel::{Canonical, Effects, Event, Kernel, Outcome, Refused};
 use crate::sync::{Mutex, MutexGuard, Parker, ThreadId, current, is_current};
 use crate::syscall::{self, Ptr, Ret, Syscall};
 
@@ -50,8 +51,8 @@ pub(super) struct State {
     /// Sleepers by their timeouts, where real time has nothing to say.
     timeouts: BTreeMap<(Time, u64), Arc<Parker>>,
     timeout_number: u64,
-    /// When the background thread will look at this table.
-    kept: Option<Instant>,
+    /// When the background thread will look at this table, by the table's clock and by its own.
+    kept: Option<(Time, Instant)>,
     closed: bool,
 }
 
@@ -59,7 +60,8 @@ impl Shared {
     pub(super) fn new(config: TableConfig) -> Arc<Shared> {
         let ttl = config.zombie_ttl.filter(|_| config.init == Init::Table);
         let mut book = Book::new(Zombies::new(ttl));
-        book.enter(Pid(1), Arc::new(Image::new("init")));
+        let clock = config.time();
+        book.enter(Pid(1), Arc::new(Image::new("init")), &*clock);
         let mut state = State {
             kernel: Kernel::new(config.model()),
             fx: Effects::new(),
@@ -72,7 +74,6 @@ impl Shared {
             kept: None,
             closed: false,
         };
-        let clock = config.time();
         if config.init == Init::Table {
             // GRP-22: it leads a session of its own, whose number its children see
             let _ = state.make(Pid(1), Syscall::Setsid, None, &*clock);
@@ -112,27 +113,47 @@ impl Shared {
         if cfg!(shuttle) || self.keeper == Keeper::Caller {
             return None;
         }
-        let at = self.clock.instant(state.next_deadline()?)?;
-        if state.closed || state.kept.is_some_and(|kept| kept <= at) {
+        let at = state.next_deadline()?;
+        if state.closed || state.kept.is_some_and(|(kept, _)| kept <= at) {
             return None;
         }
-        Some((at, state.kept.replace(at)))
+        let instant = self.clock.instant(at)?;
+        let later = state.kept.replace((at, instant));
+        Some((instant, later.map(|(_, instant)| instant)))
     }
 
     /// What was noted under the lock, now that it is free: drivers before callbacks, and these
     /// before anybody is woken.
     fn carry_out(self: &Arc<Shared>, outbox: Outbox) {
-        self.operate(&outbox.lanes);
+        let gone = self.run_errands(outbox.errands);
         if outbox.exits {
             self.announce();
         }
         outbox.wakes.iter().for_each(|parker| parker.unpark());
+        // foreign, and so last
+        drop(gone);
     }
 
-    fn operate(&self, lanes: &[Arc<Lane>]) {
-        for lane in lanes {
-            lane.carry_out(|op| self.fault(lane.pid, op));
+    /// Has drivers carry out operations, and those that come for the same drivers meanwhile. Gives
+    /// back drivers that it may be the last owner of: their `Drop` is foreign.
+    fn run_errands(self: &Arc<Shared>, mut errands: Vec<Errand>) -> Vec<Arc<dyn DriverProcess>> {
+        let mut gone = Vec::new();
+        while !errands.is_empty() {
+            for errand in &errands {
+                let reporter = || Reporter::of(Arc::downgrade(self), errand.token);
+                let act = AssertUnwindSafe(|| perform(&*errand.driver, errand.op, reporter));
+                if catch_unwind(act).is_err() {
+                    self.fault(errand.token.pid, errand.op);
+                }
+            }
+            let mut state = self.state.lock();
+            state.book.lanes.take_back(&mut errands, &mut gone);
+            if errands.is_empty() && state.book.outbox.errands.capacity() == 0 {
+                // the next ones are noted in the same memory
+                state.book.outbox.errands = core::mem::take(&mut errands);
+            }
         }
+        gone
     }
 
     /// A driver panicked.
@@ -163,8 +184,9 @@ impl Shared {
             state.announcer = None;
             let told = state.book.announced();
             drop(state);
-            self.operate(&told.lanes);
+            let gone = self.run_errands(told.errands);
             told.wakes.iter().for_each(|parker| parker.unpark());
+            drop(gone);
         }
     }
 
@@ -259,7 +281,7 @@ impl Shared {
         let callback = state.on_exit.take();
         let outbox = state.book.close();
         drop(state);
-        if let Some(at) = kept {
+        if let Some((_, at)) = kept {
             keeper::cancel(Arc::as_ptr(self), at);
         }
         self.carry_out(outbox);
@@ -307,7 +329,7 @@ impl State {
     /// Notes a call for when its caller can make it.
     fn queue(&mut self, caller: Pid, call: Syscall, pending: Arc<Pending>) -> Started {
         let handlers = self.kernel.handlers_below(caller);
-        let Some(entry) = self.book.entries.get_mut(&caller) else {
+        let Some(entry) = self.book.entries.get_mut(caller) else {
             return Started::Ended(End::Gone);
         };
         let queued = Queued { call, pending: pending.clone(), handlers };
@@ -367,7 +389,7 @@ impl State {
             Outcome::Returned(_) | Outcome::Blocked => {
                 let pending = pending();
                 self.note_sleep(&pending.parker);
-                if let Some(entry) = self.book.entries.get_mut(&caller) {
+                if let Some(entry) = self.book.entries.get_mut(caller) {
                     entry.calls.get_or_insert_default().begun.push(pending.clone());
                 }
                 Started::Pending(pending)
@@ -398,18 +420,10 @@ impl State {
         if self.fx.list().is_empty() && self.fx.woken().is_empty() {
             return;
         }
-        let dated = |what: &Consequence| {
-            matches!(
-                what,
-                Consequence::Created | Consequence::Ended(_) | Consequence::Reparented(_)
-            )
-        };
-        if self.fx.list().iter().any(|effect| dated(&effect.what)) {
-            self.book.now = clock.now();
-        }
+        self.book.now = None;
         self.book.callback_asks = is_current(self.announcer);
         for effect in self.fx.list() {
-            self.book.note(&self.kernel, effect);
+            self.book.note(&self.kernel, effect, clock);
         }
         for woken in self.fx.woken() {
             self.book.wake(woken);
@@ -482,7 +496,7 @@ impl State {
     fn reap(&mut self, now: Time, clock: &dyn Clock) -> usize {
         let mut reaped = 0;
         while reaped < REAPED_AT_ONCE && !self.closed {
-            let Some(token) = self.book.zombies.due(now) else { break };
+            let Some(token) = self.book.zombies.due(now, &self.book.entries) else { break };
             let call = Syscall::Wait4 {
                 pid: token.pid.0 as i32,
                 status: Ptr::Null,
@@ -498,7 +512,8 @@ impl State {
     #[inline]
     pub fn next_deadline(&mut self) -> Option<Time> {
         let timeout = self.timeouts.first_key_value().map(|((at, _), _)| *at);
-        [self.kernel.next_deadline(), self.book.zombies.next(), timeout].into_iter().flatten().min()
+        let zombie = self.book.zombies.next(&self.book.entries);
+        [self.kernel.next_deadline(), zombie, timeout].into_iter().flatten().min()
     }
 
     /// `parker` is to be told at that time.

@@ -3,58 +3,79 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use alloc::vec::Vec;
+use core::iter;
 
-use crate::abi::Pid;
-use crate::driver::{DriverProcess, Op, Reporter, perform};
-use crate::sync::Mutex;
+use super::book::Token;
+use crate::driver::{DriverProcess, Op};
+use crate::kernel::{Arena, Id};
 
-/// The operations for one driver that were decided and not carried out.
+/// A driver, and the operations that have to wait until it has carried out an earlier one.
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub pid: Pid,
-    driver: Arc<dyn DriverProcess>,
-    reporter: Reporter,
-    queue: Mutex<Queue>,
+    token: Token,
+    /// Not here while an errand has it.
+    driver: Option<Arc<dyn DriverProcess>>,
+    waiting: VecDeque<Op>,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    ops: VecDeque<Op>,
-    /// Some thread is carrying them out, and will carry out those that come meanwhile.
-    busy: bool,
+/// An operation on its way, with the driver that is to carry it out. Who has it runs it with no
+/// lock held, and brings it back.
+#[derive(Debug)]
+pub(super) struct Errand {
+    lane: Id<Lane>,
+    pub token: Token,
+    pub driver: Arc<dyn DriverProcess>,
+    pub op: Op,
 }
 
-impl Lane {
-    pub fn new(pid: Pid, driver: Arc<dyn DriverProcess>, reporter: Reporter) -> Arc<Lane> {
-        Arc::new(Lane { pid, driver, reporter, queue: Mutex::default() })
+/// The drivers of a table's processes: each from its process's creation until it has carried out
+/// [`Op::Reaped`], the last operation.
+#[derive(Debug)]
+pub(super) struct Lanes(Arena<Lane>);
+
+impl Default for Lanes {
+    fn default() -> Lanes {
+        Lanes(Arena::new())
+    }
+}
+
+impl Lanes {
+    pub fn add(&mut self, token: Token, driver: Arc<dyn DriverProcess>) -> Id<Lane> {
+        self.0.insert(Lane { token, driver: Some(driver), waiting: VecDeque::new() })
     }
 
-    /// Adds an operation. The table's lock is held: this gives the order.
-    pub fn push(&self, op: Op) {
-        self.queue.lock().ops.push_back(op);
+    /// Another operation: one more errand, written where it stays, or it waits until the one
+    /// before it is back.
+    #[inline(always)]
+    pub fn send(&mut self, id: Id<Lane>, op: impl FnOnce() -> Op, errands: &mut Vec<Errand>) {
+        let lane = &mut self.0[id];
+        let token = lane.token;
+        match lane.driver.take() {
+            Some(driver) => {
+                errands.extend(iter::once_with(|| Errand { lane: id, token, driver, op: op() }));
+            }
+            None => lane.waiting.push_back(op()),
+        }
     }
 
-    /// Carries out what is there, unless a thread is about it. No lock is held. `fault` hears of
-    /// operations in which the driver panicked.
-    pub fn carry_out(&self, fault: impl Fn(Op)) {
-        let mut first = true;
-        while let Some(op) = self.next(first) {
-            first = false;
-            let act = AssertUnwindSafe(|| perform(&*self.driver, op, &self.reporter));
-            if catch_unwind(act).is_err() {
-                fault(op);
+    /// Errands were run: those that are left are the next ones. Drivers whose processes are gone
+    /// are given back in `gone`: their `Drop` is foreign.
+    pub fn take_back(&mut self, errands: &mut Vec<Errand>, gone: &mut Vec<Arc<dyn DriverProcess>>) {
+        for nth in (0..errands.len()).rev() {
+            let id = errands[nth].lane;
+            let lane = &mut self.0[id];
+            if let Some(op) = lane.waiting.pop_front() {
+                errands[nth].op = op;
+                continue;
+            }
+            let Errand { driver, op, .. } = errands.swap_remove(nth);
+            if op == Op::Reaped {
+                self.0.remove(id);
+                gone.push(driver);
+            } else {
+                lane.driver = Some(driver);
             }
         }
-    }
-
-    fn next(&self, first: bool) -> Option<Op> {
-        let mut queue = self.queue.lock();
-        if first && queue.busy {
-            return None;
-        }
-        let op = queue.ops.pop_front();
-        queue.busy = op.is_some();
-        op
     }
 }

@@ -12,7 +12,8 @@
 //! under the lock, and any of them may call the table. Operations of one process stand in one
 //! queue, filled under the lock, and emptied by one thread at a time: a stop and a continue cannot
 //! overtake each other. Exits stand in another, and no wait returns one before its callbacks have
-//! run, and no driver hears of a child's before them. Locks are taken in this order: table, then a driver's queue, a reporter, a sleeper.
+//! run, and no driver hears of a child's before them. Locks are taken in this order: table, then a
+//! reporter, a sleeper.
 //!
 //! # Two ways to call
 //!
@@ -38,6 +39,7 @@
 //! ```
 
 mod book;
+mod by_pid;
 mod call;
 mod clock;
 mod commit;

@@ -46,7 +46,7 @@ pub struct Node {
 impl State {
     fn info(&self, pid: Pid) -> Option<ProcessInfo> {
         let view = self.kernel.view(pid)?;
-        let entry = self.book.entries.get(&pid)?;
+        let entry = self.book.entries.get(pid)?;
         Some(ProcessInfo {
             pid,
             ppid: view.ppid,

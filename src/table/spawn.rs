@@ -4,13 +4,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::book::{Image, Token};
-use super::call::{End, Started};
 use super::clock::Clock;
 use super::commit::{Shared, State};
-use super::lane::Lane;
 use super::process::Process;
 use crate::abi::{Errno, Pgid, Pid, SigSet, Uid, WaitOptions};
 use crate::driver::{Authority, DriverProcess, NullDriver, Op, Reporter};
+use crate::kernel::{Canonical, Effects, Kernel, Outcome};
+use crate::sync::OnceLock;
 use crate::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall, how};
 
 /// The group of a new process.
@@ -38,7 +38,8 @@ pub struct Spawn {
     group: Group,
     authority: Authority,
     driver: Option<Arc<dyn DriverProcess>>,
-    reporter: Reporter,
+    /// If anybody has asked for it: otherwise the driver gets one when there is a process.
+    reporter: OnceLock<Reporter>,
     /// What the child does before it executes its program.
     calls: Vec<Syscall>,
     exec: bool,
@@ -62,7 +63,7 @@ impl Spawn {
             group: Group::Inherit,
             authority: Authority::Model,
             driver: None,
-            reporter: Reporter::new(),
+            reporter: OnceLock::new(),
             calls: Vec::new(),
             exec: false,
         }
@@ -130,10 +131,33 @@ impl Spawn {
         self
     }
 
-    /// What reports about it: the one that its driver gets. What is reported before the process
-    /// exists takes effect when it does.
+    /// What reports about it, as the one that its driver gets does. What is reported before the
+    /// process exists takes effect when it does.
     pub fn reporter(&self) -> Reporter {
-        self.reporter.clone()
+        self.reporter.get_or_init(Reporter::new).clone()
+    }
+
+    /// The new process goes where it belongs and executes its program.
+    fn prepare(&self, pid: Pid, kernel: &mut Kernel, fx: &mut Effects) -> Result<(), Errno> {
+        let placing = match self.group {
+            Group::Inherit => None,
+            Group::Own => Some(Syscall::Setpgid { pid: 0, pgid: 0 }),
+            Group::Join(pgid) => Some(Syscall::Setpgid { pid: 0, pgid: pgid.0 as i32 }),
+            Group::Session => Some(Syscall::Setsid),
+        };
+        for call in placing.iter().chain(&self.calls) {
+            if let Ok(Outcome::Returned(Err(errno))) = kernel.call(pid, call, fx) {
+                return Err(errno);
+            }
+            // it returns after what others do because of it
+            kernel.settle(&mut Canonical, fx);
+        }
+        if self.exec
+            && let Ok(Err(errno)) = kernel.exec_aside(pid, fx)
+        {
+            return Err(errno);
+        }
+        Ok(())
     }
 }
 
@@ -167,9 +191,12 @@ impl Process {
 }
 
 impl Shared {
-    pub(crate) fn spawn(self: &Arc<Shared>, parent: Token, spawn: Spawn) -> Result<Token, Errno> {
-        // given back where it fails: the driver's `Drop` is foreign
-        let (group, mut spawn) = (spawn.group, Some(spawn));
+    pub(crate) fn spawn(
+        self: &Arc<Shared>,
+        parent: Token,
+        mut spawn: Spawn,
+    ) -> Result<Token, Errno> {
+        // what is left of it is dropped when the lock is free: the driver's `Drop` is foreign
         self.commit(|state| {
             if state.is_closed() || state.book.entry(parent).is_none() {
                 return Err(Errno::ESRCH);
@@ -177,15 +204,9 @@ impl Shared {
             if self.is_full(state) {
                 return Err(Errno::EAGAIN);
             }
-            state.check_group(parent.pid, group)?;
-            let child = state.create(self, parent.pid)?;
-            let Some(wanted) = &spawn else { return Err(Errno::EINVAL) };
-            if let Err(errno) = state.prepare(child, wanted, &*self.clock) {
-                state.withdraw(parent.pid, child, &*self.clock);
-                return Err(errno);
-            }
-            let spawn = spawn.take().ok_or(Errno::EINVAL)?;
-            state.furnish(self, child, spawn)
+            state.check_group(parent.pid, spawn.group)?;
+            let child = state.create(self, parent.pid, &spawn)?;
+            state.furnish(self, child, &mut spawn)
         })
     }
 }
@@ -203,34 +224,26 @@ impl State {
         }
     }
 
-    fn create(&mut self, shared: &Arc<Shared>, parent: Pid) -> Result<Pid, Errno> {
-        let forked = self.outside(&*shared.clock, |kernel, fx| kernel.fork_aside(parent, fx));
-        match forked {
-            Ok(Ok(Ret::Value(pid))) => Ok(Pid(pid as u32)),
-            Ok(Ok(_)) => Err(Errno::ENOSYS),
-            Ok(Err(errno)) => Err(errno),
-            Err(_) => Err(Errno::ESRCH),
+    /// The child, in its place and with its program, in one step of the model. Where that turns
+    /// out to be impossible it ends, and nobody has to wait for it.
+    fn create(&mut self, shared: &Shared, parent: Pid, spawn: &Spawn) -> Result<Pid, Errno> {
+        let clock = &*shared.clock;
+        let (child, prepared) = self.outside(clock, |kernel, fx| {
+            let child = match kernel.fork_aside(parent, fx) {
+                Ok(Ok(Ret::Value(pid))) => Pid(pid as u32),
+                Ok(Ok(_)) => return Err(Errno::ENOSYS),
+                Ok(Err(errno)) => return Err(errno),
+                Err(_) => return Err(Errno::ESRCH),
+            };
+            Ok((child, spawn.prepare(child, kernel, fx)))
+        })?;
+        if let Err(errno) = prepared {
+            self.withdraw(parent, child, clock);
+            return Err(errno);
         }
+        Ok(child)
     }
 
-    /// The new process goes where it belongs and executes its program.
-    fn prepare(&mut self, pid: Pid, spawn: &Spawn, clock: &dyn Clock) -> Result<(), Errno> {
-        let placing = match spawn.group {
-            Group::Inherit => None,
-            Group::Own => Some(Syscall::Setpgid { pid: 0, pgid: 0 }),
-            Group::Join(pgid) => Some(Syscall::Setpgid { pid: 0, pgid: pgid.0 as i32 }),
-            Group::Session => Some(Syscall::Setsid),
-        };
-        let executing = spawn.exec.then(|| Syscall::Execve { path: "".into(), error: None });
-        for call in placing.into_iter().chain(spawn.calls.iter().cloned()).chain(executing) {
-            if let Started::Ended(End::Returned(Err(errno))) = self.make(pid, call, None, clock) {
-                return Err(errno);
-            }
-        }
-        Ok(())
-    }
-
-    /// A child that cannot be as it was wanted ends, and nobody has to wait for it.
     fn withdraw(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
         let _ = self.make(child, Syscall::ExitGroup(127), None, clock);
         let options = WaitOptions::ALL;
@@ -238,25 +251,30 @@ impl State {
         let _ = self.outside(clock, |kernel, fx| kernel.poll_wait(parent, &call, fx));
     }
 
-    /// Gives a new process its program and driver, and what was reported of it.
-    fn furnish(&mut self, shared: &Arc<Shared>, pid: Pid, spawn: Spawn) -> Result<Token, Errno> {
-        let clock = &*shared.clock;
+    /// Gives a new process its driver, and what was reported of it.
+    fn furnish(
+        &mut self,
+        shared: &Arc<Shared>,
+        pid: Pid,
+        spawn: &mut Spawn,
+    ) -> Result<Token, Errno> {
         if spawn.authority == Authority::Host {
             let _ = self.kernel.give_authority(pid);
         }
-        let token = self.book.token(pid).ok_or(Errno::ESRCH)?;
-        let early = spawn.reporter.bind(Arc::downgrade(shared), token);
-        if let Some(entry) = self.book.entries.get_mut(&pid) {
-            entry.authority = spawn.authority;
-            if spawn.exec {
-                entry.image = spawn.image;
-            }
-            let reporter = spawn.reporter;
-            entry.lane = spawn.driver.map(|driver| Lane::new(pid, driver, reporter));
+        let entry = self.book.entries.get_mut(pid).ok_or(Errno::ESRCH)?;
+        let token = Token { pid, serial: entry.serial };
+        entry.authority = spawn.authority;
+        if spawn.exec {
+            entry.image = spawn.image.clone();
         }
-        self.book.operate(pid, Op::Start);
-        for status in early {
-            self.report(token, status, clock);
+        if let Some(driver) = spawn.driver.take() {
+            entry.lane = Some(self.book.lanes.add(token, driver));
+            self.book.operate(pid, || Op::Start);
+        }
+        if let Some(reporter) = spawn.reporter.get() {
+            for status in reporter.bind(Arc::downgrade(shared), token) {
+                self.report(token, status, &*shared.clock);
+            }
         }
         Ok(token)
     }

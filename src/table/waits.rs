@@ -4,7 +4,6 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::book::ByPid;
 use crate::abi::Pid;
 use crate::kernel::{Kernel, Woken};
 use crate::sync::Parker;
@@ -17,15 +16,19 @@ pub(super) enum Selector {
     Pgid(u32),
 }
 
+impl Selector {
+    const LAST: Selector = Selector::Pgid(u32::MAX);
+}
+
 /// The waits that sleep, by their parent and what they are about.
 #[derive(Debug, Default)]
-pub(super) struct Waits(ByPid<BTreeMap<Selector, Vec<Arc<Parker>>>>);
+pub(super) struct Waits(BTreeMap<(Pid, Selector), Vec<Arc<Parker>>>);
 
 impl Waits {
     /// A wait is about to sleep.
     pub fn add(&mut self, kernel: &mut Kernel, parent: Pid, about: Selector, parker: Arc<Parker>) {
         kernel.watch(parent, true);
-        self.0.entry(parent).or_default().entry(about).or_default().push(parker);
+        self.0.entry((parent, about)).or_default().push(parker);
     }
 
     /// A wait does not sleep any more. Costs a scan of the waits for the same.
@@ -36,29 +39,26 @@ impl Waits {
         about: Selector,
         parker: &Arc<Parker>,
     ) {
-        let Some(of_parent) = self.0.get_mut(&parent) else { return };
-        if let Some(list) = of_parent.get_mut(&about) {
-            list.retain(|other| !Arc::ptr_eq(other, parker));
-            if list.is_empty() {
-                of_parent.remove(&about);
+        let Some(list) = self.0.get_mut(&(parent, about)) else { return };
+        list.retain(|other| !Arc::ptr_eq(other, parker));
+        if list.is_empty() {
+            self.0.remove(&(parent, about));
+            if self.of_parent(parent).next().is_none() {
+                kernel.watch(parent, false);
             }
-        }
-        if of_parent.is_empty() {
-            self.0.remove(&parent);
-            kernel.watch(parent, false);
         }
     }
 
-    /// Those whom an event of a child concerns. Costs those, and O(log selectors).
-    pub fn concerned(&self, woken: &Woken) -> Vec<Arc<Parker>> {
-        let Some(of_parent) = self.0.get(&woken.parent) else { return Vec::new() };
+    /// Those whom an event of a child concerns. Costs those, and O(log waits).
+    pub fn concerned(&self, woken: &Woken) -> impl Iterator<Item = &Arc<Parker>> {
         let about = [Selector::Any, Selector::Pid(woken.child.0), Selector::Pgid(woken.pgid.0)];
-        about.iter().filter_map(|about| of_parent.get(about)).flatten().cloned().collect()
+        let parent = woken.parent;
+        about.into_iter().filter_map(move |about| self.0.get(&(parent, about))).flatten()
     }
 
     /// All that wait for children of a process.
-    pub fn of_parent(&self, parent: Pid) -> Vec<Arc<Parker>> {
-        let Some(of_parent) = self.0.get(&parent) else { return Vec::new() };
-        of_parent.values().flatten().cloned().collect()
+    pub fn of_parent(&self, parent: Pid) -> impl Iterator<Item = &Arc<Parker>> {
+        let range = (parent, Selector::Any)..=(parent, Selector::LAST);
+        self.0.range(range).flat_map(|(_, list)| list)
     }
 }

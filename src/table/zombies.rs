@@ -2,19 +2,24 @@
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
-use std::collections::HashSet;
 
-use super::book::Token;
+use super::book::{Entry, Token};
+use super::by_pid::ByPid;
 use crate::abi::{Pid, Time};
 
 /// The queue of zombies: the time to live is the same for all, so that the oldest is due first.
+/// Each entry of the table knows whether it is in the queue.
 #[derive(Debug, Default)]
 pub(super) struct Zombies {
     /// `None` if zombies are kept.
     ttl: Option<Duration>,
     queue: VecDeque<(Time, Token)>,
-    /// Those that were queued and are still zombies.
-    waiting: HashSet<u64>,
+    /// How many of those that were queued are still zombies.
+    waiting: usize,
+}
+
+fn is_waiting(entries: &ByPid<Entry>, token: Token) -> bool {
+    entries.get(token.pid).is_some_and(|entry| entry.serial == token.serial)
 }
 
 impl Zombies {
@@ -24,36 +29,42 @@ impl Zombies {
 
     /// How many wait to be reaped.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting
     }
 
-    /// A zombie has that parent now. Only the init's are reaped.
-    pub fn add(&mut self, now: Time, parent: Pid, zombie: Option<Token>) {
-        let (Some(ttl), Some(token)) = (self.ttl, zombie.filter(|_| parent == Pid(1))) else {
-            return;
-        };
-        if self.waiting.insert(token.serial) {
+    /// Whether a zombie with that parent is to be reaped. Only the init's are.
+    #[inline]
+    pub fn wants(&self, parent: Pid) -> bool {
+        parent == Pid(1) && self.ttl.is_some()
+    }
+
+    /// A zombie is the init's now.
+    pub fn add(&mut self, now: Time, pid: Pid, entry: &mut Entry) {
+        let Some(ttl) = self.ttl else { return };
+        if !core::mem::replace(&mut entry.expires, true) {
+            self.waiting += 1;
             let nanos = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
-            self.queue.push_back((now.after(nanos), token));
+            self.queue.push_back((now.after(nanos), Token { pid, serial: entry.serial }));
         }
     }
 
-    /// A process was reaped. O(1) amortised.
-    pub fn forget(&mut self, serial: u64) {
-        if self.ttl.is_none() || !self.waiting.remove(&serial) {
+    /// A process was reaped, and is no entry any more. O(1) amortised.
+    pub fn forget(&mut self, gone: &Entry, entries: &ByPid<Entry>) {
+        if !gone.expires {
             return;
         }
+        self.waiting -= 1;
         // what was reaped by a wait stays in the queue until it is due, or until it is most of it
-        if self.queue.len() > 64 && self.queue.len() > 2 * self.waiting.len() {
-            let waiting = &self.waiting;
-            self.queue.retain(|(_, token)| waiting.contains(&token.serial));
+        if self.queue.len() > 64 && self.queue.len() > 2 * self.waiting {
+            self.queue.retain(|(_, token)| is_waiting(entries, *token));
         }
     }
 
     /// When the next one is due.
-    pub fn next(&mut self) -> Option<Time> {
+    #[inline]
+    pub fn next(&mut self, entries: &ByPid<Entry>) -> Option<Time> {
         while let Some((at, token)) = self.queue.front() {
-            if self.waiting.contains(&token.serial) {
+            if is_waiting(entries, *token) {
                 return Some(*at);
             }
             self.queue.pop_front();
@@ -62,8 +73,8 @@ impl Zombies {
     }
 
     /// One that is due.
-    pub fn due(&mut self, now: Time) -> Option<Token> {
-        self.next().filter(|at| *at <= now)?;
+    pub fn due(&mut self, now: Time, entries: &ByPid<Entry>) -> Option<Token> {
+        self.next(entries).filter(|at| *at <= now)?;
         self.queue.pop_front().map(|(_, token)| token)
     }
 }
