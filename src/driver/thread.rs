@@ -162,11 +162,12 @@ impl Guest {
     /// Makes a call, and runs the handlers that come before it has returned.
     fn make(&mut self, call: Syscall) -> syscall::Result {
         let parker = self.inbox.parker.clone();
-        let pending =
-            match self.shared.start(self.token.pid, Some(self.token.serial), call, Some(&parker)) {
-                Started::Ended(end) => return self.result(end),
-                Started::Pending(pending) => pending,
-            };
+        let (caller, serial) = (self.token.pid, Some(self.token.serial));
+        let pending = match self.shared.start(caller, serial, &call, Some(&parker)) {
+            Started::Plain(result) => return result.map(Ret::Value),
+            Started::Ended(end) => return self.result(end),
+            Started::Pending(pending) => pending,
+        };
         loop {
             self.run_handlers();
             if let Some(end) = pending.end() {

@@ -17,7 +17,7 @@ use super::zombies::Zombies;
 use crate::abi::{Pid, SiCode, SigInfo, Signal, Time, WaitStatus};
 use crate::driver::{Authority, Delivery, Op};
 use crate::kernel::{Consequence, Effect, Id, Kernel, Woken};
-use crate::sync::Parker;
+use crate::sync::{OnceLock, Parker};
 use crate::syscall::{self, Ret};
 
 /// What a process executes: shared between parent and child, and by everybody who looks.
@@ -35,6 +35,12 @@ impl Image {
     /// A program without arguments and environment.
     pub fn new(program: impl Into<String>) -> Image {
         Image { program: program.into(), ..Image::default() }
+    }
+
+    /// What process 1 executes, the same in all tables.
+    pub(super) fn init() -> Arc<Image> {
+        static INIT: OnceLock<Arc<Image>> = OnceLock::new();
+        INIT.get_or_init(|| Arc::new(Image::new("init"))).clone()
     }
 
     /// The value of an environment variable. Costs a scan of the environment.

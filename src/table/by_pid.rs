@@ -31,8 +31,11 @@ impl<T> Default for ByPid<T> {
     }
 }
 
+/// The page and the slot in it: 1 is the first number.
+#[inline]
 fn place(pid: Pid) -> (usize, usize) {
-    (pid.0 as usize / PAGE, pid.0 as usize % PAGE)
+    let nth = pid.0.wrapping_sub(1) as usize;
+    (nth / PAGE, nth % PAGE)
 }
 
 impl<T> ByPid<T> {
@@ -52,6 +55,10 @@ impl<T> ByPid<T> {
     pub fn insert(&mut self, pid: Pid, value: T) {
         let (page, slot) = place(pid);
         if self.pages.len() <= page {
+            if self.pages.is_empty() {
+                // most tables need no more
+                self.pages.reserve_exact(page + 1);
+            }
             self.pages.resize_with(page + 1, || Page::EMPTY);
         }
         let before = core::mem::replace(&mut self.newest, page);
@@ -60,6 +67,9 @@ impl<T> ByPid<T> {
         }
         let page = &mut self.pages[page];
         if page.slots.len() <= slot {
+            if page.slots.is_empty() {
+                page.slots.reserve_exact(slot + 1);
+            }
             page.slots.resize_with(slot + 1, || None);
         }
         page.used += 1;
@@ -87,7 +97,7 @@ impl<T> ByPid<T> {
     /// The numbers that have a value, ascending.
     pub fn pids(&self) -> impl Iterator<Item = Pid> + '_ {
         let slots = self.pages.iter().enumerate().flat_map(|(nth, page)| {
-            page.slots.iter().enumerate().map(move |(slot, value)| (nth * PAGE + slot, value))
+            page.slots.iter().enumerate().map(move |(slot, value)| (nth * PAGE + slot + 1, value))
         });
         slots.filter(|(_, value)| value.is_some()).map(|(number, _)| Pid(number as u32))
     }

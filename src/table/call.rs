@@ -26,6 +26,7 @@ pub(crate) enum End {
 
 impl End {
     /// As the raw entry gives it.
+    #[inline]
     pub fn result(self) -> syscall::Result {
         match self {
             End::Returned(result) => result,
@@ -37,6 +38,8 @@ impl End {
 
 /// What a call has come to when the table is asked for it.
 pub(crate) enum Started {
+    /// It has returned a number or an errno and nothing else came of it, as with most calls.
+    Plain(Result<i64, Errno>),
     Ended(End),
     /// It sleeps, is held up by a handler or a stop, or waits until its caller can make it.
     Pending(Arc<Pending>),
@@ -102,6 +105,7 @@ enum State {
 impl Call {
     pub(super) fn new(table: ProcessTable, started: Started) -> Call {
         let state = match started {
+            Started::Plain(result) => State::Ended(Box::new(End::Returned(result.map(Ret::Value)))),
             Started::Ended(end) => State::Ended(Box::new(end)),
             Started::Pending(pending) => State::Pending(pending),
         };
@@ -128,7 +132,7 @@ impl Call {
     pub fn wait(self) -> syscall::Result {
         match &self.state {
             State::Ended(end) => (**end).clone().result(),
-            State::Pending(pending) => self.table.shared.finish_call(pending).result(),
+            State::Pending(pending) => self.table.shared().finish_call(pending).result(),
         }
     }
 
@@ -136,7 +140,7 @@ impl Call {
     /// goes on.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<syscall::Result> {
         let State::Pending(pending) = &self.state else { return self.result() };
-        let shared = &self.table.shared;
+        let shared = self.table.shared();
         let alarm = shared.alarm_after(timeout, &pending.parker);
         loop {
             if let Some(end) = pending.end() {
@@ -168,6 +172,24 @@ impl Future for Call {
 }
 
 impl Shared {
+    /// The result of a call, once it has ended.
+    #[inline]
+    pub(super) fn result(&self, started: Started) -> syscall::Result {
+        match started {
+            Started::Plain(result) => result.map(Ret::Value),
+            started => self.end(started).result(),
+        }
+    }
+
+    /// The end of a call, once it has come.
+    pub(super) fn end(&self, started: Started) -> End {
+        match started {
+            Started::Plain(result) => End::Returned(result.map(Ret::Value)),
+            Started::Ended(end) => end,
+            Started::Pending(pending) => self.finish_call(&pending),
+        }
+    }
+
     /// Sleeps until the call has ended.
     pub(crate) fn finish_call(&self, pending: &Pending) -> End {
         loop {

@@ -61,7 +61,7 @@ impl Shared {
         let ttl = config.zombie_ttl.filter(|_| config.init == Init::Table);
         let mut book = Book::new(Zombies::new(ttl));
         let clock = config.time();
-        book.enter(Pid(1), Arc::new(Image::new("init")), &*clock);
+        book.enter(Pid(1), Image::init(), &*clock);
         let mut state = State {
             kernel: Kernel::new(config.model()),
             fx: Effects::new(),
@@ -76,7 +76,7 @@ impl Shared {
         };
         if config.init == Init::Table {
             // GRP-22: it leads a session of its own, whose number its children see
-            let _ = state.make(Pid(1), Syscall::Setsid, None, &*clock);
+            let _ = state.make(Pid(1), &Syscall::Setsid, None, &*clock);
         }
         let TableConfig { init, keeper, limits, .. } = config;
         Arc::new(Shared { state: Mutex::new(state), clock, limits, init, keeper })
@@ -175,7 +175,7 @@ impl Shared {
             state.announcer = Some(current().id());
             drop(state);
             if let (Some(callback), Some(handle)) = (callback, handle) {
-                let table = ProcessTable { shared: self.clone(), _handle: handle };
+                let table = ProcessTable(handle);
                 let process = Process::new(table, token);
                 // a panic of the callback is no reason to lose an exit
                 let _ = catch_unwind(AssertUnwindSafe(|| callback(&process, status)));
@@ -195,13 +195,15 @@ impl Shared {
         self: &Arc<Shared>,
         caller: Pid,
         serial: Option<u64>,
-        call: Syscall,
+        call: &Syscall,
         parker: Option<&Arc<Parker>>,
     ) -> Started {
         let mut state = self.state.lock();
         let started = self.begin(&mut state, caller, serial, call, parker);
         self.leave(state);
         match started {
+            // by itself, so that no block of bytes is moved
+            Started::Plain(result) => Started::Plain(result),
             // it may have ended while the lock was free
             Started::Pending(pending) => match pending.end() {
                 Some(end) => Started::Ended(end),
@@ -219,20 +221,20 @@ impl Shared {
         state: &mut State,
         caller: Pid,
         serial: Option<u64>,
-        call: Syscall,
+        call: &Syscall,
         parker: Option<&Arc<Parker>>,
     ) -> Started {
         if state.closed {
             return Started::Ended(End::Gone);
         }
-        if state.kernel.next_deadline().is_some() || needs_time(&call) {
+        if state.kernel.next_deadline().is_some() || needs_time(call) {
             state.advance(self.clock.now(), &*self.clock);
         }
         let stranger = |serial| state.book.entry(Token { pid: caller, serial }).is_none();
         if serial.is_some_and(stranger) {
             return Started::Ended(End::Gone);
         }
-        if is_fork(&call) && self.is_full(state) {
+        if is_fork(call) && self.is_full(state) {
             return Started::Ended(End::Returned(Err(Errno::EAGAIN)));
         }
         state.make(caller, call, parker, &*self.clock)
@@ -307,22 +309,44 @@ fn is_fork(call: &Syscall) -> bool {
 
 impl State {
     /// Makes a guest's call, or notes it for when the guest can.
+    #[inline]
     pub fn make(
         &mut self,
         caller: Pid,
-        call: Syscall,
+        call: &Syscall,
         parker: Option<&Arc<Parker>>,
         clock: &dyn Clock,
     ) -> Started {
         self.fx.clear();
-        match self.kernel.call(caller, &call, &mut self.fx) {
+        let outcome = self.kernel.call(caller, call, &mut self.fx);
+        if let Some(result) = self.plain(&outcome) {
+            return Started::Plain(result);
+        }
+        match outcome {
             Ok(outcome) => {
-                let started = self.begin(caller, &call, outcome, || Pending::new(parker));
+                let started = self.begin(caller, call, outcome, || Pending::new(parker));
                 self.settle(clock);
-                self.name_child(&call, started)
+                self.name_child(call, started)
             }
-            Err(Refused::NotInUserMode(_)) => self.queue(caller, call, Pending::new(parker)),
+            Err(Refused::NotInUserMode(_)) => {
+                self.queue(caller, call.clone(), Pending::new(parker))
+            }
             Err(_) => Started::Ended(End::Gone),
+        }
+    }
+
+    /// The number or errno that a call has returned, if nothing else came of it.
+    #[inline]
+    fn plain(&self, outcome: &Result<Outcome, Refused>) -> Option<Result<i64, Errno>> {
+        let Ok(Outcome::Returned(result)) = outcome else { return None };
+        let effects = !self.fx.list().is_empty() || !self.fx.woken().is_empty();
+        if effects || self.kernel.runnable().len() > 0 {
+            return None;
+        }
+        match result {
+            Ok(Ret::Value(value)) => Some(Ok(*value)),
+            Ok(_) => None,
+            Err(errno) => Some(Err(*errno)),
         }
     }
 
@@ -359,6 +383,7 @@ impl State {
     }
 
     /// What a call has come to before others have run.
+    #[inline(always)]
     fn begin(
         &mut self,
         caller: Pid,
@@ -399,6 +424,7 @@ impl State {
 
     /// The exit that a wait's result is about, if its callback has not run. The callback itself
     /// may wait for it.
+    #[inline]
     fn notice_for(&self, result: &syscall::Result) -> Option<usize> {
         if self.book.notices.is_empty() || is_current(self.announcer) {
             return None;
@@ -408,6 +434,7 @@ impl State {
 
     /// Everything that processes do by themselves, what all of it means, and the calls that they
     /// can make now.
+    #[inline]
     pub fn settle(&mut self, clock: &dyn Clock) {
         self.digest(clock);
         while let Some(pid) = self.book.ready.pop() {
@@ -417,9 +444,13 @@ impl State {
 
     fn digest(&mut self, clock: &dyn Clock) {
         self.kernel.settle(&mut Canonical, &mut self.fx);
-        if self.fx.list().is_empty() && self.fx.woken().is_empty() {
-            return;
+        if !self.fx.list().is_empty() || !self.fx.woken().is_empty() {
+            self.note_effects(clock);
         }
+    }
+
+    /// What the effects mean for drivers, sleepers and subscribers.
+    fn note_effects(&mut self, clock: &dyn Clock) {
         self.book.now = None;
         self.book.callback_asks = is_current(self.announcer);
         for effect in self.fx.list() {

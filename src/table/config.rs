@@ -160,6 +160,7 @@ impl TableConfig {
         config.first = crate::abi::Pid(1);
         let records =
             Rlimit { soft: self.limits.pending_signals, hard: self.limits.pending_signals };
+        config.limits.reserve_exact(1);
         config.limits.push((Resource::SIGPENDING, records));
         config
     }

@@ -44,7 +44,7 @@ impl Mourner {
 }
 
 pub(super) fn terminate_all(table: &ProcessTable, grace: Duration) -> Terminated {
-    let shared = &table.shared;
+    let shared = table.shared();
     let mourner = Arc::new(Mourner {
         spared: usize::from(shared.init == Init::Table),
         ended: Mutex::default(),
@@ -68,7 +68,7 @@ pub(super) fn terminate_all(table: &ProcessTable, grace: Duration) -> Terminated
 
 /// Signals everybody, in one step.
 fn signal_all(table: &ProcessTable, signals: &[Signal]) {
-    let shared = &table.shared;
+    let shared = table.shared();
     shared.commit(|state| {
         for pid in state.living(shared.init) {
             for signal in signals {
@@ -81,7 +81,7 @@ fn signal_all(table: &ProcessTable, signals: &[Signal]) {
 
 /// Sleeps until nobody is left; `false` if that takes longer than `grace`.
 fn await_ends(table: &ProcessTable, grace: Duration, mourner: &Mourner) -> bool {
-    let shared = &table.shared;
+    let shared = table.shared();
     let alarm = shared.alarm_after(grace, &mourner.parker);
     loop {
         if shared.state.lock().alive() <= mourner.spared {
@@ -117,7 +117,7 @@ impl State {
             let options = WaitOptions::NOHANG.with(WaitOptions::ALL);
             let call = Syscall::Wait4 { pid: pid.0 as i32, status: Ptr::Null, options };
             let _ = self
-                .outside(&*table.shared.clock, |kernel, fx| kernel.poll_wait(Pid(1), &call, fx));
+                .outside(&*table.shared().clock, |kernel, fx| kernel.poll_wait(Pid(1), &call, fx));
         }
     }
 }

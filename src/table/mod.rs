@@ -85,10 +85,7 @@ use crate::syscall::{self, Syscall};
 /// drivers do not), the table ends: drivers of living processes are told
 /// ([`abandon`](crate::driver::DriverProcess::abandon)), and calls of guests end with ESRCH.
 #[derive(Clone)]
-pub struct ProcessTable {
-    shared: Arc<Shared>,
-    _handle: Arc<Handle>,
-}
+pub struct ProcessTable(Arc<Handle>);
 
 /// A callback for ends of processes: the process, which may be reaped already, and how it ended.
 pub type OnProcessExit = Arc<dyn Fn(&Process, WaitStatus) + Send + Sync>;
@@ -122,10 +119,13 @@ impl ProcessTable {
 
     /// A table with these settings.
     pub fn with_config(config: TableConfig) -> ProcessTable {
-        let shared = Shared::new(config);
-        let handle = Arc::new(Handle(shared.clone()));
-        shared.state.lock().handle = Arc::downgrade(&handle);
-        ProcessTable { shared, _handle: handle }
+        let handle = Arc::new(Handle(Shared::new(config)));
+        handle.0.state.lock().handle = Arc::downgrade(&handle);
+        ProcessTable(handle)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.0.0
     }
 
     /// Process 1: see [`Init`].
@@ -136,7 +136,7 @@ impl ProcessTable {
 
     /// The process that has that number now, dead or alive. O(1).
     pub fn process(&self, pid: Pid) -> Option<Process> {
-        let token = self.shared.state.lock().book.token(pid)?;
+        let token = self.shared().state.lock().book.token(pid)?;
         Some(Process::new(self.clone(), token))
     }
 
@@ -158,15 +158,13 @@ impl ProcessTable {
     /// The errno of the call; ESRCH if there is no living process `caller`, or if it ends during
     /// the call.
     pub fn syscall(&self, caller: Pid, call: Syscall) -> syscall::Result {
-        match self.shared.start(caller, None, call, None) {
-            Started::Ended(end) => end.result(),
-            Started::Pending(pending) => self.shared.finish_call(&pending).result(),
-        }
+        let shared = self.shared();
+        shared.result(shared.start(caller, None, &call, None))
     }
 
     /// The same without waiting for its return.
     pub fn submit(&self, caller: Pid, call: Syscall) -> Call {
-        Call::new(self.clone(), self.shared.start(caller, None, call, None))
+        Call::new(self.clone(), self.shared().start(caller, None, &call, None))
     }
 
     /// The events of all processes from now on, through a channel that holds `capacity` of them.
@@ -180,8 +178,8 @@ impl ProcessTable {
     /// EMFILE if [`TableLimits::subscribers`] receivers exist. One that was dropped counts until
     /// the next event.
     pub fn subscribe(&self, capacity: usize) -> Result<Receiver<Event>, Errno> {
-        let mut state = self.shared.state.lock();
-        let limit = self.shared.limits.subscribers;
+        let mut state = self.shared().state.lock();
+        let limit = self.shared().limits.subscribers;
         state.book.subscribers.add(capacity, limit).ok_or(Errno::EMFILE)
     }
 
@@ -194,7 +192,7 @@ impl ProcessTable {
     /// It runs in a thread that caused an end, or in one that caused an earlier end; it may call
     /// the table, and a panic is caught.
     pub fn set_on_process_exit(&self, callback: Option<OnProcessExit>) {
-        let mut state = self.shared.state.lock();
+        let mut state = self.shared().state.lock();
         state.book.announces = callback.is_some();
         let old = core::mem::replace(&mut state.on_exit, callback);
         drop(state);
@@ -208,24 +206,24 @@ impl ProcessTable {
     /// Costs what is due.
     #[doc(alias = "reap_due_zombies")]
     pub fn reap_due(&self, now: Time) -> usize {
-        self.shared.run_due(now)
+        self.shared().run_due(now)
     }
 
     /// When [`ProcessTable::reap_due`] has something to do next.
     #[doc(alias = "next_zombie_reap_deadline")]
     pub fn next_deadline(&self) -> Option<Time> {
-        self.shared.state.lock().next_deadline()
+        self.shared().state.lock().next_deadline()
     }
 
     /// The present time of the table's clock.
     pub fn now(&self) -> Time {
-        self.shared.clock.now()
+        self.shared().clock.now()
     }
 
     /// How many zombies of the table's init wait for their time.
     #[doc(alias = "zombie_timer_count")]
     pub fn reapable_zombies(&self) -> usize {
-        self.shared.state.lock().book.zombies.len()
+        self.shared().state.lock().book.zombies.len()
     }
 
     /// Ends every process but the table's init: see [`Terminated`].

@@ -38,7 +38,7 @@ pub struct Process {
 
 impl PartialEq for Process {
     fn eq(&self, other: &Process) -> bool {
-        self.token == other.token && Arc::ptr_eq(&self.table.shared, &other.table.shared)
+        self.token == other.token && Arc::ptr_eq(self.table.shared(), other.table.shared())
     }
 }
 
@@ -90,23 +90,18 @@ impl Process {
 
     /// The same without waiting for its return.
     pub fn submit(&self, call: Syscall) -> Call {
-        Call::new(self.table.clone(), self.start(call))
+        Call::new(self.table.clone(), self.start(&call))
     }
 
-    fn start(&self, call: Syscall) -> Started {
-        self.table.shared.start(self.token.pid, Some(self.token.serial), call, None)
+    fn start(&self, call: &Syscall) -> Started {
+        self.table.shared().start(self.token.pid, Some(self.token.serial), call, None)
     }
 
     /// A call that cannot sleep in the model.
+    #[inline]
     fn call(&self, call: Syscall) -> syscall::Result {
-        self.finish(call).result()
-    }
-
-    fn finish(&self, call: Syscall) -> End {
-        match self.start(call) {
-            Started::Ended(end) => end,
-            Started::Pending(pending) => self.table.shared.finish_call(&pending),
-        }
+        let shared = self.table.shared();
+        shared.result(self.start(&call))
     }
 }
 
@@ -122,7 +117,7 @@ impl Process {
     ///
     /// fork(2); RULES FORK.
     pub fn fork(&self) -> Result<Process, Errno> {
-        match self.finish(Syscall::Fork) {
+        match self.table.shared().end(self.start(&Syscall::Fork)) {
             End::Forked(child) => Ok(self.sibling(child)),
             end => self.table.process(Pid(number(end.result())?)).ok_or(Errno::ESRCH),
         }
@@ -142,7 +137,7 @@ impl Process {
     pub fn exec(&self, image: impl Into<Arc<Image>>) -> Result<(), Errno> {
         let image = image.into();
         let path: Arc<str> = image.program.as_str().into();
-        let shared = &self.table.shared;
+        let shared = self.table.shared();
         shared.commit(|state| state.book.prepare(path.clone(), image));
         let executed = self.call(Syscall::Execve { path: path.clone(), error: None });
         if executed.is_err() {
@@ -167,7 +162,7 @@ impl Process {
     #[doc(alias = "mark_stopped")]
     #[doc(alias = "mark_continued")]
     pub fn report(&self, status: WaitStatus) {
-        self.table.shared.report(self.token, status);
+        self.table.shared().report(self.token, status);
     }
 }
 
@@ -262,7 +257,7 @@ impl Process {
     ///
     /// ESRCH if it has been reaped.
     pub fn send(&self, signal: Signal) -> Result<(), Errno> {
-        let shared = &self.table.shared;
+        let shared = self.table.shared();
         shared.commit(|state| {
             state.book.entry(self.token).ok_or(Errno::ESRCH)?;
             let sent =
@@ -603,7 +598,7 @@ impl Process {
 /// For drivers, which hold no handle of the table.
 impl Process {
     pub(crate) fn parts(&self) -> (Arc<Shared>, Token) {
-        (self.table.shared.clone(), self.token)
+        (self.table.shared().clone(), self.token)
     }
 
     /// Another process of the same table.

@@ -68,13 +68,13 @@ impl State {
 impl ProcessTable {
     /// A process at this moment. O(1).
     pub fn get(&self, pid: Pid) -> Option<ProcessInfo> {
-        self.shared.state.lock().info(pid)
+        self.shared().state.lock().info(pid)
     }
 
     /// All processes, zombies included, in the order of their creation. O(1) a process.
     #[doc(alias = "list_processes")]
     pub fn list(&self) -> Vec<ProcessInfo> {
-        let state = self.shared.state.lock();
+        let state = self.shared().state.lock();
         let mut list = Vec::with_capacity(state.kernel.len());
         list.extend(state.kernel.pids().filter_map(|pid| state.info(pid)));
         list
@@ -82,7 +82,7 @@ impl ProcessTable {
 
     /// The numbers of all processes, in the order of their creation. O(1) a process.
     pub fn pids(&self) -> Vec<Pid> {
-        let state = self.shared.state.lock();
+        let state = self.shared().state.lock();
         let mut list = Vec::with_capacity(state.kernel.len());
         list.extend(state.kernel.pids());
         list
@@ -91,21 +91,21 @@ impl ProcessTable {
     /// How many there are. O(1).
     #[doc(alias = "running_count")]
     pub fn counts(&self) -> Counts {
-        self.shared.state.lock().book.counts
+        self.shared().state.lock().book.counts
     }
 
     /// The members of a group, zombies included, the one that joined last first; nothing if there
     /// is no such group. O(1) a member.
     #[doc(alias = "has_process_group")]
     pub fn group(&self, pgid: Pgid) -> Vec<ProcessInfo> {
-        let state = self.shared.state.lock();
+        let state = self.shared().state.lock();
         state.infos(state.kernel.members_of(pgid))
     }
 
     /// The process `root` and its descendants, each parent before its children, these in the order
     /// in which it got them; nothing if there is no such process. O(1) a process of the tree.
     pub fn tree(&self, root: Pid) -> Vec<Node> {
-        let state = self.shared.state.lock();
+        let state = self.shared().state.lock();
         let mut nodes = Vec::new();
         let mut next = Vec::from([(0, root)]);
         while let Some((depth, pid)) = next.pop() {
@@ -122,7 +122,7 @@ impl ProcessTable {
 impl Process {
     /// The process at this moment; `None` once it is reaped. O(1).
     pub fn info(&self) -> Option<ProcessInfo> {
-        let state = self.table.shared.state.lock();
+        let state = self.table.shared().state.lock();
         state.book.entry(self.token)?;
         state.info(self.pid())
     }
@@ -147,7 +147,7 @@ impl Process {
     ///
     /// proc_pid_status(5); RULES OBS.
     pub fn view(&self) -> Option<View> {
-        let state = self.table.shared.state.lock();
+        let state = self.table.shared().state.lock();
         state.book.entry(self.token)?;
         state.kernel.view(self.pid())
     }
@@ -157,27 +157,27 @@ impl Process {
     #[doc(alias = "get_umask")]
     #[doc(alias = "get_cwd")]
     pub fn attributes(&self) -> Option<Attributes> {
-        let state = self.table.shared.state.lock();
+        let state = self.table.shared().state.lock();
         state.book.entry(self.token)?;
         state.kernel.attributes(self.pid())
     }
 
     /// What it executes, shared with the table; `None` once it is reaped. O(1).
     pub fn image(&self) -> Option<Arc<Image>> {
-        let state = self.table.shared.state.lock();
+        let state = self.table.shared().state.lock();
         state.book.entry(self.token).map(|entry| entry.image.clone())
     }
 
     /// How it ended, if it has and is not reaped. O(1).
     pub fn exit_status(&self) -> Option<WaitStatus> {
-        let state = self.table.shared.state.lock();
+        let state = self.table.shared().state.lock();
         state.book.entry(self.token)?;
         state.kernel.exit_status(self.pid())
     }
 
     /// Its children, in the order in which it got them. O(1) a child.
     pub fn children(&self) -> Vec<ProcessInfo> {
-        let state = self.table.shared.state.lock();
+        let state = self.table.shared().state.lock();
         if state.book.entry(self.token).is_none() {
             return Vec::new();
         }

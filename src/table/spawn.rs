@@ -184,7 +184,7 @@ impl Process {
     #[doc(alias = "fork")]
     #[doc(alias = "register")]
     pub fn spawn(&self, spawn: Spawn) -> Result<Process, Errno> {
-        let shared = &self.table.shared;
+        let shared = self.table.shared();
         let token = shared.spawn(self.token, spawn)?;
         Ok(Process::new(self.table.clone(), token))
     }
@@ -245,7 +245,7 @@ impl State {
     }
 
     fn withdraw(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
-        let _ = self.make(child, Syscall::ExitGroup(127), None, clock);
+        let _ = self.make(child, &Syscall::ExitGroup(127), None, clock);
         let options = WaitOptions::ALL;
         let call = Syscall::Wait4 { pid: child.0 as i32, status: Ptr::Null, options };
         let _ = self.outside(clock, |kernel, fx| kernel.poll_wait(parent, &call, fx));

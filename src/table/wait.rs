@@ -141,7 +141,7 @@ impl State {
     }
 
     fn poll(&mut self, process: &Process, call: &Syscall) -> Result<Option<Waited>, Errno> {
-        let clock = &*process.table.shared.clock;
+        let clock = &*process.table.shared().clock;
         let pid = process.pid();
         match self.outside(clock, |kernel, fx| kernel.poll_wait(pid, call, fx)) {
             Ok(Ok(Ret::WaitInfo(Some(info)))) => Ok(info.map(waited)),
@@ -183,7 +183,7 @@ struct Sleeper {
 
 impl Sleeper {
     fn new(process: &Process, target: WaitTarget, options: WaitOptions) -> Sleeper {
-        let state = process.table.shared.state.lock();
+        let state = process.table.shared().state.lock();
         let question = state.question(process.pid(), target, options);
         drop(state);
         Sleeper { process: process.clone(), question, parker: Parker::new(), listed: false }
@@ -192,7 +192,7 @@ impl Sleeper {
     /// Asks, and in the same step enters the list of sleepers if there is nothing yet: no event
     /// can come in between. Leaves it with the answer.
     fn ask(&mut self) -> Result<Option<Waited>, Errno> {
-        let shared = self.process.table.shared.clone();
+        let shared = self.process.table.shared().clone();
         shared.commit(|state| {
             let answer = state.ask(&self.process, &self.question, Some(&self.parker));
             if answer == Ok(None) {
@@ -224,7 +224,7 @@ impl Sleeper {
 impl Drop for Sleeper {
     fn drop(&mut self) {
         if self.listed {
-            let shared = self.process.table.shared.clone();
+            let shared = self.process.table.shared().clone();
             shared.commit(|state| self.leave(state));
         }
     }
@@ -304,7 +304,7 @@ impl Process {
         target: impl Into<WaitTarget>,
         options: WaitOptions,
     ) -> Result<Option<Waited>, Errno> {
-        self.table.shared.commit(|state| {
+        self.table.shared().commit(|state| {
             let question = state.question(self.pid(), target.into(), options);
             state.ask(self, &question, None)
         })
@@ -319,7 +319,7 @@ impl Process {
         timeout: Duration,
     ) -> Result<Option<Waited>, Errno> {
         let mut sleeper = Sleeper::new(self, target.into(), options);
-        let shared = self.table.shared.clone();
+        let shared = self.table.shared().clone();
         let parker = sleeper.parker.clone();
         let alarm = shared.alarm_after(timeout, &parker);
         loop {
