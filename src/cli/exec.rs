@@ -12,8 +12,9 @@ use clap::{Args, ValueEnum};
 use proctable::abi::{Signal, WaitOptions, WaitStatus};
 use proctable::driver::linux::{
     Child, Command, Limits, Mechanism, OnDrop, Options as TreeOptions, ProcessTree, Stdio, Step,
+    set_foreground,
 };
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTOU};
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 use signal_hook::iterator::Signals;
 
 /// Exit statuses, as of timeout(1), env(1) and shells.
@@ -123,7 +124,10 @@ pub fn run(options: &Options) -> ExitCode {
 
 fn try_run(options: &Options) -> io::Result<u8> {
     // before there is a child: none of these is lost
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT])?;
+    // SIGCHLD, as whoever started this one may ignore it: the kernel would reap the command then,
+    // and its status would be lost
+    let signals =
+        Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH, SIGCHLD])?;
     let tree = create(options)?;
     let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let command = Command::new(program).args(args);
@@ -140,8 +144,13 @@ fn try_run(options: &Options) -> io::Result<u8> {
     }
     let terminal = Terminal::new();
     // a job of its own, as a shell makes it
-    match tree.spawn(command.group(0)) {
-        Err(error) => Ok(refused(&error)),
+    let command = command.group(0);
+    let command = if terminal.is_ours() { command.foreground() } else { command };
+    match tree.spawn(command) {
+        Err(error) => {
+            terminal.take_from_anybody();
+            Ok(refused(&error))
+        }
         Ok(child) => {
             let events = options.events.as_ref().map(File::create).transpose()?;
             let received = events.is_some().then(|| tree.table().subscribe(65_536));
@@ -179,30 +188,68 @@ fn refused(error: &proctable::driver::linux::SpawnError) -> u8 {
     }
 }
 
-/// The terminal on standard input, if this process is in its foreground.
+/// The terminal on standard input.
 struct Terminal {
-    own_group: Option<rustix::process::Pid>,
+    /// This process's group; `None` if it has no number in this pid namespace.
+    own_group: Option<i32>,
+    /// Whether this process began in its foreground.
+    given: bool,
+    /// Whether it leads its session: then there is no shell above it.
+    leads: bool,
 }
 
 impl Terminal {
     fn new() -> Terminal {
-        let own = rustix::process::getpgrp();
-        let foreground = rustix::termios::tcgetpgrp(io::stdin().as_fd());
-        Terminal { own_group: (foreground == Ok(own)).then_some(own) }
+        // getpgrp and getsid give 0 for what is outside of the namespace, which rustix rules out
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        let mut numbers = fields.skip(2).map_while(|field| field.parse::<i32>().ok());
+        let own_group = numbers.next().filter(|group| *group > 0);
+        let leads = numbers.next().is_some_and(|session| session as u32 == std::process::id());
+        let given = own_group.is_some() && Terminal::foreground() == own_group;
+        Terminal { own_group, given, leads }
     }
 
-    /// Makes a group the foreground group: the child's.
-    fn give(&self, pid: i32) {
-        if let (Some(_), Some(group)) = (self.own_group, rustix::process::Pid::from_raw(pid)) {
-            let _ = rustix::termios::tcsetpgrp(io::stdin().as_fd(), group);
+    /// The group in the foreground; `None` if standard input is no controlling terminal.
+    fn foreground() -> Option<i32> {
+        let group = rustix::termios::tcgetpgrp(io::stdin().as_fd()).ok()?;
+        Some(group.as_raw_nonzero().get())
+    }
+
+    /// Whether this process is in the foreground.
+    fn is_ours(&self) -> bool {
+        self.own_group.is_some() && Terminal::foreground() == self.own_group
+    }
+
+    fn set(group: i32) {
+        // a terminal that has hung up: the command will notice
+        let _ = set_foreground(io::stdin(), group);
+    }
+
+    /// Makes the command's group the foreground group, if it is for this process to say.
+    fn give(&self, group: i32) {
+        if self.is_ours() {
+            Terminal::set(group);
         }
     }
 
-    /// Takes the foreground back.
-    fn take(&self) {
-        if let Some(own) = self.own_group {
-            let _ = rustix::termios::tcsetpgrp(io::stdin().as_fd(), own);
+    /// Takes the foreground back from the command: when it ran in the background, a shell has it.
+    fn take(&self, group: i32) {
+        if let Some(own) = self.own_group.filter(|_| Terminal::foreground() == Some(group)) {
+            Terminal::set(own);
         }
+    }
+
+    /// The same after a command that could not be started.
+    fn take_from_anybody(&self) {
+        if let Some(own) = self.own_group.filter(|_| self.given) {
+            Terminal::set(own);
+        }
+    }
+
+    /// Whether there is a shell that sees this process stop, and continues it.
+    fn has_shell(&self) -> bool {
+        !self.leads && Terminal::foreground().is_some()
     }
 }
 
@@ -219,10 +266,6 @@ type Log = Option<(File, crossbeam_channel::Receiver<proctable::table::Event>)>;
 
 impl Job<'_> {
     fn run(&self, mut signals: Signals, mut log: Log) -> io::Result<u8> {
-        // taking the terminal back from the background must not stop this process
-        ignore_ttou()?;
-        self.terminal.give(self.child.pid());
-        // it may have asked for the terminal before it was given: then it is stopped by now
         let mut view = View::default();
         let deadline = self.options.timeout.map(|timeout| self.begun + timeout);
         let (status, code) = loop {
@@ -239,7 +282,7 @@ impl Job<'_> {
                 break (shutdown.ended.get(&self.child.pid()).copied(), TIMED_OUT);
             }
         };
-        self.terminal.take();
+        self.terminal.take(self.child.pid());
         let left = self.leftovers()?;
         write_events(&mut log)?;
         if self.options.summary {
@@ -259,25 +302,37 @@ impl Job<'_> {
         };
         let waited = owner.wait_timeout(self.child.process(), job, timeout);
         match waited {
-            Ok(Some(waited)) if waited.status.stop_signal().is_some() => {
-                self.stop_too();
-                Ok(None)
+            Ok(Some(waited)) => Ok(match waited.status.stop_signal() {
+                Some(signal) => {
+                    self.stop_too(signal);
+                    None
+                }
+                None => Some(waited.status),
+            }),
+            Ok(None) => Ok(None),
+            Err(errno) => {
+                let lost = || io::Error::other(format!("how it ended is not known: {errno}"));
+                Ok(Some(self.child.wait().map_err(|_| lost())?))
             }
-            Ok(waited) => Ok(waited.map(|waited| waited.status)),
-            Err(_) => Ok(self.child.wait().ok()),
         }
     }
 
     /// The command was stopped: so is this process, until its shell continues it.
-    fn stop_too(&self) {
-        if self.terminal.own_group.is_none() {
-            return;
+    fn stop_too(&self, signal: Signal) {
+        if self.terminal.has_shell() {
+            self.terminal.take(self.child.pid());
+            // this thread goes on when the shell says so, by a SIGCONT that is then passed on, once:
+            // a second one would undo the next stop
+            let _ = signal_hook::low_level::raise(signal_hook::consts::SIGSTOP);
+        } else if signal != Signal::STOP && Terminal::foreground().is_some() {
+            // without a shell nobody could ever continue what was stopped from the keyboard; who
+            // stops it otherwise may continue it
+            self.go_on();
         }
-        self.terminal.take();
-        let _ = signal_hook::low_level::raise(signal_hook::consts::SIGSTOP);
-        // continued: in the foreground, if that is where the shell put it
-        let terminal = Terminal::new();
-        terminal.give(self.child.pid());
+    }
+
+    fn go_on(&self) {
+        self.terminal.give(self.child.pid());
         let _ = self.tree.signal(Signal::CONT);
     }
 
@@ -285,7 +340,8 @@ impl Job<'_> {
     fn forward(&self, signals: &mut Signals) -> io::Result<()> {
         for signal in signals.pending() {
             match signal {
-                SIGCONT => self.tree.signal(Signal::CONT)?,
+                SIGCONT => self.go_on(),
+                SIGCHLD => {}
                 SIGTSTP => self.tree.signal(Signal::TSTP)?,
                 signal => {
                     if let Some(signal) = Signal::new(signal) {
@@ -323,12 +379,6 @@ impl Job<'_> {
         eprintln!("{status}; {left} left behind; real {real:.3?}, cpu {cpu:.3?}; {mechanism}");
         Ok(())
     }
-}
-
-/// SIGTTOU stops a background process that changes the foreground group.
-fn ignore_ttou() -> io::Result<()> {
-    let never_read = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    signal_hook::flag::register(SIGTTOU, never_read).map(drop)
 }
 
 fn code_of(status: WaitStatus) -> u8 {

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::procfs;
+
 /// The folder of the cgroup that this process is in, below the mount of the v2 hierarchy.
 ///
 /// Hybrid hosts and containers mount it anywhere, so it is looked for, not assumed.
@@ -77,26 +79,36 @@ pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) struct Cgroup {
     folder: PathBuf,
+    /// Open from the beginning: an owner who has no descriptors left can still kill.
+    kill: Option<File>,
 }
 
 impl Cgroup {
+    /// Where one of that name would be.
+    pub fn place(mark: &str) -> io::Result<PathBuf> {
+        Ok(own_folder()?.join(format!("{PREFIX}{mark}")))
+    }
+
     /// A new one below our own. Its name tells who made it: see `sweep`.
     pub fn create(mark: &str) -> io::Result<Cgroup> {
-        let folder = own_folder()?.join(format!("{PREFIX}{mark}"));
+        let folder = Cgroup::place(mark)?;
         fs::create_dir(&folder)?;
         Cgroup::check(folder)
     }
 
     /// Whether it can do what it is for.
     fn check(folder: PathBuf) -> io::Result<Cgroup> {
-        let cgroup = Cgroup { folder };
-        for file in ["cgroup.procs", "cgroup.kill", "cgroup.freeze"] {
-            if let Err(error) = File::options().write(true).open(cgroup.folder.join(file)) {
-                let _ = fs::remove_dir(&cgroup.folder);
-                return Err(io::Error::new(error.kind(), format!("{file}: {error}")));
-            }
+        let open = |file: &str| {
+            File::options().write(true).open(folder.join(file)).map_err(|error| {
+                let _ = fs::remove_dir(&folder);
+                io::Error::new(error.kind(), format!("{file}: {error}"))
+            })
+        };
+        for file in ["cgroup.procs", "cgroup.freeze"] {
+            open(file)?;
         }
-        Ok(cgroup)
+        let kill = Some(open("cgroup.kill")?);
+        Ok(Cgroup { folder, kill })
     }
 
     /// Where it is.
@@ -111,7 +123,12 @@ impl Cgroup {
 
     /// One that another owner has made.
     pub fn existing(folder: PathBuf) -> Cgroup {
-        Cgroup { folder }
+        Cgroup { folder, kill: None }
+    }
+
+    /// Whether that number is a member's, here or below.
+    pub fn has(&self, pid: i32) -> bool {
+        self.folder.file_name().is_some_and(|name| procfs::is_below(pid, name))
     }
 
     /// A process enters it. Its children of later on do so with it.
@@ -121,7 +138,10 @@ impl Cgroup {
 
     /// Kills everybody in it, also those that are frozen or being created.
     pub fn kill(&self) -> io::Result<()> {
-        write(&self.folder.join("cgroup.kill"), "1")
+        match &self.kill {
+            Some(file) => (&*file).write_all(b"1"),
+            None => write(&self.folder.join("cgroup.kill"), "1"),
+        }
     }
 
     /// Freezes everybody in it, or lets them go on.
@@ -160,6 +180,13 @@ impl Cgroup {
 }
 
 pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
+    // nothing is below most of them, and this needs no descriptor
+    match fs::remove_dir(folder) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // somebody is in it, or something below it
+        Err(_) => {}
+    }
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,

@@ -29,8 +29,9 @@ struct Plan<'a> {
     args: Vec<*const libc::c_char>,
     env: Vec<*const libc::c_char>,
     owner: libc::pid_t,
-    mask: libc::sigset_t,
     failed: Option<Failed>,
+    /// It has come as far as exec.
+    executes: bool,
 }
 
 /// A child that has executed its program.
@@ -57,25 +58,64 @@ pub(super) fn spawn(prepared: &Prepared) -> Result<Born, (Step, io::Error)> {
         env: pointers(&prepared.env),
         // SAFETY: no arguments
         owner: unsafe { libc::getpid() },
-        // SAFETY: zeroes are a valid, empty set
-        mask: unsafe { core::mem::zeroed() },
         failed: None,
+        executes: false,
     };
-    let all = full_set();
-    // SAFETY: both sets are ours. No handler of the owner may run in the child, which shares its
-    // memory: everything is blocked until the child has reset its handlers
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut plan.mask) };
+    // no handler of the owner may run in the child, which shares its memory: everything is blocked
+    // until the child has reset its handlers
+    let before = set_mask(libc::SIG_SETMASK, &full_set());
     let born = clone(&mut plan);
-    // SAFETY: the set was filled by the call above
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &plan.mask, core::ptr::null_mut()) };
+    set_mask(libc::SIG_SETMASK, &before);
     let born = born.map_err(|error| (Step::Clone, error))?;
-    match plan.failed {
-        None => Ok(born),
-        Some(Failed { step, errno }) => {
-            reap(&born.pidfd).map_err(|error| (Step::Reap, error))?;
-            Err((step, io::Error::from_raw_os_error(errno)))
-        }
+    let (step, error) = match plan.failed {
+        None if plan.executes => return Ok(born),
+        None => (Step::Killed, io::Error::from(io::ErrorKind::Interrupted)),
+        Some(Failed { step, errno }) => (step, io::Error::from_raw_os_error(errno)),
+    };
+    match reap(&born.pidfd, 0) {
+        // ECHILD: the owner ignores SIGCHLD, so the kernel has reaped it
+        Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err((Step::Reap, error)),
+        _ => Err((step, error)),
     }
+}
+
+/// Changes the mask of this thread; what it was.
+fn set_mask(how: i32, set: &libc::sigset_t) -> libc::sigset_t {
+    // SAFETY: both sets are ours; zeroes are a valid, empty one
+    unsafe {
+        let mut before = core::mem::zeroed();
+        libc::pthread_sigmask(how, set, &mut before);
+        before
+    }
+}
+
+fn empty_set() -> libc::sigset_t {
+    // SAFETY: zeroes are the empty set
+    unsafe { core::mem::zeroed() }
+}
+
+/// The mask of this thread.
+pub(super) fn mask() -> libc::sigset_t {
+    set_mask(libc::SIG_BLOCK, &empty_set())
+}
+
+/// Does something with SIGTTOU blocked: who changes the foreground group of a terminal from the
+/// background is stopped by it otherwise, and one that only handles it tries for ever.
+pub(super) fn without_ttou<T>(act: impl FnOnce() -> T) -> T {
+    let mut ttou = empty_set();
+    // SAFETY: the set is ours
+    unsafe { libc::sigaddset(&mut ttou, libc::SIGTTOU) };
+    let before = set_mask(libc::SIG_BLOCK, &ttou);
+    let result = act();
+    set_mask(libc::SIG_SETMASK, &before);
+    result
+}
+
+/// Makes a group the foreground group of a terminal.
+pub(super) fn set_foreground(terminal: RawFd, group: i32) -> io::Result<()> {
+    // SAFETY: plain call on a descriptor
+    let result = without_ttou(|| unsafe { libc::tcsetpgrp(terminal, group) });
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn full_set() -> libc::sigset_t {
@@ -114,6 +154,7 @@ extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
     if let Err(failed) = prepare(plan) {
         plan.failed = Some(failed);
     } else {
+        plan.executes = true;
         plan.failed = Some(execute(plan));
     }
     // SAFETY: does not return, and runs nothing of the owner's
@@ -151,6 +192,18 @@ fn prepare(plan: &Plan) -> Result<(), Failed> {
         // SAFETY: plain call on standard input
         check(Step::Terminal, unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }.into())?;
     }
+    if prepared.foreground {
+        // every signal is blocked, SIGTTOU among them
+        // SAFETY: plain calls on standard input
+        let taken = unsafe { libc::tcsetpgrp(0, libc::getpgrp()) };
+        check(Step::Terminal, taken.into())?;
+    }
+    if prepared.close_others {
+        let (first, flags) = (3, libc::CLOSE_RANGE_CLOEXEC);
+        // SAFETY: plain call; nothing is closed before exec
+        let marked = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+        check(Step::Stdio, marked)?;
+    }
     for (resource, limit) in &prepared.limits {
         // SAFETY: the limit is only read
         let set = unsafe {
@@ -164,27 +217,25 @@ fn prepare(plan: &Plan) -> Result<(), Failed> {
     }
     become_user(prepared)?;
     arm_parent_death(plan)?;
-    // SAFETY: a valid set; the program begins with the mask that its creator had, or an empty one
-    let set =
-        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &program_mask(plan), core::ptr::null_mut()) };
+    let mask = prepared.mask.unwrap_or_else(empty_set);
+    // SAFETY: a valid set
+    let set = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &mask, core::ptr::null_mut()) };
     check(Step::Mask, set.into())
-}
-
-fn program_mask(plan: &Plan) -> libc::sigset_t {
-    if plan.prepared.inherit_mask {
-        return plan.mask;
-    }
-    // SAFETY: zeroes are the empty set
-    unsafe { core::mem::zeroed() }
 }
 
 /// Handlers point into memory that exec takes away, and must not run here meanwhile. What is
 /// ignored stays so through exec, which a program does not expect: SIG_DFL for all.
 fn reset_handlers() {
+    // the kernel's own struct, of which nothing is larger: zeroes are SIG_DFL without flags
+    let default = [0u64; 8];
     for signal in 1..=SIGNALS {
-        // SAFETY: SIG_DFL for a signal; those that cannot be set, and those of the C library, fail
-        // without effect
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the struct is only read; those that cannot be set fail without effect. The call
+        // itself, as the C library's keeps accounts in memory that is the owner's, and leaves out
+        // the signals that it uses
+        unsafe {
+            let none = core::ptr::null_mut::<u8>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, &default, none, size_of::<u64>());
+        }
     }
 }
 
@@ -275,14 +326,25 @@ pub(super) fn observe(pidfd: &OwnedFd, options: i32) -> io::Result<Option<Observ
     Ok((pid != 0).then(|| Observed { status: super::status(code, status), usage }))
 }
 
-/// Reaps a child that has ended or is about to.
-pub(super) fn reap(pidfd: &OwnedFd) -> io::Result<()> {
-    // SAFETY: plain call; nothing is stored
-    let result = unsafe {
+/// Reaps a child that has ended or is about to; with WNOHANG, whether it had.
+pub(super) fn reap(pidfd: &OwnedFd, options: i32) -> io::Result<bool> {
+    // SAFETY: zeroes are valid, and the kernel fills it
+    let (result, info) = unsafe {
+        let mut info: libc::siginfo_t = core::mem::zeroed();
         let (none, id) = (core::ptr::null_mut::<u8>(), pidfd.as_raw_fd());
-        libc::syscall(libc::SYS_waitid, libc::P_PIDFD, id, none, libc::WEXITED, none)
+        let options = libc::WEXITED | options;
+        (libc::syscall(libc::SYS_waitid, libc::P_PIDFD, id, &mut info, options, none), info)
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: waitid fills the fields of SIGCHLD, or leaves zeroes
+    Ok(unsafe { info.si_pid() } != 0)
+}
+
+/// Whether the process of a pidfd has its number still: it is not reaped.
+pub(super) fn exists(pidfd: &OwnedFd) -> bool {
+    send(pidfd, 0).map_or_else(|error| error.raw_os_error() != Some(libc::ESRCH), |()| true)
 }
 
 /// Sends a signal to the process of a pidfd, and to no other, whatever its number is now.

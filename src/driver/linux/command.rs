@@ -21,13 +21,15 @@ pub enum Step {
     Thread,
     /// clone(2).
     Clone,
+    /// Nothing yet: the tree is suspended (EBUSY).
+    Suspended,
     /// Entering the cgroup.
     Cgroup,
     /// setsid(2).
     Session,
     /// setpgid(2).
     Group,
-    /// TIOCSCTTY.
+    /// TIOCSCTTY, tcsetpgrp(3).
     Terminal,
     /// prlimit(2).
     Limit,
@@ -45,6 +47,8 @@ pub enum Step {
     Mask,
     /// execve(2).
     Exec,
+    /// None: somebody killed it before it executed its program.
+    Killed,
     /// Reaping a child that had failed.
     Reap,
     /// Entering it in the table.
@@ -109,6 +113,8 @@ pub struct Command {
     parent_death: Option<Signal>,
     limits: Vec<(Resource, Rlimit)>,
     inherit_mask: bool,
+    foreground: bool,
+    close_others: bool,
 }
 
 impl Command {
@@ -130,6 +136,8 @@ impl Command {
             parent_death: None,
             limits: Vec::new(),
             inherit_mask: false,
+            foreground: false,
+            close_others: false,
         }
     }
 
@@ -243,6 +251,19 @@ impl Command {
         self
     }
 
+    /// Its group is the foreground group of the terminal on its standard input before it runs: one
+    /// that reads at once would be stopped otherwise.
+    pub fn foreground(mut self) -> Command {
+        self.foreground = true;
+        self
+    }
+
+    /// Nothing but its standard streams is open in it.
+    pub(super) fn close_others(mut self) -> Command {
+        self.close_others = true;
+        self
+    }
+
     /// The program.
     pub fn program(&self) -> &OsStr {
         &self.program
@@ -283,7 +304,10 @@ impl Command {
                 .iter()
                 .map(|(resource, limit)| raw_limit(*resource, *limit))
                 .collect(),
-            inherit_mask: self.inherit_mask,
+            // here, as it is this thread's, and not the one's that will create the child
+            mask: self.inherit_mask.then(super::child::mask),
+            foreground: self.foreground,
+            close_others: self.close_others,
             cgroups: Vec::new(),
         };
         Ok((prepared, pipes))
@@ -349,7 +373,9 @@ pub(super) struct Prepared {
     pub groups: Option<Vec<u32>>,
     pub parent_death: Option<i32>,
     pub limits: Vec<(u32, libc::rlimit64)>,
-    pub inherit_mask: bool,
+    pub mask: Option<libc::sigset_t>,
+    pub foreground: bool,
+    pub close_others: bool,
     /// The files through which it enters its cgroups.
     pub cgroups: Vec<OwnedFd>,
 }

@@ -1,24 +1,25 @@
 //! A tiny process outside of a tree that ends it when its owner dies, however it dies.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::command::{Command, Stdio, Step};
 use super::{child, spawner};
 
 /// It waits for the end of its standard input, a pipe of which the owner has the only other end:
 /// that closes with the owner, also by SIGKILL, and whatever number the owner has. Then it kills
-/// the cgroup and removes it. A line on the pipe tells it to go without doing so.
+/// the cgroup and removes it, again and again: a child that the owner was just creating enters it
+/// after the first kill. Members' own cgroups below it go first. A line on the pipe tells it to go without doing so.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 read -r line && exit
-for folder do
-    [ -e "$folder/cgroup.kill" ] && echo 1 > "$folder/cgroup.kill"
-done
+first=$1
 for folder do
     tries=0
     while [ -d "$folder" ] && [ $tries -lt 1000 ]; do
-        rmdir "$folder" 2>/dev/null || sleep 0.01
+        [ -e "$first/cgroup.kill" ] && echo 1 > "$first/cgroup.kill"
+        rmdir "$folder" 2>/dev/null ||
+            { find "$folder" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null; sleep 0.01; }
         tries=$((tries + 1))
     done
 done
@@ -32,8 +33,9 @@ pub(super) struct Guardian {
 }
 
 impl Guardian {
-    /// Starts one for a tree in these folders, the first of them a v2 cgroup.
-    pub fn start(folders: &[&Path]) -> Result<Guardian, (Step, io::Error)> {
+    /// Starts one for a tree in these folders, the first of them a v2 cgroup. They need not be there
+    /// yet: it is started before them, so that an owner that dies in between leaves none.
+    pub fn start(folders: &[PathBuf]) -> Result<Guardian, (Step, io::Error)> {
         let command = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "proctable-guardian"])
             .args(folders)
@@ -43,6 +45,8 @@ impl Guardian {
             .stdin(Stdio::Piped)
             .stdout(Stdio::Null)
             .stderr(Stdio::Null)
+            // whatever the owner has open without close-on-exec ends with the owner
+            .close_others()
             // no terminal, and no group that is signalled with the owner's
             .session();
         let (prepared, mut pipes) = command.prepare()?;
@@ -55,6 +59,6 @@ impl Guardian {
     pub fn dismiss(mut self) {
         // one that is dead already needs no telling
         let _ = self.pipe.write_all(b"go\n");
-        let _ = child::reap(&self.pidfd);
+        let _ = child::reap(&self.pidfd, 0);
     }
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::cgroup::{Cgroup, PREFIX, find_mount, remove_tree, unescape, write};
 
@@ -99,17 +99,20 @@ impl Limited {
         Ok(())
     }
 
+    /// The folders that these limits may need.
+    pub fn planned(limits: &Limits, mark: &str) -> Vec<PathBuf> {
+        let folders = limits.controls().into_iter().filter_map(|control| {
+            Some(folder_v1(control.controller).ok()?.join(format!("{PREFIX}{mark}")))
+        });
+        folders.collect()
+    }
+
     /// The files through which a process enters them.
     pub fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
         let open = |folder: &PathBuf| {
             Ok(fs::File::options().write(true).open(folder.join("cgroup.procs"))?.into())
         };
         self.folders.iter().map(open).collect()
-    }
-
-    /// Where they are.
-    pub fn folders(&self) -> impl Iterator<Item = &Path> {
-        self.folders.iter().map(PathBuf::as_path)
     }
 
     /// Removes them. EBUSY while somebody is in one.

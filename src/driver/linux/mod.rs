@@ -50,7 +50,20 @@ pub use limit::Limits;
 pub use sweep::{Swept, sweep};
 pub use tree::{Child, Mechanism, Member, OnDrop, Options, ProcessTree, Shutdown};
 
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
 use crate::abi::{Signal, WaitStatus};
+
+/// Makes a process group the foreground group of a terminal, also from the background, as the
+/// shell of the session may: tcsetpgrp(3) with SIGTTOU blocked.
+///
+/// # Errors
+///
+/// ENOTTY if it is not the controlling terminal, EPERM if the group is in another session.
+pub fn set_foreground(terminal: impl AsFd, group: i32) -> io::Result<()> {
+    child::set_foreground(terminal.as_fd().as_raw_fd(), group)
+}
 
 /// The status word of what waitid(2) gives (WAIT-36).
 fn status(code: i32, status: i32) -> WaitStatus {

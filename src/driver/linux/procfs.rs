@@ -1,7 +1,10 @@
 //! Processes as /proc shows them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// A process at one moment. The number and the time of its start name it for good.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -53,6 +56,21 @@ pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
         let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         String::from_utf8(value.into()).ok()
     })
+}
+
+/// Whether a process is in a cgroup (v2) of that name, or below one.
+pub(super) fn is_below(pid: i32, cgroup: &OsStr) -> bool {
+    let groups = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    groups.split(|byte| *byte == b'\n').any(|line| {
+        let path = line.strip_prefix(b"0::").map(OsStr::from_bytes);
+        path.is_some_and(|path| Path::new(path).iter().any(|folder| folder == cgroup))
+    })
+}
+
+/// The number of this process's pid namespace: in another one its pid means nothing.
+pub(super) fn pid_namespace() -> String {
+    let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    link.to_string_lossy().chars().filter(char::is_ascii_digit).collect()
 }
 
 /// The number of this boot.

@@ -1,45 +1,123 @@
-//! Containment without cgroups: a look through /proc for what belongs to a tree.
+//! Who belongs to a tree, found so that nobody else is ever taken for one of its members.
+//!
+//! A number in /proc may be another process's a moment later, and its start time has a grain of
+//! 10 ms, in which a small range of numbers comes round. So everything that is read about a number
+//! counts only if a descriptor that was opened before names a process that is not reaped after.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 
+use super::cgroup::Cgroup;
 use super::child;
 use super::procfs::{self, Stat};
 
-/// The variable that marks everybody who was spawned in a tree, and whoever inherits it.
+/// The variable that marks everybody who was spawned in a tree, and whoever inherits it: the names
+/// of the trees, the outermost first.
 pub(super) const MARK: &str = "PROCTABLE_TREE";
+
+/// The trees that a process was marked for when it began its program.
+pub(super) fn marks(pid: i32) -> Vec<String> {
+    let value = procfs::variable(pid, MARK).unwrap_or_default();
+    value.split(',').map(String::from).collect()
+}
+
+fn is_marked(pid: i32, mark: &str) -> bool {
+    marks(pid).iter().any(|found| found == mark)
+}
+
+/// What is done for each member that was found, children before their parents.
+pub(super) type Act<'a> = &'a mut dyn FnMut(&Stat, &OwnedFd);
 
 /// Everybody who descends from one of `roots`, or has the mark in his environment; zombies left
 /// out. Costs a look at every process of the system.
-pub(super) fn members(mark: &str, roots: &[i32]) -> io::Result<Vec<Stat>> {
+pub(super) fn visit(mark: Option<&str>, roots: &[(i32, &OwnedFd)], act: Act) -> io::Result<()> {
     let all = procfs::all()?;
-    let mut found: BTreeSet<i32> = roots.iter().copied().collect();
-    found.extend(
-        all.iter()
-            .filter(|stat| procfs::variable(stat.pid, MARK).as_deref() == Some(mark))
-            .map(|stat| stat.pid),
-    );
-    // a child may stand before its parent: until nobody is found any more
-    loop {
-        let child = |stat: &&Stat| found.contains(&stat.ppid) && !found.contains(&stat.pid);
-        let children: Vec<i32> = all.iter().filter(child).map(|stat| stat.pid).collect();
-        if children.is_empty() {
-            break;
-        }
-        found.extend(children);
+    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for stat in &all {
+        children.entry(stat.ppid).or_default().push(stat.pid);
     }
-    let own = std::process::id() as i32;
-    Ok(all
-        .into_iter()
-        .filter(|stat| found.contains(&stat.pid) && stat.pid != own && stat.state != b'Z')
-        .collect())
+    let own = BTreeSet::from([std::process::id() as i32]);
+    let mut look = Look { children, seen: own, act, result: Ok(()) };
+    for (pid, pidfd) in roots {
+        let stat = procfs::stat(*pid).filter(|_| child::exists(pidfd));
+        if let Some(stat) = stat.filter(|_| look.seen.insert(*pid)) {
+            look.enter(&stat, pidfd);
+        }
+    }
+    let Some(mark) = mark else { return look.result };
+    for pid in all.iter().map(|stat| stat.pid) {
+        if !look.seen.contains(&pid) && is_marked(pid, mark) {
+            look.confirm_and_enter(pid, |_| is_marked(pid, mark));
+        }
+    }
+    look.result
 }
 
-/// A descriptor of the very process that was seen: its number may be another's by now.
-pub(super) fn open(seen: &Stat) -> Option<OwnedFd> {
-    let pidfd = child::open(seen.pid).ok()?;
-    // it was opened before this look, so what this sees is what it names
-    let now = procfs::stat(seen.pid)?;
-    (now.started == seen.started).then_some(pidfd)
+/// A look through the processes of the system.
+struct Look<'a> {
+    /// Who had whom for a parent when the look began.
+    children: BTreeMap<i32, Vec<i32>>,
+    seen: BTreeSet<i32>,
+    act: Act<'a>,
+    result: io::Result<()>,
+}
+
+impl Look<'_> {
+    /// A member, and before it everybody who descends from it: once it is dead they have another
+    /// parent.
+    fn enter(&mut self, stat: &Stat, pidfd: &OwnedFd) {
+        for child in self.children.remove(&stat.pid).unwrap_or_default() {
+            // its parent's number is the parent's as long as that is not reaped
+            self.confirm_and_enter(child, |child| child.ppid == stat.pid && child::exists(pidfd));
+        }
+        if stat.state != b'Z' {
+            (self.act)(stat, pidfd);
+        }
+    }
+
+    fn confirm_and_enter(&mut self, pid: i32, belongs: impl Fn(&Stat) -> bool) {
+        if self.seen.contains(&pid) {
+            return;
+        }
+        match confirm(pid, belongs) {
+            Ok(None) => {}
+            Ok(Some((stat, pidfd))) => {
+                self.seen.insert(pid);
+                self.enter(&stat, &pidfd);
+            }
+            // the others are looked at all the same
+            Err(error) => self.result = Err(error),
+        }
+    }
+}
+
+/// The process that has the number now, if it belongs to whom it seemed to.
+pub(super) fn confirm(
+    pid: i32,
+    belongs: impl Fn(&Stat) -> bool,
+) -> io::Result<Option<(Stat, OwnedFd)>> {
+    let pidfd = match child::open(pid) {
+        Ok(pidfd) => pidfd,
+        // gone, or (EINVAL, ENOENT) the number of a thread by now
+        Err(error) if is_nobody(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let stat = procfs::stat(pid).filter(|stat| belongs(stat));
+    Ok(stat.filter(|_| child::exists(&pidfd)).map(|stat| (stat, pidfd)))
+}
+
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT))
+}
+
+/// Everybody in a cgroup and below it.
+pub(super) fn visit_cgroup(cgroup: &Cgroup, act: Act) -> io::Result<()> {
+    for pid in cgroup.members()? {
+        let member = confirm(pid, |_| cgroup.has(pid))?;
+        if let Some((stat, pidfd)) = member.filter(|(stat, _)| stat.state != b'Z') {
+            act(&stat, &pidfd);
+        }
+    }
+    Ok(())
 }

@@ -1,13 +1,15 @@
-//! The thread that all children are spawned from.
+//! The threads that all children are spawned from.
 //!
 //! A parent-death signal is tied to the thread that made the child, not to its process: a child of
-//! a worker thread would die with that. This thread lives as long as the program.
+//! a worker thread would die with that. These threads live as long as the program. There are as
+//! many as spawns were ever under way at once, so that one that hangs (a file system that does not
+//! answer, a cgroup that somebody has frozen) holds up nobody else.
 
 use std::io;
-use std::sync::OnceLock;
 
 use super::child::{self, Born};
 use super::command::{Prepared, Step};
+use crate::sync::Mutex;
 use crate::sync::channel::{Sender, bounded};
 
 type Answer = Result<Born, (Step, io::Error)>;
@@ -17,29 +19,34 @@ struct Request {
     answer: Sender<Answer>,
 }
 
-static SPAWNER: OnceLock<Sender<Request>> = OnceLock::new();
+/// Those that have nothing to do.
+static IDLE: Mutex<Vec<Sender<Request>>> = Mutex::new(Vec::new());
 
-/// Has the spawner create a child, and waits until it executes its program.
+/// Has a spawner create a child, and waits until it executes its program.
 pub(super) fn spawn(prepared: Prepared) -> Answer {
     let gone = || (Step::Thread, io::Error::other("the spawner's thread is gone"));
     let (answer, answered) = bounded(1);
-    let spawner = spawner().map_err(|error| (Step::Thread, error))?;
+    let idle = IDLE.lock().pop();
+    let spawner = idle.map_or_else(start, Ok).map_err(|error| (Step::Thread, error))?;
     spawner.send(Request { prepared, answer }).map_err(|_| gone())?;
     answered.recv().unwrap_or_else(|_| Err(gone()))
 }
 
-fn spawner() -> io::Result<&'static Sender<Request>> {
-    if let Some(spawner) = SPAWNER.get() {
-        return Ok(spawner);
-    }
-    let (requests, queue) = bounded::<Request>(64);
+/// Starts another one.
+fn start() -> io::Result<Sender<Request>> {
+    let (requests, queue) = bounded::<Request>(1);
+    let own = requests.clone();
     let serve = move || {
         for Request { prepared, answer } in &queue {
+            let born = child::spawn(&prepared);
+            // its descriptors are closed before anybody hears of the child
+            drop(prepared);
+            // idle before anybody can want the next one
+            IDLE.lock().push(own.clone());
             // whoever asked may have given up: then the child is what its tree makes of it
-            let _ = answer.send(child::spawn(&prepared));
+            let _ = answer.send(born);
         }
     };
     crate::sync::spawn("proctable-spawn", serve)?;
-    // of two that began at once the first one stays, and the other thread ends
-    Ok(SPAWNER.get_or_init(|| requests))
+    Ok(requests)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::cgroup::{self, Cgroup, remove_tree};
+use super::procfs::Stat;
 use super::tree::Member;
 use super::{child, limit, procfs, scan};
 
@@ -23,12 +24,19 @@ pub struct Swept {
     pub left: Vec<(PathBuf, String)>,
 }
 
-/// Who made a tree: `PID-START-BOOT`.
+/// Who made a tree: `PID-START-BOOT-NAMESPACE`.
 #[derive(Clone, Copy)]
 struct Owner<'a> {
     pid: i32,
     started: u64,
     boot: &'a str,
+    namespace: &'a str,
+}
+
+/// Where this process is: what owners' numbers mean.
+struct Here {
+    boot: String,
+    namespace: String,
 }
 
 impl<'a> Owner<'a> {
@@ -39,22 +47,28 @@ impl<'a> Owner<'a> {
             pid: parts.next()?.parse().ok()?,
             started: parts.next()?.parse().ok()?,
             boot: parts.next()?,
+            namespace: parts.next()?,
         };
         parts.next()?.parse::<u64>().ok()?;
         parts.next().is_none().then_some(owner)
     }
 
-    /// Whether it is still there: another process may have its number by now.
-    fn is_alive(&self, boot: &str) -> bool {
-        self.boot == boot
-            && procfs::stat(self.pid)
+    /// Whether it is known to be gone: another process may have its number by now. Who lives in
+    /// another pid namespace cannot be seen from here.
+    fn is_dead(&self, here: &Here) -> bool {
+        if self.boot != here.boot {
+            return true;
+        }
+        self.namespace == here.namespace
+            && !procfs::stat(self.pid)
                 .is_some_and(|stat| stat.started == self.started && stat.state != b'Z')
     }
 }
 
 /// Ends the trees of owners that are dead, and nothing else: cgroups below this process's own that
 /// bear the name of such an owner, and processes with its mark in their environment. A child that
-/// was detached has no mark.
+/// was detached has no mark. Owners in other pid namespaces are left alone, dead or alive: they
+/// cannot be seen from here. So is the process that sweeps.
 ///
 /// Costs a look at every process of the system.
 ///
@@ -62,14 +76,14 @@ impl<'a> Owner<'a> {
 ///
 /// What reading /proc gave.
 pub fn sweep() -> io::Result<Swept> {
-    let boot = procfs::boot_id();
+    let here = Here { boot: procfs::boot_id(), namespace: procfs::pid_namespace() };
     let mut swept = Swept::default();
-    for cgroup in leftover(&boot) {
+    for cgroup in leftover(&here) {
         swept.end(&cgroup);
     }
-    swept.kill_marked(&boot)?;
+    swept.kill_marked(&here)?;
     // only now is nobody in the cgroups that limited them
-    for folder in limit::parents().iter().flat_map(|parent| orphaned(parent, &boot)) {
+    for folder in limit::parents().iter().flat_map(|parent| orphaned(parent, &here)) {
         match remove_tree(&folder) {
             Ok(()) => swept.removed.push(folder),
             Err(error) => swept.left.push((folder, error.to_string())),
@@ -79,17 +93,17 @@ pub fn sweep() -> io::Result<Swept> {
 }
 
 /// The cgroups of dead owners.
-fn leftover(boot: &str) -> Vec<Cgroup> {
+fn leftover(here: &Here) -> Vec<Cgroup> {
     let own = cgroup::own_folder();
-    own.map_or(Vec::new(), |own| orphaned(&own, boot).into_iter().map(Cgroup::existing).collect())
+    own.map_or(Vec::new(), |own| orphaned(&own, here).into_iter().map(Cgroup::existing).collect())
 }
 
 /// The folders in a cgroup that bear the name of a dead owner.
-fn orphaned(parent: &Path, boot: &str) -> Vec<PathBuf> {
+fn orphaned(parent: &Path, here: &Here) -> Vec<PathBuf> {
     let is_orphaned = |name: &str| {
         name.strip_prefix(cgroup::PREFIX)
             .and_then(Owner::parse)
-            .is_some_and(|owner| !owner.is_alive(boot))
+            .is_some_and(|owner| owner.is_dead(here))
     };
     let folders = std::fs::read_dir(parent).into_iter().flatten().flatten();
     folders
@@ -100,9 +114,9 @@ fn orphaned(parent: &Path, boot: &str) -> Vec<PathBuf> {
 
 impl Swept {
     fn end(&mut self, cgroup: &Cgroup) {
-        let members = cgroup.members().unwrap_or_default();
-        let members = members.into_iter().filter_map(procfs::stat).map(Member::from);
-        self.killed.extend(members.filter(|member| member.state != 'Z'));
+        let killed = &mut self.killed;
+        // an error here is met again below
+        let _ = scan::visit_cgroup(cgroup, &mut |stat, _| killed.push(stat.clone().into()));
         let deadline = Instant::now() + GONE;
         let result = loop {
             match cgroup.kill().and_then(|()| cgroup.remove()) {
@@ -121,19 +135,23 @@ impl Swept {
     }
 
     /// Kills whoever bears the mark of a dead owner, until nobody does.
-    fn kill_marked(&mut self, boot: &str) -> io::Result<()> {
+    fn kill_marked(&mut self, here: &Here) -> io::Result<()> {
+        let is_orphaned = |pid: i32| {
+            let marks = scan::marks(pid);
+            marks.iter().filter_map(|mark| Owner::parse(mark)).any(|owner| owner.is_dead(here))
+        };
+        let own = std::process::id() as i32;
         let mut known: BTreeSet<(i32, u64)> = BTreeSet::new();
         loop {
             let mut news = false;
-            for stat in procfs::all()?.into_iter().filter(|stat| stat.state != b'Z') {
-                let mark = procfs::variable(stat.pid, scan::MARK);
-                let owner = mark.as_deref().and_then(Owner::parse);
-                if owner.is_none_or(|owner| owner.is_alive(boot)) {
+            for Stat { pid, .. } in procfs::all()?.into_iter().filter(|stat| stat.state != b'Z') {
+                if pid == own || !is_orphaned(pid) {
                     continue;
                 }
-                if let Some(pidfd) = scan::open(&stat) {
-                    let _ = child::send(&pidfd, libc::SIGKILL);
-                }
+                let Some((stat, pidfd)) = scan::confirm(pid, |_| is_orphaned(pid))? else {
+                    continue;
+                };
+                let _ = child::send(&pidfd, libc::SIGKILL);
                 if known.insert((stat.pid, stat.started)) {
                     news = true;
                     self.killed.push(stat.into());

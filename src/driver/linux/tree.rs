@@ -1,15 +1,17 @@
 //! The owner's handle of a tree of processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
+
 use super::cgroup::Cgroup;
-use super::command::{Command, Pipes, SpawnError, Step};
+use super::command::{Command, Pipes, Prepared, SpawnError, Step};
 use super::guardian::Guardian;
 use super::limit::{Limited, Limits};
 use super::watch::{Watch, watch};
@@ -17,7 +19,7 @@ use super::{child, procfs, scan, spawner};
 use crate::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
 use crate::driver::{Authority, Delivery, DriverProcess, Reporter};
 use crate::sync::Mutex;
-use crate::table::{Image, Process, ProcessTable, Spawn, WaitTarget};
+use crate::table::{Group, Image, Process, ProcessTable, Spawn, WaitTarget};
 
 /// How long it may take until killed processes are gone.
 const GONE: Duration = Duration::from_secs(10);
@@ -107,8 +109,13 @@ pub struct ProcessTree {
     guardian: Mutex<Option<Guardian>>,
     /// Its name: in the environment of its processes, and of its cgroup.
     mark: String,
+    /// The same after the names of the trees that the owner is in itself.
+    marks: String,
     children: Mutex<Children>,
     on_drop: OnDrop,
+    /// Whether it is. Spawning shares the lock: a child that enters a frozen cgroup never comes to
+    /// its exec.
+    suspended: RwLock<bool>,
 }
 
 /// The direct children of a tree.
@@ -130,11 +137,6 @@ impl Children {
             !gone(real)
         });
         self.list.insert(process.pid(), real);
-    }
-
-    /// The one that has that number in the operating system now.
-    fn named(&self, pid: i32) -> Option<&Arc<Real>> {
-        self.list.values().find(|real| real.pid == pid && !real.is_reaped())
     }
 }
 
@@ -175,6 +177,10 @@ struct Real {
     usage: Mutex<Option<Duration>>,
     status: Mutex<Option<WaitStatus>>,
     reaped: Mutex<bool>,
+    /// What was told of it last.
+    stopped: AtomicBool,
+    /// Its tree is gone: it is reaped as soon as it ends.
+    orphaned: AtomicBool,
 }
 
 /// A child that is on its own: it is only reaped.
@@ -185,8 +191,9 @@ impl Watch for Detached {
         &self.0.pidfd
     }
 
-    fn ended(&self) {
+    fn ended(&self) -> bool {
         self.0.reap();
+        self.0.is_reaped()
     }
 
     fn look(&self) {}
@@ -213,6 +220,8 @@ impl Real {
             usage: Mutex::default(),
             status: Mutex::default(),
             reaped: Mutex::new(false),
+            stopped: AtomicBool::new(false),
+            orphaned: AtomicBool::new(false),
         }
     }
 
@@ -225,8 +234,18 @@ impl Real {
         let mut reaped = self.reaped.lock();
         if !*reaped {
             // one that cannot be reaped is not our child any more
-            *reaped = child::reap(&self.pidfd).is_ok();
+            *reaped = child::reap(&self.pidfd, libc::WNOHANG).unwrap_or(true);
         }
+    }
+
+    /// Nobody will ask for it any more: it is reaped now, or when it ends.
+    fn orphan(&self) {
+        self.orphaned.store(true, Ordering::SeqCst);
+        self.reap();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.status.lock().is_some() || self.is_reaped()
     }
 
     fn is_reaped(&self) -> bool {
@@ -239,28 +258,50 @@ impl Watch for Real {
         &self.pidfd
     }
 
-    fn ended(&self) {
+    fn ended(&self) -> bool {
         // WNOWAIT: it stays until the table has it reaped
         let observed = child::observe(&self.pidfd, libc::WEXITED | libc::WNOWAIT);
         let reporter = self.reporter.lock().clone();
-        if let Ok(Some(observed)) = observed {
-            let time = |time: libc::timeval| {
-                Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
-            };
-            let usage = observed.usage;
-            *self.usage.lock() = Some(time(usage.ru_utime) + time(usage.ru_stime));
-            *self.status.lock() = Some(observed.status);
-            reporter.report(observed.status);
+        match observed {
+            Ok(None) => return false,
+            Ok(Some(observed)) => self.saw(observed, &reporter),
+            Err(_) => {
+                // somebody else has reaped it, or the owner ignores SIGCHLD: how it ended is not
+                // to be had, and whoever waits for it must not wait for ever
+                *self.reaped.lock() = true;
+                reporter.report(WaitStatus::killed(Signal::KILL, false));
+            }
         }
+        if self.orphaned.load(Ordering::SeqCst) {
+            self.reap();
+        }
+        true
     }
 
     fn look(&self) {
         // these events are ours alone to take: nobody else waits for this child
         let changed = child::observe(&self.pidfd, libc::WSTOPPED | libc::WCONTINUED);
-        if let Ok(Some(observed)) = changed {
+        if let Ok(Some(child::Observed { status, .. })) = changed {
             let reporter = self.reporter.lock().clone();
-            reporter.report(observed.status);
+            let stopped = status.stop_signal().is_some();
+            // each stop is told once: after the last one it must have continued since
+            if self.stopped.swap(stopped, Ordering::Relaxed) && stopped {
+                reporter.continued();
+            }
+            reporter.report(status);
         }
+    }
+}
+
+impl Real {
+    fn saw(&self, observed: child::Observed, reporter: &Reporter) {
+        let time = |time: libc::timeval| {
+            Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+        };
+        let usage = observed.usage;
+        *self.usage.lock() = Some(time(usage.ru_utime) + time(usage.ru_stime));
+        *self.status.lock() = Some(observed.status);
+        reporter.report(observed.status);
     }
 }
 
@@ -302,6 +343,21 @@ pub struct Child {
     pipes: Arc<Mutex<Pipes>>,
 }
 
+fn needs_cgroup(why: Option<&io::Error>) -> io::Error {
+    let why = why.map_or(String::new(), ToString::to_string);
+    let text = format!("a guardian needs a cgroup, and there is none: {why}");
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+fn start_guardian(options: &Options, mark: &str) -> io::Result<Guardian> {
+    let place = Cgroup::place(mark).map_err(|error| needs_cgroup(Some(&error)))?;
+    let mut folders = vec![place];
+    folders.extend(Limited::planned(&options.limits, mark));
+    Guardian::start(&folders).map_err(|(step, error)| {
+        io::Error::new(error.kind(), format!("guardian: {step:?}: {error}"))
+    })
+}
+
 impl ProcessTree {
     /// The best containment that there is, killed when dropped.
     ///
@@ -317,7 +373,14 @@ impl ProcessTree {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let own = std::process::id();
         let started = procfs::stat(own as i32).map_or(0, |stat| stat.started);
-        let mark = format!("{own}-{started}-{}-{number}", procfs::boot_id());
+        let (boot, namespace) = (procfs::boot_id(), procfs::pid_namespace());
+        let mark = format!("{own}-{started}-{boot}-{namespace}-{number}");
+        let outer = std::env::var(scan::MARK).ok().filter(|outer| !outer.is_empty());
+        let marks = outer.into_iter().chain([mark.clone()]).collect::<Vec<_>>().join(",");
+        let table = ProcessTable::new();
+        let process = table.spawn(Spawn::new(Image::new("owner")).session()).map_err(os_error)?;
+        // before what it watches: an owner that dies in between leaves nothing
+        let guardian = options.guarded.then(|| start_guardian(&options, &mark)).transpose()?;
         let made = if options.without_cgroup {
             Err(io::Error::other("not wanted"))
         } else {
@@ -327,8 +390,6 @@ impl ProcessTree {
             Ok(cgroup) => (Some(cgroup), None),
             Err(error) => (None, Some(error)),
         };
-        let table = ProcessTable::new();
-        let process = table.spawn(Spawn::new(Image::new("owner")).session()).map_err(os_error)?;
         // from here on its drop cleans up
         let mut tree = ProcessTree {
             table,
@@ -336,32 +397,18 @@ impl ProcessTree {
             cgroup,
             without,
             limited: Limited::default(),
-            guardian: Mutex::new(None),
+            guardian: Mutex::new(guardian),
             mark,
+            marks,
             children: Mutex::default(),
             on_drop: options.on_drop,
+            suspended: RwLock::new(false),
         };
-        tree.limited = Limited::new(&options.limits, &tree.mark, tree.cgroup.as_ref())?;
-        if options.guarded {
-            tree.start_guardian()?;
+        if options.guarded && tree.cgroup.is_none() {
+            return Err(needs_cgroup(tree.without.as_ref()));
         }
+        tree.limited = Limited::new(&options.limits, &tree.mark, tree.cgroup.as_ref())?;
         Ok(tree)
-    }
-
-    fn start_guardian(&self) -> io::Result<()> {
-        let Some(cgroup) = &self.cgroup else {
-            let why = self.without.as_ref().map_or(String::new(), ToString::to_string);
-            let text = format!("a guardian needs a cgroup, and there is none: {why}");
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-        };
-        let folders = [cgroup.folder()].into_iter().chain(self.limited.folders());
-        let folders: Vec<_> = folders.collect();
-        let started = Guardian::start(&folders);
-        let guardian = started.map_err(|(step, error)| {
-            io::Error::new(error.kind(), format!("guardian: {step:?}: {error}"))
-        })?;
-        *self.guardian.lock() = Some(guardian);
-        Ok(())
     }
 
     /// What keeps it together.
@@ -387,7 +434,8 @@ impl ProcessTree {
     ///
     /// # Errors
     ///
-    /// The step that failed and its error; then there is no child.
+    /// The step that failed and its error; then there is no child. [`Step::Suspended`] while the tree
+    /// is.
     pub fn spawn(&self, command: Command) -> Result<Child, SpawnError> {
         let program = command.program().to_owned();
         self.try_spawn(command).map_err(|(step, error)| SpawnError { step, error, program })
@@ -397,7 +445,7 @@ impl ProcessTree {
         let image = command.image();
         let originator = format!("proctable:{}", std::process::id());
         let command =
-            command.env(scan::MARK, &self.mark).env("RUNNING_PROCESS_ORIGINATOR", originator);
+            command.env(scan::MARK, &self.marks).env("RUNNING_PROCESS_ORIGINATOR", originator);
         let (mut prepared, pipes) = command.prepare()?;
         let entrances = self.limited.entrances();
         prepared.cgroups = entrances.map_err(|error| (Step::Cgroup, error))?;
@@ -407,26 +455,48 @@ impl ProcessTree {
             // what it starts can be signalled with it
             prepared.group = Some(0);
         }
+        let suspended = self.suspended.read();
+        if *suspended {
+            return Err((Step::Suspended, io::Error::from_raw_os_error(libc::EBUSY)));
+        }
+        let group = self.group_of(&prepared);
         let born = spawner::spawn(prepared)?;
+        drop(suspended);
         let real = Arc::new(Real::new(born.pid, born.pidfd));
-        let process = self.enter(&real, image).inspect_err(|_| {
+        let process = self.enter(&real, Spawn::new(image).group(group)).inspect_err(|_| {
             let _ = real.send(Signal::KILL);
-            real.reap();
+            let _ = child::reap(&real.pidfd, 0);
+            *real.reaped.lock() = true;
         })?;
         let pipes = Arc::new(Mutex::new(pipes));
         Ok(Child { process, owner: self.owner.clone(), real, pipes })
     }
 
+    /// The group in the table that corresponds to the one it will have.
+    fn group_of(&self, prepared: &Prepared) -> Group {
+        match prepared.group {
+            _ if prepared.session => Group::Session,
+            None => Group::Inherit,
+            Some(0) => Group::Own,
+            Some(leader) => {
+                let children = self.children.lock();
+                let leader = children.list.iter().find(|(_, real)| real.pid == leader);
+                // one that is no child of this tree has no group in its table
+                leader.map_or(Group::Inherit, |(pid, _)| Group::Join((*pid).into()))
+            }
+        }
+    }
+
     /// Enters a child in the table, and has it watched.
-    fn enter(&self, real: &Arc<Real>, image: Image) -> Result<Process, (Step, io::Error)> {
-        let spawn =
-            Spawn::new(image).driver(Arc::new(RealDriver(real.clone()))).authority(Authority::Host);
+    fn enter(&self, real: &Arc<Real>, spawn: Spawn) -> Result<Process, (Step, io::Error)> {
+        let spawn = spawn.driver(Arc::new(RealDriver(real.clone()))).authority(Authority::Host);
         *real.reporter.lock() = spawn.reporter();
+        // what is reported before the table knows it is kept
+        watch(real.clone()).map_err(|error| (Step::Watch, error))?;
         let process = self.owner.spawn(spawn);
         let process =
             process.map_err(|errno| (Step::Table, io::Error::from_raw_os_error(errno.0 as i32)))?;
         self.children.lock().add(&process, real.clone());
-        watch(real.clone()).map_err(|error| (Step::Watch, error))?;
         Ok(process)
     }
 
@@ -438,11 +508,26 @@ impl ProcessTree {
     ///
     /// What reading gave.
     pub fn members(&self) -> io::Result<Vec<Member>> {
-        let stats = match &self.cgroup {
-            Some(cgroup) => cgroup.members()?.into_iter().filter_map(procfs::stat).collect(),
-            None => self.scan()?,
-        };
-        Ok(stats.into_iter().filter(|stat| stat.state != b'Z').map(Member::from).collect())
+        let mut members = Vec::new();
+        self.visit(&mut |stat, _| members.push(stat.clone().into()))?;
+        Ok(members)
+    }
+
+    /// Everybody in the tree, each with a descriptor that names it and nobody else.
+    fn visit(&self, act: scan::Act) -> io::Result<()> {
+        if let Some(cgroup) = &self.cgroup {
+            return scan::visit_cgroup(cgroup, act);
+        }
+        let children: Vec<_> = self.children.lock().list.values().cloned().collect();
+        let roots: Vec<_> = children.iter().map(|real| (real.pid, &real.pidfd)).collect();
+        scan::visit(Some(&self.mark), &roots, act)
+    }
+
+    fn is_empty(&self) -> io::Result<bool> {
+        match &self.cgroup {
+            Some(cgroup) => Ok(cgroup.members()?.is_empty()),
+            None => Ok(self.members()?.is_empty()),
+        }
     }
 
     /// Takes a running process into the tree, and with `descendants` all of its: whoever they
@@ -457,20 +542,21 @@ impl ProcessTree {
         let Some(cgroup) = &self.cgroup else {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "adopting needs a cgroup"));
         };
+        let root = child::open(pid)?;
         cgroup.adopt(pid)?;
         let mut taken = vec![pid];
         // until a look finds nobody new: they may fork meanwhile
         let mut looking = descendants;
         while looking {
-            let found = scan::members("", &taken)?;
-            let news: Vec<i32> =
-                found.iter().map(|stat| stat.pid).filter(|pid| !taken.contains(pid)).collect();
-            looking = !news.is_empty();
-            for pid in &news {
-                // one that has ended meanwhile
-                let _ = cgroup.adopt(*pid);
-            }
-            taken.extend(news);
+            looking = false;
+            scan::visit(None, &[(pid, &root)], &mut |stat, _| {
+                if !taken.contains(&stat.pid) {
+                    // one that has ended meanwhile
+                    let _ = cgroup.adopt(stat.pid);
+                    taken.push(stat.pid);
+                    looking = true;
+                }
+            })?;
         }
         let members = self.members()?;
         Ok(members.into_iter().filter(|member| taken.contains(&member.pid)).collect())
@@ -495,15 +581,6 @@ impl ProcessTree {
         spawn().map_err(|(step, error)| SpawnError { step, error, program })
     }
 
-    fn scan(&self) -> io::Result<Vec<procfs::Stat>> {
-        // a number is only sure to be the child's as long as it is not reaped
-        let children = self.children.lock();
-        let roots: Vec<i32> =
-            children.list.values().filter(|real| !real.is_reaped()).map(|real| real.pid).collect();
-        drop(children);
-        scan::members(&self.mark, &roots)
-    }
-
     /// The CPU time of everybody who was ever in the tree; without a cgroup, of the members and of
     /// the direct children who have ended.
     ///
@@ -515,7 +592,7 @@ impl ProcessTree {
             return cgroup.cpu_time();
         }
         let per_second = rustix::param::clock_ticks_per_second().max(1);
-        let ticks: u64 = self.scan()?.iter().map(|stat| stat.ticks).sum();
+        let ticks: u64 = self.members()?.iter().map(|member| member.ticks).sum();
         let children = self.children.lock();
         let ended: Duration = children.list.values().filter_map(|real| *real.usage.lock()).sum();
         Ok(children.time + ended + Duration::from_millis(ticks * 1000 / per_second))
@@ -527,35 +604,26 @@ impl ProcessTree {
     ///
     /// What finding them gave. A process that ends meanwhile is no error.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        for member in self.members()? {
-            self.signal_member(&member, signal);
-        }
-        Ok(())
-    }
-
-    fn signal_member(&self, member: &Member, signal: Signal) {
-        let child = self.children.lock().named(member.pid).cloned();
-        if let Some(real) = child {
-            let _ = real.send(signal);
-            return;
-        }
-        let seen = procfs::stat(member.pid).filter(|stat| stat.started == member.started);
-        if let Some(pidfd) = seen.and_then(|stat| scan::open(&stat)) {
-            let _ = child::send(&pidfd, signal.number().into());
-        }
+        self.visit(&mut |_, pidfd| {
+            let _ = child::send(pidfd, signal.number().into());
+        })
     }
 
     /// Lets nobody in the tree run until [`ProcessTree::resume`]: freezes the cgroup, or stops
-    /// everybody.
+    /// everybody. Nothing can be spawned meanwhile.
     ///
     /// # Errors
     ///
     /// What the kernel gave.
     pub fn suspend(&self) -> io::Result<()> {
+        // after those that are being spawned: each of them is suspended, too
+        let mut suspended = self.suspended.write();
         match &self.cgroup {
-            Some(cgroup) => cgroup.freeze(true),
-            None => self.signal(Signal::STOP),
+            Some(cgroup) => cgroup.freeze(true)?,
+            None => self.signal(Signal::STOP)?,
         }
+        *suspended = true;
+        Ok(())
     }
 
     /// Lets everybody go on.
@@ -565,9 +633,11 @@ impl ProcessTree {
     /// What the kernel gave.
     pub fn resume(&self) -> io::Result<()> {
         match &self.cgroup {
-            Some(cgroup) => cgroup.freeze(false),
-            None => self.signal(Signal::CONT),
+            Some(cgroup) => cgroup.freeze(false)?,
+            None => self.signal(Signal::CONT)?,
         }
+        *self.suspended.write() = false;
+        Ok(())
     }
 
     /// Kills everybody, and waits until they are gone. Who survives that is named.
@@ -590,6 +660,8 @@ impl ProcessTree {
     }
 
     fn end(&self, asked: Option<(Signal, Duration)>) -> io::Result<Shutdown> {
+        let children: Vec<_> = self.children.lock().list.values().cloned().collect();
+        let alive: Vec<_> = children.into_iter().filter(|real| !real.has_ended()).collect();
         let mut shutdown = Shutdown::default();
         let mut gone = false;
         if let Some((signal, grace)) = asked {
@@ -605,17 +677,50 @@ impl ProcessTree {
             // those that were created while the others were killed are found by the next look
             gone = self.await_end(Instant::now() + Duration::from_millis(50), &mut shutdown)?;
         }
+        if shutdown.killed && *self.suspended.read() {
+            // whoever comes next is not
+            self.resume()?;
+        }
         if !gone {
             shutdown.survivors = self.members()?;
         }
+        // also those that somebody else waited for meanwhile
+        let ended = alive.iter().filter_map(|real| Some((real.pid, (*real.status.lock())?)));
+        shutdown.ended.extend(ended);
         Ok(shutdown)
     }
 
     fn kill_once(&self) -> io::Result<()> {
         match &self.cgroup {
             Some(cgroup) => cgroup.kill(),
-            None => self.signal(Signal::KILL),
+            None => self.kill_seen().inspect_err(|_| {
+                // no descriptors to look with: at least those that are at hand
+                for real in self.children.lock().list.values() {
+                    let _ = real.send(Signal::KILL);
+                }
+            }),
         }
+    }
+
+    /// Kills whoever is seen. If there are new ones after that, they are stopped before they are
+    /// killed: who multiplies must first be kept from it, or each look finds the next generation.
+    fn kill_seen(&self) -> io::Result<()> {
+        let mut known = BTreeSet::new();
+        let mut look = |signal: Signal| {
+            let mut news = false;
+            self.visit(&mut |stat, pidfd| {
+                news |= known.insert((stat.pid, stat.started));
+                let _ = child::send(pidfd, signal.number().into());
+            })?;
+            Ok::<_, io::Error>(news)
+        };
+        look(Signal::KILL)?;
+        let deadline = Instant::now() + GONE / 10;
+        if look(Signal::STOP)? {
+            while look(Signal::STOP)? && Instant::now() < deadline {}
+            look(Signal::KILL)?;
+        }
+        Ok(())
     }
 
     /// Waits until nobody is left: for the direct children by their descriptors, for others by
@@ -634,7 +739,7 @@ impl ProcessTree {
                 Err(_) => break,
             }
         }
-        while !self.members()?.is_empty() {
+        while !self.is_empty()? {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
@@ -648,6 +753,14 @@ impl Drop for ProcessTree {
     fn drop(&mut self) {
         let guardian = self.guardian.lock().take();
         if self.on_drop == OnDrop::Kill {
+            // there is nobody to tell of an error
+            let _ = self.kill();
+        }
+        // who lives on, or dies late, must not stay a zombie
+        for real in self.children.lock().list.values() {
+            real.orphan();
+        }
+        if self.on_drop == OnDrop::Kill {
             self.clean_up();
         }
         if let Some(guardian) = guardian {
@@ -658,11 +771,6 @@ impl Drop for ProcessTree {
 
 impl ProcessTree {
     fn clean_up(&self) {
-        // there is nobody to tell of an error
-        let _ = self.kill();
-        for real in self.children.lock().list.values() {
-            real.reap();
-        }
         let deadline = Instant::now() + GONE;
         let remove = || {
             self.cgroup.as_ref().map_or(Ok(()), Cgroup::remove)?;
@@ -707,8 +815,21 @@ impl Child {
     ///
     /// ECHILD if somebody else has reaped it before its end was seen.
     pub fn wait(&self) -> Result<WaitStatus, Errno> {
+        if let Some(known) = self.known() {
+            return known;
+        }
         let waited = self.owner.wait(&self.process, WaitOptions::EXITED);
-        waited.map(|waited| waited.status).or_else(|errno| self.real.status.lock().ok_or(errno))
+        // what the table was told is not how it ended if that could not be had
+        self.real.status.lock().ok_or(waited.err().unwrap_or(Errno::ECHILD))
+    }
+
+    /// What is known of one that the table does not have any more: its number there may be
+    /// another's.
+    fn known(&self) -> Option<Result<WaitStatus, Errno>> {
+        match self.process.info() {
+            Some(_) => None,
+            None => Some(self.real.status.lock().ok_or(Errno::ECHILD)),
+        }
     }
 
     /// The same for at most that long; `None` if it lives.
@@ -717,8 +838,12 @@ impl Child {
     ///
     /// As [`Child::wait`].
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<WaitStatus>, Errno> {
+        if let Some(known) = self.known() {
+            return known.map(Some);
+        }
         match self.owner.wait_timeout(&self.process, WaitOptions::EXITED, timeout) {
-            Ok(waited) => Ok(waited.map(|waited| waited.status)),
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => self.real.status.lock().ok_or(Errno::ECHILD).map(Some),
             Err(errno) => self.real.status.lock().ok_or(errno).map(Some),
         }
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 
@@ -17,8 +17,9 @@ use crate::sync::{Mutex, spawn};
 pub(super) trait Watch: Send + Sync {
     /// The descriptor of the process.
     fn pidfd(&self) -> &OwnedFd;
-    /// It has ended. Called once.
-    fn ended(&self);
+    /// It has ended. `false` if its end cannot be had yet, as its tracer has not seen it: then this
+    /// is called again later.
+    fn ended(&self) -> bool;
     /// Looks whether it stopped or continued, for which there is no descriptor to wait for. Called
     /// every [`LOOK`].
     fn look(&self);
@@ -35,6 +36,8 @@ struct Watcher {
 #[derive(Default)]
 struct State {
     watched: HashMap<u64, Arc<dyn Watch>>,
+    /// Those whose end cannot be had yet.
+    traced: Vec<u64>,
     number: u64,
     running: bool,
 }
@@ -67,28 +70,47 @@ pub(super) fn watch(process: Arc<dyn Watch>) -> io::Result<()> {
     Ok(())
 }
 
+impl Watcher {
+    fn ended(&self, number: u64) {
+        let process = self.state.lock().watched.get(&number).cloned();
+        let Some(process) = process else { return };
+        let _ = epoll::delete(&self.epoll, process.pidfd());
+        let seen = process.ended();
+        let mut state = self.state.lock();
+        if seen {
+            state.watched.remove(&number);
+        } else {
+            state.traced.push(number);
+        }
+    }
+
+    fn look(&self) {
+        let traced = core::mem::take(&mut self.state.lock().traced);
+        traced.into_iter().for_each(|number| self.ended(number));
+        let watched: Vec<_> = self.state.lock().watched.values().cloned().collect();
+        watched.iter().for_each(|process| process.look());
+    }
+}
+
 fn run(watcher: &Watcher) {
     let mut events = Vec::with_capacity(64);
+    let mut next_look = Instant::now() + LOOK;
     loop {
         events.clear();
         let room = rustix::buffer::spare_capacity(&mut events);
-        let timeout = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
+        let left = next_look.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
         if epoll::wait(&watcher.epoll, room, Some(&timeout)).is_err() {
             // a signal: nothing else can happen to a descriptor that is ours
             continue;
         }
-        if events.is_empty() {
-            let watched: Vec<_> = watcher.state.lock().watched.values().cloned().collect();
-            watched.iter().for_each(|process| process.look());
-        }
         for event in &events {
-            let number = event.data.u64();
-            let process = watcher.state.lock().watched.get(&number).cloned();
-            if let Some(process) = process {
-                let _ = epoll::delete(&watcher.epoll, process.pidfd());
-                process.ended();
-            }
-            watcher.state.lock().watched.remove(&number);
+            watcher.ended(event.data.u64());
+        }
+        // by the clock, as there may never be a moment without an end
+        if Instant::now() >= next_look {
+            watcher.look();
+            next_look = Instant::now() + LOOK;
         }
         let mut state = watcher.state.lock();
         if state.watched.is_empty() {
