@@ -1,5 +1,15 @@
 //! Real children in trees, with and without a cgroup.
 
+mod agree;
+#[cfg(feature = "cli")]
+mod program;
+mod spawn;
+mod strangers;
+#[cfg(feature = "cli")]
+mod survivors;
+#[cfg(feature = "cli")]
+mod terminal;
+
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
@@ -30,6 +40,61 @@ fn spawn_ready(tree: &ProcessTree, script: &str) -> proctable::driver::linux::Ch
     let mut byte = [0];
     child.take_stdout().unwrap().read_exact(&mut byte).unwrap();
     child
+}
+
+/// Runs a scenario, an ignored test of this program, in a process of its own: what it counts there
+/// is its own, and what it spoils there is spoilt for nobody else. `by` is the command that runs it.
+fn alone(scenario: &str, by: &[&str]) -> String {
+    let program = std::env::current_exe().unwrap();
+    let words = by.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
+    let words: Vec<_> = words.collect();
+    let output = std::process::Command::new(words[0])
+        .args(&words[1..])
+        .args(["--exact", scenario, "--ignored", "--nocapture", "--test-threads=1"])
+        .env("PROCTABLE_ALONE", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("1 passed"), "{scenario}:\n{text}\n{error}");
+    text
+}
+
+/// Whether this process was started by [`alone`].
+fn is_alone() -> bool {
+    std::env::var_os("PROCTABLE_ALONE").is_some()
+}
+
+/// Waits until something is so.
+fn until(what: &str, is: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is() {
+        assert!(begin.elapsed() < SOON, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The living processes that have that text in their environment.
+fn marked(text: &str) -> Vec<i32> {
+    let has = |pid: &i32| {
+        let env = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        env.windows(text.len()).any(|window| window == text.as_bytes()) && is_there(*pid)
+    };
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has).collect()
+}
+
+/// Numbers that look random, and are the same in each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        // xorshift
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
 }
 
 fn is_there(pid: i32) -> bool {
@@ -163,6 +228,26 @@ fn stops_and_continues_are_mirrored() {
     }
 }
 
+/// It continues and stops again before anybody has looked: the second stop is an event all the same.
+#[test]
+fn a_stop_right_after_a_continue_is_seen() {
+    for tree in trees() {
+        let child = tree.spawn(Command::new("sleep").arg("1000")).unwrap();
+        let owner = tree.table().process(child.process().info().unwrap().ppid).unwrap();
+        let is_stopped = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap();
+            stat.contains(") T ")
+        };
+        for _ in 0..20 {
+            child.signal(Signal::STOP).unwrap();
+            let waited = owner.wait_timeout(WaitTarget::Any, WaitOptions::STOPPED, SOON).unwrap();
+            assert_eq!(waited.unwrap().status, WaitStatus::stopped(Signal::STOP));
+            until("it is stopped", is_stopped);
+            child.signal(Signal::CONT).unwrap();
+        }
+    }
+}
+
 /// Every end is reported once, with its status; children of the standard library keep theirs.
 #[test]
 fn a_thousand_children_at_once() {
@@ -238,131 +323,6 @@ fn a_tree_is_suspended_and_goes_on() {
             assert!(begin.elapsed() < SOON);
         }
         assert_eq!(tree.kill().unwrap().survivors, []);
-    }
-}
-
-#[cfg(feature = "cli")]
-mod program {
-    use super::*;
-    use std::process::{Command as StdCommand, Stdio as StdStdio};
-
-    fn proctable(args: &[&str]) -> StdCommand {
-        let mut command = StdCommand::new(env!("CARGO_BIN_EXE_proctable"));
-        command.args(args).stdin(StdStdio::null());
-        command
-    }
-
-    fn status(args: &[&str]) -> Option<i32> {
-        proctable(args).stderr(StdStdio::null()).stdout(StdStdio::null()).status().unwrap().code()
-    }
-
-    /// As timeout(1), env(1) and shells give them.
-    #[test]
-    fn exec_has_the_status_of_its_command() {
-        for mechanism in [&["exec"][..], &["exec", "--no-cgroup"]] {
-            let status = |args: &[&str]| status(&[mechanism, args].concat());
-            assert_eq!(status(&["--", "sh", "-c", "exit 7"]), Some(7));
-            assert_eq!(status(&["--", "sh", "-c", "kill -TERM $$"]), Some(128 + 15));
-            assert_eq!(status(&["--timeout", "0.05", "--", "sleep", "1000"]), Some(124));
-            assert_eq!(status(&["--memory", "lots", "--", "true"]), Some(125));
-            assert_eq!(status(&["--", "/proc/version"]), Some(126));
-            assert_eq!(status(&["--", "no-such-program-anywhere"]), Some(127));
-        }
-    }
-
-    /// Signals for the program go to its command.
-    #[test]
-    fn exec_passes_signals_on() {
-        let script = "trap 'exit 9' TERM; echo; while :; do sleep 0.01; done";
-        let mut exec = proctable(&["exec", "--", "sh", "-c", script])
-            .stdout(StdStdio::piped())
-            .spawn()
-            .unwrap();
-        exec.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
-        kill(exec.id(), libc::SIGTERM);
-        assert_eq!(exec.wait().unwrap().code(), Some(9));
-    }
-
-    fn kill(pid: u32, signal: i32) {
-        let status =
-            StdCommand::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().unwrap();
-        assert!(status.success());
-    }
-
-    /// Starts an owner with a tree, and gives the number of somebody in it.
-    fn owner(args: &[&str]) -> (std::process::Child, i32) {
-        let script =
-            "setsid sh -c 'echo $$; exec >&-; trap \"\" TERM; while :; do sleep 1000; done'";
-        let args = [&["exec", "--grace", "0.02"], args, &["--", "sh", "-c", script]].concat();
-        let mut owner = proctable(&args).stdout(StdStdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let mut output = io::BufReader::new(owner.stdout.take().unwrap());
-        io::BufRead::read_line(&mut output, &mut line).unwrap();
-        (owner, line.trim().parse().unwrap())
-    }
-
-    /// Until somebody is gone: whoever ends him is not ours to wait for.
-    fn await_gone(pid: i32) {
-        let begin = Instant::now();
-        while is_there(pid) {
-            assert!(begin.elapsed() < SOON, "{pid} survives");
-            std::thread::yield_now();
-        }
-    }
-
-    fn folders_of(owner: u32) -> Vec<std::path::PathBuf> {
-        let Mechanism::Cgroup(folder) = ProcessTree::new().unwrap().mechanism() else {
-            return Vec::new();
-        };
-        let name = format!("proctable-{owner}-");
-        let folders = std::fs::read_dir(folder.parent().unwrap()).unwrap().flatten();
-        folders
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&name))
-            .map(|entry| entry.path())
-            .collect()
-    }
-
-    /// The owner is killed by SIGKILL: its guardian ends the tree and removes its cgroup.
-    #[test]
-    fn a_guardian_outlives_its_owner() {
-        if let Some(why) = ProcessTree::new().unwrap().without_cgroup_because() {
-            println!("SKIPPED: a guardian needs a cgroup: {why}");
-            return;
-        }
-        let (mut owner, member) = owner(&["--guardian", "--pids", "100"]);
-        assert!(is_there(member));
-        owner.kill().unwrap();
-        owner.wait().unwrap();
-        await_gone(member);
-        let begin = Instant::now();
-        while !folders_of(owner.id()).is_empty() {
-            assert!(begin.elapsed() < SOON);
-            std::thread::yield_now();
-        }
-    }
-
-    /// Without a guardian the tree stays until somebody sweeps; who has a living owner, or was
-    /// detached, is left alone.
-    #[test]
-    fn a_sweep_ends_what_a_dead_owner_left_and_nothing_else() {
-        for mechanism in [&[][..], &["--no-cgroup"]] {
-            let (mut dead, left) = owner(mechanism);
-            let (mut living, member) = owner(mechanism);
-            let detached =
-                proctable(&["exec", "--detach", "--", "sleep", "1000"]).output().unwrap();
-            let detached: i32 = String::from_utf8(detached.stdout).unwrap().trim().parse().unwrap();
-            dead.kill().unwrap();
-            dead.wait().unwrap();
-            assert!(is_there(left), "nobody has ended it");
-            assert_eq!(status(&["sweep"]), Some(0));
-            await_gone(left);
-            assert!(folders_of(dead.id()).is_empty());
-            assert!(is_there(member) && is_there(detached));
-            kill(detached as u32, libc::SIGKILL);
-            kill(living.id(), libc::SIGTERM);
-            living.wait().unwrap();
-            await_gone(member);
-        }
     }
 }
 

@@ -1,0 +1,204 @@
+//! No stranger is ever hit, however fast the numbers of processes come round.
+
+use std::path::PathBuf;
+use std::process::{Child as StdChild, Command as StdCommand, Stdio as StdStdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use proctable::driver::linux::sweep;
+
+use super::*;
+
+/// How long the numbers are churned.
+fn time() -> Duration {
+    let asked = std::env::var("PROCTABLE_CHURN").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(asked.unwrap_or(4))
+}
+
+/// From 6.14 on each pid namespace has a pid_max of its own. Before, setting it would set
+/// everybody's.
+fn has_own_pid_max() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 14)
+}
+
+#[test]
+fn no_signal_ever_reaches_a_stranger() {
+    if !is_root() || !has_own_pid_max() {
+        println!("SKIPPED: a pid namespace with few numbers needs root and Linux 6.14");
+        return;
+    }
+    let before = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
+    // the shell is process 1: it stays in its group, and reaps orphans while it waits
+    let script = "echo 400 > /proc/sys/kernel/pid_max || exit 1; \"$@\"; exit $?";
+    let by = [
+        "unshare",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--",
+        "sh",
+        "-c",
+        script,
+        "sh",
+    ];
+    let said = alone("linux::strangers::among_400_numbers", &by);
+    assert_eq!(std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap(), before);
+    let lines = said.lines().filter(|line| line.contains("strangers"));
+    lines.for_each(|line| println!("{line}"));
+}
+
+/// A process that writes down every signal it gets.
+struct Bystander {
+    process: StdChild,
+    record: PathBuf,
+}
+
+impl Bystander {
+    fn new(nth: usize) -> Bystander {
+        let record =
+            std::env::temp_dir().join(format!("proctable-bystander-{}-{nth}", std::process::id()));
+        std::fs::write(&record, "").unwrap();
+        let script = "
+            for signal in 1 2 3 4 5 6 7 8 10 11 12 13 14 15 16 18 20 21 22 23 24 25 26 27 28 29 30 31
+            do trap \"echo $signal >> $0\" $signal; done
+            echo; exec >&-
+            read -r line";
+        let mut process = StdCommand::new("bash")
+            .args(["-c", script])
+            .arg(&record)
+            .stdin(StdStdio::piped())
+            .stdout(StdStdio::piped())
+            .spawn()
+            .unwrap();
+        process.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        Bystander { process, record }
+    }
+
+    /// The signals that it got. SIGKILL and SIGSTOP show in how it ends: with 1, as `read` sees the
+    /// end of its input.
+    fn signals(mut self) -> Vec<String> {
+        assert!(!self.is_stopped(), "SIGSTOP");
+        drop(self.process.stdin.take());
+        assert_eq!(self.process.wait().unwrap().code(), Some(1));
+        let record = std::fs::read_to_string(&self.record).unwrap();
+        std::fs::remove_file(&self.record).unwrap();
+        record.lines().map(String::from).collect()
+    }
+
+    fn is_stopped(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        stat.contains(") T ")
+    }
+}
+
+/// Strangers that come and go, so that every number comes round again and again.
+#[derive(Default)]
+struct Churn {
+    over: AtomicBool,
+    strangers: AtomicU64,
+    rounds: AtomicU64,
+    hits: AtomicU64,
+}
+
+impl Churn {
+    fn run(&self) {
+        let mut last = 0;
+        while !self.over.load(Ordering::Relaxed) {
+            // EAGAIN: all numbers are taken at the moment
+            let Ok(mut stranger) = StdCommand::new("/bin/true").spawn() else { continue };
+            let pid = stranger.id();
+            let status = stranger.wait().unwrap();
+            self.strangers.fetch_add(1, Ordering::Relaxed);
+            self.rounds.fetch_add(u64::from(pid < last), Ordering::Relaxed);
+            self.hits.fetch_add(u64::from(!status.success()), Ordering::Relaxed);
+            last = pid;
+        }
+    }
+}
+
+const RESTLESS: &str =
+    "i=0; while [ $i -lt 6 ]; do (true &); setsid true & i=$((i + 1)); done; sleep 0.004";
+
+#[test]
+#[ignore = "a scenario of no_signal_ever_reaches_a_stranger"]
+fn among_400_numbers() {
+    if !is_alone() {
+        return;
+    }
+    let bystanders: Vec<_> = (0..8).map(Bystander::new).collect();
+    let churn = Churn::default();
+    let (mut trees, mut sweeps, mut swept) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| churn.run());
+        scope.spawn(|| churn.run());
+        let begin = Instant::now();
+        while begin.elapsed() < time() {
+            let options =
+                if trees % 2 == 0 { Options::new() } else { Options::new().without_cgroup() };
+            end_in_some_way(&options.create().unwrap(), trees);
+            trees += 1;
+            if trees % 8 == 0 {
+                swept += orphan_and_sweep(trees % 16 == 0);
+                sweeps += 1;
+            }
+        }
+        churn.over.store(true, Ordering::Relaxed);
+    });
+    let signals: Vec<_> = bystanders.into_iter().map(Bystander::signals).collect();
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    println!(
+        "strangers: {} came and went, their numbers came round {} times; {trees} trees, {sweeps} \
+         sweeps that ended {swept}; signals to them {}, to bystanders {}",
+        count(&churn.strangers),
+        count(&churn.rounds),
+        count(&churn.hits),
+        signals.iter().flatten().count(),
+    );
+    assert!(count(&churn.rounds) > 10 && swept > 0);
+    assert_eq!(count(&churn.hits), 0);
+    assert!(signals.iter().all(Vec::is_empty), "{signals:?}");
+}
+
+/// Signals, shuts down and drops a tree whose members come and go.
+fn end_in_some_way(tree: &ProcessTree, nth: u64) {
+    let script = if nth.is_multiple_of(3) { "trap '' TERM; " } else { "" }.to_string() + RESTLESS;
+    let children: Vec<_> = (0..3).filter_map(|_| tree.spawn(sh(&script)).ok()).collect();
+    for signal in [Signal::WINCH, Signal::CONT, Signal::USR1] {
+        tree.signal(signal).unwrap();
+        for child in &children {
+            let _ = child.signal(signal);
+        }
+    }
+    // waited for: their numbers are free while the tree still has their handles
+    for child in children.iter().skip(1) {
+        child.wait().unwrap();
+        let _ = child.signal(Signal::TERM);
+    }
+    if nth.is_multiple_of(2) {
+        tree.shutdown(Signal::TERM, Duration::from_millis(3)).unwrap();
+    }
+}
+
+/// An owner that dies and leaves something, and a sweep; how many that ended.
+fn orphan_and_sweep(cgroup: bool) -> usize {
+    let program = option_env!("CARGO_BIN_EXE_proctable");
+    let Some(program) = program else { return 1 };
+    let mechanism: &[&str] = if cgroup { &[] } else { &["--no-cgroup"] };
+    let owner = StdCommand::new(program)
+        .arg("exec")
+        .args(mechanism)
+        .args(["--", "sh", "-c", "echo; exec >&-; sleep 1000 & wait"])
+        .stdout(StdStdio::piped())
+        .spawn();
+    // all numbers are taken
+    let Ok(mut owner) = owner else { return 0 };
+    let _ = owner.stdout.take().unwrap().read_exact(&mut [0]);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let swept = sweep().unwrap();
+    assert!(swept.left.is_empty(), "{swept:?}");
+    swept.killed.len()
+}

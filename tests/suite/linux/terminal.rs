@@ -1,0 +1,232 @@
+//! `proctable exec` on a terminal: job control, the keyboard's signals, the window's size.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+
+use super::*;
+
+/// A pseudo-terminal with somebody who reads what appears on it.
+struct Screen {
+    keyboard: File,
+    shown: Receiver<Vec<u8>>,
+    /// What has appeared, and how much of it was expected already.
+    text: String,
+    at: usize,
+}
+
+impl Screen {
+    fn new() -> (Screen, OwnedFd) {
+        let (mut master, mut slave) = (-1, -1);
+        let size = libc::winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: both numbers and the size are ours; there is no name and no termios
+        let opened = unsafe {
+            libc::openpty(&mut master, &mut slave, std::ptr::null_mut(), std::ptr::null(), &size)
+        };
+        assert_eq!(opened, 0);
+        // SAFETY: they are new and ours; they are made close-on-exec, so that a child has no more
+        // of them than its streams
+        let (master, slave) = unsafe {
+            for fd in [master, slave] {
+                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+            (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
+        };
+        let mut reader = master.try_clone().unwrap();
+        let (show, shown) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // EIO: nobody has the terminal any more
+            while let Ok(length) = reader.read(&mut buffer) {
+                if length == 0 || show.send(buffer[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        (Screen { keyboard: master, shown, text: String::new(), at: 0 }, slave)
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Reads until the text appears after what was expected before.
+    #[track_caller]
+    fn expect(&mut self, text: &str) {
+        let begin = Instant::now();
+        loop {
+            if let Some(found) = self.text[self.at..].find(text) {
+                self.at += found + text.len();
+                return;
+            }
+            let left = SOON.saturating_sub(begin.elapsed());
+            match self.shown.recv_timeout(left) {
+                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("`{text}` does not appear:\n{}", self.text)
+                }
+            }
+        }
+    }
+
+    /// Has the shell say the status of its last command.
+    #[track_caller]
+    fn expect_status(&mut self, status: i32) {
+        self.expect("READY>");
+        self.press("echo status=$?\n");
+        self.expect(&format!("status={status}\r\n"));
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the size is only read
+        let set = unsafe { libc::ioctl(self.keyboard.as_raw_fd(), libc::TIOCSWINSZ, &size) };
+        assert_eq!(set, 0);
+    }
+}
+
+/// Runs something as the leader of a session on a new terminal.
+fn on_terminal(tree: &ProcessTree, command: Command) -> (Screen, proctable::driver::linux::Child) {
+    let (screen, slave) = Screen::new();
+    let copy = || Stdio::File(slave.try_clone().unwrap());
+    let command = command
+        .stdin(copy())
+        .stdout(copy())
+        .stderr(copy())
+        .env("TERM", "dumb")
+        .env("PS1", "READY>")
+        .controlling_terminal();
+    let child = tree.spawn(command).unwrap();
+    (screen, child)
+}
+
+fn shell(tree: &ProcessTree) -> (Screen, proctable::driver::linux::Child) {
+    on_terminal(tree, Command::new("bash").args(["--norc", "--noprofile", "--noediting", "-i"]))
+}
+
+/// The words with which the program is called, with and without a cgroup.
+fn calls() -> [String; 2] {
+    let program = env!("CARGO_BIN_EXE_proctable");
+    [format!("{program} exec"), format!("{program} exec --no-cgroup")]
+}
+
+#[test]
+fn the_keyboard_interrupts_the_command() {
+    for call in calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        screen.press(&format!("{call} -- cat\n"));
+        screen.press("hello\n");
+        screen.expect("hello\r\nhello\r\n");
+        screen.press("\x03");
+        screen.expect_status(130);
+        screen.press(&format!("{call} -- sh -c 'exit 7'\n"));
+        screen.expect_status(7);
+        screen.press(&format!("{call} -- no-such-program\n"));
+        screen.expect_status(127);
+        screen.press(&format!("{call} --timeout 0.05 -- sleep 1000\n"));
+        screen.expect_status(124);
+        // the end of the input
+        screen.press(&format!("{call} -- cat\n"));
+        screen.press("\x04");
+        screen.expect_status(0);
+    }
+}
+
+#[test]
+fn the_keyboard_stops_the_command_and_fg_continues_it() {
+    for call in calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        screen.press(&format!("{call} -- cat\n"));
+        for word in ["one", "two", "three"] {
+            screen.press(&format!("{word}\n"));
+            screen.expect(&format!("{word}\r\n{word}\r\n"));
+            screen.press("\x1a");
+            screen.expect("Stopped");
+            screen.expect("READY>");
+            screen.press("echo prompt=$((6 * 7))\n");
+            screen.expect("prompt=42");
+            screen.expect("READY>");
+            screen.press("fg\n");
+            screen.expect("-- cat\r\n");
+        }
+        screen.press("\x04");
+        screen.expect_status(0);
+    }
+}
+
+/// A command in the background that reads is stopped, as it would be without the program.
+#[test]
+fn a_command_in_the_background_gets_the_terminal_by_fg() {
+    for call in calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        screen.press(&format!("{call} -- cat &\n"));
+        screen.expect("READY>");
+        let begin = Instant::now();
+        loop {
+            screen.press("jobs; echo end=$((6 * 7))\n");
+            screen.expect("end=42\r\n");
+            if screen.text.contains("Stopped") {
+                break;
+            }
+            assert!(begin.elapsed() < SOON);
+        }
+        screen.press("fg\n");
+        screen.expect("-- cat\r\n");
+        screen.press("four\n");
+        screen.expect("four\r\nfour\r\n");
+        screen.press("\x1a");
+        screen.expect("READY>");
+        screen.press("bg\n");
+        screen.expect("READY>");
+        // the shell has kept the terminal
+        screen.press("echo still=$((6 * 7))\n");
+        screen.expect("still=42");
+        screen.press("kill %1; wait; echo gone=$((6 * 7))\n");
+        screen.expect("gone=42");
+    }
+}
+
+#[test]
+fn the_command_knows_the_size_of_the_window() {
+    for call in calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        screen.press(&format!("{call} -- stty size\n"));
+        screen.expect("33 77\r\n");
+        screen.expect("READY>");
+        let script = "trap \"stty size\" WINCH; echo be\"\"gins; while :; do sleep 0.01; done";
+        screen.press(&format!("{call} -- sh -c '{script}'\n"));
+        screen.expect("begins\r\n");
+        screen.resize(12, 34);
+        screen.expect("12 34\r\n");
+        screen.press("\x03");
+        screen.expect_status(130);
+    }
+}
+
+/// Nobody could continue it, so it goes on.
+#[test]
+fn without_a_shell_nothing_stays_stopped() {
+    for call in calls() {
+        let tree = ProcessTree::new().unwrap();
+        let mut words = call.split(' ');
+        let program = Command::new(words.next().unwrap()).args(words).args(["--", "cat"]);
+        let (mut screen, program) = on_terminal(&tree, program);
+        screen.press("hello\n");
+        screen.expect("hello\r\nhello\r\n");
+        screen.press("\x1a");
+        screen.press("again\n");
+        screen.expect("again\r\nagain\r\n");
+        screen.press("\x03");
+        assert_eq!(program.wait(), Ok(WaitStatus::exited(130)));
+    }
+}
