@@ -100,8 +100,7 @@ impl Process {
     /// A call that cannot sleep in the model.
     #[inline]
     fn call(&self, call: Syscall) -> syscall::Result {
-        let shared = self.table.shared();
-        shared.result(self.start(&call))
+        self.table.shared().result(self.start(&call))
     }
 }
 
