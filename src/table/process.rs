@@ -106,7 +106,8 @@ impl Process {
 
 /// Birth and death.
 impl Process {
-    /// Creates a copy of this process that nobody runs: [`Process::spawn`] of [`Spawn::fork`].
+    /// Creates a copy of this process that nobody runs: [`Process::spawn`] of
+    /// [`Spawn::fork`](super::Spawn::fork).
     ///
     /// # Errors
     ///
