@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::procfs;
@@ -75,12 +77,39 @@ pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
     File::options().write(true).open(file)?.write_all(text.as_bytes())
 }
 
+/// How children come into a cgroup.
+#[derive(Debug)]
+pub(super) struct Entrance {
+    pub folder: OwnedFd,
+    /// Whether the owner has killed everybody in it.
+    killed: AtomicBool,
+    /// Whether children cannot be born in it.
+    barren: AtomicBool,
+}
+
+impl Entrance {
+    /// Whether a child may be born in it. Once this cgroup or the owner's own was killed, kernels
+    /// (6.18 is one) take each birth for one that the kill came across, and kill the child.
+    pub fn has_births(&self) -> bool {
+        !self.killed.load(Ordering::SeqCst) && !self.barren.load(Ordering::SeqCst)
+    }
+
+    /// A child was killed before its program. Whether the owner has not done so: then it is such a
+    /// kernel, and children have to be moved into the cgroup from now on.
+    pub fn is_barren(&self) -> bool {
+        self.barren.store(true, Ordering::SeqCst);
+        !self.killed.load(Ordering::SeqCst)
+    }
+}
+
 /// A cgroup that we have made, and remove.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     folder: PathBuf,
     /// Open from the beginning: an owner who has no descriptors left can still kill.
     kill: Option<File>,
+    /// The folder, open for those who are to be born in it; not for another owner's.
+    entrance: Option<Arc<Entrance>>,
 }
 
 impl Cgroup {
@@ -98,17 +127,22 @@ impl Cgroup {
 
     /// Whether it can do what it is for.
     fn check(folder: PathBuf) -> io::Result<Cgroup> {
+        let clean_up = |_: &io::Error| drop(fs::remove_dir(&folder));
         let open = |file: &str| {
-            File::options().write(true).open(folder.join(file)).map_err(|error| {
-                let _ = fs::remove_dir(&folder);
-                io::Error::new(error.kind(), format!("{file}: {error}"))
-            })
+            let opened = File::options().write(true).open(folder.join(file));
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("{file}: {error}"));
+            opened.map_err(named).inspect_err(clean_up)
         };
         for file in ["cgroup.procs", "cgroup.freeze"] {
             open(file)?;
         }
         let kill = Some(open("cgroup.kill")?);
-        Ok(Cgroup { folder, kill })
+        let entrance = Entrance {
+            folder: File::open(&folder).inspect_err(clean_up)?.into(),
+            killed: AtomicBool::new(false),
+            barren: AtomicBool::new(false),
+        };
+        Ok(Cgroup { folder, kill, entrance: Some(Arc::new(entrance)) })
     }
 
     /// Where it is.
@@ -116,14 +150,14 @@ impl Cgroup {
         &self.folder
     }
 
-    /// The file through which a process enters it.
-    pub fn entrance(&self) -> io::Result<OwnedFd> {
-        Ok(File::options().write(true).open(self.folder.join("cgroup.procs"))?.into())
+    /// How a child comes into it; none for another owner's.
+    pub fn entrance(&self) -> Option<Arc<Entrance>> {
+        self.entrance.clone()
     }
 
     /// One that another owner has made.
     pub fn existing(folder: PathBuf) -> Cgroup {
-        Cgroup { folder, kill: None }
+        Cgroup { folder, kill: None, entrance: None }
     }
 
     /// Whether that number is a member's, here or below.
@@ -138,6 +172,9 @@ impl Cgroup {
 
     /// Kills everybody in it, also those that are frozen or being created.
     pub fn kill(&self) -> io::Result<()> {
+        if let Some(entrance) = &self.entrance {
+            entrance.killed.store(true, Ordering::SeqCst);
+        }
         match &self.kill {
             Some(file) => (&*file).write_all(b"1"),
             None => write(&self.folder.join("cgroup.kill"), "1"),
@@ -160,8 +197,8 @@ impl Cgroup {
                 procs => procs?,
             };
             members.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()));
-            let below = fs::read_dir(&folder)?.flatten().map(|entry| entry.path());
-            folders.extend(below.filter(|path| path.is_dir()));
+            let below = fs::read_dir(&folder)?.flatten().filter(is_folder);
+            folders.extend(below.map(|entry| entry.path()));
         }
         Ok(members)
     }
@@ -179,6 +216,11 @@ impl Cgroup {
     }
 }
 
+/// As the listing tells it, without a look at each file.
+fn is_folder(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
+
 pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
     // nothing is below most of them, and this needs no descriptor
     match fs::remove_dir(folder) {
@@ -191,7 +233,7 @@ pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
-    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+    for entry in entries.flatten().filter(is_folder) {
         remove_tree(&entry.path())?;
     }
     fs::remove_dir(folder)

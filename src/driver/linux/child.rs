@@ -9,12 +9,16 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::cgroup::Entrance;
 use super::command::{Prepared, Step};
 
 /// Bytes of stack for what the child does before exec.
 const STACK: usize = 64 * 1024;
 /// How many signals there are.
 const SIGNALS: i32 = 64;
+/// clone3(2)'s.
+#[cfg(target_arch = "x86_64")]
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// What went wrong in a child, and where.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +33,8 @@ struct Plan<'a> {
     args: Vec<*const libc::c_char>,
     env: Vec<*const libc::c_char>,
     owner: libc::pid_t,
+    /// The cgroup that it is to be born in.
+    birthplace: Option<&'a Entrance>,
     failed: Option<Failed>,
     /// It has come as far as exec.
     executes: bool,
@@ -52,12 +58,21 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 ///
 /// The step that failed, and its error.
 pub(super) fn spawn(prepared: &Prepared) -> Result<Born, (Step, io::Error)> {
+    let birthplace = prepared.cgroup.as_deref().filter(|cgroup| cgroup.has_births());
+    match (attempt(prepared, birthplace), birthplace) {
+        (Err((Step::Killed, _)), Some(cgroup)) if cgroup.is_barren() => attempt(prepared, None),
+        (result, _) => result,
+    }
+}
+
+fn attempt(prepared: &Prepared, birthplace: Option<&Entrance>) -> Result<Born, (Step, io::Error)> {
     let mut plan = Plan {
         prepared,
         args: pointers(&prepared.args),
         env: pointers(&prepared.env),
         // SAFETY: no arguments
         owner: unsafe { libc::getpid() },
+        birthplace,
         failed: None,
         executes: false,
     };
@@ -127,24 +142,94 @@ fn full_set() -> libc::sigset_t {
     }
 }
 
+/// Creates the child, in its cgroup where the kernel can do that: moving one that exists makes all
+/// forks of the machine wait, and takes milliseconds if nobody has done so lately.
 fn clone(plan: &mut Plan) -> io::Result<Born> {
-    let mut stack = vec![0u8; STACK];
-    let top = stack.as_mut_ptr_range().end;
+    // not filled with zeroes: the child writes before it reads
+    let mut stack = Vec::<u8>::with_capacity(STACK);
+    let stack = stack.spare_capacity_mut().as_mut_ptr_range();
     // the psABI wants 16
-    let top = top.map_addr(|address| address & !15);
+    let top = stack.end.map_addr(|address| address & !15).cast::<libc::c_void>();
+    #[cfg(target_arch = "x86_64")]
+    if let Some(cgroup) = plan.birthplace {
+        let size = top.addr() - stack.start.addr();
+        match clone_into(plan, cgroup.folder.as_raw_fd(), stack.start.cast(), size) {
+            Err(error) if !is_final(&error) => {}
+            result => return result,
+        }
+    }
+    plan.birthplace = None;
     let mut pidfd: RawFd = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let argument: *mut Plan = plan;
     // SAFETY: the child runs on a stack of its own, which lives until this call returns, as it
     // does only once the child has left this memory; `pidfd` is where the kernel stores it
-    let pid =
-        unsafe { libc::clone(run, top.cast(), flags, argument.cast(), &mut pidfd as *mut RawFd) };
+    let pid = unsafe { libc::clone(run, top, flags, argument.cast(), &mut pidfd as *mut RawFd) };
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just opened it for us
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Born { pid, pidfd })
+}
+
+/// Whether a clone without a cgroup must not be tried: nothing is left, or a limit of the cgroup is
+/// reached, which who moves in later escapes. Anything else is an old kernel, a filter that does
+/// not know clone3, or the cgroup, of which the child then tells.
+#[cfg(target_arch = "x86_64")]
+fn is_final(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().unwrap_or_default();
+    [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE].contains(&errno)
+}
+
+/// clone3(2), which the C library does not offer. The child is born in the cgroup.
+#[cfg(target_arch = "x86_64")]
+fn clone_into(
+    plan: &mut Plan,
+    cgroup: RawFd,
+    stack: *mut libc::c_void,
+    size: usize,
+) -> io::Result<Born> {
+    let mut pidfd: RawFd = -1;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
+    // SAFETY: zeroes are a valid request
+    let mut args: libc::clone_args = unsafe { core::mem::zeroed() };
+    args.flags = flags as u64 | CLONE_INTO_CGROUP;
+    args.pidfd = (&raw mut pidfd).addr() as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.stack = stack.addr() as u64;
+    args.stack_size = size as u64;
+    args.cgroup = cgroup as u64;
+    let argument: *mut Plan = plan;
+    let result: isize;
+    // SAFETY: the child has nothing of this frame but two registers, and calls `run` on a stack of
+    // its own, from which it does not return. The creator goes on only once it has left this
+    // memory, with all registers as they were but those that a system call changes
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, {argument}",
+            "call {run}",
+            "ud2",
+            "2:",
+            run = in(reg) run as extern "C" fn(*mut libc::c_void) -> libc::c_int,
+            argument = in(reg) argument,
+            inlateout("rax") libc::SYS_clone3 as isize => result,
+            in("rdi") &raw const args,
+            in("rsi") size_of::<libc::clone_args>(),
+            out("rcx") _,
+            out("r11") _,
+        );
+    }
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result as i32));
+    }
+    // SAFETY: the kernel has just opened it for us
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Born { pid: result as i32, pidfd })
 }
 
 /// The child. It ends by exec, or notes what failed and exits.
@@ -174,11 +259,16 @@ fn errno() -> i32 {
 /// Everything between clone and exec, in an order in which each step still may what it does.
 fn prepare(plan: &Plan) -> Result<(), Failed> {
     let prepared = plan.prepared;
+    if let Some(cgroup) = prepared.cgroup.as_ref().filter(|_| plan.birthplace.is_none()) {
+        let cgroup = cgroup.folder.as_raw_fd();
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        // SAFETY: a string that ends in zero
+        let procs = unsafe { libc::openat(cgroup, c"cgroup.procs".as_ptr(), flags) };
+        check(Step::Cgroup, procs.into())?;
+        enter(procs)?;
+    }
     for procs in &prepared.cgroups {
-        // 0 is the writer itself: in the cgroup before anything of the program runs
-        // SAFETY: one byte of a constant
-        let written = unsafe { libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) };
-        check(Step::Cgroup, written as libc::c_long)?;
+        enter(procs.as_raw_fd())?;
     }
     reset_handlers();
     place(prepared)?;
@@ -221,6 +311,14 @@ fn prepare(plan: &Plan) -> Result<(), Failed> {
     // SAFETY: a valid set
     let set = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &mask, core::ptr::null_mut()) };
     check(Step::Mask, set.into())
+}
+
+/// In the cgroup before anything of the program runs.
+fn enter(procs: RawFd) -> Result<(), Failed> {
+    // 0 is the writer itself
+    // SAFETY: one byte of a constant
+    let written = unsafe { libc::write(procs, c"0".as_ptr().cast(), 1) };
+    check(Step::Cgroup, written as libc::c_long)
 }
 
 /// Handlers point into memory that exec takes away, and must not run here meanwhile. What is
@@ -355,6 +453,12 @@ pub(super) fn send(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether the caller is the thread that the program began with.
+pub(super) fn is_main_thread() -> bool {
+    // SAFETY: no arguments
+    unsafe { libc::getpid() == libc::gettid() }
 }
 
 /// A descriptor of a process that is not our child.

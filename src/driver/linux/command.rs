@@ -7,7 +7,9 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::cgroup::Entrance;
 use crate::abi::{Resource, Rlimit, Signal};
 
 /// A step on the way to a running program: where a spawn has failed.
@@ -282,7 +284,8 @@ impl Command {
         let candidates = candidates(&self.program, &env).map_err(at(Step::Arguments))?;
         let args = core::iter::once(&self.program).chain(&self.args);
         let args = args.map(|arg| c_string(arg)).collect::<io::Result<_>>();
-        let env = env.iter().map(|(name, value)| variable(name, value)).collect::<io::Result<_>>();
+        let env = env.into_iter().map(|(name, value)| variable(name, &value));
+        let env = env.collect::<io::Result<_>>();
         let cwd = self.cwd.as_ref().map(|folder| c_string(folder.as_os_str())).transpose();
         let (pipes, ends, stdio) = streams(self.stdio).map_err(at(Step::Stdio))?;
         let prepared = Prepared {
@@ -308,20 +311,19 @@ impl Command {
             mask: self.inherit_mask.then(super::child::mask),
             foreground: self.foreground,
             close_others: self.close_others,
+            cgroup: None,
             cgroups: Vec::new(),
         };
         Ok((prepared, pipes))
     }
 
-    fn environment(&self) -> BTreeMap<OsString, OsString> {
-        let mut env: BTreeMap<OsString, OsString> =
-            if self.clear_env { BTreeMap::new() } else { std::env::vars_os().collect() };
-        for (name, value) in &self.env {
-            match value {
-                Some(value) => drop(env.insert(name.clone(), value.clone())),
-                None => drop(env.remove(name)),
-            }
+    fn environment(&self) -> Environment {
+        let mut env = Environment::new();
+        if !self.clear_env {
+            env.extend(std::env::vars_os().filter(|(name, _)| !self.env.contains_key(name)));
         }
+        let set = self.env.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        env.extend(set.map(|(name, value)| (name.clone(), value.clone())));
         env
     }
 }
@@ -376,24 +378,34 @@ pub(super) struct Prepared {
     pub mask: Option<libc::sigset_t>,
     pub foreground: bool,
     pub close_others: bool,
-    /// The files through which it enters its cgroups.
+    pub cgroup: Option<Arc<Entrance>>,
+    /// The files through which it enters further cgroups.
     pub cgroups: Vec<OwnedFd>,
 }
+
+/// The child's variables, as they come: sorting them would cost each spawn, and tell nobody.
+type Environment = Vec<(OsString, OsString)>;
 
 fn at(step: Step) -> impl Fn(io::Error) -> (Step, io::Error) {
     move |error| (step, error)
 }
 
 fn c_string(string: &OsStr) -> io::Result<CString> {
-    CString::new(string.as_bytes())
+    without_zero(string.as_bytes().into())
+}
+
+fn without_zero(bytes: Vec<u8>) -> io::Result<CString> {
+    CString::new(bytes)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a zero byte in a string"))
 }
 
-fn variable(name: &OsStr, value: &OsStr) -> io::Result<CString> {
-    let mut bytes = name.as_bytes().to_vec();
+fn variable(name: OsString, value: &OsStr) -> io::Result<CString> {
+    let mut bytes = name.into_vec();
+    // the equals sign, and the zero at the end
+    bytes.reserve_exact(value.len() + 2);
     bytes.push(b'=');
     bytes.extend_from_slice(value.as_bytes());
-    c_string(&OsString::from_vec(bytes))
+    without_zero(bytes)
 }
 
 fn raw_limit(resource: Resource, limit: Rlimit) -> (u32, libc::rlimit64) {
@@ -401,12 +413,12 @@ fn raw_limit(resource: Resource, limit: Rlimit) -> (u32, libc::rlimit64) {
 }
 
 /// Where a program may be: itself if it has a slash, else each folder of the child's PATH.
-fn candidates(program: &OsStr, env: &BTreeMap<OsString, OsString>) -> io::Result<Vec<CString>> {
+fn candidates(program: &OsStr, env: &Environment) -> io::Result<Vec<CString>> {
     if program.as_bytes().contains(&b'/') || program.is_empty() {
         return Ok(vec![c_string(program)?]);
     }
     let default = OsString::from("/bin:/usr/bin");
-    let path = env.get(OsStr::new("PATH")).unwrap_or(&default);
+    let path = env.iter().find(|(name, _)| name == "PATH").map_or(&default, |(_, path)| path);
     std::env::split_paths(path).map(|folder| c_string(folder.join(program).as_os_str())).collect()
 }
 

@@ -1,8 +1,8 @@
 //! Processes as /proc shows them.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -21,7 +21,10 @@ pub(super) struct Stat {
 
 /// /proc/PID/stat; `None` if there is no such process.
 pub(super) fn stat(pid: i32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    let mut text = [0; 1024];
+    // the kernel gives it in one piece. A name need not be UTF-8
+    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut text).ok()?;
+    parse(&String::from_utf8_lossy(&text[..length]))
 }
 
 /// proc_pid_stat(5). The name stands in brackets and may hold any character.
@@ -73,6 +76,17 @@ pub(super) fn pid_namespace() -> String {
     link.to_string_lossy().chars().filter(char::is_ascii_digit).collect()
 }
 
+/// What a process that starts now has as the time of its start, or less.
+pub(super) fn now() -> u64 {
+    let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    // hundredths of a second, rounded down as the time of a start is
+    let hundredths = uptime.split_once(' ').and_then(|(seconds, _)| {
+        let (whole, part) = seconds.split_once('.')?;
+        Some(whole.parse::<u64>().ok()? * 100 + part.parse::<u64>().ok()?)
+    });
+    hundredths.unwrap_or(0) * rustix::param::clock_ticks_per_second() / 100
+}
+
 /// The number of this boot.
 pub(super) fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -82,6 +96,15 @@ pub(super) fn boot_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_starts_before_now() {
+        let before = now();
+        let mut child = std::process::Command::new("true").spawn().expect("there is a true");
+        let seen = stat(child.id() as i32).expect("it is not reaped");
+        child.wait().expect("it is ours");
+        assert!(before > 0 && before <= seen.started);
+    }
 
     #[test]
     fn a_name_with_brackets_and_blanks() {

@@ -16,6 +16,14 @@ use super::procfs::{self, Stat};
 /// of the trees, the outermost first.
 pub(super) const MARK: &str = "PROCTABLE_TREE";
 
+/// The mark of one tree.
+#[derive(Debug)]
+pub(super) struct Mark {
+    pub value: String,
+    /// When it was made, in clock ticks since boot: nobody who has it is older.
+    pub made: u64,
+}
+
 /// The trees that a process was marked for when it began its program.
 pub(super) fn marks(pid: i32) -> Vec<String> {
     let value = procfs::variable(pid, MARK).unwrap_or_default();
@@ -30,8 +38,9 @@ fn is_marked(pid: i32, mark: &str) -> bool {
 pub(super) type Act<'a> = &'a mut dyn FnMut(&Stat, &OwnedFd);
 
 /// Everybody who descends from one of `roots`, or has the mark in his environment; zombies left
-/// out. Costs a look at every process of the system.
-pub(super) fn visit(mark: Option<&str>, roots: &[(i32, &OwnedFd)], act: Act) -> io::Result<()> {
+/// out. Costs a look at every process of the system, and one into the environment of each that is
+/// not older than the mark.
+pub(super) fn visit(mark: Option<&Mark>, roots: &[(i32, &OwnedFd)], act: Act) -> io::Result<()> {
     let all = procfs::all()?;
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for stat in &all {
@@ -46,9 +55,9 @@ pub(super) fn visit(mark: Option<&str>, roots: &[(i32, &OwnedFd)], act: Act) -> 
         }
     }
     let Some(mark) = mark else { return look.result };
-    for pid in all.iter().map(|stat| stat.pid) {
-        if !look.seen.contains(&pid) && is_marked(pid, mark) {
-            look.confirm_and_enter(pid, |_| is_marked(pid, mark));
+    for pid in all.iter().filter(|stat| stat.started >= mark.made).map(|stat| stat.pid) {
+        if !look.seen.contains(&pid) && is_marked(pid, &mark.value) {
+            look.confirm_and_enter(pid, |_| is_marked(pid, &mark.value));
         }
     }
     look.result

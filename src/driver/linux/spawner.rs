@@ -1,9 +1,10 @@
-//! The threads that all children are spawned from.
+//! The threads that children are spawned from.
 //!
 //! A parent-death signal is tied to the thread that made the child, not to its process: a child of
 //! a worker thread would die with that. These threads live as long as the program. There are as
 //! many as spawns were ever under way at once, so that one that hangs (a file system that does not
-//! answer, a cgroup that somebody has frozen) holds up nobody else.
+//! answer, a cgroup that somebody has frozen) holds up nobody else. The main thread lives as long,
+//! too, and spawns for itself: waking another one and being woken by it costs a quarter of a spawn.
 
 use std::io;
 
@@ -22,8 +23,12 @@ struct Request {
 /// Those that have nothing to do.
 static IDLE: Mutex<Vec<Sender<Request>>> = Mutex::new(Vec::new());
 
-/// Has a spawner create a child, and waits until it executes its program.
+/// Creates a child, by a spawner unless the caller lives as long, and waits until it executes its
+/// program.
 pub(super) fn spawn(prepared: Prepared) -> Answer {
+    if child::is_main_thread() {
+        return child::spawn(&prepared);
+    }
     let gone = || (Step::Thread, io::Error::other("the spawner's thread is gone"));
     let (answer, answered) = bounded(1);
     let idle = IDLE.lock().pop();

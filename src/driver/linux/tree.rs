@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::cgroup::Cgroup;
 use super::command::{Command, Pipes, Prepared, SpawnError, Step};
 use super::guardian::Guardian;
 use super::limit::{Limited, Limits};
+use super::scan::Mark;
 use super::watch::{Watch, watch};
 use super::{child, procfs, scan, spawner};
 use crate::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
@@ -108,7 +110,7 @@ pub struct ProcessTree {
     limited: Limited,
     guardian: Mutex<Option<Guardian>>,
     /// Its name: in the environment of its processes, and of its cgroup.
-    mark: String,
+    mark: Mark,
     /// The same after the names of the trees that the owner is in itself.
     marks: String,
     children: Mutex<Children>,
@@ -176,6 +178,8 @@ struct Real {
     reporter: Mutex<Reporter>,
     usage: Mutex<Option<Duration>>,
     status: Mutex<Option<WaitStatus>>,
+    /// Whether its end was reported.
+    told: Mutex<bool>,
     reaped: Mutex<bool>,
     /// What was told of it last.
     stopped: AtomicBool,
@@ -219,6 +223,7 @@ impl Real {
             reporter: Mutex::default(),
             usage: Mutex::default(),
             status: Mutex::default(),
+            told: Mutex::new(false),
             reaped: Mutex::new(false),
             stopped: AtomicBool::new(false),
             orphaned: AtomicBool::new(false),
@@ -228,6 +233,14 @@ impl Real {
     /// Sends it a signal, unless it was reaped.
     fn send(&self, signal: Signal) -> io::Result<()> {
         child::send(&self.pidfd, signal.number().into())
+    }
+
+    /// Sleeps until it has ended, and reports that: one thread less to wake than by the watcher.
+    fn await_end(&self) {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        // a signal of the owner's: sleep again
+        while poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
+        self.ended();
     }
 
     fn reap(&self) {
@@ -259,18 +272,26 @@ impl Watch for Real {
     }
 
     fn ended(&self) -> bool {
-        // WNOWAIT: it stays until the table has it reaped
-        let observed = child::observe(&self.pidfd, libc::WEXITED | libc::WNOWAIT);
-        let reporter = self.reporter.lock().clone();
-        match observed {
-            Ok(None) => return false,
-            Ok(Some(observed)) => self.saw(observed, &reporter),
-            Err(_) => {
-                // somebody else has reaped it, or the owner ignores SIGCHLD: how it ended is not
-                // to be had, and whoever waits for it must not wait for ever
-                *self.reaped.lock() = true;
-                reporter.report(WaitStatus::killed(Signal::KILL, false));
-            }
+        // whoever comes first reports: the watcher, or one who waits for this child alone
+        let mut told = self.told.lock();
+        if !*told {
+            // WNOWAIT: it stays until the table has it reaped
+            let observed = child::observe(&self.pidfd, libc::WEXITED | libc::WNOWAIT);
+            let end = match observed {
+                Ok(None) => return false,
+                Ok(Some(observed)) => self.saw(observed),
+                Err(_) => {
+                    // somebody else has reaped it, or the owner ignores SIGCHLD: how it ended is
+                    // not to be had, and whoever waits for it must not wait for ever
+                    *self.reaped.lock() = true;
+                    WaitStatus::killed(Signal::KILL, false)
+                }
+            };
+            *told = true;
+            drop(told);
+            // without the lock: whoever is called back may wait for it
+            let reporter = self.reporter.lock().clone();
+            reporter.report(end);
         }
         if self.orphaned.load(Ordering::SeqCst) {
             self.reap();
@@ -294,14 +315,15 @@ impl Watch for Real {
 }
 
 impl Real {
-    fn saw(&self, observed: child::Observed, reporter: &Reporter) {
+    /// Notes how it ended, and what it has used.
+    fn saw(&self, observed: child::Observed) -> WaitStatus {
         let time = |time: libc::timeval| {
             Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
         };
         let usage = observed.usage;
         *self.usage.lock() = Some(time(usage.ru_utime) + time(usage.ru_stime));
         *self.status.lock() = Some(observed.status);
-        reporter.report(observed.status);
+        observed.status
     }
 }
 
@@ -374,17 +396,19 @@ impl ProcessTree {
         let own = std::process::id();
         let started = procfs::stat(own as i32).map_or(0, |stat| stat.started);
         let (boot, namespace) = (procfs::boot_id(), procfs::pid_namespace());
-        let mark = format!("{own}-{started}-{boot}-{namespace}-{number}");
+        let value = format!("{own}-{started}-{boot}-{namespace}-{number}");
         let outer = std::env::var(scan::MARK).ok().filter(|outer| !outer.is_empty());
-        let marks = outer.into_iter().chain([mark.clone()]).collect::<Vec<_>>().join(",");
+        let marks = outer.into_iter().chain([value.clone()]).collect::<Vec<_>>().join(",");
+        let mark = Mark { value, made: procfs::now() };
         let table = ProcessTable::new();
         let process = table.spawn(Spawn::new(Image::new("owner")).session()).map_err(os_error)?;
         // before what it watches: an owner that dies in between leaves nothing
-        let guardian = options.guarded.then(|| start_guardian(&options, &mark)).transpose()?;
+        let guardian =
+            options.guarded.then(|| start_guardian(&options, &mark.value)).transpose()?;
         let made = if options.without_cgroup {
             Err(io::Error::other("not wanted"))
         } else {
-            Cgroup::create(&mark)
+            Cgroup::create(&mark.value)
         };
         let (cgroup, without) = match made {
             Ok(cgroup) => (Some(cgroup), None),
@@ -407,7 +431,7 @@ impl ProcessTree {
         if options.guarded && tree.cgroup.is_none() {
             return Err(needs_cgroup(tree.without.as_ref()));
         }
-        tree.limited = Limited::new(&options.limits, &tree.mark, tree.cgroup.as_ref())?;
+        tree.limited = Limited::new(&options.limits, &tree.mark.value, tree.cgroup.as_ref())?;
         Ok(tree)
     }
 
@@ -450,7 +474,7 @@ impl ProcessTree {
         let entrances = self.limited.entrances();
         prepared.cgroups = entrances.map_err(|error| (Step::Cgroup, error))?;
         if let Some(cgroup) = &self.cgroup {
-            prepared.cgroups.push(cgroup.entrance().map_err(|error| (Step::Cgroup, error))?);
+            prepared.cgroup = cgroup.entrance();
         } else if !prepared.session && prepared.group.is_none() {
             // what it starts can be signalled with it
             prepared.group = Some(0);
@@ -665,9 +689,15 @@ impl ProcessTree {
         let mut shutdown = Shutdown::default();
         let mut gone = false;
         if let Some((signal, grace)) = asked {
-            self.resume()?;
-            self.signal(signal)?;
-            self.signal(Signal::CONT)?;
+            if let Some(cgroup) = &self.cgroup {
+                cgroup.freeze(false)?;
+            }
+            // one look for both: it costs a look at every process of the system
+            self.visit(&mut |_, pidfd| {
+                let _ = child::send(pidfd, signal.number().into());
+                let _ = child::send(pidfd, libc::SIGCONT);
+            })?;
+            *self.suspended.write() = false;
             gone = self.await_end(Instant::now() + grace, &mut shutdown)?;
         }
         let deadline = Instant::now() + GONE;
@@ -815,6 +845,7 @@ impl Child {
     ///
     /// ECHILD if somebody else has reaped it before its end was seen.
     pub fn wait(&self) -> Result<WaitStatus, Errno> {
+        self.real.await_end();
         if let Some(known) = self.known() {
             return known;
         }

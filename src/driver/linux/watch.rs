@@ -1,7 +1,8 @@
 //! One thread that waits for the ends of all children of all trees.
 //!
 //! It watches pidfds, so there is no handler for SIGCHLD and no wait for any child: the children
-//! of other libraries are left alone. It runs while there is something to watch.
+//! of other libraries are left alone. It runs while there is something to watch, and a moment
+//! longer: whoever spawns one child after the other needs no thread for each.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,6 +28,9 @@ pub(super) trait Watch: Send + Sync {
 
 /// How often stops and continues are looked for. They cost two system calls a child.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long it stays when there is nothing to watch.
+const IDLE: Duration = Duration::from_secs(1);
 
 struct Watcher {
     epoll: OwnedFd,
@@ -95,6 +99,7 @@ impl Watcher {
 fn run(watcher: &Watcher) {
     let mut events = Vec::with_capacity(64);
     let mut next_look = Instant::now() + LOOK;
+    let mut busy = Instant::now();
     loop {
         events.clear();
         let room = rustix::buffer::spare_capacity(&mut events);
@@ -113,7 +118,9 @@ fn run(watcher: &Watcher) {
             next_look = Instant::now() + LOOK;
         }
         let mut state = watcher.state.lock();
-        if state.watched.is_empty() {
+        if !state.watched.is_empty() || !events.is_empty() {
+            busy = Instant::now();
+        } else if busy.elapsed() > IDLE {
             state.running = false;
             return;
         }

@@ -45,10 +45,22 @@ fn children() -> usize {
         .count()
 }
 
-/// Everything that a spawn could leave.
+/// Everything that a spawn could leave: descriptors, children, threads.
 fn holdings() -> (usize, usize, usize) {
-    until("the watcher ends", || number_of("proctable-watch") == 0);
     (count("/proc/self/fd"), children(), number_of("proctable-spawn"))
+}
+
+/// The same a second after a spawn, once the watcher has gone. It names itself a moment after it
+/// began.
+fn holdings_at_rest() -> (usize, usize, usize) {
+    until("there is a watcher", || number_of("proctable-watch") == 1);
+    until("the watcher ends", || number_of("proctable-watch") == 0);
+    holdings()
+}
+
+/// The watcher lets go of a child a moment after its end.
+fn assert_holds_only(before: (usize, usize, usize), what: &str) {
+    until(what, || holdings() == before);
 }
 
 #[test]
@@ -65,7 +77,7 @@ fn every_failure_ten_times() {
     for options in [Options::new(), Options::new().without_cgroup()] {
         let tree = options.create().unwrap();
         tree.spawn(Command::new("true")).unwrap().wait().unwrap();
-        let before = holdings();
+        let before = holdings_at_rest();
         for _ in 0..10 {
             let piped = || Command::new("true").stdin(Stdio::Piped).stdout(Stdio::Piped);
             let huge = "x".repeat(200 << 10);
@@ -89,7 +101,7 @@ fn every_failure_ten_times() {
             ];
             assert_eq!(failures, expected.map(|(step, errno)| (step, Some(errno))));
         }
-        assert_eq!(holdings(), before);
+        assert_holds_only(before, "failures leave nothing");
         assert_eq!(tree.table().counts().processes, 2, "init and the owner");
         assert!(tree.members().unwrap().is_empty());
     }
@@ -122,7 +134,7 @@ fn no_descriptors_left() {
     for options in [Options::new(), Options::new().without_cgroup()] {
         let tree = options.create().unwrap();
         tree.spawn(Command::new("true")).unwrap().wait().unwrap();
-        let before = holdings();
+        let before = holdings_at_rest();
         let mut steps = std::collections::BTreeSet::new();
         for free in 0..12 {
             let taken = take_all_but(free);
@@ -136,7 +148,7 @@ fn no_descriptors_left() {
                     steps.insert(format!("{:?}", error.step));
                 }
             }
-            assert_eq!(holdings(), before, "{free} descriptors");
+            assert_holds_only(before, &format!("{free} descriptors"));
         }
         println!("no descriptors: {steps:?}");
         assert!(steps.contains("Stdio") && steps.contains("Clone"), "{steps:?}");
@@ -195,17 +207,17 @@ fn too_many_processes() {
     assert_eq!(failure(tree.spawn(Command::new("true"))), (Step::Thread, Some(libc::EAGAIN)));
     limit(1000);
     tree.spawn(Command::new("true")).unwrap().wait().unwrap();
-    let before = holdings();
+    let before = holdings_at_rest();
     limit(1);
     assert_eq!(failure(tree.spawn(Command::new("true"))), (Step::Clone, Some(libc::EAGAIN)));
     limit(1000);
-    assert_eq!(holdings(), before);
+    assert_holds_only(before, "failures leave nothing");
     // one thread and one process may be: the spawner is there, the watcher cannot be
     limit(threads().len() as u64 + 1);
     let told = tree.spawn(Command::new("sleep").arg("1000"));
     limit(1000);
     assert_eq!(failure(told), (Step::Watch, Some(libc::EAGAIN)));
-    assert_eq!(holdings(), before);
+    assert_holds_only(before, "failures leave nothing");
     assert_eq!(tree.table().counts().processes, 2, "init and the owner");
 }
 
@@ -265,6 +277,24 @@ fn a_child_that_is_killed_before_its_program_is_an_error() {
         assert_eq!(failure(spawning.join().unwrap()), (Step::Killed, None));
     });
     assert_eq!(tree.table().counts().processes, 2, "init and the owner");
+}
+
+/// A kernel that kills whoever is born in a cgroup which was killed before: nobody notices.
+#[test]
+fn a_tree_that_was_killed_takes_children() {
+    let tree = ProcessTree::new().unwrap();
+    for _ in 0..3 {
+        assert_eq!(tree.spawn(Command::new("true")).unwrap().wait(), Ok(WaitStatus::exited(0)));
+        assert_eq!(tree.kill().unwrap().survivors, []);
+    }
+    // nor if it was somebody else who did so
+    let tree = ProcessTree::new().unwrap();
+    if let Mechanism::Cgroup(folder) = tree.mechanism() {
+        std::fs::write(folder.join("cgroup.kill"), "1").unwrap();
+    }
+    for _ in 0..3 {
+        assert_eq!(tree.spawn(Command::new("true")).unwrap().wait(), Ok(WaitStatus::exited(0)));
+    }
 }
 
 /// An owner that ignores SIGCHLD has the kernel reap its children: their ends are seen, how they
@@ -327,6 +357,18 @@ fn an_environment_may_hold_any_bytes() {
     let mut bytes = Vec::new();
     child.take_stdout().unwrap().read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, b"\xff\xfe\n");
+}
+
+/// So may a name.
+#[test]
+fn a_member_may_have_any_name() {
+    for tree in trees() {
+        let child =
+            spawn_ready(&tree, "printf '\\377' >/proc/$$/comm; echo; exec >&-; kill -STOP $$");
+        let members = tree.members().unwrap();
+        assert_eq!(members.iter().map(|member| member.pid).collect::<Vec<_>>(), [child.pid()]);
+        assert_eq!(members[0].command, "\u{fffd}");
+    }
 }
 
 /// Standard streams that the owner has closed.

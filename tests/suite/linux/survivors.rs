@@ -141,7 +141,8 @@ fn nobody_of_500_survives() {
             mechanism = name(&tree);
             let child = tree.spawn(marked_sh(CROWD, &token).stdout(Stdio::Piped)).unwrap();
             child.take_stdout().unwrap().read_exact(&mut [0]).unwrap();
-            assert!(marked(&token).len() >= 501);
+            // the last ones may be in the middle of exec, where a process has no environment
+            until("the crowd is there", || marked(&token).len() >= 501);
             times.0.push(end(tree, way, &token));
         }
         times.say(&format!("500 processes, {mechanism}"));
