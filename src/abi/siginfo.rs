@@ -22,6 +22,8 @@ impl SiCode {
     pub const CLD_KILLED: SiCode = SiCode(2);
     /// A child was killed by a signal and left a core.
     pub const CLD_DUMPED: SiCode = SiCode(3);
+    /// A traced child trapped.
+    pub const CLD_TRAPPED: SiCode = SiCode(4);
     /// A child stopped.
     pub const CLD_STOPPED: SiCode = SiCode(5);
     /// A child continued.

@@ -56,6 +56,18 @@ impl WaitStatus {
         self.0 == WaitStatus::CONTINUED.0
     }
 
+    /// The status that `si_code` and `si_status` of a child stand for (WAIT-36): the way back from
+    /// [`WaitStatus::code_and_status`]. A trap of a traced child is a stop.
+    pub fn from_code_and_status(code: SiCode, status: i32) -> WaitStatus {
+        let signal = Signal::new(status).unwrap_or(Signal::KILL);
+        match code {
+            SiCode::CLD_EXITED => WaitStatus::exited(status),
+            SiCode::CLD_STOPPED | SiCode::CLD_TRAPPED => WaitStatus::stopped(signal),
+            SiCode::CLD_CONTINUED => WaitStatus::CONTINUED,
+            code => WaitStatus::killed(signal, code == SiCode::CLD_DUMPED),
+        }
+    }
+
     /// `si_code` and `si_status` for this status (WAIT-36).
     pub fn code_and_status(self) -> (SiCode, i32) {
         if self.continued() {
@@ -140,4 +152,22 @@ impl IdType {
     pub const PGID: IdType = IdType(2);
     /// The child of a pidfd.
     pub const PIDFD: IdType = IdType(3);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// WAIT-36: both ways.
+    #[test]
+    fn a_childs_code_and_status_are_its_wait_status() {
+        let exits = (0..=255).map(WaitStatus::exited);
+        let signals = Signal::all;
+        let kills = signals().flat_map(|s| [false, true].map(|core| WaitStatus::killed(s, core)));
+        let stops = signals().map(WaitStatus::stopped);
+        for status in exits.chain(kills).chain(stops).chain([WaitStatus::CONTINUED]) {
+            let (code, value) = status.code_and_status();
+            assert_eq!(WaitStatus::from_code_and_status(code, value), status);
+        }
+    }
 }

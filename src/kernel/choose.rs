@@ -52,29 +52,18 @@ impl Choose for Seeded {
     }
 }
 
-/// A given sequence, then alternative 0 or chance. It notes how many alternatives there were each time, so
+/// A given sequence, then alternative 0. It notes how many alternatives there were each time, so
 /// that other sequences can be tried.
 #[derive(Clone, Debug, Default)]
 pub struct Scripted {
     script: Vec<usize>,
     taken: Vec<(usize, usize)>,
-    rest: Option<Seeded>,
 }
 
 impl Scripted {
     /// Choices to make, in order.
     pub fn new(script: Vec<usize>) -> Scripted {
-        Scripted { script, taken: Vec::new(), rest: None }
-    }
-
-    /// Choices by chance, as that seed determines them.
-    pub fn shuffled(seed: u64) -> Scripted {
-        Scripted { rest: Some(Seeded::new(seed)), ..Scripted::default() }
-    }
-
-    /// How many choices were given in advance; all of those by chance.
-    pub fn given(&self) -> usize {
-        if self.rest.is_some() { usize::MAX } else { self.script.len() }
+        Scripted { script, taken: Vec::new() }
     }
 
     /// The choices made so far, each with its number of alternatives.
@@ -95,11 +84,7 @@ impl Scripted {
 
 impl Choose for Scripted {
     fn choose(&mut self, alternatives: usize) -> usize {
-        let choice = match (self.script.get(self.taken.len()), &mut self.rest) {
-            (Some(choice), _) => (*choice).min(alternatives - 1),
-            (None, Some(rest)) => rest.below(alternatives),
-            (None, None) => 0,
-        };
+        let choice = self.script.get(self.taken.len()).copied().unwrap_or(0).min(alternatives - 1);
         self.taken.push((choice, alternatives));
         choice
     }

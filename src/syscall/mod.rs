@@ -371,6 +371,15 @@ pub type ChildInfo = Option<SigInfo>;
 pub type Result = core::result::Result<Ret, Errno>;
 
 impl Ret {
+    /// The child and its status that wait4 gives; `None` for WNOHANG's "nothing yet", and for
+    /// other calls.
+    pub fn waited(&self) -> Option<(Pid, WaitStatus)> {
+        match *self {
+            Ret::Waited { pid, status } => Some((pid, status?)),
+            _ => None,
+        }
+    }
+
     /// The number in the return register.
     pub fn value(&self) -> i64 {
         match self {

@@ -8,6 +8,9 @@ use crate::abi::Time;
 use crate::sync::Mutex;
 
 /// The time of a [`ProcessTable`](super::ProcessTable): it never goes back.
+///
+/// It is asked under the table's lock, and is the only thing of somebody else's that is: it must
+/// not call a table.
 pub trait Clock: Send + Sync + 'static {
     /// The present time, in nanoseconds since an origin of the clock's own.
     fn now(&self) -> Time;

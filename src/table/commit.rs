@@ -528,15 +528,17 @@ impl State {
         let mut reaped = 0;
         while reaped < REAPED_AT_ONCE && !self.closed {
             let Some(token) = self.book.zombies.due(now, &self.book.entries) else { break };
-            let call = Syscall::Wait4 {
-                pid: token.pid.0 as i32,
-                status: Ptr::Null,
-                options: WaitOptions::NOHANG.with(WaitOptions::ALL),
-            };
-            let _ = self.outside(clock, |kernel, fx| kernel.poll_wait(Pid(1), &call, fx));
+            self.reap_child(Pid(1), token.pid, clock);
             reaped += 1;
         }
         reaped
+    }
+
+    /// A wait of `parent` for its zombie `child` that nobody wants the result of.
+    pub fn reap_child(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
+        let (pid, options) = (child.0 as i32, WaitOptions::ALL);
+        let call = Syscall::Wait4 { pid, status: Ptr::Null, options };
+        let _ = self.outside(clock, |kernel, fx| kernel.poll_wait(parent, &call, fx));
     }
 
     /// When something is due.

@@ -7,9 +7,8 @@ use core::time::Duration;
 
 use super::commit::State;
 use super::{Init, ProcessTable};
-use crate::abi::{Pid, Signal, WaitOptions, WaitStatus};
+use crate::abi::{Pid, Signal, WaitStatus};
 use crate::sync::{Mutex, Parker};
-use crate::syscall::{Ptr, Syscall};
 
 /// What [`ProcessTable::terminate_all`] came to.
 ///
@@ -114,10 +113,7 @@ impl State {
             .filter(|pid| self.kernel.exit_status(*pid).is_some())
             .collect();
         for pid in zombies {
-            let options = WaitOptions::NOHANG.with(WaitOptions::ALL);
-            let call = Syscall::Wait4 { pid: pid.0 as i32, status: Ptr::Null, options };
-            let _ = self
-                .outside(&*table.shared().clock, |kernel, fx| kernel.poll_wait(Pid(1), &call, fx));
+            self.reap_child(Pid(1), pid, &*table.shared().clock);
         }
     }
 }

@@ -9,7 +9,7 @@
 //! One lock guards the model and what belongs to it. Under it, a call runs the model and notes what
 //! is to be done: operations for drivers, callbacks, sleepers to wake. When it is free again the
 //! same thread does that. So nothing foreign (a driver, a callback, a waker, a `Drop`) ever runs
-//! under the lock, and any of them may call the table. Operations of one process stand in one
+//! under the lock, and any of them may call the table; only a [`Clock`] is asked under it. Operations of one process stand in one
 //! queue, filled under the lock, and emptied by one thread at a time: a stop and a continue cannot
 //! overtake each other. Exits stand in another, and no wait returns one before its callbacks have
 //! run, and no driver hears of a child's before them. Locks are taken in this order: table, then a

@@ -477,10 +477,8 @@ impl Process {
         pid: i32,
         options: WaitOptions,
     ) -> Result<Option<(Pid, WaitStatus)>, Errno> {
-        match self.syscall(Syscall::Wait4 { pid, status: Ptr::Valid, options })? {
-            Ret::Waited { pid, status: Some(status) } => Ok(Some((pid, status))),
-            _ => Ok(None),
-        }
+        let call = Syscall::Wait4 { pid, status: Ptr::Valid, options };
+        Ok(self.syscall(call)?.waited())
     }
 }
 

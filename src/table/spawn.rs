@@ -7,7 +7,7 @@ use super::book::{Image, Token};
 use super::clock::Clock;
 use super::commit::{Shared, State};
 use super::process::Process;
-use crate::abi::{Errno, Pgid, Pid, SigSet, Uid, WaitOptions};
+use crate::abi::{Errno, Pgid, Pid, SigSet, Uid};
 use crate::driver::{Authority, DriverProcess, NullDriver, Op, Reporter};
 use crate::kernel::{Canonical, Effects, Kernel, Outcome};
 use crate::sync::OnceLock;
@@ -246,9 +246,7 @@ impl State {
 
     fn withdraw(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
         let _ = self.make(child, &Syscall::ExitGroup(127), None, clock);
-        let options = WaitOptions::ALL;
-        let call = Syscall::Wait4 { pid: child.0 as i32, status: Ptr::Null, options };
-        let _ = self.outside(clock, |kernel, fx| kernel.poll_wait(parent, &call, fx));
+        self.reap_child(parent, child, clock);
     }
 
     /// Gives a new process its driver, and what was reported of it.

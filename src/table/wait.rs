@@ -11,7 +11,7 @@ use core::time::Duration;
 use super::commit::State;
 use super::process::Process;
 use super::waits::Selector;
-use crate::abi::{Errno, IdType, Pgid, Pid, SiCode, SigInfo, Signal, WaitOptions, WaitStatus};
+use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, WaitOptions, WaitStatus};
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{Ptr, Ret, Syscall};
 
@@ -163,13 +163,7 @@ fn peek(call: &Syscall) -> Syscall {
 
 /// The status word that belongs to a child's siginfo (WAIT-36).
 fn waited(info: SigInfo) -> Waited {
-    let signal = || Signal::new(info.status()).unwrap_or(Signal::KILL);
-    let status = match info.code {
-        SiCode::CLD_EXITED => WaitStatus::exited(info.status()),
-        SiCode::CLD_STOPPED => WaitStatus::stopped(signal()),
-        SiCode::CLD_CONTINUED => WaitStatus::CONTINUED,
-        code => WaitStatus::killed(signal(), code == SiCode::CLD_DUMPED),
-    };
+    let status = WaitStatus::from_code_and_status(info.code, info.status());
     Waited { pid: info.pid, status, info }
 }
 

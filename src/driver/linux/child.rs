@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::cgroup::Entrance;
 use super::command::{Prepared, Step};
+use crate::abi::{SiCode, WaitStatus};
 
 /// Bytes of stack for what the child does before exec.
 const STACK: usize = 64 * 1024;
@@ -400,7 +401,7 @@ fn execute(plan: &Plan) -> Failed {
 /// What the kernel says of a child that has ended, without reaping it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Observed {
-    pub status: crate::abi::WaitStatus,
+    pub status: WaitStatus,
     /// What it and those of its children that it waited for have used.
     pub usage: libc::rusage,
 }
@@ -421,7 +422,10 @@ pub(super) fn observe(pidfd: &OwnedFd, options: i32) -> io::Result<Option<Observ
     }
     // SAFETY: waitid fills the fields of SIGCHLD, or leaves zeroes
     let (pid, code, status) = unsafe { (info.si_pid(), info.si_code, info.si_status()) };
-    Ok((pid != 0).then(|| Observed { status: super::status(code, status), usage }))
+    Ok((pid != 0).then(|| Observed {
+        status: WaitStatus::from_code_and_status(SiCode(code), status),
+        usage,
+    }))
 }
 
 /// Reaps a child that has ended or is about to; with WNOHANG, whether it had.

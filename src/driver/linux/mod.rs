@@ -53,8 +53,6 @@ pub use tree::{Child, Mechanism, Member, OnDrop, Options, ProcessTree, Shutdown}
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use crate::abi::{Signal, WaitStatus};
-
 /// Makes a process group the foreground group of a terminal, also from the background, as the
 /// shell of the session may: tcsetpgrp(3) with SIGTTOU blocked.
 ///
@@ -63,15 +61,4 @@ use crate::abi::{Signal, WaitStatus};
 /// ENOTTY if it is not the controlling terminal, EPERM if the group is in another session.
 pub fn set_foreground(terminal: impl AsFd, group: i32) -> io::Result<()> {
     child::set_foreground(terminal.as_fd().as_raw_fd(), group)
-}
-
-/// The status word of what waitid(2) gives (WAIT-36).
-fn status(code: i32, status: i32) -> WaitStatus {
-    let signal = Signal::new(status).unwrap_or(Signal::KILL);
-    match code {
-        libc::CLD_EXITED => WaitStatus::exited(status),
-        libc::CLD_STOPPED | libc::CLD_TRAPPED => WaitStatus::stopped(signal),
-        libc::CLD_CONTINUED => WaitStatus::CONTINUED,
-        code => WaitStatus::killed(signal, code == libc::CLD_DUMPED),
-    }
 }
