@@ -14,6 +14,8 @@ mod real {
     use std::time::Instant;
 
     pub use crossbeam_channel as channel;
+    #[cfg(feature = "linux")]
+    pub use parking_lot::RwLock;
     pub use parking_lot::{Mutex, MutexGuard};
     pub use std::thread::{ThreadId, current};
 

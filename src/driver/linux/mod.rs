@@ -38,7 +38,9 @@ mod child;
 mod command;
 mod guardian;
 mod limit;
+mod options;
 mod procfs;
+mod real;
 mod scan;
 mod spawner;
 mod sweep;
@@ -47,8 +49,9 @@ mod watch;
 
 pub use command::{Command, Pipes, SpawnError, Stdio, Step};
 pub use limit::Limits;
+pub use options::{OnDrop, Options};
 pub use sweep::{Swept, sweep};
-pub use tree::{Child, Mechanism, Member, OnDrop, Options, ProcessTree, Shutdown};
+pub use tree::{Child, Mechanism, Member, ProcessTree, Shutdown};
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};

@@ -3,24 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-use parking_lot::RwLock;
-use rustix::event::{PollFd, PollFlags, poll};
 
 use super::cgroup::Cgroup;
 use super::command::{Command, Pipes, Prepared, SpawnError, Step};
 use super::guardian::Guardian;
-use super::limit::{Limited, Limits};
+use super::limit::Limited;
+use super::options::{OnDrop, Options};
+use super::real::{Children, Detached, Real, RealDriver};
 use super::scan::Mark;
-use super::watch::{Watch, watch};
+use super::watch::watch;
 use super::{child, procfs, scan, spawner};
-use crate::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
-use crate::driver::{Authority, Delivery, DriverProcess, Reporter};
-use crate::sync::Mutex;
+use crate::abi::{Errno, Signal, WaitOptions, WaitStatus};
+use crate::driver::Authority;
+use crate::sync::{Mutex, RwLock};
 use crate::table::{Group, Image, Process, ProcessTable, Spawn, WaitTarget};
 
 /// How long it may take until killed processes are gone.
@@ -35,68 +33,6 @@ pub enum Mechanism {
     Cgroup(std::path::PathBuf),
     /// Process groups, parents, and a mark in the environment, looked for in /proc.
     Scan,
-}
-
-/// What becomes of a tree whose handle is dropped, also by a panic.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum OnDrop {
-    /// It is killed.
-    #[default]
-    Kill,
-    /// It goes on. Its cgroup stays until somebody removes it.
-    Leave,
-}
-
-/// How a tree is made.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-#[must_use]
-pub struct Options {
-    without_cgroup: bool,
-    on_drop: OnDrop,
-    limits: Limits,
-    guarded: bool,
-}
-
-impl Options {
-    /// The best containment that there is, killed when dropped.
-    pub fn new() -> Options {
-        Options::default()
-    }
-
-    /// Does without a cgroup, even if one could be made.
-    pub fn without_cgroup(mut self) -> Options {
-        self.without_cgroup = true;
-        self
-    }
-
-    /// What becomes of it when its handle is dropped.
-    pub fn on_drop(mut self, on_drop: OnDrop) -> Options {
-        self.on_drop = on_drop;
-        self
-    }
-
-    /// What all processes of the tree together may use.
-    pub fn limits(mut self, limits: Limits) -> Options {
-        self.limits = limits;
-        self
-    }
-
-    /// Has a tiny process outside of the tree kill it when the owner dies, also by SIGKILL, and
-    /// also where the owner is process 1 of a container. It needs a cgroup, and /bin/sh.
-    pub fn guarded(mut self) -> Options {
-        self.guarded = true;
-        self
-    }
-
-    /// Makes the tree.
-    ///
-    /// # Errors
-    ///
-    /// The reason why a limit cannot be enforced or a guardian not be started. A cgroup that cannot
-    /// be made is no error: see [`ProcessTree::mechanism`].
-    pub fn create(self) -> io::Result<ProcessTree> {
-        ProcessTree::create(self)
-    }
 }
 
 /// A tree of real processes: what is spawned in it, and everything that those spawn.
@@ -118,28 +54,6 @@ pub struct ProcessTree {
     /// Whether it is. Spawning shares the lock: a child that enters a frozen cgroup never comes to
     /// its exec.
     suspended: RwLock<bool>,
-}
-
-/// The direct children of a tree.
-#[derive(Debug, Default)]
-struct Children {
-    /// Those that were not reaped when it was looked at last, by their numbers in the table.
-    list: BTreeMap<Pid, Arc<Real>>,
-    /// The CPU time of those that were.
-    time: Duration,
-}
-
-impl Children {
-    fn add(&mut self, process: &Process, real: Arc<Real>) {
-        let (time, gone) = (&mut self.time, Real::is_reaped);
-        self.list.retain(|_, real| {
-            if gone(real) {
-                *time += real.usage.lock().unwrap_or_default();
-            }
-            !gone(real)
-        });
-        self.list.insert(process.pid(), real);
-    }
 }
 
 /// A process somewhere in a tree.
@@ -170,39 +84,6 @@ pub struct Shutdown {
     pub survivors: Vec<Member>,
 }
 
-/// A real child, as its tree and the watcher share it.
-#[derive(Debug)]
-struct Real {
-    pid: i32,
-    pidfd: OwnedFd,
-    reporter: Mutex<Reporter>,
-    usage: Mutex<Option<Duration>>,
-    status: Mutex<Option<WaitStatus>>,
-    /// Whether its end was reported.
-    told: Mutex<bool>,
-    reaped: Mutex<bool>,
-    /// What was told of it last.
-    stopped: AtomicBool,
-    /// Its tree is gone: it is reaped as soon as it ends.
-    orphaned: AtomicBool,
-}
-
-/// A child that is on its own: it is only reaped.
-struct Detached(Arc<Real>);
-
-impl Watch for Detached {
-    fn pidfd(&self) -> &OwnedFd {
-        &self.0.pidfd
-    }
-
-    fn ended(&self) -> bool {
-        self.0.reap();
-        self.0.is_reaped()
-    }
-
-    fn look(&self) {}
-}
-
 /// The errno of the model, which is the kernel's.
 fn os_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno.0.into())
@@ -213,147 +94,6 @@ impl From<procfs::Stat> for Member {
         let procfs::Stat { pid, state, ppid, command, started, ticks } = stat;
         Member { pid, ppid, command, state: state.into(), started, ticks }
     }
-}
-
-impl Real {
-    fn new(pid: i32, pidfd: OwnedFd) -> Real {
-        Real {
-            pid,
-            pidfd,
-            reporter: Mutex::default(),
-            usage: Mutex::default(),
-            status: Mutex::default(),
-            told: Mutex::new(false),
-            reaped: Mutex::new(false),
-            stopped: AtomicBool::new(false),
-            orphaned: AtomicBool::new(false),
-        }
-    }
-
-    /// Sends it a signal, unless it was reaped.
-    fn send(&self, signal: Signal) -> io::Result<()> {
-        child::send(&self.pidfd, signal.number().into())
-    }
-
-    /// Sleeps until it has ended, and reports that: one thread less to wake than by the watcher.
-    fn await_end(&self) {
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        // a signal of the owner's: sleep again
-        while poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
-        self.ended();
-    }
-
-    fn reap(&self) {
-        let mut reaped = self.reaped.lock();
-        if !*reaped {
-            // one that cannot be reaped is not our child any more
-            *reaped = child::reap(&self.pidfd, libc::WNOHANG).unwrap_or(true);
-        }
-    }
-
-    /// Nobody will ask for it any more: it is reaped now, or when it ends.
-    fn orphan(&self) {
-        self.orphaned.store(true, Ordering::SeqCst);
-        self.reap();
-    }
-
-    fn has_ended(&self) -> bool {
-        self.status.lock().is_some() || self.is_reaped()
-    }
-
-    fn is_reaped(&self) -> bool {
-        *self.reaped.lock()
-    }
-}
-
-impl Watch for Real {
-    fn pidfd(&self) -> &OwnedFd {
-        &self.pidfd
-    }
-
-    fn ended(&self) -> bool {
-        // whoever comes first reports: the watcher, or one who waits for this child alone
-        let mut told = self.told.lock();
-        if !*told {
-            // WNOWAIT: it stays until the table has it reaped
-            let observed = child::observe(&self.pidfd, libc::WEXITED | libc::WNOWAIT);
-            let end = match observed {
-                Ok(None) => return false,
-                Ok(Some(observed)) => self.saw(observed),
-                Err(_) => {
-                    // somebody else has reaped it, or the owner ignores SIGCHLD: how it ended is
-                    // not to be had, and whoever waits for it must not wait for ever
-                    *self.reaped.lock() = true;
-                    WaitStatus::killed(Signal::KILL, false)
-                }
-            };
-            *told = true;
-            drop(told);
-            // without the lock: whoever is called back may wait for it
-            let reporter = self.reporter.lock().clone();
-            reporter.report(end);
-        }
-        if self.orphaned.load(Ordering::SeqCst) {
-            self.reap();
-        }
-        true
-    }
-
-    fn look(&self) {
-        // these events are ours alone to take: nobody else waits for this child
-        let changed = child::observe(&self.pidfd, libc::WSTOPPED | libc::WCONTINUED);
-        if let Ok(Some(child::Observed { status, .. })) = changed {
-            let reporter = self.reporter.lock().clone();
-            let stopped = status.stop_signal().is_some();
-            // each stop is told once: after the last one it must have continued since
-            if self.stopped.swap(stopped, Ordering::Relaxed) && stopped {
-                reporter.continued();
-            }
-            reporter.report(status);
-        }
-    }
-}
-
-impl Real {
-    /// Notes how it ended, and what it has used.
-    fn saw(&self, observed: child::Observed) -> WaitStatus {
-        let time = |time: libc::timeval| {
-            Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
-        };
-        let usage = observed.usage;
-        *self.usage.lock() = Some(time(usage.ru_utime) + time(usage.ru_stime));
-        *self.status.lock() = Some(observed.status);
-        observed.status
-    }
-}
-
-/// The driver of a real child.
-struct RealDriver(Arc<Real>);
-
-impl DriverProcess for RealDriver {
-    fn deliver(&self, delivery: Delivery) {
-        // one that has ended meanwhile: its end is on the way
-        let _ = self.0.send(delivery.info.signal);
-    }
-
-    fn stop(&self, signal: Signal) {
-        let _ = self.0.send(signal);
-    }
-
-    fn resume(&self) {
-        let _ = self.0.send(Signal::CONT);
-    }
-
-    fn terminate(&self, _: WaitStatus) {
-        let _ = self.0.send(Signal::KILL);
-    }
-
-    fn reaped(&self) {
-        self.0.reap();
-    }
-
-    // the tree decides what becomes of it
-    fn abandon(&self) {}
 }
 
 /// A direct child.
@@ -390,7 +130,7 @@ impl ProcessTree {
         Options::new().create()
     }
 
-    fn create(options: Options) -> io::Result<ProcessTree> {
+    pub(super) fn create(options: Options) -> io::Result<ProcessTree> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let own = std::process::id();
