@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 
-use crate::sync::{Mutex, spawn};
+use crate::sync::{Mutex, OnceLock, spawn};
 
 /// Somebody who wants to know when a process ends.
 pub(super) trait Watch: Send + Sync {
