@@ -159,16 +159,9 @@ impl Wire {
         value: u64,
         data: &[u64],
     ) {
-        let Some(record) = self.nth_record(self.head.fetch_add(1, Relaxed)) else {
-            return;
-        };
-        record.pid.store(pid, Relaxed);
-        record.command.store(command, Relaxed);
-        record.value.store(value, Relaxed);
-        for (to, from) in record.data.iter().zip(data) {
-            to.store(*from, Relaxed);
+        if let Some(record) = self.nth_record(self.head.fetch_add(1, Relaxed)) {
+            record.put(kind, pid, command, value, data);
         }
-        record.kind.store(kind as u32, Release);
     }
 
     /// Enters a process that now lives.
@@ -191,10 +184,21 @@ pub(super) struct Entry {
 }
 
 impl Record {
-    /// Takes the record, which then can be written again; `None` if its writer died at it.
+    fn put(&self, kind: RecordKind, pid: u32, command: u32, value: u64, data: &[u64]) {
+        self.pid.store(pid, Relaxed);
+        self.command.store(command, Relaxed);
+        self.value.store(value, Relaxed);
+        for (to, from) in self.data.iter().zip(data) {
+            to.store(*from, Relaxed);
+        }
+        self.kind.store(kind as u32, Release);
+    }
+
+    /// Takes the record, which then can be written again; `None` if it is not written, or its
+    /// writer died at it.
     pub(super) fn take(&self) -> Option<Entry> {
-        let kind = self.kind.load(Acquire);
-        self.kind.store(0, Relaxed);
+        // in one step: a writer that comes between a look and the clearing would be lost
+        let kind = self.kind.swap(0, Acquire);
         (kind != 0).then(|| Entry {
             handler: kind == RecordKind::Handler as u32,
             pid: self.pid.load(Relaxed),
@@ -285,5 +289,45 @@ impl RawCall {
         for (to, from) in slot.input.iter().zip(&self.input) {
             to.store(*from, Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_record_that_is_written_while_it_is_looked_for_is_not_lost() {
+        const COUNT: u32 = 50_000;
+        let record = Record {
+            kind: AtomicU32::new(0),
+            pid: AtomicU32::new(0),
+            command: AtomicU32::new(0),
+            reserved: AtomicU32::new(0),
+            value: AtomicU64::new(0),
+            data: core::array::from_fn(|_| AtomicU64::new(0)),
+        };
+        let taken = AtomicU32::new(0);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for command in 1..=COUNT {
+                    record.put(RecordKind::Returned, 1, command, 0, &[]);
+                    while taken.load(Acquire) != command && Instant::now() < deadline {}
+                }
+            });
+            for command in 1..=COUNT {
+                let entry = loop {
+                    match record.take() {
+                        None if Instant::now() > deadline => break None,
+                        None => {}
+                        entry => break entry,
+                    }
+                };
+                assert_eq!(entry.map(|entry| entry.command), Some(command));
+                taken.store(command, Release);
+            }
+        });
     }
 }
