@@ -8,6 +8,7 @@ macro_rules! say {
 mod check;
 mod diff;
 mod exec;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -48,7 +49,7 @@ pub fn main() -> ExitCode {
         Command::Check(options) => check::run(&options.files, options.quiet),
         Command::Diff(options) => diff::run(&options),
         Command::Exec(options) => exec::run(&options),
-        Command::Sweep => exec::sweep(),
+        Command::Sweep => sweep::run(),
     }
 }
 

@@ -1,0 +1,188 @@
+//! `proctable exec`: a command as a contained tree.
+
+mod job;
+mod log;
+mod terminal;
+mod view;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use proctable::driver::linux::{
+    Command, Limits, OnDrop, Options as TreeOptions, ProcessTree, SpawnError, Stdio, Step,
+};
+
+use job::{Job, Signals};
+use log::Log;
+use terminal::Terminal;
+
+/// Exit statuses, as of timeout(1), env(1) and shells.
+const TIMED_OUT: u8 = 124;
+pub const FAILED: u8 = 125;
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// Events that may wait to be read.
+const EVENTS: usize = 1024;
+
+/// What becomes of processes that are left when the command has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum OnExit {
+    /// They are killed
+    Kill,
+    /// They go on
+    Leave,
+}
+
+/// Run a command as a tree of processes that ends as a whole
+#[derive(Args)]
+pub struct Options {
+    /// End it after so long (seconds, or with s, m, h; 0 is never)
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    timeout: Option<Duration>,
+    /// How long it has between SIGTERM and SIGKILL
+    #[arg(long, value_parser = duration, value_name = "TIME", default_value = "5")]
+    grace: Duration,
+    /// The memory of all its processes together (bytes, or with K, M, G)
+    #[arg(long, value_parser = bytes, value_name = "SIZE")]
+    memory: Option<u64>,
+    /// How many processes and threads it may have
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    pids: Option<u64>,
+    /// How many CPUs' worth of time it may use
+    #[arg(long, value_parser = cpus, value_name = "CPUS")]
+    cpu: Option<f64>,
+    /// A process outside of the tree kills it if this one dies
+    #[arg(long)]
+    guardian: bool,
+    /// Start it on its own, reading and writing nothing, print its number, and return at once
+    #[arg(long, conflicts_with_all = ["timeout", "guardian", "tree", "memory", "pids", "cpu"])]
+    detach: bool,
+    /// What becomes of what the command leaves behind
+    #[arg(long, value_enum, default_value = "kill")]
+    on_exit: OnExit,
+    /// Show the tree while it runs, on standard error
+    #[arg(long)]
+    tree: bool,
+    /// Write events to a file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+    /// Say at the end how it ended and what it used
+    #[arg(long)]
+    summary: bool,
+    /// Do without a cgroup
+    #[arg(long)]
+    no_cgroup: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+/// A time: `5`, `0.5`, `30s`, `2m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) => (number, &text[number.len()..]),
+        None => (text, "s"),
+    };
+    let seconds: f64 = number.parse().map_err(|_| format!("`{text}` is no time"))?;
+    let factor = match unit {
+        "h" => 3600.0,
+        "m" => 60.0,
+        _ => 1.0,
+    };
+    Duration::try_from_secs_f64(seconds * factor).map_err(|error| error.to_string())
+}
+
+/// A size: `4096`, `64K`, `512M`, `2G`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (number, factor) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(number) if text.ends_with('K') => (number, 1 << 10),
+        Some(number) if text.ends_with('M') => (number, 1 << 20),
+        Some(number) => (number, 1 << 30),
+        None => (text, 1),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is no size"))?;
+    number.checked_mul(factor).ok_or_else(|| format!("`{text}` is too large"))
+}
+
+fn cpus(text: &str) -> Result<f64, String> {
+    let cpus: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if cpus > 0.0 && cpus.is_finite() { Ok(cpus) } else { Err("must be above 0".into()) }
+}
+
+/// Runs the command; its exit status.
+pub fn run(options: &Options) -> ExitCode {
+    match try_run(options) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("proctable: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn try_run(options: &Options) -> io::Result<u8> {
+    // before there is a child: none of its signals and no event is lost
+    let signals = Signals::receive()?;
+    let tree = create(options)?;
+    let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let command = Command::new(program).args(args);
+    if options.detach {
+        return detach(&tree, command);
+    }
+    let log = options.events.as_deref().map(Log::create).transpose()?;
+    let events =
+        tree.table().subscribe(EVENTS).map_err(|errno| io::Error::other(errno.to_string()));
+    let terminal = Terminal::new();
+    // a job of its own, as a shell makes it
+    let command = command.group(0);
+    let command = if terminal.is_ours() { command.foreground() } else { command };
+    match tree.spawn(command) {
+        Err(error) => {
+            terminal.take_from_anybody();
+            Ok(refused(&error))
+        }
+        Ok(child) => Job::new(options, &tree, &child, terminal, signals, events?, log).run(),
+    }
+}
+
+fn detach(tree: &ProcessTree, command: Command) -> io::Result<u8> {
+    // whoever reads our output must not wait for it
+    let command = command.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null);
+    Ok(match tree.spawn_detached(command) {
+        Ok(pid) => {
+            say!("{pid}");
+            0
+        }
+        Err(error) => refused(&error),
+    })
+}
+
+fn create(options: &Options) -> io::Result<ProcessTree> {
+    let limits = Limits { memory: options.memory, processes: options.pids, cpu: options.cpu };
+    let mut tree = TreeOptions::new().limits(limits);
+    if options.no_cgroup {
+        tree = tree.without_cgroup();
+    }
+    if options.guardian {
+        tree = tree.guarded();
+    }
+    if options.on_exit == OnExit::Leave {
+        tree = tree.on_drop(OnDrop::Leave);
+    }
+    tree.create()
+}
+
+/// Says why there is no child.
+fn refused(error: &SpawnError) -> u8 {
+    eprintln!("proctable: {error}");
+    match (error.step, error.error.kind()) {
+        (Step::Exec, io::ErrorKind::NotFound) => NOT_FOUND,
+        (Step::Exec, _) => NOT_EXECUTABLE,
+        _ => FAILED,
+    }
+}

@@ -1,0 +1,71 @@
+//! The terminal that a command shares with this program and its shell.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use proctable::driver::linux::set_foreground;
+
+/// The terminal on standard input.
+pub(super) struct Terminal {
+    /// This process's group; `None` if it has no number in this pid namespace.
+    own_group: Option<i32>,
+    /// Whether this process began in its foreground.
+    given: bool,
+    /// Whether it leads its session: then there is no shell above it.
+    leads: bool,
+}
+
+impl Terminal {
+    pub fn new() -> Terminal {
+        // getpgrp and getsid give 0 for what is outside of the namespace, which rustix rules out
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        let mut numbers = fields.skip(2).map_while(|field| field.parse::<i32>().ok());
+        let own_group = numbers.next().filter(|group| *group > 0);
+        let leads = numbers.next().is_some_and(|session| session as u32 == std::process::id());
+        let given = own_group.is_some() && Terminal::foreground() == own_group;
+        Terminal { own_group, given, leads }
+    }
+
+    /// The group in the foreground; `None` if standard input is no controlling terminal.
+    pub fn foreground() -> Option<i32> {
+        let group = rustix::termios::tcgetpgrp(io::stdin().as_fd()).ok()?;
+        Some(group.as_raw_nonzero().get())
+    }
+
+    /// Whether this process is in the foreground.
+    pub fn is_ours(&self) -> bool {
+        self.own_group.is_some() && Terminal::foreground() == self.own_group
+    }
+
+    fn set(group: i32) {
+        // a terminal that has hung up: the command will notice
+        let _ = set_foreground(io::stdin(), group);
+    }
+
+    /// Makes the command's group the foreground group, if it is for this process to say.
+    pub fn give(&self, group: i32) {
+        if self.is_ours() {
+            Terminal::set(group);
+        }
+    }
+
+    /// Takes the foreground back from the command: when it ran in the background, a shell has it.
+    pub fn take(&self, group: i32) {
+        if let Some(own) = self.own_group.filter(|_| Terminal::foreground() == Some(group)) {
+            Terminal::set(own);
+        }
+    }
+
+    /// The same after a command that could not be started.
+    pub fn take_from_anybody(&self) {
+        if let Some(own) = self.own_group.filter(|_| self.given) {
+            Terminal::set(own);
+        }
+    }
+
+    /// Whether there is a shell that sees this process stop, and continues it.
+    pub fn has_shell(&self) -> bool {
+        !self.leads && Terminal::foreground().is_some()
+    }
+}

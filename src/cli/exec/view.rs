@@ -1,0 +1,107 @@
+//! The tree on the screen.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::io;
+use std::time::Duration;
+
+use console::Term;
+use proctable::driver::linux::{Member, ProcessTree};
+
+/// What was drawn last.
+pub(super) struct View {
+    screen: Term,
+    lines: usize,
+    /// Who was there, for a reader that is no terminal: it gets what has changed.
+    seen: Vec<(i32, char)>,
+}
+
+impl View {
+    pub fn new() -> View {
+        View { screen: Term::stderr(), lines: 0, seen: Vec::new() }
+    }
+
+    /// Draws the tree in the place of what was drawn before.
+    pub fn draw(&mut self, tree: &ProcessTree) -> io::Result<()> {
+        let members = tree.members()?;
+        let rows = rows(&members);
+        if !self.screen.is_term() {
+            let seen = members.iter().map(|member| (member.pid, member.state)).collect();
+            if self.seen == seen {
+                return Ok(());
+            }
+            self.seen = seen;
+            return self.screen.write_str(&format!("{HEADER}\n{}\n\n", rows.join("\n")));
+        }
+        let (height, width) = self.screen.size();
+        let room = usize::from(height).saturating_sub(3);
+        let more = rows.len().saturating_sub(room);
+        let mut lines: Vec<String> =
+            core::iter::once(HEADER.into()).chain(rows.into_iter().take(room)).collect();
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
+        self.screen.clear_last_lines(self.lines)?;
+        self.lines = lines.len();
+        for line in lines {
+            let line = console::truncate_str(&line, width.into(), "…").into_owned();
+            self.screen.write_line(&line)?;
+        }
+        Ok(())
+    }
+}
+
+const HEADER: &str = "     PID S      CPU COMMAND";
+
+/// A row for each, below its parent and to the right of it.
+fn rows(members: &[Member]) -> Vec<String> {
+    let mut children: BTreeMap<i32, Vec<&Member>> = BTreeMap::new();
+    let is_member = |pid: i32| members.iter().any(|member| member.pid == pid);
+    for member in members {
+        // whose parent is outside of the tree begins at the left
+        let parent = if is_member(member.ppid) { member.ppid } else { 0 };
+        children.entry(parent).or_default().push(member);
+    }
+    for siblings in children.values_mut() {
+        // the newest is on top of the stack below
+        siblings.sort_by_key(|member| core::cmp::Reverse((member.started, member.pid)));
+    }
+    let mut rows = Vec::new();
+    let mut stack: Vec<(&Member, usize)> = Vec::new();
+    let mut push = |stack: &mut Vec<_>, parent: i32, depth: usize| {
+        stack.extend(children.remove(&parent).unwrap_or_default().into_iter().map(|m| (m, depth)));
+    };
+    push(&mut stack, 0, 0);
+    while let Some((member, depth)) = stack.pop() {
+        rows.push(row(member, depth));
+        push(&mut stack, member.pid, depth + 1);
+    }
+    rows
+}
+
+fn row(member: &Member, depth: usize) -> String {
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    let time = Duration::from_millis(member.ticks * 1000 / per_second);
+    let mut row = format!("{:>8} {} {:>8.2?} ", member.pid, member.state, time);
+    // writing into a String does not fail
+    let _ = write!(row, "{:indent$}{}", "", member.command, indent = 2 * depth);
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(pid: i32, ppid: i32, command: &str) -> Member {
+        Member { pid, ppid, command: command.into(), state: 'S', started: pid as u64, ticks: 150 }
+    }
+
+    #[test]
+    fn each_stands_below_its_parent() {
+        let members =
+            [member(12, 10, "b"), member(10, 1, "a"), member(13, 12, "c"), member(14, 10, "d")];
+        let shown = rows(&members);
+        let ends: Vec<&str> = shown.iter().map(|row| &row[20..]).collect();
+        assert_eq!(ends, ["a", "  b", "    c", "  d"]);
+    }
+}

@@ -1,0 +1,29 @@
+//! `proctable sweep`: what crashed owners left.
+
+use std::process::ExitCode;
+
+use proctable::driver::linux::sweep;
+
+use super::exec::FAILED;
+
+/// Ends what crashed owners left.
+pub fn run() -> ExitCode {
+    match sweep() {
+        Err(error) => {
+            eprintln!("proctable: {error}");
+            ExitCode::from(FAILED)
+        }
+        Ok(swept) => {
+            for member in &swept.killed {
+                say!("killed {} ({})", member.pid, member.command);
+            }
+            for folder in &swept.removed {
+                say!("removed {}", folder.display());
+            }
+            for (folder, why) in &swept.left {
+                eprintln!("proctable: {}: {why}", folder.display());
+            }
+            ExitCode::from(u8::from(!swept.left.is_empty()))
+        }
+    }
+}
