@@ -13,7 +13,7 @@ pub(super) struct View {
     screen: Term,
     lines: usize,
     /// Who was there, for a reader that is no terminal: it gets what has changed.
-    seen: Vec<(i32, char)>,
+    seen: Vec<(i32, char, String)>,
 }
 
 impl View {
@@ -26,7 +26,8 @@ impl View {
         let members = tree.members()?;
         let rows = rows(&members);
         if !self.screen.is_term() {
-            let seen = members.iter().map(|member| (member.pid, member.state)).collect();
+            let seen =
+                members.iter().map(|who| (who.pid, who.state, who.command.clone())).collect();
             if self.seen == seen {
                 return Ok(());
             }

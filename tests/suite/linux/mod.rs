@@ -60,6 +60,25 @@ fn alone(scenario: &str, by: &[&str]) -> String {
     text
 }
 
+/// The command that runs something as an ordinary user, or a visible line that says why not.
+fn ordinary_user() -> Option<[&'static str; 6]> {
+    if !is_root() {
+        println!("SKIPPED: this is an ordinary user already, and the other tests have shown it");
+        return None;
+    }
+    // where each folder can be searched by everybody
+    let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", path];
+    let program = std::env::current_exe().unwrap();
+    let listed =
+        std::process::Command::new(user[0]).args(&user[1..]).arg(&program).arg("--list").output();
+    if !listed.is_ok_and(|listed| listed.status.success()) {
+        println!("SKIPPED: an ordinary user cannot run {}", program.display());
+        return None;
+    }
+    Some(user)
+}
+
 /// Whether this process was started by [`alone`].
 fn is_alone() -> bool {
     std::env::var_os("PROCTABLE_ALONE").is_some()

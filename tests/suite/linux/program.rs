@@ -22,7 +22,10 @@ fn exec_has_the_status_of_its_command() {
         assert_eq!(status(&["--", "sh", "-c", "exit 7"]), Some(7));
         assert_eq!(status(&["--", "sh", "-c", "kill -TERM $$"]), Some(128 + 15));
         assert_eq!(status(&["--timeout", "0.05", "--", "sleep", "1000"]), Some(124));
+        assert_eq!(status(&["--timeout", "0", "--", "sleep", "0.02"]), Some(0));
+        assert_eq!(status(&["--timeout", "1e19", "--", "true"]), Some(0));
         assert_eq!(status(&["--memory", "lots", "--", "true"]), Some(125));
+        assert_eq!(status(&["--events", "/no/such/folder", "--", "true"]), Some(125));
         assert_eq!(status(&["--", "/proc/version"]), Some(126));
         assert_eq!(status(&["--", "no-such-program-anywhere"]), Some(127));
     }
@@ -37,6 +40,97 @@ fn exec_passes_signals_on() {
     exec.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
     kill(exec.id(), libc::SIGTERM);
     assert_eq!(exec.wait().unwrap().code(), Some(9));
+}
+
+/// A leftover that ignores SIGTERM has its grace; whoever has no patience sends another signal.
+#[test]
+fn exec_is_hurried_by_a_signal() {
+    let script = "trap '' TERM INT; sh -c 'echo; exec >&-; while :; do sleep 1000; done' & exit 3";
+    let mut exec = proctable(&["exec", "--grace", "1000", "--", "sh", "-c", script])
+        .stdout(StdStdio::piped())
+        .spawn()
+        .unwrap();
+    exec.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    let begin = Instant::now();
+    // one that comes before the command has ended is the command's
+    let status = loop {
+        if let Some(status) = exec.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begin.elapsed() < SOON);
+        kill(exec.id(), libc::SIGINT);
+    };
+    assert_eq!(status.code(), Some(3));
+}
+
+fn events(script: &str) -> Vec<serde_json::Value> {
+    let file = std::env::temp_dir().join(format!("proctable-events-{}", std::process::id()));
+    let args = ["exec", "--events", file.to_str().unwrap(), "--", "sh", "-c", script];
+    proctable(&args).stderr(StdStdio::null()).status().unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Each line is an object: what happened, to which process of the system, and by which rule.
+#[test]
+fn exec_writes_events_as_lines() {
+    for (script, name, value) in
+        [("exit 3", "code", serde_json::json!(3)), ("kill -KILL $$", "signal", "SIGKILL".into())]
+    {
+        let events = events(script);
+        let kinds: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["created", "executed", "exited", "reaped"], "{events:?}");
+        assert_eq!(events[2][name], value);
+        assert!(events.iter().all(|event| event["pid"] == events[0]["pid"]));
+        assert!(events[0]["pid"].as_u64() > Some(0) && events[2]["rule"].is_string());
+    }
+}
+
+/// On something that is no terminal the view comes again whenever it differs.
+#[test]
+fn exec_shows_the_tree() {
+    let script = "sleep 1000 & read -r line; kill $!";
+    let mut exec = proctable(&["exec", "--tree", "--", "sh", "-c", script])
+        .stdin(StdStdio::piped())
+        .stderr(StdStdio::piped())
+        .spawn()
+        .unwrap();
+    let mut shown = io::BufReader::new(exec.stderr.take().unwrap());
+    let mut line = || {
+        let mut line = String::new();
+        io::BufRead::read_line(&mut shown, &mut line).unwrap();
+        line
+    };
+    assert_eq!(line(), "     PID S      CPU COMMAND\n");
+    // indented, as it is the shell's
+    while !line().ends_with("   sleep\n") {}
+    drop(exec.stdin.take());
+    assert_eq!(exec.wait().unwrap().code(), Some(0));
+}
+
+/// What the program promises, it promises an ordinary user, too: only the mechanism is another.
+#[test]
+fn the_program_serves_an_ordinary_user() {
+    if let Some(user) = ordinary_user() {
+        alone("linux::program::as_whoever_this_is", &user);
+    }
+}
+
+#[test]
+#[ignore = "a scenario of the_program_serves_an_ordinary_user"]
+fn as_whoever_this_is() {
+    exec_has_the_status_of_its_command();
+    exec_passes_signals_on();
+    exec_is_hurried_by_a_signal();
+    exec_shows_the_tree();
+    a_sweep_ends_what_a_dead_owner_left_and_nothing_else();
+    // what needs a cgroup says so
+    for option in [&["--guardian"][..], &["--memory", "64M"]] {
+        let refused = proctable(&[&["exec"], option, &["--", "true"]].concat()).output().unwrap();
+        assert_eq!(refused.status.code(), Some(125));
+        assert!(!refused.stderr.is_empty());
+    }
 }
 
 fn kill(pid: u32, signal: i32) {

@@ -230,3 +230,21 @@ fn without_a_shell_nothing_stays_stopped() {
         assert_eq!(program.wait(), Ok(WaitStatus::exited(130)));
     }
 }
+
+/// All of it without a cgroup, by a shell that is not root's.
+#[test]
+fn a_terminal_serves_an_ordinary_user() {
+    if let Some(user) = ordinary_user() {
+        alone("linux::terminal::as_whoever_this_is", &user);
+    }
+}
+
+#[test]
+#[ignore = "a scenario of a_terminal_serves_an_ordinary_user"]
+fn as_whoever_this_is() {
+    the_keyboard_interrupts_the_command();
+    the_keyboard_stops_the_command_and_fg_continues_it();
+    a_command_in_the_background_gets_the_terminal_by_fg();
+    the_command_knows_the_size_of_the_window();
+    without_a_shell_nothing_stays_stopped();
+}
