@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
-use std::time::Duration;
 
 use console::Term;
 use proctable::driver::linux::{Member, ProcessTree};
@@ -82,8 +81,8 @@ fn rows(members: &[Member]) -> Vec<String> {
 
 fn row(member: &Member, depth: usize) -> String {
     let per_second = rustix::param::clock_ticks_per_second().max(1);
-    let time = Duration::from_millis(member.ticks * 1000 / per_second);
-    let mut row = format!("{:>8} {} {:>8.2?} ", member.pid, member.state, time);
+    let seconds = member.ticks as f64 / per_second as f64;
+    let mut row = format!("{:>8} {} {seconds:>8.2} ", member.pid, member.state);
     // writing into a String does not fail
     let _ = write!(row, "{:indent$}{}", "", member.command, indent = 2 * depth);
     row
