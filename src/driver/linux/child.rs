@@ -6,11 +6,11 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::cgroup::Entrance;
-use super::command::{Prepared, Step};
+use super::command::{Prepared, Step, above_streams};
 use crate::abi::{SiCode, WaitStatus};
 
 /// Bytes of stack for what the child does before exec.
@@ -26,6 +26,22 @@ const CLONE_INTO_CGROUP: u64 = 1 << 33;
 struct Failed {
     step: Step,
     errno: i32,
+}
+
+impl Failed {
+    fn to_bytes(self) -> [u8; 5] {
+        let [a, b, c, d] = self.errno.to_ne_bytes();
+        [self.step as u8, a, b, c, d]
+    }
+
+    /// What a copy of this very process has told.
+    fn from_bytes(bytes: &[u8]) -> Option<Failed> {
+        let (step, errno) = bytes.split_first()?;
+        let errno = i32::from_ne_bytes(errno.try_into().ok()?);
+        // SAFETY: it was a step in the child, which is of the same program
+        let step = unsafe { core::mem::transmute::<u8, Step>(*step) };
+        Some(Failed { step, errno })
+    }
 }
 
 /// What the child works from.
@@ -160,6 +176,14 @@ fn clone(plan: &mut Plan) -> io::Result<Born> {
         }
     }
     plan.birthplace = None;
+    match clone_sharing(plan, top) {
+        Err(error) if !is_final(&error) => fork(plan),
+        result => result,
+    }
+}
+
+/// clone(2). The child shares this memory, and moves itself into its cgroup.
+fn clone_sharing(plan: &mut Plan, top: *mut libc::c_void) -> io::Result<Born> {
     let mut pidfd: RawFd = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let argument: *mut Plan = plan;
@@ -174,10 +198,9 @@ fn clone(plan: &mut Plan) -> io::Result<Born> {
     Ok(Born { pid, pidfd })
 }
 
-/// Whether a clone without a cgroup must not be tried: nothing is left, or a limit of the cgroup is
-/// reached, which who moves in later escapes. Anything else is an old kernel, a filter that does
-/// not know clone3, or the cgroup, of which the child then tells.
-#[cfg(target_arch = "x86_64")]
+/// Whether no other way must be tried: nothing is left, or a limit of the cgroup is reached, which
+/// who moves in later escapes. Anything else is an old kernel, a filter that does not let this call
+/// pass, or the cgroup, of which the child then tells.
 fn is_final(error: &io::Error) -> bool {
     let errno = error.raw_os_error().unwrap_or_default();
     [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE].contains(&errno)
@@ -231,6 +254,47 @@ fn clone_into(
     // SAFETY: the kernel has just opened it for us
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Born { pid: result as i32, pidfd })
+}
+
+/// fork(2), where the kernel or a filter has no better: the child has a copy of this memory, and
+/// tells through a pipe what it did.
+fn fork(plan: &mut Plan) -> io::Result<Born> {
+    let (mut reader, writer) = io::pipe()?;
+    // out of the way of the child's streams
+    let writer = above_streams(writer.into())?;
+    // SAFETY: the child makes nothing but system calls, as one that shares this memory does
+    let pid = unsafe { libc::fork() };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if pid == 0 {
+        run_forked(plan, writer.as_raw_fd());
+    }
+    drop(writer);
+    // until it executes its program, or ends
+    let mut told = Vec::new();
+    let read = reader.read_to_end(&mut told);
+    // it is not reaped: this is its number
+    let pidfd = open(pid)?;
+    read?;
+    plan.executes = told.first() == Some(&EXECUTES);
+    plan.failed = Failed::from_bytes(told.get(1..).unwrap_or_default());
+    Ok(Born { pid, pidfd })
+}
+
+/// What the child of a fork says before its exec.
+const EXECUTES: u8 = 1;
+
+/// That child. What it says is whether it came as far as exec, and then what failed.
+fn run_forked(plan: &Plan, told: RawFd) -> ! {
+    let prepared = prepare(plan);
+    // SAFETY: reads what is alive; if nobody reads, the owner is gone and SIGPIPE is due
+    let tell = |bytes: &[u8]| unsafe { libc::write(told, bytes.as_ptr().cast(), bytes.len()) };
+    tell(&[if prepared.is_ok() { EXECUTES } else { 0 }]);
+    let failed = prepared.err().unwrap_or_else(|| execute(plan));
+    tell(&failed.to_bytes());
+    // SAFETY: does not return, and runs nothing of the owner's
+    unsafe { libc::_exit(127) }
 }
 
 /// The child. It ends by exec, or notes what failed and exits.

@@ -14,6 +14,7 @@ use crate::abi::{Resource, Rlimit, Signal};
 
 /// A step on the way to a running program: where a spawn has failed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 pub enum Step {
     /// The arguments: a zero byte in a string.
     Arguments,
@@ -454,7 +455,7 @@ fn streams(wanted: [Stdio; 3]) -> io::Result<Streams> {
 
 /// A descriptor that no copy onto a stream can overwrite, and that is not the stream itself, as
 /// that would be closed by exec.
-fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
+pub(super) fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 {
         return Ok(fd);
     }

@@ -107,6 +107,77 @@ fn every_failure_ten_times() {
     }
 }
 
+/// An old kernel, or a filter of a container: clone3 is not there, or no clone that gives a
+/// descriptor either. Each spawn goes on as it does elsewhere.
+#[test]
+fn a_filter_of_system_calls_costs_nothing_but_time() {
+    for name in ["without_clone3", "with_fork_alone"] {
+        scenario(name, &[]);
+    }
+}
+
+#[test]
+#[ignore = "a scenario of a_filter_of_system_calls_costs_nothing_but_time"]
+fn without_clone3() {
+    if is_alone() {
+        forbid(&[refuse(libc::SYS_clone3, 0, libc::ENOSYS)].concat());
+        everything_that_spawns();
+    }
+}
+
+#[test]
+#[ignore = "a scenario of a_filter_of_system_calls_costs_nothing_but_time"]
+fn with_fork_alone() {
+    if is_alone() {
+        let clone3 = refuse(libc::SYS_clone3, 0, libc::ENOSYS);
+        let clone = refuse(libc::SYS_clone, libc::CLONE_PIDFD as u32, libc::EINVAL);
+        forbid(&[clone3, clone].concat());
+        everything_that_spawns();
+    }
+}
+
+fn everything_that_spawns() {
+    every_failure_ten_times();
+    a_tree_whose_cgroup_is_gone_says_so();
+    a_child_without_memory();
+    a_child_that_is_killed_before_its_program_is_an_error();
+    a_tree_that_was_killed_takes_children();
+    mask_and_dispositions_are_as_asked_for();
+    errors_of_a_spawn_name_the_step();
+    a_command_gets_what_it_was_given();
+    nobody_survives_a_kill();
+}
+
+/// Filters a system call whose first argument has one of these bits (0: always): it fails.
+fn refuse(call: i64, bits: u32, errno: i32) -> Vec<libc::sock_filter> {
+    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W};
+    let load = BPF_LD | BPF_W | BPF_ABS;
+    let jump = |kind: u32, value: u32, not: u8| (BPF_JMP | kind | BPF_K, value, not);
+    // struct seccomp_data: the call's number at 0, its arguments from 16 on
+    let mut steps = vec![(load, 0, 0), jump(BPF_JEQ, call as u32, 1)];
+    if bits != 0 {
+        steps[1] = jump(BPF_JEQ, call as u32, 3);
+        steps.extend([(load, 16, 0), jump(BPF_JSET, bits, 1)]);
+    }
+    steps.push((BPF_RET | BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32, 0));
+    let step =
+        |(code, k, jf): (u32, u32, u8)| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    steps.into_iter().map(step).collect()
+}
+
+/// From now on in this thread, in those that it creates, and in their children.
+fn forbid(refused: &[libc::sock_filter]) {
+    let (code, k) = ((libc::BPF_RET | libc::BPF_K) as u16, libc::SECCOMP_RET_ALLOW);
+    let mut filter = [refused, &[libc::sock_filter { code, jt: 0, jf: 0, k }]].concat();
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which is alive
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let mode = libc::SECCOMP_MODE_FILTER;
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program), 0);
+    }
+}
+
 #[test]
 fn a_tree_whose_cgroup_is_gone_says_so() {
     let tree = ProcessTree::new().unwrap();
