@@ -69,12 +69,6 @@ fn keep() {
     }
 }
 
-/// Whether the background thread runs now: for tests of its life.
-#[doc(hidden)]
-pub fn is_keeper_running() -> bool {
-    BACKGROUND.list.lock().running
-}
-
 /// A moment at which a sleeper stops sleeping.
 pub(super) struct Alarm<'a> {
     shared: &'a Shared,

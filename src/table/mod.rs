@@ -68,8 +68,6 @@ pub(crate) use commit::Shared;
 pub use config::{Init, Keeper, TableConfig, TableLimits};
 pub use end::Terminated;
 pub use event::{Event, What};
-#[doc(hidden)]
-pub use keeper::is_keeper_running;
 pub use process::{Process, SigmaskHow};
 pub use query::{Node, ProcessInfo};
 pub use spawn::{Group, Spawn};
