@@ -127,7 +127,7 @@ impl<T> Arena<T> {
 impl<T> Index<Id<T>> for Arena<T> {
     type Output = T;
 
-    #[inline]
+    #[inline(always)]
     fn index(&self, id: Id<T>) -> &T {
         match &self.slots[id.place()] {
             Slot::Used(element) => element,
@@ -137,7 +137,7 @@ impl<T> Index<Id<T>> for Arena<T> {
 }
 
 impl<T> IndexMut<Id<T>> for Arena<T> {
-    #[inline]
+    #[inline(always)]
     fn index_mut(&mut self, id: Id<T>) -> &mut T {
         match &mut self.slots[id.place()] {
             Slot::Used(element) => element,

@@ -135,6 +135,8 @@ pub struct Woken {
 pub struct Effects {
     list: Vec<Effect>,
     woken: Vec<Woken>,
+    /// Rules without an effect are noted.
+    noting: bool,
     rules: RuleSet,
     last: Option<Rule>,
     actor: Pid,
@@ -153,11 +155,18 @@ impl Effects {
         Effects {
             list: Vec::new(),
             woken: Vec::new(),
+            noting: true,
             rules: RuleSet::EMPTY,
             last: None,
             actor: Pid(0),
             call: None,
         }
+    }
+
+    /// No effects, for somebody who asks for [`Effects::list`] and [`Effects::woken`] only: rules
+    /// that were obeyed are not noted, but for the one in each effect's cause.
+    pub fn without_rules() -> Effects {
+        Effects { noting: false, ..Effects::new() }
     }
 
     /// Forgets all of them and keeps the memory.
@@ -170,8 +179,10 @@ impl Effects {
         if !self.woken.is_empty() {
             self.woken.clear();
         }
-        self.rules.clear();
-        self.last = None;
+        if self.noting {
+            self.rules.clear();
+            self.last = None;
+        }
     }
 
     /// The effects, in order.
@@ -186,14 +197,22 @@ impl Effects {
         &self.woken
     }
 
-    /// The rules that were obeyed, those without an effect included.
+    /// The rules that were obeyed, those without an effect included. None with
+    /// [`Effects::without_rules`].
     pub fn rules(&self) -> &RuleSet {
         &self.rules
     }
 
     /// The rule that was obeyed last: of a call that has just failed, the one that refused it.
+    /// None with [`Effects::without_rules`].
     pub fn last_rule(&self) -> Option<Rule> {
         self.last
+    }
+
+    /// Whether anybody sees rules that have no effect.
+    #[inline]
+    pub(super) fn notes_rules(&self) -> bool {
+        self.noting
     }
 
     /// A transition by `actor` begins.
@@ -205,8 +224,10 @@ impl Effects {
     /// Notes a rule that has no effect of its own.
     #[inline]
     pub(super) fn obey(&mut self, rule: Rule) {
-        self.rules.insert(rule);
-        self.last = Some(rule);
+        if self.noting {
+            self.rules.insert(rule);
+            self.last = Some(rule);
+        }
     }
 
     /// Notes that waits from outside have to look again.

@@ -27,17 +27,20 @@ impl Kernel {
         self.sighands[sighand].reset_for_exec();
         fx.obey(rule!("EXEC-01"));
         fx.obey(rule!("EXEC-02"));
-        self.unindex_child(caller.process);
+        if self.processes[caller.process].is_clone_child() {
+            self.unindex_child(caller.process);
+            self.processes[caller.process].exit_signal = Signal::CHLD.number();
+            self.index_child(caller.process);
+        }
         let process = &mut self.processes[caller.process];
-        process.exit_signal = Signal::CHLD.number();
         process.exec_count = process.exec_count.wrapping_add(1);
         // EXEC-15: the other marks stay
         process.flags.executed = true;
-        self.index_child(caller.process);
         fx.obey(rule!("EXEC-08"));
         fx.obey(rule!("EXEC-10"));
         self.change_image(caller, fx);
-        fx.push(self.processes[caller.process].pid, Consequence::Executed, rule!("EXEC-07"));
+        let pid = self.processes[caller.process].pid;
+        fx.push_with(pid, rule!("EXEC-07"), || Consequence::Executed);
         fx.obey(rule!("EXEC-19"));
         self.release_vfork(caller.process, fx);
         Ok(Ret::Value(0))

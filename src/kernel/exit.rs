@@ -61,7 +61,7 @@ impl Kernel {
         fx.obey(rule!("RPT-18"));
         self.set_life(id, Life::Zombie(status));
         let pid = self.processes[id].pid;
-        fx.push(pid, Consequence::Ended(status), rule!("ZOM-01"));
+        fx.push_with(pid, rule!("ZOM-01"), || Consequence::Ended(status));
         let zapped = self.zapping && self.processes[id].parent == self.init;
         // NS-08: an init that ends waits for children of both classes
         if self.notify_parent(id, fx) || zapped && self.init.is_some() {
@@ -248,7 +248,7 @@ impl Kernel {
         self.release_sighand(sighand);
         self.dequeue_task(TaskId::leader(id));
         self.processes.remove(id);
-        fx.push(pid, Consequence::Reaped, rule);
+        fx.push_with(pid, rule, || Consequence::Reaped);
         self.wake_zapping_init();
     }
 

@@ -155,7 +155,7 @@ impl Kernel {
         if let Some(parent) = parent {
             self.adopt(parent, id);
         }
-        fx.push(pid, Consequence::Created, rule!("FORK-16"));
+        fx.push_with(pid, rule!("FORK-16"), || Consequence::Created);
         id
     }
 

@@ -7,7 +7,6 @@ use super::process::{Links, Process};
 use super::thread::TaskId;
 use crate::abi::{Errno, Pgid, Sid};
 use crate::rule;
-use crate::syscall::{self, Ret};
 
 /// A process group. It lives as long as it has a member, dead or alive (GRP-12).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,7 +45,7 @@ impl Kernel {
     }
 
     /// Puts `process` at the head of `group`'s members (FORK-17).
-    #[inline]
+    #[inline(always)]
     pub(super) fn join_group(&mut self, process: Id<Process>, id: Id<Group>) {
         let member = &mut self.processes[process];
         let group = &mut self.groups[id];
@@ -61,7 +60,7 @@ impl Kernel {
 
     /// Takes `process` out of its group; the group and its session end with the last member, and
     /// their numbers are free again (PID-08, GRP-23).
-    #[inline]
+    #[inline(always)]
     pub(super) fn leave_group(&mut self, process: Id<Process>) {
         let member = &self.processes[process];
         let (id, stopped) = (member.group, member.is_stopped());
@@ -124,7 +123,7 @@ impl Kernel {
         pid: i32,
         pgid: i32,
         fx: &mut Effects,
-    ) -> syscall::Result {
+    ) -> Result<i64, Errno> {
         // GRP-01
         fx.obey(rule!("GRP-01"));
         let pid = if pid == 0 { self.processes[caller.process].pid.0 as i32 } else { pid };
@@ -143,7 +142,7 @@ impl Kernel {
         }
         if before.0 as i32 == pgid {
             fx.obey(rule!("GRP-10"));
-            return Ok(Ret::Value(0));
+            return Ok(0);
         }
         let named = self.numbers.get(pgid as u32);
         let group = if pgid == pid {
@@ -158,7 +157,7 @@ impl Kernel {
         };
         self.note_group_move(target, group, named.process.is_none(), fx);
         self.move_to_group(target, group);
-        Ok(Ret::Value(0))
+        Ok(0)
     }
 
     /// Whether `caller` may move `target`, which is in `session`, at all: itself or a child of its
@@ -196,6 +195,9 @@ impl Kernel {
         leader_is_gone: bool,
         fx: &mut Effects,
     ) {
+        if !fx.notes_rules() {
+            return;
+        }
         fx.obey(rule!("GRP-13"));
         fx.obey(rule!("ORP-12"));
         if self.processes[target].is_zombie() {
@@ -212,7 +214,7 @@ impl Kernel {
         }
     }
 
-    pub(super) fn setsid(&mut self, caller: TaskId, fx: &mut Effects) -> syscall::Result {
+    pub(super) fn setsid(&mut self, caller: TaskId, fx: &mut Effects) -> Result<i64, Errno> {
         let process = &self.processes[caller.process];
         let pid = process.pid;
         if process.flags.session_leader {
@@ -231,22 +233,22 @@ impl Kernel {
         let group = self.create_group(pid.into(), session);
         self.processes[caller.process].flags.session_leader = true;
         self.move_to_group(caller.process, group);
-        Ok(Ret::Value(i64::from(pid.0)))
+        Ok(i64::from(pid.0))
     }
 
     /// getpgid and getpgrp.
-    pub(super) fn getpgid(&self, caller: TaskId, pid: i32, fx: &mut Effects) -> syscall::Result {
+    pub(super) fn getpgid(&self, caller: TaskId, pid: i32, fx: &mut Effects) -> Result<i64, Errno> {
         let target = self.named_or_self(caller, pid, fx)?;
         let pgid = self.groups[self.processes[target].group].pgid;
         self.note_hidden(pgid.0, fx);
-        Ok(Ret::Value(i64::from(pgid.0)))
+        Ok(i64::from(pgid.0))
     }
 
-    pub(super) fn getsid(&self, caller: TaskId, pid: i32, fx: &mut Effects) -> syscall::Result {
+    pub(super) fn getsid(&self, caller: TaskId, pid: i32, fx: &mut Effects) -> Result<i64, Errno> {
         let target = self.named_or_self(caller, pid, fx)?;
         let sid = self.sessions[self.session_of(target)].sid;
         self.note_hidden(sid.0, fx);
-        Ok(Ret::Value(i64::from(sid.0)))
+        Ok(i64::from(sid.0))
     }
 
     /// GRP-14: any process that exists, whoever owns it; else ESRCH.

@@ -20,7 +20,7 @@ impl Kernel {
         pid: i32,
         sig: i32,
         fx: &mut Effects,
-    ) -> syscall::Result {
+    ) -> Result<i64, Errno> {
         match pid {
             1.. => self.kill_process(caller, pid, sig, fx),
             0 => {
@@ -44,7 +44,7 @@ impl Kernel {
         pid: i32,
         sig: i32,
         fx: &mut Effects,
-    ) -> syscall::Result {
+    ) -> Result<i64, Errno> {
         fx.obey(rule!("KILL-01"));
         let Some(target) = self.process_numbered(pid) else {
             // KILL-06: before the signal is looked at
@@ -52,7 +52,7 @@ impl Kernel {
         };
         let info = self.info_to_send(caller, sig, fx)?;
         self.kill_one(caller, target, info.as_ref(), fx)?;
-        Ok(Ret::Value(0))
+        Ok(0)
     }
 
     /// What a signal of the caller brings with it, the same for all whom it is sent to; `None`
@@ -96,7 +96,7 @@ impl Kernel {
         group: Option<Id<Group>>,
         sig: i32,
         fx: &mut Effects,
-    ) -> syscall::Result {
+    ) -> Result<i64, Errno> {
         let Some(group) = group else { return Err(Errno::ESRCH) };
         // KILL-09, KILL-07: what is no signal is so to each member
         fx.obey(rule!("KILL-09"));
@@ -113,11 +113,11 @@ impl Kernel {
         }
         // KILL-09: one success is success
         fx.obey(rule!("KILL-09"));
-        outcome.map(|()| Ret::Value(0))
+        outcome.map(|()| 0)
     }
 
     /// Everyone but the init and the caller, in the order of creation (KILL-13).
-    fn kill_all(&mut self, caller: TaskId, sig: i32, fx: &mut Effects) -> syscall::Result {
+    fn kill_all(&mut self, caller: TaskId, sig: i32, fx: &mut Effects) -> Result<i64, Errno> {
         fx.obey(rule!("KILL-03"));
         let targets: Vec<Id<Process>> = self
             .all()
@@ -128,7 +128,7 @@ impl Kernel {
             return refuse(fx, rule!("KILL-10"), Errno::ESRCH);
         }
         let info = self.info_to_send(caller, sig, fx)?;
-        let mut outcome = Ok(Ret::Value(0));
+        let mut outcome = Ok(0);
         for target in targets {
             if self.processes[target].is_zombie() {
                 fx.obey(rule!("KILL-11"));
@@ -139,7 +139,7 @@ impl Kernel {
                     fx.obey(rule!("KILL-10"));
                 }
                 Err(errno) => outcome = Err(errno),
-                Ok(()) => outcome = Ok(Ret::Value(0)),
+                Ok(()) => outcome = Ok(0),
             }
         }
         outcome

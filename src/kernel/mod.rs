@@ -74,7 +74,7 @@ use fault::Fault;
 pub use rule::{Rule, RuleSet};
 pub use view::{Attributes, Run, View};
 
-use crate::abi::{Pgid, Pid, SigAction, SigInfo, Signal, Time, Uid};
+use crate::abi::{Errno, Pgid, Pid, SigAction, SigInfo, Signal, Time, Uid};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
 pub(crate) use arena::{Arena, Id};
@@ -223,6 +223,14 @@ impl Kernel {
         let task = self.user_mode_task(tid)?;
         fx.begin(tid, Some(call.name()));
         self.running = Some(task);
+        if let Some(number) = self.perform_number(task, call, fx) {
+            self.running = None;
+            self.back_to_user(task, fx);
+            if !self.queue.is_empty() {
+                self.delay_return(task, number.map(Ret::Value));
+            }
+            return Ok(Outcome::Returned(number.map(Ret::Value)));
+        }
         let result = self.perform(task, call, fx);
         self.running = None;
         // only a call that does not return can end with the caller reaped
@@ -235,7 +243,7 @@ impl Kernel {
             && !never
             && !self.queue.is_empty()
         {
-            self.delay_return(task, result);
+            self.delay_return(task, result.clone());
         }
         Ok(match result {
             Some(Ok(Ret::Never)) => Outcome::Gone,
@@ -248,6 +256,43 @@ impl Kernel {
         })
     }
 
+    /// Carries out one of the calls that never sleep and return a number; `None` for others. Such
+    /// a result needs no memory on its way back, and nearly all calls have one.
+    #[inline(always)]
+    fn perform_number(
+        &mut self,
+        task: TaskId,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Option<Result<i64, Errno>> {
+        Some(match *call {
+            Syscall::Setpgid { pid, pgid } => self.setpgid(task, pid, pgid, fx),
+            Syscall::Getpgid(pid) => self.getpgid(task, pid, fx),
+            Syscall::Getpgrp => {
+                fx.obey(rule!("GRP-24"));
+                self.getpgid(task, 0, fx)
+            }
+            Syscall::Setsid => self.setsid(task, fx),
+            Syscall::Getsid(pid) => self.getsid(task, pid, fx),
+            Syscall::Getpid => {
+                fx.obey(rule!("PID-19"));
+                Ok(i64::from(self.processes[task.process].pid.0))
+            }
+            Syscall::Gettid => {
+                fx.obey(rule!("PID-19"));
+                Ok(i64::from(self.thread(task).tid.0))
+            }
+            Syscall::Getppid => {
+                fx.obey(rule!("PID-20"));
+                Ok(i64::from(self.ppid(task.process).0))
+            }
+            Syscall::Kill { pid, sig } => self.kill(task, pid, sig, fx),
+            Syscall::Getuid => Ok(i64::from(self.cred(task).real.0)),
+            Syscall::Geteuid => Ok(i64::from(self.cred(task).effective.0)),
+            _ => return None,
+        })
+    }
+
     /// Carries a call out; `None` if the caller sleeps in it.
     fn perform(
         &mut self,
@@ -255,6 +300,9 @@ impl Kernel {
         call: &Syscall,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
+        if let Some(number) = self.perform_number(task, call, fx) {
+            return Some(number.map(Ret::Value));
+        }
         Some(match *call {
             Syscall::Fork => return self.fork(task, Signal::CHLD.number().into(), None, fx),
             Syscall::Vfork => {
@@ -277,14 +325,11 @@ impl Kernel {
                 self.sigreturn(task, fx);
                 Ok(Ret::Never)
             }
-            _ => match self.perform_unblocking(task, call, fx) {
-                Ok(Ret::Value(value)) => Ok(Ret::Value(value)),
-                result => result,
-            },
+            _ => self.perform_unblocking(task, call, fx),
         })
     }
 
-    /// The calls that never sleep. Inlined, so that a call is found in one step.
+    /// The other calls that never sleep. Inlined, so that a call is found in one step.
     #[inline(always)]
     fn perform_unblocking(
         &mut self,
@@ -294,27 +339,6 @@ impl Kernel {
     ) -> syscall::Result {
         match *call {
             Syscall::Execve { error, .. } => self.execve(task, error, fx),
-            Syscall::Setpgid { pid, pgid } => self.setpgid(task, pid, pgid, fx),
-            Syscall::Getpgid(pid) => self.getpgid(task, pid, fx),
-            Syscall::Getpgrp => {
-                fx.obey(rule!("GRP-24"));
-                self.getpgid(task, 0, fx)
-            }
-            Syscall::Setsid => self.setsid(task, fx),
-            Syscall::Getsid(pid) => self.getsid(task, pid, fx),
-            Syscall::Getpid => {
-                fx.obey(rule!("PID-19"));
-                Ok(Ret::Value(i64::from(self.processes[task.process].pid.0)))
-            }
-            Syscall::Gettid => {
-                fx.obey(rule!("PID-19"));
-                Ok(Ret::Value(i64::from(self.thread(task).tid.0)))
-            }
-            Syscall::Getppid => {
-                fx.obey(rule!("PID-20"));
-                Ok(Ret::Value(i64::from(self.ppid(task.process).0)))
-            }
-            Syscall::Kill { pid, sig } => self.kill(task, pid, sig, fx),
             Syscall::Tkill { tid, sig } => self.tgkill(task, None, tid, sig, fx),
             Syscall::Tgkill { tgid, tid, sig } => self.tgkill(task, Some(tgid), tid, sig, fx),
             Syscall::RtSigqueueinfo { pid, sig, info } => {
@@ -331,8 +355,6 @@ impl Kernel {
             Syscall::Setitimer { which, new, old } => self.setitimer(task, which, new, old, fx),
             Syscall::Getitimer { which } => self.getitimer(task, which, fx),
             Syscall::Prctl(operation) => self.prctl(task, operation, fx),
-            Syscall::Getuid => Ok(Ret::Value(i64::from(self.cred(task).real.0))),
-            Syscall::Geteuid => Ok(Ret::Value(i64::from(self.cred(task).effective.0))),
             Syscall::Getresuid => self.getresuid(task),
             Syscall::Setuid(user) => self.setuid(task, user, fx),
             Syscall::Setreuid { real, effective } => self.setreuid(task, real, effective, fx),
@@ -346,7 +368,7 @@ impl Kernel {
             Syscall::Chdir { ref path, error } => self.chdir(task, path, error, fx),
             Syscall::Getcwd => Ok(Ret::Path(self.processes[task.process].fs.cwd.clone())),
             // `perform` has taken the others
-            _ => Err(crate::abi::Errno::ENOSYS),
+            _ => Err(Errno::ENOSYS),
         }
     }
 

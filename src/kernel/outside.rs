@@ -7,7 +7,7 @@ use super::effect::{Consequence, Effects, Woken};
 use super::process::{Job, Life, Process};
 use super::signal::Origin;
 use super::thread::TaskId;
-use super::{Kernel, Refused, Rule};
+use super::{Kernel, Refused};
 use crate::abi::{Errno, Pid, SiCode, SigInfo, Signal, Uid, WaitOptions, WaitStatus};
 use crate::rule;
 use crate::syscall::{self, Syscall, clone};
@@ -157,27 +157,6 @@ impl Kernel {
         if self.has_deliverable(TaskId::leader(id)) {
             self.notify(TaskId::leader(id));
         }
-    }
-
-    /// Forwards a signal for a living process that somebody else rules; `false` if the model
-    /// does.
-    #[inline]
-    pub(super) fn forward(
-        &mut self,
-        target: Id<Process>,
-        info: &SigInfo,
-        rule: Rule,
-        fx: &mut Effects,
-    ) -> bool {
-        let process = &self.processes[target];
-        if process.flags.hosted {
-            // field by field, so that no copy of the whole comes between
-            let SigInfo { signal, code, pid, uid, value } = *info;
-            fx.push_with(process.pid, rule, || {
-                Consequence::Forwarded(SigInfo { signal, code, pid, uid, value })
-            });
-        }
-        process.flags.hosted
     }
 
     /// Tells waits from outside about an event of a child.

@@ -172,14 +172,14 @@ impl Kernel {
     }
 
     /// The call has a result and others were woken: they may run before its program sees it.
-    pub(super) fn delay_return(&mut self, task: TaskId, result: &syscall::Result) {
+    pub(super) fn delay_return(&mut self, task: TaskId, result: syscall::Result) {
         let process = &mut self.processes[task.process];
         let stopped = process.is_stopped();
         let thread = process.thread_mut(task.nth);
         thread.result = Some(match result {
             // the common result by itself: see `call`
-            Ok(Ret::Value(value)) => Box::new(Ok(Ret::Value(*value))),
-            result => Box::new(result.clone()),
+            Ok(Ret::Value(value)) => Box::new(Ok(Ret::Value(value))),
+            result => Box::new(result),
         });
         if !stopped && !core::mem::replace(&mut thread.queued, true) {
             self.queue.push_front(task);

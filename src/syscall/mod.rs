@@ -404,11 +404,14 @@ impl Ret {
 impl Syscall {
     /// The name of the call, as strace(1) writes it.
     pub fn name(&self) -> &'static str {
+        if let Syscall::Clone { clone3: Some(_), .. } = self {
+            return "clone3";
+        }
+        // nothing but constants, so that it is looked up and not jumped to
         match self {
             Syscall::Fork => "fork",
             Syscall::Vfork => "vfork",
-            Syscall::Clone { clone3: None, .. } => "clone",
-            Syscall::Clone { clone3: Some(_), .. } => "clone3",
+            Syscall::Clone { .. } => "clone",
             Syscall::Execve { .. } => "execve",
             Syscall::Exit(_) => "exit",
             Syscall::ExitGroup(_) => "exit_group",

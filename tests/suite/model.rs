@@ -4,6 +4,7 @@ use proctable::abi::{
     Errno, Handler, Itimerval, Pid, Resource, Rlimit, SigAction, Signal, Timeval,
 };
 use proctable::kernel::{Canonical, Choose, Config, Effects, Kernel, Outcome, Seeded};
+use proctable::rule;
 use proctable::sim::{Action, Generator, Profile, Reaction, Step, fuzz, react};
 use proctable::syscall::{Ptr, Ret, Syscall, clone};
 use proptest::prelude::*;
@@ -114,6 +115,29 @@ fn every_effect_has_a_cause() {
             }
         });
     }
+}
+
+/// Who asks for no rules gets the same effects, and none.
+#[test]
+fn effects_are_the_same_without_rules() {
+    let calls = [
+        Syscall::Fork,
+        Syscall::Kill { pid: 2, sig: 19 },
+        Syscall::Setpgid { pid: 2, pgid: 2 },
+        Syscall::Kill { pid: -2, sig: 18 },
+        Syscall::Kill { pid: 3, sig: 0 },
+    ];
+    let mut kernel = Kernel::new(Config::default());
+    let mut other = kernel.clone();
+    let (mut noted, mut bare) = (Effects::new(), Effects::without_rules());
+    for call in &calls {
+        assert_eq!(kernel.call(Pid(1), call, &mut noted), other.call(Pid(1), call, &mut bare));
+        kernel.settle(&mut Canonical, &mut noted);
+        other.settle(&mut Canonical, &mut bare);
+    }
+    assert_eq!((kernel, noted.list()), (other, bare.list()));
+    assert_eq!((noted.last_rule(), bare.last_rule()), (Some(rule!("KILL-06")), None));
+    assert!(noted.list().len() > 4 && bare.rules().iter().next().is_none());
 }
 
 /// The logs of the samples and pieces of them go through the parser as a fuzzer's bytes do.

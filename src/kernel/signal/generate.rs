@@ -50,7 +50,12 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let (id, signal) = (target.process, info.signal);
-        if !self.is_heard(id, fx) || self.forward(id, info, origin.rule, fx) {
+        let process = &self.processes[id];
+        if !is_heard(process, fx) {
+            return Ok(());
+        }
+        if process.flags.hosted {
+            forward(process, info, origin.rule, fx);
             return Ok(());
         }
         if signal.is_stop() || signal == Signal::CONT {
@@ -82,20 +87,6 @@ impl Kernel {
         });
         self.complete(target, signal, fate, fx);
         Ok(())
-    }
-
-    /// Whether a signal does anything to the process at all. JOB-18: stops are no exception.
-    fn is_heard(&self, id: Id<Process>, fx: &mut Effects) -> bool {
-        match self.processes[id].life {
-            Life::Alive(_) => return true,
-            Life::Zombie(_) => fx.obey(rule!("ZOM-09")),
-            Life::Dying(_) => {
-                fx.obey(rule!("EXIT-13"));
-                // nor does it change the status
-                fx.obey(rule!("EXIT-08"));
-            }
-        }
-        false
     }
 
     /// What a stop signal and SIGCONT do before it is known whether they are kept.
@@ -132,11 +123,13 @@ impl Kernel {
     /// Finds the thread that takes the signal and tells it; starts the end of the process if
     /// that is what the signal does (SIG-29).
     fn complete(&mut self, target: TaskId, signal: Signal, fate: Fate, fx: &mut Effects) {
-        if !self.wants(target, signal) {
+        let process = &self.processes[target.process];
+        if !self.wants(process, target, signal) {
             return;
         }
+        let thread = process.thread(target.nth);
         if fate == Fate::Default(DefaultAction::Terminate) {
-            if self.thread(target).really_blocks(signal) {
+            if thread.really_blocks(signal) {
                 fx.obey(rule!("SIG-55"));
             } else {
                 fx.obey(rule!("SIG-29"));
@@ -144,7 +137,7 @@ impl Kernel {
                 return;
             }
         }
-        if matches!(self.thread(target).sleep, Sleep::Vfork(_)) {
+        if matches!(thread.sleep, Sleep::Vfork(_)) {
             fx.obey(rule!("FORK-29"));
             fx.obey(rule!("JOB-17"));
         }
@@ -152,8 +145,7 @@ impl Kernel {
     }
 
     /// Whether the thread can take the signal now (SIG-26).
-    fn wants(&self, task: TaskId, signal: Signal) -> bool {
-        let process = &self.processes[task.process];
+    fn wants(&self, process: &Process, task: TaskId, signal: Signal) -> bool {
         let thread = process.thread(task.nth);
         if thread.mask.contains(signal) {
             return false;
@@ -188,10 +180,15 @@ impl Kernel {
     /// its death can (FORK-29).
     #[inline]
     pub(in crate::kernel) fn notify(&mut self, task: TaskId) {
+        let running = self.running == Some(task);
         let thread = self.thread_mut(task);
         thread.notified = true;
-        if !matches!(thread.sleep, Sleep::Vfork(_) | Sleep::Zap) {
-            self.enqueue_task(task);
+        if matches!(thread.sleep, Sleep::Vfork(_) | Sleep::Zap) {
+            return;
+        }
+        // one that runs looks at everything new before it goes on: see `back_to_user`
+        if !running && !core::mem::replace(&mut thread.queued, true) {
+            self.queue.push_back(task);
         }
     }
 
@@ -236,6 +233,29 @@ impl Kernel {
         // CRED-04: the real user
         SigInfo::user(signal, pid, self.cred(caller).real)
     }
+}
+
+/// Whether a signal does anything to the process at all. JOB-18: stops are no exception.
+fn is_heard(process: &Process, fx: &mut Effects) -> bool {
+    match process.life {
+        Life::Alive(_) => return true,
+        Life::Zombie(_) => fx.obey(rule!("ZOM-09")),
+        Life::Dying(_) => {
+            fx.obey(rule!("EXIT-13"));
+            // nor does it change the status
+            fx.obey(rule!("EXIT-08"));
+        }
+    }
+    false
+}
+
+/// Forwards a signal for a living process to whoever rules it.
+fn forward(process: &Process, info: &SigInfo, rule: Rule, fx: &mut Effects) {
+    // field by field, so that no copy of the whole comes between
+    let SigInfo { signal, code, pid, uid, value } = *info;
+    fx.push_with(process.pid, rule, || {
+        Consequence::Forwarded(SigInfo { signal, code, pid, uid, value })
+    });
 }
 
 /// Whether the signal is dropped at generation: not blocked, and nothing would come of it
