@@ -117,8 +117,8 @@ impl DriverProcess for NullDriver {
 }
 
 /// Has the driver carry out one operation.
-pub(crate) fn perform(driver: &dyn DriverProcess, op: Op, reporter: impl FnOnce() -> Reporter) {
-    match op {
+pub(crate) fn perform(driver: &dyn DriverProcess, op: &Op, reporter: impl FnOnce() -> Reporter) {
+    match *op {
         Op::Start => driver.start(reporter()),
         Op::Deliver(delivery) => driver.deliver(delivery),
         Op::Stop(signal) => driver.stop(signal),

@@ -145,6 +145,8 @@ pub(super) struct Book {
     pub counts: Counts,
     /// What calls in progress execute, by the path in the call: the allocation, not the text.
     images: Vec<(Arc<str>, Arc<Image>)>,
+    /// What the process executes that is to be entered next, where that is not its creator's.
+    pub newborn: Option<Arc<Image>>,
     pub waits: Waits,
     pub subscribers: Subscribers,
     pub zombies: Zombies,
@@ -211,8 +213,10 @@ impl Book {
         let pid = effect.pid;
         match &effect.what {
             Consequence::Created => {
-                let creator = self.entries.get(effect.cause.actor);
-                let image = creator.map(|creator| creator.image.clone()).unwrap_or_default();
+                let image = self.newborn.take().unwrap_or_else(|| {
+                    let creator = self.entries.get(effect.cause.actor);
+                    creator.map(|creator| creator.image.clone()).unwrap_or_default()
+                });
                 self.enter(pid, image, clock);
             }
             Consequence::Resumed(result) => {
@@ -221,12 +225,9 @@ impl Book {
             }
             Consequence::Handling(info, handler) => {
                 self.make_ready(pid);
-                let handler = Some(*handler);
-                self.operate(pid, || Op::Deliver(Delivery { info: *info, handler }));
+                self.deliver(pid, info, Some(*handler));
             }
-            Consequence::Forwarded(info) => {
-                self.operate(pid, || Op::Deliver(Delivery { info: *info, handler: None }));
-            }
+            Consequence::Forwarded(info) => self.deliver(pid, info, None),
             Consequence::Stopped(signal) => {
                 self.change_phase(pid, Phase::Stopped);
                 self.operate_unless_reported(effect, Op::Stop(*signal));
@@ -317,6 +318,18 @@ impl Book {
         } else {
             self.operate_or_hold_back(lane, op());
         }
+    }
+
+    /// A signal for the driver.
+    #[inline(never)]
+    fn deliver(&mut self, to: Pid, info: &SigInfo, handler: Option<u64>) {
+        // taken apart here and put together where it stays: a copy of the whole in between would
+        // wait until the stores of its fields are through
+        let SigInfo { signal, code, pid, uid, value } = *info;
+        self.operate(to, || {
+            let info = SigInfo { signal, code, pid, uid, value };
+            Op::Deliver(Delivery { info, handler })
+        });
     }
 
     /// EXIT-11: a driver that hears of an end, and waits, finds it.

@@ -181,7 +181,17 @@ impl Shared {
         }
     }
 
+    /// The number that a call has returned, once it has.
+    #[inline]
+    pub(super) fn value(&self, started: Started) -> Result<i64, Errno> {
+        match started {
+            Started::Plain(result) => result,
+            started => self.end(started).result().map(|ret| ret.value()),
+        }
+    }
+
     /// The end of a call, once it has come.
+    #[inline(never)]
     pub(super) fn end(&self, started: Started) -> End {
         match started {
             Started::Plain(result) => End::Returned(result.map(Ret::Value)),

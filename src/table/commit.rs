@@ -41,7 +41,7 @@ impl core::fmt::Debug for Shared {
 /// Everything under the lock.
 pub(super) struct State {
     pub kernel: Kernel,
-    fx: Effects,
+    pub fx: Effects,
     pub book: Book,
     pub on_exit: Option<OnProcessExit>,
     /// For the callback, which gets a handle.
@@ -64,7 +64,8 @@ impl Shared {
         book.enter(Pid(1), Image::init(), &*clock);
         let mut state = State {
             kernel: Kernel::new(config.model()),
-            fx: Effects::new(),
+            // nobody asks a table which rules it obeyed
+            fx: Effects::without_rules(),
             book,
             on_exit: None,
             handle: Weak::new(),
@@ -139,13 +140,7 @@ impl Shared {
     fn run_errands(self: &Arc<Shared>, mut errands: Vec<Errand>) -> Vec<Arc<dyn DriverProcess>> {
         let mut gone = Vec::new();
         while !errands.is_empty() {
-            for errand in &errands {
-                let reporter = || Reporter::of(Arc::downgrade(self), errand.token);
-                let act = AssertUnwindSafe(|| perform(&*errand.driver, errand.op, reporter));
-                if catch_unwind(act).is_err() {
-                    self.fault(errand.token.pid, errand.op);
-                }
-            }
+            self.run_each(&errands);
             let mut state = self.state.lock();
             state.book.lanes.take_back(&mut errands, &mut gone);
             if errands.is_empty() && state.book.outbox.errands.capacity() == 0 {
@@ -154,6 +149,28 @@ impl Shared {
             }
         }
         gone
+    }
+
+    /// One net for all of them, in which a driver that panics does not keep the others.
+    fn run_each(self: &Arc<Shared>, errands: &[Errand]) {
+        let mut begun = 0;
+        let perform = |errand: &Errand| {
+            let Some(driver) = &errand.driver else { return };
+            let reporter = || Reporter::of(Arc::downgrade(self), errand.token);
+            perform(&**driver, &errand.op, reporter);
+        };
+        while begun < errands.len() {
+            let rest = AssertUnwindSafe(|| {
+                for errand in &errands[begun..] {
+                    begun += 1;
+                    perform(errand);
+                }
+            });
+            if catch_unwind(rest).is_err() {
+                let Errand { token, op, .. } = errands[begun - 1];
+                self.fault(token.pid, op);
+            }
+        }
     }
 
     /// A driver panicked.
@@ -191,6 +208,7 @@ impl Shared {
     }
 
     /// A guest's call begins.
+    #[inline]
     pub(crate) fn start(
         self: &Arc<Shared>,
         caller: Pid,
@@ -199,11 +217,21 @@ impl Shared {
         parker: Option<&Arc<Parker>>,
     ) -> Started {
         let mut state = self.state.lock();
-        let started = self.begin(&mut state, caller, serial, call, parker);
+        let timed = state.kernel.next_deadline().is_some() || needs_time(call);
+        let started = self.begin(&mut state, caller, serial, call, parker, timed);
+        match started {
+            // nothing is to be done, and nothing is due that was not before
+            Started::Plain(Ok(value)) if !timed => Started::Plain(Ok(value)),
+            Started::Plain(Err(errno)) if !timed => Started::Plain(Err(errno)),
+            started => self.go_on(state, started),
+        }
+    }
+
+    /// A call that may have brought something about has begun: that is seen to.
+    #[inline(never)]
+    fn go_on(self: &Arc<Shared>, state: MutexGuard<'_, State>, started: Started) -> Started {
         self.leave(state);
         match started {
-            // by itself, so that no block of bytes is moved
-            Started::Plain(result) => Started::Plain(result),
             // it may have ended while the lock was free
             Started::Pending(pending) => match pending.end() {
                 Some(end) => Started::Ended(end),
@@ -223,11 +251,12 @@ impl Shared {
         serial: Option<u64>,
         call: &Syscall,
         parker: Option<&Arc<Parker>>,
+        timed: bool,
     ) -> Started {
         if state.closed {
             return Started::Ended(End::Gone);
         }
-        if state.kernel.next_deadline().is_some() || needs_time(call) {
+        if timed {
             state.advance(self.clock.now(), &*self.clock);
         }
         let stranger = |serial| state.book.entry(Token { pid: caller, serial }).is_none();
@@ -309,7 +338,7 @@ fn is_fork(call: &Syscall) -> bool {
 
 impl State {
     /// Makes a guest's call, or notes it for when the guest can.
-    #[inline]
+    #[inline(always)]
     pub fn make(
         &mut self,
         caller: Pid,
@@ -319,9 +348,24 @@ impl State {
     ) -> Started {
         self.fx.clear();
         let outcome = self.kernel.call(caller, call, &mut self.fx);
-        if let Some(result) = self.plain(&outcome) {
-            return Started::Plain(result);
+        match self.plain(&outcome) {
+            // by itself, so that no block of bytes is moved
+            Some(Ok(value)) => Started::Plain(Ok(value)),
+            Some(Err(errno)) => Started::Plain(Err(errno)),
+            None => self.note_outcome(caller, call, outcome, parker, clock),
         }
+    }
+
+    /// What a call has come to that is not just a number.
+    #[inline(never)]
+    fn note_outcome(
+        &mut self,
+        caller: Pid,
+        call: &Syscall,
+        outcome: Result<Outcome, Refused>,
+        parker: Option<&Arc<Parker>>,
+        clock: &dyn Clock,
+    ) -> Started {
         match outcome {
             Ok(outcome) => {
                 let started = self.begin(caller, call, outcome, || Pending::new(parker));

@@ -25,7 +25,8 @@ pub(super) struct Lane {
 pub(super) struct Errand {
     lane: Id<Lane>,
     pub token: Token,
-    pub driver: Arc<dyn DriverProcess>,
+    /// Until it has been brought back.
+    pub driver: Option<Arc<dyn DriverProcess>>,
     pub op: Op,
 }
 
@@ -53,6 +54,7 @@ impl Lanes {
         let token = lane.token;
         match lane.driver.take() {
             Some(driver) => {
+                let driver = Some(driver);
                 errands.extend(iter::once_with(|| Errand { lane: id, token, driver, op: op() }));
             }
             None => lane.waiting.push_back(op()),
@@ -62,20 +64,20 @@ impl Lanes {
     /// Errands were run: those that are left are the next ones. Drivers whose processes are gone
     /// are given back in `gone`: their `Drop` is foreign.
     pub fn take_back(&mut self, errands: &mut Vec<Errand>, gone: &mut Vec<Arc<dyn DriverProcess>>) {
-        for nth in (0..errands.len()).rev() {
-            let id = errands[nth].lane;
-            let lane = &mut self.0[id];
+        errands.retain_mut(|errand| {
+            let lane = &mut self.0[errand.lane];
             if let Some(op) = lane.waiting.pop_front() {
-                errands[nth].op = op;
-                continue;
+                errand.op = op;
+                return true;
             }
-            let Errand { driver, op, .. } = errands.swap_remove(nth);
-            if op == Op::Reaped {
-                self.0.remove(id);
-                gone.push(driver);
+            let driver = errand.driver.take();
+            if errand.op == Op::Reaped {
+                self.0.remove(errand.lane);
+                gone.extend(driver);
             } else {
-                lane.driver = Some(driver);
+                lane.driver = driver;
             }
-        }
+            false
+        });
     }
 }

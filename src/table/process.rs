@@ -56,10 +56,6 @@ fn raw(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-fn number(result: syscall::Result) -> Result<u32, Errno> {
-    result.map(|ret| ret.value() as u32)
-}
-
 fn done(result: syscall::Result) -> Result<(), Errno> {
     result.map(drop)
 }
@@ -102,6 +98,18 @@ impl Process {
     fn call(&self, call: Syscall) -> syscall::Result {
         self.table.shared().result(self.start(&call))
     }
+
+    /// One that returns a number.
+    #[inline(never)]
+    fn number(&self, call: &Syscall) -> Result<u32, Errno> {
+        self.table.shared().value(self.start(call)).map(|value| value as u32)
+    }
+
+    /// One that returns nothing of interest.
+    #[inline]
+    fn done(&self, call: Syscall) -> Result<(), Errno> {
+        self.number(&call).map(drop)
+    }
 }
 
 /// Birth and death.
@@ -119,7 +127,7 @@ impl Process {
     pub fn fork(&self) -> Result<Process, Errno> {
         match self.table.shared().end(self.start(&Syscall::Fork)) {
             End::Forked(child) => Ok(self.sibling(child)),
-            end => self.table.process(Pid(number(end.result())?)).ok_or(Errno::ESRCH),
+            end => self.table.process(Pid(end.result()?.value() as u32)).ok_or(Errno::ESRCH),
         }
     }
 
@@ -153,7 +161,7 @@ impl Process {
     /// exit_group(2); RULES EXIT.
     #[doc(alias = "exit_group")]
     pub fn exit(&self, code: i32) -> Result<(), Errno> {
-        done(self.call(Syscall::ExitGroup(code)))
+        self.done(Syscall::ExitGroup(code))
     }
 
     /// Reports that it ended, stopped or continued, as its driver would
@@ -228,7 +236,7 @@ impl Process {
     }
 
     fn kill_raw(&self, pid: i32, sig: i32) -> Result<(), Errno> {
-        done(self.call(Syscall::Kill { pid, sig }))
+        self.done(Syscall::Kill { pid, sig })
     }
 
     /// Queues a signal with a value for a process.
@@ -246,7 +254,7 @@ impl Process {
         let [uid, ..] = self.users()?;
         let info = QueuedInfo { code: SI_QUEUE, pid: self.pid().0, uid: uid.0, value };
         let sig = signal.number().into();
-        done(self.call(Syscall::RtSigqueueinfo { pid: raw(pid.0), sig, info: Some(info) }))
+        self.done(Syscall::RtSigqueueinfo { pid: raw(pid.0), sig, info: Some(info) })
     }
 
     /// Sends it a signal from outside of its namespace: the runtime's act. SIGKILL and SIGSTOP
@@ -380,7 +388,7 @@ impl Process {
     /// rt_sigreturn(2).
     #[doc(alias = "rt_sigreturn")]
     pub fn sigreturn(&self) -> Result<(), Errno> {
-        done(self.call(Syscall::RtSigreturn))
+        self.done(Syscall::RtSigreturn)
     }
 }
 
@@ -398,7 +406,7 @@ impl Process {
     ///
     /// setpgid(2); RULES GRP.
     pub fn setpgid(&self, pid: Pid, pgid: Pgid) -> Result<(), Errno> {
-        done(self.call(Syscall::Setpgid { pid: raw(pid.0), pgid: raw(pgid.0) }))
+        self.done(Syscall::Setpgid { pid: raw(pid.0), pgid: raw(pgid.0) })
     }
 
     /// The group of a process; pid 0 is itself.
@@ -407,7 +415,7 @@ impl Process {
     ///
     /// ESRCH if there is no such process.
     pub fn getpgid(&self, pid: Pid) -> Result<Pgid, Errno> {
-        number(self.call(Syscall::Getpgid(raw(pid.0)))).map(Pgid)
+        self.number(&Syscall::Getpgid(raw(pid.0))).map(Pgid)
     }
 
     /// Begins a session of its own.
@@ -420,7 +428,7 @@ impl Process {
     ///
     /// setsid(2); RULES GRP.
     pub fn setsid(&self) -> Result<Sid, Errno> {
-        number(self.call(Syscall::Setsid)).map(Sid)
+        self.number(&Syscall::Setsid).map(Sid)
     }
 
     /// The session of a process; pid 0 is itself.
@@ -429,12 +437,12 @@ impl Process {
     ///
     /// ESRCH if there is no such process.
     pub fn getsid(&self, pid: Pid) -> Result<Sid, Errno> {
-        number(self.call(Syscall::Getsid(raw(pid.0)))).map(Sid)
+        self.number(&Syscall::Getsid(raw(pid.0))).map(Sid)
     }
 
     /// Its parent; 0 if that is not in the table.
     pub fn getppid(&self) -> Result<Pid, Errno> {
-        number(self.call(Syscall::Getppid)).map(Pid)
+        self.number(&Syscall::Getppid).map(Pid)
     }
 
     /// Whether it adopts the orphans among its descendants (RPT-02).
@@ -444,7 +452,7 @@ impl Process {
     /// PR_SET_CHILD_SUBREAPER of prctl(2); RULES RPT.
     #[doc(alias = "PR_SET_CHILD_SUBREAPER")]
     pub fn set_subreaper(&self, subreaper: bool) -> Result<(), Errno> {
-        done(self.call(Syscall::Prctl(Prctl::SetChildSubreaper(subreaper.into()))))
+        self.done(Syscall::Prctl(Prctl::SetChildSubreaper(subreaper.into())))
     }
 
     /// The signal that it gets when its parent ends (RPT-12).
@@ -455,7 +463,7 @@ impl Process {
     #[doc(alias = "PR_SET_PDEATHSIG")]
     pub fn set_parent_death_signal(&self, signal: Option<Signal>) -> Result<(), Errno> {
         let sig = signal.map_or(0, |signal| u64::from(signal.number()));
-        done(self.call(Syscall::Prctl(Prctl::SetPdeathsig(sig))))
+        self.done(Syscall::Prctl(Prctl::SetPdeathsig(sig)))
     }
 
     /// Waits for a child as the process itself: it sleeps in the call and signals interrupt it.
@@ -509,7 +517,7 @@ impl Process {
     #[doc(alias = "setresuid")]
     pub fn set_users(&self, users: [Option<Uid>; 3]) -> Result<(), Errno> {
         let [real, effective, saved] = users.map(|user| user.map_or(u32::MAX, |user| user.0));
-        done(self.call(Syscall::Setresuid { real, effective, saved }))
+        self.done(Syscall::Setresuid { real, effective, saved })
     }
 
     /// Sets its user, all three of them where it may.
@@ -522,7 +530,7 @@ impl Process {
     ///
     /// setuid(2); RULES CRED.
     pub fn setuid(&self, user: Uid) -> Result<(), Errno> {
-        done(self.call(Syscall::Setuid(user.0)))
+        self.done(Syscall::Setuid(user.0))
     }
 
     /// Reads and, if there is a new one, sets a limit; gives back the old one.
@@ -545,7 +553,7 @@ impl Process {
 
     /// Sets its umask; gives back the old one.
     pub fn umask(&self, mask: u32) -> Result<u32, Errno> {
-        number(self.call(Syscall::Umask(mask)))
+        self.number(&Syscall::Umask(mask))
     }
 
     /// Its working directory, shared with the table.
@@ -564,7 +572,7 @@ impl Process {
     /// chdir(2).
     #[doc(alias = "chdir")]
     pub fn set_cwd(&self, path: impl Into<Arc<str>>) -> Result<(), Errno> {
-        done(self.call(Syscall::Chdir { path: path.into(), error: None }))
+        self.done(Syscall::Chdir { path: path.into(), error: None })
     }
 
     /// SIGALRM in that many seconds, none for 0; gives back the seconds that were left.
@@ -573,7 +581,7 @@ impl Process {
     ///
     /// alarm(2); RULES TIME.
     pub fn alarm(&self, seconds: u32) -> Result<u32, Errno> {
-        number(self.call(Syscall::Alarm(seconds)))
+        self.number(&Syscall::Alarm(seconds))
     }
 
     /// Sets its interval timer on real time, or takes it back; gives back the old one.

@@ -34,7 +34,8 @@ pub enum Group {
 #[derive(Debug)]
 #[must_use]
 pub struct Spawn {
-    image: Arc<Image>,
+    /// What it executes; `None` to go on with its parent's program.
+    image: Option<Arc<Image>>,
     group: Group,
     authority: Authority,
     driver: Option<Arc<dyn DriverProcess>>,
@@ -42,30 +43,24 @@ pub struct Spawn {
     reporter: OnceLock<Reporter>,
     /// What the child does before it executes its program.
     calls: Vec<Syscall>,
-    exec: bool,
 }
 
 impl Spawn {
     /// A process that executes `image`.
     pub fn new(image: impl Into<Arc<Image>>) -> Spawn {
-        Spawn { exec: true, ..Spawn::fork_of(image.into()) }
+        Spawn { image: Some(image.into()), ..Spawn::fork() }
     }
 
     /// A process that goes on with its parent's program, as after fork(2): its handlers stay, and
     /// its parent can still move it into a group (EXEC-10).
     pub fn fork() -> Spawn {
-        Spawn::fork_of(Arc::default())
-    }
-
-    fn fork_of(image: Arc<Image>) -> Spawn {
         Spawn {
-            image,
+            image: None,
             group: Group::Inherit,
             authority: Authority::Model,
             driver: None,
             reporter: OnceLock::new(),
             calls: Vec::new(),
-            exec: false,
         }
     }
 
@@ -137,6 +132,22 @@ impl Spawn {
         self.reporter.get_or_init(Reporter::new).clone()
     }
 
+    /// Makes the process; whether it could be prepared.
+    fn make(
+        &self,
+        parent: Pid,
+        kernel: &mut Kernel,
+        fx: &mut Effects,
+    ) -> Result<(Pid, Result<(), Errno>), Errno> {
+        let child = match kernel.fork_aside(parent, fx) {
+            Ok(Ok(Ret::Value(pid))) => Pid(pid as u32),
+            Ok(Ok(_)) => return Err(Errno::ENOSYS),
+            Ok(Err(errno)) => return Err(errno),
+            Err(_) => return Err(Errno::ESRCH),
+        };
+        Ok((child, self.prepare(child, kernel, fx)))
+    }
+
     /// The new process goes where it belongs and executes its program.
     fn prepare(&self, pid: Pid, kernel: &mut Kernel, fx: &mut Effects) -> Result<(), Errno> {
         let placing = match self.group {
@@ -152,7 +163,7 @@ impl Spawn {
             // it returns after what others do because of it
             kernel.settle(&mut Canonical, fx);
         }
-        if self.exec
+        if self.image.is_some()
             && let Ok(Err(errno)) = kernel.exec_aside(pid, fx)
         {
             return Err(errno);
@@ -205,7 +216,7 @@ impl Shared {
                 return Err(Errno::EAGAIN);
             }
             state.check_group(parent.pid, spawn.group)?;
-            let child = state.create(self, parent.pid, &spawn)?;
+            let child = state.create(self, parent.pid, &mut spawn)?;
             state.furnish(self, child, &mut spawn)
         })
     }
@@ -226,17 +237,15 @@ impl State {
 
     /// The child, in its place and with its program, in one step of the model. Where that turns
     /// out to be impossible it ends, and nobody has to wait for it.
-    fn create(&mut self, shared: &Shared, parent: Pid, spawn: &Spawn) -> Result<Pid, Errno> {
+    fn create(&mut self, shared: &Shared, parent: Pid, spawn: &mut Spawn) -> Result<Pid, Errno> {
         let clock = &*shared.clock;
-        let (child, prepared) = self.outside(clock, |kernel, fx| {
-            let child = match kernel.fork_aside(parent, fx) {
-                Ok(Ok(Ret::Value(pid))) => Pid(pid as u32),
-                Ok(Ok(_)) => return Err(Errno::ENOSYS),
-                Ok(Err(errno)) => return Err(errno),
-                Err(_) => return Err(Errno::ESRCH),
-            };
-            Ok((child, spawn.prepare(child, kernel, fx)))
-        })?;
+        self.fx.clear();
+        let made = spawn.make(parent, &mut self.kernel, &mut self.fx);
+        if let Ok((_, Ok(()))) = made {
+            self.book.newborn = spawn.image.take();
+        }
+        self.settle(clock);
+        let (child, prepared) = made?;
         if let Err(errno) = prepared {
             self.withdraw(parent, child, clock);
             return Err(errno);
@@ -262,9 +271,6 @@ impl State {
         let entry = self.book.entries.get_mut(pid).ok_or(Errno::ESRCH)?;
         let token = Token { pid, serial: entry.serial };
         entry.authority = spawn.authority;
-        if spawn.exec {
-            entry.image = spawn.image.clone();
-        }
         if let Some(driver) = spawn.driver.take() {
             entry.lane = Some(self.book.lanes.add(token, driver));
             self.book.operate(pid, || Op::Start);
