@@ -18,8 +18,9 @@
 //! # The engines
 //!
 //! - `model`: `proctable::kernel::Kernel`, one call of `Kernel::call` per operation, and
-//!   `Kernel::settle` where tasks have to run by themselves. Effects are collected, and cleared
-//!   before each operation. No lock: the model has none.
+//!   `Kernel::settle` where tasks have to run by themselves. Effects are collected, each with its
+//!   cause, and cleared before each operation; rules without an effect are not noted
+//!   (`Effects::without_rules`), as in the table. No lock: the model has none.
 //! - `table`: `proctable::table::ProcessTable`, through handles of the shells. Every process has a
 //!   driver whose methods do nothing, one object for all, which the table calls outside of its
 //!   lock.

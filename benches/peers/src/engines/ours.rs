@@ -25,7 +25,7 @@ impl Ours {
     pub fn new(jobs: usize) -> Ours {
         let mut ours = Ours {
             kernel: Kernel::new(Config::default()),
-            effects: Effects::new(),
+            effects: Effects::without_rules(),
             jobs: Vec::new(),
             extra: Pid(0),
         };
