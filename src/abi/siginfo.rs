@@ -14,6 +14,8 @@ impl SiCode {
     pub const KERNEL: SiCode = SiCode(0x80);
     /// rt_sigqueueinfo(2).
     pub const QUEUE: SiCode = SiCode(-1);
+    /// A POSIX timer expired.
+    pub const TIMER: SiCode = SiCode(-2);
     /// tkill(2), tgkill(2).
     pub const TKILL: SiCode = SiCode(-6);
     /// A child exited.

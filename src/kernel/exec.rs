@@ -1,11 +1,12 @@
 //! execve: its effects on the process.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::Kernel;
 use super::effect::{Consequence, Effects};
 use super::thread::TaskId;
-use crate::abi::{Errno, Signal};
+use crate::abi::{Errno, SiCode, SigInfo, Signal};
 use crate::rule;
 use crate::syscall::{self, Ret};
 
@@ -39,6 +40,7 @@ impl Kernel {
         fx.obey(rule!("EXEC-08"));
         fx.obey(rule!("EXEC-10"));
         self.change_image(caller, fx);
+        self.drop_timer_signals(caller, fx);
         let pid = self.processes[caller.process].pid;
         fx.push_with(pid, rule!("EXEC-07"), || Consequence::Executed);
         fx.obey(rule!("EXEC-19"));
@@ -64,6 +66,21 @@ impl Kernel {
         }
         fx.obey(rule!("EXEC-14"));
         self.processes[caller.process].flags.dumpable = !elevated;
+    }
+
+    /// EXEC-05: what is pending of POSIX timers goes with them. Their records are told by their code,
+    /// which others may have queued, too.
+    fn drop_timer_signals(&mut self, caller: TaskId, fx: &mut Effects) {
+        let mut users = Vec::new();
+        let process = &mut self.processes[caller.process];
+        for pending in [&mut process.shared, &mut process.leader.pending] {
+            let is_timer = |info: &SigInfo| info.code == SiCode::TIMER;
+            pending.drop_records(is_timer, |queued| users.push(queued.charged));
+        }
+        if !users.is_empty() {
+            fx.obey(rule!("EXEC-05"));
+        }
+        self.discharge_all_queued(users);
     }
 
     /// EXEC-16: dispositions that were shared become the process's own.

@@ -58,12 +58,15 @@ impl Kernel {
         }
         // PID-16: a fork that is refused here takes no number
         self.may_fork(caller, fx)?;
+        // LIM-05: the mark is gone, whatever comes of this fork
+        let marked = core::mem::take(&mut self.processes[caller.process].flags.over_nproc);
         if self.zapping {
             return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
         }
         let pid = self.allocate_number(fx)?;
+        // the child, a copy made before, keeps it
+        self.processes[caller.process].flags.over_nproc = marked;
         self.create(caller, pid, &plan, fx);
-        // LIM-05: the child, a copy made before, keeps the mark
         self.processes[caller.process].flags.over_nproc = false;
         Ok(pid)
     }

@@ -90,6 +90,10 @@ impl Kernel {
             // WAIT-42: it looks for children before it looks at its signals, the deadly one too
             self.wake_wait(task, fx);
         }
+        if let Sleep::Timed(_) = self.thread(task).sleep {
+            // SIG-50: so does this one for the signals that it waits for, among them the deadly one
+            self.end_sigtimedwait(task, fx);
+        }
         self.deliver(task, fx);
     }
 

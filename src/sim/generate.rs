@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use super::{Action, Step};
 use crate::abi::{
-    Errno, Handler, IdType, Itimerval, Pid, Resource, Rlimit, SaFlags, SigAction, SigSet, Signal,
-    Timespec, Timeval, Uid, WaitOptions,
+    Errno, Handler, IdType, Itimerval, Pid, Resource, Rlimit, SaFlags, SiCode, SigAction, SigSet,
+    Signal, Timespec, Timeval, Uid, WaitOptions,
 };
 use crate::kernel::{Config, Kernel, Seeded};
 use crate::syscall::{ITIMER_REAL, Prctl, Ptr, QueuedInfo, SIGSET_SIZE, Syscall, clone, how};
@@ -92,6 +92,8 @@ impl Profile {
                 (GroupGetters, 3),
                 (Mask, 3),
                 (Exec, 2),
+                (Clone, 2),
+                (Vfork, 1),
             ],
             Profile::Waits => &[
                 (Fork, 14),
@@ -116,6 +118,8 @@ impl Profile {
                 (Pause, 4),
                 (Exit, 1),
                 (KillGroup, 4),
+                (Exec, 2),
+                (Clone, 2),
             ],
             Profile::Handlers => &[
                 (Fork, 4),
@@ -155,6 +159,11 @@ impl Profile {
                 (Kill, 6),
                 (GroupGetters, 4),
                 (Sigaction, 2),
+                (Clone, 5),
+                (Vfork, 2),
+                (Exec, 2),
+                (User, 2),
+                (Limit, 2),
             ],
             Profile::Reapers => &[
                 (Fork, 18),
@@ -169,6 +178,8 @@ impl Profile {
                 (Getters, 6),
                 (Mask, 3),
                 (Clone, 2),
+                (Exec, 2),
+                (KillGroup, 2),
             ],
             Profile::Clones => &[
                 (Clone, 18),
@@ -181,6 +192,11 @@ impl Profile {
                 (Setpgid, 4),
                 (Mask, 3),
                 (Pending, 2),
+                (KillGroup, 3),
+                (Queue, 3),
+                (User, 2),
+                (Pdeathsig, 2),
+                (Subreaper, 2),
             ],
             Profile::Limits => &[
                 (Fork, 10),
@@ -197,7 +213,7 @@ impl Profile {
                 (TimedWait, 4),
             ],
             Profile::Timers => &[
-                (Fork, 6),
+                (Fork, 9),
                 (Alarm, 14),
                 (Itimer, 16),
                 (Elapse, 10),
@@ -205,7 +221,7 @@ impl Profile {
                 (Mask, 10),
                 (TimedWait, 8),
                 (Pause, 5),
-                (Exec, 3),
+                (Exec, 4),
                 (Kill, 5),
                 (Umask, 2),
                 (Folder, 2),
@@ -432,7 +448,7 @@ impl Generator {
             Kind::Limit => return self.limit_call(pid, kernel),
             Kind::Umask => Syscall::Umask(self.among(&[0, 0o22, 0o77, 0o777, 0o7777, u32::MAX])),
             Kind::Folder => self.folder(),
-            Kind::Alarm => Syscall::Alarm(self.among(&[0, 0, 1, 2, 5, 100, 100_000])),
+            Kind::Alarm => Syscall::Alarm(self.among(&[0, 0, 1, 2, 5, 100, 100_000, u32::MAX])),
             Kind::Itimer => self.itimer(),
             Kind::Elapse => return None,
         })
@@ -539,11 +555,15 @@ impl Generator {
     }
 
     fn size(&mut self) -> usize {
-        if self.one_in(40) { self.among(&[0, 4, 16, 128]) } else { SIGSET_SIZE }
+        if self.one_in(40) { self.among(&[0, 1, 4, 7, 16, usize::MAX]) } else { SIGSET_SIZE }
     }
 
     fn pointer(&mut self) -> Ptr {
-        if self.one_in(30) { Ptr::Bad } else { Ptr::Valid }
+        match self.random.below(40) {
+            0 => Ptr::Bad,
+            1 => Ptr::Null,
+            _ => Ptr::Valid,
+        }
     }
 
     fn optional_pointer(&mut self) -> Ptr {
@@ -556,6 +576,9 @@ impl Generator {
 
     fn clone_call(&mut self) -> Syscall {
         let chld = u64::from(Signal::CHLD.number());
+        if self.one_in(3) {
+            return self.any_clone();
+        }
         if self.one_in(3) {
             let flags = self.among(&[
                 0,
@@ -590,6 +613,33 @@ impl Generator {
         Syscall::Clone { flags: flags | signal, clone3: None }
     }
 
+    /// Any combination, most of them allowed.
+    fn any_clone(&mut self) -> Syscall {
+        let mut flags = 0;
+        for flag in [clone::PARENT, clone::VFORK, clone::VM, clone::SIGHAND, clone::FS] {
+            if self.one_in(3) {
+                flags |= flag;
+            }
+        }
+        if flags & clone::SIGHAND != 0 && !self.one_in(10) {
+            flags |= clone::VM;
+        }
+        let signal = match self.random.below(4) {
+            0 => 0,
+            1 => u64::from(Signal::CHLD.number()),
+            2 => self.random.below(66) as u64,
+            _ => u64::from(self.signal().number()),
+        };
+        if !self.one_in(3) {
+            return Syscall::Clone { flags: flags | signal, clone3: None };
+        }
+        if self.one_in(3) {
+            flags |= clone::CLEAR_SIGHAND;
+        }
+        let signal = if flags & clone::PARENT == 0 || self.one_in(5) { signal } else { 0 };
+        Syscall::Clone { flags, clone3: Some(signal) }
+    }
+
     fn exec_call(&mut self) -> Syscall {
         match self.random.below(10) {
             0 => Syscall::Execve { path: "/nonexistent".into(), error: Some(Errno::ENOENT) },
@@ -614,10 +664,14 @@ impl Generator {
             options = options.with(WaitOptions::NOHANG);
         }
         match self.random.below(20) {
-            0 | 1 => options = options.with(WaitOptions::ALL),
-            2 => options = options.with(WaitOptions::CLONE),
-            3 => options = options.with(WaitOptions::NOTHREAD),
-            4 => options = options.with(WaitOptions(self.among(&[0x10, 0x100, 0x8000]))),
+            0..=4 => {
+                for class in [WaitOptions::ALL, WaitOptions::CLONE, WaitOptions::NOTHREAD] {
+                    if self.one_in(2) {
+                        options = options.with(class);
+                    }
+                }
+            }
+            5 => options = options.with(WaitOptions(self.among(&[0x10, 0x100, 0x8000]))),
             _ => {}
         }
         options
@@ -706,6 +760,8 @@ impl Generator {
             1 => -6,
             2 => 0x80,
             3 => -60,
+            4 | 5 => SiCode::TIMER.0,
+            6 => self.among(&[-3, -4, -5, -7, -8, 1, 4, 6, 7, 0x7f, 0x81, i32::MIN, i32::MAX]),
             _ => -1,
         };
         let value = self.random.below(1000) as u64;

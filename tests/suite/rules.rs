@@ -2,7 +2,7 @@
 //! are scenes with expected results on the model, which the live kernel then has to repeat.
 
 use proctable::abi::{
-    DefaultAction, Errno, IdType, Itimerval, Pgid, Pid, Resource, Rlimit, SaFlags, SiCode,
+    DefaultAction, Errno, Handler, IdType, Itimerval, Pgid, Pid, Resource, Rlimit, SaFlags, SiCode,
     SigAction, SigSet, Signal, Time, Timeval, WaitOptions, WaitStatus,
 };
 use proctable::diff::replay;
@@ -653,6 +653,24 @@ fn sig_34_a_fault_is_private_and_fatal_where_it_is_blocked() {
     assert!(fx.rules().contains(proctable::rule!("SIG-34")));
 }
 
+/// On the model alone, as below: a program of its own has shown it on the kernel. Who shares the
+/// dispositions sees that the handler alone is reset.
+#[test]
+fn sig_34_a_fault_that_is_blocked_resets_no_more_than_the_handler() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    let (flags, mask) = (SaFlags::NODEFER.with(SaFlags::RESTART), set(&[10, 12]));
+    scene.catch(2, Signal::SEGV, flags, mask);
+    let clone = Syscall::Clone { flags: clone::VM | clone::SIGHAND | 17, clone3: None };
+    let child = scene.value(2, clone) as u32;
+    scene.block(child, set(&[11]));
+    fault(&mut scene.kernel, child, Signal::SEGV);
+    let action = Syscall::RtSigaction { sig: 11, act: None, old: Ptr::Valid, size: SIGSET_SIZE };
+    let Ok(Ret::Action(Some(old))) = scene.result(2, action) else { panic!("no action") };
+    assert_eq!(old.handler, Handler::Default);
+    assert!(old.flags.contains(SaFlags::NODEFER) && old.mask == mask);
+}
+
 /// On the model alone: a puppet never returns from a handler that it is not in.
 #[test]
 fn sig_47_a_return_from_no_handler_is_a_fault() {
@@ -984,6 +1002,67 @@ fn lim_05_a_user_over_the_limit_cannot_exec_until_it_is_below() {
     }
     assert_eq!(scene.exec(2), Ok(Ret::Value(0)));
     scene.same_on_the_kernel();
+}
+
+/// The mark goes with the next fork that the limit allows, also if that finds no number (PID-05).
+#[test]
+fn lim_05_a_fork_takes_the_mark_away_whatever_comes_of_it() {
+    let mut scene = Scene::with(Config { pid_max: 302, last_pid: 299, ..Config::default() });
+    let user = own_user(31);
+    assert_eq!((scene.fork(1), scene.fork(1)), (300, 301));
+    scene.set_users(300, users(user));
+    scene.limit(301, Resource::NPROC, 0);
+    scene.set_users(301, [user, 0, 0]);
+    assert_eq!(scene.result(301, Syscall::Fork), Err(Errno::EAGAIN));
+    assert_eq!(scene.exec(301), Ok(Ret::Value(0)));
+    scene.same_on_the_kernel();
+}
+
+/// Also of a signal that kills it: the record is free while its zombie is there (LIM-07).
+#[test]
+fn sig_50_who_is_killed_in_sigtimedwait_still_takes_its_signal() {
+    let mut scene = Scene::new();
+    let user = own_user(32);
+    for _ in 0..2 {
+        scene.fork(1);
+    }
+    scene.block(3, set(&[RT]));
+    scene.limit(3, Resource::SIGPENDING, 1);
+    scene.set_users(2, users(user));
+    scene.set_users(3, users(user));
+    let set = set(&[RT]);
+    let info = Ptr::Valid;
+    scene.call(2, Syscall::RtSigtimedwait { set, info, timeout: None, size: SIGSET_SIZE });
+    scene.call(1, queue(2, signal(RT), -1, 0));
+    assert_eq!(scene.run(2), Run::Zombie);
+    assert_eq!(scene.result(1, queue(3, signal(RT), -1, 0)), Ok(Ret::Value(0)));
+    scene.same_on_the_kernel();
+}
+
+/// Whoever queued them, and only those of several; their user has room again (LIM-07).
+#[test]
+fn exec_05_what_says_that_it_comes_from_a_timer_is_gone_after_exec() {
+    let pending = Syscall::RtSigpending { set: Ptr::Valid, size: SIGSET_SIZE };
+    let one = [SiCode::TIMER.0];
+    let mixed = [SiCode::TIMER.0, -1, -1, SiCode::TIMER.0];
+    for (nth, codes) in [&one[..], &mixed].into_iter().enumerate() {
+        let mut scene = Scene::new();
+        scene.fork(1);
+        scene.block(2, set(&[10, RT]));
+        scene.limit(2, Resource::SIGPENDING, 6);
+        scene.set_users(2, users(own_user(33 + nth as u32)));
+        for code in codes {
+            scene.call(2, queue(2, signal(RT), *code, 1));
+        }
+        scene.call(2, queue(2, Signal::USR1, SiCode::TIMER.0, 1));
+        assert_eq!(scene.exec(2), Ok(Ret::Value(0)));
+        let left = if codes.len() == 1 { SigSet::EMPTY } else { set(&[RT]) };
+        assert_eq!(scene.result(2, pending.clone()), Ok(Ret::Pending(left)));
+        for _ in 0..7 {
+            scene.call(2, queue(2, signal(RT), -1, 2));
+        }
+        scene.same_on_the_kernel();
+    }
 }
 
 /// A process 2 of its own user that may have two records, and blocks everything.

@@ -365,7 +365,8 @@ impl Kernel {
         let id = self.processes[task.process].sighand;
         let blocked = self.thread(task).mask.contains(signal);
         if blocked || self.sighands[id].ignored().contains(signal) {
-            self.sighands[id].set(signal, SigAction::DEFAULT);
+            // the flags and the mask stay, which others with these dispositions see
+            self.sighands[id].reset_handler(signal);
             let thread = self.thread_mut(task);
             thread.mask = thread.mask.without(signal);
         }

@@ -115,6 +115,29 @@ impl Pending {
         (queued.map_or(SigInfo::lost(signal), |queued| queued.info), queued)
     }
 
+    /// Takes the records out for which `is_stale` says so, and shows them. A signal stays if it has
+    /// another record, or has none. Costs the records.
+    pub fn drop_records(
+        &mut self,
+        is_stale: impl Fn(&SigInfo) -> bool,
+        mut dropped: impl FnMut(Queued),
+    ) {
+        let Some(records) = &mut self.records else { return };
+        let (mut gone, mut kept) = (SigSet::EMPTY, SigSet::EMPTY);
+        let mut keep = |queued: &Queued| {
+            let stale = is_stale(&queued.info);
+            let set = if stale { &mut gone } else { &mut kept };
+            *set = set.with(queued.info.signal);
+            if stale {
+                dropped(*queued);
+            }
+            !stale
+        };
+        records.only.take_if(|only| !keep(only));
+        records.queue.retain(|_, queued| keep(queued));
+        self.set = (self.set - gone) | kept;
+    }
+
     /// Takes all of `signals` out, and shows their records.
     pub fn flush(&mut self, signals: SigSet, mut dropped: impl FnMut(Queued)) {
         for signal in (self.set & signals).iter() {

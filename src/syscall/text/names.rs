@@ -1,6 +1,6 @@
 //! Tables of names, in the order in which they are printed.
 
-use crate::abi::Errno;
+use crate::abi::{Errno, SiCode};
 
 use super::Restart;
 
@@ -157,7 +157,7 @@ pub(super) const SI_CODES: &[(i32, &str)] = &[
 ];
 
 /// `si_code` of a POSIX timer: other fields come with it.
-pub(super) const SI_TIMER: i32 = -2;
+pub(super) const SI_TIMER: i32 = SiCode::TIMER.0;
 
 /// `si_code` of SIGCHLD.
 pub(super) const CLD_CODES: &[(i32, &str)] = &[
