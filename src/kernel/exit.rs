@@ -186,7 +186,7 @@ impl Kernel {
         let Some(signal) = self.processes[child].leader.pdeath_signal else { return };
         fx.obey(rule!("RPT-13"));
         let sender = TaskId::leader(father);
-        if self.may_kill(sender, child, Some(signal), fx).is_err() {
+        if self.may_kill(sender, self.cred(sender), child, Some(signal), fx).is_err() {
             fx.obey(rule!("RPT-15"));
             return;
         }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::arena::Id;
+use super::cred::Cred;
 use super::effect::Effects;
 use super::group::{Group, refuse};
 use super::process::Process;
@@ -51,7 +52,8 @@ impl Kernel {
             return refuse(fx, rule!("KILL-06"), Errno::ESRCH);
         };
         let info = self.info_to_send(caller, sig, fx)?;
-        self.kill_one(caller, target, info.as_ref(), fx)?;
+        let cred = **self.cred(caller);
+        self.kill_one(caller, &cred, target, info.as_ref(), fx)?;
         Ok(0)
     }
 
@@ -67,16 +69,18 @@ impl Kernel {
         Ok(signal.map(|signal| self.sender_info(caller, signal)))
     }
 
-    /// kill() to one process, zombies included (ZOM-09).
-    #[inline]
+    /// kill() to one process, zombies included (ZOM-09). The users of the caller are the same for
+    /// all whom it kills.
+    #[inline(always)]
     fn kill_one(
         &mut self,
         caller: TaskId,
+        cred: &Cred,
         target: Id<Process>,
         info: Option<&SigInfo>,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
-        self.may_kill(caller, target, info.map(|info| info.signal), fx)?;
+        self.may_kill(caller, cred, target, info.map(|info| info.signal), fx)?;
         let Some(info) = info else {
             fx.obey(rule!("KILL-08"));
             return Ok(());
@@ -101,12 +105,13 @@ impl Kernel {
         // KILL-09, KILL-07: what is no signal is so to each member
         fx.obey(rule!("KILL-09"));
         let info = self.info_to_send(caller, sig, fx)?;
+        let cred = **self.cred(caller);
         let mut outcome = Err(Errno::ESRCH);
         // ids outlive the loop: generating a signal ends nobody
         let mut next = self.groups[group].newest;
         while let Some(member) = next {
             next = self.processes[member].group_links.next;
-            let sent = self.kill_one(caller, member, info.as_ref(), fx);
+            let sent = self.kill_one(caller, &cred, member, info.as_ref(), fx);
             if outcome.is_err() {
                 outcome = sent;
             }
@@ -128,12 +133,13 @@ impl Kernel {
             return refuse(fx, rule!("KILL-10"), Errno::ESRCH);
         }
         let info = self.info_to_send(caller, sig, fx)?;
+        let cred = **self.cred(caller);
         let mut outcome = Ok(0);
         for target in targets {
             if self.processes[target].is_zombie() {
                 fx.obey(rule!("KILL-11"));
             }
-            match self.kill_one(caller, target, info.as_ref(), fx) {
+            match self.kill_one(caller, &cred, target, info.as_ref(), fx) {
                 // KILL-10: forgotten
                 Err(Errno::EPERM) if !self.faulty(Fault::KillAllReportsEperm) => {
                     fx.obey(rule!("KILL-10"));
@@ -166,7 +172,7 @@ impl Kernel {
             return Err(Errno::ESRCH);
         }
         let signal = check_signal(sig, fx)?;
-        self.may_kill(caller, target.process, signal, fx)?;
+        self.may_kill(caller, self.cred(caller), target.process, signal, fx)?;
         if let Some(signal) = signal {
             fx.obey(rule!("KILL-27"));
             let info = SigInfo { code: SiCode::TKILL, ..self.sender_info(caller, signal) };
@@ -197,7 +203,7 @@ impl Kernel {
         let signal = check_signal(sig, fx)?;
         // a record that claims to be the kernel's passes without a look at the users
         if info.code <= 0 {
-            self.may_kill(caller, target, signal, fx)?;
+            self.may_kill(caller, self.cred(caller), target, signal, fx)?;
         }
         let Some(signal) = signal else { return Ok(Ret::Value(0)) };
         let info = SigInfo {
@@ -219,6 +225,7 @@ impl Kernel {
     pub(super) fn may_kill(
         &self,
         caller: TaskId,
+        cred: &Cred,
         target: Id<Process>,
         signal: Option<Signal>,
         fx: &mut Effects,
@@ -228,7 +235,7 @@ impl Kernel {
         }
         fx.obey(rule!("KILL-16"));
         fx.obey(rule!("CRED-02"));
-        if self.cred(caller).may_signal(&self.processes[target].leader.cred) {
+        if cred.may_signal(&self.processes[target].leader.cred) {
             return Ok(());
         }
         self.may_kill_stranger(caller, target, signal, fx)

@@ -223,11 +223,9 @@ impl Book {
                 self.end_call(pid, result);
                 self.make_ready(pid);
             }
-            Consequence::Handling(info, handler) => {
-                self.make_ready(pid);
-                self.deliver(pid, info, Some(*handler));
+            Consequence::Handling(info, _) | Consequence::Forwarded(info) => {
+                self.deliver(effect, info);
             }
-            Consequence::Forwarded(info) => self.deliver(pid, info, None),
             Consequence::Stopped(signal) => {
                 self.change_phase(pid, Phase::Stopped);
                 self.operate_unless_reported(effect, Op::Stop(*signal));
@@ -321,12 +319,19 @@ impl Book {
     }
 
     /// A signal for the driver.
-    #[inline(never)]
-    fn deliver(&mut self, to: Pid, info: &SigInfo, handler: Option<u64>) {
+    #[inline(always)]
+    fn deliver(&mut self, effect: &Effect, info: &SigInfo) {
+        let handler = match effect.what {
+            Consequence::Handling(_, handler) => {
+                self.make_ready(effect.pid);
+                Some(handler)
+            }
+            _ => None,
+        };
         // taken apart here and put together where it stays: a copy of the whole in between would
         // wait until the stores of its fields are through
         let SigInfo { signal, code, pid, uid, value } = *info;
-        self.operate(to, || {
+        self.operate(effect.pid, || {
             let info = SigInfo { signal, code, pid, uid, value };
             Op::Deliver(Delivery { info, handler })
         });

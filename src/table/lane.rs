@@ -64,20 +64,21 @@ impl Lanes {
     /// Errands were run: those that are left are the next ones. Drivers whose processes are gone
     /// are given back in `gone`: their `Drop` is foreign.
     pub fn take_back(&mut self, errands: &mut Vec<Errand>, gone: &mut Vec<Arc<dyn DriverProcess>>) {
-        errands.retain_mut(|errand| {
+        let mut again = 0;
+        for nth in 0..errands.len() {
+            let errand = &mut errands[nth];
             let lane = &mut self.0[errand.lane];
             if let Some(op) = lane.waiting.pop_front() {
                 errand.op = op;
-                return true;
-            }
-            let driver = errand.driver.take();
-            if errand.op == Op::Reaped {
+                errands.swap(again, nth);
+                again += 1;
+            } else if matches!(errand.op, Op::Reaped) {
+                gone.extend(errand.driver.take());
                 self.0.remove(errand.lane);
-                gone.extend(driver);
             } else {
-                lane.driver = driver;
+                lane.driver = errand.driver.take();
             }
-            false
-        });
+        }
+        errands.truncate(again);
     }
 }

@@ -41,7 +41,7 @@ impl Kernel {
     /// Generates a signal for `target`'s process, or for that thread alone.
     ///
     /// EAGAIN if it is a queued real-time signal and its user has too many (LIM-08).
-    #[inline]
+    #[inline(always)]
     pub(in crate::kernel) fn generate(
         &mut self,
         target: TaskId,
@@ -49,8 +49,7 @@ impl Kernel {
         origin: Origin,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
-        let (id, signal) = (target.process, info.signal);
-        let process = &self.processes[id];
+        let process = &self.processes[target.process];
         if !is_heard(process, fx) {
             return Ok(());
         }
@@ -58,6 +57,18 @@ impl Kernel {
             forward(process, info, origin.rule, fx);
             return Ok(());
         }
+        self.generate_here(target, info, origin, fx)
+    }
+
+    /// The same for a living process that the model rules.
+    fn generate_here(
+        &mut self,
+        target: TaskId,
+        info: &SigInfo,
+        origin: Origin,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
+        let (id, signal) = (target.process, info.signal);
         if signal.is_stop() || signal == Signal::CONT {
             self.change_job(id, signal, fx);
         }
@@ -178,7 +189,7 @@ impl Kernel {
 
     /// Tells the thread that it has a signal to look at, and wakes it unless it sleeps where only
     /// its death can (FORK-29).
-    #[inline]
+    #[inline(always)]
     pub(in crate::kernel) fn notify(&mut self, task: TaskId) {
         let running = self.running == Some(task);
         let thread = self.thread_mut(task);
@@ -325,7 +336,11 @@ fn enqueue(
     Ok(true)
 }
 
+/// Notes the rules that a pending signal shows.
 fn note_queued(process: &Process, nth: u32, signal: Signal, origin: Origin, fx: &mut Effects) {
+    if !fx.notes_rules() {
+        return;
+    }
     if origin.private {
         fx.obey(rule!("KILL-30"));
     } else {
