@@ -46,6 +46,11 @@ mod real {
         }
     }
 
+    /// How many messages a channel can take; others may take some out meanwhile.
+    pub fn room<T>(sender: &channel::Sender<T>) -> usize {
+        sender.capacity().map_or(usize::MAX, |capacity| capacity - sender.len())
+    }
+
     /// Starts a thread of that name.
     pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         std::thread::Builder::new().name(name.into()).spawn(body).map(drop)
@@ -67,6 +72,11 @@ mod real {
         pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
             super::shuttle_channel::sync_channel(capacity)
         }
+    }
+
+    /// How many messages a channel can take: it is not known here.
+    pub fn room<T>(_: &channel::Sender<T>) -> usize {
+        usize::MAX
     }
 
     /// A lock.

@@ -83,7 +83,8 @@ pub trait DriverProcess: Send + Sync + 'static {
     #[doc(alias = "continue")]
     fn resume(&self);
 
-    /// It has ended in the table: it must not run its own code any more. Under
+    /// It has ended in the table: it must not run its own code any more. Those who sleep in its
+    /// calls have been woken, so this may wait until they have left. Under
     /// [`Authority::Host`] ends are reported and not decided, so this is not called.
     fn terminate(&self, status: WaitStatus);
 

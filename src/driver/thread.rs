@@ -82,7 +82,7 @@ fn start(
     let thread = move || {
         born.1.park(None);
         let Some(token) = *born.0.lock() else { return };
-        run(Guest { shared: of, token, inbox, handlers: BTreeMap::new() }, body);
+        run(Guest { shared: of, token, inbox, handlers: BTreeMap::new(), programs: 0 }, body);
     };
     if crate::sync::spawn("proctable-guest", thread).is_err() {
         return Err(Errno::EAGAIN);
@@ -122,13 +122,18 @@ type Body = Arc<dyn Fn(&mut Guest, &SigInfo) + Send + Sync>;
 /// A guest's own view, on its thread: its system calls.
 ///
 /// A call of a guest that has ended does not return: the thread unwinds, running the destructors
-/// on its way.
+/// on its way. What these call fails with ESRCH.
+///
+/// A successful execve in a handler makes what is left of that handler the new program: the code
+/// that it interrupted does not go on, and the guest ends with code 0 when the handler returns.
 pub struct Guest {
     shared: Arc<Shared>,
     token: Token,
     inbox: Arc<Inbox>,
     /// By signal; an action's address is the signal's number, moved out of the way of SIG_IGN.
     handlers: BTreeMap<u64, Body>,
+    /// How many programs it has executed.
+    programs: u64,
 }
 
 impl core::fmt::Debug for Guest {
@@ -154,7 +159,13 @@ impl Guest {
     ///
     /// The errno of the call.
     pub fn syscall(&mut self, call: Syscall) -> syscall::Result {
+        let executes = matches!(call, Syscall::Execve { .. });
         let result = self.make(call);
+        if executes && result.is_ok() {
+            // EXEC-03: those that were entered and have not run are gone
+            self.inbox.deliveries.lock().clear();
+            self.programs += 1;
+        }
         self.run_handlers();
         result
     }
@@ -179,8 +190,12 @@ impl Guest {
 
     fn result(&self, end: End) -> syscall::Result {
         match end {
-            End::Returned(Ok(Ret::Never)) if !self.is_alive() => resume_unwind(Box::new(Gone)),
-            End::Gone => resume_unwind(Box::new(Gone)),
+            End::Returned(Ok(Ret::Never)) if self.is_alive() => Ok(Ret::Never),
+            // a destructor's call: the thread unwinds already
+            End::Gone | End::Returned(Ok(Ret::Never)) if std::thread::panicking() => {
+                Err(Errno::ESRCH)
+            }
+            End::Gone | End::Returned(Ok(Ret::Never)) => resume_unwind(Box::new(Gone)),
             end => end.result(),
         }
     }
@@ -195,8 +210,13 @@ impl Guest {
             let next = self.inbox.deliveries.lock().pop();
             let Some(Delivery { info, handler }) = next else { return };
             let body = handler.and_then(|address| self.handlers.get(&address).cloned());
+            let program = self.programs;
             if let Some(body) = body {
                 body(self, &info);
+            }
+            if self.programs != program {
+                // EXEC-03: there is nothing that it could return to
+                self.exit(0);
             }
             // what comes next is this loop's, so that many do not lie on the stack at once
             let _ = self.make(Syscall::RtSigreturn);

@@ -102,7 +102,10 @@ impl Kernel {
         require(queued == records.sum::<usize>(), || "signal records are miscounted".into())?;
         let subreapers =
             self.processes.iter().filter(|(_, process)| process.flags.subreaper).count();
-        require(subreapers == self.subreapers as usize, || "subreapers are miscounted".into())
+        require(subreapers == self.subreapers as usize, || "subreapers are miscounted".into())?;
+        let itimers = self.processes.iter().filter_map(|(_, process)| process.itimer.as_ref());
+        let idle = itimers.filter(|itimer| itimer.is_idle()).count();
+        require(idle == self.idle_itimers as usize, || "idle timers are miscounted".into())
     }
 
     fn check_queue(&self) -> Result<(), String> {

@@ -115,6 +115,8 @@ pub struct Kernel {
     highest: u32,
     now: Time,
     alarms: BTreeSet<(Time, Alarm)>,
+    /// Periodic timers that do not run until their signal is dequeued.
+    idle_itimers: u32,
     /// The tasks that will do something by themselves, in the order in which they were woken.
     queue: VecDeque<TaskId>,
     /// The task whose transition this is; `None` between transitions.
@@ -145,6 +147,7 @@ impl Kernel {
             highest: first.0,
             now: Time(0),
             alarms: BTreeSet::new(),
+            idle_itimers: 0,
             queue: VecDeque::new(),
             running: None,
             #[cfg(feature = "faults")]

@@ -153,10 +153,11 @@ impl Kernel {
     fn continue_by_report(&mut self, id: Id<Process>, fx: &mut Effects) {
         self.set_life(id, Life::Alive(Job::Continued { unreported: true, unannounced: true }));
         self.announce_continued(id, fx);
-        // what came while it was stopped acts now
+        // what came while it was stopped acts now, and what it sleeps in may be over
         if self.has_deliverable(TaskId::leader(id)) {
             self.notify(TaskId::leader(id));
         }
+        self.enqueue_task(TaskId::leader(id));
     }
 
     /// Tells waits from outside about an event of a child.

@@ -28,6 +28,13 @@ pub struct Itimer {
     armed: bool,
 }
 
+impl Itimer {
+    /// Whether it waits for its signal to be dequeued.
+    pub fn is_idle(&self) -> bool {
+        !self.armed && self.interval > 0
+    }
+}
+
 /// Whom a deadline concerns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -56,6 +63,12 @@ impl Kernel {
         self.alarms.first().map(|(time, _)| *time)
     }
 
+    /// Whether a timer is idle: it has expired, and will run again when its signal is dequeued, by
+    /// what time it is then (TIME-06).
+    pub fn has_idle_timers(&self) -> bool {
+        self.idle_itimers > 0
+    }
+
     /// Time passes until `to`. What expires on the way expires in order, and its tasks do not run
     /// meanwhile: settle in between to let them.
     pub(super) fn advance(&mut self, to: Time, fx: &mut Effects) -> Result<(), Refused> {
@@ -79,6 +92,7 @@ impl Kernel {
         let Some(itimer) = &mut self.processes[process].itimer else { return };
         // TIME-06: it is armed again when the signal is dequeued
         itimer.armed = false;
+        self.idle_itimers += u32::from(itimer.is_idle());
         fx.obey(rule!("TIME-06"));
         let origin = Origin { force: false, ..Origin::kernel(rule!("TIME-04")) };
         self.generate_kernel(process, SigInfo::kernel(Signal::ALRM), origin, fx);
@@ -93,6 +107,7 @@ impl Kernel {
             return;
         }
         fx.obey(rule!("TIME-06"));
+        self.idle_itimers -= 1;
         let periods = (now.0 - itimer.expiry.0) / itimer.interval + 1;
         itimer.expiry = itimer.expiry.after(periods.saturating_mul(itimer.interval));
         itimer.armed = true;
@@ -103,6 +118,7 @@ impl Kernel {
     pub(super) fn cancel_itimer(&mut self, process: Id<Process>) {
         if let Some(itimer) = self.processes[process].itimer.take() {
             self.alarms.remove(&(itimer.expiry, Alarm::Itimer(process)));
+            self.idle_itimers -= u32::from(itimer.is_idle());
         }
     }
 

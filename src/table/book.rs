@@ -124,6 +124,8 @@ fn tells_of_children(info: &SigInfo) -> bool {
 /// What is to be done once the lock is free.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    /// Whose calls do not return, as their process has ended: they hear of it first.
+    pub aborted: Vec<Arc<Parker>>,
     pub errands: Vec<Errand>,
     pub wakes: Vec<Arc<Parker>>,
     pub exits: bool,
@@ -132,7 +134,7 @@ pub(super) struct Outbox {
 impl Outbox {
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.errands.is_empty() && self.wakes.is_empty() && !self.exits
+        self.errands.is_empty() && self.wakes.is_empty() && !self.exits && self.aborted.is_empty()
     }
 }
 
@@ -169,8 +171,7 @@ pub(super) struct Book {
 
 impl Book {
     pub fn new(zombies: Zombies) -> Book {
-        // process 1 began with the clock
-        Book { zombies, now: Some(Time::default()), ..Book::default() }
+        Book { zombies, ..Book::default() }
     }
 
     /// The process, if the token is still good.
@@ -418,11 +419,13 @@ impl Book {
         outbox
     }
 
-    /// The next call that waits for its caller to be in no more handlers than that.
+    /// The next call that waits for its caller to be in no more handlers than that. Costs a look
+    /// at those in front of it.
     pub fn next_queued(&mut self, pid: Pid, handlers: usize) -> Option<Queued> {
         let calls = self.entries.get_mut(pid)?.calls.as_mut()?;
-        calls.queued.front().filter(|queued| handlers <= queued.handlers)?;
-        calls.queued.pop_front()
+        // a handler's call overtakes those that wait for the handler to return
+        let nth = calls.queued.iter().position(|queued| handlers <= queued.handlers)?;
+        calls.queued.remove(nth)
     }
 
     /// A process may be able to make the calls that wait for it.
@@ -459,8 +462,13 @@ impl Book {
         };
         let queued = calls.queued.into_iter().map(|queued| queued.pending);
         for pending in calls.begun.into_iter().chain(queued) {
-            self.finish(&pending, End::Gone);
+            self.abort(&pending);
         }
+    }
+
+    fn abort(&mut self, pending: &Pending) {
+        pending.finish(End::Gone);
+        self.outbox.aborted.push(pending.parker.clone());
     }
 
     /// What the execve of that path is about to execute, with what execve(2) itself does not say
@@ -483,7 +491,7 @@ impl Book {
         let calls = entry.calls.as_mut();
         let begun = calls.map(|calls| core::mem::take(&mut calls.begun)).unwrap_or_default();
         for pending in begun {
-            self.finish(&pending, End::Gone);
+            self.abort(&pending);
         }
     }
 }

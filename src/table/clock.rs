@@ -68,7 +68,8 @@ impl ManualClock {
         ManualClock::default()
     }
 
-    /// Moves on. The tables of this clock learn it with their next call, or by
+    /// Moves on. The tables of this clock learn it with their next call, which finds that timers
+    /// have expired; zombies are reaped, and waits with a timeout woken, by
     /// [`reap_due`](super::ProcessTable::reap_due).
     pub fn advance(&self, by: Duration) {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);

@@ -11,11 +11,11 @@ use super::call::{End, Pending, Queued, Started};
 use super::clock::Clock;
 use super::config::{Init, Keeper, TableConfig, TableLimits};
 use super::event::What;
-use super::lane::Errand;
+use super::lane::{Errand, Gone};
 use super::zombies::Zombies;
 use super::{Handle, OnProcessExit, Process, ProcessTable, keeper};
 use crate::abi::{Errno, Pid, Time, WaitOptions, WaitStatus};
-use crate::driver::{DriverProcess, Op, Reporter, perform};
+use crate::driver::{Op, Reporter, perform};
 use crate::kernel::{Canonical, Effects, Event, Kernel, Outcome, Refused};
 use crate::sync::{Mutex, MutexGuard, Parker, ThreadId, current, is_current};
 use crate::syscall::{self, Ptr, Ret, Syscall};
@@ -43,6 +43,8 @@ pub(super) struct State {
     pub kernel: Kernel,
     pub fx: Effects,
     pub book: Book,
+    /// [`TableLimits::processes`].
+    max_processes: usize,
     pub on_exit: Option<OnProcessExit>,
     /// For the callback, which gets a handle.
     pub handle: Weak<Handle>,
@@ -67,6 +69,7 @@ impl Shared {
             // nobody asks a table which rules it obeyed
             fx: Effects::without_rules(),
             book,
+            max_processes: config.limits.processes as usize,
             on_exit: None,
             handle: Weak::new(),
             announcer: None,
@@ -86,6 +89,9 @@ impl Shared {
     /// One act under the lock, and then whatever it brought about.
     pub(super) fn commit<R>(self: &Arc<Shared>, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
+        if state.is_timed() && !state.closed {
+            state.advance(self.clock.now(), &*self.clock);
+        }
         let result = act(&mut state);
         self.leave(state);
         result
@@ -126,18 +132,29 @@ impl Shared {
     /// What was noted under the lock, now that it is free: drivers before callbacks, and these
     /// before anybody is woken.
     fn carry_out(self: &Arc<Shared>, outbox: Outbox) {
+        // a driver may wait for its guest to leave
+        outbox.aborted.iter().for_each(|parker| parker.unpark());
         let gone = self.run_errands(outbox.errands);
         if outbox.exits {
             self.announce();
         }
         outbox.wakes.iter().for_each(|parker| parker.unpark());
-        // foreign, and so last
-        drop(gone);
+        self.drop_drivers(gone);
+    }
+
+    /// Their `Drop` is foreign: it comes last, and a panic of it counts as one in their last
+    /// operation.
+    fn drop_drivers(&self, gone: Vec<Gone>) {
+        for (token, driver) in gone {
+            if catch_unwind(AssertUnwindSafe(|| drop(driver))).is_err() {
+                self.fault(token.pid, Op::Reaped);
+            }
+        }
     }
 
     /// Has drivers carry out operations, and those that come for the same drivers meanwhile. Gives
-    /// back drivers that it may be the last owner of: their `Drop` is foreign.
-    fn run_errands(self: &Arc<Shared>, mut errands: Vec<Errand>) -> Vec<Arc<dyn DriverProcess>> {
+    /// back drivers that it may be the last owner of.
+    fn run_errands(self: &Arc<Shared>, mut errands: Vec<Errand>) -> Vec<Gone> {
         let mut gone = Vec::new();
         while !errands.is_empty() {
             self.run_each(&errands);
@@ -203,7 +220,7 @@ impl Shared {
             drop(state);
             let gone = self.run_errands(told.errands);
             told.wakes.iter().for_each(|parker| parker.unpark());
-            drop(gone);
+            self.drop_drivers(gone);
         }
     }
 
@@ -217,7 +234,7 @@ impl Shared {
         parker: Option<&Arc<Parker>>,
     ) -> Started {
         let mut state = self.state.lock();
-        let timed = state.kernel.next_deadline().is_some() || needs_time(call);
+        let timed = state.is_timed() || needs_time(call);
         let started = self.begin(&mut state, caller, serial, call, parker, timed);
         match started {
             // nothing is to be done, and nothing is due that was not before
@@ -263,15 +280,10 @@ impl Shared {
         if serial.is_some_and(stranger) {
             return Started::Ended(End::Gone);
         }
-        if is_fork(call) && self.is_full(state) {
+        if is_fork(call) && state.is_full() && state.kernel.in_user_mode(caller) {
             return Started::Ended(End::Returned(Err(Errno::EAGAIN)));
         }
         state.make(caller, call, parker, &*self.clock)
-    }
-
-    /// Whether there can be no more processes.
-    pub(super) fn is_full(&self, state: &State) -> bool {
-        state.kernel.len() >= self.limits.processes as usize
     }
 
     /// A driver reports about its process.
@@ -514,6 +526,13 @@ impl State {
         let Some(Queued { call, pending, .. }) = self.book.next_queued(pid, handlers) else {
             return;
         };
+        if is_fork(&call) && self.is_full() {
+            self.book.finish(&pending, End::Returned(Err(Errno::EAGAIN)));
+            return self.book.make_ready(pid);
+        }
+        if needs_time(&call) {
+            self.pass_time(clock.now());
+        }
         self.fx.clear();
         let Ok(outcome) = self.kernel.call(pid, &call, &mut self.fx) else { return };
         let started = self.begin(pid, &call, outcome, || pending.clone());
@@ -522,6 +541,17 @@ impl State {
             self.book.finish(&pending, end);
         }
         self.book.make_ready(pid);
+    }
+
+    /// Whether there can be no more processes.
+    pub fn is_full(&self) -> bool {
+        self.kernel.len() >= self.max_processes
+    }
+
+    /// Whether what happens now depends on what time it is.
+    #[inline]
+    pub fn is_timed(&self) -> bool {
+        self.kernel.next_deadline().is_some() || self.kernel.has_idle_timers()
     }
 
     /// Time passes until `now`, and everybody acts as their timers go off.
@@ -534,7 +564,12 @@ impl State {
             }
             self.settle(clock);
         }
-        if now > self.kernel.now() {
+        self.pass_time(now);
+    }
+
+    /// The same where nothing is due.
+    fn pass_time(&mut self, now: Time) {
+        if now > self.kernel.now() && self.kernel.next_deadline().is_none_or(|at| at > now) {
             self.fx.clear();
             let _ = self.kernel.apply(&Event::Advance(now), &mut self.fx);
         }

@@ -10,8 +10,8 @@ use crate::kernel::Config;
 /// Who is process 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Init {
-    /// The table itself, for the runtime that embeds it: the leader of session 1 that is never
-    /// stopped and takes no signal, the parent of processes that have no other, and the one that
+    /// The table itself, for the runtime that embeds it: the leader of session 1, which is never
+    /// stopped and takes no signal (EPERM for the runtime's own, too), the parent of processes that have no other, and the one that
     /// adopts orphans. Its zombies are reaped after [`TableConfig::zombie_ttl`].
     #[default]
     Table,
@@ -160,8 +160,10 @@ impl TableConfig {
         config.first = crate::abi::Pid(1);
         let records =
             Rlimit { soft: self.limits.pending_signals, hard: self.limits.pending_signals };
-        config.limits.reserve_exact(1);
-        config.limits.push((Resource::SIGPENDING, records));
+        if !config.limits.iter().any(|(resource, _)| *resource == Resource::SIGPENDING) {
+            config.limits.reserve_exact(1);
+            config.limits.push((Resource::SIGPENDING, records));
+        }
         config
     }
 }

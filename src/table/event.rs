@@ -6,6 +6,7 @@ use crate::abi::{Pid, SigInfo, Signal, WaitStatus};
 use crate::driver::Op;
 use crate::kernel::{Cause, Consequence, Effect};
 use crate::sync::channel::{Receiver, Sender, TrySendError, bounded};
+use crate::sync::room;
 
 /// Something that happened to a process.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -107,6 +108,11 @@ impl Subscriber {
     /// `false` if the receiver is gone.
     fn send(&mut self, event: &Event) -> bool {
         if self.lost > 0 {
+            // a note that takes the place of its event would be followed by another note
+            if room(&self.sender) < 2 {
+                self.lost += 1;
+                return true;
+            }
             let what = What::Lost(self.lost);
             let note = Event { number: event.number - 1, pid: Pid(0), what, cause: None };
             match self.sender.try_send(note) {

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::Shared;
@@ -62,9 +63,8 @@ fn keep() {
         }
         let table = first.remove();
         drop(list);
-        if let Some(shared) = table.upgrade() {
-            shared.keep();
-        }
+        // what is foreign in one table (its clock, a driver's `Drop`) does not end all others' thread
+        let _ = catch_unwind(AssertUnwindSafe(|| table.upgrade().map(|shared| shared.keep())));
         list = BACKGROUND.list.lock();
     }
 }
@@ -73,7 +73,6 @@ fn keep() {
 pub(super) struct Alarm<'a> {
     shared: &'a Shared,
     at: Option<Time>,
-    instant: Option<Instant>,
     parker: &'a Arc<Parker>,
     /// Its place among the table's timeouts, where real time has nothing to say.
     place: Option<(Time, u64)>,
@@ -93,14 +92,10 @@ impl Shared {
 
     /// For a sleep on `parker` until then.
     pub(super) fn alarm_at<'a>(&'a self, at: Option<Time>, parker: &'a Arc<Parker>) -> Alarm<'a> {
-        let instant = at.and_then(|at| self.clock.instant(at));
-        let place = match at {
-            Some(at) if instant.is_none() && at != Time(u64::MAX) => {
-                Some(self.state.lock().add_timeout(at, parker.clone()))
-            }
-            _ => None,
-        };
-        Alarm { shared: self, at, instant, parker, place }
+        let virtual_time = |at: &Time| *at != Time(u64::MAX) && self.clock.instant(*at).is_none();
+        let place =
+            at.filter(virtual_time).map(|at| self.state.lock().add_timeout(at, parker.clone()));
+        Alarm { shared: self, at, parker, place }
     }
 }
 
@@ -112,7 +107,8 @@ impl Alarm<'_> {
 
     /// Sleeps until told, also that the time has come; `false` if real time was first.
     pub fn park(&self) -> bool {
-        self.parker.park(self.instant)
+        // asked again each time: it may only be when to look again
+        self.parker.park(self.at.and_then(|at| self.shared.clock.instant(at)))
     }
 
     /// Whether the time has come, by the clock or because `reap_due` was told so.

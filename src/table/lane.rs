@@ -30,6 +30,9 @@ pub(super) struct Errand {
     pub op: Op,
 }
 
+/// A driver that has carried out its last operation, and whose it was.
+pub(super) type Gone = (Token, Arc<dyn DriverProcess>);
+
 /// The drivers of a table's processes: each from its process's creation until it has carried out
 /// [`Op::Reaped`], the last operation.
 #[derive(Debug)]
@@ -62,8 +65,8 @@ impl Lanes {
     }
 
     /// Errands were run: those that are left are the next ones. Drivers whose processes are gone
-    /// are given back in `gone`: their `Drop` is foreign.
-    pub fn take_back(&mut self, errands: &mut Vec<Errand>, gone: &mut Vec<Arc<dyn DriverProcess>>) {
+    /// are given back in `gone`.
+    pub fn take_back(&mut self, errands: &mut Vec<Errand>, gone: &mut Vec<Gone>) {
         let mut again = 0;
         for nth in 0..errands.len() {
             let errand = &mut errands[nth];
@@ -73,7 +76,7 @@ impl Lanes {
                 errands.swap(again, nth);
                 again += 1;
             } else if matches!(errand.op, Op::Reaped) {
-                gone.extend(errand.driver.take());
+                gone.extend(errand.driver.take().map(|driver| (errand.token, driver)));
                 self.0.remove(errand.lane);
             } else {
                 lane.driver = errand.driver.take();

@@ -168,7 +168,8 @@ impl ProcessTable {
     /// The events of all processes from now on, through a channel that holds `capacity` of them.
     ///
     /// The table never waits for a reader. An event that finds the channel full is dropped, and
-    /// when there is room again a [`What::Lost`] says how many were. Events are in the order in
+    /// the next one for which there is room comes after a [`What::Lost`] that says how many were: a
+    /// reader that must miss nothing asks the table when it has caught up. Events are in the order in
     /// which they happened, and those of a call are there when the call returns.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::book::{Image, Token};
 use super::call::{End, Started};
-use super::{Call, ProcessTable, Shared};
+use super::{Call, Init, ProcessTable, Shared};
 use crate::abi::{
     Errno, Itimerval, Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, Signal,
     Timespec, Uid, WaitOptions, WaitStatus,
@@ -213,7 +213,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// ESRCH if there is nobody else, EPERM if nobody else may be signalled.
+    /// ESRCH if there is nobody else. Not EPERM if none of them may be signalled (KILL-10).
     pub fn kill_all(&self, signal: Signal) -> Result<(), Errno> {
         self.kill_raw(-1, signal.number().into())
     }
@@ -263,9 +263,13 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// ESRCH if it has been reaped.
+    /// ESRCH if it has been reaped, EPERM for the table's own process 1
+    /// ([`Init::Table`](super::Init::Table)), which is nobody's guest.
     pub fn send(&self, signal: Signal) -> Result<(), Errno> {
         let shared = self.table.shared();
+        if shared.init == Init::Table && self.pid() == Pid(1) {
+            return Err(Errno::EPERM);
+        }
         shared.commit(|state| {
             state.book.entry(self.token).ok_or(Errno::ESRCH)?;
             let sent =

@@ -212,7 +212,7 @@ impl Shared {
             if state.is_closed() || state.book.entry(parent).is_none() {
                 return Err(Errno::ESRCH);
             }
-            if self.is_full(state) {
+            if state.is_full() {
                 return Err(Errno::EAGAIN);
             }
             state.check_group(parent.pid, spawn.group)?;
@@ -226,6 +226,10 @@ impl State {
     /// Whether a child of `parent` may have that group: asked before there is a child.
     fn check_group(&self, parent: Pid, group: Group) -> Result<(), Errno> {
         let Group::Join(pgid) = group else { return Ok(()) };
+        if pgid == Pgid(0) {
+            // the number of a group outside of the namespace (GRP-22); to setpgid it is the child's own
+            return Err(Errno::EPERM);
+        }
         let session = |pid| self.kernel.view(pid).map(|view| view.sid);
         let member = self.kernel.members_of(pgid).next();
         // GRP-08

@@ -98,6 +98,14 @@ struct Question {
     about: Selector,
 }
 
+impl Question {
+    /// Whether it asks not to sleep, which is for the method that is called to say.
+    fn never_hangs(&self) -> bool {
+        let Syscall::Waitid { options, .. } = &self.call else { return false };
+        options.contains(WaitOptions::NOHANG)
+    }
+}
+
 impl State {
     fn question(&self, parent: Pid, target: WaitTarget, options: WaitOptions) -> Question {
         let own_group = || self.kernel.view(parent).map_or(Pgid(0), |view| view.pgid);
@@ -128,6 +136,9 @@ impl State {
     ) -> Result<Option<Waited>, Errno> {
         if self.is_closed() || self.book.entry(process.token).is_none() {
             return Err(Errno::ESRCH);
+        }
+        if question.never_hangs() {
+            return Err(Errno::EINVAL);
         }
         if !self.book.notices.is_empty()
             && let Some(first) = self.poll(process, &peek(&question.call))?
@@ -266,7 +277,8 @@ impl Future for Wait {
 ///
 /// # Errors
 ///
-/// All of them: ECHILD if no child is eligible (WAIT-08), EINVAL for other options (WAIT-04),
+/// All of them: ECHILD if no child is eligible (WAIT-08), EINVAL for other options (WAIT-04), NOHANG
+/// among them,
 /// ESRCH if the process is dead or dies meanwhile.
 ///
 /// # References

@@ -321,3 +321,25 @@ fn alarms_go_off_by_themselves() {
     let waited = table.init().wait(&guest, WaitOptions::EXITED).unwrap();
     assert_eq!(waited.status, WaitStatus::killed(Signal::ALRM, false));
 }
+
+/// After an overflow the note of it and the event that comes next are there together.
+#[test]
+fn a_reader_that_keeps_pace_after_an_overflow_sees_events_again() {
+    let table = ProcessTable::new();
+    let process = spawn(&table.init());
+    let signal = Signal::new(40).unwrap();
+    process.sigprocmask(SigmaskHow::Block, signal.set()).unwrap();
+    let events = table.subscribe(8).unwrap();
+    for _ in 0..20 {
+        process.send(signal).unwrap();
+    }
+    let (mut notes, mut seen) = (0, 0);
+    for _ in 0..100 {
+        match events.recv_timeout(SOON).unwrap().what {
+            What::Lost(_) => notes += 1,
+            _ => seen += 1,
+        }
+        process.send(signal).unwrap();
+    }
+    assert!(seen > 40 && notes < 60, "{seen} events, {notes} notes");
+}

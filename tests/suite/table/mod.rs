@@ -4,12 +4,14 @@ mod contests;
 mod deviations;
 mod end;
 mod exits;
+mod faults;
 mod histories;
 mod page;
 mod peers;
 mod races;
 mod signals;
 mod spawns;
+mod time;
 mod waits;
 
 use std::sync::Arc;

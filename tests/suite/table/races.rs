@@ -456,3 +456,42 @@ fn a_call_wakes_whoever_polled_it_last() {
         assert!(call.as_mut().poll(&mut Context::from_waker(waker)).is_ready());
     }
 }
+
+/// WAIT-18, FORK-28: what ends its sleep while it is stopped has ended it when it goes on, also
+/// where both the stop and the continue are reported.
+#[test]
+fn what_a_call_waits_for_is_not_lost_over_a_reported_stop() {
+    let table = ProcessTable::new();
+    let parent = shell(&table);
+    let child = spawn(&parent);
+    for call in [wait_for_any(), Syscall::Vfork] {
+        let sleeping = parent.submit(call.clone());
+        let youngest = table.process(*table.pids().iter().max().unwrap()).unwrap();
+        let ends = if call == Syscall::Vfork { &youngest } else { &child };
+        parent.report(WaitStatus::stopped(Signal::STOP));
+        ends.exit(3).unwrap();
+        assert_eq!(sleeping.result(), None);
+        parent.report(WaitStatus::CONTINUED);
+        assert!(sleeping.result().is_some(), "{call:?}");
+    }
+}
+
+/// The handler's call was stopped on its way; in front of it waits one of another thread, which
+/// comes after the handler.
+#[test]
+fn a_handlers_call_overtakes_those_that_wait_for_the_handler() {
+    let table = ProcessTable::new();
+    let process = shell(&table);
+    process.sigaction(Signal::USR1, caught()).unwrap();
+    let interrupted = process.submit(Syscall::Pause);
+    let after = process.submit(Syscall::Getpid);
+    process.send(Signal::USR1).unwrap();
+    process.send(Signal::STOP).unwrap();
+    let own = process.submit(Syscall::Getppid);
+    process.send(Signal::CONT).unwrap();
+    assert_eq!(own.result(), Some(Ok(Ret::Value(1))));
+    assert_eq!((interrupted.result(), after.result()), (None, None));
+    process.sigreturn().unwrap();
+    assert_eq!(interrupted.result(), Some(Err(Errno::EINTR)));
+    assert!(after.result().is_some());
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proctable::abi::{Pid, SaFlags, SigSet, Signal, WaitOptions, WaitStatus};
+use proctable::abi::{Errno, Pid, SaFlags, SigSet, Signal, WaitOptions, WaitStatus};
 use proctable::driver::{Authority, Expected, ScriptedDriver, ThreadDriver};
 use proctable::table::{Image, Init, ProcessTable, SigmaskHow, Spawn, TableConfig, What};
 
@@ -100,7 +100,7 @@ fn a_guest_on_a_thread_is_interrupted_by_its_handlers() {
             .unwrap();
         ready.send(()).unwrap();
         let error = guest.waitpid(-1, WaitOptions::default()).unwrap_err();
-        assert_eq!(error, proctable::abi::Errno::EINTR);
+        assert_eq!(error, Errno::EINTR);
         ready.send(()).unwrap();
         let (pid, status) = guest.waitpid(-1, WaitOptions::default()).unwrap().unwrap();
         assert_eq!(pid, child);
@@ -137,5 +137,16 @@ fn a_stopped_guest_calls_when_it_continues() {
     guest.send(Signal::STOP).unwrap();
     let call = guest.submit(proctable::syscall::Syscall::Getppid);
     guest.send(Signal::KILL).unwrap();
-    assert_eq!(call.wait(), Err(proctable::abi::Errno::ESRCH));
+    assert_eq!(call.wait(), Err(Errno::ESRCH));
+}
+
+/// It is nobody's guest.
+#[test]
+fn the_tables_own_init_takes_no_signal() {
+    let table = ProcessTable::new();
+    for signal in [Signal::STOP, Signal::KILL] {
+        assert_eq!(table.init().send(signal), Err(Errno::EPERM));
+    }
+    spawn(&table.init());
+    assert_eq!(table.counts().running, 2);
 }

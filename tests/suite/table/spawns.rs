@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use proctable::abi::{Errno, Pid, Resource, Rlimit, SigSet, Signal, Uid, WaitOptions};
+use proctable::abi::{Errno, Pgid, Pid, Resource, Rlimit, SigSet, Signal, Uid, WaitOptions};
 use proctable::driver::ScriptedDriver;
-use proctable::kernel::Run;
-use proctable::table::{Image, ProcessTable, SigmaskHow, Spawn, WaitTarget};
+use proctable::kernel::{Config, Run};
+use proctable::syscall::{Ret, Syscall};
+use proctable::table::{
+    Group, Image, Init, ProcessTable, SigmaskHow, Spawn, TableConfig, TableLimits, WaitTarget,
+};
 
 use super::{caught, shell, spawn};
 
@@ -87,4 +90,37 @@ fn a_process_is_seen_whatever_it_does() {
     assert_eq!(guest.attributes(), None);
     table.init().wait(&guest, WaitOptions::EXITED).unwrap();
     assert_eq!(guest.view(), None);
+}
+
+/// GRP-22: 0 is how a process sees a group outside of its namespace. Nobody can join that.
+#[test]
+fn the_group_of_number_0_cannot_be_joined() {
+    let table = ProcessTable::with_config(TableConfig::new().init(Init::Guest));
+    let spawn = Spawn::new(Image::new("guest")).group(Group::Join(Pgid(0)));
+    assert_eq!(table.spawn(spawn).map(|child| child.pid()), Err(Errno::EPERM));
+    assert_eq!(table.counts().processes, 1);
+}
+
+/// The limit holds for forks that had to wait as for others, and is not what is said to nobody.
+#[test]
+fn forks_that_waited_obey_the_limit() {
+    let limits = TableLimits { processes: 3, ..TableLimits::default() };
+    let table = ProcessTable::with_config(TableConfig::new().limits(limits));
+    let parent = spawn(&table.init());
+    parent.send(Signal::STOP).unwrap();
+    let forks: Vec<_> = (0..3).map(|_| parent.submit(Syscall::Fork)).collect();
+    parent.send(Signal::CONT).unwrap();
+    let results: Vec<_> = forks.iter().map(|fork| fork.result().unwrap()).collect();
+    assert_eq!(results, [Ok(Ret::Value(3)), Err(Errno::EAGAIN), Err(Errno::EAGAIN)]);
+    assert_eq!(table.counts().processes, 3);
+    assert_eq!(table.syscall(Pid(99), Syscall::Fork), Err(Errno::ESRCH));
+}
+
+/// The model's configuration comes before the table's default.
+#[test]
+fn a_configured_limit_of_pending_signals_is_kept() {
+    let limit = Rlimit { soft: 2, hard: 2 };
+    let kernel = Config { limits: vec![(Resource::SIGPENDING, limit)], ..Config::default() };
+    let table = ProcessTable::with_config(TableConfig::new().kernel(kernel));
+    assert_eq!(spawn(&table.init()).rlimit(Resource::SIGPENDING, None), Ok(limit));
 }

@@ -142,3 +142,12 @@ fn a_wait_ends_with_its_process() {
         assert_eq!(waiter.join().unwrap(), Err(Errno::ESRCH));
     });
 }
+
+/// Not to sleep is for the method to say: `try_wait`.
+#[test]
+fn a_wait_with_nohang_is_invalid() {
+    let table = ProcessTable::new();
+    let _child = spawn(&table.init());
+    let options = WaitOptions::EXITED.with(WaitOptions::NOHANG);
+    assert_eq!(table.init().wait(WaitTarget::Any, options), Err(Errno::EINVAL));
+}

@@ -1,0 +1,138 @@
+//! Drivers and guests that do what they should not, or what is unusual: nobody else suffers.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use proctable::abi::{SaFlags, Signal, WaitOptions, WaitStatus};
+use proctable::driver::{Delivery, DriverProcess, Guest, Op, ThreadDriver};
+use proctable::syscall::Syscall;
+use proctable::table::{Image, ProcessTable, Spawn, TableConfig, What};
+
+use super::{SOON, killed, spawn};
+
+const EXITED: WaitOptions = WaitOptions::EXITED;
+
+/// A driver that panics when it is dropped.
+struct BadDrop;
+
+impl Drop for BadDrop {
+    fn drop(&mut self) {
+        panic!("dropping it panics");
+    }
+}
+
+impl DriverProcess for BadDrop {
+    fn deliver(&self, _: Delivery) {}
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {}
+}
+
+/// The wait gives what it has consumed, and the fault is published.
+#[test]
+fn a_driver_whose_drop_panics_is_a_published_fault() {
+    let table = ProcessTable::new();
+    let events = table.subscribe(16).unwrap();
+    let child = table.spawn(Spawn::new(Image::new("bad")).driver(Arc::new(BadDrop))).unwrap();
+    child.exit(3).unwrap();
+    assert_eq!(table.init().wait(&child, EXITED).unwrap().status, WaitStatus::exited(3));
+    let fault = What::DriverFault(Op::Reaped);
+    assert!(events.try_iter().any(|event| event.what == fault && event.pid == child.pid()));
+}
+
+/// Also in the thread that all tables share.
+#[test]
+fn other_tables_are_kept_after_a_driver_whose_drop_panics() {
+    let ttl = Some(Duration::from_millis(1));
+    let table = || ProcessTable::with_config(TableConfig::new().zombie_ttl(ttl));
+    let (bad, good) = (table(), table());
+    let events = bad.subscribe(16).unwrap();
+    let child = bad.spawn(Spawn::new(Image::new("bad")).driver(Arc::new(BadDrop))).unwrap();
+    child.exit(0).unwrap();
+    let fault = What::DriverFault(Op::Reaped);
+    while events.recv_timeout(SOON).expect("it is reaped").what != fault {}
+    let events = good.subscribe(16).unwrap();
+    spawn(&good.init()).exit(0).unwrap();
+    while events.recv_timeout(SOON).expect("so is this one").what != What::Reaped {}
+}
+
+/// A driver that waits until its guest's thread has left.
+struct Joins(Mutex<Option<Receiver<()>>>, Mutex<Option<bool>>);
+
+impl DriverProcess for Joins {
+    fn deliver(&self, _: Delivery) {}
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {
+        let left = self.0.lock().unwrap().take().unwrap();
+        *self.1.lock().unwrap() = Some(left.recv_timeout(SOON).is_ok());
+    }
+}
+
+#[test]
+fn a_driver_may_wait_for_its_guest_to_leave() {
+    let table = ProcessTable::new();
+    let (leave, left) = channel();
+    let driver = Arc::new(Joins(Mutex::new(Some(left)), Mutex::default()));
+    let process = table.spawn(Spawn::new(Image::new("guest")).driver(driver.clone())).unwrap();
+    let call = process.submit(Syscall::Pause);
+    let guest = thread::spawn(move || {
+        // its call does not return
+        let _ = call.wait();
+        leave.send(()).unwrap();
+    });
+    process.send(Signal::KILL).unwrap();
+    guest.join().unwrap();
+    assert_eq!(*driver.1.lock().unwrap(), Some(true));
+}
+
+/// Makes a call when it is dropped, as a guard of some resource of the guest would.
+struct Guard<'a>(&'a mut Guest);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.checkpoint();
+    }
+}
+
+/// A second panic in a thread that unwinds would end the whole program.
+#[test]
+fn a_destructor_of_a_guest_that_has_ended_may_call() {
+    let table = ProcessTable::new();
+    let (tell, told) = channel();
+    let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("guest")), move |guest| {
+        let guard = Guard(guest);
+        tell.send(()).unwrap();
+        guard.0.pause();
+        0
+    });
+    let guest = guest.unwrap();
+    told.recv().unwrap();
+    guest.send(Signal::KILL).unwrap();
+    assert_eq!(table.init().wait(&guest, EXITED).unwrap().status, killed(Signal::KILL));
+    // the guest's thread drops its end as it leaves
+    assert!(told.recv_timeout(SOON).is_err());
+}
+
+/// EXEC-03: there is no code left that the handler could return to.
+#[test]
+fn a_guest_that_executes_in_a_handler_ends_with_it() {
+    let table = ProcessTable::new();
+    let (tell, told) = channel();
+    let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("guest")), move |guest| {
+        let execute = |guest: &mut Guest, _: &_| {
+            let path = "/bin/other".into();
+            guest.syscall(Syscall::Execve { path, error: None }).unwrap();
+        };
+        guest.catch(Signal::USR1, SaFlags(0), execute).unwrap();
+        tell.send(()).unwrap();
+        guest.pause();
+        5
+    });
+    let guest = guest.unwrap();
+    told.recv().unwrap();
+    guest.send(Signal::USR1).unwrap();
+    assert_eq!(table.init().wait(&guest, EXITED).unwrap().status, WaitStatus::exited(0));
+}

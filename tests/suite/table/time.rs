@@ -1,0 +1,111 @@
+//! What time it is for whom: timers, calls that wait to be made, clocks of any kind.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use proctable::abi::{Itimerval, Signal, Time, Timespec, Timeval, WaitOptions, WaitStatus};
+use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
+use proctable::table::{Clock, ManualClock, Process, ProcessTable, SigmaskHow, TableConfig};
+
+use super::spawn;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn at(seconds: u64) -> (ManualClock, ProcessTable) {
+    let clock = ManualClock::new();
+    clock.advance(Duration::from_secs(seconds));
+    let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
+    (clock, table)
+}
+
+/// A process whose periodic timer has expired once, and waits for its signal to be dequeued.
+fn with_an_idle_timer() -> (ManualClock, ProcessTable, Process) {
+    let (clock, table) = at(0);
+    let process = spawn(&table.init());
+    process.sigprocmask(SigmaskHow::Block, Signal::ALRM.set()).unwrap();
+    let second = Timeval { sec: 1, usec: 0 };
+    process.setitimer(Some(Itimerval { interval: second, value: second })).unwrap();
+    clock.advance(Duration::from_millis(1500));
+    table.reap_due(clock.now());
+    assert_eq!(table.next_deadline(), None);
+    clock.advance(Duration::from_secs(9));
+    (clock, table, process)
+}
+
+/// TIME-06: by what time it is then, also in a call that has nothing to do with time.
+#[test]
+fn a_periodic_timer_stays_on_its_grid() {
+    let (_clock, table, process) = with_an_idle_timer();
+    assert_eq!(process.sigtimedwait(Signal::ALRM.set(), None).unwrap().signal, Signal::ALRM);
+    assert_eq!(table.next_deadline(), Some(Time(11 * SECOND)));
+
+    let (_clock, table, process) = with_an_idle_timer();
+    process.sigaction(Signal::ALRM, super::caught()).unwrap();
+    let call = super::unblock(&process, Signal::ALRM.set());
+    process.sigreturn().unwrap();
+    assert_eq!(call.result(), Some(Ok(Ret::Mask(None))));
+    assert_eq!(table.next_deadline(), Some(Time(11 * SECOND)));
+}
+
+/// TIME-02: whoever makes it does not matter, here the one that lets the caller go on.
+#[test]
+fn an_alarm_counts_from_when_it_is_made() {
+    let (clock, table) = at(0);
+    let process = spawn(&table.init());
+    process.send(Signal::STOP).unwrap();
+    let call = process.submit(Syscall::Alarm(5));
+    clock.advance(Duration::from_secs(100));
+    process.send(Signal::CONT).unwrap();
+    assert_eq!(call.result(), Some(Ok(Ret::Value(0))));
+    assert_eq!(table.next_deadline(), Some(Time(105 * SECOND)));
+}
+
+/// SIG-50: the time is up when the process goes on.
+#[test]
+fn a_timeout_that_comes_over_a_reported_stop_is_not_lost() {
+    let (clock, table) = at(0);
+    let process = spawn(&table.init());
+    let (set, info) = (Signal::USR1.set(), Ptr::Valid);
+    let timeout = Some(Timespec { sec: 1, nsec: 0 });
+    let call = process.submit(Syscall::RtSigtimedwait { set, info, timeout, size: SIGSET_SIZE });
+    process.report(WaitStatus::stopped(Signal::STOP));
+    clock.advance(Duration::from_secs(2));
+    table.reap_due(clock.now());
+    process.report(WaitStatus::CONTINUED);
+    assert!(call.result().is_some());
+}
+
+#[test]
+fn process_1_began_when_its_table_did() {
+    let (clock, table) = at(100);
+    assert_eq!(table.init().info().unwrap().started, clock.now());
+}
+
+/// A clock at a quarter of real time, which says too early when to look again.
+#[derive(Clone)]
+struct Slow(Arc<(Instant, AtomicU64)>);
+
+impl Clock for Slow {
+    fn now(&self) -> Time {
+        self.0.1.fetch_add(1, Ordering::Relaxed);
+        Time(self.0.0.elapsed().as_nanos() as u64 / 4)
+    }
+
+    fn instant(&self, at: Time) -> Option<Instant> {
+        let now = self.0.0.elapsed().as_nanos() as u64 / 4;
+        Some(Instant::now() + Duration::from_nanos(at.0.saturating_sub(now)))
+    }
+}
+
+#[test]
+fn a_clock_is_asked_again_how_long_to_sleep() {
+    let clock = Slow(Arc::new((Instant::now(), AtomicU64::new(0))));
+    let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
+    let child = spawn(&table.init());
+    let timeout = Duration::from_millis(20);
+    let waited = table.init().wait_timeout(&child, WaitOptions::EXITED, timeout);
+    assert_eq!(waited, Ok(None));
+    let asked = clock.0.1.load(Ordering::Relaxed);
+    assert!(asked < 1000, "asked {asked} times");
+}
