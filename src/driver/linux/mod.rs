@@ -36,8 +36,11 @@
 mod cgroup;
 mod child;
 mod command;
+mod direct;
+mod ending;
 mod guardian;
 mod limit;
+mod members;
 mod options;
 mod procfs;
 mod real;
@@ -48,10 +51,13 @@ mod tree;
 mod watch;
 
 pub use command::{Command, Pipes, SpawnError, Stdio, Step};
+pub use direct::Child;
+pub use ending::Shutdown;
 pub use limit::Limits;
+pub use members::Member;
 pub use options::{OnDrop, Options};
 pub use sweep::{Swept, sweep};
-pub use tree::{Child, Mechanism, Member, ProcessTree, Shutdown};
+pub use tree::{Mechanism, ProcessTree};
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cgroup::Cgroup;
 use super::child;
@@ -22,6 +23,21 @@ pub(super) struct Mark {
     pub value: String,
     /// When it was made, in clock ticks since boot: nobody who has it is older.
     pub made: u64,
+}
+
+impl Mark {
+    /// A new one, with its place after the names of the trees that the owner is in itself.
+    pub fn new() -> (Mark, String) {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let own = std::process::id();
+        let started = procfs::stat(own as i32).map_or(0, |stat| stat.started);
+        let (boot, namespace) = (procfs::boot_id(), procfs::pid_namespace());
+        let value = format!("{own}-{started}-{boot}-{namespace}-{number}");
+        let outer = std::env::var(MARK).ok().filter(|outer| !outer.is_empty());
+        let marks = outer.into_iter().chain([value.clone()]).collect::<Vec<_>>().join(",");
+        (Mark { value, made: procfs::now() }, marks)
+    }
 }
 
 /// The trees that a process was marked for when it began its program.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::cgroup::{self, Cgroup, remove_tree};
+use super::members::Member;
 use super::procfs::Stat;
-use super::tree::Member;
 use super::{child, limit, procfs, scan};
 
 /// How long removing a cgroup may take.

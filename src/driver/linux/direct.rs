@@ -1,0 +1,103 @@
+//! A direct child, as the owner has it.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::command::Pipes;
+use super::real::Real;
+use crate::abi::{Errno, Signal, WaitOptions, WaitStatus};
+use crate::sync::Mutex;
+use crate::table::Process;
+
+/// A direct child.
+#[derive(Clone, Debug)]
+pub struct Child {
+    pub(super) process: Process,
+    pub(super) owner: Process,
+    pub(super) real: Arc<Real>,
+    pub(super) pipes: Arc<Mutex<Pipes>>,
+}
+
+impl Child {
+    /// Its number in the operating system.
+    pub fn pid(&self) -> i32 {
+        self.real.pid
+    }
+
+    /// The process in the table.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The owner's end of its standard input, once.
+    pub fn take_stdin(&self) -> Option<File> {
+        self.pipes.lock().stdin.take()
+    }
+
+    /// The owner's end of its standard output, once.
+    pub fn take_stdout(&self) -> Option<File> {
+        self.pipes.lock().stdout.take()
+    }
+
+    /// The owner's end of its standard error, once.
+    pub fn take_stderr(&self) -> Option<File> {
+        self.pipes.lock().stderr.take()
+    }
+
+    /// Waits until it ends, and reaps it. Once it has been waited for, also by the tree, this gives
+    /// the same again.
+    ///
+    /// # Errors
+    ///
+    /// ECHILD if somebody else has reaped it before its end was seen.
+    pub fn wait(&self) -> Result<WaitStatus, Errno> {
+        self.real.await_end();
+        if let Some(known) = self.known() {
+            return known;
+        }
+        let waited = self.owner.wait(&self.process, WaitOptions::EXITED);
+        // what the table was told is not how it ended if that could not be had
+        self.real.status.lock().ok_or(waited.err().unwrap_or(Errno::ECHILD))
+    }
+
+    /// What is known of one that the table does not have any more: its number there may be
+    /// another's.
+    fn known(&self) -> Option<Result<WaitStatus, Errno>> {
+        match self.process.info() {
+            Some(_) => None,
+            None => Some(self.real.status.lock().ok_or(Errno::ECHILD)),
+        }
+    }
+
+    /// The same for at most that long; `None` if it lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Child::wait`].
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<WaitStatus>, Errno> {
+        if let Some(known) = self.known() {
+            return known.map(Some);
+        }
+        match self.owner.wait_timeout(&self.process, WaitOptions::EXITED, timeout) {
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => self.real.status.lock().ok_or(Errno::ECHILD).map(Some),
+            Err(errno) => self.real.status.lock().ok_or(errno).map(Some),
+        }
+    }
+
+    /// Sends it a signal. It reaches no other process: one that has been reaped gets none.
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if it has been reaped.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.real.send(signal)
+    }
+
+    /// The CPU time of it and of those of its children that it has waited for, once it has ended.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        *self.real.usage.lock()
+    }
+}
