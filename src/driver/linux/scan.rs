@@ -146,3 +146,87 @@ pub(super) fn visit_cgroup(cgroup: &Cgroup, act: Act) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    const SCENARIO: &str = "driver::linux::scan::tests::in_a_namespace_of_its_own";
+
+    /// The kernel gives a number again when it is told which was the last: in a pid namespace of
+    /// its own, where nobody else takes it in between.
+    #[test]
+    fn what_two_processes_of_one_number_show_makes_no_member() {
+        let program = std::env::current_exe().expect("it runs");
+        let output = Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+            .arg(program)
+            .args(["--exact", SCENARIO, "--ignored", "--nocapture", "--test-threads=1"])
+            .env("PROCTABLE_ALONE", "1")
+            .output();
+        let output = match output {
+            Ok(output) => output,
+            Err(error) => return println!("SKIPPED: unshare: {error}"),
+        };
+        let (said, error) = (String::from_utf8_lossy(&output.stdout), output.stderr);
+        let error = String::from_utf8_lossy(&error);
+        if !said.contains("running") {
+            return println!("SKIPPED: a pid namespace needs root: {error}");
+        }
+        assert!(said.contains("1 passed"), "{said}\n{error}");
+    }
+
+    /// A process with that number, or with the next one that is free, and that variable.
+    fn sleeper(number: Option<i32>, name: &str) -> Child {
+        if let Some(number) = number {
+            let last = (number - 1).to_string();
+            std::fs::write("/proc/sys/kernel/ns_last_pid", last).expect("this is root");
+        }
+        let mut command = Command::new("sleep");
+        command.arg("1000").env(name, "x").stdout(Stdio::null());
+        let process = command.spawn().expect("there is a sleep");
+        // its creator goes on in the middle of exec, where it has no environment
+        while procfs::variable(process.id() as i32, name).is_none() {
+            std::thread::yield_now();
+        }
+        process
+    }
+
+    fn end(mut process: Child) {
+        process.kill().expect("it is ours");
+        process.wait().expect("it is ours");
+    }
+
+    #[test]
+    #[ignore = "a scenario of what_two_processes_of_one_number_show_makes_no_member"]
+    fn in_a_namespace_of_its_own() {
+        if std::env::var_os("PROCTABLE_ALONE").is_none() {
+            return;
+        }
+        let has = |pid, name| procfs::variable(pid, name).is_some();
+        let first = sleeper(None, "FIRST");
+        let pid = first.id() as i32;
+        let found = confirm(pid, |_| has(pid, "FIRST")).expect("there are descriptors");
+        assert_eq!(found.map(|(stat, _)| stat.pid), Some(pid), "it is what it seems");
+
+        // it ends after a descriptor of it was opened, and what makes it a member is then read of
+        // another process
+        let (first, second) = (RefCell::new(Some(first)), RefCell::new(None));
+        let found = confirm(pid, |_| {
+            end(first.borrow_mut().take().expect("it is asked once"));
+            *second.borrow_mut() = Some(sleeper(Some(pid), "SECOND"));
+            has(pid, "SECOND")
+        });
+        let second = second.into_inner().expect("it was asked");
+        assert_eq!(second.id() as i32, pid, "the number came round");
+        assert!(found.expect("there are descriptors").is_none(), "nobody is both");
+
+        // it has ended before: whoever has its number now is no member
+        let found = confirm(pid, |_| has(pid, "FIRST")).expect("there are descriptors");
+        assert!(found.is_none(), "a stranger");
+        end(second);
+    }
+}
