@@ -77,6 +77,12 @@ pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
     File::options().write(true).open(file)?.write_all(text.as_bytes())
 }
 
+/// Opens a file of a cgroup for writing.
+pub(super) fn open(folder: &Path, file: &str) -> io::Result<File> {
+    let opened = File::options().write(true).open(folder.join(file));
+    opened.map_err(|error| io::Error::new(error.kind(), format!("{file}: {error}")))
+}
+
 /// How children come into a cgroup.
 #[derive(Debug)]
 pub(super) struct Entrance {
@@ -120,19 +126,23 @@ impl Cgroup {
 
     /// A new one below our own. Its name tells who made it: see `sweep`.
     pub fn create(mark: &str) -> io::Result<Cgroup> {
-        let folder = Cgroup::place(mark)?;
-        fs::create_dir(&folder)?;
-        Cgroup::check(folder)
+        Cgroup::check(Cgroup::make(mark)?)
     }
 
-    /// Whether it can do what it is for.
-    fn check(folder: PathBuf) -> io::Result<Cgroup> {
+    /// The folder of a new one.
+    pub fn make(mark: &str) -> io::Result<PathBuf> {
+        let folder = Cgroup::place(mark)?;
+        fs::create_dir(&folder).map_err(|error| {
+            let parent = folder.parent().unwrap_or(&folder).display();
+            io::Error::new(error.kind(), format!("{parent}: {error}"))
+        })?;
+        Ok(folder)
+    }
+
+    /// Whether a new one can do what it is for; it is removed if not.
+    pub fn check(folder: PathBuf) -> io::Result<Cgroup> {
         let clean_up = |_: &io::Error| drop(fs::remove_dir(&folder));
-        let open = |file: &str| {
-            let opened = File::options().write(true).open(folder.join(file));
-            let named = |error: io::Error| io::Error::new(error.kind(), format!("{file}: {error}"));
-            opened.map_err(named).inspect_err(clean_up)
-        };
+        let open = |file: &str| open(&folder, file).inspect_err(clean_up);
         for file in ["cgroup.procs", "cgroup.freeze"] {
             open(file)?;
         }
@@ -158,6 +168,12 @@ impl Cgroup {
     /// One that another owner has made.
     pub fn existing(folder: PathBuf) -> Cgroup {
         Cgroup { folder, kill: None, entrance: None }
+    }
+
+    /// Whether it has a controller: one that its parent delegates.
+    pub fn has_controller(&self, controller: &str) -> io::Result<bool> {
+        let list = fs::read_to_string(self.folder.join("cgroup.controllers"))?;
+        Ok(list.split_whitespace().any(|name| name == controller))
     }
 
     /// Whether that number is a member's, here or below.

@@ -82,23 +82,49 @@ pub(super) fn spawn(prepared: &Prepared) -> Result<Born, (Step, io::Error)> {
     }
 }
 
+impl<'a> Plan<'a> {
+    fn new(prepared: &'a Prepared, birthplace: Option<&'a Entrance>) -> Plan<'a> {
+        Plan {
+            prepared,
+            args: pointers(&prepared.args),
+            env: pointers(&prepared.env),
+            // SAFETY: no arguments
+            owner: unsafe { libc::getpid() },
+            birthplace,
+            failed: None,
+            executes: false,
+        }
+    }
+
+    /// Creates the child. It has executed its program, or ended, when this returns.
+    fn carry_out(&mut self) -> io::Result<Born> {
+        // no handler of the owner may run in the child, which shares its memory: everything is
+        // blocked until the child has reset its handlers
+        let before = set_mask(libc::SIG_SETMASK, &full_set());
+        let born = clone(self);
+        set_mask(libc::SIG_SETMASK, &before);
+        born
+    }
+}
+
+/// Creates a child that executes nothing, and reaps it: its descriptor, and whether it was born in
+/// the cgroup.
+pub(super) fn try_child(
+    prepared: &Prepared,
+    birthplace: Option<&Entrance>,
+) -> io::Result<(OwnedFd, bool)> {
+    let mut plan = Plan::new(prepared, birthplace);
+    let born = plan.carry_out()?;
+    match reap(&born.pidfd, 0) {
+        // the owner ignores SIGCHLD
+        Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err(error),
+        _ => Ok((born.pidfd, plan.birthplace.is_some())),
+    }
+}
+
 fn attempt(prepared: &Prepared, birthplace: Option<&Entrance>) -> Result<Born, (Step, io::Error)> {
-    let mut plan = Plan {
-        prepared,
-        args: pointers(&prepared.args),
-        env: pointers(&prepared.env),
-        // SAFETY: no arguments
-        owner: unsafe { libc::getpid() },
-        birthplace,
-        failed: None,
-        executes: false,
-    };
-    // no handler of the owner may run in the child, which shares its memory: everything is blocked
-    // until the child has reset its handlers
-    let before = set_mask(libc::SIG_SETMASK, &full_set());
-    let born = clone(&mut plan);
-    set_mask(libc::SIG_SETMASK, &before);
-    let born = born.map_err(|error| (Step::Clone, error))?;
+    let mut plan = Plan::new(prepared, birthplace);
+    let born = plan.carry_out().map_err(|error| (Step::Clone, error))?;
     let (step, error) = match plan.failed {
         None if plan.executes => return Ok(born),
         None => (Step::Killed, io::Error::from(io::ErrorKind::Interrupted)),
@@ -521,6 +547,61 @@ pub(super) fn send(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A limit of a process: prlimit(2). ESRCH if there is none of that number, EPERM if it is somebody
+/// else's.
+pub(super) fn rlimit(pid: i32, resource: u32) -> io::Result<libc::rlimit64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: nothing is set, and the limit is ours to fill
+    let result = unsafe {
+        let none = core::ptr::null::<u8>();
+        libc::syscall(libc::SYS_prlimit64, pid, resource, none, &mut limit)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(limit) }
+}
+
+/// Sets it.
+pub(super) fn set_rlimit(pid: i32, resource: u32, limit: libc::rlimit64) -> io::Result<()> {
+    // SAFETY: the limit is only read
+    let result = unsafe {
+        let none = core::ptr::null_mut::<u8>();
+        libc::syscall(libc::SYS_prlimit64, pid, resource, &limit, none)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The beginning of `struct pidfd_info`, of the size that its first version had.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// How a process ended that has been reaped, by whomever: PIDFD_GET_INFO with PIDFD_INFO_EXIT, from
+/// Linux 6.15 on. `None` before, or while it is not reaped.
+pub(super) fn exit_status(pidfd: &OwnedFd) -> io::Result<Option<WaitStatus>> {
+    const EXIT: u64 = 8;
+    // _IOWR(0xff, 11, 64 bytes)
+    const GET_INFO: libc::c_ulong = 0xc040_ff0b;
+    let mut info = PidfdInfo { mask: EXIT, ..PidfdInfo::default() };
+    // SAFETY: the kernel fills 64 bytes, which the struct has
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO, &raw mut info) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((info.mask & EXIT != 0).then_some(WaitStatus(info.exit_code as u32)))
+}
+
+/// Whether orphans of this process's descendants become its children: PR_GET_CHILD_SUBREAPER.
+pub(super) fn is_subreaper() -> io::Result<bool> {
+    let mut is: libc::c_int = 0;
+    // SAFETY: the kernel writes one number
+    let result = unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut is) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(is != 0) }
 }
 
 /// Whether the caller is the thread that the program began with.

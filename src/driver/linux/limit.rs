@@ -1,12 +1,14 @@
 //! Limits of a whole tree: by the controllers of its cgroup, or of cgroups of the first version
-//! beside it, as hybrid hosts have them.
+//! beside it, as hybrid hosts have them; by rlimits only where that was permitted.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cgroup::{Cgroup, PREFIX, find_mount, remove_tree, unescape, write};
+use super::{child, procfs};
 
 /// What a tree may use.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -19,121 +21,317 @@ pub struct Limits {
     pub cpu: Option<f64>,
 }
 
+/// Which limit: a field of [`Limits`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Limit {
+    /// [`Limits::memory`].
+    Memory,
+    /// [`Limits::processes`].
+    Processes,
+    /// [`Limits::cpu`].
+    Cpu,
+}
+
+/// What enforces a limit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Enforcer {
+    /// A controller of the tree's own cgroup, for all processes together.
+    CgroupV2,
+    /// A controller of a cgroup of the first version beside it, for all processes together.
+    CgroupV1,
+    /// Weaker: RLIMIT_AS, the addresses of each process alone (mapped, not only used).
+    RlimitPerProcess,
+    /// Weaker: RLIMIT_NPROC, all processes and threads of the child's user, in the tree or not.
+    RlimitPerUser,
+}
+
+/// A limit of a tree and what enforces it. Prints as `memory: enforced by cgroup v2`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Enforced {
+    /// The limit.
+    pub limit: Limit,
+    /// What enforces it.
+    pub by: Enforcer,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Limit::Memory => "memory",
+            Limit::Processes => "processes",
+            Limit::Cpu => "cpu",
+        })
+    }
+}
+
+impl fmt::Display for Enforcer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Enforcer::CgroupV2 => "cgroup v2",
+            Enforcer::CgroupV1 => "cgroup v1",
+            Enforcer::RlimitPerProcess => "rlimit per process",
+            Enforcer::RlimitPerUser => "rlimit per user",
+        })
+    }
+}
+
+impl fmt::Display for Enforced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: enforced by {}", self.limit, self.by)
+    }
+}
+
+impl Limit {
+    /// All of them.
+    pub(super) const ALL: [Limit; 3] = [Limit::Memory, Limit::Processes, Limit::Cpu];
+
+    /// What both versions of cgroups call its controller.
+    fn controller(self) -> &'static str {
+        match self {
+            Limit::Memory => "memory",
+            Limit::Processes => "pids",
+            Limit::Cpu => "cpu",
+        }
+    }
+
+    /// The rlimit that is nearest to it.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none that binds this process's children, in words.
+    fn rlimit(self) -> Result<(Enforcer, u32), &'static str> {
+        match self {
+            Limit::Memory => Ok((Enforcer::RlimitPerProcess, libc::RLIMIT_AS)),
+            // fork(2), EAGAIN: root and whoever has one of two capabilities may pass it
+            Limit::Processes if procfs::may_pass_nproc() => {
+                Err("RLIMIT_NPROC does not bind root, nor CAP_SYS_ADMIN and CAP_SYS_RESOURCE")
+            }
+            Limit::Processes => Ok((Enforcer::RlimitPerUser, libc::RLIMIT_NPROC)),
+            Limit::Cpu => Err("no rlimit bounds a share of the CPUs"),
+        }
+    }
+}
+
 /// The microseconds of a period of CPU time.
 const PERIOD: u64 = 100_000;
 
-/// One limit, as each version of cgroups has it.
+/// One limit, as each version of cgroups has it, and rlimits.
 struct Control {
-    controller: &'static str,
+    limit: Limit,
     v2: (&'static str, String),
     v1: Vec<(&'static str, String)>,
+    number: u64,
 }
 
 impl Limits {
     fn controls(&self) -> Vec<Control> {
         let memory = self.memory.map(|bytes| Control {
-            controller: "memory",
+            limit: Limit::Memory,
             v2: ("memory.max", bytes.to_string()),
             v1: vec![("memory.limit_in_bytes", bytes.to_string())],
+            number: bytes,
         });
         let processes = self.processes.map(|number| Control {
-            controller: "pids",
+            limit: Limit::Processes,
             v2: ("pids.max", number.to_string()),
             v1: vec![("pids.max", number.to_string())],
+            number,
         });
         let cpu = self.cpu.map(|cpus| {
             // at least the smallest quota that the kernel takes
-            let quota = ((cpus * PERIOD as f64) as u64).max(1000).to_string();
+            let number = ((cpus * PERIOD as f64) as u64).max(1000);
+            let quota = number.to_string();
             Control {
-                controller: "cpu",
+                limit: Limit::Cpu,
                 v2: ("cpu.max", format!("{quota} {PERIOD}")),
                 v1: vec![("cpu.cfs_period_us", PERIOD.to_string()), ("cpu.cfs_quota_us", quota)],
+                number,
             }
         });
         [memory, processes, cpu].into_iter().flatten().collect()
     }
 }
 
-/// Cgroups of the first version that limit a tree.
+/// The limits of a tree, with what has to be removed with it.
 #[derive(Debug, Default)]
 pub(super) struct Limited {
-    folders: Vec<PathBuf>,
+    /// What enforces each.
+    pub enforced: Vec<Enforced>,
+    /// Cgroups of the first version, and the limits that they enforce.
+    folders: Vec<(PathBuf, Vec<Limit>)>,
+    /// For each process.
+    pub rlimits: Vec<(u32, libc::rlimit64)>,
 }
 
 impl Limited {
     /// Sets the limits on `cgroup`, or makes a cgroup of the first version for those whose
-    /// controller is there.
+    /// controller is there; with `weaker`, an rlimit where neither can be had.
     ///
     /// # Errors
     ///
-    /// What stands in the way of the first limit that cannot be enforced, in words.
-    pub fn new(limits: &Limits, mark: &str, cgroup: Option<&Cgroup>) -> io::Result<Limited> {
+    /// What stands in the way of the first limit that cannot be enforced, in words. Then nothing of
+    /// them is left.
+    pub fn new(
+        limits: &Limits,
+        weaker: bool,
+        mark: &str,
+        cgroup: Option<&Cgroup>,
+    ) -> io::Result<Limited> {
+        if limits.cpu.is_some_and(|cpus| !cpus.is_finite() || cpus <= 0.0) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a share of CPUs above 0"));
+        }
         let mut limited = Limited::default();
         for control in limits.controls() {
-            if let Some(cgroup) = cgroup.filter(|cgroup| has_controller(cgroup, control.controller))
-            {
-                let (file, value) = &control.v2;
-                write(&cgroup.folder().join(file), value)?;
-                continue;
-            }
-            limited.add(&control, mark)?;
+            let by = limited.enforce(&control, weaker, mark, cgroup).inspect_err(|_| {
+                // nobody is in them
+                let _ = limited.remove();
+            })?;
+            limited.enforced.push(Enforced { limit: control.limit, by });
         }
         Ok(limited)
     }
 
-    fn add(&mut self, control: &Control, mark: &str) -> io::Result<()> {
-        let why = |error: io::Error| {
-            let text = format!("no limit of {}: {error}", control.controller);
-            io::Error::new(error.kind(), text)
+    /// The best way that there is.
+    fn enforce(
+        &mut self,
+        control: &Control,
+        weaker: bool,
+        mark: &str,
+        cgroup: Option<&Cgroup>,
+    ) -> io::Result<Enforcer> {
+        let limit = control.limit;
+        let no_v2 = match by_v2(control, cgroup) {
+            Ok(()) => return Ok(Enforcer::CgroupV2),
+            Err(error) => error,
         };
-        let parent = folder_v1(control.controller).map_err(why)?;
-        let folder = parent.join(format!("{PREFIX}{mark}"));
+        let no_v1 = match self.by_v1(control, mark) {
+            Ok(()) => return Ok(Enforcer::CgroupV1),
+            Err(error) => error,
+        };
+        let no_rlimit = match limit.rlimit() {
+            Ok((by, resource)) if weaker => {
+                self.rlimits.push((resource, at_most(resource, control.number)?));
+                return Ok(by);
+            }
+            Ok((by, _)) => format!("{by} is weaker, and Options::weaker_limits was not asked for"),
+            Err(why) => why.into(),
+        };
+        let controller = limit.controller();
+        let why = format!("no limit of {controller}: v2: {no_v2}; v1: {no_v1}; {no_rlimit}");
+        Err(io::Error::new(no_v1.kind(), why))
+    }
+
+    fn by_v1(&mut self, control: &Control, mark: &str) -> io::Result<()> {
+        let folder = place_v1(control.limit, mark)?;
         // two controllers may share a hierarchy
-        if !self.folders.contains(&folder) {
-            fs::create_dir(&folder).map_err(why)?;
-            self.folders.push(folder.clone());
-        }
+        let known = self.folders.iter().position(|(known, _)| *known == folder);
+        let known = match known {
+            Some(known) => known,
+            None => {
+                fs::create_dir(&folder)?;
+                self.folders.push((folder.clone(), Vec::new()));
+                self.folders.len() - 1
+            }
+        };
         for (file, value) in &control.v1 {
-            write(&folder.join(file), value).map_err(why)?;
+            write(&folder.join(file), value)?;
         }
+        self.folders[known].1.push(control.limit);
         Ok(())
+    }
+
+    /// The cgroup of the first version that enforces a limit.
+    pub fn folder_v1(&self, limit: Limit) -> Option<&Path> {
+        let folder = self.folders.iter().find(|(_, limits)| limits.contains(&limit));
+        folder.map(|(folder, _)| folder.as_path())
     }
 
     /// The folders that these limits may need.
     pub fn planned(limits: &Limits, mark: &str) -> Vec<PathBuf> {
-        let folders = limits.controls().into_iter().filter_map(|control| {
-            Some(folder_v1(control.controller).ok()?.join(format!("{PREFIX}{mark}")))
-        });
-        folders.collect()
+        let controls = limits.controls().into_iter();
+        controls.filter_map(|control| place_v1(control.limit, mark).ok()).collect()
     }
 
     /// The files through which a process enters them.
     pub fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
-        let open = |folder: &PathBuf| {
+        let open = |(folder, _): &(PathBuf, _)| {
             Ok(fs::File::options().write(true).open(folder.join("cgroup.procs"))?.into())
         };
         self.folders.iter().map(open).collect()
     }
 
+    /// A running process gets the same limits.
+    pub fn adopt(&self, pid: i32) -> io::Result<()> {
+        for (folder, _) in &self.folders {
+            write(&folder.join("cgroup.procs"), &pid.to_string())?;
+        }
+        for (resource, limit) in &self.rlimits {
+            child::set_rlimit(pid, *resource, *limit)?;
+        }
+        Ok(())
+    }
+
     /// Removes them. EBUSY while somebody is in one.
     pub fn remove(&self) -> io::Result<()> {
-        self.folders.iter().try_for_each(|folder| remove_tree(folder))
+        self.folders.iter().try_for_each(|(folder, _)| remove_tree(folder))
     }
 }
 
-fn has_controller(cgroup: &Cgroup, controller: &str) -> bool {
-    let controllers = fs::read_to_string(cgroup.folder().join("cgroup.controllers"));
-    controllers.is_ok_and(|list| list.split_whitespace().any(|name| name == controller))
+/// Both values of an rlimit; what this process may have itself is not passed.
+fn at_most(resource: u32, number: u64) -> io::Result<libc::rlimit64> {
+    let number = child::rlimit(std::process::id() as i32, resource)?.rlim_max.min(number);
+    Ok(libc::rlimit64 { rlim_cur: number, rlim_max: number })
+}
+
+fn by_v2(control: &Control, cgroup: Option<&Cgroup>) -> io::Result<()> {
+    let cgroup = cgroup.ok_or_else(|| not_found("there is no cgroup"))?;
+    has_v2(cgroup, control.limit)?;
+    let (file, value) = &control.v2;
+    write(&cgroup.folder().join(file), value)
+}
+
+/// Whether a cgroup has the controller of a limit.
+///
+/// # Errors
+///
+/// Why it has not.
+pub(super) fn has_v2(cgroup: &Cgroup, limit: Limit) -> io::Result<()> {
+    let (has, delegated) = (cgroup.has_controller(limit.controller()), limit.controller());
+    let why = "the controller is not among those that the owner's cgroup delegates";
+    if has? { Ok(()) } else { Err(not_found(&format!("{why} ({delegated})"))) }
+}
+
+fn place_v1(limit: Limit, mark: &str) -> io::Result<PathBuf> {
+    Ok(own_v1(limit.controller())?.join(format!("{PREFIX}{mark}")))
+}
+
+/// Whether a cgroup of the first version can be made for a limit: makes one and removes it.
+///
+/// # Errors
+///
+/// Why it cannot.
+pub(super) fn try_v1(limit: Limit, mark: &str) -> io::Result<()> {
+    let folder = place_v1(limit, mark)?;
+    fs::create_dir(&folder)?;
+    remove_tree(&folder)
+}
+
+/// Whether there is an rlimit that is near to a limit; see [`Limit::rlimit`].
+pub(super) fn try_rlimit(limit: Limit) -> Result<Enforcer, &'static str> {
+    limit.rlimit().map(|(by, _)| by)
+}
+
+fn not_found(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, why)
 }
 
 /// The folders of this process's own cgroups in which limits can be.
 pub(super) fn parents() -> Vec<PathBuf> {
-    ["memory", "pids", "cpu"].into_iter().filter_map(|name| folder_v1(name).ok()).collect()
+    Limit::ALL.into_iter().filter_map(|limit| own_v1(limit.controller()).ok()).collect()
 }
 
 /// The folder of this process's own cgroup in the hierarchy of that controller.
-fn folder_v1(controller: &str) -> io::Result<PathBuf> {
-    let not_found = |why: &str| io::Error::new(io::ErrorKind::NotFound, why);
+fn own_v1(controller: &str) -> io::Result<PathBuf> {
     let is_it = |list: &str| list.split(',').any(|name| name == controller);
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let (root, mount) = mounts

@@ -1,7 +1,6 @@
-//! Everybody in a tree: who they are, what reaches all of them, and what they have used.
+//! Everybody in a tree: who they are, and what reaches all of them.
 
 use std::io;
-use std::time::Duration;
 
 use super::scan;
 use super::tree::ProcessTree;
@@ -27,7 +26,7 @@ pub struct Member {
 
 impl From<procfs::Stat> for Member {
     fn from(stat: procfs::Stat) -> Member {
-        let procfs::Stat { pid, state, ppid, command, started, ticks } = stat;
+        let procfs::Stat { pid, state, ppid, command, started, ticks, .. } = stat;
         Member { pid, ppid, command, state: state.into(), started, ticks }
     }
 }
@@ -77,6 +76,7 @@ impl ProcessTree {
         };
         let root = child::open(pid)?;
         cgroup.adopt(pid)?;
+        self.limited.adopt(pid)?;
         let mut taken = vec![pid];
         // until a look finds nobody new: they may fork meanwhile
         let mut looking = descendants;
@@ -85,7 +85,7 @@ impl ProcessTree {
             scan::visit(None, &[(pid, &root)], &mut |stat, _| {
                 if !taken.contains(&stat.pid) {
                     // one that has ended meanwhile
-                    let _ = cgroup.adopt(stat.pid);
+                    let _ = cgroup.adopt(stat.pid).and_then(|()| self.limited.adopt(stat.pid));
                     taken.push(stat.pid);
                     looking = true;
                 }
@@ -135,22 +135,5 @@ impl ProcessTree {
         }
         *self.suspended.write() = false;
         Ok(())
-    }
-
-    /// The CPU time of everybody who was ever in the tree; without a cgroup, of the members and of
-    /// the direct children who have ended.
-    ///
-    /// # Errors
-    ///
-    /// What reading gave.
-    pub fn cpu_time(&self) -> io::Result<Duration> {
-        if let Some(cgroup) = &self.cgroup {
-            return cgroup.cpu_time();
-        }
-        let per_second = rustix::param::clock_ticks_per_second().max(1);
-        let ticks: u64 = self.members()?.iter().map(|member| member.ticks).sum();
-        let children = self.children.lock();
-        let ended: Duration = children.list.values().filter_map(|real| *real.usage.lock()).sum();
-        Ok(children.time + ended + Duration::from_millis(ticks * 1000 / per_second))
     }
 }

@@ -22,6 +22,7 @@ pub struct Options {
     pub(super) without_cgroup: bool,
     pub(super) on_drop: OnDrop,
     pub(super) limits: Limits,
+    pub(super) weaker_limits: bool,
     pub(super) guarded: bool,
 }
 
@@ -43,9 +44,30 @@ impl Options {
         self
     }
 
-    /// What all processes of the tree together may use.
+    /// What all processes of the tree together may use. One that cannot be enforced for all of them
+    /// together is an error: see also [`Options::weaker_limits`].
     pub fn limits(mut self, limits: Limits) -> Options {
         self.limits = limits;
+        self
+    }
+
+    /// Permits a limit to be weaker than its meaning where no controller can enforce it: `memory` of
+    /// each process alone by RLIMIT_AS, `processes` of the whole user by RLIMIT_NPROC. Which one it
+    /// became is told by [`ProcessTree::enforced`]. There is no such thing for `cpu`, nor for the
+    /// processes of root. A process that has CAP_SYS_RESOURCE can raise its own.
+    ///
+    /// ```
+    /// use proctable::driver::linux::{Limits, Options};
+    ///
+    /// let limits = Limits { memory: Some(1 << 30), ..Limits::default() };
+    /// let tree = Options::new().limits(limits).weaker_limits().create()?;
+    /// for enforced in tree.enforced() {
+    ///     println!("{enforced}"); // memory: enforced by cgroup v1
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn weaker_limits(mut self) -> Options {
+        self.weaker_limits = true;
         self
     }
 

@@ -17,6 +17,11 @@ pub(super) struct Stat {
     pub started: u64,
     /// CPU time in clock ticks.
     pub ticks: u64,
+    /// The same of the children that it has waited for.
+    pub waited_ticks: u64,
+    pub threads: u32,
+    /// Pages.
+    pub resident: u64,
 }
 
 /// /proc/PID/stat; `None` if there is no such process.
@@ -41,7 +46,18 @@ fn parse(text: &str) -> Option<Stat> {
         command: command.into(),
         started: number(22)?,
         ticks: number(14)? + number(15)?,
+        waited_ticks: number(16)? + number(17)?,
+        threads: number(20)? as u32,
+        resident: number(24)?,
     })
+}
+
+/// The most resident memory that a process has had since it began its program, in bytes.
+pub(super) fn peak(pid: i32) -> Option<u64> {
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(peak.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 /// All processes. Those that end meanwhile may be missing.
@@ -68,6 +84,18 @@ pub(super) fn is_below(pid: i32, cgroup: &OsStr) -> bool {
         let path = line.strip_prefix(b"0::").map(OsStr::from_bytes);
         path.is_some_and(|path| Path::new(path).iter().any(|folder| folder == cgroup))
     })
+}
+
+/// Whether RLIMIT_NPROC does not bind what this process creates: fork(2), EAGAIN.
+pub(super) fn may_pass_nproc() -> bool {
+    const SYS_ADMIN: u64 = 21;
+    const SYS_RESOURCE: u64 = 24;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let is_root = field("Uid:").and_then(|ids| ids.split_whitespace().next()) == Some("0");
+    let capable = field("CapEff:").and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    let either = (1 << SYS_ADMIN) | (1 << SYS_RESOURCE);
+    is_root || capable.is_some_and(|set| set & either != 0)
 }
 
 /// The number of this process's pid namespace: in another one its pid means nothing.
@@ -112,5 +140,6 @@ mod tests {
         let stat = parse(text).expect("it is well formed");
         assert_eq!((stat.pid, stat.state, stat.ppid), (71, b'S', 1));
         assert_eq!((stat.command.as_str(), stat.ticks, stat.started), ("a) b (c", 11, 9000));
+        assert_eq!((stat.waited_ticks, stat.threads, stat.resident), (15, 1, 2));
     }
 }

@@ -210,4 +210,10 @@ impl Children {
         });
         self.list.insert(process.pid(), real);
     }
+
+    /// The CPU time of those that have ended.
+    pub fn ended_time(&self) -> Duration {
+        let ended = self.list.values().filter_map(|real| *real.usage.lock());
+        self.time + ended.sum::<Duration>()
+    }
 }

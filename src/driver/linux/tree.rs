@@ -8,7 +8,7 @@ use super::cgroup::Cgroup;
 use super::command::{Command, Prepared, SpawnError, Step};
 use super::direct::Child;
 use super::guardian::Guardian;
-use super::limit::Limited;
+use super::limit::{Enforced, Limited};
 use super::options::{OnDrop, Options};
 use super::real::{Children, Detached, Real, RealDriver};
 use super::scan::Mark;
@@ -112,7 +112,8 @@ impl ProcessTree {
         if options.guarded && tree.cgroup.is_none() {
             return Err(needs_cgroup(tree.without.as_ref()));
         }
-        tree.limited = Limited::new(&options.limits, &tree.mark.value, tree.cgroup.as_ref())?;
+        let (mark, cgroup) = (&tree.mark.value, tree.cgroup.as_ref());
+        tree.limited = Limited::new(&options.limits, options.weaker_limits, mark, cgroup)?;
         Ok(tree)
     }
 
@@ -127,6 +128,11 @@ impl ProcessTree {
     /// Why it has no cgroup.
     pub fn without_cgroup_because(&self) -> Option<&io::Error> {
         self.without.as_ref()
+    }
+
+    /// What enforces each of its limits, in the order of the fields of [`Limits`](super::Limits).
+    pub fn enforced(&self) -> &[Enforced] {
+        &self.limited.enforced
     }
 
     /// The table in which its direct children are: for events, callbacks and waits of all kinds.
@@ -154,6 +160,8 @@ impl ProcessTree {
         let (mut prepared, pipes) = command.prepare()?;
         let entrances = self.limited.entrances();
         prepared.cgroups = entrances.map_err(|error| (Step::Cgroup, error))?;
+        // first, so that the command's own can only be narrower
+        prepared.limits.splice(0..0, self.limited.rlimits.iter().copied());
         if let Some(cgroup) = &self.cgroup {
             prepared.cgroup = cgroup.entrance();
         } else if !prepared.session && prepared.group.is_none() {

@@ -1,14 +1,18 @@
 //! Real children in trees, with and without a cgroup.
 
 mod agree;
+mod limits;
+mod preflight;
 #[cfg(feature = "cli")]
 mod program;
 mod spawn;
+mod stats;
 mod strangers;
 #[cfg(feature = "cli")]
 mod survivors;
 #[cfg(feature = "cli")]
 mod terminal;
+mod user;
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -60,15 +64,25 @@ fn alone(scenario: &str, by: &[&str]) -> String {
     text
 }
 
+/// The same, and shows what it says.
+fn alone_here(scenario: &str, by: &[&str]) {
+    print!("{}", alone(scenario, by));
+}
+
 /// The command that runs something as an ordinary user, or a visible line that says why not.
 fn ordinary_user() -> Option<[&'static str; 6]> {
+    user("--reuid=65534")
+}
+
+/// The same for a user of that number.
+fn user(number: &'static str) -> Option<[&'static str; 6]> {
     if !is_root() {
-        println!("SKIPPED: this is an ordinary user already, and the other tests have shown it");
+        println!("SKIPPED: only root can become another user");
         return None;
     }
     // where each folder can be searched by everybody
     let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
-    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", path];
+    let user = ["setpriv", number, "--regid=65534", "--clear-groups", "env", path];
     let program = std::env::current_exe().unwrap();
     let listed =
         std::process::Command::new(user[0]).args(&user[1..]).arg(&program).arg("--list").output();
@@ -77,6 +91,22 @@ fn ordinary_user() -> Option<[&'static str; 6]> {
         return None;
     }
     Some(user)
+}
+
+/// Runs a scenario as an ordinary user.
+fn as_ordinary_user(scenario: &str) {
+    if let Some(user) = ordinary_user() {
+        alone_here(scenario, &user);
+    }
+}
+
+/// The same where no cgroups are mounted.
+fn without_cgroups(scenario: &str) {
+    if !is_root() {
+        return println!("SKIPPED: only root can unmount cgroups in a namespace of its own");
+    }
+    let script = "umount -a -l -t cgroup,cgroup2; exec \"$@\"";
+    alone_here(scenario, &["unshare", "--mount", "--", "sh", "-c", script, "sh"]);
 }
 
 /// Whether this process was started by [`alone`].

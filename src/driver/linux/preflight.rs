@@ -1,0 +1,155 @@
+//! What is available here, and why the rest is not.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use super::cgroup::{self, Cgroup, Entrance};
+use super::child;
+use super::command::{Command, Step};
+use super::guardian::Guardian;
+use super::limit::{self, Enforcer, Limit};
+use super::scan::Mark;
+
+/// Something that is there, or the reason why it is not, in words.
+pub type Available<T = ()> = Result<T, String>;
+
+/// What this process can have for its trees: see [`preflight`]. Prints as a few lines.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Preflight {
+    /// The cgroup (v2) in which trees get cgroups of their own.
+    pub cgroup: Available<PathBuf>,
+    /// cgroup.kill (Linux 5.14): everybody in a cgroup at once.
+    pub kill: Available,
+    /// cgroup.freeze (Linux 5.2): suspending that cannot be seen.
+    pub freeze: Available,
+    /// Children are born in their cgroup: clone3 with CLONE_INTO_CGROUP (Linux 5.7). Without, they
+    /// move into it before they execute anything.
+    pub birth: Available,
+    /// What would enforce [`Limits::memory`](super::Limits::memory),
+    /// [`Limits::processes`](super::Limits::processes) and [`Limits::cpu`](super::Limits::cpu), in
+    /// this order; rlimits only with
+    /// [`Options::weaker_limits`](super::Options::weaker_limits).
+    pub limits: [(Limit, Available<Enforcer>); 3],
+    /// [`Options::guarded`](super::Options::guarded).
+    pub guardian: Available,
+    /// Descriptors of processes (Linux 5.4), without which there are no trees.
+    pub pidfds: Available,
+    /// How a process ended whose parent somebody else is: PIDFD_GET_INFO with PIDFD_INFO_EXIT
+    /// (Linux 6.15).
+    pub ends_of_others: Available,
+    /// PR_SET_CHILD_SUBREAPER (Linux 3.4).
+    pub subreaper: Available,
+}
+
+/// Tells what trees of this process can have here, by trying it.
+///
+/// It makes and removes a cgroup in each hierarchy concerned, and starts and ends a child and a
+/// guardian; nothing of that is left. It takes a few milliseconds.
+///
+/// ```
+/// println!("{}", proctable::driver::linux::preflight());
+/// ```
+pub fn preflight() -> Preflight {
+    let (mark, _) = Mark::new();
+    let folder = words(Cgroup::make(&mark.value));
+    let file = |name| {
+        let folder = folder.as_ref().map_err(none)?;
+        words(cgroup::open(folder, name).map(drop))
+    };
+    let (kill, freeze) = (file("cgroup.kill"), file("cgroup.freeze"));
+    let cgroup = folder.and_then(|folder| words(Cgroup::check(folder)));
+    let found = Preflight {
+        cgroup: match &cgroup {
+            Ok(cgroup) => Ok(cgroup.folder().parent().unwrap_or(cgroup.folder()).into()),
+            Err(why) => Err(why.clone()),
+        },
+        kill,
+        freeze,
+        birth: cgroup.as_ref().map_err(none).and_then(try_birth),
+        limits: Limit::ALL.map(|limit| (limit, enforcer(limit, &mark, &cgroup))),
+        guardian: cgroup.as_ref().map_err(none).and_then(|_| try_guardian()),
+        pidfds: words(child::open(std::process::id() as i32).and_then(|own| child::send(&own, 0))),
+        ends_of_others: try_ends(),
+        subreaper: words(child::is_subreaper().map(drop)),
+    };
+    if let Ok(cgroup) = cgroup {
+        // nobody is in it: the child has been reaped
+        let _ = cgroup.remove();
+    }
+    found
+}
+
+fn words<T>(result: io::Result<T>) -> Available<T> {
+    result.map_err(|error| error.to_string())
+}
+
+fn none(why: &String) -> String {
+    format!("no cgroup: {why}")
+}
+
+/// A child that ends at once, as a folder cannot be executed: see [`child::try_child`].
+fn try_child(birthplace: Option<&Entrance>) -> Available<(OwnedFd, bool)> {
+    let failed = |(step, error): (Step, io::Error)| format!("{step:?}: {error}");
+    let (prepared, _) = Command::new("/").prepare().map_err(failed)?;
+    words(child::try_child(&prepared, birthplace))
+}
+
+fn try_birth(cgroup: &Cgroup) -> Available {
+    let (_, born) = try_child(cgroup.entrance().as_deref())?;
+    if born { Ok(()) } else { Err("clone3 cannot do it here, or a filter forbids it".into()) }
+}
+
+fn try_ends() -> Available {
+    let (pidfd, _) = try_child(None)?;
+    let status = words(child::exit_status(&pidfd))?;
+    status.map(drop).ok_or_else(|| "the kernel is older than Linux 6.15".into())
+}
+
+/// The best that there is for a limit.
+fn enforcer(limit: Limit, mark: &Mark, cgroup: &Available<Cgroup>) -> Available<Enforcer> {
+    let has = |cgroup| words(limit::has_v2(cgroup, limit));
+    let no_v2 = match cgroup.as_ref().map_err(none).and_then(has) {
+        Ok(()) => return Ok(Enforcer::CgroupV2),
+        Err(why) => why,
+    };
+    let Err(no_v1) = limit::try_v1(limit, &mark.value) else { return Ok(Enforcer::CgroupV1) };
+    limit::try_rlimit(limit).map_err(|why| format!("v2: {no_v2}; v1: {no_v1}; {why}"))
+}
+
+fn try_guardian() -> Available {
+    let failed = |(step, error): (Step, io::Error)| format!("{step:?}: {error}");
+    Guardian::start(&[]).map(Guardian::dismiss).map_err(failed)
+}
+
+fn line<T>(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    found: &Available<T>,
+    how: impl Fn(&T) -> String,
+) -> fmt::Result {
+    match found {
+        Ok(found) => writeln!(f, "{what}: {}", how(found)),
+        Err(why) => writeln!(f, "{what}: no ({why})"),
+    }
+}
+
+impl fmt::Display for Preflight {
+    /// A line for each, with the reason for what is not there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let yes = |(): &()| "yes".to_string();
+        line(f, "cgroup", &self.cgroup, |folder| format!("below {}", folder.display()))?;
+        line(f, "cgroup.kill", &self.kill, yes)?;
+        line(f, "cgroup.freeze", &self.freeze, yes)?;
+        line(f, "birth in a cgroup", &self.birth, yes)?;
+        for (limit, by) in &self.limits {
+            line(f, &format!("limit of {limit}"), by, ToString::to_string)?;
+        }
+        line(f, "guardian", &self.guardian, yes)?;
+        line(f, "pidfds", &self.pidfds, yes)?;
+        line(f, "ends of others' children", &self.ends_of_others, yes)?;
+        line(f, "subreaper", &self.subreaper, yes)
+    }
+}

@@ -1,0 +1,78 @@
+//! What a tree uses, and where each figure comes from.
+
+use proctable::driver::linux::{Figure, Source};
+
+use super::*;
+
+/// Touches that many MiB, says so, and sleeps.
+fn eater(tree: &ProcessTree, mib: usize) {
+    // a string in the shell's own memory
+    let script = format!("x=$(head -c {}M /dev/zero | tr '\\0' x); echo; exec >&-; read y", mib);
+    let command = sh(&script).stdin(Stdio::Piped).stdout(Stdio::Piped);
+    let child = tree.spawn(command).unwrap();
+    child.take_stdout().unwrap().read_exact(&mut [0]).unwrap();
+    std::mem::forget(child.take_stdin());
+}
+
+#[test]
+fn figures_tell_their_source() {
+    for tree in trees() {
+        let nothing = tree.stats().unwrap();
+        assert_eq!((nothing.processes, nothing.threads), (0, 0));
+        eater(&tree, 30);
+        let stats = tree.stats().unwrap();
+        assert_eq!((stats.processes, stats.threads), (1, 1));
+        assert!(stats.memory.value >= 30 << 20, "{stats:?}");
+        assert!(stats.memory_peak.unwrap().value >= 30 << 20, "{stats:?}");
+        match tree.mechanism() {
+            Mechanism::Cgroup(folder) => {
+                assert_eq!(stats.cpu.source, Source::CgroupV2);
+                let account = folder.join("memory.current").exists();
+                let v2 = stats.memory.source == Source::CgroupV2;
+                assert_eq!(v2, account, "{stats:?}");
+            }
+            Mechanism::Scan => {
+                assert_eq!(stats.cpu.source, Source::SumOfMembers);
+                assert_eq!(stats.memory.source, Source::SumOfMembers);
+                assert_eq!(stats.memory_peak.unwrap().source, Source::LargestMember);
+            }
+        }
+    }
+}
+
+/// A tree whose memory is limited by a cgroup has that one's account: of those who have ended, too.
+#[test]
+fn a_limited_tree_has_the_kernels_account_of_its_memory() {
+    let limits = Limits { memory: Some(1 << 30), ..Limits::default() };
+    for options in [Options::new(), Options::new().without_cgroup()] {
+        let tree = match options.limits(limits).create() {
+            Ok(tree) => tree,
+            Err(error) => return println!("SKIPPED: {error}"),
+        };
+        eater(&tree, 30);
+        let stats = tree.stats().unwrap();
+        assert!(matches!(stats.memory.source, Source::CgroupV1 | Source::CgroupV2));
+        assert!(stats.memory.value >= 30 << 20, "{stats:?}");
+        tree.kill().unwrap();
+        let Figure { value, source } = tree.stats().unwrap().memory_peak.unwrap();
+        assert!(value >= 30 << 20, "{value} {source:?}");
+        assert_eq!(tree.stats().unwrap().processes, 0);
+    }
+}
+
+/// The CPU time of a direct child that has ended, and of what it had waited for, stays.
+#[test]
+fn the_time_of_the_ended_is_counted() {
+    const BUSY: &str = "sh -c 'i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done'; true";
+    for tree in trees() {
+        tree.spawn(sh(BUSY)).unwrap().wait().unwrap();
+        let ended = tree.stats().unwrap();
+        assert!(ended.cpu.value > Duration::from_millis(5), "{ended:?}");
+        assert_eq!(ended.cpu.value, tree.cpu_time().unwrap());
+        // of one that lives, with what it has waited for
+        let child = spawn_ready(&tree, &format!("{BUSY}; {BUSY}; echo; exec >&-; sleep 1000"));
+        let living = tree.stats().unwrap();
+        assert!(living.cpu.value > ended.cpu.value + Duration::from_millis(5), "{living:?}");
+        child.signal(Signal::KILL).unwrap();
+    }
+}
