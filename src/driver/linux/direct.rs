@@ -1,4 +1,4 @@
-//! A direct child, as the owner has it.
+//! A process of a tree, as the owner has it.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use crate::abi::{Errno, Signal, WaitOptions, WaitStatus};
 use crate::sync::Mutex;
 use crate::table::Process;
 
-/// A direct child.
+/// A direct child, or a process that was adopted.
 #[derive(Clone, Debug)]
 pub struct Child {
     pub(super) process: Process,
@@ -51,7 +51,8 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// ECHILD if somebody else has reaped it before its end was seen.
+    /// ECHILD if it is not known how it ended: somebody else has reaped it, and the kernel is older
+    /// than Linux 6.15, which keeps that.
     pub fn wait(&self) -> Result<WaitStatus, Errno> {
         self.real.await_end();
         if let Some(known) = self.known() {
@@ -96,7 +97,7 @@ impl Child {
         self.real.send(signal)
     }
 
-    /// The CPU time of it and of those of its children that it has waited for, once it has ended.
+    /// The CPU time of a child, of it and of those of its children that it has waited for, once it has ended.
     pub fn cpu_time(&self) -> Option<Duration> {
         *self.real.usage.lock()
     }

@@ -8,7 +8,7 @@ use super::cgroup::Cgroup;
 use super::child;
 use super::members::Member;
 use super::options::OnDrop;
-use super::tree::ProcessTree;
+use super::tree::{Core, ProcessTree};
 use crate::abi::{Signal, WaitOptions, WaitStatus};
 use crate::table::WaitTarget;
 
@@ -35,7 +35,7 @@ impl ProcessTree {
     ///
     /// What the kernel gave.
     pub fn kill(&self) -> io::Result<Shutdown> {
-        self.end(None)
+        self.core.end(None)
     }
 
     /// Sends a signal to everybody (and SIGCONT, so that those who are stopped act on it), and
@@ -45,9 +45,11 @@ impl ProcessTree {
     ///
     /// What the kernel gave.
     pub fn shutdown(&self, signal: Signal, grace: Duration) -> io::Result<Shutdown> {
-        self.end(Some((signal, grace)))
+        self.core.end(Some((signal, grace)))
     }
+}
 
+impl Core {
     fn end(&self, asked: Option<(Signal, Duration)>) -> io::Result<Shutdown> {
         let children: Vec<_> = self.children.lock().list.values().cloned().collect();
         let alive: Vec<_> = children.into_iter().filter(|real| !real.has_ended()).collect();
@@ -175,11 +177,11 @@ impl Drop for ProcessTree {
             let _ = self.kill();
         }
         // who lives on, or dies late, must not stay a zombie
-        for real in self.children.lock().list.values() {
+        for real in self.core.children.lock().list.values() {
             real.orphan();
         }
         if self.on_drop == OnDrop::Kill {
-            self.clean_up();
+            self.core.clean_up();
         }
         if let Some(guardian) = guardian {
             guardian.dismiss();

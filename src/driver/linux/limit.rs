@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::cgroup::{Cgroup, PREFIX, find_mount, remove_tree, unescape, write};
+use super::scan::Mark;
 use super::{child, procfs};
 
 /// What a tree may use.
@@ -174,7 +175,7 @@ impl Limited {
     pub fn new(
         limits: &Limits,
         weaker: bool,
-        mark: &str,
+        mark: &Mark,
         cgroup: Option<&Cgroup>,
     ) -> io::Result<Limited> {
         if limits.cpu.is_some_and(|cpus| !cpus.is_finite() || cpus <= 0.0) {
@@ -182,7 +183,7 @@ impl Limited {
         }
         let mut limited = Limited::default();
         for control in limits.controls() {
-            let by = limited.enforce(&control, weaker, mark, cgroup).inspect_err(|_| {
+            let by = limited.enforce(&control, weaker, &mark.value, cgroup).inspect_err(|_| {
                 // nobody is in them
                 let _ = limited.remove();
             })?;

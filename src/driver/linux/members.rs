@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::scan;
-use super::tree::ProcessTree;
+use super::scan::{self, Root};
+use super::tree::{Core, ProcessTree};
 use super::{child, procfs};
 use crate::abi::Signal;
 
@@ -40,59 +40,7 @@ impl ProcessTree {
     ///
     /// What reading gave.
     pub fn members(&self) -> io::Result<Vec<Member>> {
-        let mut members = Vec::new();
-        self.visit(&mut |stat, _| members.push(stat.clone().into()))?;
-        Ok(members)
-    }
-
-    /// Everybody in the tree, each with a descriptor that names it and nobody else.
-    pub(super) fn visit(&self, act: scan::Act) -> io::Result<()> {
-        if let Some(cgroup) = &self.cgroup {
-            return scan::visit_cgroup(cgroup, act);
-        }
-        let children: Vec<_> = self.children.lock().list.values().cloned().collect();
-        let roots: Vec<_> = children.iter().map(|real| (real.pid, &real.pidfd)).collect();
-        scan::visit(Some(&self.mark), &roots, act)
-    }
-
-    pub(super) fn is_empty(&self) -> io::Result<bool> {
-        match &self.cgroup {
-            Some(cgroup) => Ok(cgroup.members()?.is_empty()),
-            None => Ok(self.members()?.is_empty()),
-        }
-    }
-
-    /// Takes a running process into the tree, and with `descendants` all of its: whoever they
-    /// create from then on belongs to it, too. Gives those who were taken. They are no children of
-    /// the owner, so their ends are nobody's to report.
-    ///
-    /// # Errors
-    ///
-    /// ESRCH if there is no such process, EPERM if it is somebody else's, Unsupported without a
-    /// cgroup: a mark cannot be put on a process that runs.
-    pub fn adopt(&self, pid: i32, descendants: bool) -> io::Result<Vec<Member>> {
-        let Some(cgroup) = &self.cgroup else {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "adopting needs a cgroup"));
-        };
-        let root = child::open(pid)?;
-        cgroup.adopt(pid)?;
-        self.limited.adopt(pid)?;
-        let mut taken = vec![pid];
-        // until a look finds nobody new: they may fork meanwhile
-        let mut looking = descendants;
-        while looking {
-            looking = false;
-            scan::visit(None, &[(pid, &root)], &mut |stat, _| {
-                if !taken.contains(&stat.pid) {
-                    // one that has ended meanwhile
-                    let _ = cgroup.adopt(stat.pid).and_then(|()| self.limited.adopt(stat.pid));
-                    taken.push(stat.pid);
-                    looking = true;
-                }
-            })?;
-        }
-        let members = self.members()?;
-        Ok(members.into_iter().filter(|member| taken.contains(&member.pid)).collect())
+        self.core.members()
     }
 
     /// Sends a signal to everybody in the tree, each through a descriptor of its own.
@@ -101,9 +49,7 @@ impl ProcessTree {
     ///
     /// What finding them gave. A process that ends meanwhile is no error.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        self.visit(&mut |_, pidfd| {
-            let _ = child::send(pidfd, signal.number().into());
-        })
+        self.core.signal(signal)
     }
 
     /// Lets nobody in the tree run until [`ProcessTree::resume`]: freezes the cgroup, or stops
@@ -114,10 +60,10 @@ impl ProcessTree {
     /// What the kernel gave.
     pub fn suspend(&self) -> io::Result<()> {
         // after those that are being spawned: each of them is suspended, too
-        let mut suspended = self.suspended.write();
-        match &self.cgroup {
+        let mut suspended = self.core.suspended.write();
+        match &self.core.cgroup {
             Some(cgroup) => cgroup.freeze(true)?,
-            None => self.signal(Signal::STOP)?,
+            None => self.core.signal(Signal::STOP)?,
         }
         *suspended = true;
         Ok(())
@@ -128,6 +74,46 @@ impl ProcessTree {
     /// # Errors
     ///
     /// What the kernel gave.
+    pub fn resume(&self) -> io::Result<()> {
+        self.core.resume()
+    }
+}
+
+impl Core {
+    pub fn members(&self) -> io::Result<Vec<Member>> {
+        let mut members = Vec::new();
+        self.visit(&mut |stat, _| members.push(stat.clone().into()))?;
+        Ok(members)
+    }
+
+    /// Everybody in the tree, each with a descriptor that names it and nobody else.
+    pub fn visit(&self, act: scan::Act) -> io::Result<()> {
+        if let Some(cgroup) = &self.cgroup {
+            return scan::visit_cgroup(cgroup, act);
+        }
+        let known: Vec<_> = self.children.lock().list.values().cloned().collect();
+        // what an adopted one had before need not belong to the tree; what it creates is marked
+        let roots = known.iter().map(|real| Root {
+            pid: real.pid,
+            pidfd: &real.pidfd,
+            with_descendants: real.ours,
+        });
+        scan::visit(Some(&self.mark), &roots.collect::<Vec<_>>(), act)
+    }
+
+    pub fn is_empty(&self) -> io::Result<bool> {
+        match &self.cgroup {
+            Some(cgroup) => Ok(cgroup.members()?.is_empty()),
+            None => Ok(self.members()?.is_empty()),
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.visit(&mut |_, pidfd| {
+            let _ = child::send(pidfd, signal.number().into());
+        })
+    }
+
     pub fn resume(&self) -> io::Result<()> {
         match &self.cgroup {
             Some(cgroup) => cgroup.freeze(false)?,

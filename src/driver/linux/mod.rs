@@ -10,10 +10,16 @@
 //! | | cgroup | scan |
 //! |---|---|---|
 //! | children, grandchildren, their groups and sessions | found and killed | found and killed |
-//! | a daemon: double fork, setsid | found and killed | found by the stamp in its environment |
-//! | one that also clears its environment | found and killed | escapes |
+//! | a daemon: double fork, setsid | found and killed | found by the mark in environment and limits |
+//! | one that also clears its environment | found and killed | found by the mark in its limits |
+//! | one that also changes its limit of file locks | found and killed | escapes |
+//! | a running process that is adopted | moved into it | marked in its limits |
 //! | suspended | frozen | stopped, which they can see |
-//! | CPU time of those who have ended | counted | of direct children and what they waited for |
+//! | CPU time of those who have ended | counted | of direct children and members, with what they waited for |
+//! | limits | by controllers of v2, else of v1 | by controllers of v1 |
+//!
+//! [`preflight`] tells what is available; [`ProcessTree::enforced`] and [`Stats`] tell what enforces a
+//! limit, and where a figure comes from.
 //!
 //! Not covered by either: a process in uninterruptible sleep ends only when the kernel lets it,
 //! and one that is root can move itself into another cgroup.
@@ -33,6 +39,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adopt;
 mod cgroup;
 mod child;
 mod command;
@@ -47,6 +54,7 @@ mod procfs;
 mod real;
 mod scan;
 mod spawner;
+mod spawning;
 mod stats;
 mod sweep;
 mod tree;

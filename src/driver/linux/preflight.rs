@@ -53,7 +53,7 @@ pub struct Preflight {
 /// println!("{}", proctable::driver::linux::preflight());
 /// ```
 pub fn preflight() -> Preflight {
-    let (mark, _) = Mark::new();
+    let mark = Mark::new();
     let folder = words(Cgroup::make(&mark.value));
     let file = |name| {
         let folder = folder.as_ref().map_err(none)?;

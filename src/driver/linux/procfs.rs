@@ -22,6 +22,9 @@ pub(super) struct Stat {
     pub threads: u32,
     /// Pages.
     pub resident: u64,
+    /// Of a zombie its wait status, of one that is stopped the signal until its parent has waited
+    /// for that. 0 also for who may not know.
+    pub exit_code: u32,
 }
 
 /// /proc/PID/stat; `None` if there is no such process.
@@ -49,6 +52,7 @@ fn parse(text: &str) -> Option<Stat> {
         waited_ticks: number(16)? + number(17)?,
         threads: number(20)? as u32,
         resident: number(24)?,
+        exit_code: number(52).unwrap_or(0) as u32,
     })
 }
 
@@ -77,6 +81,30 @@ pub(super) fn variable(pid: i32, name: &str) -> Option<String> {
     })
 }
 
+/// The limit of file locks of a process, soft and hard, as anybody may read it, of zombies too;
+/// `None` for one that is unlimited.
+pub(super) fn file_locks(pid: i32) -> Option<[Option<u64>; 2]> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max file locks"))?;
+    let mut values = line.split_whitespace().map(|value| value.parse().ok());
+    Some([values.next()?, values.next()?])
+}
+
+/// A number that looks random.
+pub(super) fn random() -> Option<u64> {
+    let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid").ok()?;
+    let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).collect();
+    // bits of the version stand in the first half, two of the variant at the top of the second
+    Some(u64::from_str_radix(digits.get(16..32)?, 16).ok()? << 2)
+}
+
+/// The arguments with which a process began its program, and its program first.
+pub(super) fn arguments(pid: i32) -> Vec<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = line.strip_suffix(b"\0").unwrap_or(&line);
+    line.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
+}
+
 /// Whether a process is in a cgroup (v2) of that name, or below one.
 pub(super) fn is_below(pid: i32, cgroup: &OsStr) -> bool {
     let groups = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -86,16 +114,30 @@ pub(super) fn is_below(pid: i32, cgroup: &OsStr) -> bool {
     })
 }
 
+/// Whether this process may know the exit code of that one: proc_pid_stat(5), ptrace(2).
+pub(super) fn may_know_exit(pid: i32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    const SYS_PTRACE: u64 = 19;
+    let user = |pid: &str| fs::metadata(format!("/proc/{pid}")).map(|folder| folder.uid()).ok();
+    let same = user("self").is_some_and(|own| user(&pid.to_string()) == Some(own));
+    same || own_capabilities() & (1 << SYS_PTRACE) != 0
+}
+
+/// The effective capabilities of this process.
+fn own_capabilities() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
+}
+
 /// Whether RLIMIT_NPROC does not bind what this process creates: fork(2), EAGAIN.
 pub(super) fn may_pass_nproc() -> bool {
     const SYS_ADMIN: u64 = 21;
     const SYS_RESOURCE: u64 = 24;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-    let is_root = field("Uid:").and_then(|ids| ids.split_whitespace().next()) == Some("0");
-    let capable = field("CapEff:").and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-    let either = (1 << SYS_ADMIN) | (1 << SYS_RESOURCE);
-    is_root || capable.is_some_and(|set| set & either != 0)
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let is_root = users.and_then(|users| users.split_whitespace().next()) == Some("0");
+    is_root || own_capabilities() & ((1 << SYS_ADMIN) | (1 << SYS_RESOURCE)) != 0
 }
 
 /// The number of this process's pid namespace: in another one its pid means nothing.

@@ -1,4 +1,4 @@
-//! A real child as its tree, its driver and the watcher share it.
+//! A real process as its tree, its driver and the watcher share it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,18 +9,20 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::child;
 use super::watch::Watch;
+use super::{child, procfs};
 use crate::abi::{Pid, Signal, WaitStatus};
 use crate::driver::{Delivery, DriverProcess, Reporter};
 use crate::sync::Mutex;
 use crate::table::Process;
 
-/// A real child, as its tree and the watcher share it.
+/// A real process, as its tree and the watcher share it.
 #[derive(Debug)]
 pub(super) struct Real {
     pub pid: i32,
     pub pidfd: OwnedFd,
+    /// Whether the tree has created it, and so may reap it and take its stops.
+    pub ours: bool,
     pub reporter: Mutex<Reporter>,
     pub usage: Mutex<Option<Duration>>,
     pub status: Mutex<Option<WaitStatus>>,
@@ -50,10 +52,21 @@ impl Watch for Detached {
 }
 
 impl Real {
-    pub fn new(pid: i32, pidfd: OwnedFd) -> Real {
+    /// One that was spawned.
+    pub fn child(pid: i32, pidfd: OwnedFd) -> Real {
+        Real::new(pid, pidfd, true)
+    }
+
+    /// One that somebody else has created, and reaps.
+    pub fn adopted(pid: i32, pidfd: OwnedFd) -> Real {
+        Real::new(pid, pidfd, false)
+    }
+
+    fn new(pid: i32, pidfd: OwnedFd, ours: bool) -> Real {
         Real {
             pid,
             pidfd,
+            ours,
             reporter: Mutex::default(),
             usage: Mutex::default(),
             status: Mutex::default(),
@@ -80,8 +93,9 @@ impl Real {
     pub fn reap(&self) {
         let mut reaped = self.reaped.lock();
         if !*reaped {
-            // one that cannot be reaped is not our child any more
-            *reaped = child::reap(&self.pidfd, libc::WNOHANG).unwrap_or(true);
+            // one that cannot be reaped is not our child any more; who reaps an adopted one is
+            // nothing to wait for
+            *reaped = !self.ours || child::reap(&self.pidfd, libc::WNOHANG).unwrap_or(true);
         }
     }
 
@@ -114,12 +128,8 @@ impl Watch for Real {
             let end = match observed {
                 Ok(None) => return false,
                 Ok(Some(observed)) => self.saw(observed),
-                Err(_) => {
-                    // somebody else has reaped it, or the owner ignores SIGCHLD: how it ended is
-                    // not to be had, and whoever waits for it must not wait for ever
-                    *self.reaped.lock() = true;
-                    WaitStatus::killed(Signal::KILL, false)
-                }
+                // it is no child, somebody else has reaped it, or the owner ignores SIGCHLD
+                Err(_) => self.saw_end_of_other(),
             };
             *told = true;
             drop(told);
@@ -134,6 +144,9 @@ impl Watch for Real {
     }
 
     fn look(&self) {
+        if !self.ours {
+            return self.look_at_other();
+        }
         // these events are ours alone to take: nobody else waits for this child
         let changed = child::observe(&self.pidfd, libc::WSTOPPED | libc::WCONTINUED);
         if let Ok(Some(child::Observed { status, .. })) = changed {
@@ -158,6 +171,43 @@ impl Real {
         *self.usage.lock() = Some(time(usage.ru_utime) + time(usage.ru_stime));
         *self.status.lock() = Some(observed.status);
         observed.status
+    }
+
+    /// Notes how one ended that is not this process's to wait for. Where that is not to be had the
+    /// table is told of a SIGKILL, as whoever waits for it must not wait for ever.
+    fn saw_end_of_other(&self) -> WaitStatus {
+        let status = self.end_of_other();
+        *self.status.lock() = status;
+        *self.reaped.lock() = true;
+        status.unwrap_or(WaitStatus::killed(Signal::KILL, false))
+    }
+
+    fn end_of_other(&self) -> Option<WaitStatus> {
+        // what a zombie shows is its own as long as it keeps its number
+        let zombie = procfs::stat(self.pid).filter(|stat| stat.state == b'Z');
+        let may_know = procfs::may_know_exit(self.pid);
+        if let Some(zombie) = zombie.filter(|_| child::exists(&self.pidfd)) {
+            let known = zombie.exit_code != 0 || may_know;
+            return known.then_some(WaitStatus(zombie.exit_code));
+        }
+        child::exit_status(&self.pidfd).ok().flatten()
+    }
+
+    /// Its stops and continues are its parent's to wait for: they are read.
+    fn look_at_other(&self) {
+        let stat = procfs::stat(self.pid).filter(|_| child::exists(&self.pidfd));
+        let Some(stat) = stat.filter(|stat| stat.state != b'Z') else { return };
+        let stopped = stat.state == b'T';
+        if self.stopped.swap(stopped, Ordering::Relaxed) == stopped {
+            return;
+        }
+        let reporter = self.reporter.lock().clone();
+        if stopped {
+            let signal = Signal::new(stat.exit_code as i32);
+            reporter.stopped(signal.unwrap_or(Signal::STOP));
+        } else {
+            reporter.continued();
+        }
     }
 }
 
@@ -190,7 +240,7 @@ impl DriverProcess for RealDriver {
     fn abandon(&self) {}
 }
 
-/// The direct children of a tree.
+/// The processes of a tree that are in its table.
 #[derive(Debug, Default)]
 pub(super) struct Children {
     /// Those that were not reaped when it was looked at last, by their numbers in the table.

@@ -17,17 +17,26 @@ use super::procfs::{self, Stat};
 /// of the trees, the outermost first.
 pub(super) const MARK: &str = "PROCTABLE_TREE";
 
+/// The limit that marks them as well, beyond what they can do to their environment: everybody
+/// inherits it, nobody clears it by the way, /proc shows it to everybody, also of zombies, and the
+/// kernel has not looked at it since Linux 2.4.
+const LIMIT: u32 = libc::RLIMIT_LOCKS;
+
 /// The mark of one tree.
 #[derive(Debug)]
 pub(super) struct Mark {
     pub value: String,
-    /// When it was made, in clock ticks since boot: nobody who has it is older.
-    pub made: u64,
+    /// The same after the names of the trees that the owner is in itself.
+    pub all: String,
+    /// A number that no other tree has. `None` where the owner's own limit leaves no room for one.
+    limit: Option<libc::rlimit64>,
+    /// When it was made, in clock ticks since boot: nobody who was born with it is older.
+    made: u64,
 }
 
 impl Mark {
-    /// A new one, with its place after the names of the trees that the owner is in itself.
-    pub fn new() -> (Mark, String) {
+    /// A new one.
+    pub fn new() -> Mark {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let own = std::process::id();
@@ -35,8 +44,45 @@ impl Mark {
         let (boot, namespace) = (procfs::boot_id(), procfs::pid_namespace());
         let value = format!("{own}-{started}-{boot}-{namespace}-{number}");
         let outer = std::env::var(MARK).ok().filter(|outer| !outer.is_empty());
-        let marks = outer.into_iter().chain([value.clone()]).collect::<Vec<_>>().join(",");
-        (Mark { value, made: procfs::now() }, marks)
+        let all = outer.into_iter().chain([value.clone()]).collect::<Vec<_>>().join(",");
+        let limit = child::rlimit(own as i32, LIMIT).ok();
+        let limit = limit.and_then(|own| limit_below(own.rlim_max, procfs::random()?));
+        Mark { value, all, limit, made: procfs::now() }
+    }
+
+    /// The limit that a child gets.
+    pub fn rlimit(&self) -> Option<(u32, libc::rlimit64)> {
+        Some((LIMIT, self.limit?))
+    }
+
+    /// Whether a process has it.
+    pub fn is_on(&self, pid: i32) -> bool {
+        self.is_in_limits(pid) || is_marked(pid, &self.value)
+    }
+
+    fn is_in_limits(&self, pid: i32) -> bool {
+        let Some(mark) = self.limit else { return false };
+        // whoever makes a tree within this one puts its own number first
+        procfs::file_locks(pid).is_some_and(|found| found.contains(&Some(mark.rlim_cur)))
+    }
+}
+
+/// A limit that tells trees apart, at most the owner's own. The outermost tree's number stays its
+/// upper value, so that it finds those in trees within it, too.
+fn limit_below(own: u64, random: u64) -> Option<libc::rlimit64> {
+    const ROOM: u64 = 1 << 32;
+    /// As good as infinite for whoever might ask.
+    const HUGE: u64 = 1 << 62;
+    match own {
+        libc::RLIM64_INFINITY => {
+            let number = HUGE | (random >> 2);
+            Some(libc::rlimit64 { rlim_cur: number, rlim_max: number })
+        }
+        own if own > ROOM => {
+            let number = ROOM / 2 + random % (own - ROOM / 2);
+            Some(libc::rlimit64 { rlim_cur: number, rlim_max: own })
+        }
+        _ => None,
     }
 }
 
@@ -53,10 +99,18 @@ fn is_marked(pid: i32, mark: &str) -> bool {
 /// What is done for each member that was found, children before their parents.
 pub(super) type Act<'a> = &'a mut dyn FnMut(&Stat, &OwnedFd);
 
-/// Everybody who descends from one of `roots`, or has the mark in his environment; zombies left
-/// out. Costs a look at every process of the system, and one into the environment of each that is
-/// not older than the mark.
-pub(super) fn visit(mark: Option<&Mark>, roots: &[(i32, &OwnedFd)], act: Act) -> io::Result<()> {
+/// Somebody who is known to belong to a tree.
+pub(super) struct Root<'a> {
+    pub pid: i32,
+    pub pidfd: &'a OwnedFd,
+    /// Whether all of its descendants do, or those alone who have the mark.
+    pub with_descendants: bool,
+}
+
+/// Everybody who is or descends from one of `roots`, or has the mark; zombies left out. Costs a look
+/// at every process of the system, and one into the limits and the environment of each that is not
+/// older than the mark.
+pub(super) fn visit(mark: Option<&Mark>, roots: &[Root], act: Act) -> io::Result<()> {
     let all = procfs::all()?;
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for stat in &all {
@@ -64,16 +118,19 @@ pub(super) fn visit(mark: Option<&Mark>, roots: &[(i32, &OwnedFd)], act: Act) ->
     }
     let own = BTreeSet::from([std::process::id() as i32]);
     let mut look = Look { children, seen: own, act, result: Ok(()) };
-    for (pid, pidfd) in roots {
+    for Root { pid, pidfd, with_descendants } in roots {
         let stat = procfs::stat(*pid).filter(|_| child::exists(pidfd));
         if let Some(stat) = stat.filter(|_| look.seen.insert(*pid)) {
+            if !with_descendants {
+                look.children.remove(pid);
+            }
             look.enter(&stat, pidfd);
         }
     }
     let Some(mark) = mark else { return look.result };
     for pid in all.iter().filter(|stat| stat.started >= mark.made).map(|stat| stat.pid) {
-        if !look.seen.contains(&pid) && is_marked(pid, &mark.value) {
-            look.confirm_and_enter(pid, |_| is_marked(pid, &mark.value));
+        if !look.seen.contains(&pid) && mark.is_on(pid) {
+            look.confirm_and_enter(pid, |_| mark.is_on(pid));
         }
     }
     look.result

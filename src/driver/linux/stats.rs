@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::limit::Limit;
 use super::procfs::{self, Stat};
-use super::tree::ProcessTree;
+use super::tree::{Core, ProcessTree};
 
 /// Where a [`Figure`] comes from, which decides what it means.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -79,11 +79,12 @@ impl ProcessTree {
     /// ```
     pub fn stats(&self) -> io::Result<Stats> {
         let mut members = Vec::new();
-        self.visit(&mut |stat, _| members.push(stat.clone()))?;
+        let core = &self.core;
+        core.visit(&mut |stat, _| members.push(stat.clone()))?;
         Ok(Stats {
-            cpu: self.cpu(Some(&members))?,
-            memory: self.memory(&members),
-            memory_peak: self.memory_peak(&members),
+            cpu: core.cpu(Some(&members))?,
+            memory: core.memory(&members),
+            memory_peak: core.memory_peak(&members),
             processes: members.len(),
             threads: members.iter().map(|member| member.threads as usize).sum(),
         })
@@ -97,9 +98,11 @@ impl ProcessTree {
     ///
     /// What reading gave.
     pub fn cpu_time(&self) -> io::Result<Duration> {
-        Ok(self.cpu(None)?.value)
+        Ok(self.core.cpu(None)?.value)
     }
+}
 
+impl Core {
     fn cpu(&self, members: Option<&[Stat]>) -> io::Result<Figure<Duration>> {
         if let Some(cgroup) = &self.cgroup {
             return Ok(cgroup_v2(cgroup.cpu_time()?));

@@ -22,7 +22,7 @@ fn with_trees() {
     assert_eq!((error.step, error.error.raw_os_error()), (Step::Uid, Some(libc::EPERM)));
     spawn_ready(&tree, FAMILY);
     let (members, folder) = traces(&tree);
-    assert!(members.len() >= 8, "{members:?}");
+    assert!(members.len() >= 9, "{members:?}");
     assert_eq!(tree.stats().unwrap().processes, members.len());
     drop(tree);
     assert!(members.iter().all(|pid| !is_there(*pid)));

@@ -1,0 +1,127 @@
+//! What comes into a tree: processes that run already.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::direct::Child;
+use super::real::Real;
+use super::scan::{self, Root};
+use super::tree::{Core, ProcessTree};
+use super::{child, procfs};
+use crate::sync::Mutex;
+use crate::table::{Image, Spawn};
+
+impl ProcessTree {
+    /// Takes a running process into the tree, and with `descendants` all of its: whoever they
+    /// create from then on belongs to it, too. Gives those who were taken, `pid` first.
+    ///
+    /// Each is a process of the table from then on, so that its waits, events and signals are as
+    /// those of a child that was spawned. There it is a child of the owner with a group of its own,
+    /// wherever it stands in reality: only so can the owner wait for it. What cannot be had of
+    /// somebody else's child:
+    ///
+    /// - Its status, if it may not be read of its zombie ([ptrace(2)]'s rules) and the kernel does
+    ///   not keep it (before Linux 6.15): [`Child::wait`] gives ECHILD then, and the table, which
+    ///   knows no such end, SIGKILL.
+    /// - The signal that stopped it, once its parent has waited for that: SIGSTOP is told.
+    /// - Its CPU time after its end, unless it is a child of this process. It is never reaped:
+    ///   that is left to its parent, also if that is another library of this process.
+    ///
+    /// Without a cgroup it gets the tree's mark in its limits ([prlimit(2)], RLIMIT_LOCKS).
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if there is no such process or it ends meanwhile, EPERM (or EACCES, from a cgroup) if
+    /// it is somebody else's. Unsupported without a cgroup if there is no room for a mark: the
+    /// owner's own limit is too low. Those that were taken before the error stay in the tree.
+    ///
+    /// Costs with `descendants` a look at every process of the system, repeated while there are new
+    /// ones.
+    ///
+    /// ```
+    /// use proctable::abi::{Signal, WaitStatus};
+    /// use proctable::driver::linux::ProcessTree;
+    ///
+    /// let mut stranger = std::process::Command::new("sleep").arg("100").spawn()?;
+    /// let tree = ProcessTree::new()?;
+    /// let adopted = tree.adopt(stranger.id() as i32, true)?;
+    /// tree.kill()?;
+    /// assert_eq!(adopted[0].wait()?, WaitStatus::killed(Signal::KILL, false));
+    /// stranger.wait()?; // its parent is who reaps it
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [ptrace(2)]: https://man7.org/linux/man-pages/man2/ptrace.2.html
+    /// [prlimit(2)]: https://man7.org/linux/man-pages/man2/prlimit.2.html
+    pub fn adopt(&self, pid: i32, descendants: bool) -> io::Result<Vec<Child>> {
+        let root = child::open(pid)?;
+        let mut taken = vec![self.core.take(pid, root.try_clone()?)?];
+        // until a look finds nobody new: they may fork meanwhile
+        let mut looking = descendants;
+        while looking {
+            looking = false;
+            let roots = [Root { pid, pidfd: &root, with_descendants: true }];
+            scan::visit(None, &roots, &mut |stat, pidfd| {
+                if taken.iter().any(|child| child.pid() == stat.pid) {
+                    return;
+                }
+                let took = pidfd.try_clone().and_then(|pidfd| self.core.take(stat.pid, pidfd));
+                // one that has ended meanwhile
+                if let Ok(child) = took {
+                    taken.push(child);
+                    looking = true;
+                }
+            })?;
+        }
+        Ok(taken)
+    }
+}
+
+impl Core {
+    /// Takes the process of a descriptor that had that number when it was opened.
+    fn take(&self, pid: i32, pidfd: OwnedFd) -> io::Result<Child> {
+        if let Some(known) = self.known(pid, &pidfd) {
+            return Ok(known);
+        }
+        self.mark_or_move(pid)?;
+        if !child::exists(&pidfd) {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        let args = procfs::arguments(pid);
+        let program = args.first().cloned().unwrap_or_default();
+        let image = Image { program, args, env: Vec::new() };
+        let real = Arc::new(Real::adopted(pid, pidfd));
+        let process = self.register(&real, Spawn::new(image).own_group());
+        let process = process.map_err(|(_, error)| error)?;
+        let pipes = Arc::new(Mutex::default());
+        Ok(Child { process, owner: self.owner.clone(), real, pipes })
+    }
+
+    /// One that is in the table already.
+    fn known(&self, pid: i32, pidfd: &OwnedFd) -> Option<Child> {
+        let children = self.children.lock();
+        let mut known = children.list.iter().filter(|(_, real)| real.pid == pid);
+        // the number is that one's as long as both live
+        let alive = |real: &Real| child::exists(&real.pidfd) && child::exists(pidfd);
+        let (number, real) = known.find(|(_, real)| alive(real))?;
+        let (number, real) = (*number, real.clone());
+        drop(children);
+        let process = self.table.process(number)?;
+        let pipes = Arc::new(Mutex::default());
+        Some(Child { process, owner: self.owner.clone(), real, pipes })
+    }
+
+    /// What makes it, and whoever it creates, a member.
+    fn mark_or_move(&self, pid: i32) -> io::Result<()> {
+        match (&self.cgroup, self.mark.rlimit()) {
+            (Some(cgroup), _) => cgroup.adopt(pid)?,
+            (None, Some((resource, limit))) => child::set_rlimit(pid, resource, limit)?,
+            (None, None) => {
+                let why = "the owner's limit of file locks leaves no room for a mark";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            }
+        }
+        self.limited.adopt(pid)
+    }
+}

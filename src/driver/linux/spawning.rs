@@ -1,0 +1,127 @@
+//! What comes into a tree: children that are spawned.
+
+use std::io;
+use std::sync::Arc;
+
+use super::command::{Command, Pipes, Prepared, SpawnError, Step};
+use super::direct::Child;
+use super::real::{Detached, Real, RealDriver};
+use super::tree::{Core, ProcessTree};
+use super::watch::watch;
+use super::{child, scan, spawner};
+use crate::abi::Signal;
+use crate::driver::Authority;
+use crate::sync::Mutex;
+use crate::table::{Group, Process, Spawn};
+
+impl ProcessTree {
+    /// Runs a program in the tree. It has executed it when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The step that failed and its error; then there is no child. [`Step::Suspended`] while the tree
+    /// is.
+    pub fn spawn(&self, command: Command) -> Result<Child, SpawnError> {
+        let program = command.program().to_owned();
+        self.core.try_spawn(command).map_err(|(step, error)| SpawnError { step, error, program })
+    }
+
+    /// Runs a program outside of the tree, in a session of its own, without any mark: it survives
+    /// the tree, the owner, and [`sweep`](super::sweep). Gives its number.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProcessTree::spawn`].
+    pub fn spawn_detached(&self, command: Command) -> Result<i32, SpawnError> {
+        let program = command.program().to_owned();
+        let command = command.env_remove(scan::MARK).env_remove("RUNNING_PROCESS_ORIGINATOR");
+        let spawn = || {
+            let (prepared, _) = command.session().prepare()?;
+            let born = spawner::spawn(prepared)?;
+            let real = Arc::new(Real::child(born.pid, born.pidfd));
+            watch(Arc::new(Detached(real.clone()))).map_err(|error| (Step::Watch, error))?;
+            Ok(real.pid)
+        };
+        spawn().map_err(|(step, error)| SpawnError { step, error, program })
+    }
+}
+
+impl Core {
+    fn try_spawn(&self, command: Command) -> Result<Child, (Step, io::Error)> {
+        let image = command.image();
+        let (prepared, pipes) = self.prepare(command)?;
+        let group = self.group_of(&prepared);
+        let suspended = self.suspended.read();
+        if *suspended {
+            return Err((Step::Suspended, io::Error::from_raw_os_error(libc::EBUSY)));
+        }
+        let born = spawner::spawn(prepared)?;
+        drop(suspended);
+        let real = Real::child(born.pid, born.pidfd);
+        self.enter(real, Spawn::new(image).group(group), pipes)
+    }
+
+    /// What a child of the tree begins with.
+    fn prepare(&self, command: Command) -> Result<(Prepared, Pipes), (Step, io::Error)> {
+        let originator = format!("proctable:{}", std::process::id());
+        let command =
+            command.env(scan::MARK, &self.mark.all).env("RUNNING_PROCESS_ORIGINATOR", originator);
+        let (mut prepared, pipes) = command.prepare()?;
+        let entrances = self.limited.entrances();
+        prepared.cgroups = entrances.map_err(|error| (Step::Cgroup, error))?;
+        if let Some(cgroup) = &self.cgroup {
+            prepared.cgroup = cgroup.entrance();
+        } else if !prepared.session && prepared.group.is_none() {
+            // what it starts can be signalled with it
+            prepared.group = Some(0);
+        }
+        // first, so that the command's own can only be narrower
+        let mark = self.mark.rlimit().filter(|_| self.cgroup.is_none());
+        let first = self.limited.rlimits.iter().copied().chain(mark);
+        prepared.limits.splice(0..0, first);
+        Ok((prepared, pipes))
+    }
+
+    /// The group in the table that corresponds to the one it will have.
+    fn group_of(&self, prepared: &Prepared) -> Group {
+        match prepared.group {
+            _ if prepared.session => Group::Session,
+            None => Group::Inherit,
+            Some(0) => Group::Own,
+            Some(leader) => {
+                let children = self.children.lock();
+                let leader = children.list.iter().find(|(_, real)| real.pid == leader);
+                // one that is no child of this tree has no group in its table
+                leader.map_or(Group::Inherit, |(pid, _)| Group::Join((*pid).into()))
+            }
+        }
+    }
+
+    /// Enters a new child in the table, and has it watched; kills it if that cannot be.
+    fn enter(&self, real: Real, spawn: Spawn, pipes: Pipes) -> Result<Child, (Step, io::Error)> {
+        let real = Arc::new(real);
+        let process = self.register(&real, spawn).inspect_err(|_| {
+            let _ = real.send(Signal::KILL);
+            let _ = child::reap(&real.pidfd, 0);
+            *real.reaped.lock() = true;
+        })?;
+        Ok(Child { process, owner: self.owner.clone(), real, pipes: Arc::new(Mutex::new(pipes)) })
+    }
+
+    /// Enters a process in the table, as a child of the owner, and has it watched.
+    pub(super) fn register(
+        &self,
+        real: &Arc<Real>,
+        spawn: Spawn,
+    ) -> Result<Process, (Step, io::Error)> {
+        let spawn = spawn.driver(Arc::new(RealDriver(real.clone()))).authority(Authority::Host);
+        *real.reporter.lock() = spawn.reporter();
+        // what is reported before the table knows it is kept
+        watch(real.clone()).map_err(|error| (Step::Watch, error))?;
+        let process = self.owner.spawn(spawn);
+        let process =
+            process.map_err(|errno| (Step::Table, io::Error::from_raw_os_error(errno.0.into())))?;
+        self.children.lock().add(&process, real.clone());
+        Ok(process)
+    }
+}
