@@ -84,6 +84,11 @@ impl Core {
         if let Some(known) = self.known(pid, &pidfd) {
             return Ok(known);
         }
+        let own = std::process::id() as i32;
+        // before it is marked: it is not to be taken for an orphan for a moment
+        if let Some(stat) = procfs::stat(pid).filter(|stat| stat.ppid == own) {
+            self.children.lock().strangers.insert((pid, stat.started));
+        }
         self.mark_or_move(pid)?;
         if !child::exists(&pidfd) {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));

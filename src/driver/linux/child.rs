@@ -604,6 +604,13 @@ pub(super) fn is_subreaper() -> io::Result<bool> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(is != 0) }
 }
 
+/// Has orphans of this process's descendants become its children, or not.
+pub(super) fn set_subreaper(is: bool) -> io::Result<()> {
+    // SAFETY: plain call
+    let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(is)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Whether the caller is the thread that the program began with.
 pub(super) fn is_main_thread() -> bool {
     // SAFETY: no arguments

@@ -62,6 +62,7 @@ impl Core {
         if !gone && !self.kill_all(&mut shutdown)? {
             shutdown.survivors = self.members()?;
         }
+        self.reap_orphans();
         // also those that somebody else waited for meanwhile
         let ended = alive.iter().filter_map(|real| Some((real.pid, (*real.status.lock())?)));
         shutdown.ended.extend(ended);

@@ -91,11 +91,15 @@ impl Core {
         if let Some(cgroup) = &self.cgroup {
             return scan::visit_cgroup(cgroup, act);
         }
-        let known: Vec<_> = self.children.lock().list.values().cloned().collect();
-        // what an adopted one had before need not belong to the tree; what it creates is marked
-        let roots = known.iter().map(|real| Root {
+        let children = self.children.lock();
+        let (known, orphans): (Vec<_>, _) =
+            (children.list.values().cloned().collect(), children.orphans.clone());
+        drop(children);
+        let known = known.iter().map(|real| &**real);
+        let roots = known.chain(orphans.iter().map(|orphan| &orphan.real)).map(|real| Root {
             pid: real.pid,
             pidfd: &real.pidfd,
+            // what an adopted one had before need not belong to the tree; what it creates is marked
             with_descendants: real.ours,
         });
         scan::visit(Some(&self.mark), &roots.collect::<Vec<_>>(), act)

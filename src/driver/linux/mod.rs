@@ -16,6 +16,7 @@
 //! | a running process that is adopted | moved into it | marked in its limits |
 //! | suspended | frozen | stopped, which they can see |
 //! | CPU time of those who have ended | counted | of direct children and members, with what they waited for |
+//! | orphans | init's, or reaped with [`Options::subreaper`] | the same |
 //! | limits | by controllers of v2, else of v1 | by controllers of v1 |
 //!
 //! [`preflight`] tells what is available; [`ProcessTree::enforced`] and [`Stats`] tell what enforces a
@@ -49,6 +50,7 @@ mod guardian;
 mod limit;
 mod members;
 mod options;
+mod orphans;
 mod preflight;
 mod procfs;
 mod real;

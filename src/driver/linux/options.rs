@@ -24,6 +24,7 @@ pub struct Options {
     pub(super) limits: Limits,
     pub(super) weaker_limits: bool,
     pub(super) guarded: bool,
+    pub(super) subreaper: bool,
 }
 
 impl Options {
@@ -78,11 +79,50 @@ impl Options {
         self
     }
 
+    /// Makes this process a subreaper (PR_SET_CHILD_SUBREAPER) while the tree is there: a member
+    /// whose parent ends becomes a child of this process instead of init's, so that the tree also
+    /// sees its end, counts its CPU time, and reaps it.
+    ///
+    /// It changes the whole process, and so is opt-in:
+    ///
+    /// - Descendants that other libraries have begun come to this process, too, when their parents
+    ///   end. They are never touched here: who does not wait for them has them as zombies until
+    ///   this process ends, where init would have reaped them.
+    /// - A library that waits for any child (`waitpid(-1)`) gets the tree's orphans as well, as it
+    ///   does children that the tree spawns.
+    /// - Orphans of all trees of this process are reaped then, of those without this option, too.
+    ///   While a tree spawns, its orphans wait.
+    ///
+    /// A child of this process is taken for an orphan of a tree only if it has the tree's mark (in
+    /// its limits or its environment) or is in its cgroup, and was neither spawned by the tree nor
+    /// adopted from another library. Those that this process creates itself have no mark. What
+    /// remains uncertain: an orphan that has changed its limit of file locks and cleared its
+    /// environment, without a cgroup, is nobody's, and is left alone.
+    ///
+    /// When the last such tree is dropped the process is no subreaper any more, unless it was one
+    /// before the first.
+    ///
+    /// ```
+    /// use proctable::driver::linux::{Command, Options};
+    ///
+    /// let tree = Options::new().without_cgroup().subreaper().create()?;
+    /// // a daemon without environment
+    /// let script = "(setsid env -i sleep 100 &) ; true";
+    /// tree.spawn(Command::new("sh").arg("-c").arg(script))?.wait()?;
+    /// assert!(tree.kill()?.survivors.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn subreaper(mut self) -> Options {
+        self.subreaper = true;
+        self
+    }
+
     /// Makes the tree.
     ///
     /// # Errors
     ///
-    /// The reason why a limit cannot be enforced or a guardian not be started. A cgroup that cannot
+    /// The reason why a limit cannot be enforced, a guardian not be started, or this process not be a
+    /// subreaper (before Linux 3.4). A cgroup that cannot
     /// be made is no error: see [`ProcessTree::mechanism`].
     pub fn create(self) -> io::Result<ProcessTree> {
         ProcessTree::create(self)

@@ -105,6 +105,25 @@ pub(super) fn arguments(pid: i32) -> Vec<String> {
     line.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
 }
 
+/// The children of this process, zombies too. Costs them, or a look at every process of the system
+/// where the kernel does not list them (CONFIG_PROC_CHILDREN).
+pub(super) fn children() -> io::Result<Vec<i32>> {
+    let mut children = Vec::new();
+    for thread in fs::read_dir("/proc/self/task")?.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => children.extend(list.split(' ').filter_map(|pid| pid.parse::<i32>().ok())),
+            // a thread that has ended: who was its child is another one's, for the next look
+            Err(_) if !thread.path().exists() => {}
+            Err(_) => {
+                let own = std::process::id() as i32;
+                let all = all()?.into_iter().filter(|stat| stat.ppid == own);
+                return Ok(all.map(|stat| stat.pid).collect());
+            }
+        }
+    }
+    Ok(children)
+}
+
 /// Whether a process is in a cgroup (v2) of that name, or below one.
 pub(super) fn is_below(pid: i32, cgroup: &OsStr) -> bool {
     let groups = fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! A real process as its tree, its driver and the watcher share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::orphans::Orphan;
+use super::tree::Core;
 use super::watch::Watch;
 use super::{child, procfs};
 use crate::abi::{Pid, Signal, WaitStatus};
@@ -240,13 +242,20 @@ impl DriverProcess for RealDriver {
     fn abandon(&self) {}
 }
 
-/// The processes of a tree that are in its table.
+/// The processes of a tree that are in its table, and orphans.
 #[derive(Debug, Default)]
 pub(super) struct Children {
     /// Those that were not reaped when it was looked at last, by their numbers in the table.
     pub list: BTreeMap<Pid, Arc<Real>>,
-    /// The CPU time of those that were.
-    pub time: Duration,
+    /// Members that have become children of this process when their parents ended.
+    pub orphans: Vec<Arc<Orphan>>,
+    /// The CPU time of those that were reaped.
+    time: Duration,
+    /// How many are being created: they are in no list yet.
+    spawning: usize,
+    /// Adopted children of other libraries of this process, with the times of their starts: not the
+    /// tree's to reap.
+    pub strangers: BTreeSet<(i32, u64)>,
 }
 
 impl Children {
@@ -261,9 +270,44 @@ impl Children {
         self.list.insert(process.pid(), real);
     }
 
+    /// An orphan has ended, or is not watched.
+    pub fn forget(&mut self, orphan: &Orphan) {
+        self.time += orphan.real.usage.lock().unwrap_or_default();
+        self.orphans.retain(|other| !core::ptr::eq(&**other, orphan));
+    }
+
     /// The CPU time of those that have ended.
     pub fn ended_time(&self) -> Duration {
         let ended = self.list.values().filter_map(|real| *real.usage.lock());
         self.time + ended.sum::<Duration>()
+    }
+
+    /// The numbers of those that are not reaped.
+    pub fn pids(&self) -> Vec<i32> {
+        let orphans = self.orphans.iter().map(|orphan| &orphan.real);
+        let all = self.list.values().map(|real| &**real).chain(orphans);
+        all.filter(|real| !real.is_reaped()).map(|real| real.pid).collect()
+    }
+
+    /// Whether a child of this process that is a member need not be an orphan: the tree, or another
+    /// library, may have created it.
+    pub fn may_have_created(&self, pid: i32, started: u64) -> bool {
+        self.spawning > 0 || self.pids().contains(&pid) || self.strangers.contains(&(pid, started))
+    }
+}
+
+/// A child of a tree is being created: until this is dropped it may be in no list.
+pub(super) struct Spawning(Arc<Core>);
+
+impl Spawning {
+    pub fn new(tree: &Arc<Core>) -> Spawning {
+        tree.children.lock().spawning += 1;
+        Spawning(tree.clone())
+    }
+}
+
+impl Drop for Spawning {
+    fn drop(&mut self) {
+        self.0.children.lock().spawning -= 1;
     }
 }

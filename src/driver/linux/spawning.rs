@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::command::{Command, Pipes, Prepared, SpawnError, Step};
 use super::direct::Child;
-use super::real::{Detached, Real, RealDriver};
+use super::real::{Detached, Real, RealDriver, Spawning};
 use super::tree::{Core, ProcessTree};
 use super::watch::watch;
 use super::{child, scan, spawner};
@@ -47,7 +47,7 @@ impl ProcessTree {
 }
 
 impl Core {
-    fn try_spawn(&self, command: Command) -> Result<Child, (Step, io::Error)> {
+    fn try_spawn(self: &Arc<Core>, command: Command) -> Result<Child, (Step, io::Error)> {
         let image = command.image();
         let (prepared, pipes) = self.prepare(command)?;
         let group = self.group_of(&prepared);
@@ -55,6 +55,7 @@ impl Core {
         if *suspended {
             return Err((Step::Suspended, io::Error::from_raw_os_error(libc::EBUSY)));
         }
+        let _spawning = Spawning::new(self);
         let born = spawner::spawn(prepared)?;
         drop(suspended);
         let real = Real::child(born.pid, born.pidfd);

@@ -8,6 +8,7 @@ use super::cgroup::Cgroup;
 use super::guardian::Guardian;
 use super::limit::{Enforced, Limited};
 use super::options::{OnDrop, Options};
+use super::orphans::{self, Claim};
 use super::real::Children;
 use super::scan::Mark;
 use crate::abi::Errno;
@@ -29,6 +30,8 @@ pub struct ProcessTree {
     pub(super) core: Arc<Core>,
     pub(super) guardian: Mutex<Option<Guardian>>,
     pub(super) on_drop: OnDrop,
+    /// Until the tree has ended.
+    _subreaper: Option<Claim>,
 }
 
 /// A tree as its handle, its threads and the watcher share it.
@@ -80,6 +83,7 @@ impl ProcessTree {
 
     pub(super) fn create(options: Options) -> io::Result<ProcessTree> {
         let mark = Mark::new();
+        let subreaper = options.subreaper.then(Claim::new).transpose()?;
         let table = ProcessTable::new();
         let owner = table.spawn(Spawn::new(Image::new("owner")).session()).map_err(os_error)?;
         // before what it watches: an owner that dies in between leaves nothing
@@ -103,7 +107,8 @@ impl ProcessTree {
         let core = Core { table, owner, cgroup, without, limited, mark, children, suspended };
         // from here on its drop cleans up
         let (core, guardian) = (Arc::new(core), Mutex::new(guardian));
-        let tree = ProcessTree { core, guardian, on_drop: options.on_drop };
+        orphans::enlist(&core);
+        let tree = ProcessTree { core, guardian, on_drop: options.on_drop, _subreaper: subreaper };
         if options.guarded && tree.core.cgroup.is_none() {
             return Err(needs_cgroup(tree.core.without.as_ref()));
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 
+use super::orphans;
 use crate::sync::{Mutex, OnceLock, spawn};
 
 /// Somebody who wants to know when a process ends.
@@ -93,6 +94,7 @@ impl Watcher {
         traced.into_iter().for_each(|number| self.ended(number));
         let watched: Vec<_> = self.state.lock().watched.values().cloned().collect();
         watched.iter().for_each(|process| process.look());
+        orphans::look();
     }
 }
 

@@ -3,6 +3,7 @@
 mod adopt;
 mod agree;
 mod limits;
+mod orphans;
 mod preflight;
 #[cfg(feature = "cli")]
 mod program;
