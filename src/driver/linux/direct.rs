@@ -9,7 +9,7 @@ use super::command::Pipes;
 use super::real::Real;
 use crate::abi::{Errno, Signal, WaitOptions, WaitStatus};
 use crate::sync::Mutex;
-use crate::table::Process;
+use crate::table::{Process, Wait, Waited};
 
 /// A direct child, or a process that was adopted.
 #[derive(Clone, Debug)]
@@ -59,13 +59,22 @@ impl Child {
             return known;
         }
         let waited = self.owner.wait(&self.process, WaitOptions::EXITED);
-        // what the table was told is not how it ended if that could not be had
+        self.status_or(waited)
+    }
+
+    /// The wait in the table, as a future.
+    pub(super) fn await_in_table(&self) -> Wait {
+        self.owner.wait_async(&self.process, WaitOptions::EXITED)
+    }
+
+    /// How it ended. What the table was told is not that if it could not be had.
+    pub(super) fn status_or(&self, waited: Result<Waited, Errno>) -> Result<WaitStatus, Errno> {
         self.real.status.lock().ok_or(waited.err().unwrap_or(Errno::ECHILD))
     }
 
     /// What is known of one that the table does not have any more: its number there may be
     /// another's.
-    fn known(&self) -> Option<Result<WaitStatus, Errno>> {
+    pub(super) fn known(&self) -> Option<Result<WaitStatus, Errno>> {
         match self.process.info() {
             Some(_) => None,
             None => Some(self.real.status.lock().ok_or(Errno::ECHILD)),

@@ -1,7 +1,12 @@
 //! How a tree ends: asked, killed, or dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::cgroup::Cgroup;
@@ -9,8 +14,9 @@ use super::child;
 use super::members::Member;
 use super::options::OnDrop;
 use super::tree::{Core, ProcessTree};
-use crate::abi::{Signal, WaitOptions, WaitStatus};
-use crate::table::WaitTarget;
+use crate::abi::{Errno, Signal, WaitOptions, WaitStatus};
+use crate::sync::Parker;
+use crate::table::{WaitTarget, Waited};
 
 /// How long it may take until killed processes are gone.
 const GONE: Duration = Duration::from_secs(10);
@@ -28,6 +34,37 @@ pub struct Shutdown {
     pub survivors: Vec<Member>,
 }
 
+/// Where the thread that ends a tree sleeps, and is told that nobody wants it to go on.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    parker: Parker,
+    cancelled: AtomicBool,
+}
+
+impl Stop {
+    /// Nobody wants it any more.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        self.parker.unpark();
+    }
+
+    /// # Errors
+    ///
+    /// Interrupted, if so.
+    fn check(&self) -> io::Result<()> {
+        match self.cancelled.load(Ordering::SeqCst) {
+            true => Err(io::ErrorKind::Interrupted.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Wake for Stop {
+    fn wake(self: Arc<Stop>) {
+        self.parker.unpark();
+    }
+}
+
 impl ProcessTree {
     /// Kills everybody, and waits until they are gone. Who survives that is named.
     ///
@@ -35,7 +72,7 @@ impl ProcessTree {
     ///
     /// What the kernel gave.
     pub fn kill(&self) -> io::Result<Shutdown> {
-        self.core.end(None)
+        self.core.end(None, &Arc::default())
     }
 
     /// Sends a signal to everybody (and SIGCONT, so that those who are stopped act on it), and
@@ -45,21 +82,22 @@ impl ProcessTree {
     ///
     /// What the kernel gave.
     pub fn shutdown(&self, signal: Signal, grace: Duration) -> io::Result<Shutdown> {
-        self.core.end(Some((signal, grace)))
+        self.core.end(Some((signal, grace)), &Arc::default())
     }
 }
 
 impl Core {
-    fn end(&self, asked: Option<(Signal, Duration)>) -> io::Result<Shutdown> {
+    /// Ends everybody. Where nobody wants that any more it fails, whatever the error.
+    pub fn end(&self, asked: Option<(Signal, Duration)>, stop: &Arc<Stop>) -> io::Result<Shutdown> {
         let children: Vec<_> = self.children.lock().list.values().cloned().collect();
         let alive: Vec<_> = children.into_iter().filter(|real| !real.has_ended()).collect();
         let mut shutdown = Shutdown::default();
         let mut gone = false;
         if let Some((signal, grace)) = asked {
             self.ask(signal)?;
-            gone = self.await_end(Instant::now() + grace, &mut shutdown)?;
+            gone = self.await_end(Instant::now() + grace, &mut shutdown, stop)?;
         }
-        if !gone && !self.kill_all(&mut shutdown)? {
+        if !gone && !self.kill_all(&mut shutdown, stop)? {
             shutdown.survivors = self.members()?;
         }
         self.reap_orphans();
@@ -84,14 +122,15 @@ impl Core {
     }
 
     /// Kills until nobody is left. `false` if that takes too long.
-    fn kill_all(&self, shutdown: &mut Shutdown) -> io::Result<bool> {
+    fn kill_all(&self, shutdown: &mut Shutdown, stop: &Arc<Stop>) -> io::Result<bool> {
         shutdown.killed = true;
         let mut gone = false;
         let deadline = Instant::now() + GONE;
         while !gone && Instant::now() < deadline {
             self.kill_once()?;
             // those that were created while the others were killed are found by the next look
-            gone = self.await_end(Instant::now() + Duration::from_millis(50), shutdown)?;
+            let moment = Instant::now() + Duration::from_millis(50);
+            gone = self.await_end(moment, shutdown, stop)?;
         }
         if *self.suspended.read() {
             // whoever comes next is not
@@ -133,29 +172,56 @@ impl Core {
         Ok(())
     }
 
-    /// Waits until nobody is left: for the direct children by their descriptors, for others by
+    /// Waits until nobody is left: for those in the table by their descriptors, for others by
     /// looking. `false` if that takes too long.
-    fn await_end(&self, deadline: Instant, shutdown: &mut Shutdown) -> io::Result<bool> {
+    fn await_end(
+        &self,
+        deadline: Instant,
+        shutdown: &mut Shutdown,
+        stop: &Arc<Stop>,
+    ) -> io::Result<bool> {
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.owner.wait_timeout(WaitTarget::Any, WaitOptions::EXITED, left) {
-                Ok(Some(waited)) => {
+            match self.await_child(deadline, stop)? {
+                Some(Ok(waited)) => {
                     if let Some(real) = self.children.lock().list.get(&waited.pid) {
                         shutdown.ended.insert(real.pid, waited.status);
                     }
                 }
-                Ok(None) => return Ok(false),
+                None => return Ok(false),
                 // no child is left in the table
-                Err(_) => break,
+                Some(Err(_)) => break,
             }
         }
         while !self.is_empty()? {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
-            std::thread::sleep(GLANCE);
+            stop.parker.park(Some(Instant::now() + GLANCE));
+            stop.check()?;
         }
         Ok(true)
+    }
+
+    /// The next end in the table; `None` if none comes before the deadline.
+    fn await_child(
+        &self,
+        deadline: Instant,
+        stop: &Arc<Stop>,
+    ) -> io::Result<Option<Result<Waited, Errno>>> {
+        let mut wait = pin!(self.owner.wait_async(WaitTarget::Any, WaitOptions::EXITED));
+        let waker = Waker::from(stop.clone());
+        loop {
+            stop.check()?;
+            // the time first: what came before it was over is given
+            let over = Instant::now() >= deadline;
+            if let Poll::Ready(ended) = wait.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Ok(Some(ended));
+            }
+            if over {
+                return Ok(None);
+            }
+            stop.parker.park(Some(deadline));
+        }
     }
 
     fn clean_up(&self) {

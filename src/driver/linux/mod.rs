@@ -22,6 +22,9 @@
 //! [`preflight`] tells what is available; [`ProcessTree::enforced`] and [`Stats`] tell what enforces a
 //! limit, and where a figure comes from.
 //!
+//! Spawns, waits and shutdowns block their thread, or are futures for any executor:
+//! [`ProcessTree::spawn_async`], [`Child::wait_async`], [`ProcessTree::shutdown_async`].
+//!
 //! Not covered by either: a process in uninterruptible sleep ends only when the kernel lets it,
 //! and one that is root can move itself into another cgroup.
 //!
@@ -47,6 +50,7 @@ mod command;
 mod direct;
 mod ending;
 mod guardian;
+mod later;
 mod limit;
 mod members;
 mod options;

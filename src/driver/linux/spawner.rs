@@ -3,8 +3,9 @@
 //! A parent-death signal is tied to the thread that made the child, not to its process: a child of
 //! a worker thread would die with that. These threads live as long as the program. There are as
 //! many as spawns were ever under way at once, so that one that hangs (a file system that does not
-//! answer, a cgroup that somebody has frozen) holds up nobody else. The main thread lives as long,
-//! too, and spawns for itself: waking another one and being woken by it costs a quarter of a spawn.
+//! answer, a cgroup that somebody has frozen) holds up nobody else; the asynchronous ones of a tree
+//! count as one, as they come one after the other. The main thread lives as long, too, and spawns
+//! for itself: waking another one and being woken by it costs a quarter of a spawn.
 
 use std::io;
 
@@ -13,15 +14,29 @@ use super::command::{Prepared, Step};
 use crate::sync::Mutex;
 use crate::sync::channel::{Sender, bounded};
 
-type Answer = Result<Born, (Step, io::Error)>;
+pub(super) type Answer = Result<Born, (Step, io::Error)>;
 
-struct Request {
-    prepared: Prepared,
-    answer: Sender<Answer>,
+/// What a thread does. It drops the other when it has nothing more to do, before it tells anybody.
+type Job = Box<dyn FnOnce(Idle) + Send>;
+
+/// A thread that has nothing to do once this is dropped.
+pub(super) struct Idle(Sender<Job>);
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        // a thread that panics takes no more jobs
+        if !std::thread::panicking() {
+            IDLE.lock().push(self.0.clone());
+        }
+    }
 }
 
 /// Those that have nothing to do.
-static IDLE: Mutex<Vec<Sender<Request>>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Vec<Sender<Job>>> = Mutex::new(Vec::new());
+
+fn gone() -> (Step, io::Error) {
+    (Step::Thread, io::Error::other("the spawner's thread is gone"))
+}
 
 /// Creates a child, by a spawner unless the caller lives as long, and waits until it executes its
 /// program.
@@ -29,29 +44,35 @@ pub(super) fn spawn(prepared: Prepared) -> Answer {
     if child::is_main_thread() {
         return child::spawn(&prepared);
     }
-    let gone = || (Step::Thread, io::Error::other("the spawner's thread is gone"));
     let (answer, answered) = bounded(1);
-    let idle = IDLE.lock().pop();
-    let spawner = idle.map_or_else(start, Ok).map_err(|error| (Step::Thread, error))?;
-    spawner.send(Request { prepared, answer }).map_err(|_| gone())?;
+    run(Box::new(move |idle| {
+        let born = child::spawn(&prepared);
+        // its descriptors are closed before anybody hears of the child
+        drop(prepared);
+        // idle before anybody can want the next one
+        drop(idle);
+        // whoever asked may have given up: then the child is what its tree makes of it
+        let _ = answer.send(born);
+    }))?;
     answered.recv().unwrap_or_else(|_| Err(gone()))
 }
 
+/// Has a thread do something.
+pub(super) fn run(job: Job) -> Result<(), (Step, io::Error)> {
+    let idle = IDLE.lock().pop();
+    let thread = idle.map_or_else(start, Ok).map_err(|error| (Step::Thread, error))?;
+    thread.send(job).map_err(|_| gone())
+}
+
 /// Starts another one.
-fn start() -> io::Result<Sender<Request>> {
-    let (requests, queue) = bounded::<Request>(1);
-    let own = requests.clone();
+fn start() -> io::Result<Sender<Job>> {
+    let (jobs, queue) = bounded::<Job>(1);
+    let own = jobs.clone();
     let serve = move || {
-        for Request { prepared, answer } in &queue {
-            let born = child::spawn(&prepared);
-            // its descriptors are closed before anybody hears of the child
-            drop(prepared);
-            // idle before anybody can want the next one
-            IDLE.lock().push(own.clone());
-            // whoever asked may have given up: then the child is what its tree makes of it
-            let _ = answer.send(born);
+        for job in &queue {
+            job(Idle(own.clone()));
         }
     };
     crate::sync::spawn("proctable-spawn", serve)?;
-    Ok(requests)
+    Ok(jobs)
 }

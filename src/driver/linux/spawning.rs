@@ -12,7 +12,12 @@ use super::{child, scan, spawner};
 use crate::abi::Signal;
 use crate::driver::Authority;
 use crate::sync::Mutex;
-use crate::table::{Group, Process, Spawn};
+use crate::table::{Group, Image, Process, Spawn};
+
+/// Why there is no child now.
+pub(super) fn is_suspended() -> (Step, io::Error) {
+    (Step::Suspended, io::Error::from_raw_os_error(libc::EBUSY))
+}
 
 impl ProcessTree {
     /// Runs a program in the tree. It has executed it when this returns.
@@ -53,17 +58,17 @@ impl Core {
         let group = self.group_of(&prepared);
         let suspended = self.suspended.read();
         if *suspended {
-            return Err((Step::Suspended, io::Error::from_raw_os_error(libc::EBUSY)));
+            return Err(is_suspended());
         }
         let _spawning = Spawning::new(self);
         let born = spawner::spawn(prepared)?;
         drop(suspended);
         let real = Real::child(born.pid, born.pidfd);
-        self.enter(real, Spawn::new(image).group(group), pipes)
+        self.enter(real, image, group, pipes)
     }
 
     /// What a child of the tree begins with.
-    fn prepare(&self, command: Command) -> Result<(Prepared, Pipes), (Step, io::Error)> {
+    pub(super) fn prepare(&self, command: Command) -> Result<(Prepared, Pipes), (Step, io::Error)> {
         let originator = format!("proctable:{}", std::process::id());
         let command =
             command.env(scan::MARK, &self.mark.all).env("RUNNING_PROCESS_ORIGINATOR", originator);
@@ -84,7 +89,7 @@ impl Core {
     }
 
     /// The group in the table that corresponds to the one it will have.
-    fn group_of(&self, prepared: &Prepared) -> Group {
+    pub(super) fn group_of(&self, prepared: &Prepared) -> Group {
         match prepared.group {
             _ if prepared.session => Group::Session,
             None => Group::Inherit,
@@ -99,8 +104,14 @@ impl Core {
     }
 
     /// Enters a new child in the table, and has it watched; kills it if that cannot be.
-    fn enter(&self, real: Real, spawn: Spawn, pipes: Pipes) -> Result<Child, (Step, io::Error)> {
-        let real = Arc::new(real);
+    pub(super) fn enter(
+        &self,
+        real: Real,
+        image: Image,
+        group: Group,
+        pipes: Pipes,
+    ) -> Result<Child, (Step, io::Error)> {
+        let (real, spawn) = (Arc::new(real), Spawn::new(image).group(group));
         let process = self.register(&real, spawn).inspect_err(|_| {
             let _ = real.send(Signal::KILL);
             let _ = child::reap(&real.pidfd, 0);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::cgroup::Cgroup;
 use super::guardian::Guardian;
+use super::later::Lane;
 use super::limit::{Enforced, Limited};
 use super::options::{OnDrop, Options};
 use super::orphans::{self, Claim};
@@ -49,6 +50,8 @@ pub(super) struct Core {
     /// Whether it is. Spawning shares the lock: a child that enters a frozen cgroup never comes to
     /// its exec.
     pub suspended: RwLock<bool>,
+    /// Its asynchronous spawns.
+    pub lane: Mutex<Lane>,
 }
 
 /// The errno of the model, which is the kernel's.
@@ -103,8 +106,9 @@ impl ProcessTree {
             Ok(limited) => (limited, None),
             Err(error) => (Limited::default(), Some(error)),
         };
-        let (children, suspended) = (Mutex::default(), RwLock::new(false));
-        let core = Core { table, owner, cgroup, without, limited, mark, children, suspended };
+        let (children, lane) = (Mutex::default(), Mutex::default());
+        let suspended = RwLock::new(false);
+        let core = Core { table, owner, cgroup, without, limited, mark, children, suspended, lane };
         // from here on its drop cleans up
         let (core, guardian) = (Arc::new(core), Mutex::new(guardian));
         orphans::enlist(&core);

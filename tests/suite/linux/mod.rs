@@ -2,6 +2,7 @@
 
 mod adopt;
 mod agree;
+mod later;
 mod limits;
 mod orphans;
 mod preflight;

@@ -1,0 +1,228 @@
+//! Spawning and ending as futures, for any executor: threads of this library do the work.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::child::{self, Born};
+use super::command::{Command, Prepared, SpawnError, Step};
+use super::direct::Child;
+use super::ending::{Shutdown, Stop};
+use super::real::{Detached, Real, Spawning};
+use super::spawner::{self, Answer};
+use super::tree::{Core, ProcessTree};
+use super::watch::watch;
+use crate::abi::{Signal, WaitStatus};
+use crate::sync::{Mutex, Parker, spawn};
+
+/// A place for what a thread brings about, and for the future that waits for it. If that was
+/// dropped, so is what comes.
+#[derive(Debug)]
+struct Slot<T> {
+    value: Mutex<Option<T>>,
+    parker: Parker,
+}
+
+impl<T> Slot<T> {
+    fn new() -> Arc<Slot<T>> {
+        Arc::new(Slot { value: Mutex::new(None), parker: Parker::default() })
+    }
+
+    fn put(&self, value: T) {
+        *self.value.lock() = Some(value);
+        self.parker.unpark();
+    }
+
+    async fn take(&self) -> T {
+        poll_fn(|context| {
+            // the waker first: what comes while looking is not missed
+            let told = self.parker.poll(context.waker());
+            if let Some(value) = self.value.lock().take() {
+                return Poll::Ready(value);
+            }
+            if told {
+                context.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// A child that nobody has taken yet: it ends if nobody does.
+#[derive(Debug)]
+struct Unclaimed(Option<Born>);
+
+impl Unclaimed {
+    fn claim(mut self) -> Option<Born> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let Some(Born { pid, pidfd }) = self.0.take() else { return };
+        let real = Arc::new(Real::child(pid, pidfd));
+        let _ = real.send(Signal::KILL);
+        // the watcher reaps it: whoever drops a future must not wait
+        if watch(Arc::new(Detached(real.clone()))).is_err() {
+            let _ = child::reap(&real.pidfd, 0);
+        }
+    }
+}
+
+type Place = Slot<Result<Unclaimed, (Step, io::Error)>>;
+
+/// The spawns that a tree has been asked for and nobody waits for in a thread.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    orders: VecDeque<(Prepared, Arc<Place>)>,
+    /// Whether a thread is at it.
+    served: bool,
+}
+
+/// Whoever drops it does not want the end any more.
+struct Wanted(Arc<Stop>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl ProcessTree {
+    /// [`ProcessTree::spawn`] as a future. It needs no runtime: another thread does what takes time.
+    /// Those of one tree come one after the other, in the order in which they were first polled.
+    ///
+    /// Dropped before it is ready, there is no child: one that is on its way is killed when it is
+    /// there, and reaped. It may have executed its program for a moment.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProcessTree::spawn`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use proctable::abi::Signal;
+    /// use proctable::driver::linux::{Command, ProcessTree};
+    ///
+    /// let tree = ProcessTree::new()?;
+    /// let child = tree.spawn_async(Command::new("make")).await?;
+    /// println!("{}", child.wait_async().await?);
+    /// tree.shutdown_async(Signal::TERM, Duration::from_secs(5)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn spawn_async(&self, command: Command) -> Result<Child, SpawnError> {
+        let program = command.program().to_owned();
+        let spawned = self.core.spawn_later(command).await;
+        spawned.map_err(|(step, error)| SpawnError { step, error, program })
+    }
+
+    /// [`ProcessTree::shutdown`] as a future. It needs no runtime: a thread waits meanwhile.
+    ///
+    /// Dropped before it is ready, it stops where it is: who has got the signal has got it, and
+    /// nobody is killed any more. The tree goes on with those that are left; it can be shut down
+    /// again, and ends with its handle as always.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProcessTree::shutdown`]; EAGAIN if there can be no thread.
+    pub async fn shutdown_async(&self, signal: Signal, grace: Duration) -> io::Result<Shutdown> {
+        let (slot, stop) = (Slot::new(), Arc::new(Stop::default()));
+        let _wanted = Wanted(stop.clone());
+        let (core, place) = (self.core.clone(), slot.clone());
+        spawn("proctable-end", move || place.put(core.end(Some((signal, grace)), &stop)))?;
+        slot.take().await
+    }
+}
+
+impl Child {
+    /// [`Child::wait`] as a future, for any executor. Several may wait for the same child. Dropping
+    /// it ends the wait, and loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Child::wait`].
+    pub fn wait_async(
+        &self,
+    ) -> impl Future<Output = Result<WaitStatus, crate::abi::Errno>> + Send + use<> {
+        let child = self.clone();
+        async move {
+            if let Some(known) = child.known() {
+                return known;
+            }
+            let waited = child.await_in_table().await;
+            child.status_or(waited)
+        }
+    }
+}
+
+impl Core {
+    async fn spawn_later(self: &Arc<Core>, command: Command) -> Result<Child, (Step, io::Error)> {
+        let image = command.image();
+        let (prepared, pipes) = self.prepare(command)?;
+        let group = self.group_of(&prepared);
+        let _spawning = Spawning::new(self);
+        let place = Slot::new();
+        self.order(prepared, place.clone())?;
+        let born = place.take().await?.claim();
+        // it is given away once
+        let gone = || (Step::Thread, io::Error::other("the child is another one's"));
+        let Born { pid, pidfd } = born.ok_or_else(gone)?;
+        self.enter(Real::child(pid, pidfd), image, group, pipes)
+    }
+
+    /// Has a thread create a child, after those that were ordered before.
+    fn order(
+        self: &Arc<Core>,
+        prepared: Prepared,
+        place: Arc<Place>,
+    ) -> Result<(), (Step, io::Error)> {
+        let mut lane = self.lane.lock();
+        lane.orders.push_back((prepared, place));
+        if lane.served {
+            return Ok(());
+        }
+        // under the lock: without a thread this is the only order
+        let core = self.clone();
+        spawner::run(Box::new(move |idle| {
+            core.serve_lane();
+            drop(idle);
+        }))
+        .inspect_err(|_| lane.orders.clear())?;
+        lane.served = true;
+        Ok(())
+    }
+
+    fn serve_lane(&self) {
+        loop {
+            let mut lane = self.lane.lock();
+            let Some((prepared, place)) = lane.orders.pop_front() else {
+                lane.served = false;
+                return;
+            };
+            drop(lane);
+            // its future was dropped
+            if Arc::strong_count(&place) == 1 {
+                continue;
+            }
+            let born = self.create_child(&prepared);
+            // its descriptors are closed before anybody hears of the child
+            drop(prepared);
+            place.put(born.map(|born| Unclaimed(Some(born))));
+        }
+    }
+
+    fn create_child(&self, prepared: &Prepared) -> Answer {
+        let suspended = self.suspended.read();
+        if *suspended {
+            return Err(super::spawning::is_suspended());
+        }
+        child::spawn(prepared)
+    }
+}
