@@ -81,7 +81,7 @@ impl Core {
             // what it starts can be signalled with it
             prepared.group = Some(0);
         }
-        // first, so that the command's own can only be narrower
+        // first: what the command asks for itself may be narrower
         let mark = self.mark.rlimit().filter(|_| self.cgroup.is_none());
         let first = self.limited.rlimits.iter().copied().chain(mark);
         prepared.limits.splice(0..0, first);
