@@ -8,7 +8,7 @@ use super::direct::Child;
 use super::real::Real;
 use super::scan::{self, Root};
 use super::tree::{Core, ProcessTree};
-use super::{child, procfs};
+use super::{attributes, pidfd, procfs};
 use crate::sync::Mutex;
 use crate::table::{Image, Spawn};
 
@@ -55,7 +55,7 @@ impl ProcessTree {
     /// [ptrace(2)]: https://man7.org/linux/man-pages/man2/ptrace.2.html
     /// [prlimit(2)]: https://man7.org/linux/man-pages/man2/prlimit.2.html
     pub fn adopt(&self, pid: i32, descendants: bool) -> io::Result<Vec<Child>> {
-        let root = child::open(pid)?;
+        let root = pidfd::open(pid)?;
         let mut taken = vec![self.core.take(pid, root.try_clone()?)?];
         // until a look finds nobody new: they may fork meanwhile
         let mut looking = descendants;
@@ -90,7 +90,7 @@ impl Core {
             self.children.lock().strangers.insert((pid, stat.started));
         }
         self.mark_or_move(pid)?;
-        if !child::exists(&pidfd) {
+        if !pidfd::exists(&pidfd) {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         let args = procfs::arguments(pid);
@@ -108,7 +108,7 @@ impl Core {
         let children = self.children.lock();
         let mut known = children.list.iter().filter(|(_, real)| real.pid == pid);
         // the number is that one's as long as both live
-        let alive = |real: &Real| child::exists(&real.pidfd) && child::exists(pidfd);
+        let alive = |real: &Real| pidfd::exists(&real.pidfd) && pidfd::exists(pidfd);
         let (number, real) = known.find(|(_, real)| alive(real))?;
         let (number, real) = (*number, real.clone());
         drop(children);
@@ -121,7 +121,7 @@ impl Core {
     fn mark_or_move(&self, pid: i32) -> io::Result<()> {
         match (&self.cgroup, self.mark.rlimit()) {
             (Some(cgroup), _) => cgroup.adopt(pid)?,
-            (None, Some((resource, limit))) => child::set_rlimit(pid, resource, limit)?,
+            (None, Some((resource, limit))) => attributes::set_rlimit(pid, resource, limit)?,
             (None, None) => {
                 let why = "the owner's limit of file locks leaves no room for a mark";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, why));

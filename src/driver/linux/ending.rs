@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::cgroup::Cgroup;
-use super::child;
 use super::members::Member;
 use super::options::OnDrop;
+use super::pidfd;
 use super::tree::{Core, ProcessTree};
 use crate::abi::{Errno, Signal, WaitOptions, WaitStatus};
 use crate::sync::Parker;
@@ -20,6 +22,10 @@ use crate::table::{WaitTarget, Waited};
 
 /// How long it may take until killed processes are gone.
 const GONE: Duration = Duration::from_secs(10);
+/// How often it is looked who is left, while those wait to end who are known.
+const LOOK: Duration = Duration::from_millis(20);
+/// For how many members it is waited at once: each takes a descriptor.
+const AT_ONCE: usize = 64;
 /// How often those that cannot be waited for are looked at.
 const GLANCE: Duration = Duration::from_micros(500);
 
@@ -114,8 +120,8 @@ impl Core {
         }
         // one look for both: it costs a look at every process of the system
         self.visit(&mut |_, pidfd| {
-            let _ = child::send(pidfd, signal.number().into());
-            let _ = child::send(pidfd, libc::SIGCONT);
+            let _ = pidfd::send(pidfd, signal.number().into());
+            let _ = pidfd::send(pidfd, libc::SIGCONT);
         })?;
         *self.suspended.write() = false;
         Ok(())
@@ -159,7 +165,7 @@ impl Core {
             let mut news = false;
             self.visit(&mut |stat, pidfd| {
                 news |= known.insert((stat.pid, stat.started));
-                let _ = child::send(pidfd, signal.number().into());
+                let _ = pidfd::send(pidfd, signal.number().into());
             })?;
             Ok::<_, io::Error>(news)
         };
@@ -172,8 +178,8 @@ impl Core {
         Ok(())
     }
 
-    /// Waits until nobody is left: for those in the table by their descriptors, for others by
-    /// looking. `false` if that takes too long.
+    /// Waits until nobody is left, by descriptors: first for those in the table. `false` if that
+    /// takes too long.
     fn await_end(
         &self,
         deadline: Instant,
@@ -192,14 +198,17 @@ impl Core {
                 Some(Err(_)) => break,
             }
         }
-        while !self.is_empty()? {
+        loop {
+            let left = self.pids()?;
+            if left.is_empty() {
+                return Ok(true);
+            }
             if Instant::now() >= deadline {
                 return Ok(false);
             }
-            stop.parker.park(Some(Instant::now() + GLANCE));
+            await_ends(&left, deadline.min(Instant::now() + LOOK));
             stop.check()?;
         }
-        Ok(true)
     }
 
     /// The next end in the table; `None` if none comes before the deadline.
@@ -232,6 +241,26 @@ impl Core {
         };
         while remove().is_err() && Instant::now() < deadline {
             std::thread::sleep(GLANCE);
+        }
+    }
+}
+
+/// Sleeps until members have ended, by their descriptors: some of them if there are many. A number
+/// that is another's by now costs time and nothing else.
+fn await_ends(pids: &[i32], deadline: Instant) {
+    let pidfds: Vec<_> =
+        pids.iter().take(AT_ONCE).map_while(|pid| pidfd::open(*pid).ok()).collect();
+    if pidfds.is_empty() {
+        // gone, or no descriptors are left
+        return std::thread::sleep(GLANCE);
+    }
+    for pidfd in &pidfds {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+        // a signal of the owner's: it is looked again, that is all
+        if poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left)).is_ok_and(|ended| ended == 0)
+        {
+            return;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use super::command::{Command, Stdio, Step};
-use super::{child, spawner};
+use super::{pidfd, spawner};
 
 /// It waits for the end of its standard input, a pipe of which the owner has the only other end:
 /// that closes with the owner, also by SIGKILL, and whatever number the owner has. Then it kills
@@ -59,6 +59,6 @@ impl Guardian {
     pub fn dismiss(mut self) {
         // one that is dead already needs no telling
         let _ = self.pipe.write_all(b"go\n");
-        let _ = child::reap(&self.pidfd, 0);
+        let _ = pidfd::reap(&self.pidfd, 0);
     }
 }

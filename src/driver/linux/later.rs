@@ -11,6 +11,7 @@ use super::child::{self, Born};
 use super::command::{Command, Prepared, SpawnError, Step};
 use super::direct::Child;
 use super::ending::{Shutdown, Stop};
+use super::pidfd;
 use super::real::{Detached, Real, Spawning};
 use super::spawner::{self, Answer};
 use super::tree::{Core, ProcessTree};
@@ -69,7 +70,7 @@ impl Drop for Unclaimed {
         let _ = real.send(Signal::KILL);
         // the watcher reaps it: whoever drops a future must not wait
         if watch(Arc::new(Detached(real.clone()))).is_err() {
-            let _ = child::reap(&real.pidfd, 0);
+            let _ = pidfd::reap(&real.pidfd, 0);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::cgroup::{Cgroup, PREFIX, find_mount, remove_tree, unescape, write};
 use super::scan::Mark;
-use super::{child, procfs};
+use super::{attributes, procfs};
 
 /// What a tree may use.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -267,7 +267,7 @@ impl Limited {
             write(&folder.join("cgroup.procs"), &pid.to_string())?;
         }
         for (resource, limit) in &self.rlimits {
-            child::set_rlimit(pid, *resource, *limit)?;
+            attributes::set_rlimit(pid, *resource, *limit)?;
         }
         Ok(())
     }
@@ -280,7 +280,7 @@ impl Limited {
 
 /// Both values of an rlimit; what this process may have itself is not passed.
 fn at_most(resource: u32, number: u64) -> io::Result<libc::rlimit64> {
-    let number = child::rlimit(std::process::id() as i32, resource)?.rlim_max.min(number);
+    let number = attributes::rlimit(std::process::id() as i32, resource)?.rlim_max.min(number);
     Ok(libc::rlimit64 { rlim_cur: number, rlim_max: number })
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use super::scan::{self, Root};
 use super::tree::{Core, ProcessTree};
-use super::{child, procfs};
+use super::{pidfd, procfs};
 use crate::abi::Signal;
 
 /// A process somewhere in a tree.
@@ -105,16 +105,17 @@ impl Core {
         scan::visit(Some(&self.mark), &roots.collect::<Vec<_>>(), act)
     }
 
-    pub fn is_empty(&self) -> io::Result<bool> {
+    /// The numbers that they have now.
+    pub fn pids(&self) -> io::Result<Vec<i32>> {
         match &self.cgroup {
-            Some(cgroup) => Ok(cgroup.members()?.is_empty()),
-            None => Ok(self.members()?.is_empty()),
+            Some(cgroup) => cgroup.members(),
+            None => Ok(self.members()?.iter().map(|member| member.pid).collect()),
         }
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
         self.visit(&mut |_, pidfd| {
-            let _ = child::send(pidfd, signal.number().into());
+            let _ = pidfd::send(pidfd, signal.number().into());
         })
     }
 

@@ -44,6 +44,7 @@
 //! ```
 
 mod adopt;
+mod attributes;
 mod cgroup;
 mod child;
 mod command;
@@ -55,6 +56,7 @@ mod limit;
 mod members;
 mod options;
 mod orphans;
+mod pidfd;
 mod preflight;
 mod procfs;
 mod real;

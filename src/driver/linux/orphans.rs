@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use super::real::Real;
 use super::tree::Core;
 use super::watch::{Watch, watch};
-use super::{child, procfs, scan};
+use super::{attributes, pidfd, procfs, scan};
 use crate::sync::Mutex;
 
 /// The trees of this process, and whether it is a subreaper for them.
@@ -35,8 +35,8 @@ impl Claim {
     pub fn new() -> io::Result<Claim> {
         let mut registry = REGISTRY.lock();
         if registry.claims == 0 {
-            registry.before = child::is_subreaper()?;
-            child::set_subreaper(true)?;
+            registry.before = attributes::is_subreaper()?;
+            attributes::set_subreaper(true)?;
         }
         registry.claims += 1;
         Ok(Claim(()))
@@ -49,7 +49,7 @@ impl Drop for Claim {
         registry.claims -= 1;
         if registry.claims == 0 && !registry.before {
             // it could be set, so it can be reset
-            let _ = child::set_subreaper(false);
+            let _ = attributes::set_subreaper(false);
         }
     }
 }
@@ -135,7 +135,7 @@ impl Watch for Orphan {
         if *told {
             return true;
         }
-        match child::observe(&self.real.pidfd, libc::WEXITED | libc::WNOWAIT) {
+        match pidfd::observe(&self.real.pidfd, libc::WEXITED | libc::WNOWAIT) {
             Ok(None) => return false,
             Ok(Some(observed)) => drop(self.real.saw(observed)),
             // somebody waits for any child: then it is reaped

@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use super::cgroup::{self, Cgroup, Entrance};
-use super::child;
 use super::command::{Command, Step};
 use super::guardian::Guardian;
 use super::limit::{self, Enforcer, Limit};
 use super::scan::Mark;
+use super::{attributes, child, pidfd};
 
 /// Something that is there, or the reason why it is not, in words.
 pub type Available<T = ()> = Result<T, String>;
@@ -71,9 +71,9 @@ pub fn preflight() -> Preflight {
         birth: cgroup.as_ref().map_err(none).and_then(try_birth),
         limits: Limit::ALL.map(|limit| (limit, enforcer(limit, &mark, &cgroup))),
         guardian: cgroup.as_ref().map_err(none).and_then(|_| try_guardian()),
-        pidfds: words(child::open(std::process::id() as i32).and_then(|own| child::send(&own, 0))),
+        pidfds: words(pidfd::open(std::process::id() as i32).and_then(|own| pidfd::send(&own, 0))),
         ends_of_others: try_ends(),
-        subreaper: words(child::is_subreaper().map(drop)),
+        subreaper: words(attributes::is_subreaper().map(drop)),
     };
     if let Ok(cgroup) = cgroup {
         // nobody is in it: the child has been reaped
@@ -104,7 +104,7 @@ fn try_birth(cgroup: &Cgroup) -> Available {
 
 fn try_ends() -> Available {
     let (pidfd, _) = try_child(None)?;
-    let status = words(child::exit_status(&pidfd))?;
+    let status = words(pidfd::exit_status(&pidfd))?;
     status.map(drop).ok_or_else(|| "the kernel is older than Linux 6.15".into())
 }
 

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::orphans::Orphan;
 use super::tree::Core;
 use super::watch::Watch;
-use super::{child, procfs};
+use super::{pidfd, procfs};
 use crate::abi::{Pid, Signal, WaitStatus};
 use crate::driver::{Delivery, DriverProcess, Reporter};
 use crate::sync::Mutex;
@@ -81,7 +81,7 @@ impl Real {
 
     /// Sends it a signal, unless it was reaped.
     pub fn send(&self, signal: Signal) -> io::Result<()> {
-        child::send(&self.pidfd, signal.number().into())
+        pidfd::send(&self.pidfd, signal.number().into())
     }
 
     /// Sleeps until it has ended, and reports that: one thread less to wake than by the watcher.
@@ -97,7 +97,7 @@ impl Real {
         if !*reaped {
             // one that cannot be reaped is not our child any more; who reaps an adopted one is
             // nothing to wait for
-            *reaped = !self.ours || child::reap(&self.pidfd, libc::WNOHANG).unwrap_or(true);
+            *reaped = !self.ours || pidfd::reap(&self.pidfd, libc::WNOHANG).unwrap_or(true);
         }
     }
 
@@ -126,7 +126,7 @@ impl Watch for Real {
         let mut told = self.told.lock();
         if !*told {
             // WNOWAIT: it stays until the table has it reaped
-            let observed = child::observe(&self.pidfd, libc::WEXITED | libc::WNOWAIT);
+            let observed = pidfd::observe(&self.pidfd, libc::WEXITED | libc::WNOWAIT);
             let end = match observed {
                 Ok(None) => return false,
                 Ok(Some(observed)) => self.saw(observed),
@@ -150,8 +150,8 @@ impl Watch for Real {
             return self.look_at_other();
         }
         // these events are ours alone to take: nobody else waits for this child
-        let changed = child::observe(&self.pidfd, libc::WSTOPPED | libc::WCONTINUED);
-        if let Ok(Some(child::Observed { status, .. })) = changed {
+        let changed = pidfd::observe(&self.pidfd, libc::WSTOPPED | libc::WCONTINUED);
+        if let Ok(Some(pidfd::Observed { status, .. })) = changed {
             let reporter = self.reporter.lock().clone();
             let stopped = status.stop_signal().is_some();
             // each stop is told once: after the last one it must have continued since
@@ -165,7 +165,7 @@ impl Watch for Real {
 
 impl Real {
     /// Notes how it ended, and what it has used.
-    pub fn saw(&self, observed: child::Observed) -> WaitStatus {
+    pub fn saw(&self, observed: pidfd::Observed) -> WaitStatus {
         let time = |time: libc::timeval| {
             Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
         };
@@ -188,16 +188,16 @@ impl Real {
         // what a zombie shows is its own as long as it keeps its number
         let zombie = procfs::stat(self.pid).filter(|stat| stat.state == b'Z');
         let may_know = procfs::may_know_exit(self.pid);
-        if let Some(zombie) = zombie.filter(|_| child::exists(&self.pidfd)) {
+        if let Some(zombie) = zombie.filter(|_| pidfd::exists(&self.pidfd)) {
             let known = zombie.exit_code != 0 || may_know;
             return known.then_some(WaitStatus(zombie.exit_code));
         }
-        child::exit_status(&self.pidfd).ok().flatten()
+        pidfd::exit_status(&self.pidfd).ok().flatten()
     }
 
     /// Its stops and continues are its parent's to wait for: they are read.
     fn look_at_other(&self) {
-        let stat = procfs::stat(self.pid).filter(|_| child::exists(&self.pidfd));
+        let stat = procfs::stat(self.pid).filter(|_| pidfd::exists(&self.pidfd));
         let Some(stat) = stat.filter(|stat| stat.state != b'Z') else { return };
         let stopped = stat.state == b'T';
         if self.stopped.swap(stopped, Ordering::Relaxed) == stopped {

@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cgroup::Cgroup;
-use super::child;
 use super::procfs::{self, Stat};
+use super::{attributes, pidfd};
 
 /// The variable that marks everybody who was spawned in a tree, and whoever inherits it: the names
 /// of the trees, the outermost first.
@@ -45,7 +45,7 @@ impl Mark {
         let value = format!("{own}-{started}-{boot}-{namespace}-{number}");
         let outer = std::env::var(MARK).ok().filter(|outer| !outer.is_empty());
         let all = outer.into_iter().chain([value.clone()]).collect::<Vec<_>>().join(",");
-        let limit = child::rlimit(own as i32, LIMIT).ok();
+        let limit = attributes::rlimit(own as i32, LIMIT).ok();
         let limit = limit.and_then(|own| limit_below(own.rlim_max, procfs::random()?));
         Mark { value, all, limit, made: procfs::now() }
     }
@@ -119,7 +119,7 @@ pub(super) fn visit(mark: Option<&Mark>, roots: &[Root], act: Act) -> io::Result
     let own = BTreeSet::from([std::process::id() as i32]);
     let mut look = Look { children, seen: own, act, result: Ok(()) };
     for Root { pid, pidfd, with_descendants } in roots {
-        let stat = procfs::stat(*pid).filter(|_| child::exists(pidfd));
+        let stat = procfs::stat(*pid).filter(|_| pidfd::exists(pidfd));
         if let Some(stat) = stat.filter(|_| look.seen.insert(*pid)) {
             if !with_descendants {
                 look.children.remove(pid);
@@ -151,7 +151,7 @@ impl Look<'_> {
     fn enter(&mut self, stat: &Stat, pidfd: &OwnedFd) {
         for child in self.children.remove(&stat.pid).unwrap_or_default() {
             // its parent's number is the parent's as long as that is not reaped
-            self.confirm_and_enter(child, |child| child.ppid == stat.pid && child::exists(pidfd));
+            self.confirm_and_enter(child, |child| child.ppid == stat.pid && pidfd::exists(pidfd));
         }
         if stat.state != b'Z' {
             (self.act)(stat, pidfd);
@@ -179,14 +179,14 @@ pub(super) fn confirm(
     pid: i32,
     belongs: impl Fn(&Stat) -> bool,
 ) -> io::Result<Option<(Stat, OwnedFd)>> {
-    let pidfd = match child::open(pid) {
+    let pidfd = match pidfd::open(pid) {
         Ok(pidfd) => pidfd,
         // gone, or (EINVAL, ENOENT) the number of a thread by now
         Err(error) if is_nobody(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
     let stat = procfs::stat(pid).filter(|stat| belongs(stat));
-    Ok(stat.filter(|_| child::exists(&pidfd)).map(|stat| (stat, pidfd)))
+    Ok(stat.filter(|_| pidfd::exists(&pidfd)).map(|stat| (stat, pidfd)))
 }
 
 fn is_nobody(error: &io::Error) -> bool {

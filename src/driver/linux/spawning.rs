@@ -8,7 +8,7 @@ use super::direct::Child;
 use super::real::{Detached, Real, RealDriver, Spawning};
 use super::tree::{Core, ProcessTree};
 use super::watch::watch;
-use super::{child, scan, spawner};
+use super::{pidfd, scan, spawner};
 use crate::abi::Signal;
 use crate::driver::Authority;
 use crate::sync::Mutex;
@@ -114,7 +114,7 @@ impl Core {
         let (real, spawn) = (Arc::new(real), Spawn::new(image).group(group));
         let process = self.register(&real, spawn).inspect_err(|_| {
             let _ = real.send(Signal::KILL);
-            let _ = child::reap(&real.pidfd, 0);
+            let _ = pidfd::reap(&real.pidfd, 0);
             *real.reaped.lock() = true;
         })?;
         Ok(Child { process, owner: self.owner.clone(), real, pipes: Arc::new(Mutex::new(pipes)) })

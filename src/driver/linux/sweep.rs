@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::cgroup::{self, Cgroup, remove_tree};
 use super::members::Member;
 use super::procfs::Stat;
-use super::{child, limit, procfs, scan};
+use super::{limit, pidfd, procfs, scan};
 
 /// How long removing a cgroup may take.
 const GONE: Duration = Duration::from_secs(10);
@@ -151,7 +151,7 @@ impl Swept {
                 let Some((stat, pidfd)) = scan::confirm(pid, |_| is_orphaned(pid))? else {
                     continue;
                 };
-                let _ = child::send(&pidfd, libc::SIGKILL);
+                let _ = pidfd::send(&pidfd, libc::SIGKILL);
                 if known.insert((stat.pid, stat.started)) {
                     news = true;
                     self.killed.push(stat.into());

@@ -1,0 +1,41 @@
+//! What the kernel keeps for a process beside its state: limits, and whether it is a subreaper.
+#![allow(unsafe_code)]
+
+use std::io;
+
+/// A limit of a process: prlimit(2). ESRCH if there is none of that number, EPERM if it is somebody
+/// else's.
+pub(super) fn rlimit(pid: i32, resource: u32) -> io::Result<libc::rlimit64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: nothing is set, and the limit is ours to fill
+    let result = unsafe {
+        let none = core::ptr::null::<u8>();
+        libc::syscall(libc::SYS_prlimit64, pid, resource, none, &mut limit)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(limit) }
+}
+
+/// Sets it.
+pub(super) fn set_rlimit(pid: i32, resource: u32, limit: libc::rlimit64) -> io::Result<()> {
+    // SAFETY: the limit is only read
+    let result = unsafe {
+        let none = core::ptr::null_mut::<u8>();
+        libc::syscall(libc::SYS_prlimit64, pid, resource, &limit, none)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether orphans of this process's descendants become its children: PR_GET_CHILD_SUBREAPER.
+pub(super) fn is_subreaper() -> io::Result<bool> {
+    let mut is: libc::c_int = 0;
+    // SAFETY: the kernel writes one number
+    let result = unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut is) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(is != 0) }
+}
+
+/// Has orphans of this process's descendants become its children, or not.
+pub(super) fn set_subreaper(is: bool) -> io::Result<()> {
+    // SAFETY: plain call
+    let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(is)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
