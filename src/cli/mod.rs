@@ -30,6 +30,8 @@ enum Command {
     Exec(Box<exec::Options>),
     /// End what owners of such trees left behind that were killed
     Sweep,
+    /// Say what such trees can have here, and why not the rest
+    Preflight,
     /// Run random programs on the live kernel and on the model, and compare everything
     Diff(diff::Options),
 }
@@ -50,6 +52,10 @@ pub fn main() -> ExitCode {
         Command::Diff(options) => diff::run(&options),
         Command::Exec(options) => exec::run(&options),
         Command::Sweep => sweep::run(),
+        Command::Preflight => {
+            write_out(proctable::driver::linux::preflight().to_string().as_bytes());
+            ExitCode::SUCCESS
+        }
     }
 }
 

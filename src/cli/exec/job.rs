@@ -207,8 +207,15 @@ impl<'a> Job<'a> {
                 None => "scan".into(),
             },
         };
-        let (real, cpu) = (self.begun.elapsed(), self.tree.cpu_time()?);
+        let (real, stats) = (self.begun.elapsed(), self.tree.stats()?);
+        let cpu = stats.cpu.value;
         eprintln!("{status}; {left} left behind; real {real:.3?}, cpu {cpu:.3?}; {mechanism}");
+        if let Some(peak) = stats.memory_peak {
+            eprintln!("memory at most {} bytes ({:?})", peak.value, peak.source);
+        }
+        for enforced in self.tree.enforced() {
+            eprintln!("{enforced}");
+        }
         Ok(())
     }
 }

@@ -56,11 +56,17 @@ pub struct Options {
     /// How many CPUs' worth of time it may use
     #[arg(long, value_parser = cpus, value_name = "CPUS")]
     cpu: Option<f64>,
+    /// Take limits of each process or of the whole user where nothing can limit the tree
+    #[arg(long)]
+    weaker_limits: bool,
+    /// Adopt and reap orphans of the tree, as process 1 does anyway
+    #[arg(long)]
+    subreaper: bool,
     /// A process outside of the tree kills it if this one dies
     #[arg(long)]
     guardian: bool,
     /// Start it on its own, reading and writing nothing, print its number, and return at once
-    #[arg(long, conflicts_with_all = ["timeout", "guardian", "tree", "memory", "pids", "cpu"])]
+    #[arg(long, conflicts_with_all = ["timeout", "guardian", "subreaper", "tree", "memory", "pids", "cpu"])]
     detach: bool,
     /// What becomes of what the command leaves behind
     #[arg(long, value_enum, default_value = "kill")]
@@ -168,8 +174,14 @@ fn create(options: &Options) -> io::Result<ProcessTree> {
     if options.no_cgroup {
         tree = tree.without_cgroup();
     }
+    if options.weaker_limits {
+        tree = tree.weaker_limits();
+    }
     if options.guardian {
         tree = tree.guarded();
+    }
+    if options.subreaper || std::process::id() == 1 {
+        tree = tree.subreaper();
     }
     if options.on_exit == OnExit::Leave {
         tree = tree.on_drop(OnDrop::Leave);

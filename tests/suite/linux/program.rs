@@ -109,6 +109,40 @@ fn exec_shows_the_tree() {
     assert_eq!(exec.wait().unwrap().code(), Some(0));
 }
 
+/// What there is, line for line; and limits as weak as they have to be, if that is asked for.
+#[test]
+fn preflight_says_what_exec_can_have() {
+    let said = proctable(&["preflight"]).output().unwrap();
+    assert!(said.status.success());
+    let said = String::from_utf8(said.stdout).unwrap();
+    for what in ["cgroup: ", "limit of memory: ", "limit of cpu: ", "guardian: ", "pidfds: yes"] {
+        assert!(said.lines().any(|line| line.starts_with(what)), "{what}\n{said}");
+    }
+    let limited = ["exec", "--weaker-limits", "--memory", "1G", "--summary", "--", "true"];
+    let said = proctable(&limited).output().unwrap();
+    assert_eq!(said.status.code(), Some(0));
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("memory: enforced by "), "{said}");
+}
+
+/// A daemon is the child of the program once its parent has ended, and leaves no zombie.
+#[test]
+fn exec_adopts_orphans_if_it_is_to() {
+    let script = "(setsid sh -c 'read -r line; exit 3' <&0 &) ; \
+        cat /proc/$PPID/task/$PPID/children | wc -w; read -r line";
+    let mut exec = proctable(&["exec", "--subreaper", "--", "sh", "-c", script])
+        .stdin(StdStdio::piped())
+        .stdout(StdStdio::piped())
+        .spawn()
+        .unwrap();
+    let mut children = String::new();
+    let mut output = io::BufReader::new(exec.stdout.take().unwrap());
+    io::BufRead::read_line(&mut output, &mut children).unwrap();
+    assert_eq!(children.trim(), "2", "the command and the orphan");
+    drop(exec.stdin.take());
+    assert_eq!(exec.wait().unwrap().code(), Some(1));
+}
+
 /// What the program promises, it promises an ordinary user, too: only the mechanism is another.
 #[test]
 fn the_program_serves_an_ordinary_user() {
@@ -124,6 +158,7 @@ fn as_whoever_this_is() {
     exec_passes_signals_on();
     exec_is_hurried_by_a_signal();
     exec_shows_the_tree();
+    preflight_says_what_exec_can_have();
     a_sweep_ends_what_a_dead_owner_left_and_nothing_else();
     // what needs a cgroup says so
     for option in [&["--guardian"][..], &["--memory", "64M"]] {
