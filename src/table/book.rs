@@ -147,8 +147,6 @@ pub(super) struct Book {
     pub counts: Counts,
     /// What calls in progress execute, by the path in the call: the allocation, not the text.
     images: Vec<(Arc<str>, Arc<Image>)>,
-    /// What the process executes that is to be entered next, where that is not its creator's.
-    pub newborn: Option<Arc<Image>>,
     pub waits: Waits,
     pub subscribers: Subscribers,
     pub zombies: Zombies,
@@ -214,10 +212,8 @@ impl Book {
         let pid = effect.pid;
         match &effect.what {
             Consequence::Created => {
-                let image = self.newborn.take().unwrap_or_else(|| {
-                    let creator = self.entries.get(effect.cause.actor);
-                    creator.map(|creator| creator.image.clone()).unwrap_or_default()
-                });
+                let creator = self.entries.get(effect.cause.actor);
+                let image = creator.map(|creator| creator.image.clone()).unwrap_or_default();
                 self.enter(pid, image, clock);
             }
             Consequence::Resumed(result) => {

@@ -41,7 +41,7 @@ impl core::fmt::Debug for Shared {
 /// Everything under the lock.
 pub(super) struct State {
     pub kernel: Kernel,
-    pub fx: Effects,
+    fx: Effects,
     pub book: Book,
     /// [`TableLimits::processes`].
     max_processes: usize,

@@ -216,7 +216,7 @@ impl Shared {
                 return Err(Errno::EAGAIN);
             }
             state.check_group(parent.pid, spawn.group)?;
-            let child = state.create(self, parent.pid, &mut spawn)?;
+            let child = state.create(self, parent.pid, &spawn)?;
             state.furnish(self, child, &mut spawn)
         })
     }
@@ -241,15 +241,9 @@ impl State {
 
     /// The child, in its place and with its program, in one step of the model. Where that turns
     /// out to be impossible it ends, and nobody has to wait for it.
-    fn create(&mut self, shared: &Shared, parent: Pid, spawn: &mut Spawn) -> Result<Pid, Errno> {
+    fn create(&mut self, shared: &Shared, parent: Pid, spawn: &Spawn) -> Result<Pid, Errno> {
         let clock = &*shared.clock;
-        self.fx.clear();
-        let made = spawn.make(parent, &mut self.kernel, &mut self.fx);
-        if let Ok((_, Ok(()))) = made {
-            self.book.newborn = spawn.image.take();
-        }
-        self.settle(clock);
-        let (child, prepared) = made?;
+        let (child, prepared) = self.outside(clock, |kernel, fx| spawn.make(parent, kernel, fx))?;
         if let Err(errno) = prepared {
             self.withdraw(parent, child, clock);
             return Err(errno);
@@ -275,6 +269,9 @@ impl State {
         let entry = self.book.entries.get_mut(pid).ok_or(Errno::ESRCH)?;
         let token = Token { pid, serial: entry.serial };
         entry.authority = spawn.authority;
+        if let Some(image) = spawn.image.take() {
+            entry.image = image;
+        }
         if let Some(driver) = spawn.driver.take() {
             entry.lane = Some(self.book.lanes.add(token, driver));
             self.book.operate(pid, || Op::Start);
