@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_record_that_is_written_while_it_is_looked_for_is_not_lost() {
-        const COUNT: u32 = 50_000;
+        const COUNT: u32 = 300_000;
         let record = Record {
             kind: AtomicU32::new(0),
             pid: AtomicU32::new(0),
@@ -309,18 +309,24 @@ mod tests {
             data: core::array::from_fn(|_| AtomicU64::new(0)),
         };
         let taken = AtomicU32::new(0);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(120);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for command in 1..=COUNT {
                     record.put(RecordKind::Returned, 1, command, 0, &[]);
-                    while taken.load(Acquire) != command && Instant::now() < deadline {}
+                    while taken.load(Acquire) != command && Instant::now() < deadline {
+                        std::thread::yield_now();
+                    }
                 }
             });
             for command in 1..=COUNT {
+                let mut looks = 0;
                 let entry = loop {
+                    looks += 1;
                     match record.take() {
                         None if Instant::now() > deadline => break None,
+                        // now and then, so that it also ends where there is one CPU
+                        None if looks % 16 == 15 => std::thread::yield_now(),
                         None => {}
                         entry => break entry,
                     }
