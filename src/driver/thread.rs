@@ -12,7 +12,7 @@ use crate::abi::{
 };
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall};
-use crate::table::{End, Process, Shared, Spawn, Started, Token};
+use crate::table::{End, Pending, Process, Shared, Spawn, Started, Token};
 
 /// What unwinds the thread of a guest that is gone.
 struct Gone;
@@ -82,7 +82,7 @@ fn start(
     let thread = move || {
         born.1.park(None);
         let Some(token) = *born.0.lock() else { return };
-        run(Guest { shared: of, token, inbox, handlers: BTreeMap::new(), programs: 0 }, body);
+        run(Guest::new(of, token, inbox), body);
     };
     if crate::sync::spawn("proctable-guest", thread).is_err() {
         return Err(Errno::EAGAIN);
@@ -114,7 +114,10 @@ impl DriverProcess for ThreadDriver {
     // its next call sleeps until it continues, or does not return
     fn stop(&self, _: Signal) {}
     fn resume(&self) {}
-    fn terminate(&self, _: WaitStatus) {}
+
+    fn terminate(&self, _: WaitStatus) {
+        self.inbox.parker.unpark();
+    }
 }
 
 type Body = Arc<dyn Fn(&mut Guest, &SigInfo) + Send + Sync>;
@@ -132,8 +135,20 @@ pub struct Guest {
     inbox: Arc<Inbox>,
     /// By signal; an action's address is the signal's number, moved out of the way of SIG_IGN.
     handlers: BTreeMap<u64, Body>,
+    place: Place,
     /// How many programs it has executed.
     programs: u64,
+}
+
+/// Where the code that runs now stands among the handlers that were entered.
+#[derive(Default)]
+struct Place {
+    /// How many handlers run on the stack: the innermost is that code.
+    active: usize,
+    /// How many of those in the inbox were entered before it: they come after it.
+    older: usize,
+    /// The innermost one's return, if it has called for that: once it is made it counts no more.
+    returning: Option<Arc<Pending>>,
 }
 
 impl core::fmt::Debug for Guest {
@@ -148,6 +163,11 @@ fn address(signal: Signal) -> u64 {
 }
 
 impl Guest {
+    fn new(shared: Arc<Shared>, token: Token, inbox: Arc<Inbox>) -> Guest {
+        let handlers = BTreeMap::new();
+        Guest { shared, token, inbox, handlers, place: Place::default(), programs: 0 }
+    }
+
     /// Its number.
     pub fn pid(&self) -> Pid {
         self.token.pid
@@ -164,21 +184,29 @@ impl Guest {
         if executes && result.is_ok() {
             // EXEC-03: those that were entered and have not run are gone
             self.inbox.deliveries.lock().clear();
+            self.place = Place::default();
             self.programs += 1;
         }
         self.run_handlers();
         result
     }
 
-    /// Makes a call, and runs the handlers that come before it has returned.
+    /// Makes a call, and runs the handlers that come before it is made and before it has returned.
     fn make(&mut self, call: Syscall) -> syscall::Result {
         let parker = self.inbox.parker.clone();
-        let (caller, serial) = (self.token.pid, Some(self.token.serial));
-        let pending = match self.shared.start(caller, serial, &call, Some(&parker)) {
-            Started::Plain(result) => return result.map(Ret::Value),
-            Started::Ended(end) => return self.result(end),
-            Started::Pending(pending) => pending,
+        let pending = loop {
+            match self.start(&call, &parker) {
+                Some(Started::Plain(result)) => return result.map(Ret::Value),
+                Some(Started::Ended(end)) => return self.result(end),
+                Some(Started::Pending(pending)) => break pending,
+                None if self.run_handlers() => {}
+                // its delivery is on the way
+                None => drop(parker.park(None)),
+            }
         };
+        if call == Syscall::RtSigreturn && self.place.active > 0 {
+            self.place.returning = Some(pending.clone());
+        }
         loop {
             self.run_handlers();
             if let Some(end) = pending.end() {
@@ -186,6 +214,11 @@ impl Guest {
             }
             parker.park(None);
         }
+    }
+
+    fn start(&self, call: &Syscall, parker: &Arc<Parker>) -> Option<Started> {
+        let handlers = self.place.active + self.place.older;
+        self.shared.start_within(self.token, call, parker, handlers)
     }
 
     fn result(&self, end: End) -> syscall::Result {
@@ -204,23 +237,41 @@ impl Guest {
         self.shared.is_alive(self.token)
     }
 
-    /// Runs the handlers that were entered, the last one first (SIG-36).
-    fn run_handlers(&mut self) {
+    /// Runs the handlers that were entered above the code that runs now, the last one first
+    /// (SIG-36); whether there were any.
+    fn run_handlers(&mut self) -> bool {
+        let mut any = false;
         loop {
-            let next = self.inbox.deliveries.lock().pop();
-            let Some(Delivery { info, handler }) = next else { return };
-            let body = handler.and_then(|address| self.handlers.get(&address).cloned());
-            let program = self.programs;
-            if let Some(body) = body {
-                body(self, &info);
+            let mut deliveries = self.inbox.deliveries.lock();
+            if deliveries.len() <= self.place.older {
+                return any;
             }
-            if self.programs != program {
-                // EXEC-03: there is nothing that it could return to
-                self.exit(0);
-            }
-            // what comes next is this loop's, so that many do not lie on the stack at once
-            let _ = self.make(Syscall::RtSigreturn);
+            let Some(delivery) = deliveries.pop() else { return any };
+            let older = deliveries.len();
+            drop(deliveries);
+            any = true;
+            self.run_handler(&delivery, older);
         }
+    }
+
+    fn run_handler(&mut self, delivery: &Delivery, older: usize) {
+        // made before this one was entered, or not before it has returned
+        if self.place.returning.take_if(|returning| returning.is_made()).is_some() {
+            self.place.active -= 1;
+        }
+        let place = Place { active: self.place.active + 1, older, returning: None };
+        let (outer, program) = (core::mem::replace(&mut self.place, place), self.programs);
+        let body = delivery.handler.and_then(|address| self.handlers.get(&address).cloned());
+        if let Some(body) = body {
+            body(self, &delivery.info);
+        }
+        if self.programs != program {
+            // EXEC-03: there is nothing that it could return to
+            self.exit(0);
+        }
+        // what comes next is the loop's, so that many do not lie on the stack at once
+        let _ = self.make(Syscall::RtSigreturn);
+        self.place = outer;
     }
 
     /// Does nothing but what every call does: run handlers, sleep while stopped, unwind if it has

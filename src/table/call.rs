@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll};
 use core::time::Duration;
 
@@ -48,6 +49,8 @@ pub(crate) enum Started {
 /// A call that has not returned.
 pub(crate) struct Pending {
     end: Mutex<Option<End>>,
+    /// Whether it waits until its caller can make it.
+    queued: AtomicBool,
     /// Where whoever is interested sleeps.
     pub parker: Arc<Parker>,
 }
@@ -61,7 +64,24 @@ impl fmt::Debug for Pending {
 impl Pending {
     pub fn new(parker: Option<&Arc<Parker>>) -> Arc<Pending> {
         let parker = parker.cloned().unwrap_or_default();
-        Arc::new(Pending { end: Mutex::new(None), parker })
+        Arc::new(Pending { end: Mutex::new(None), queued: AtomicBool::new(false), parker })
+    }
+
+    /// One that is not made yet.
+    pub fn queued(parker: Option<&Arc<Parker>>) -> Arc<Pending> {
+        let pending = Pending::new(parker);
+        pending.queued.store(true, Ordering::Release);
+        pending
+    }
+
+    /// Now it is made: under the table's lock, before anything that comes of it.
+    pub fn make(&self) {
+        self.queued.store(false, Ordering::Release);
+    }
+
+    /// Whether it is.
+    pub fn is_made(&self) -> bool {
+        !self.queued.load(Ordering::Acquire)
     }
 
     /// It ended. The parker is for the one who ended it to tell, outside of the table's lock.

@@ -231,9 +231,41 @@ impl Shared {
         caller: Pid,
         serial: Option<u64>,
         call: &Syscall,
+    ) -> Started {
+        self.start_under(self.state.lock(), caller, serial, call, None)
+    }
+
+    /// A call of a guest by its own thread, which sleeps on `parker`, from code that is in that many
+    /// handlers, those that were entered before included. `None` if it is in more by now: they come
+    /// first.
+    pub(crate) fn start_within(
+        self: &Arc<Shared>,
+        caller: Token,
+        call: &Syscall,
+        parker: &Arc<Parker>,
+        handlers: usize,
+    ) -> Option<Started> {
+        let mut state = self.state.lock();
+        if state.is_timed() && !state.closed {
+            state.advance(self.clock.now(), &*self.clock);
+        }
+        let lives = state.book.entry(caller).is_some();
+        if lives && state.kernel.handler_depth(caller.pid) > handlers {
+            self.leave(state);
+            return None;
+        }
+        Some(self.start_under(state, caller.pid, Some(caller.serial), call, Some(parker)))
+    }
+
+    #[inline]
+    fn start_under(
+        self: &Arc<Shared>,
+        mut state: MutexGuard<'_, State>,
+        caller: Pid,
+        serial: Option<u64>,
+        call: &Syscall,
         parker: Option<&Arc<Parker>>,
     ) -> Started {
-        let mut state = self.state.lock();
         let timed = state.is_timed() || needs_time(call);
         let started = self.begin(&mut state, caller, serial, call, parker, timed);
         match started {
@@ -385,7 +417,7 @@ impl State {
                 self.name_child(call, started)
             }
             Err(Refused::NotInUserMode(_)) => {
-                self.queue(caller, call.clone(), Pending::new(parker))
+                self.queue(caller, call.clone(), Pending::queued(parker))
             }
             Err(_) => Started::Ended(End::Gone),
         }
@@ -535,6 +567,7 @@ impl State {
         }
         self.fx.clear();
         let Ok(outcome) = self.kernel.call(pid, &call, &mut self.fx) else { return };
+        pending.make();
         let started = self.begin(pid, &call, outcome, || pending.clone());
         self.digest(clock);
         if let Started::Ended(end) = self.name_child(&call, started) {

@@ -62,7 +62,7 @@ use std::fmt;
 pub(crate) use book::Token;
 pub use book::{Counts, Image};
 pub use call::Call;
-pub(crate) use call::{End, Started};
+pub(crate) use call::{End, Pending, Started};
 pub use clock::{Clock, ManualClock, RealClock};
 pub(crate) use commit::Shared;
 pub use config::{Init, Keeper, TableConfig, TableLimits};
@@ -157,12 +157,12 @@ impl ProcessTable {
     /// the call.
     pub fn syscall(&self, caller: Pid, call: Syscall) -> syscall::Result {
         let shared = self.shared();
-        shared.result(shared.start(caller, None, &call, None))
+        shared.result(shared.start(caller, None, &call))
     }
 
     /// The same without waiting for its return.
     pub fn submit(&self, caller: Pid, call: Syscall) -> Call {
-        Call::new(self.clone(), self.shared().start(caller, None, &call, None))
+        Call::new(self.clone(), self.shared().start(caller, None, &call))
     }
 
     /// The events of all processes from now on, through a channel that holds `capacity` of them.

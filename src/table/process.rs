@@ -90,7 +90,7 @@ impl Process {
     }
 
     fn start(&self, call: &Syscall) -> Started {
-        self.table.shared().start(self.token.pid, Some(self.token.serial), call, None)
+        self.table.shared().start(self.token.pid, Some(self.token.serial), call)
     }
 
     /// A call that cannot sleep in the model.

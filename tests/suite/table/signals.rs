@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use proctable::abi::{Errno, Pid, SaFlags, SigSet, Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Authority, Expected, ScriptedDriver, ThreadDriver};
+use proctable::abi::{Errno, Pid, SaFlags, SigInfo, SigSet, Signal, WaitOptions, WaitStatus};
+use proctable::driver::{Authority, Expected, Guest, ScriptedDriver, ThreadDriver};
+use proctable::syscall::{Ptr, SIGSET_SIZE, Syscall, how};
 use proctable::table::{Image, Init, ProcessTable, SigmaskHow, Spawn, TableConfig, What};
 
-use super::{caught, shell, spawn};
+use super::{SOON, caught, shell, spawn};
 
 /// KILL-22, KILL-29, NS-07.
 #[test]
@@ -130,12 +131,12 @@ fn a_stopped_guest_calls_when_it_continues() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     guest.send(Signal::STOP).unwrap();
-    let call = guest.submit(proctable::syscall::Syscall::Getppid);
+    let call = guest.submit(Syscall::Getppid);
     assert_eq!(call.result(), None);
     guest.send(Signal::CONT).unwrap();
     assert_eq!(call.result(), Some(Ok(proctable::syscall::Ret::Value(1))));
     guest.send(Signal::STOP).unwrap();
-    let call = guest.submit(proctable::syscall::Syscall::Getppid);
+    let call = guest.submit(Syscall::Getppid);
     guest.send(Signal::KILL).unwrap();
     assert_eq!(call.wait(), Err(Errno::ESRCH));
 }
@@ -149,4 +150,35 @@ fn the_tables_own_init_takes_no_signal() {
     }
     spawn(&table.init());
     assert_eq!(table.counts().running, 2);
+}
+
+/// The handler of a signal that comes between two calls runs before the next one is made: that is
+/// not made in the handler, and what the handler calls does not wait for it.
+#[test]
+fn a_handler_that_is_entered_between_two_calls_comes_before_the_second() {
+    let table = ProcessTable::new();
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (go, may_go) = std::sync::mpsc::channel::<()>();
+    let woken_by = Signal::new(40).unwrap();
+    let spawning = Spawn::new(Image::new("guest"));
+    let guest = ThreadDriver::spawn(&table.init(), spawning, move |guest| {
+        let wake = move |guest: &mut Guest, _: &SigInfo| {
+            let own = guest.pid().0 as i32;
+            guest.kill(own, woken_by).unwrap();
+        };
+        guest.catch(Signal::USR1, SaFlags(0), wake).unwrap();
+        guest.sigprocmask(how::BLOCK, woken_by.set()).unwrap();
+        ready.send(()).unwrap();
+        may_go.recv().unwrap();
+        let (set, info, timeout) = (woken_by.set(), Ptr::Valid, None);
+        let size = SIGSET_SIZE;
+        guest.syscall(Syscall::RtSigtimedwait { set, info, timeout, size }).unwrap();
+        7
+    });
+    let guest = guest.unwrap();
+    is_ready.recv().unwrap();
+    guest.send(Signal::USR1).unwrap();
+    go.send(()).unwrap();
+    let waited = table.init().wait_timeout(&guest, WaitOptions::EXITED, SOON).unwrap();
+    assert_eq!(waited.map(|waited| waited.status), Some(WaitStatus::exited(7)));
 }
