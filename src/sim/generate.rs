@@ -328,9 +328,11 @@ pub struct Generator {
 const CROWD: usize = 14;
 /// One millisecond in nanoseconds.
 const MS: u64 = 1_000_000;
-/// The step of all times in programs, in milliseconds. Time passes in whole steps and timers
-/// expire half way between: what is done meanwhile takes less than half a step on a real machine.
-const TICK: i64 = 12;
+/// The step of all times in programs, in milliseconds. Time passes in whole steps; timers expire a
+/// third of a step later, and timeouts two thirds: what is done meanwhile takes less than a third on
+/// a real machine. A timer and a timeout that were to come at one moment would come in any order,
+/// by when in real time each was set.
+const TICK: i64 = 18;
 
 impl Generator {
     /// The program of that profile and seed.
@@ -827,7 +829,7 @@ impl Generator {
             2..=4 => None,
             5..=7 if timed => Some(Timespec {
                 sec: 0,
-                nsec: TICK * MS as i64 * self.random.below(4) as i64 + TICK * MS as i64 / 2,
+                nsec: TICK * MS as i64 * self.random.below(4) as i64 + TICK * MS as i64 * 2 / 3,
             }),
             _ => Some(Timespec { sec: 0, nsec: 0 }),
         };
@@ -913,7 +915,7 @@ impl Generator {
         };
         let (interval, mut value) = (ticks(2), ticks(5));
         if value > 0 {
-            value -= TICK * 500;
+            value -= TICK * 1000 * 2 / 3;
         }
         let mut new = Itimerval {
             interval: Timeval { sec: 0, usec: interval },

@@ -124,17 +124,19 @@ fn tells_of_children(info: &SigInfo) -> bool {
 /// What is to be done once the lock is free.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Whose calls do not return, as their process has ended: they hear of it first.
-    pub aborted: Vec<Arc<Parker>>,
     pub errands: Vec<Errand>,
+    /// Whom to wake. The first [`Outbox::aborted`] of them hear of it before anybody else.
     pub wakes: Vec<Arc<Parker>>,
+    /// How many are woken because their calls do not return: their process has ended, or executes
+    /// another program.
+    pub aborted: u32,
     pub exits: bool,
 }
 
 impl Outbox {
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.errands.is_empty() && self.wakes.is_empty() && !self.exits && self.aborted.is_empty()
+        self.errands.is_empty() && self.wakes.is_empty() && !self.exits
     }
 }
 
@@ -464,7 +466,11 @@ impl Book {
 
     fn abort(&mut self, pending: &Pending) {
         pending.finish(End::Gone);
-        self.outbox.aborted.push(pending.parker.clone());
+        let Outbox { wakes, aborted, .. } = &mut self.outbox;
+        wakes.push(pending.parker.clone());
+        let last = wakes.len() - 1;
+        wakes.swap(*aborted as usize, last);
+        *aborted += 1;
     }
 
     /// What the execve of that path is about to execute, with what execve(2) itself does not say

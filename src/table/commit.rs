@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::book::{Book, Image, Notice, Outbox, Token};
 use super::call::{End, Pending, Queued, Started};
 use super::clock::Clock;
-use super::config::{Init, Keeper, TableConfig, TableLimits};
+use super::config::{Init, Keeper, TableConfig};
 use super::event::What;
 use super::lane::{Errand, Gone};
 use super::zombies::Zombies;
@@ -27,7 +27,8 @@ const REAPED_AT_ONCE: usize = 1024;
 pub(crate) struct Shared {
     pub(super) state: Mutex<State>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) limits: TableLimits,
+    /// [`TableLimits::subscribers`](super::TableLimits::subscribers).
+    pub(super) max_subscribers: u32,
     pub(super) init: Init,
     keeper: Keeper,
 }
@@ -43,8 +44,8 @@ pub(super) struct State {
     pub kernel: Kernel,
     fx: Effects,
     pub book: Book,
-    /// [`TableLimits::processes`].
-    max_processes: usize,
+    /// [`TableLimits::processes`](super::TableLimits::processes).
+    max_processes: u32,
     pub on_exit: Option<OnProcessExit>,
     /// For the callback, which gets a handle.
     pub handle: Weak<Handle>,
@@ -69,7 +70,7 @@ impl Shared {
             // nobody asks a table which rules it obeyed
             fx: Effects::without_rules(),
             book,
-            max_processes: config.limits.processes as usize,
+            max_processes: config.limits.processes,
             on_exit: None,
             handle: Weak::new(),
             announcer: None,
@@ -83,7 +84,8 @@ impl Shared {
             let _ = state.make(Pid(1), &Syscall::Setsid, None, &*clock);
         }
         let TableConfig { init, keeper, limits, .. } = config;
-        Arc::new(Shared { state: Mutex::new(state), clock, limits, init, keeper })
+        let max_subscribers = limits.subscribers;
+        Arc::new(Shared { state: Mutex::new(state), clock, max_subscribers, init, keeper })
     }
 
     /// One act under the lock, and then whatever it brought about.
@@ -133,12 +135,13 @@ impl Shared {
     /// before anybody is woken.
     fn carry_out(self: &Arc<Shared>, outbox: Outbox) {
         // a driver may wait for its guest to leave
-        outbox.aborted.iter().for_each(|parker| parker.unpark());
+        let (aborted, others) = outbox.wakes.split_at(outbox.aborted as usize);
+        aborted.iter().for_each(|parker| parker.unpark());
         let gone = self.run_errands(outbox.errands);
         if outbox.exits {
             self.announce();
         }
-        outbox.wakes.iter().for_each(|parker| parker.unpark());
+        others.iter().for_each(|parker| parker.unpark());
         self.drop_drivers(gone);
     }
 
@@ -578,7 +581,7 @@ impl State {
 
     /// Whether there can be no more processes.
     pub fn is_full(&self) -> bool {
-        self.kernel.len() >= self.max_processes
+        self.kernel.len() >= self.max_processes as usize
     }
 
     /// Whether what happens now depends on what time it is.

@@ -178,7 +178,7 @@ impl ProcessTable {
     /// the next event.
     pub fn subscribe(&self, capacity: usize) -> Result<Receiver<Event>, Errno> {
         let mut state = self.shared().state.lock();
-        let limit = self.shared().limits.subscribers;
+        let limit = self.shared().max_subscribers;
         state.book.subscribers.add(capacity, limit).ok_or(Errno::EMFILE)
     }
 
