@@ -194,6 +194,10 @@ impl Record {
         self.kind.store(kind as u32, Release);
     }
 
+    pub(super) fn is_written(&self) -> bool {
+        self.kind.load(Acquire) != 0
+    }
+
     /// Takes the record, which then can be written again; `None` if it is not written, or its
     /// writer died at it.
     pub(super) fn take(&self) -> Option<Entry> {

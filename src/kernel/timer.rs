@@ -77,15 +77,36 @@ impl Kernel {
         }
         fx.begin(Pid(0), None);
         while let Some((time, alarm)) = self.alarms.first().copied().filter(|(at, _)| *at <= to) {
-            self.alarms.remove(&(time, alarm));
             self.now = time;
-            match alarm {
-                Alarm::Itimer(process) => self.expire_itimer(process, fx),
-                Alarm::Timeout(task) => self.enqueue_task(task),
-            }
+            self.expire(time, alarm, fx);
         }
         self.now = to;
         Ok(())
+    }
+
+    /// How many timers expire at the next moment at which any do, if that is before `end`.
+    pub(crate) fn due_together(&self, end: Time) -> usize {
+        match self.next_deadline().filter(|deadline| *deadline < end) {
+            Some(first) => self.alarms.iter().take_while(|(time, _)| *time == first).count(),
+            None => 0,
+        }
+    }
+
+    /// Time passes until the next moment at which timers expire, and the `nth` of them does so, before
+    /// the others.
+    pub(crate) fn expire_one(&mut self, nth: usize, fx: &mut Effects) {
+        let Some((time, alarm)) = self.alarms.iter().nth(nth).copied() else { return };
+        fx.begin(Pid(0), None);
+        self.now = time;
+        self.expire(time, alarm, fx);
+    }
+
+    fn expire(&mut self, time: Time, alarm: Alarm, fx: &mut Effects) {
+        self.alarms.remove(&(time, alarm));
+        match alarm {
+            Alarm::Itimer(process) => self.expire_itimer(process, fx),
+            Alarm::Timeout(task) => self.enqueue_task(task),
+        }
     }
 
     fn expire_itimer(&mut self, process: Id<Process>, fx: &mut Effects) {

@@ -105,8 +105,9 @@ impl Run {
         Ok(run)
     }
 
-    /// Goes on until there are several tasks to choose from: how many. `None` at the end of the
-    /// step, or once `admits` has said no to what was seen so far.
+    /// Goes on until there are several tasks to choose from, or several ways in which time can go
+    /// on: how many. `None` at the end of the step, or once `admits` has said no to what was seen so
+    /// far.
     pub(super) fn go_on(&mut self, kernel: &mut Kernel, admits: &mut Admits) -> Option<usize> {
         loop {
             while self.admitted < self.seen.len() && !self.refuted {
@@ -116,6 +117,7 @@ impl Run {
             let alternatives = kernel.runnable().len();
             match alternatives {
                 _ if self.refuted => return None,
+                0 if self.ways_to_advance(kernel) > 1 => return Some(self.ways_to_advance(kernel)),
                 0 if self.advance(kernel) => {}
                 0 => return None,
                 1 => self.step(kernel, 0),
@@ -124,11 +126,26 @@ impl Run {
         }
     }
 
-    /// The `nth` runnable task makes a step.
+    /// The `nth` runnable task makes a step; without any, time goes on in the `nth` way.
     pub(super) fn step(&mut self, kernel: &mut Kernel, nth: usize) {
-        let Some(pid) = kernel.runnable().nth(nth) else { return };
-        self.step_task(kernel, pid);
-        self.run_handlers(kernel, pid);
+        let task = kernel.runnable().nth(nth);
+        if let Some(pid) = task {
+            self.step_task(kernel, pid);
+            self.run_handlers(kernel, pid);
+        } else if nth == 0 {
+            self.advance(kernel);
+        } else {
+            kernel.expire_one(nth - 1, &mut self.fx);
+            self.note_effects();
+        }
+    }
+
+    /// In how many ways time can go on. Timers that are due at one moment go off all at once, or one
+    /// of them before the others: in reality none of them are due at one moment, and when each was
+    /// set is not known that well.
+    fn ways_to_advance(&self, kernel: &Kernel) -> usize {
+        let due = self.until.map_or(0, |end| kernel.due_together(end));
+        if due > 1 { due + 1 } else { 1 }
     }
 
     /// Whether what was seen was not admitted.
