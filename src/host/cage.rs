@@ -12,7 +12,7 @@ use super::observation::{Ended, Event, Fate, Observation};
 use super::procfs::{self, Status};
 use super::wire::{BIRTHS, Entry, Op, RECORDS, RawCall};
 use super::{codec, os};
-use crate::abi::{Pgid, Pid, SigSet, Signal};
+use crate::abi::{DefaultAction, Pgid, Pid, SigSet, Signal};
 use crate::kernel::{Run, View};
 use crate::syscall::{Ret, Syscall, clone};
 
@@ -520,6 +520,15 @@ fn waits_for_child(call: &Syscall) -> bool {
     }
 }
 
+/// Whether a pending signal ends it, though it is not a zombie yet: such a signal stays pending.
+fn is_doomed(status: &Status) -> bool {
+    let pending = (status.private | status.shared) - status.blocked;
+    let mut fatal = (pending - status.caught - status.ignored).iter();
+    fatal.any(|signal| {
+        matches!(signal.default_action(), DefaultAction::Terminate | DefaultAction::Core)
+    })
+}
+
 /// What a process is doing, if it is quiet.
 fn run(status: &Status, busy: bool, inner: Option<&Made>, births: usize) -> Option<Run> {
     let call = inner.and_then(|made| made.call.as_ref());
@@ -535,7 +544,10 @@ fn run(status: &Status, busy: bool, inner: Option<&Made>, births: usize) -> Opti
         (_, Some(Syscall::Exit(_) | Syscall::ExitGroup(_))) => None,
         (b'S', _) if !(pending - status.blocked).is_empty() => None,
         (b'S', _) => Some(if busy { Run::Blocked } else { Run::User }),
-        (b'D', Some(call)) if waits_for_child(call) && inner?.births < births => Some(Run::Vfork),
+        // one that is dying may sleep just so
+        (b'D', Some(call)) if waits_for_child(call) && inner?.births < births => {
+            (!is_doomed(status)).then_some(Run::Vfork)
+        }
         _ => None,
     }
 }

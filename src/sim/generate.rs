@@ -160,7 +160,6 @@ impl Profile {
                 (GroupGetters, 4),
                 (Sigaction, 2),
                 (Clone, 5),
-                (Vfork, 2),
                 (Exec, 2),
                 (User, 2),
                 (Limit, 2),
