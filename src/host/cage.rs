@@ -16,6 +16,9 @@ use crate::abi::{DefaultAction, Pgid, Pid, SigSet, Signal};
 use crate::kernel::{Run, View};
 use crate::syscall::{Ret, Syscall, clone};
 
+/// How long a process may take to die.
+const DYING: Duration = Duration::from_millis(20);
+
 /// How a cage begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CageConfig {
@@ -233,7 +236,7 @@ impl<'e> Cage<'e> {
             let switches = os::context_switches();
             self.collect(&mut seen)?;
             let gone = seen.gone.len();
-            let quiet = self.look(&mut seen)? && self.due.is_empty();
+            let quiet = self.look(&mut seen, start.elapsed() < DYING)? && self.due.is_empty();
             if seen.gone.len() > gone && !self.engine.is_realtime() {
                 // one that reaps itself is out of sight before its number is free: let it finish
                 certain = false;
@@ -392,8 +395,9 @@ impl<'e> Cage<'e> {
         seen.events.push(Event::Returned { pid, result });
     }
 
-    /// Looks at every process: whether all are quiet.
-    fn look(&mut self, seen: &mut Observation) -> io::Result<bool> {
+    /// Looks at every process: whether all are quiet. `soon` after the call, one that a signal ends is
+    /// not; later it is, as what the signal does may have been changed since.
+    fn look(&mut self, seen: &mut Observation, soon: bool) -> io::Result<bool> {
         seen.views.clear();
         seen.in_handler.clear();
         let mut quiet = true;
@@ -409,6 +413,8 @@ impl<'e> Cage<'e> {
             life.pgid = status.pgid;
             let run = run(&status, busy, inner, self.births.len());
             let run = run.filter(|run| life.is_at_rest(*run, inner));
+            // one that is dying may sleep just so
+            let run = run.filter(|run| *run != Run::Vfork || !soon || !is_doomed(&status));
             let Some(run) = run else {
                 quiet = false;
                 continue;
@@ -521,11 +527,14 @@ fn waits_for_child(call: &Syscall) -> bool {
 }
 
 /// Whether a pending signal ends it, though it is not a zombie yet: such a signal stays pending.
+/// One that leaves a core, or comes after another one, waits until the process looks at its signals.
 fn is_doomed(status: &Status) -> bool {
     let pending = (status.private | status.shared) - status.blocked;
-    let mut fatal = (pending - status.caught - status.ignored).iter();
-    fatal.any(|signal| {
-        matches!(signal.default_action(), DefaultAction::Terminate | DefaultAction::Core)
+    let mut signals = pending.iter();
+    let (first, second) = (signals.next(), signals.next());
+    first.filter(|_| second.is_none()).is_some_and(|signal| {
+        let default = !(status.caught | status.ignored).contains(signal);
+        default && signal.default_action() == DefaultAction::Terminate
     })
 }
 
@@ -544,10 +553,7 @@ fn run(status: &Status, busy: bool, inner: Option<&Made>, births: usize) -> Opti
         (_, Some(Syscall::Exit(_) | Syscall::ExitGroup(_))) => None,
         (b'S', _) if !(pending - status.blocked).is_empty() => None,
         (b'S', _) => Some(if busy { Run::Blocked } else { Run::User }),
-        // one that is dying may sleep just so
-        (b'D', Some(call)) if waits_for_child(call) && inner?.births < births => {
-            (!is_doomed(status)).then_some(Run::Vfork)
-        }
+        (b'D', Some(call)) if waits_for_child(call) && inner?.births < births => Some(Run::Vfork),
         _ => None,
     }
 }
