@@ -91,9 +91,7 @@ impl Shared {
     /// One act under the lock, and then whatever it brought about.
     pub(super) fn commit<R>(self: &Arc<Shared>, act: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
-        if state.is_timed() && !state.closed {
-            state.advance(self.clock.now(), &*self.clock);
-        }
+        state.catch_up(&*self.clock);
         let result = act(&mut state);
         self.leave(state);
         result
@@ -249,9 +247,7 @@ impl Shared {
         handlers: usize,
     ) -> Option<Started> {
         let mut state = self.state.lock();
-        if state.is_timed() && !state.closed {
-            state.advance(self.clock.now(), &*self.clock);
-        }
+        state.catch_up(&*self.clock);
         let lives = state.book.entry(caller).is_some();
         if lives && state.kernel.handler_depth(caller.pid) > handlers {
             self.leave(state);
@@ -588,6 +584,14 @@ impl State {
     #[inline]
     pub fn is_timed(&self) -> bool {
         self.kernel.next_deadline().is_some() || self.kernel.has_idle_timers()
+    }
+
+    /// Before anything that depends on what time it is: time passes until the present.
+    #[inline]
+    fn catch_up(&mut self, clock: &dyn Clock) {
+        if self.is_timed() && !self.closed {
+            self.advance(clock.now(), clock);
+        }
     }
 
     /// Time passes until `now`, and everybody acts as their timers go off.

@@ -92,8 +92,8 @@ impl Child {
         }
         match self.owner.wait_timeout(&self.process, WaitOptions::EXITED, timeout) {
             Ok(None) => Ok(None),
-            Ok(Some(_)) => self.real.status.lock().ok_or(Errno::ECHILD).map(Some),
-            Err(errno) => self.real.status.lock().ok_or(errno).map(Some),
+            Ok(Some(waited)) => self.status_or(Ok(waited)).map(Some),
+            Err(errno) => self.status_or(Err(errno)).map(Some),
         }
     }
 

@@ -104,7 +104,13 @@ fn exec_shows_the_tree() {
     };
     assert_eq!(line(), "     PID S      CPU COMMAND\n");
     // indented, as it is the shell's
-    while !line().ends_with("   sleep\n") {}
+    loop {
+        let line = line();
+        assert!(!line.is_empty(), "it ends without having been shown");
+        if line.ends_with("   sleep\n") {
+            break;
+        }
+    }
     drop(exec.stdin.take());
     assert_eq!(exec.wait().unwrap().code(), Some(0));
 }
