@@ -296,16 +296,14 @@ impl Kernel {
         })
     }
 
-    /// Carries a call out; `None` if the caller sleeps in it.
+    /// Carries out one of the others, among them all that are ever made again; `None` if the caller
+    /// sleeps in it.
     fn perform(
         &mut self,
         task: TaskId,
         call: &Syscall,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
-        if let Some(number) = self.perform_number(task, call, fx) {
-            return Some(number.map(Ret::Value));
-        }
         Some(match *call {
             Syscall::Fork => return self.fork(task, Signal::CHLD.number().into(), None, fx),
             Syscall::Vfork => {
@@ -370,7 +368,7 @@ impl Kernel {
             Syscall::Umask(mask) => self.umask(task, mask, fx),
             Syscall::Chdir { ref path, error } => self.chdir(task, path, error, fx),
             Syscall::Getcwd => Ok(Ret::Path(self.processes[task.process].fs.cwd.clone())),
-            // `perform` has taken the others
+            // `perform_number` and `perform` have taken the others
             _ => Err(Errno::ENOSYS),
         }
     }
