@@ -12,7 +12,7 @@ use super::clock::Clock;
 use super::end::Mourner;
 use super::event::Subscribers;
 use super::lane::{Errand, Lane, Lanes};
-use super::waits::Waits;
+use super::waits::{Waiting, Waits};
 use super::zombies::Zombies;
 use crate::abi::{Pid, SiCode, SigInfo, Signal, Time, WaitStatus};
 use crate::driver::{Authority, Delivery, Op};
@@ -150,6 +150,8 @@ pub(super) struct Book {
     /// What calls in progress execute, by the path in the call: the allocation, not the text.
     images: Vec<(Arc<str>, Arc<Image>)>,
     pub waits: Waits,
+    /// Waits that are to ask: events of this transition concern them.
+    pub concerned: Vec<Arc<Waiting>>,
     pub subscribers: Subscribers,
     pub zombies: Zombies,
     /// Exits are to be announced before anybody's wait returns them.
@@ -243,16 +245,23 @@ impl Book {
         }
     }
 
-    /// Tells the waits that an event of a child concerns.
+    /// An event of a child concerns waits.
     pub fn wake(&mut self, woken: &Woken) {
-        let mut parkers = self.waits.concerned(woken).cloned().peekable();
-        if parkers.peek().is_none() {
+        let mut waits = self.waits.concerned(woken).peekable();
+        if waits.peek().is_none() {
             return;
         }
         let Some(nth) = self.notice_about(woken.child) else {
-            return self.outbox.wakes.extend(parkers);
+            for waiting in waits {
+                match waiting.takes_answers {
+                    true => self.concerned.push(waiting.clone()),
+                    false => self.outbox.wakes.push(waiting.parker.clone()),
+                }
+            }
+            return;
         };
         // those who wait for an exit hear of it after the callbacks
+        let parkers = waits.map(|waiting| waiting.parker.clone());
         let (now, later): (Vec<_>, Vec<_>) =
             parkers.partition(|parker| self.is_the_callbacks(parker));
         self.outbox.wakes.extend(now);
@@ -280,7 +289,7 @@ impl Book {
         self.change_phase(pid, Phase::Zombie);
         self.operate_unless_reported(effect, Op::Terminate(status));
         self.abort_calls(pid);
-        self.outbox.wakes.extend(self.waits.of_parent(pid).cloned());
+        self.outbox.wakes.extend(self.waits.of_parent(pid).map(|waiting| waiting.parker.clone()));
         let alive = self.counts.running + self.counts.stopped;
         let told = self.mourners.iter().filter_map(|mourner| mourner.note(pid, status, alive));
         self.outbox.wakes.extend(told);
@@ -447,7 +456,9 @@ impl Book {
             if living {
                 self.operate(pid, || Op::Abandon);
             }
-            self.outbox.wakes.extend(self.waits.of_parent(pid).cloned());
+            self.outbox
+                .wakes
+                .extend(self.waits.of_parent(pid).map(|waiting| waiting.parker.clone()));
         }
         self.subscribers = Subscribers::default();
         core::mem::take(&mut self.outbox)

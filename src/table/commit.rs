@@ -519,13 +519,16 @@ impl State {
         self.book.notice_of(result)
     }
 
-    /// Everything that processes do by themselves, what all of it means, and the calls that they
-    /// can make now.
+    /// Everything that processes do by themselves, what all of it means, the calls that they can
+    /// make now, and then what that is to those who wait for children.
     #[inline]
     pub fn settle(&mut self, clock: &dyn Clock) {
         self.digest(clock);
         while let Some(pid) = self.book.ready.pop() {
             self.make_queued(pid, clock);
+        }
+        if !self.book.concerned.is_empty() {
+            self.answer_waits(clock);
         }
     }
 

@@ -8,9 +8,11 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
 
+use super::book::Token;
+use super::clock::Clock;
 use super::commit::State;
 use super::process::Process;
-use super::waits::Selector;
+use super::waits::{Question, Selector, Waiting};
 use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, WaitOptions, WaitStatus};
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{Ptr, Ret, Syscall};
@@ -91,21 +93,6 @@ impl CancelToken {
     }
 }
 
-/// What a wait asks the model, with the group that it began with.
-#[derive(Clone, Debug)]
-struct Question {
-    call: Syscall,
-    about: Selector,
-}
-
-impl Question {
-    /// Whether it asks not to sleep, which is for the method that is called to say.
-    fn never_hangs(&self) -> bool {
-        let Syscall::Waitid { options, .. } = &self.call else { return false };
-        options.contains(WaitOptions::NOHANG)
-    }
-}
-
 impl State {
     fn question(&self, parent: Pid, target: WaitTarget, options: WaitOptions) -> Question {
         let own_group = || self.kernel.view(parent).map_or(Pgid(0), |view| view.pgid);
@@ -126,40 +113,71 @@ impl State {
         Question { call, about }
     }
 
-    /// What the question gives now; `None` is "nothing yet". If that is so because a callback has
-    /// to run first, `sleeper` is told when it has.
+    /// What the question of a wait for children of `parent` gives now; `None` is "nothing yet". If
+    /// that is so because a callback has to run first, `sleeper` is told when it has.
     fn ask(
         &mut self,
-        process: &Process,
+        parent: Token,
         question: &Question,
         sleeper: Option<&Arc<Parker>>,
+        clock: &dyn Clock,
     ) -> Result<Option<Waited>, Errno> {
-        if self.is_closed() || self.book.entry(process.token).is_none() {
+        if self.is_closed() || self.book.entry(parent).is_none() {
             return Err(Errno::ESRCH);
         }
         if question.never_hangs() {
             return Err(Errno::EINVAL);
         }
         if !self.book.notices.is_empty()
-            && let Some(first) = self.poll(process, &peek(&question.call))?
+            && let Some(first) = self.poll(parent.pid, &peek(&question.call), clock)?
             && let Some(notice) = self.unannounced(first.pid)
         {
             // EXIT-11
             notice.wakes.extend(sleeper.cloned());
             return Ok(None);
         }
-        self.poll(process, &question.call)
+        self.poll(parent.pid, &question.call, clock)
     }
 
-    fn poll(&mut self, process: &Process, call: &Syscall) -> Result<Option<Waited>, Errno> {
-        let clock = &*process.table.shared().clock;
-        let pid = process.pid();
-        match self.outside(clock, |kernel, fx| kernel.poll_wait(pid, call, fx)) {
+    fn poll(
+        &mut self,
+        parent: Pid,
+        call: &Syscall,
+        clock: &dyn Clock,
+    ) -> Result<Option<Waited>, Errno> {
+        match self.outside(clock, |kernel, fx| kernel.poll_wait(parent, call, fx)) {
             Ok(Ok(Ret::WaitInfo(Some(info)))) => Ok(info.map(waited)),
             Ok(Ok(_)) => Ok(None),
             Ok(Err(errno)) => Err(errno),
             Err(_) => Err(Errno::ESRCH),
         }
+    }
+
+    /// Waits that sleep, and that events concern, ask in the order in which they fell asleep; those
+    /// that get an answer are over, and nobody else wakes up.
+    pub fn answer_waits(&mut self, clock: &dyn Clock) {
+        // the last one for which there was nothing: many may ask the same
+        let mut in_vain: Option<Arc<Waiting>> = None;
+        for waiting in core::mem::take(&mut self.book.concerned) {
+            let known = in_vain.as_ref().is_some_and(|other| other.asks_like(&waiting));
+            if known || !waiting.is_open() {
+                continue;
+            }
+            match self.ask(waiting.parent, &waiting.question, Some(&waiting.parker), clock) {
+                Ok(None) => in_vain = Some(waiting),
+                Ok(Some(waited)) => {
+                    in_vain = None;
+                    self.answer(&waiting, Ok(waited));
+                }
+                Err(errno) => self.answer(&waiting, Err(errno)),
+            }
+        }
+    }
+
+    fn answer(&mut self, waiting: &Arc<Waiting>, answer: Result<Waited, Errno>) {
+        waiting.answer(answer);
+        self.book.waits.remove(&mut self.kernel, waiting);
+        self.book.outbox.wakes.push(waiting.parker.clone());
     }
 }
 
@@ -178,50 +196,81 @@ fn waited(info: SigInfo) -> Waited {
     Waited { pid: info.pid, status, info }
 }
 
-/// A wait among the sleepers.
+/// A wait, and whether it is among the sleepers.
 struct Sleeper {
     process: Process,
-    question: Question,
-    parker: Arc<Parker>,
+    waiting: Arc<Waiting>,
     listed: bool,
 }
 
 impl Sleeper {
-    fn new(process: &Process, target: WaitTarget, options: WaitOptions) -> Sleeper {
+    /// One that takes answers must not be dropped while it is among the sleepers.
+    fn new(
+        process: &Process,
+        target: WaitTarget,
+        options: WaitOptions,
+        takes_answers: bool,
+    ) -> Sleeper {
         let state = process.table.shared().state.lock();
         let question = state.question(process.pid(), target, options);
         drop(state);
-        Sleeper { process: process.clone(), question, parker: Parker::new(), listed: false }
+        let waiting = Arc::new(Waiting::new(process.token, question, takes_answers));
+        Sleeper { process: process.clone(), waiting, listed: false }
     }
 
     /// Asks, and in the same step enters the list of sleepers if there is nothing yet: no event
     /// can come in between. Leaves it with the answer.
     fn ask(&mut self) -> Result<Option<Waited>, Errno> {
+        self.ask_and(Sleeper::enlist)
+    }
+
+    /// Asks for the last time: leaves the list with or without an answer.
+    fn ask_last(&mut self) -> Result<Option<Waited>, Errno> {
+        self.ask_and(Sleeper::leave)
+    }
+
+    /// `in_vain` is for where there is nothing yet.
+    fn ask_and(
+        &mut self,
+        in_vain: impl FnOnce(&mut Sleeper, &mut State),
+    ) -> Result<Option<Waited>, Errno> {
+        if let Some(answer) = self.take_answer() {
+            return answer;
+        }
         let shared = self.process.table.shared().clone();
         shared.commit(|state| {
-            let answer = state.ask(&self.process, &self.question, Some(&self.parker));
-            if answer == Ok(None) {
-                self.enlist(state);
-            } else {
-                self.leave(state);
+            // it may have come just now
+            if let Some(answer) = self.take_answer() {
+                return answer;
+            }
+            let Waiting { parent, question, parker, .. } = &*self.waiting;
+            let answer = state.ask(*parent, question, Some(parker), &*shared.clock);
+            match answer {
+                Ok(None) => in_vain(self, state),
+                _ => self.leave(state),
             }
             answer
         })
     }
 
+    /// What was found for it while it slept, which has taken it out of the list.
+    fn take_answer(&mut self) -> Option<Result<Option<Waited>, Errno>> {
+        let answer = self.waiting.take_answer()?;
+        self.listed = false;
+        Some(answer.map(Some))
+    }
+
     fn enlist(&mut self, state: &mut State) {
         if !self.listed {
             self.listed = true;
-            state.note_sleep(&self.parker);
-            let (parent, about) = (self.process.pid(), self.question.about);
-            state.book.waits.add(&mut state.kernel, parent, about, self.parker.clone());
+            state.note_sleep(&self.waiting.parker);
+            state.book.waits.add(&mut state.kernel, self.waiting.clone());
         }
     }
 
     fn leave(&mut self, state: &mut State) {
         if core::mem::take(&mut self.listed) {
-            let (parent, about) = (self.process.pid(), self.question.about);
-            state.book.waits.remove(&mut state.kernel, parent, about, &self.parker);
+            state.book.waits.remove(&mut state.kernel, &self.waiting);
         }
     }
 }
@@ -244,7 +293,7 @@ impl core::fmt::Debug for Wait {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Wait")
             .field("process", &self.0.process)
-            .field("call", &self.0.question.call)
+            .field("call", &self.0.waiting.question.call)
             .finish_non_exhaustive()
     }
 }
@@ -254,12 +303,12 @@ impl Future for Wait {
 
     fn poll(mut self: Pin<&mut Wait>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // the waker first: what comes while asking is not missed
-        let _ = self.0.parker.poll(context.waker());
+        let _ = self.0.waiting.parker.poll(context.waker());
         match self.0.ask() {
             Ok(Some(waited)) => Poll::Ready(Ok(waited)),
             Err(errno) => Poll::Ready(Err(errno)),
             Ok(None) => {
-                if self.0.parker.poll(context.waker()) {
+                if self.0.waiting.parker.poll(context.waker()) {
                     context.waker().wake_by_ref();
                 }
                 Poll::Pending
@@ -269,8 +318,9 @@ impl Future for Wait {
 }
 
 /// Waits for children: the runtime's, as another thread of the process that blocks every signal
-/// would. Any number of threads may wait, for the same children or for different ones; an event
-/// wakes those whom it concerns.
+/// would. Any number of threads may wait, for the same children or for different ones: an event goes
+/// to the one among them that fell asleep first, and wakes nobody else. Futures that it concerns are
+/// all woken, and the one that is polled first has it.
 ///
 /// Of `options` EXITED, STOPPED and CONTINUED say what to wait for (one of them at least), NOWAIT
 /// leaves the event in place, ALL and CLONE choose the class of children.
@@ -294,12 +344,12 @@ impl Process {
         target: impl Into<WaitTarget>,
         options: WaitOptions,
     ) -> Result<Waited, Errno> {
-        let mut sleeper = Sleeper::new(self, target.into(), options);
+        let mut sleeper = Sleeper::new(self, target.into(), options, true);
         loop {
             if let Some(waited) = sleeper.ask()? {
                 return Ok(waited);
             }
-            sleeper.parker.park(None);
+            sleeper.waiting.parker.park(None);
         }
     }
 
@@ -312,7 +362,7 @@ impl Process {
     ) -> Result<Option<Waited>, Errno> {
         self.table.shared().commit(|state| {
             let question = state.question(self.pid(), target.into(), options);
-            state.ask(self, &question, None)
+            state.ask(self.token, &question, None, &*self.table.shared().clock)
         })
     }
 
@@ -324,16 +374,17 @@ impl Process {
         options: WaitOptions,
         timeout: Duration,
     ) -> Result<Option<Waited>, Errno> {
-        let mut sleeper = Sleeper::new(self, target.into(), options);
+        let mut sleeper = Sleeper::new(self, target.into(), options, true);
         let shared = self.table.shared().clone();
-        let parker = sleeper.parker.clone();
+        let parker = sleeper.waiting.parker.clone();
         let alarm = shared.alarm_after(timeout, &parker);
         loop {
             // the time first: what came before it was over is given
-            let over = alarm.is_over();
-            let answer = sleeper.ask()?;
-            if answer.is_some() || over {
-                return Ok(answer);
+            if alarm.is_over() {
+                return sleeper.ask_last();
+            }
+            if let Some(waited) = sleeper.ask()? {
+                return Ok(Some(waited));
             }
             alarm.park();
         }
@@ -346,14 +397,16 @@ impl Process {
         options: WaitOptions,
         cancel: &CancelToken,
     ) -> Result<Option<Waited>, Errno> {
-        let mut sleeper = Sleeper::new(self, target.into(), options);
-        let parker = sleeper.parker.clone();
+        let mut sleeper = Sleeper::new(self, target.into(), options, true);
+        let parker = sleeper.waiting.parker.clone();
         cancel.add(&parker);
         let answer = loop {
             // first: what came before it was cancelled is given
-            let cancelled = cancel.is_cancelled();
+            if cancel.is_cancelled() {
+                break sleeper.ask_last();
+            }
             match sleeper.ask() {
-                Ok(None) if !cancelled => drop(parker.park(None)),
+                Ok(None) => drop(parker.park(None)),
                 answer => break answer,
             }
         };
@@ -363,6 +416,97 @@ impl Process {
 
     /// Waits until a child has an event, as a future for any executor.
     pub fn wait_async(&self, target: impl Into<WaitTarget>, options: WaitOptions) -> Wait {
-        Wait(Sleeper::new(self, target.into(), options))
+        Wait(Sleeper::new(self, target.into(), options, false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::Signal;
+    use crate::table::{Image, ProcessTable, Spawn};
+
+    const EXITED: WaitOptions = WaitOptions::EXITED;
+
+    fn shell_with(children: usize) -> (Process, Vec<Process>) {
+        let shell = ProcessTable::new()
+            .spawn(Spawn::new(Image::new("sh")).session())
+            .expect("there is room");
+        let spawn = |_| shell.spawn(Spawn::fork()).expect("there is room");
+        let children = (0..children).map(spawn).collect();
+        (shell, children)
+    }
+
+    /// A wait that has just fallen asleep.
+    fn asleep(shell: &Process, target: impl Into<WaitTarget>, options: WaitOptions) -> Sleeper {
+        let mut sleeper = Sleeper::new(shell, target.into(), options, true);
+        assert_eq!(sleeper.ask(), Ok(None));
+        sleeper
+    }
+
+    fn is_told(sleeper: &Sleeper) -> bool {
+        sleeper.waiting.parker.park(Some(std::time::Instant::now()))
+    }
+
+    fn answer(sleeper: &mut Sleeper) -> Option<Result<Pid, Errno>> {
+        let answer = sleeper.take_answer()?;
+        Some(answer.map(|waited| waited.expect("an answer is an event or an errno").pid))
+    }
+
+    #[test]
+    fn an_exit_wakes_the_first_of_those_who_may_have_it() {
+        let (shell, children) = shell_with(3);
+        let mut stops = asleep(&shell, WaitTarget::Any, WaitOptions::STOPPED);
+        let mut first = asleep(&shell, WaitTarget::Any, EXITED);
+        let mut second = asleep(&shell, WaitTarget::Any, EXITED);
+        let mut other = asleep(&shell, &children[2], EXITED);
+        assert_eq!(children[0].exit(0), Ok(()));
+        assert_eq!(children[0].info(), None, "it is reaped");
+        assert_eq!(answer(&mut first), Some(Ok(children[0].pid())));
+        assert!(is_told(&first) && !is_told(&second) && !is_told(&other) && !is_told(&stops));
+        assert_eq!(children[1].exit(0), Ok(()));
+        assert_eq!(answer(&mut second), Some(Ok(children[1].pid())));
+        assert_eq!(answer(&mut other), None);
+        assert_eq!(children[2].exit(0), Ok(()));
+        assert_eq!(answer(&mut other), Some(Ok(children[2].pid())));
+        assert_eq!(answer(&mut stops), Some(Err(Errno::ECHILD)), "WAIT-08: nobody is left to stop");
+    }
+
+    /// WAIT-08: who comes too late for the last child hears of it.
+    #[test]
+    fn the_last_exit_ends_the_other_waits_too() {
+        let (shell, children) = shell_with(1);
+        let mut first = asleep(&shell, WaitTarget::Any, EXITED);
+        let mut second = asleep(&shell, WaitTarget::Any, EXITED);
+        assert_eq!(children[0].exit(0), Ok(()));
+        assert_eq!(answer(&mut first), Some(Ok(children[0].pid())));
+        assert_eq!(answer(&mut second), Some(Err(Errno::ECHILD)));
+    }
+
+    #[test]
+    fn of_many_exits_at_once_a_wait_takes_one() {
+        let (shell, children) = shell_with(3);
+        let mut wait = asleep(&shell, WaitTarget::Any, EXITED);
+        assert_eq!(shell.kill_all(Signal::KILL), Ok(()));
+        assert_eq!(answer(&mut wait), Some(Ok(children[0].pid())));
+        assert_eq!(answer(&mut wait), None);
+        for child in &children[1..] {
+            let waited = shell.wait(WaitTarget::Any, EXITED);
+            assert_eq!(waited.map(|waited| waited.pid), Ok(child.pid()));
+        }
+    }
+
+    /// What is found for a wait in the moment in which it gives up is not lost.
+    #[test]
+    fn a_wait_that_gives_up_has_its_answer() {
+        let (shell, children) = shell_with(2);
+        let mut wait = asleep(&shell, &children[0], EXITED);
+        assert_eq!(children[0].exit(0), Ok(()));
+        let waited = wait.ask_last().map(|waited| waited.map(|waited| waited.pid));
+        assert_eq!(waited, Ok(Some(children[0].pid())));
+        let mut wait = asleep(&shell, &children[1], EXITED);
+        assert_eq!(wait.ask_last(), Ok(None));
+        assert_eq!(children[1].exit(0), Ok(()));
+        assert_eq!(answer(&mut wait), None, "it is not among the sleepers any more");
     }
 }

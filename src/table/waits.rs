@@ -1,12 +1,15 @@
-//! Waits from outside of the model: which are concerned by which event.
+//! Waits from outside of the model: what they ask, and which are concerned by which event.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::abi::Pid;
+use super::book::Token;
+use super::wait::Waited;
+use crate::abi::{Errno, Pid, WaitOptions};
 use crate::kernel::{Kernel, Woken};
-use crate::sync::Parker;
+use crate::sync::{Mutex, Parker};
+use crate::syscall::Syscall;
 
 /// Which children a wait is about, its group as it was when it began (WAIT-17).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -20,27 +23,93 @@ impl Selector {
     const LAST: Selector = Selector::Pgid(u32::MAX);
 }
 
+/// What a wait asks the model, with the group that it began with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Question {
+    pub call: Syscall,
+    pub about: Selector,
+}
+
+impl Question {
+    /// Whether it asks not to sleep, which is for the method that is called to say.
+    pub fn never_hangs(&self) -> bool {
+        let Syscall::Waitid { options, .. } = &self.call else { return false };
+        options.contains(WaitOptions::NOHANG)
+    }
+}
+
+/// A wait that has begun.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// Whose children it is about.
+    pub parent: Token,
+    pub question: Question,
+    pub parker: Arc<Parker>,
+    stage: Mutex<Stage>,
+    /// It takes what is found for it while it sleeps.
+    pub takes_answers: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Open,
+    Answered(Result<Waited, Errno>),
+    Over,
+}
+
+impl Waiting {
+    /// One that blocks a thread takes answers. One that may be dropped at any time does not, for the
+    /// event would be lost: it is woken, and asks for itself.
+    pub fn new(parent: Token, question: Question, takes_answers: bool) -> Waiting {
+        let stage = Mutex::new(Stage::Open);
+        Waiting { parent, question, parker: Parker::new(), stage, takes_answers }
+    }
+
+    /// Whether nobody has answered it.
+    pub fn is_open(&self) -> bool {
+        matches!(&*self.stage.lock(), Stage::Open)
+    }
+
+    /// Whether the other one asks the same, of the same process.
+    pub fn asks_like(&self, other: &Waiting) -> bool {
+        (self.parent, &self.question) == (other.parent, &other.question)
+    }
+
+    /// Answers it. The parker is for the one who did to tell, outside of the table's lock.
+    pub fn answer(&self, answer: Result<Waited, Errno>) {
+        *self.stage.lock() = Stage::Answered(answer);
+    }
+
+    /// The answer that it was given.
+    pub fn take_answer(&self) -> Option<Result<Waited, Errno>> {
+        let mut stage = self.stage.lock();
+        match core::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Answered(answer) => Some(answer),
+            other => {
+                *stage = other;
+                None
+            }
+        }
+    }
+}
+
 /// The waits that sleep, by their parent and what they are about.
 #[derive(Debug, Default)]
-pub(super) struct Waits(BTreeMap<(Pid, Selector), Vec<Arc<Parker>>>);
+pub(super) struct Waits(BTreeMap<(Pid, Selector), Vec<Arc<Waiting>>>);
 
 impl Waits {
     /// A wait is about to sleep.
-    pub fn add(&mut self, kernel: &mut Kernel, parent: Pid, about: Selector, parker: Arc<Parker>) {
+    pub fn add(&mut self, kernel: &mut Kernel, waiting: Arc<Waiting>) {
+        let parent = waiting.parent.pid;
         kernel.watch(parent, true);
-        self.0.entry((parent, about)).or_default().push(parker);
+        self.0.entry((parent, waiting.question.about)).or_default().push(waiting);
     }
 
     /// A wait does not sleep any more. Costs a scan of the waits for the same.
-    pub fn remove(
-        &mut self,
-        kernel: &mut Kernel,
-        parent: Pid,
-        about: Selector,
-        parker: &Arc<Parker>,
-    ) {
+    pub fn remove(&mut self, kernel: &mut Kernel, waiting: &Arc<Waiting>) {
+        let (parent, about) = (waiting.parent.pid, waiting.question.about);
         let Some(list) = self.0.get_mut(&(parent, about)) else { return };
-        list.retain(|other| !Arc::ptr_eq(other, parker));
+        list.retain(|other| !Arc::ptr_eq(other, waiting));
         if list.is_empty() {
             self.0.remove(&(parent, about));
             if self.of_parent(parent).next().is_none() {
@@ -50,14 +119,14 @@ impl Waits {
     }
 
     /// Those whom an event of a child concerns. Costs those, and O(log waits).
-    pub fn concerned(&self, woken: &Woken) -> impl Iterator<Item = &Arc<Parker>> {
+    pub fn concerned(&self, woken: &Woken) -> impl Iterator<Item = &Arc<Waiting>> {
         let about = [Selector::Any, Selector::Pid(woken.child.0), Selector::Pgid(woken.pgid.0)];
         let parent = woken.parent;
         about.into_iter().filter_map(move |about| self.0.get(&(parent, about))).flatten()
     }
 
     /// All that wait for children of a process.
-    pub fn of_parent(&self, parent: Pid) -> impl Iterator<Item = &Arc<Parker>> {
+    pub fn of_parent(&self, parent: Pid) -> impl Iterator<Item = &Arc<Waiting>> {
         let range = (parent, Selector::Any)..=(parent, Selector::LAST);
         self.0.range(range).flat_map(|(_, list)| list)
     }

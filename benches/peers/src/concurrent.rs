@@ -12,7 +12,7 @@ use crate::measure::median;
 const TO_FALL_ASLEEP: Duration = Duration::from_micros(200);
 
 /// Rounds of the rows with waiters: as many as that, or as the time allows and `AT_LEAST`.
-const ROUNDS: usize = 101;
+const ROUNDS: usize = 1001;
 const AT_LEAST: usize = 7;
 const TIME: Duration = Duration::from_millis(1500);
 
