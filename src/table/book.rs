@@ -108,7 +108,7 @@ pub(super) struct Notice {
     pub token: Token,
     pub status: WaitStatus,
     /// Who waits for it.
-    pub wakes: Vec<Arc<Parker>>,
+    pub waits: Vec<Arc<Waiting>>,
     /// The calls that have its end as their result.
     pub calls: Vec<(Arc<Pending>, End)>,
     /// What drivers are told once the callback has run: that children ended, and what follows.
@@ -252,20 +252,14 @@ impl Book {
             return;
         }
         let Some(nth) = self.notice_about(woken.child) else {
-            for waiting in waits {
-                match waiting.takes_answers {
-                    true => self.concerned.push(waiting.clone()),
-                    false => self.outbox.wakes.push(waiting.parker.clone()),
-                }
-            }
+            waits.for_each(|waiting| tell(waiting, &mut self.concerned, &mut self.outbox));
             return;
         };
         // those who wait for an exit hear of it after the callbacks
-        let parkers = waits.map(|waiting| waiting.parker.clone());
         let (now, later): (Vec<_>, Vec<_>) =
-            parkers.partition(|parker| self.is_the_callbacks(parker));
-        self.outbox.wakes.extend(now);
-        self.notices[nth].wakes.extend(later);
+            waits.cloned().partition(|waiting| self.is_the_callbacks(&waiting.parker));
+        self.outbox.wakes.extend(now.into_iter().map(|waiting| waiting.parker.clone()));
+        self.notices[nth].waits.extend(later);
     }
 
     fn is_the_callbacks(&self, parker: &Arc<Parker>) -> bool {
@@ -299,8 +293,8 @@ impl Book {
         if self.announces
             && let Some(token) = self.token(pid)
         {
-            let (wakes, calls, ops) = Default::default();
-            self.notices.push_back(Notice { token, status, wakes, calls, ops });
+            let (waits, calls, ops) = Default::default();
+            self.notices.push_back(Notice { token, status, waits, calls, ops });
             self.outbox.exits = true;
         }
     }
@@ -416,14 +410,14 @@ impl Book {
         self.notice_about(child)
     }
 
-    /// The callback for the first exit has run; whom to tell.
-    pub fn announced(&mut self) -> Outbox {
+    /// The callback for the first exit has run: nobody has to wait for it any longer.
+    pub fn announced(&mut self) {
         self.callback_sleeps.clear();
-        let mut outbox = Outbox::default();
-        if let Some(notice) = self.notices.pop_front() {
-            notice.release(&mut self.lanes, &mut outbox);
+        let Some(mut notice) = self.notices.pop_front() else { return };
+        for waiting in core::mem::take(&mut notice.waits) {
+            tell(&waiting, &mut self.concerned, &mut self.outbox);
         }
-        outbox
+        notice.release(&mut self.lanes, &mut self.outbox);
     }
 
     /// The next call that waits for its caller to be in no more handlers than that. Costs a look
@@ -509,13 +503,21 @@ impl Book {
     }
 }
 
+/// An event concerns a wait: it is answered in this step, or woken to ask for itself.
+fn tell(waiting: &Arc<Waiting>, concerned: &mut Vec<Arc<Waiting>>, outbox: &mut Outbox) {
+    match waiting.takes_answers {
+        true => concerned.push(waiting.clone()),
+        false => outbox.wakes.push(waiting.parker.clone()),
+    }
+}
+
 impl Notice {
-    /// Nobody has to wait for the callback any longer.
+    /// Its callback has run, or never will.
     fn release(self, lanes: &mut Lanes, outbox: &mut Outbox) {
         for (lane, op) in self.ops {
             lanes.send(lane, || op, &mut outbox.errands);
         }
-        outbox.wakes.extend(self.wakes);
+        outbox.wakes.extend(self.waits.into_iter().map(|waiting| waiting.parker.clone()));
         for (pending, end) in self.calls {
             pending.finish(end);
             outbox.wakes.push(pending.parker.clone());

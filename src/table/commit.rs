@@ -217,11 +217,9 @@ impl Shared {
             }
             let mut state = self.state.lock();
             state.announcer = None;
-            let told = state.book.announced();
-            drop(state);
-            let gone = self.run_errands(told.errands);
-            told.wakes.iter().for_each(|parker| parker.unpark());
-            self.drop_drivers(gone);
+            state.book.announced();
+            state.answer_waits(&*self.clock);
+            self.leave(state);
         }
     }
 

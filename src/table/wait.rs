@@ -114,12 +114,12 @@ impl State {
     }
 
     /// What the question of a wait for children of `parent` gives now; `None` is "nothing yet". If
-    /// that is so because a callback has to run first, `sleeper` is told when it has.
+    /// that is so because a callback has to run first, `waiting` hears when it has.
     fn ask(
         &mut self,
         parent: Token,
         question: &Question,
-        sleeper: Option<&Arc<Parker>>,
+        waiting: Option<&Arc<Waiting>>,
         clock: &dyn Clock,
     ) -> Result<Option<Waited>, Errno> {
         if self.is_closed() || self.book.entry(parent).is_none() {
@@ -133,7 +133,7 @@ impl State {
             && let Some(notice) = self.unannounced(first.pid)
         {
             // EXIT-11
-            notice.wakes.extend(sleeper.cloned());
+            notice.waits.extend(waiting.cloned());
             return Ok(None);
         }
         self.poll(parent.pid, &question.call, clock)
@@ -163,7 +163,7 @@ impl State {
             if known || !waiting.is_open() {
                 continue;
             }
-            match self.ask(waiting.parent, &waiting.question, Some(&waiting.parker), clock) {
+            match self.ask(waiting.parent, &waiting.question, Some(&waiting), clock) {
                 Ok(None) => in_vain = Some(waiting),
                 Ok(Some(waited)) => {
                     in_vain = None;
@@ -243,8 +243,8 @@ impl Sleeper {
             if let Some(answer) = self.take_answer() {
                 return answer;
             }
-            let Waiting { parent, question, parker, .. } = &*self.waiting;
-            let answer = state.ask(*parent, question, Some(parker), &*shared.clock);
+            let Waiting { parent, question, .. } = &*self.waiting;
+            let answer = state.ask(*parent, question, Some(&self.waiting), &*shared.clock);
             match answer {
                 Ok(None) => in_vain(self, state),
                 _ => self.leave(state),
@@ -269,6 +269,7 @@ impl Sleeper {
     }
 
     fn leave(&mut self, state: &mut State) {
+        self.waiting.close();
         if core::mem::take(&mut self.listed) {
             state.book.waits.remove(&mut state.kernel, &self.waiting);
         }
@@ -494,6 +495,31 @@ mod tests {
             let waited = shell.wait(WaitTarget::Any, EXITED);
             assert_eq!(waited.map(|waited| waited.pid), Ok(child.pid()));
         }
+    }
+
+    /// EXIT-11: one that gives up while the callback for an exit runs leaves that exit to others.
+    #[test]
+    fn a_wait_that_gives_up_before_the_callback_has_run_takes_nothing() {
+        let (shell, children) = shell_with(1);
+        let (begin, begun) = std::sync::mpsc::channel();
+        let (go_on, told_to) = std::sync::mpsc::channel::<()>();
+        let told_to = std::sync::Mutex::new(told_to);
+        let mut giving_up = asleep(&shell, &children[0], EXITED);
+        let mut patient = asleep(&shell, &children[0], EXITED);
+        shell.table().set_on_process_exit(Some(Arc::new(move |_, _| {
+            let _ = begin.send(());
+            let _ = told_to.lock().map(|told_to| told_to.recv());
+        })));
+        std::thread::scope(|scope| {
+            let child = &children[0];
+            scope.spawn(move || child.exit(0));
+            begun.recv().expect("the callback runs");
+            assert_eq!(giving_up.ask_last(), Ok(None));
+            assert_eq!(answer(&mut patient), None);
+            go_on.send(()).expect("the callback waits");
+        });
+        assert_eq!(answer(&mut giving_up), None);
+        assert_eq!(answer(&mut patient), Some(Ok(children[0].pid())));
     }
 
     /// What is found for a wait in the moment in which it gives up is not lost.

@@ -65,7 +65,12 @@ impl Waiting {
         Waiting { parent, question, parker: Parker::new(), stage, takes_answers }
     }
 
-    /// Whether nobody has answered it.
+    /// It gives up, or has found something itself.
+    pub fn close(&self) {
+        *self.stage.lock() = Stage::Over;
+    }
+
+    /// Whether it goes on and nobody has answered it.
     pub fn is_open(&self) -> bool {
         matches!(&*self.stage.lock(), Stage::Open)
     }
