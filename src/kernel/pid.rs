@@ -1,6 +1,7 @@
 //! Numbers: what each one names, and which is handed out next.
 
 use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::mem;
 
@@ -35,22 +36,34 @@ impl Named {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Page {
     used: u64,
-    /// As long as the highest number in use needs it.
+    /// As long as the highest number in use needs it in the first page, and whole in others.
     named: Box<[Named]>,
 }
 
 impl Page {
+    /// A page in which nothing has a name.
+    fn new(is_first: bool) -> Page {
+        let len = if is_first { 0 } else { PAGE };
+        Page { used: 0, named: vec![Named::default(); len].into() }
+    }
+
     /// What a number of this page names.
+    #[inline]
     fn named_mut(&mut self, bit: usize) -> &mut Named {
         if self.named.len() <= bit {
-            // a page fills from its beginning: twice as much each time
-            let mut longer = mem::take(&mut self.named).into_vec();
-            let len = (bit + 1).next_power_of_two();
-            longer.reserve_exact(len - longer.len());
-            longer.resize(len, Named::default());
-            self.named = longer.into();
+            self.grow(bit);
         }
         &mut self.named[bit]
+    }
+
+    /// Small worlds need one page, which fills from its beginning: twice as much each time.
+    #[cold]
+    fn grow(&mut self, bit: usize) {
+        let mut longer = mem::take(&mut self.named).into_vec();
+        let len = (bit + 1).next_power_of_two();
+        longer.reserve_exact(len - longer.len());
+        longer.resize(len, Named::default());
+        self.named = longer.into();
     }
 }
 
@@ -100,7 +113,7 @@ impl Numbers {
             self.pages.resize(page + 1, None);
             self.full.resize(page / 64 + 1, 0);
         }
-        let entry = self.pages[page].get_or_insert_with(Page::default);
+        let entry = self.pages[page].get_or_insert_with(|| Page::new(page == 0));
         let named = entry.named_mut(bit);
         edit(named);
         if named.is_free() {

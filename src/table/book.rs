@@ -146,6 +146,8 @@ pub(super) struct Book {
     pub entries: ByPid<Entry>,
     pub lanes: Lanes,
     serial: u64,
+    /// What the process that is created next executes, if not its creator's program.
+    pub next_image: Option<Arc<Image>>,
     pub counts: Counts,
     /// What calls in progress execute, by the path in the call: the allocation, not the text.
     images: Vec<(Arc<str>, Arc<Image>)>,
@@ -187,22 +189,22 @@ impl Book {
         self.entries.get(pid).map(|entry| Token { pid, serial: entry.serial })
     }
 
-    /// Enters a new process, a copy of its creator until it executes something.
+    /// Enters a new process.
     pub fn enter(&mut self, pid: Pid, image: Arc<Image>, clock: &dyn Clock) {
         self.serial += 1;
-        let entry = Entry {
-            serial: self.serial,
+        self.counts.processes += 1;
+        self.counts.running += 1;
+        let (serial, started) = (self.serial, self.time(clock));
+        *self.entries.vacant(pid) = Some(Entry {
+            serial,
             image,
-            started: self.time(clock),
+            started,
             lane: None,
             calls: None,
             authority: Authority::Model,
             phase: Phase::Running,
             expires: false,
-        };
-        self.counts.processes += 1;
-        self.counts.running += 1;
-        self.entries.insert(pid, entry);
+        });
     }
 
     /// The time of this transition.
@@ -216,9 +218,10 @@ impl Book {
         let pid = effect.pid;
         match &effect.what {
             Consequence::Created => {
-                let creator = self.entries.get(effect.cause.actor);
-                let image = creator.map(|creator| creator.image.clone()).unwrap_or_default();
-                self.enter(pid, image, clock);
+                let image = self.next_image.take();
+                let creator = || self.entries.get(effect.cause.actor);
+                let image = image.or_else(|| Some(creator()?.image.clone()));
+                self.enter(pid, image.unwrap_or_default(), clock);
             }
             Consequence::Resumed(result) => {
                 self.end_call(pid, result);

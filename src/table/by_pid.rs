@@ -17,7 +17,7 @@ pub(super) struct ByPid<T> {
 #[derive(Debug)]
 struct Page<T> {
     used: usize,
-    /// As long as the highest number needs it.
+    /// As long as the highest number needs it. Those behind the first page have room for all.
     slots: Vec<Option<T>>,
 }
 
@@ -51,8 +51,8 @@ impl<T> ByPid<T> {
         self.pages.get_mut(page)?.slots.get_mut(slot)?.as_mut()
     }
 
-    /// Enters the value of a number that has none.
-    pub fn insert(&mut self, pid: Pid, value: T) {
+    /// Where the value of a number goes that has none: it is to be written there, not moved.
+    pub fn vacant(&mut self, pid: Pid) -> &mut Option<T> {
         let (page, slot) = place(pid);
         if self.pages.len() <= page {
             if self.pages.is_empty() {
@@ -65,15 +65,17 @@ impl<T> ByPid<T> {
         if before != page {
             self.release(before);
         }
+        let is_first = page == 0;
         let page = &mut self.pages[page];
         if page.slots.len() <= slot {
             if page.slots.is_empty() {
-                page.slots.reserve_exact(slot + 1);
+                // a small table has one page, which grows; in others the rest follows soon
+                page.slots.reserve_exact(if is_first { slot + 1 } else { PAGE });
             }
             page.slots.resize_with(slot + 1, || None);
         }
         page.used += 1;
-        page.slots[slot] = Some(value);
+        &mut page.slots[slot]
     }
 
     pub fn remove(&mut self, pid: Pid) -> Option<T> {
@@ -111,7 +113,7 @@ mod tests {
     fn only_pages_with_a_value_and_the_newest_take_memory() {
         let mut values = ByPid::default();
         for number in 1..1000 {
-            values.insert(Pid(number), number);
+            *values.vacant(Pid(number)) = Some(number);
             if number % 100 != 0 {
                 assert_eq!(values.remove(Pid(number)), Some(number));
                 assert_eq!(values.remove(Pid(number)), None);

@@ -40,7 +40,10 @@ impl Default for RealClock {
 
 impl Clock for RealClock {
     fn now(&self) -> Time {
-        Time(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        let elapsed = self.0.elapsed();
+        Time(0)
+            .after(elapsed.as_secs().saturating_mul(1_000_000_000))
+            .after(elapsed.subsec_nanos().into())
     }
 
     fn instant(&self, at: Time) -> Option<Instant> {

@@ -17,6 +17,8 @@ pub(super) struct Lane {
     /// Not here while an errand has it.
     driver: Option<Arc<dyn DriverProcess>>,
     waiting: VecDeque<Op>,
+    /// While it is free.
+    next_free: Option<Id<Lane>>,
 }
 
 /// An operation on its way, with the driver that is to carry it out. Who has it runs it with no
@@ -36,24 +38,37 @@ pub(super) type Gone = (Token, Arc<dyn DriverProcess>);
 /// The drivers of a table's processes: each from its process's creation until it has carried out
 /// [`Op::Reaped`], the last operation.
 #[derive(Debug)]
-pub(super) struct Lanes(Arena<Lane>);
+pub(super) struct Lanes {
+    lanes: Arena<Lane>,
+    /// One that can be used again. It is changed where it is: moving a new one into its place costs
+    /// more than all else here.
+    free: Option<Id<Lane>>,
+}
 
 impl Default for Lanes {
     fn default() -> Lanes {
-        Lanes(Arena::new())
+        Lanes { lanes: Arena::new(), free: None }
     }
 }
 
 impl Lanes {
     pub fn add(&mut self, token: Token, driver: Arc<dyn DriverProcess>) -> Id<Lane> {
-        self.0.insert(Lane { token, driver: Some(driver), waiting: VecDeque::new() })
+        let Some(id) = self.free else {
+            let (waiting, next_free) = (VecDeque::new(), None);
+            return self.lanes.insert(Lane { token, driver: Some(driver), waiting, next_free });
+        };
+        let lane = &mut self.lanes[id];
+        self.free = lane.next_free;
+        lane.token = token;
+        lane.driver = Some(driver);
+        id
     }
 
     /// Another operation: one more errand, written where it stays, or it waits until the one
     /// before it is back.
     #[inline(always)]
     pub fn send(&mut self, id: Id<Lane>, op: impl FnOnce() -> Op, errands: &mut Vec<Errand>) {
-        let lane = &mut self.0[id];
+        let lane = &mut self.lanes[id];
         let token = lane.token;
         match lane.driver.take() {
             Some(driver) => {
@@ -70,14 +85,14 @@ impl Lanes {
         let mut again = 0;
         for nth in 0..errands.len() {
             let errand = &mut errands[nth];
-            let lane = &mut self.0[errand.lane];
+            let lane = &mut self.lanes[errand.lane];
             if let Some(op) = lane.waiting.pop_front() {
                 errand.op = op;
                 errands.swap(again, nth);
                 again += 1;
             } else if matches!(errand.op, Op::Reaped) {
                 gone.extend(errand.driver.take().map(|driver| (errand.token, driver)));
-                self.0.remove(errand.lane);
+                lane.next_free = self.free.replace(errand.lane);
             } else {
                 lane.driver = errand.driver.take();
             }

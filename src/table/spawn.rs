@@ -132,10 +132,12 @@ impl Spawn {
         self.reporter.get_or_init(Reporter::new).clone()
     }
 
-    /// Makes the process; whether it could be prepared.
+    /// Makes the process, which executes a program or goes on with its parent's; whether it could
+    /// be prepared.
     fn make(
         &self,
         parent: Pid,
+        executes: bool,
         kernel: &mut Kernel,
         fx: &mut Effects,
     ) -> Result<(Pid, Result<(), Errno>), Errno> {
@@ -145,11 +147,17 @@ impl Spawn {
             Ok(Err(errno)) => return Err(errno),
             Err(_) => return Err(Errno::ESRCH),
         };
-        Ok((child, self.prepare(child, kernel, fx)))
+        Ok((child, self.prepare(child, executes, kernel, fx)))
     }
 
     /// The new process goes where it belongs and executes its program.
-    fn prepare(&self, pid: Pid, kernel: &mut Kernel, fx: &mut Effects) -> Result<(), Errno> {
+    fn prepare(
+        &self,
+        pid: Pid,
+        executes: bool,
+        kernel: &mut Kernel,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
         let placing = match self.group {
             Group::Inherit => None,
             Group::Own => Some(Syscall::Setpgid { pid: 0, pgid: 0 }),
@@ -163,9 +171,7 @@ impl Spawn {
             // it returns after what others do because of it
             kernel.settle(&mut Canonical, fx);
         }
-        if self.image.is_some()
-            && let Ok(Err(errno)) = kernel.exec_aside(pid, fx)
-        {
+        if executes && let Ok(Err(errno)) = kernel.exec_aside(pid, fx) {
             return Err(errno);
         }
         Ok(())
@@ -216,7 +222,7 @@ impl Shared {
                 return Err(Errno::EAGAIN);
             }
             state.check_group(parent.pid, spawn.group)?;
-            let child = state.create(self, parent.pid, &spawn)?;
+            let child = state.create(self, parent.pid, &mut spawn)?;
             state.furnish(self, child, &mut spawn)
         })
     }
@@ -241,9 +247,13 @@ impl State {
 
     /// The child, in its place and with its program, in one step of the model. Where that turns
     /// out to be impossible it ends, and nobody has to wait for it.
-    fn create(&mut self, shared: &Shared, parent: Pid, spawn: &Spawn) -> Result<Pid, Errno> {
+    fn create(&mut self, shared: &Shared, parent: Pid, spawn: &mut Spawn) -> Result<Pid, Errno> {
         let clock = &*shared.clock;
-        let (child, prepared) = self.outside(clock, |kernel, fx| spawn.make(parent, kernel, fx))?;
+        let executes = spawn.image.is_some();
+        self.book.next_image = spawn.image.take();
+        let made = self.outside(clock, |kernel, fx| spawn.make(parent, executes, kernel, fx));
+        self.book.next_image = None;
+        let (child, prepared) = made?;
         if let Err(errno) = prepared {
             self.withdraw(parent, child, clock);
             return Err(errno);
@@ -269,9 +279,6 @@ impl State {
         let entry = self.book.entries.get_mut(pid).ok_or(Errno::ESRCH)?;
         let token = Token { pid, serial: entry.serial };
         entry.authority = spawn.authority;
-        if let Some(image) = spawn.image.take() {
-            entry.image = image;
-        }
         if let Some(driver) = spawn.driver.take() {
             entry.lane = Some(self.book.lanes.add(token, driver));
             self.book.operate(pid, || Op::Start);
