@@ -326,18 +326,18 @@ impl Book {
     /// A signal for the driver.
     #[inline(always)]
     fn deliver(&mut self, effect: &Effect, info: &SigInfo) {
-        let handler = match effect.what {
-            Consequence::Handling(_, handler) => {
-                self.make_ready(effect.pid);
-                Some(handler)
-            }
-            _ => None,
-        };
+        if matches!(effect.what, Consequence::Handling(..)) {
+            self.make_ready(effect.pid);
+        }
         // taken apart here and put together where it stays: a copy of the whole in between would
         // wait until the stores of its fields are through
         let SigInfo { signal, code, pid, uid, value } = *info;
-        self.operate(effect.pid, || {
+        self.operate(effect.pid, move || {
             let info = SigInfo { signal, code, pid, uid, value };
+            let handler = match effect.what {
+                Consequence::Handling(_, handler) => Some(handler),
+                _ => None,
+            };
             Op::Deliver(Delivery { info, handler })
         });
     }

@@ -73,7 +73,7 @@ impl Lanes {
         match lane.driver.take() {
             Some(driver) => {
                 let driver = Some(driver);
-                errands.extend(iter::once_with(|| Errand { lane: id, token, driver, op: op() }));
+                errands.extend(iter::once_with(move || Errand { lane: id, token, driver, op: op() }));
             }
             None => lane.waiting.push_back(op()),
         }
@@ -86,15 +86,18 @@ impl Lanes {
         for nth in 0..errands.len() {
             let errand = &mut errands[nth];
             let lane = &mut self.lanes[errand.lane];
-            if let Some(op) = lane.waiting.pop_front() {
-                errand.op = op;
+            if !lane.waiting.is_empty() {
+                if let Some(op) = lane.waiting.pop_front() {
+                    errand.op = op;
+                }
                 errands.swap(again, nth);
                 again += 1;
             } else if matches!(errand.op, Op::Reaped) {
                 gone.extend(errand.driver.take().map(|driver| (errand.token, driver)));
                 lane.next_free = self.free.replace(errand.lane);
             } else {
-                lane.driver = errand.driver.take();
+                // nothing is there: exchanged, so that nothing has to be dropped
+                core::mem::swap(&mut lane.driver, &mut errand.driver);
             }
         }
         errands.truncate(again);
