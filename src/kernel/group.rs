@@ -45,7 +45,6 @@ impl Kernel {
     }
 
     /// Puts `process` at the head of `group`'s members (FORK-17).
-    #[inline(always)]
     pub(super) fn join_group(&mut self, process: Id<Process>, id: Id<Group>) {
         let member = &mut self.processes[process];
         let group = &mut self.groups[id];
@@ -58,22 +57,25 @@ impl Kernel {
         }
     }
 
-    /// Takes `process` out of its group; the group and its session end with the last member, and
-    /// their numbers are free again (PID-08, GRP-23).
-    #[inline(always)]
+    /// Takes `process` out of its group.
     pub(super) fn leave_group(&mut self, process: Id<Process>) {
         let member = &self.processes[process];
-        let (id, stopped) = (member.group, member.is_stopped());
-        let Links { previous, next } = member.group_links;
-        let group = &mut self.groups[id];
-        group.stopped -= u32::from(stopped);
+        let (id, links) = (member.group, member.group_links);
+        self.groups[id].stopped -= u32::from(member.is_stopped());
+        self.close_gap(id, links);
+    }
+
+    /// A member has left that had these neighbours. A group and its session end with the last
+    /// member, and their numbers are free again (PID-08, GRP-23).
+    #[inline(always)]
+    fn close_gap(&mut self, group: Id<Group>, Links { previous, next }: Links) {
         match previous {
             Some(previous) => self.processes[previous].group_links.next = next,
-            None => group.newest = next,
+            None => self.groups[group].newest = next,
         }
         match next {
             Some(next) => self.processes[next].group_links.previous = previous,
-            None if previous.is_none() => self.end_group(id),
+            None if previous.is_none() => self.end_group(group),
             None => {}
         }
     }
@@ -97,8 +99,20 @@ impl Kernel {
         if indexed {
             self.unindex_child(process);
         }
-        self.leave_group(process);
-        self.join_group(process, group);
+        let newest = self.groups[group].newest.replace(process);
+        let member = &mut self.processes[process];
+        let stopped = u32::from(member.is_stopped());
+        let before = core::mem::replace(&mut member.group, group);
+        let joined = Links { previous: None, next: newest };
+        let left = core::mem::replace(&mut member.group_links, joined);
+        if let Some(newest) = newest {
+            self.processes[newest].group_links.previous = Some(process);
+        }
+        if stopped > 0 {
+            self.groups[group].stopped += 1;
+            self.groups[before].stopped -= 1;
+        }
+        self.close_gap(before, left);
         if indexed {
             self.index_child(process);
         }

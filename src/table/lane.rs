@@ -73,7 +73,12 @@ impl Lanes {
         match lane.driver.take() {
             Some(driver) => {
                 let driver = Some(driver);
-                errands.extend(iter::once_with(move || Errand { lane: id, token, driver, op: op() }));
+                errands.extend(iter::once_with(move || Errand {
+                    lane: id,
+                    token,
+                    driver,
+                    op: op(),
+                }));
             }
             None => lane.waiting.push_back(op()),
         }
