@@ -130,6 +130,16 @@ pub(crate) fn is_current(thread: Option<ThreadId>) -> bool {
     thread.is_some_and(|thread| thread == current().id())
 }
 
+/// Runs something foreign; `false` if it panicked. What it panicked with is foreign as well, and its
+/// `Drop` may panic in turn.
+pub(crate) fn contain(act: impl FnOnce()) -> bool {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(act)) else { return true };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        core::mem::forget(payload);
+    }
+    false
+}
+
 /// A place where one thread, or one task, sleeps until it is told to look again. Being told
 /// before it sleeps counts.
 #[derive(Debug, Default)]
@@ -158,7 +168,7 @@ impl Parker {
         self.changed.notify_all();
         if let Some(waker) = waker {
             // others are to be told after this one, whatever it does
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            contain(|| waker.wake());
         }
     }
 

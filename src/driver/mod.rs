@@ -64,8 +64,10 @@ pub enum Op {
 ///
 /// The table never calls it while it holds a lock, and never two operations of one process at
 /// once. It may call the table from inside an operation: what that causes for the same process, or
-/// for one that has an operation from the same step, comes after the operation returns. A panic is
-/// caught, and published as
+/// for one that has an operation from the same step, comes after the operation returns. Where a
+/// callback for ends is set ([`set_on_process_exit`](crate::table::ProcessTable::set_on_process_exit)),
+/// it runs after the operations that came with an end, and nobody hears of an end, or of a later one,
+/// before that: so an operation must not wait for one then. A panic is caught, and published as
 /// [`What::DriverFault`](crate::table::What::DriverFault).
 pub trait DriverProcess: Send + Sync + 'static {
     /// The process exists. The first operation of all.
@@ -84,8 +86,8 @@ pub trait DriverProcess: Send + Sync + 'static {
     fn resume(&self);
 
     /// It has ended in the table: it must not run its own code any more. Those who sleep in its
-    /// calls have been woken, so this may wait until they have left. Under
-    /// [`Authority::Host`] ends are reported and not decided, so this is not called.
+    /// calls have been woken, so this may wait until they have left. Not called for an end that was
+    /// reported, as ends under [`Authority::Host`] are, unless the process calls exit in the table.
     fn terminate(&self, status: WaitStatus);
 
     /// Its zombie is gone in the table. The last operation: whoever runs a real child may reap it

@@ -67,7 +67,7 @@ impl Reporter {
         self.report(WaitStatus::CONTINUED);
     }
 
-    /// Any of these, as a wait status.
+    /// Any of these, as a wait status. One that says none of them has no effect.
     pub fn report(&self, status: WaitStatus) {
         let (shared, token) = match &self.0 {
             Way::Direct(shared, token) => (shared.upgrade(), *token),

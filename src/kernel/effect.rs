@@ -1,5 +1,6 @@
 //! What a transition did, and why.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::{fmt, iter};
 
@@ -137,7 +138,8 @@ pub struct Effects {
     woken: Vec<Woken>,
     /// Rules without an effect are noted.
     noting: bool,
-    rules: RuleSet,
+    /// Made when the first one is: most holders of effects note none.
+    rules: Option<Box<RuleSet>>,
     last: Option<Rule>,
     actor: Pid,
     call: Option<&'static str>,
@@ -156,7 +158,7 @@ impl Effects {
             list: Vec::new(),
             woken: Vec::new(),
             noting: true,
-            rules: RuleSet::EMPTY,
+            rules: None,
             last: None,
             actor: Pid(0),
             call: None,
@@ -180,7 +182,9 @@ impl Effects {
             self.woken.clear();
         }
         if self.noting {
-            self.rules.clear();
+            if let Some(rules) = &mut self.rules {
+                rules.clear();
+            }
             self.last = None;
         }
     }
@@ -200,7 +204,8 @@ impl Effects {
     /// The rules that were obeyed, those without an effect included. None with
     /// [`Effects::without_rules`].
     pub fn rules(&self) -> &RuleSet {
-        &self.rules
+        static NONE: RuleSet = RuleSet::EMPTY;
+        self.rules.as_deref().unwrap_or(&NONE)
     }
 
     /// The rule that was obeyed last: of a call that has just failed, the one that refused it.
@@ -225,7 +230,7 @@ impl Effects {
     #[inline]
     pub(super) fn obey(&mut self, rule: Rule) {
         if self.noting {
-            self.rules.insert(rule);
+            self.rules.get_or_insert_default().insert(rule);
             self.last = Some(rule);
         }
     }

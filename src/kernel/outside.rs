@@ -8,7 +8,7 @@ use super::process::{Job, Life, Process};
 use super::signal::Origin;
 use super::thread::TaskId;
 use super::{Kernel, Refused};
-use crate::abi::{Errno, Pid, SiCode, SigInfo, Signal, Uid, WaitOptions, WaitStatus};
+use crate::abi::{Errno, Pgid, Pid, SiCode, SigInfo, Signal, Uid, WaitOptions, WaitStatus};
 use crate::rule;
 use crate::syscall::{self, Syscall, clone};
 
@@ -58,6 +58,18 @@ impl Kernel {
         call: &Syscall,
         fx: &mut Effects,
     ) -> Result<syscall::Result, Refused> {
+        self.poll_wait_in(parent, call, None, fx)
+    }
+
+    /// The same for children in that group, whatever the call says: the group that its caller had
+    /// when it began (WAIT-17).
+    pub(crate) fn poll_wait_in(
+        &mut self,
+        parent: Pid,
+        call: &Syscall,
+        group: Option<Pgid>,
+        fx: &mut Effects,
+    ) -> Result<syscall::Result, Refused> {
         let id = self.living(parent)?;
         let mut call = call.clone();
         match &mut call {
@@ -68,7 +80,8 @@ impl Kernel {
         }
         fx.begin(parent, Some(call.name()));
         // WNOHANG never sleeps
-        Ok(self.wait(TaskId::leader(id), &call, fx).unwrap_or(Err(Errno::ENOSYS)))
+        let result = self.wait(TaskId::leader(id), &call, group, fx);
+        Ok(result.unwrap_or(Err(Errno::ENOSYS)))
     }
 
     /// Events of children of `parent` go into [`Effects::woken`] from now on, or no longer.
@@ -109,7 +122,8 @@ impl Kernel {
     }
 
     /// The process ended, stopped or continued, as whoever runs it reports. A report that changes
-    /// nothing (a stop of a stopped process, a continue of a running one) has no effect.
+    /// nothing (a stop of a stopped process, a continue of a running one), or a status that says
+    /// none of these, has no effect.
     ///
     /// # Errors
     ///
@@ -131,7 +145,7 @@ impl Kernel {
             if !stopped {
                 self.stop_by_report(id, signal, fx);
             }
-        } else {
+        } else if status.exit_code().is_some() || status.term_signal().is_some() {
             let task = TaskId::leader(id);
             self.running = Some(task);
             self.exit(id, status, fx);

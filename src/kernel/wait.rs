@@ -9,7 +9,7 @@ use super::group::refuse;
 use super::process::{Job, Life, Process};
 use super::thread::{Sleep, TaskId, WaitSleep};
 use super::{Kernel, Rule};
-use crate::abi::{Errno, IdType, Pid, SigInfo, Signal, WaitOptions, WaitStatus};
+use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, Signal, WaitOptions, WaitStatus};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret, Syscall};
 
@@ -73,14 +73,15 @@ struct Waited {
 }
 
 impl Kernel {
-    /// wait4 and waitid; `None` if the caller sleeps now.
+    /// wait4 and waitid, for children in `group` if that is given; `None` if the caller sleeps now.
     pub(super) fn wait(
         &mut self,
         caller: TaskId,
         call: &Syscall,
+        group: Option<Pgid>,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
-        let result = self.try_wait(caller, call, fx)?;
+        let result = self.try_wait(caller, call, group, fx)?;
         Some(store(call, result, fx))
     }
 
@@ -88,12 +89,14 @@ impl Kernel {
         &mut self,
         caller: TaskId,
         call: &Syscall,
+        group: Option<Pgid>,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
         let (selector, options) = match self.check_wait(caller, call, fx) {
             Ok(checked) => checked,
             Err(errno) => return Some(Err(errno)),
         };
+        let selector = group.map_or(selector, |pgid| Selector::Pgid(pgid.0));
         match self.look_for_child(caller, selector, options, fx) {
             Found::Ready(child) => Some(self.report(call, child, options, fx)),
             Found::Nobody => Some(refuse(fx, rule!("WAIT-08"), Errno::ECHILD)),

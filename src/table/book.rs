@@ -14,7 +14,7 @@ use super::event::Subscribers;
 use super::lane::{Errand, Lane, Lanes};
 use super::waits::{Waiting, Waits};
 use super::zombies::Zombies;
-use crate::abi::{Pid, SiCode, SigInfo, Signal, Time, WaitStatus};
+use crate::abi::{Errno, Pid, SiCode, SigInfo, Signal, Time, WaitStatus};
 use crate::driver::{Authority, Delivery, Op};
 use crate::kernel::{Consequence, Effect, Id, Kernel, Woken};
 use crate::sync::{OnceLock, Parker};
@@ -87,6 +87,8 @@ pub(super) struct Calls {
     pub begun: Vec<Arc<Pending>>,
     /// Calls that the process cannot make yet.
     pub queued: VecDeque<Queued>,
+    /// Calls whose results wait for a callback.
+    held: Vec<Arc<Pending>>,
 }
 
 /// How many processes a table has.
@@ -107,10 +109,12 @@ pub struct Counts {
 pub(super) struct Notice {
     pub token: Token,
     pub status: WaitStatus,
+    /// The step in which it happened, until drivers have been told what happened in it.
+    step: Option<u64>,
     /// Who waits for it.
     pub waits: Vec<Arc<Waiting>>,
-    /// The calls that have its end as their result.
-    pub calls: Vec<(Arc<Pending>, End)>,
+    /// The calls that have its end as their result, and whose they are.
+    calls: Vec<(Pid, Arc<Pending>, End)>,
     /// What drivers are told once the callback has run: that children ended, and what follows.
     pub ops: Vec<(Id<Lane>, Op)>,
 }
@@ -125,18 +129,32 @@ fn tells_of_children(info: &SigInfo) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     pub errands: Vec<Errand>,
-    /// Whom to wake. The first [`Outbox::aborted`] of them hear of it before anybody else.
-    pub wakes: Vec<Arc<Parker>>,
-    /// How many are woken because their calls do not return: their process has ended, or executes
-    /// another program.
-    pub aborted: u32,
-    pub exits: bool,
+    pub wakes: Vec<Wake>,
+    /// The step, if processes ended in it that are to be announced: not 0.
+    pub exits: u64,
+}
+
+/// Somebody who is to be woken.
+#[derive(Debug)]
+pub(super) struct Wake {
+    pub parker: Arc<Parker>,
+    /// Whose call or wait it was.
+    of: Option<Pid>,
+    /// Before drivers are told: the process has ended, or executes another program, and its driver may
+    /// wait until its threads have left their calls.
+    pub first: bool,
+}
+
+impl Wake {
+    pub fn new(parker: Arc<Parker>, of: Option<Pid>) -> Wake {
+        Wake { parker, of, first: false }
+    }
 }
 
 impl Outbox {
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.errands.is_empty() && self.wakes.is_empty() && !self.exits
+        self.errands.is_empty() && self.wakes.is_empty() && self.exits == 0
     }
 }
 
@@ -159,8 +177,6 @@ pub(super) struct Book {
     /// Exits are to be announced before anybody's wait returns them.
     pub announces: bool,
     pub notices: VecDeque<Notice>,
-    /// The effects were brought about by a callback, which may wait for what it announces.
-    pub callback_asks: bool,
     /// Processes with queued calls that may be able to make them.
     pub ready: Vec<Pid>,
     /// Where the callback that runs now sleeps, or has something sleep: it cannot wait for what
@@ -261,11 +277,12 @@ impl Book {
         // those who wait for an exit hear of it after the callbacks
         let (now, later): (Vec<_>, Vec<_>) =
             waits.cloned().partition(|waiting| self.is_the_callbacks(&waiting.parker));
-        self.outbox.wakes.extend(now.into_iter().map(|waiting| waiting.parker.clone()));
-        self.notices[nth].waits.extend(later);
+        self.outbox.wakes.extend(now.iter().map(|waiting| waiting.wake()));
+        later.iter().for_each(|waiting| self.notices[nth].add(waiting));
     }
 
-    fn is_the_callbacks(&self, parker: &Arc<Parker>) -> bool {
+    /// Whether the callback that runs now sleeps there, or has something sleep.
+    pub fn is_the_callbacks(&self, parker: &Arc<Parker>) -> bool {
         self.callback_sleeps.iter().any(|other| Arc::ptr_eq(other, parker))
     }
 
@@ -286,19 +303,22 @@ impl Book {
         self.change_phase(pid, Phase::Zombie);
         self.operate_unless_reported(effect, Op::Terminate(status));
         self.abort_calls(pid);
-        self.outbox.wakes.extend(self.waits.of_parent(pid).map(|waiting| waiting.parker.clone()));
+        self.outbox.wakes.extend(self.waits.of_parent(pid).map(|waiting| waiting.wake()));
         let alive = self.counts.running + self.counts.stopped;
         let told = self.mourners.iter().filter_map(|mourner| mourner.note(pid, status, alive));
-        self.outbox.wakes.extend(told);
+        self.outbox.wakes.extend(told.map(|parker| Wake::new(parker, None)));
         if let Some(parent) = kernel.parent(pid) {
             self.note_zombie(pid, parent, clock);
         }
         if self.announces
             && let Some(token) = self.token(pid)
         {
+            if self.outbox.exits == 0 {
+                self.outbox.exits = token.serial;
+            }
+            let step = Some(self.outbox.exits);
             let (waits, calls, ops) = Default::default();
-            self.notices.push_back(Notice { token, status, waits, calls, ops });
-            self.outbox.exits = true;
+            self.notices.push_back(Notice { token, status, step, waits, calls, ops });
         }
     }
 
@@ -384,33 +404,59 @@ impl Book {
         let Some(pending) = calls.begun.pop() else { return };
         let end = End::Returned(result.clone());
         let notice = match self.notices.is_empty() {
-            false if !self.callback_asks && !self.is_the_callbacks(&pending.parker) => {
-                self.notice_of(result)
-            }
+            false if !self.is_the_callbacks(&pending.parker) => self.notice_of(result),
             _ => None,
         };
         match notice {
-            Some(nth) => self.notices[nth].calls.push((pending, end)),
-            None => self.finish(&pending, end),
+            Some(nth) => self.hold_back(nth, pid, pending, end),
+            None => self.finish(pid, &pending, end),
         }
     }
 
-    pub fn finish(&mut self, pending: &Pending, end: End) {
+    /// The result of a call of `pid` is about an exit, or may be, whose callback has not run.
+    pub fn hold_back(&mut self, notice: usize, pid: Pid, pending: Arc<Pending>, end: End) {
+        if let Some(entry) = self.entries.get_mut(pid) {
+            entry.calls.get_or_insert_default().held.push(pending.clone());
+        }
+        self.notices[notice].calls.push((pid, pending, end));
+    }
+
+    pub fn finish(&mut self, pid: Pid, pending: &Pending, end: End) {
         pending.finish(end);
-        self.outbox.wakes.push(pending.parker.clone());
+        self.outbox.wakes.push(Wake::new(pending.parker.clone(), Some(pid)));
     }
 
     /// The exit that a call's result is about, if its callback has not run. Costs a scan of those.
     pub fn notice_of(&self, result: &syscall::Result) -> Option<usize> {
         let child = match result {
-            Ok(Ret::Signal(info)) if tells_of_children(info) => {
-                return self.notices.len().checked_sub(1);
-            }
+            Ok(Ret::Signal(info)) if tells_of_children(info) => return self.last_notice(),
+            // a wait that has not named the child: it may be any
+            Ok(Ret::WaitInfo(None)) | Err(Errno::EFAULT) => return self.last_notice(),
             Ok(Ret::Waited { pid, .. }) => *pid,
             Ok(Ret::WaitInfo(Some(Some(info)))) => info.pid,
             _ => return None,
         };
         self.notice_about(child)
+    }
+
+    fn last_notice(&self) -> Option<usize> {
+        self.notices.len().checked_sub(1)
+    }
+
+    /// Drivers have been told of what happened in a step: the exits in it can be announced. Costs a
+    /// look at those that came later.
+    pub fn told(&mut self, step: u64) {
+        let newest_first = self.notices.iter_mut().rev();
+        let of_step = newest_first
+            .skip_while(|notice| notice.step != Some(step))
+            .take_while(|notice| notice.step == Some(step));
+        of_step.for_each(|notice| notice.step = None);
+    }
+
+    /// The exit whose callback is to run next.
+    pub fn next_notice(&self) -> Option<(Token, WaitStatus)> {
+        let first = self.notices.front().filter(|notice| notice.step.is_none())?;
+        Some((first.token, first.status))
     }
 
     /// The callback for the first exit has run: nobody has to wait for it any longer.
@@ -420,7 +466,32 @@ impl Book {
         for waiting in core::mem::take(&mut notice.waits) {
             tell(&waiting, &mut self.concerned, &mut self.outbox);
         }
-        notice.release(&mut self.lanes, &mut self.outbox);
+        self.release(notice);
+    }
+
+    /// Its callback has run, or never will: calls return, and drivers are told what was held back.
+    fn release(&mut self, notice: Notice) {
+        for (lane, op) in notice.ops {
+            self.lanes.send(lane, || op, &mut self.outbox.errands);
+        }
+        for (pid, pending, end) in notice.calls {
+            let calls = self.entries.get_mut(pid).and_then(|entry| entry.calls.as_mut());
+            if let Some(calls) = calls {
+                calls.held.retain(|other| !Arc::ptr_eq(other, &pending));
+            }
+            // nobody sees the result if its caller has ended
+            if pending.end().is_none() {
+                self.finish(pid, &pending, end);
+            }
+        }
+    }
+
+    /// Whom to wake before drivers are told.
+    pub fn rank_wakes(&mut self) {
+        for wake in &mut self.outbox.wakes {
+            let entry = wake.of.map(|pid| self.entries.get(pid));
+            wake.first |= entry.is_some_and(|entry| entry.is_none_or(|e| e.phase == Phase::Zombie));
+        }
     }
 
     /// The next call that waits for its caller to be in no more handlers than that. Costs a look
@@ -443,8 +514,9 @@ impl Book {
     /// The table ends: everybody is told.
     pub fn close(&mut self) -> Outbox {
         for mut notice in core::mem::take(&mut self.notices) {
-            notice.calls.iter_mut().for_each(|(_, end)| *end = End::Gone);
-            notice.release(&mut self.lanes, &mut self.outbox);
+            notice.calls.iter_mut().for_each(|(.., end)| *end = End::Gone);
+            self.outbox.wakes.extend(notice.waits.drain(..).map(|waiting| waiting.wake()));
+            self.release(notice);
         }
         let pids: Vec<Pid> = self.entries.pids().collect();
         for pid in pids {
@@ -453,9 +525,7 @@ impl Book {
             if living {
                 self.operate(pid, || Op::Abandon);
             }
-            self.outbox
-                .wakes
-                .extend(self.waits.of_parent(pid).map(|waiting| waiting.parker.clone()));
+            self.outbox.wakes.extend(self.waits.of_parent(pid).map(|waiting| waiting.wake()));
         }
         self.subscribers = Subscribers::default();
         core::mem::take(&mut self.outbox)
@@ -467,18 +537,15 @@ impl Book {
             return;
         };
         let queued = calls.queued.into_iter().map(|queued| queued.pending);
-        for pending in calls.begun.into_iter().chain(queued) {
+        for pending in calls.begun.into_iter().chain(queued).chain(calls.held) {
             self.abort(&pending);
         }
     }
 
     fn abort(&mut self, pending: &Pending) {
         pending.finish(End::Gone);
-        let Outbox { wakes, aborted, .. } = &mut self.outbox;
-        wakes.push(pending.parker.clone());
-        let last = wakes.len() - 1;
-        wakes.swap(*aborted as usize, last);
-        *aborted += 1;
+        let parker = pending.parker.clone();
+        self.outbox.wakes.push(Wake { parker, of: None, first: true });
     }
 
     /// What the execve of that path is about to execute, with what execve(2) itself does not say
@@ -510,20 +577,15 @@ impl Book {
 fn tell(waiting: &Arc<Waiting>, concerned: &mut Vec<Arc<Waiting>>, outbox: &mut Outbox) {
     match waiting.takes_answers {
         true => concerned.push(waiting.clone()),
-        false => outbox.wakes.push(waiting.parker.clone()),
+        false => outbox.wakes.push(waiting.wake()),
     }
 }
 
 impl Notice {
-    /// Its callback has run, or never will.
-    fn release(self, lanes: &mut Lanes, outbox: &mut Outbox) {
-        for (lane, op) in self.ops {
-            lanes.send(lane, || op, &mut outbox.errands);
-        }
-        outbox.wakes.extend(self.waits.into_iter().map(|waiting| waiting.parker.clone()));
-        for (pending, end) in self.calls {
-            pending.finish(end);
-            outbox.wakes.push(pending.parker.clone());
+    /// A wait is to hear when its callback has run.
+    pub fn add(&mut self, waiting: &Arc<Waiting>) {
+        if waiting.hold(self.token.serial) {
+            self.waits.push(waiting.clone());
         }
     }
 }

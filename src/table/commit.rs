@@ -3,10 +3,9 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use super::book::{Book, Image, Notice, Outbox, Token};
+use super::book::{Book, Image, Notice, Outbox, Token, Wake};
 use super::call::{End, Pending, Queued, Started};
 use super::clock::Clock;
 use super::config::{Init, Keeper, TableConfig};
@@ -17,7 +16,7 @@ use super::{Handle, OnProcessExit, Process, ProcessTable, keeper};
 use crate::abi::{Errno, Pid, Time, WaitOptions, WaitStatus};
 use crate::driver::{Op, Reporter, perform};
 use crate::kernel::{Canonical, Effects, Event, Kernel, Outcome, Refused};
-use crate::sync::{Mutex, MutexGuard, Parker, ThreadId, current, is_current};
+use crate::sync::{Mutex, MutexGuard, Parker, ThreadId, contain, current, is_current};
 use crate::syscall::{self, Ptr, Ret, Syscall};
 
 /// How many zombies are reaped before others get the lock.
@@ -104,12 +103,14 @@ impl Shared {
         if state.book.outbox.is_empty() && due.is_none() {
             return;
         }
+        state.book.rank_wakes();
         let outbox = core::mem::take(&mut state.book.outbox);
         drop(state);
-        self.carry_out(outbox);
+        // first: what is carried out may wait for what is due
         if let Some((at, instead_of)) = due {
             keeper::schedule(self, at, instead_of);
         }
+        self.carry_out(outbox);
     }
 
     /// When the background thread has to look, and when it would have, if that is earlier than it
@@ -130,16 +131,18 @@ impl Shared {
     }
 
     /// What was noted under the lock, now that it is free: drivers before callbacks, and these
-    /// before anybody is woken.
+    /// before anybody is woken, but for those whom a driver may wait for.
     fn carry_out(self: &Arc<Shared>, outbox: Outbox) {
-        // a driver may wait for its guest to leave
-        let (aborted, others) = outbox.wakes.split_at(outbox.aborted as usize);
-        aborted.iter().for_each(|parker| parker.unpark());
+        let wake = |first: bool| {
+            let wakes = outbox.wakes.iter().filter(|wake| wake.first == first);
+            wakes.for_each(|wake| wake.parker.unpark());
+        };
+        wake(true);
         let gone = self.run_errands(outbox.errands);
-        if outbox.exits {
-            self.announce();
+        if outbox.exits != 0 {
+            self.announce(outbox.exits);
         }
-        others.iter().for_each(|parker| parker.unpark());
+        wake(false);
         self.drop_drivers(gone);
     }
 
@@ -147,7 +150,7 @@ impl Shared {
     /// operation.
     fn drop_drivers(&self, gone: Vec<Gone>) {
         for (token, driver) in gone {
-            if catch_unwind(AssertUnwindSafe(|| drop(driver))).is_err() {
+            if !contain(|| drop(driver)) {
                 self.fault(token.pid, Op::Reaped);
             }
         }
@@ -178,13 +181,13 @@ impl Shared {
             perform(&**driver, &errand.op, reporter);
         };
         while begun < errands.len() {
-            let rest = AssertUnwindSafe(|| {
+            let rest = || {
                 for errand in &errands[begun..] {
                     begun += 1;
                     perform(errand);
                 }
-            });
-            if catch_unwind(rest).is_err() {
+            };
+            if !contain(rest) {
                 let Errand { token, op, .. } = errands[begun - 1];
                 self.fault(token.pid, op);
             }
@@ -196,24 +199,23 @@ impl Shared {
         self.state.lock().book.subscribers.publish(pid, What::DriverFault(op), None);
     }
 
-    /// Runs the callback for each exit that it has not run for, unless a thread is about it.
-    fn announce(self: &Arc<Shared>) {
+    /// Drivers have been told of what happened in a step: runs the callback for the exits in it, and
+    /// in earlier ones, unless a thread is about it or drivers are still being told of an earlier one.
+    fn announce(self: &Arc<Shared>, step: u64) {
+        self.state.lock().book.told(step);
         loop {
             let mut state = self.state.lock();
             if state.announcer.is_some() {
                 return;
             }
-            let Some(notice) = state.book.notices.front() else { return };
-            let (token, status) = (notice.token, notice.status);
+            let Some((token, status)) = state.book.next_notice() else { return };
             let callback = state.on_exit.clone();
             let handle = state.handle.upgrade();
             state.announcer = Some(current().id());
             drop(state);
             if let (Some(callback), Some(handle)) = (callback, handle) {
-                let table = ProcessTable(handle);
-                let process = Process::new(table, token);
-                // a panic of the callback is no reason to lose an exit
-                let _ = catch_unwind(AssertUnwindSafe(|| callback(&process, status)));
+                // a panic of the callback, or of its `Drop`, is no reason to lose an exit
+                contain(move || callback(&Process::new(ProcessTable(handle), token), status));
             }
             let mut state = self.state.lock();
             state.announcer = None;
@@ -373,6 +375,12 @@ fn needs_time(call: &Syscall) -> bool {
     )
 }
 
+/// Takes a zombie and nothing else of it.
+pub(super) fn wait_for_zombie(child: Pid) -> Syscall {
+    let (pid, options) = (child.0 as i32, WaitOptions::ALL);
+    Syscall::Wait4 { pid, status: Ptr::Null, options }
+}
+
 fn is_fork(call: &Syscall) -> bool {
     matches!(call, Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. })
 }
@@ -462,9 +470,14 @@ impl State {
 
     /// Who sleeps because of the callback that runs now is told before it has returned.
     pub fn note_sleep(&mut self, parker: &Arc<Parker>) {
-        if is_current(self.announcer) {
+        if self.is_callback() && !self.book.is_the_callbacks(parker) {
             self.book.callback_sleeps.push(parker.clone());
         }
+    }
+
+    /// Whether the callback for an exit acts.
+    pub fn is_callback(&self) -> bool {
+        is_current(self.announcer)
     }
 
     /// What a call has come to before others have run.
@@ -491,7 +504,7 @@ impl State {
                 Some(nth) => {
                     let pending = pending();
                     let end = End::Returned(result);
-                    self.book.notices[nth].calls.push((pending.clone(), end));
+                    self.book.hold_back(nth, caller, pending.clone(), end);
                     Started::Pending(pending)
                 }
                 None => Started::Ended(End::Returned(result)),
@@ -511,7 +524,7 @@ impl State {
     /// may wait for it.
     #[inline]
     fn notice_for(&self, result: &syscall::Result) -> Option<usize> {
-        if self.book.notices.is_empty() || is_current(self.announcer) {
+        if self.book.notices.is_empty() || self.is_callback() {
             return None;
         }
         self.book.notice_of(result)
@@ -540,7 +553,6 @@ impl State {
     /// What the effects mean for drivers, sleepers and subscribers.
     fn note_effects(&mut self, clock: &dyn Clock) {
         self.book.now = None;
-        self.book.callback_asks = is_current(self.announcer);
         for effect in self.fx.list() {
             self.book.note(&self.kernel, effect, clock);
         }
@@ -559,7 +571,7 @@ impl State {
             return;
         };
         if is_fork(&call) && self.is_full() {
-            self.book.finish(&pending, End::Returned(Err(Errno::EAGAIN)));
+            self.book.finish(pid, &pending, End::Returned(Err(Errno::EAGAIN)));
             return self.book.make_ready(pid);
         }
         if needs_time(&call) {
@@ -571,7 +583,7 @@ impl State {
         let started = self.begin(pid, &call, outcome, || pending.clone());
         self.digest(clock);
         if let Started::Ended(end) = self.name_child(&call, started) {
-            self.book.finish(&pending, end);
+            self.book.finish(pid, &pending, end);
         }
         self.book.make_ready(pid);
     }
@@ -639,7 +651,7 @@ impl State {
     /// The sleepers whose time has come are woken.
     fn expire(&mut self, now: Time) {
         while let Some(first) = self.timeouts.first_entry().filter(|entry| entry.key().0 <= now) {
-            self.book.outbox.wakes.push(first.remove());
+            self.book.outbox.wakes.push(Wake::new(first.remove(), None));
         }
     }
 
@@ -656,8 +668,7 @@ impl State {
 
     /// A wait of `parent` for its zombie `child` that nobody wants the result of.
     pub fn reap_child(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
-        let (pid, options) = (child.0 as i32, WaitOptions::ALL);
-        let call = Syscall::Wait4 { pid, status: Ptr::Null, options };
+        let call = wait_for_zombie(child);
         let _ = self.outside(clock, |kernel, fx| kernel.poll_wait(parent, &call, fx));
     }
 
@@ -690,11 +701,8 @@ impl State {
         self.closed
     }
 
-    /// The exit of a zombie, if its callback has not run. The callback itself may wait for it.
+    /// The exit of a zombie, if its callback has not run.
     pub fn unannounced(&mut self, pid: Pid) -> Option<&mut Notice> {
-        if is_current(self.announcer) {
-            return None;
-        }
         let serial = self.book.token(pid)?.serial;
         self.book.notices.iter_mut().find(|notice| notice.token.serial == serial)
     }

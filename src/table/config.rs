@@ -24,7 +24,9 @@ pub enum Init {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Keeper {
     /// One background thread for all tables of the program. It runs while any of them has a
-    /// deadline, and only where its clock follows real time.
+    /// deadline, and only where its clock follows real time. Drivers and callbacks are called in it
+    /// too, by what becomes due: one that is slow delays what is due next, in every table, and one that
+    /// waits for that waits for ever.
     #[default]
     Thread,
     /// Whoever calls [`reap_due`](super::ProcessTable::reap_due), at

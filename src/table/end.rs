@@ -21,7 +21,8 @@ use crate::sync::{Mutex, Parker};
 pub struct Terminated {
     /// How processes ended that were alive at the beginning, or were created meanwhile, by number.
     pub ended: BTreeMap<Pid, WaitStatus>,
-    /// Processes under the host's authority whose end was not reported in time.
+    /// Who is alive all the same: processes under the host's authority whose end was not reported in
+    /// time, and any that drivers and callbacks have created after the last signal.
     pub survivors: Vec<Pid>,
 }
 

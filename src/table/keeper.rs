@@ -3,12 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::time::Duration;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::Shared;
 use crate::abi::Time;
-use crate::sync::{Condvar, Mutex, Parker, spawn};
+use crate::sync::{Condvar, Mutex, Parker, contain, spawn};
 
 /// The deadlines of all tables whose clock follows real time.
 static BACKGROUND: Background = Background {
@@ -64,7 +63,11 @@ fn keep() {
         let table = first.remove();
         drop(list);
         // what is foreign in one table (its clock, a driver's `Drop`) does not end all others' thread
-        let _ = catch_unwind(AssertUnwindSafe(|| table.upgrade().map(|shared| shared.keep())));
+        contain(|| {
+            if let Some(shared) = table.upgrade() {
+                shared.keep();
+            }
+        });
         list = BACKGROUND.list.lock();
     }
 }

@@ -11,8 +11,9 @@
 //! same thread does that. So nothing foreign (a driver, a callback, a waker, a `Drop`) ever runs
 //! under the lock, and any of them may call the table; only a [`Clock`] is asked under it. Operations of one process stand in one
 //! queue, filled under the lock, and emptied by one thread at a time: a stop and a continue cannot
-//! overtake each other. Exits stand in another, and no wait returns one before its callbacks have
-//! run, and no driver hears of a child's before them. Locks are taken in this order: table, then a
+//! overtake each other. Exits stand in another: their callbacks run one after the other, each when
+//! drivers were told what came with it, and no wait returns one before its callbacks have run, and no
+//! driver hears of a child's before them. Locks are taken in this order: table, then a
 //! reporter, a sleeper.
 //!
 //! # Two ways to call
@@ -68,7 +69,7 @@ pub(crate) use commit::Shared;
 pub use config::{Init, Keeper, TableConfig, TableLimits};
 pub use end::Terminated;
 pub use event::{Event, What};
-pub use process::{Process, SigmaskHow};
+pub use process::{Process, ProcessId, SigmaskHow};
 pub use query::{Node, ProcessInfo};
 pub use spawn::{Group, Spawn};
 pub use wait::{CancelToken, Wait, WaitTarget, Waited};
@@ -185,8 +186,9 @@ impl ProcessTable {
     /// Has `callback` called for each process that ends, one after the other in the order of the
     /// ends, before any wait returns that end, before its parent's sleeping waits are woken, and
     /// before a driver is told of a signal about children: so that what belonged to the process
-    /// can be released first (EXIT-11). What else a driver is told after such a signal waits with
-    /// it, so the callback must not wait for that. `None` takes it back.
+    /// can be released first (EXIT-11): its driver was told before. What else a driver is told after
+    /// such a signal waits with it, and so do results of calls that were begun before, of processes
+    /// that may have waited for an end: the callback must not wait for these. `None` takes it back.
     ///
     /// It runs in a thread that caused an end, or in one that caused an earlier end; it may call
     /// the table, and a panic is caught.

@@ -36,6 +36,10 @@ pub struct Process {
     pub(super) token: Token,
 }
 
+/// Which process, for good: its number may be another's, this is not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ProcessId(pub(super) Token);
+
 impl PartialEq for Process {
     fn eq(&self, other: &Process) -> bool {
         self.token == other.token && Arc::ptr_eq(self.table.shared(), other.table.shared())
@@ -70,6 +74,11 @@ impl Process {
         self.token.pid
     }
 
+    /// Which process it is, for good.
+    pub fn id(&self) -> ProcessId {
+        ProcessId(self.token)
+    }
+
     /// Its table.
     pub fn table(&self) -> &ProcessTable {
         &self.table
@@ -87,6 +96,10 @@ impl Process {
     /// The same without waiting for its return.
     pub fn submit(&self, call: Syscall) -> Call {
         Call::new(self.table.clone(), self.start(&call))
+    }
+
+    fn is_tables_init(&self) -> bool {
+        self.table.shared().init == Init::Table && self.pid() == Pid(1)
     }
 
     fn start(&self, call: &Syscall) -> Started {
@@ -165,12 +178,15 @@ impl Process {
     }
 
     /// Reports that it ended, stopped or continued, as its driver would
-    /// ([`Reporter`](crate::driver::Reporter)): the runtime's act. No effect once it has ended.
+    /// ([`Reporter`](crate::driver::Reporter)): the runtime's act. No effect once it has ended, and
+    /// none on the table's own process 1 ([`Init::Table`](super::Init::Table)).
     #[doc(alias = "mark_exited")]
     #[doc(alias = "mark_stopped")]
     #[doc(alias = "mark_continued")]
     pub fn report(&self, status: WaitStatus) {
-        self.table.shared().report(self.token, status);
+        if !self.is_tables_init() {
+            self.table.shared().report(self.token, status);
+        }
     }
 }
 
@@ -267,7 +283,7 @@ impl Process {
     /// ([`Init::Table`](super::Init::Table)), which is nobody's guest.
     pub fn send(&self, signal: Signal) -> Result<(), Errno> {
         let shared = self.table.shared();
-        if shared.init == Init::Table && self.pid() == Pid(1) {
+        if self.is_tables_init() {
             return Err(Errno::EPERM);
         }
         shared.commit(|state| {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::book::{Image, Token};
 use super::clock::Clock;
-use super::commit::{Shared, State};
+use super::commit::{Shared, State, wait_for_zombie};
 use super::process::Process;
 use crate::abi::{Errno, Pgid, Pid, SigSet, Uid};
 use crate::driver::{Authority, DriverProcess, NullDriver, Op, Reporter};
@@ -261,9 +261,14 @@ impl State {
         Ok(child)
     }
 
+    /// It ends and is reaped in one step, in which nobody hears of it.
     fn withdraw(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
-        let _ = self.make(child, &Syscall::ExitGroup(127), None, clock);
-        self.reap_child(parent, child, clock);
+        let announces = core::mem::take(&mut self.book.announces);
+        self.outside(clock, |kernel, fx| {
+            let _ = kernel.call(child, &Syscall::ExitGroup(127), fx);
+            let _ = kernel.poll_wait(parent, &wait_for_zombie(child), fx);
+        });
+        self.book.announces = announces;
     }
 
     /// Gives a new process its driver, and what was reported of it.

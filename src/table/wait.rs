@@ -11,7 +11,7 @@ use core::time::Duration;
 use super::book::Token;
 use super::clock::Clock;
 use super::commit::State;
-use super::process::Process;
+use super::process::{Process, ProcessId};
 use super::waits::{Question, Selector, Waiting};
 use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, WaitOptions, WaitStatus};
 use crate::sync::{Mutex, Parker};
@@ -29,6 +29,8 @@ pub enum WaitTarget {
     Group(Pgid),
     /// Those in the group that the waiting process has when the wait begins (WAIT-17).
     OwnGroup,
+    /// That one, and no other that gets its number.
+    Process(ProcessId),
 }
 
 impl From<Pid> for WaitTarget {
@@ -39,7 +41,7 @@ impl From<Pid> for WaitTarget {
 
 impl From<&Process> for WaitTarget {
     fn from(process: &Process) -> WaitTarget {
-        WaitTarget::Pid(process.pid())
+        WaitTarget::Process(process.id())
     }
 }
 
@@ -99,6 +101,7 @@ impl State {
         let (idtype, number) = match target {
             WaitTarget::Any => (IdType::ALL, 0),
             WaitTarget::Pid(pid) => (IdType::PID, pid.0),
+            WaitTarget::Process(ProcessId(token)) => (IdType::PID, token.pid.0),
             WaitTarget::Group(pgid) if pgid != Pgid(0) => (IdType::PGID, pgid.0),
             // WAIT-17; group 0 is waitid(2)'s name for it
             WaitTarget::Group(_) | WaitTarget::OwnGroup => (IdType::PGID, own_group().0),
@@ -110,16 +113,24 @@ impl State {
         };
         let id = i32::try_from(number).unwrap_or(i32::MAX);
         let call = Syscall::Waitid { idtype, id, info: Ptr::Valid, options };
-        Question { call, about }
+        let child = match target {
+            WaitTarget::Process(ProcessId(token)) => Some(token),
+            WaitTarget::Pid(pid) => self.book.token(pid),
+            _ => None,
+        };
+        let group = (idtype == IdType::PGID).then_some(Pgid(number));
+        Question { call, about, child, group }
     }
 
     /// What the question of a wait for children of `parent` gives now; `None` is "nothing yet". If
-    /// that is so because a callback has to run first, `waiting` hears when it has.
+    /// that is so because a callback has to run first, `waiting` hears when it has. One that the
+    /// callback itself makes does not wait for it.
     fn ask(
         &mut self,
         parent: Token,
         question: &Question,
         waiting: Option<&Arc<Waiting>>,
+        callbacks_own: bool,
         clock: &dyn Clock,
     ) -> Result<Option<Waited>, Errno> {
         if self.is_closed() || self.book.entry(parent).is_none() {
@@ -128,24 +139,31 @@ impl State {
         if question.never_hangs() {
             return Err(Errno::EINVAL);
         }
+        let gone = question.child.is_some_and(|child| self.book.entry(child).is_none());
+        let nobody = gone.then(|| nobody(&question.call));
+        let (call, group) = (nobody.as_ref().unwrap_or(&question.call), question.group);
         if !self.book.notices.is_empty()
-            && let Some(first) = self.poll(parent.pid, &peek(&question.call), clock)?
+            && !callbacks_own
+            && let Some(first) = self.poll(parent.pid, &peek(call), group, clock)?
             && let Some(notice) = self.unannounced(first.pid)
         {
             // EXIT-11
-            notice.waits.extend(waiting.cloned());
+            if let Some(waiting) = waiting {
+                notice.add(waiting);
+            }
             return Ok(None);
         }
-        self.poll(parent.pid, &question.call, clock)
+        self.poll(parent.pid, call, group, clock)
     }
 
     fn poll(
         &mut self,
         parent: Pid,
         call: &Syscall,
+        group: Option<Pgid>,
         clock: &dyn Clock,
     ) -> Result<Option<Waited>, Errno> {
-        match self.outside(clock, |kernel, fx| kernel.poll_wait(parent, call, fx)) {
+        match self.outside(clock, |kernel, fx| kernel.poll_wait_in(parent, call, group, fx)) {
             Ok(Ok(Ret::WaitInfo(Some(info)))) => Ok(info.map(waited)),
             Ok(Ok(_)) => Ok(None),
             Ok(Err(errno)) => Err(errno),
@@ -153,17 +171,23 @@ impl State {
         }
     }
 
-    /// Waits that sleep, and that events concern, ask in the order in which they fell asleep; those
-    /// that get an answer are over, and nobody else wakes up.
+    /// Waits that sleep, and that events concern, ask in the order in which they began; those that get
+    /// an answer are over, and nobody else wakes up.
     pub fn answer_waits(&mut self, clock: &dyn Clock) {
         // the last one for which there was nothing: many may ask the same
         let mut in_vain: Option<Arc<Waiting>> = None;
-        for waiting in core::mem::take(&mut self.book.concerned) {
+        let mut concerned = core::mem::take(&mut self.book.concerned);
+        concerned.sort_by_key(|waiting| waiting.number);
+        for waiting in concerned {
             let known = in_vain.as_ref().is_some_and(|other| other.asks_like(&waiting));
             if known || !waiting.is_open() {
                 continue;
             }
-            match self.ask(waiting.parent, &waiting.question, Some(&waiting), clock) {
+            let callbacks_own = self.book.is_the_callbacks(&waiting.parker);
+            let (parent, question) = (waiting.parent, &waiting.question);
+            match self.ask(parent, question, Some(&waiting), callbacks_own, clock) {
+                // each that a callback holds up has to be noted
+                Ok(None) if !self.book.notices.is_empty() => in_vain = None,
                 Ok(None) => in_vain = Some(waiting),
                 Ok(Some(waited)) => {
                     in_vain = None;
@@ -177,7 +201,7 @@ impl State {
     fn answer(&mut self, waiting: &Arc<Waiting>, answer: Result<Waited, Errno>) {
         waiting.answer(answer);
         self.book.waits.remove(&mut self.kernel, waiting);
-        self.book.outbox.wakes.push(waiting.parker.clone());
+        self.book.outbox.wakes.push(waiting.wake());
     }
 }
 
@@ -186,6 +210,17 @@ fn peek(call: &Syscall) -> Syscall {
     let mut call = call.clone();
     if let Syscall::Waitid { options, .. } = &mut call {
         *options = options.with(WaitOptions::NOWAIT);
+    }
+    call
+}
+
+/// The same wait for a child that there is not (WAIT-08): another may have the number of the one that
+/// it was for.
+fn nobody(call: &Syscall) -> Syscall {
+    let mut call = call.clone();
+    if let Syscall::Waitid { id, .. } = &mut call {
+        // the model's numbers end at 2^22
+        *id = i32::MAX;
     }
     call
 }
@@ -211,10 +246,11 @@ impl Sleeper {
         options: WaitOptions,
         takes_answers: bool,
     ) -> Sleeper {
-        let state = process.table.shared().state.lock();
+        let mut state = process.table.shared().state.lock();
         let question = state.question(process.pid(), target, options);
+        let number = state.book.waits.next_number();
         drop(state);
-        let waiting = Arc::new(Waiting::new(process.token, question, takes_answers));
+        let waiting = Arc::new(Waiting::new(process.token, question, takes_answers, number));
         Sleeper { process: process.clone(), waiting, listed: false }
     }
 
@@ -244,7 +280,8 @@ impl Sleeper {
                 return answer;
             }
             let Waiting { parent, question, .. } = &*self.waiting;
-            let answer = state.ask(*parent, question, Some(&self.waiting), &*shared.clock);
+            let (own, clock) = (state.is_callback(), &*shared.clock);
+            let answer = state.ask(*parent, question, Some(&self.waiting), own, clock);
             match answer {
                 Ok(None) => in_vain(self, state),
                 _ => self.leave(state),
@@ -261,9 +298,10 @@ impl Sleeper {
     }
 
     fn enlist(&mut self, state: &mut State) {
+        // also one that fell asleep earlier, or in an earlier callback
+        state.note_sleep(&self.waiting.parker);
         if !self.listed {
             self.listed = true;
-            state.note_sleep(&self.waiting.parker);
             state.book.waits.add(&mut state.kernel, self.waiting.clone());
         }
     }
@@ -320,7 +358,7 @@ impl Future for Wait {
 
 /// Waits for children: the runtime's, as another thread of the process that blocks every signal
 /// would. Any number of threads may wait, for the same children or for different ones: an event goes
-/// to the one among them that fell asleep first, and wakes nobody else. Futures that it concerns are
+/// to the one among them that began first, and wakes nobody else. Futures that it concerns are
 /// all woken, and the one that is polled first has it.
 ///
 /// Of `options` EXITED, STOPPED and CONTINUED say what to wait for (one of them at least), NOWAIT
@@ -363,7 +401,8 @@ impl Process {
     ) -> Result<Option<Waited>, Errno> {
         self.table.shared().commit(|state| {
             let question = state.question(self.pid(), target.into(), options);
-            state.ask(self.token, &question, None, &*self.table.shared().clock)
+            let (own, clock) = (state.is_callback(), &*self.table.shared().clock);
+            state.ask(self.token, &question, None, own, clock)
         })
     }
 
@@ -422,117 +461,4 @@ impl Process {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::abi::Signal;
-    use crate::table::{Image, ProcessTable, Spawn};
-
-    const EXITED: WaitOptions = WaitOptions::EXITED;
-
-    fn shell_with(children: usize) -> (Process, Vec<Process>) {
-        let shell = ProcessTable::new()
-            .spawn(Spawn::new(Image::new("sh")).session())
-            .expect("there is room");
-        let spawn = |_| shell.spawn(Spawn::fork()).expect("there is room");
-        let children = (0..children).map(spawn).collect();
-        (shell, children)
-    }
-
-    /// A wait that has just fallen asleep.
-    fn asleep(shell: &Process, target: impl Into<WaitTarget>, options: WaitOptions) -> Sleeper {
-        let mut sleeper = Sleeper::new(shell, target.into(), options, true);
-        assert_eq!(sleeper.ask(), Ok(None));
-        sleeper
-    }
-
-    fn is_told(sleeper: &Sleeper) -> bool {
-        sleeper.waiting.parker.park(Some(std::time::Instant::now()))
-    }
-
-    fn answer(sleeper: &mut Sleeper) -> Option<Result<Pid, Errno>> {
-        let answer = sleeper.take_answer()?;
-        Some(answer.map(|waited| waited.expect("an answer is an event or an errno").pid))
-    }
-
-    #[test]
-    fn an_exit_wakes_the_first_of_those_who_may_have_it() {
-        let (shell, children) = shell_with(3);
-        let mut stops = asleep(&shell, WaitTarget::Any, WaitOptions::STOPPED);
-        let mut first = asleep(&shell, WaitTarget::Any, EXITED);
-        let mut second = asleep(&shell, WaitTarget::Any, EXITED);
-        let mut other = asleep(&shell, &children[2], EXITED);
-        assert_eq!(children[0].exit(0), Ok(()));
-        assert_eq!(children[0].info(), None, "it is reaped");
-        assert_eq!(answer(&mut first), Some(Ok(children[0].pid())));
-        assert!(is_told(&first) && !is_told(&second) && !is_told(&other) && !is_told(&stops));
-        assert_eq!(children[1].exit(0), Ok(()));
-        assert_eq!(answer(&mut second), Some(Ok(children[1].pid())));
-        assert_eq!(answer(&mut other), None);
-        assert_eq!(children[2].exit(0), Ok(()));
-        assert_eq!(answer(&mut other), Some(Ok(children[2].pid())));
-        assert_eq!(answer(&mut stops), Some(Err(Errno::ECHILD)), "WAIT-08: nobody is left to stop");
-    }
-
-    /// WAIT-08: who comes too late for the last child hears of it.
-    #[test]
-    fn the_last_exit_ends_the_other_waits_too() {
-        let (shell, children) = shell_with(1);
-        let mut first = asleep(&shell, WaitTarget::Any, EXITED);
-        let mut second = asleep(&shell, WaitTarget::Any, EXITED);
-        assert_eq!(children[0].exit(0), Ok(()));
-        assert_eq!(answer(&mut first), Some(Ok(children[0].pid())));
-        assert_eq!(answer(&mut second), Some(Err(Errno::ECHILD)));
-    }
-
-    #[test]
-    fn of_many_exits_at_once_a_wait_takes_one() {
-        let (shell, children) = shell_with(3);
-        let mut wait = asleep(&shell, WaitTarget::Any, EXITED);
-        assert_eq!(shell.kill_all(Signal::KILL), Ok(()));
-        assert_eq!(answer(&mut wait), Some(Ok(children[0].pid())));
-        assert_eq!(answer(&mut wait), None);
-        for child in &children[1..] {
-            let waited = shell.wait(WaitTarget::Any, EXITED);
-            assert_eq!(waited.map(|waited| waited.pid), Ok(child.pid()));
-        }
-    }
-
-    /// EXIT-11: one that gives up while the callback for an exit runs leaves that exit to others.
-    #[test]
-    fn a_wait_that_gives_up_before_the_callback_has_run_takes_nothing() {
-        let (shell, children) = shell_with(1);
-        let (begin, begun) = std::sync::mpsc::channel();
-        let (go_on, told_to) = std::sync::mpsc::channel::<()>();
-        let told_to = std::sync::Mutex::new(told_to);
-        let mut giving_up = asleep(&shell, &children[0], EXITED);
-        let mut patient = asleep(&shell, &children[0], EXITED);
-        shell.table().set_on_process_exit(Some(Arc::new(move |_, _| {
-            let _ = begin.send(());
-            let _ = told_to.lock().map(|told_to| told_to.recv());
-        })));
-        std::thread::scope(|scope| {
-            let child = &children[0];
-            scope.spawn(move || child.exit(0));
-            begun.recv().expect("the callback runs");
-            assert_eq!(giving_up.ask_last(), Ok(None));
-            assert_eq!(answer(&mut patient), None);
-            go_on.send(()).expect("the callback waits");
-        });
-        assert_eq!(answer(&mut giving_up), None);
-        assert_eq!(answer(&mut patient), Some(Ok(children[0].pid())));
-    }
-
-    /// What is found for a wait in the moment in which it gives up is not lost.
-    #[test]
-    fn a_wait_that_gives_up_has_its_answer() {
-        let (shell, children) = shell_with(2);
-        let mut wait = asleep(&shell, &children[0], EXITED);
-        assert_eq!(children[0].exit(0), Ok(()));
-        let waited = wait.ask_last().map(|waited| waited.map(|waited| waited.pid));
-        assert_eq!(waited, Ok(Some(children[0].pid())));
-        let mut wait = asleep(&shell, &children[1], EXITED);
-        assert_eq!(wait.ask_last(), Ok(None));
-        assert_eq!(children[1].exit(0), Ok(()));
-        assert_eq!(answer(&mut wait), None, "it is not among the sleepers any more");
-    }
-}
+mod tests;

@@ -4,9 +4,9 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::book::Token;
+use super::book::{Token, Wake};
 use super::wait::Waited;
-use crate::abi::{Errno, Pid, WaitOptions};
+use crate::abi::{Errno, Pgid, Pid, WaitOptions};
 use crate::kernel::{Kernel, Woken};
 use crate::sync::{Mutex, Parker};
 use crate::syscall::Syscall;
@@ -23,11 +23,15 @@ impl Selector {
     const LAST: Selector = Selector::Pgid(u32::MAX);
 }
 
-/// What a wait asks the model, with the group that it began with.
+/// What a wait asks the model, with the child or the group that it began with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Question {
     pub call: Syscall,
     pub about: Selector,
+    /// The one child that it is about: its number may be another's by now.
+    pub child: Option<Token>,
+    /// The caller's own group, which may have another number by now (WAIT-17).
+    pub group: Option<Pgid>,
 }
 
 impl Question {
@@ -48,11 +52,14 @@ pub(super) struct Waiting {
     stage: Mutex<Stage>,
     /// It takes what is found for it while it sleeps.
     pub takes_answers: bool,
+    /// Lower numbers began earlier.
+    pub number: u64,
 }
 
 #[derive(Debug)]
 enum Stage {
-    Open,
+    /// It goes on; the exit whose callback it has to wait for, by the process's serial, if any.
+    Open(u64),
     Answered(Result<Waited, Errno>),
     Over,
 }
@@ -60,9 +67,22 @@ enum Stage {
 impl Waiting {
     /// One that blocks a thread takes answers. One that may be dropped at any time does not, for the
     /// event would be lost: it is woken, and asks for itself.
-    pub fn new(parent: Token, question: Question, takes_answers: bool) -> Waiting {
-        let stage = Mutex::new(Stage::Open);
-        Waiting { parent, question, parker: Parker::new(), stage, takes_answers }
+    pub fn new(parent: Token, question: Question, takes_answers: bool, number: u64) -> Waiting {
+        let stage = Mutex::new(Stage::Open(0));
+        Waiting { parent, question, parker: Parker::new(), stage, takes_answers, number }
+    }
+
+    /// It is to look again.
+    pub fn wake(&self) -> Wake {
+        Wake::new(self.parker.clone(), Some(self.parent.pid))
+    }
+
+    /// It has to wait for the callback of that exit; whether that is new.
+    pub fn hold(&self, serial: u64) -> bool {
+        match &mut *self.stage.lock() {
+            Stage::Open(holder) => core::mem::replace(holder, serial) != serial,
+            Stage::Answered(_) | Stage::Over => false,
+        }
     }
 
     /// It gives up, or has found something itself.
@@ -72,7 +92,7 @@ impl Waiting {
 
     /// Whether it goes on and nobody has answered it.
     pub fn is_open(&self) -> bool {
-        matches!(&*self.stage.lock(), Stage::Open)
+        matches!(&*self.stage.lock(), Stage::Open(_))
     }
 
     /// Whether the other one asks the same, of the same process.
@@ -100,23 +120,32 @@ impl Waiting {
 
 /// The waits that sleep, by their parent and what they are about.
 #[derive(Debug, Default)]
-pub(super) struct Waits(BTreeMap<(Pid, Selector), Vec<Arc<Waiting>>>);
+pub(super) struct Waits {
+    sleeping: BTreeMap<(Pid, Selector), Vec<Arc<Waiting>>>,
+    begun: u64,
+}
 
 impl Waits {
+    /// The number of a wait that begins.
+    pub fn next_number(&mut self) -> u64 {
+        self.begun += 1;
+        self.begun
+    }
+
     /// A wait is about to sleep.
     pub fn add(&mut self, kernel: &mut Kernel, waiting: Arc<Waiting>) {
         let parent = waiting.parent.pid;
         kernel.watch(parent, true);
-        self.0.entry((parent, waiting.question.about)).or_default().push(waiting);
+        self.sleeping.entry((parent, waiting.question.about)).or_default().push(waiting);
     }
 
     /// A wait does not sleep any more. Costs a scan of the waits for the same.
     pub fn remove(&mut self, kernel: &mut Kernel, waiting: &Arc<Waiting>) {
         let (parent, about) = (waiting.parent.pid, waiting.question.about);
-        let Some(list) = self.0.get_mut(&(parent, about)) else { return };
+        let Some(list) = self.sleeping.get_mut(&(parent, about)) else { return };
         list.retain(|other| !Arc::ptr_eq(other, waiting));
         if list.is_empty() {
-            self.0.remove(&(parent, about));
+            self.sleeping.remove(&(parent, about));
             if self.of_parent(parent).next().is_none() {
                 kernel.watch(parent, false);
             }
@@ -127,12 +156,12 @@ impl Waits {
     pub fn concerned(&self, woken: &Woken) -> impl Iterator<Item = &Arc<Waiting>> {
         let about = [Selector::Any, Selector::Pid(woken.child.0), Selector::Pgid(woken.pgid.0)];
         let parent = woken.parent;
-        about.into_iter().filter_map(move |about| self.0.get(&(parent, about))).flatten()
+        about.into_iter().filter_map(move |about| self.sleeping.get(&(parent, about))).flatten()
     }
 
     /// All that wait for children of a process.
     pub fn of_parent(&self, parent: Pid) -> impl Iterator<Item = &Arc<Waiting>> {
         let range = (parent, Selector::Any)..=(parent, Selector::LAST);
-        self.0.range(range).flat_map(|(_, list)| list)
+        self.sleeping.range(range).flat_map(|(_, list)| list)
     }
 }

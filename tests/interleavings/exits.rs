@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proctable::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
-use proctable::table::{Image, ProcessTable, Spawn, TableConfig, WaitTarget};
+use proctable::table::{CancelToken, Image, ProcessTable, Spawn, TableConfig, WaitTarget};
 use shuttle::thread;
 
 use super::{EXITED, Watch, both, explore, spawn, table};
@@ -49,6 +49,55 @@ fn no_wait_returns_before_the_callback() {
         );
         assert_ne!(first, second);
         exits.join().unwrap();
+    });
+}
+
+/// EXIT-11: as many waits for any child as children end, and a callback: each has one of them, after
+/// its callback.
+#[test]
+fn each_of_several_like_waits_has_an_exit() {
+    explore(|| {
+        let (_, table) = table();
+        let parent = spawn(&table.init());
+        let children: Vec<_> = (0..3).map(|_| spawn(&parent)).collect();
+        let announced = announce(&table);
+        let waits: Vec<_> = (0..3)
+            .map(|_| {
+                let (parent, announced) = (parent.clone(), announced.clone());
+                thread::spawn(move || {
+                    let pid = parent.wait(WaitTarget::Any, EXITED).unwrap().pid;
+                    assert!(announced.lock().unwrap().contains(&pid));
+                    pid
+                })
+            })
+            .collect();
+        let exits = children.into_iter().map(|child| thread::spawn(move || child.exit(0).unwrap()));
+        let exits: Vec<_> = exits.collect();
+        let waited: BTreeSet<_> = waits.into_iter().map(|wait| wait.join().unwrap()).collect();
+        assert_eq!(waited.len(), 3);
+        exits.into_iter().for_each(|exit| exit.join().unwrap());
+    });
+}
+
+/// EXIT-11: a cancelled wait leaves an exit whose callback has not run to another.
+#[test]
+fn a_wait_that_is_cancelled_before_the_callback_takes_nothing() {
+    explore(|| {
+        let (_, table) = table();
+        let parent = spawn(&table.init());
+        let child = spawn(&parent);
+        let announced = announce(&table);
+        let cancel = CancelToken::new();
+        let (given_up, token) = (parent.clone(), cancel.clone());
+        let wait = thread::spawn(move || {
+            given_up
+                .wait_cancellable(WaitTarget::Any, EXITED, &token)
+                .map(|waited| waited.is_some())
+        });
+        both(move || child.exit(0).unwrap(), move || cancel.cancel());
+        let taken = wait.join().unwrap().unwrap();
+        assert_eq!(parent.try_wait(WaitTarget::Any, EXITED).is_ok(), !taken);
+        drop(announced);
     });
 }
 

@@ -1,5 +1,6 @@
 //! The facade: `ProcessTable` with its drivers, waits, reaper and events.
 
+mod callbacks;
 mod contests;
 mod deviations;
 mod end;

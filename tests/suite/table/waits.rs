@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use proctable::abi::{Errno, Signal, WaitOptions, WaitStatus};
-use proctable::table::{CancelToken, ManualClock, ProcessTable, TableConfig, WaitTarget};
+use proctable::abi::{Errno, Pgid, Pid, Signal, WaitOptions, WaitStatus};
+use proctable::table::{CancelToken, Init, ManualClock, ProcessTable, TableConfig, WaitTarget};
 
 use super::{shell, spawn};
 
@@ -150,4 +150,37 @@ fn a_wait_with_nohang_is_invalid() {
     let _child = spawn(&table.init());
     let options = WaitOptions::EXITED.with(WaitOptions::NOHANG);
     assert_eq!(table.init().wait(WaitTarget::Any, options), Err(Errno::EINVAL));
+}
+
+/// A wait for a process is for that one, and for no other that got its number.
+#[test]
+fn a_wait_for_a_process_is_not_for_another_of_its_number() {
+    let config = proctable::kernel::Config { pid_max: 301, last_pid: 299, ..Default::default() };
+    let init = ProcessTable::with_config(TableConfig::new().kernel(config)).init();
+    let first = spawn(&init);
+    first.exit(1).unwrap();
+    init.wait(&first, WaitOptions::EXITED).unwrap();
+    let second = spawn(&init);
+    assert_eq!((first.pid(), first.id() == second.id()), (second.pid(), false));
+    second.exit(2).unwrap();
+    assert_eq!(init.try_wait(&first, WaitOptions::EXITED), Err(Errno::ECHILD));
+    let waited = init.try_wait(first.pid(), WaitOptions::EXITED).unwrap();
+    assert_eq!(waited.map(|waited| waited.status), Some(WaitStatus::exited(2)));
+}
+
+/// WAIT-17: the own group is the one that the process has when its wait begins, also one outside of
+/// the namespace.
+#[test]
+fn a_wait_for_the_own_group_keeps_to_it() {
+    let table = ProcessTable::with_config(TableConfig::new().init(Init::Guest));
+    let parent = spawn(&table.init());
+    assert_eq!(parent.info().unwrap().pgid, Pgid(0));
+    let child = spawn(&parent);
+    let mut wait = pin!(parent.wait_async(WaitTarget::OwnGroup, WaitOptions::EXITED));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(wait.as_mut().poll(&mut context).is_pending());
+    parent.setpgid(Pid(0), Pgid(0)).unwrap();
+    child.exit(4).unwrap();
+    let Poll::Ready(Ok(waited)) = wait.poll(&mut context) else { panic!("its child has ended") };
+    assert_eq!(waited.pid, child.pid());
 }

@@ -1,0 +1,244 @@
+//! Waits that have fallen asleep, without a thread.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+
+use super::*;
+use crate::abi::Signal;
+use crate::table::{Image, ProcessTable, Spawn};
+
+const EXITED: WaitOptions = WaitOptions::EXITED;
+
+fn shell_with(children: usize) -> (Process, Vec<Process>) {
+    let shell =
+        ProcessTable::new().spawn(Spawn::new(Image::new("sh")).session()).expect("there is room");
+    let spawn = |_| shell.spawn(Spawn::fork()).expect("there is room");
+    let children = (0..children).map(spawn).collect();
+    (shell, children)
+}
+
+/// A wait that has just fallen asleep.
+fn asleep(shell: &Process, target: impl Into<WaitTarget>, options: WaitOptions) -> Sleeper {
+    let mut sleeper = Sleeper::new(shell, target.into(), options, true);
+    assert_eq!(sleeper.ask(), Ok(None));
+    sleeper
+}
+
+fn is_told(sleeper: &Sleeper) -> bool {
+    sleeper.waiting.parker.park(Some(std::time::Instant::now()))
+}
+
+fn answer(sleeper: &mut Sleeper) -> Option<Result<Pid, Errno>> {
+    let answer = sleeper.take_answer()?;
+    Some(answer.map(|waited| waited.expect("an answer is an event or an errno").pid))
+}
+
+#[test]
+fn an_exit_wakes_the_first_of_those_who_may_have_it() {
+    let (shell, children) = shell_with(3);
+    let mut stops = asleep(&shell, WaitTarget::Any, WaitOptions::STOPPED);
+    let mut first = asleep(&shell, WaitTarget::Any, EXITED);
+    let mut second = asleep(&shell, WaitTarget::Any, EXITED);
+    let mut other = asleep(&shell, &children[2], EXITED);
+    assert_eq!(children[0].exit(0), Ok(()));
+    assert_eq!(children[0].info(), None, "it is reaped");
+    assert_eq!(answer(&mut first), Some(Ok(children[0].pid())));
+    assert!(is_told(&first) && !is_told(&second) && !is_told(&other) && !is_told(&stops));
+    assert_eq!(children[1].exit(0), Ok(()));
+    assert_eq!(answer(&mut second), Some(Ok(children[1].pid())));
+    assert_eq!(answer(&mut other), None);
+    assert_eq!(children[2].exit(0), Ok(()));
+    assert_eq!(answer(&mut other), Some(Ok(children[2].pid())));
+    assert_eq!(answer(&mut stops), Some(Err(Errno::ECHILD)), "WAIT-08: nobody is left to stop");
+}
+
+/// WAIT-08: who comes too late for the last child hears of it.
+#[test]
+fn the_last_exit_ends_the_other_waits_too() {
+    let (shell, children) = shell_with(1);
+    let mut first = asleep(&shell, WaitTarget::Any, EXITED);
+    let mut second = asleep(&shell, WaitTarget::Any, EXITED);
+    assert_eq!(children[0].exit(0), Ok(()));
+    assert_eq!(answer(&mut first), Some(Ok(children[0].pid())));
+    assert_eq!(answer(&mut second), Some(Err(Errno::ECHILD)));
+}
+
+#[test]
+fn of_many_exits_at_once_a_wait_takes_one() {
+    let (shell, children) = shell_with(3);
+    let mut wait = asleep(&shell, WaitTarget::Any, EXITED);
+    assert_eq!(shell.kill_all(Signal::KILL), Ok(()));
+    assert_eq!(answer(&mut wait), Some(Ok(children[0].pid())));
+    assert_eq!(answer(&mut wait), None);
+    for child in &children[1..] {
+        let waited = shell.wait(WaitTarget::Any, EXITED);
+        assert_eq!(waited.map(|waited| waited.pid), Ok(child.pid()));
+    }
+}
+
+/// EXIT-11: one that gives up while the callback for an exit runs leaves that exit to others.
+#[test]
+fn a_wait_that_gives_up_before_the_callback_has_run_takes_nothing() {
+    let (shell, children) = shell_with(1);
+    let (begin, begun) = mpsc::channel();
+    let (go_on, told_to) = mpsc::channel::<()>();
+    let told_to = Mutex::new(told_to);
+    let mut giving_up = asleep(&shell, &children[0], EXITED);
+    let mut patient = asleep(&shell, &children[0], EXITED);
+    shell.table().set_on_process_exit(Some(Arc::new(move |_, _| {
+        let _ = begin.send(());
+        let _ = told_to.lock().map(|told_to| told_to.recv());
+    })));
+    thread::scope(|scope| {
+        let child = &children[0];
+        scope.spawn(move || child.exit(0));
+        begun.recv().expect("the callback runs");
+        assert_eq!(giving_up.ask_last(), Ok(None));
+        assert_eq!(answer(&mut patient), None);
+        go_on.send(()).expect("the callback waits");
+    });
+    assert_eq!(answer(&mut giving_up), None);
+    assert_eq!(answer(&mut patient), Some(Ok(children[0].pid())));
+}
+
+/// What is found for a wait in the moment in which it gives up is not lost.
+#[test]
+fn a_wait_that_gives_up_has_its_answer() {
+    let (shell, children) = shell_with(2);
+    let mut wait = asleep(&shell, &children[0], EXITED);
+    assert_eq!(children[0].exit(0), Ok(()));
+    let waited = wait.ask_last().map(|waited| waited.map(|waited| waited.pid));
+    assert_eq!(waited, Ok(Some(children[0].pid())));
+    let mut wait = asleep(&shell, &children[1], EXITED);
+    assert_eq!(wait.ask_last(), Ok(None));
+    assert_eq!(children[1].exit(0), Ok(()));
+    assert_eq!(answer(&mut wait), None, "it is not among the sleepers any more");
+}
+
+/// A callback that tells when it has begun, and goes on when it is told to.
+fn callback_that_waits(table: &ProcessTable) -> (mpsc::Receiver<Pid>, mpsc::Sender<()>) {
+    let (begin, begun) = mpsc::channel();
+    let (go_on, told_to) = mpsc::channel::<()>();
+    let told_to = Mutex::new(told_to);
+    table.set_on_process_exit(Some(Arc::new(move |process: &Process, _| {
+        let _ = begin.send(process.pid());
+        let _ = told_to.lock().map(|told_to| told_to.recv());
+    })));
+    (begun, go_on)
+}
+
+/// EXIT-11: each of several waits for the same that callbacks hold up is answered after them.
+#[test]
+fn waits_that_callbacks_hold_up_have_an_exit_each() {
+    let (shell, children) = shell_with(3);
+    let (begun, go_on) = callback_that_waits(shell.table());
+    let mut waits = thread::scope(|scope| {
+        let first = &children[0];
+        scope.spawn(move || first.exit(0));
+        assert_eq!(begun.recv(), Ok(children[0].pid()));
+        for child in &children[1..] {
+            assert_eq!(child.exit(0), Ok(()));
+        }
+        let waits: Vec<_> = (0..3).map(|_| asleep(&shell, WaitTarget::Any, EXITED)).collect();
+        (0..3).for_each(|_| go_on.send(()).expect("the callback waits"));
+        waits
+    });
+    for (wait, child) in waits.iter_mut().zip(&children) {
+        assert_eq!(answer(wait), Some(Ok(child.pid())));
+    }
+}
+
+/// A future that is polled over and over while a callback runs takes no more memory than one.
+#[test]
+fn a_wait_that_a_callback_holds_up_is_noted_once() {
+    let (shell, children) = shell_with(1);
+    let (begun, go_on) = callback_that_waits(shell.table());
+    thread::scope(|scope| {
+        let child = &children[0];
+        scope.spawn(move || child.exit(0));
+        begun.recv().expect("the callback runs");
+        let mut wait = Sleeper::new(&shell, WaitTarget::Any, EXITED, false);
+        (0..100).for_each(|_| assert_eq!(wait.ask(), Ok(None)));
+        let state = shell.table().shared().state.lock();
+        assert_eq!(state.book.notices.front().map(|notice| notice.waits.len()), Some(1));
+        drop(state);
+        go_on.send(()).expect("the callback waits");
+    });
+}
+
+/// EXIT-11: what a callback does to others ends no wait before it has returned.
+#[test]
+fn an_act_of_a_callback_answers_no_wait_early() {
+    let (shell, children) = shell_with(2);
+    let wait = Arc::new(Mutex::new(asleep(&shell, WaitTarget::Any, EXITED)));
+    let early = Arc::new(Mutex::new(Vec::new()));
+    let (sibling, theirs, seen) = (children[1].clone(), wait.clone(), early.clone());
+    shell.table().set_on_process_exit(Some(Arc::new(move |_, _| {
+        assert_eq!(sibling.send(Signal::STOP), Ok(()));
+        let answer = answer(&mut theirs.lock().expect("nobody panics"));
+        seen.lock().expect("nobody panics").push(answer);
+    })));
+    assert_eq!(children[0].exit(0), Ok(()));
+    assert_eq!(*early.lock().expect("nobody panics"), [None]);
+    let answer = answer(&mut wait.lock().expect("nobody panics"));
+    assert_eq!(answer, Some(Ok(children[0].pid())));
+    shell.table().set_on_process_exit(None);
+}
+
+/// A callback may wait for what it has begun to wait for before.
+#[test]
+fn an_older_wait_of_a_callback_is_told_while_it_runs() {
+    let (shell, children) = shell_with(2);
+    let wait = Mutex::new(asleep(&shell, &children[1], EXITED));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (first, second, notes) = (children[0].pid(), children[1].clone(), told.clone());
+    shell.table().set_on_process_exit(Some(Arc::new(move |process, _| {
+        if process.pid() == first {
+            let mut wait = wait.lock().expect("nobody panics");
+            assert_eq!(wait.ask(), Ok(None));
+            thread::scope(|scope| {
+                scope.spawn(|| assert_eq!(second.exit(0), Ok(())));
+            });
+            notes.lock().expect("nobody panics").push(is_told(&wait));
+            assert_eq!(wait.ask().map(|waited| waited.map(|w| w.pid)), Ok(Some(second.pid())));
+        }
+    })));
+    assert_eq!(children[0].exit(0), Ok(()));
+    assert_eq!(*told.lock().expect("nobody panics"), [true]);
+    shell.table().set_on_process_exit(None);
+}
+
+/// Whatever they are about, the first one has it.
+#[test]
+fn of_different_waits_the_one_that_began_first_has_it() {
+    let (shell, children) = shell_with(2);
+    let mut first = asleep(&shell, &children[0], EXITED);
+    let mut second = asleep(&shell, WaitTarget::Any, EXITED);
+    let mut third = asleep(&shell, WaitTarget::OwnGroup, EXITED);
+    children[0].exit(0).expect("it lives");
+    assert_eq!(answer(&mut first), Some(Ok(children[0].pid())));
+    assert_eq!((answer(&mut second), answer(&mut third)), (None, None));
+    children[1].exit(0).expect("it lives");
+    assert_eq!(answer(&mut second), Some(Ok(children[1].pid())));
+    assert_eq!(answer(&mut third), Some(Err(Errno::ECHILD)));
+}
+
+/// posix_spawn(3): where a child turns out to be impossible, nobody waits for it.
+#[test]
+fn an_impossible_child_is_nobodys_event() {
+    let (shell, _others) = shell_with(1);
+    let users = |user| [Some(crate::abi::Uid(user)); 3];
+    assert_eq!(shell.set_users(users(1000)), Ok(()));
+    let calls = Arc::new(Mutex::new(0));
+    let count = calls.clone();
+    shell.table().set_on_process_exit(Some(Arc::new(move |_, _| {
+        *count.lock().expect("nobody panics") += 1;
+    })));
+    let mut wait = asleep(&shell, WaitTarget::Any, EXITED);
+    let (pid, status, options) = (-1, Ptr::Null, WaitOptions::default());
+    let guests = shell.submit(Syscall::Wait4 { pid, status, options });
+    let spawn = Spawn::new(Image::new("other")).users(users(1001));
+    assert_eq!(shell.spawn(spawn).map(|child| child.pid()), Err(Errno::EPERM));
+    assert_eq!((answer(&mut wait), guests.result()), (None, None));
+    assert_eq!(*calls.lock().expect("nobody panics"), 0);
+}
