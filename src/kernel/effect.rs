@@ -230,9 +230,15 @@ impl Effects {
     #[inline]
     pub(super) fn obey(&mut self, rule: Rule) {
         if self.noting {
-            self.rules.get_or_insert_default().insert(rule);
-            self.last = Some(rule);
+            self.note(rule);
         }
+    }
+
+    /// By itself: in the table, which notes none, each of many places would carry all of this.
+    #[cold]
+    fn note(&mut self, rule: Rule) {
+        self.rules.get_or_insert_default().insert(rule);
+        self.last = Some(rule);
     }
 
     /// Notes that waits from outside have to look again.

@@ -59,6 +59,8 @@ impl Kernel {
 
     /// What a signal of the caller brings with it, the same for all whom it is sent to; `None`
     /// for 0, which is no signal.
+    // its result by way of memory would take as long as the rest of a call
+    #[inline(always)]
     fn info_to_send(
         &self,
         caller: TaskId,
