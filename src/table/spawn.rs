@@ -261,7 +261,7 @@ impl State {
         Ok(child)
     }
 
-    /// It ends and is reaped in one step, in which nobody hears of it.
+    /// It ends and is reaped in one step: no wait gives it, and no callback is called for it.
     fn withdraw(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
         let announces = core::mem::take(&mut self.book.announces);
         self.outside(clock, |kernel, fx| {
