@@ -67,7 +67,8 @@ pub enum Op {
 /// for one that has an operation from the same step, comes after the operation returns. Where a
 /// callback for ends is set ([`set_on_process_exit`](crate::table::ProcessTable::set_on_process_exit)),
 /// it runs after the operations that came with an end, and nobody hears of an end, or of a later one,
-/// before that: so an operation must not wait for one then. A panic is caught, and published as
+/// before that: so an operation must not wait for one then, nor make a call of a guest that may return
+/// one, also with WNOHANG. A panic is caught, and published as
 /// [`What::DriverFault`](crate::table::What::DriverFault).
 pub trait DriverProcess: Send + Sync + 'static {
     /// The process exists. The first operation of all.

@@ -32,6 +32,20 @@ impl<T> Few<T> {
     pub fn clear(&mut self) {
         self.0 = None;
     }
+
+    pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        let Some(list) = &mut self.0 else { return };
+        list.retain(keep);
+        if list.is_empty() {
+            self.0 = None;
+        }
+    }
+}
+
+impl<T> Default for Few<T> {
+    fn default() -> Few<T> {
+        Few::new()
+    }
 }
 
 impl<T> Deref for Few<T> {

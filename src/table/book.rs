@@ -2,7 +2,7 @@
 //! drivers, sleepers and subscribers.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -16,7 +16,7 @@ use super::waits::{Waiting, Waits};
 use super::zombies::Zombies;
 use crate::abi::{Errno, Pid, SiCode, SigInfo, Signal, Time, WaitStatus};
 use crate::driver::{Authority, Delivery, Op};
-use crate::kernel::{Consequence, Effect, Id, Kernel, Woken};
+use crate::kernel::{Consequence, Effect, Few, Id, Kernel, Woken};
 use crate::sync::{OnceLock, Parker};
 use crate::syscall::{self, Ret};
 
@@ -111,6 +111,9 @@ pub(super) struct Notice {
     pub status: WaitStatus,
     /// The step in which it happened, until drivers have been told what happened in it.
     step: Option<u64>,
+    /// The process's own driver has not been told that it ended: it may be busy, or have to wait for
+    /// another callback.
+    untold: bool,
     /// Who waits for it.
     pub waits: Vec<Arc<Waiting>>,
     /// The calls that have its end as their result, and whose they are.
@@ -176,14 +179,18 @@ pub(super) struct Book {
     pub zombies: Zombies,
     /// Exits are to be announced before anybody's wait returns them.
     pub announces: bool,
+    /// A process that turned out to be impossible: its end is not announced.
+    pub withdrawn: Option<Pid>,
+    /// Who is about to be woken, and whose call or wait it was.
+    unwoken: Option<Box<BTreeMap<Pid, Vec<Arc<Parker>>>>>,
     pub notices: VecDeque<Notice>,
     /// Processes with queued calls that may be able to make them.
     pub ready: Vec<Pid>,
     /// Where the callback that runs now sleeps, or has something sleep: it cannot wait for what
     /// comes after it.
-    pub callback_sleeps: Vec<Arc<Parker>>,
+    pub callback_sleeps: Few<Arc<Parker>>,
     /// Whoever waits for everybody to end.
-    pub mourners: Vec<Arc<Mourner>>,
+    pub mourners: Few<Arc<Mourner>>,
     pub outbox: Outbox,
     /// The time of the table in this transition, once anything has asked for it.
     pub now: Option<Time>,
@@ -301,7 +308,7 @@ impl Book {
     ) {
         let pid = effect.pid;
         self.change_phase(pid, Phase::Zombie);
-        self.operate_unless_reported(effect, Op::Terminate(status));
+        let untold = self.operate_unless_reported(effect, Op::Terminate(status));
         self.abort_calls(pid);
         self.outbox.wakes.extend(self.waits.of_parent(pid).map(|waiting| waiting.wake()));
         let alive = self.counts.running + self.counts.stopped;
@@ -311,6 +318,7 @@ impl Book {
             self.note_zombie(pid, parent, clock);
         }
         if self.announces
+            && self.withdrawn != Some(pid)
             && let Some(token) = self.token(pid)
         {
             if self.outbox.exits == 0 {
@@ -318,7 +326,7 @@ impl Book {
             }
             let step = Some(self.outbox.exits);
             let (waits, calls, ops) = Default::default();
-            self.notices.push_back(Notice { token, status, step, waits, calls, ops });
+            self.notices.push_back(Notice { token, status, step, untold, waits, calls, ops });
         }
     }
 
@@ -332,15 +340,17 @@ impl Book {
         }
     }
 
-    /// An operation for the driver, if it has one.
+    /// An operation for the driver; whether it has one.
     #[inline(always)]
-    pub fn operate(&mut self, pid: Pid, op: impl FnOnce() -> Op) {
-        let Some(lane) = self.entries.get(pid).and_then(|entry| entry.lane) else { return };
+    pub fn operate(&mut self, pid: Pid, op: impl FnOnce() -> Op) -> bool {
+        let lane = self.entries.get(pid).and_then(|entry| entry.lane);
+        let Some(lane) = lane else { return false };
         if self.notices.is_empty() {
             self.lanes.send(lane, op, &mut self.outbox.errands);
         } else {
             self.operate_or_hold_back(lane, op());
         }
+        true
     }
 
     /// A signal for the driver.
@@ -373,13 +383,12 @@ impl Book {
         }
     }
 
-    /// The host knows what it has reported itself.
-    fn operate_unless_reported(&mut self, effect: &Effect, op: Op) {
+    /// The host knows what it has reported itself. Whether the driver is told.
+    fn operate_unless_reported(&mut self, effect: &Effect, op: Op) -> bool {
         let hosted = |entry: &Entry| entry.authority == Authority::Host;
         let reported = effect.cause.call.is_none();
-        if !(reported && self.entries.get(effect.pid).is_some_and(hosted)) {
-            self.operate(effect.pid, || op);
-        }
+        let knows = reported && self.entries.get(effect.pid).is_some_and(hosted);
+        !knows && self.operate(effect.pid, || op)
     }
 
     fn change_phase(&mut self, pid: Pid, phase: Phase) {
@@ -453,9 +462,26 @@ impl Book {
         of_step.for_each(|notice| notice.step = None);
     }
 
+    /// The drivers of these processes have been told of their ends; whether a callback waits for that.
+    /// Costs a look at the exits that came later.
+    pub fn carried_out(&mut self, ended: &[Token]) -> bool {
+        if self.notices.is_empty() {
+            return false;
+        }
+        let mut serials: Vec<u64> = ended.iter().map(|token| token.serial).collect();
+        serials.sort_unstable();
+        let is_among = |notice: &&mut Notice| serials.binary_search(&notice.token.serial).is_ok();
+        let found = self.notices.iter_mut().rev().filter(is_among).take(ended.len());
+        found.fold(false, |_, notice| {
+            notice.untold = false;
+            true
+        })
+    }
+
     /// The exit whose callback is to run next.
     pub fn next_notice(&self) -> Option<(Token, WaitStatus)> {
-        let first = self.notices.front().filter(|notice| notice.step.is_none())?;
+        let is_told = |notice: &&Notice| notice.step.is_none() && !notice.untold;
+        let first = self.notices.front().filter(is_told)?;
         Some((first.token, first.status))
     }
 
@@ -486,11 +512,35 @@ impl Book {
         }
     }
 
-    /// Whom to wake before drivers are told.
+    /// Whom to wake before drivers are told. The others are noted, if they may have to wait for
+    /// drivers or callbacks: their processes may end before.
     pub fn rank_wakes(&mut self) {
-        for wake in &mut self.outbox.wakes {
-            let entry = wake.of.map(|pid| self.entries.get(pid));
-            wake.first |= entry.is_some_and(|entry| entry.is_none_or(|e| e.phase == Phase::Zombie));
+        let Outbox { errands, wakes, exits } = &mut self.outbox;
+        let others_wait = !errands.is_empty() || *exits != 0;
+        for wake in wakes {
+            let Some(pid) = wake.of else { continue };
+            let entry = self.entries.get(pid);
+            wake.first |= entry.is_none_or(|entry| entry.phase == Phase::Zombie);
+            if others_wait && !wake.first {
+                let unwoken = self.unwoken.get_or_insert_default();
+                unwoken.entry(pid).or_default().push(wake.parker.clone());
+            }
+        }
+    }
+
+    /// These have been woken.
+    pub fn woken(&mut self, wakes: &[Wake]) {
+        let Some(unwoken) = &mut self.unwoken else { return };
+        for wake in wakes {
+            let Some(pid) = wake.of else { continue };
+            let Some(parkers) = unwoken.get_mut(&pid) else { continue };
+            parkers.retain(|parker| !Arc::ptr_eq(parker, &wake.parker));
+            if parkers.is_empty() {
+                unwoken.remove(&pid);
+            }
+        }
+        if unwoken.is_empty() {
+            self.unwoken = None;
         }
     }
 
@@ -513,14 +563,14 @@ impl Book {
 
     /// The table ends: everybody is told.
     pub fn close(&mut self) -> Outbox {
+        let pids: Vec<Pid> = self.entries.pids().collect();
+        pids.iter().for_each(|pid| self.abort_calls(*pid));
         for mut notice in core::mem::take(&mut self.notices) {
             notice.calls.iter_mut().for_each(|(.., end)| *end = End::Gone);
             self.outbox.wakes.extend(notice.waits.drain(..).map(|waiting| waiting.wake()));
             self.release(notice);
         }
-        let pids: Vec<Pid> = self.entries.pids().collect();
         for pid in pids {
-            self.abort_calls(pid);
             let living = self.entries.get(pid).is_some_and(|e| e.phase != Phase::Zombie);
             if living {
                 self.operate(pid, || Op::Abandon);
@@ -533,6 +583,10 @@ impl Book {
 
     /// Nobody will see the results of its calls: it ended.
     fn abort_calls(&mut self, pid: Pid) {
+        let unwoken = self.unwoken.as_ref().and_then(|unwoken| unwoken.get(&pid));
+        for parker in unwoken.into_iter().flatten().cloned() {
+            self.outbox.wakes.push(Wake { parker, of: Some(pid), first: true });
+        }
         let Some(calls) = self.entries.get_mut(pid).and_then(|entry| entry.calls.take()) else {
             return;
         };

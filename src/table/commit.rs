@@ -138,11 +138,15 @@ impl Shared {
             wakes.for_each(|wake| wake.parker.unpark());
         };
         wake(true);
-        let gone = self.run_errands(outbox.errands);
-        if outbox.exits != 0 {
+        let waited = !outbox.errands.is_empty() || outbox.exits != 0;
+        let (gone, told) = self.run_errands(outbox.errands);
+        if outbox.exits != 0 || told {
             self.announce(outbox.exits);
         }
         wake(false);
+        if waited && !outbox.wakes.is_empty() {
+            self.state.lock().book.woken(&outbox.wakes);
+        }
         self.drop_drivers(gone);
     }
 
@@ -157,19 +161,23 @@ impl Shared {
     }
 
     /// Has drivers carry out operations, and those that come for the same drivers meanwhile. Gives
-    /// back drivers that it may be the last owner of.
-    fn run_errands(self: &Arc<Shared>, mut errands: Vec<Errand>) -> Vec<Gone> {
-        let mut gone = Vec::new();
+    /// back drivers that it may be the last owner of, and whether a callback has waited for one.
+    fn run_errands(self: &Arc<Shared>, mut errands: Vec<Errand>) -> (Vec<Gone>, bool) {
+        let (mut gone, mut ended, mut told) = (Vec::new(), Vec::new(), false);
         while !errands.is_empty() {
             self.run_each(&errands);
             let mut state = self.state.lock();
-            state.book.lanes.take_back(&mut errands, &mut gone);
+            state.book.lanes.take_back(&mut errands, &mut gone, &mut ended);
+            if !ended.is_empty() {
+                told |= state.book.carried_out(&ended);
+                ended.clear();
+            }
             if errands.is_empty() && state.book.outbox.errands.capacity() == 0 {
                 // the next ones are noted in the same memory
                 state.book.outbox.errands = core::mem::take(&mut errands);
             }
         }
-        gone
+        (gone, told)
     }
 
     /// One net for all of them, in which a driver that panics does not keep the others.
@@ -199,8 +207,8 @@ impl Shared {
         self.state.lock().book.subscribers.publish(pid, What::DriverFault(op), None);
     }
 
-    /// Drivers have been told of what happened in a step: runs the callback for the exits in it, and
-    /// in earlier ones, unless a thread is about it or drivers are still being told of an earlier one.
+    /// Drivers have been told of what happened in a step, or of an earlier end: runs the callback for
+    /// the exits that it can run for, unless a thread is about it.
     fn announce(self: &Arc<Shared>, step: u64) {
         self.state.lock().book.told(step);
         loop {
@@ -381,6 +389,13 @@ pub(super) fn wait_for_zombie(child: Pid) -> Syscall {
     Syscall::Wait4 { pid, status: Ptr::Null, options }
 }
 
+/// A wait that does not sleep, and does not say whether it found anything.
+fn tells_nothing(call: &Syscall, result: &syscall::Result) -> bool {
+    let Syscall::Waitid { options, .. } = call else { return false };
+    options.contains(WaitOptions::NOHANG)
+        && matches!(result, Ok(Ret::WaitInfo(None)) | Err(Errno::EFAULT))
+}
+
 fn is_fork(call: &Syscall) -> bool {
     matches!(call, Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. })
 }
@@ -417,7 +432,8 @@ impl State {
     ) -> Started {
         match outcome {
             Ok(outcome) => {
-                let started = self.begin(caller, call, outcome, || Pending::new(parker));
+                let own = self.is_callback();
+                let started = self.begin(caller, call, outcome, own, || Pending::new(parker));
                 self.settle(clock);
                 self.name_child(call, started)
             }
@@ -439,6 +455,8 @@ impl State {
         match result {
             Ok(Ret::Value(value)) => Some(Ok(*value)),
             Ok(_) => None,
+            // a wait that found an exit may have no place to tell of it
+            Err(Errno::EFAULT) if !self.book.notices.is_empty() => None,
             Err(errno) => Some(Err(*errno)),
         }
     }
@@ -480,13 +498,15 @@ impl State {
         is_current(self.announcer)
     }
 
-    /// What a call has come to before others have run.
+    /// What a call has come to before others have run. The callback that runs now does not wait for
+    /// itself.
     #[inline(always)]
     fn begin(
         &mut self,
         caller: Pid,
         call: &Syscall,
         outcome: Outcome,
+        callbacks_own: bool,
         pending: impl FnOnce() -> Arc<Pending>,
     ) -> Started {
         // what others do because of it comes before the program sees the result
@@ -500,15 +520,17 @@ impl State {
         }
         match outcome {
             Outcome::Gone | Outcome::Done => Started::Ended(End::Returned(Ok(Ret::Never))),
-            Outcome::Returned(result) if !held => match self.notice_for(&result) {
-                Some(nth) => {
-                    let pending = pending();
-                    let end = End::Returned(result);
-                    self.book.hold_back(nth, caller, pending.clone(), end);
-                    Started::Pending(pending)
+            Outcome::Returned(result) if !held => {
+                match self.notice_for(call, &result, callbacks_own) {
+                    Some(nth) => {
+                        let pending = pending();
+                        let end = End::Returned(result);
+                        self.book.hold_back(nth, caller, pending.clone(), end);
+                        Started::Pending(pending)
+                    }
+                    None => Started::Ended(End::Returned(result)),
                 }
-                None => Started::Ended(End::Returned(result)),
-            },
+            }
             Outcome::Returned(_) | Outcome::Blocked => {
                 let pending = pending();
                 self.note_sleep(&pending.parker);
@@ -520,11 +542,15 @@ impl State {
         }
     }
 
-    /// The exit that a wait's result is about, if its callback has not run. The callback itself
-    /// may wait for it.
+    /// The exit that a call's result is about, if its callback has not run.
     #[inline]
-    fn notice_for(&self, result: &syscall::Result) -> Option<usize> {
-        if self.book.notices.is_empty() || self.is_callback() {
+    fn notice_for(
+        &self,
+        call: &Syscall,
+        result: &syscall::Result,
+        callbacks_own: bool,
+    ) -> Option<usize> {
+        if self.book.notices.is_empty() || callbacks_own || tells_nothing(call, result) {
             return None;
         }
         self.book.notice_of(result)
@@ -580,7 +606,8 @@ impl State {
         self.fx.clear();
         let Ok(outcome) = self.kernel.call(pid, &call, &mut self.fx) else { return };
         pending.make();
-        let started = self.begin(pid, &call, outcome, || pending.clone());
+        let own = self.book.is_the_callbacks(&pending.parker);
+        let started = self.begin(pid, &call, outcome, own, || pending.clone());
         self.digest(clock);
         if let Started::Ended(end) = self.name_child(&call, started) {
             self.book.finish(pid, &pending, end);

@@ -190,8 +190,8 @@ impl ProcessTable {
     /// such a signal waits with it, and so do results of calls that were begun before, of processes
     /// that may have waited for an end: the callback must not wait for these. `None` takes it back.
     ///
-    /// It runs in a thread that caused an end, or in one that caused an earlier end; it may call
-    /// the table, and a panic is caught.
+    /// It runs in a thread that caused an end, or in one that caused an earlier end, the background
+    /// thread included ([`Keeper::Thread`]); it may call the table, and a panic is caught.
     pub fn set_on_process_exit(&self, callback: Option<OnProcessExit>) {
         let mut state = self.shared().state.lock();
         state.book.announces = callback.is_some();

@@ -263,12 +263,12 @@ impl State {
 
     /// It ends and is reaped in one step: no wait gives it, and no callback is called for it.
     fn withdraw(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
-        let announces = core::mem::take(&mut self.book.announces);
+        self.book.withdrawn = Some(child);
         self.outside(clock, |kernel, fx| {
             let _ = kernel.call(child, &Syscall::ExitGroup(127), fx);
             let _ = kernel.poll_wait(parent, &wait_for_zombie(child), fx);
         });
-        self.book.announces = announces;
+        self.book.withdrawn = None;
     }
 
     /// Gives a new process its driver, and what was reported of it.

@@ -5,7 +5,8 @@ use std::thread;
 
 use super::*;
 use crate::abi::Signal;
-use crate::table::{Image, ProcessTable, Spawn};
+use crate::driver::{Delivery, DriverProcess};
+use crate::table::{Image, ProcessTable, Spawn, Started};
 
 const EXITED: WaitOptions = WaitOptions::EXITED;
 
@@ -241,4 +242,62 @@ fn an_impossible_child_is_nobodys_event() {
     assert_eq!(shell.spawn(spawn).map(|child| child.pid()), Err(Errno::EPERM));
     assert_eq!((answer(&mut wait), guests.result()), (None, None));
     assert_eq!(*calls.lock().expect("nobody panics"), 0);
+}
+
+/// A driver that looks, when its table ends, whether who sleeps there was told.
+#[derive(Default)]
+struct Looks {
+    sleeper: Mutex<Option<Arc<Parker>>>,
+    was_told: Mutex<Option<bool>>,
+}
+
+impl DriverProcess for Looks {
+    fn deliver(&self, _: Delivery) {}
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {
+        let sleeper = self.sleeper.lock().expect("nobody panics").clone();
+        let was_told = sleeper.map(|parker| parker.park(Some(std::time::Instant::now())));
+        *self.was_told.lock().expect("nobody panics") = was_told;
+    }
+}
+
+/// A driver that drops the last handles of its table.
+#[derive(Default)]
+struct Drops(Mutex<Vec<Process>>);
+
+impl DriverProcess for Drops {
+    fn deliver(&self, _: Delivery) {}
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {
+        let handles = core::mem::take(&mut *self.0.lock().expect("nobody panics"));
+        drop(handles);
+    }
+}
+
+/// The table ends: also those are told first whose results wait for a callback.
+#[test]
+fn drivers_are_abandoned_after_everybody_has_left_its_call() {
+    for held in [false, true] {
+        let (looks, drops) = (Arc::new(Looks::default()), Arc::new(Drops::default()));
+        let table = ProcessTable::new();
+        let spawn = Spawn::new(Image::new("p")).session().driver(looks.clone());
+        let parent = table.spawn(spawn).expect("there is room");
+        let child = parent.spawn(Spawn::fork().driver(drops.clone())).expect("there is room");
+        let other = parent.spawn(Spawn::fork()).expect("there is room");
+        table.set_on_process_exit(Some(Arc::new(|_, _| ())));
+        let shared = table.shared().clone();
+        let about = if held { &child } else { &other };
+        let (pid, status, options) = (about.pid().0 as i32, Ptr::Null, WaitOptions::default());
+        let call = Syscall::Wait4 { pid, status, options };
+        let started = shared.start(parent.pid(), None, &call);
+        let Started::Pending(pending) = started else { panic!("it sleeps") };
+        *looks.sleeper.lock().expect("nobody panics") = Some(pending.parker.clone());
+        let pid = child.pid();
+        *drops.0.lock().expect("nobody panics") = vec![parent, child, other];
+        drop(table);
+        let _ = shared.start(pid, None, &Syscall::ExitGroup(0));
+        assert_eq!(*looks.was_told.lock().expect("nobody panics"), Some(true), "{held}");
+    }
 }

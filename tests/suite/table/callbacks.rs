@@ -8,14 +8,14 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use proctable::abi::{IdType, Pid, Signal, WaitOptions, WaitStatus};
+use proctable::abi::{Errno, IdType, Pid, SigSet, Signal, Uid, WaitOptions, WaitStatus};
 use proctable::driver::{Authority, Delivery, DriverProcess};
-use proctable::syscall::{Ptr, Ret, Syscall};
+use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 use proctable::table::{
     Image, ManualClock, Process, ProcessTable, SigmaskHow, Spawn, TableConfig, WaitTarget,
 };
 
-use super::{SOON, shell, spawn};
+use super::{SOON, caught, shell, spawn};
 
 const EXITED: WaitOptions = WaitOptions::EXITED;
 
@@ -260,4 +260,263 @@ fn reports_that_say_nothing_change_nothing() {
     table.init().report(WaitStatus::stopped(Signal::STOP));
     table.init().report(WaitStatus::exited(0));
     assert_eq!(table.counts().running, 2);
+}
+
+/// EXIT-11: whose call it is decides whether it waits for the callback, not whose act made it
+/// possible.
+#[test]
+fn a_queued_call_waits_for_the_callback_unless_it_is_the_callbacks_own() {
+    for own in [false, true] {
+        let table = ProcessTable::new();
+        let shell = shell(&table);
+        let child = spawn(&shell);
+        shell.send(Signal::STOP).unwrap();
+        let others = (!own).then(|| Arc::new(shell.submit(wait4(-1))));
+        let returned = Arc::new(Mutex::new(None));
+        let (parent, note, watched) = (shell.clone(), returned.clone(), others.clone());
+        table.set_on_process_exit(Some(Arc::new(move |_, _| {
+            let call = watched.clone().unwrap_or_else(|| Arc::new(parent.submit(wait4(-1))));
+            let go_on = || parent.send(Signal::CONT).unwrap();
+            match own {
+                true => thread::scope(|scope| drop(scope.spawn(go_on))),
+                false => go_on(),
+            }
+            *note.lock().unwrap() = Some(call.result().is_some());
+        })));
+        child.exit(0).unwrap();
+        assert_eq!(*returned.lock().unwrap(), Some(own));
+        assert!(others.is_none_or(|call| call.result().is_some()));
+        table.set_on_process_exit(None);
+    }
+}
+
+fn sigtimedwait(set: SigSet) -> Syscall {
+    Syscall::RtSigtimedwait { set, info: Ptr::Valid, timeout: None, size: SIGSET_SIZE }
+}
+
+/// Only the child that turned out to be impossible ends unheard.
+#[test]
+fn an_end_in_the_step_of_an_impossible_child_is_announced() {
+    let table = ProcessTable::new();
+    let parent = spawn(&table.init());
+    parent.set_users([Some(Uid(1000)); 3]).unwrap();
+    parent.sigprocmask(SigmaskHow::Block, Signal::CHLD.set()).unwrap();
+    let announced = Arc::new(Mutex::new(Vec::new()));
+    let note = announced.clone();
+    table.set_on_process_exit(Some(Arc::new(move |process, _| {
+        note.lock().unwrap().push(process.pid());
+    })));
+    let _waits_for_the_signal = parent.submit(sigtimedwait(Signal::CHLD.set()));
+    let _exits_then = parent.submit(Syscall::ExitGroup(3));
+    let other = Spawn::new(Image::new("other")).users([Some(Uid(1001)); 3]);
+    assert_eq!(parent.spawn(other).map(|child| child.pid()), Err(Errno::EPERM));
+    assert_eq!(parent.exit_status(), Some(WaitStatus::exited(3)));
+    assert_eq!(*announced.lock().unwrap(), [parent.pid()]);
+}
+
+/// A driver that makes a call that does not sleep, in an operation.
+struct Looks {
+    guest: Mutex<Option<Process>>,
+    info: Ptr,
+    done: mpsc::Sender<()>,
+}
+
+impl DriverProcess for Looks {
+    fn deliver(&self, _: Delivery) {
+        let guest = self.guest.lock().unwrap().take().unwrap();
+        let options = EXITED.with(WaitOptions::NOHANG);
+        let (idtype, id, info) = (IdType::ALL, 0, self.info);
+        let _ = guest.syscall(Syscall::Waitid { idtype, id, info, options });
+        let _ = self.done.send(());
+    }
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {}
+}
+
+/// A call that finds nothing waits for no callback, whatever ends in the same step.
+#[test]
+fn a_call_that_finds_nothing_does_not_wait_for_callbacks() {
+    for info in [Ptr::Valid, Ptr::Null, Ptr::Bad] {
+        let table = ProcessTable::new();
+        let shell = shell(&table);
+        let (done, is_done) = mpsc::channel();
+        let driver = Arc::new(Looks { guest: Mutex::default(), info, done });
+        let guest = shell.spawn(Spawn::new(Image::new("g")).driver(driver.clone())).unwrap();
+        let child = guest.spawn(Spawn::new(Image::new("c")).session()).unwrap();
+        let _dies = spawn(&shell);
+        guest.sigaction(Signal::TERM, caught()).unwrap();
+        child.sigaction(Signal::TERM, caught()).unwrap();
+        *driver.guest.lock().unwrap() = Some(guest);
+        table.set_on_process_exit(Some(Arc::new(|_, _| ())));
+        thread::spawn(move || shell.kill_all(Signal::TERM));
+        assert!(is_done.recv_timeout(SOON).is_ok(), "{info:?}");
+    }
+}
+
+/// A driver that is busy with a handler when its process ends.
+struct Busy {
+    in_handler: Box<dyn Fn() + Send + Sync>,
+    told: AtomicBool,
+}
+
+impl DriverProcess for Busy {
+    fn deliver(&self, _: Delivery) {
+        (self.in_handler)();
+    }
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {
+        self.told.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Notes for each end of `process` whether its driver has been told of it.
+fn note_whether_told(
+    process: &Process,
+    driver: &Arc<Busy>,
+    before: impl Fn(&Process) + Send + Sync + 'static,
+) -> Arc<Mutex<Vec<bool>>> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (pid, driver, note) = (process.pid(), driver.clone(), seen.clone());
+    process.table().set_on_process_exit(Some(Arc::new(move |ended, _| {
+        before(ended);
+        if ended.pid() == pid {
+            note.lock().unwrap().push(driver.told.load(Ordering::SeqCst));
+        }
+    })));
+    seen
+}
+
+/// The process's own driver was told, also if it is busy when the process ends: with an operation in
+/// which that happens, or with one in another thread.
+#[test]
+fn a_callback_waits_for_a_busy_driver() {
+    for in_another_thread in [false, true] {
+        let table = ProcessTable::new();
+        let (begin, begun) = mpsc::channel();
+        let (go_on, told_to) = mpsc::channel::<()>();
+        let (told_to, victim) = (Mutex::new(told_to), Arc::new(Mutex::new(None::<Process>)));
+        let kills = victim.clone();
+        let in_handler = Box::new(move || {
+            begin.send(()).unwrap();
+            match in_another_thread {
+                true => told_to.lock().unwrap().recv_timeout(SOON).unwrap(),
+                false => kills.lock().unwrap().take().unwrap().send(Signal::KILL).unwrap(),
+            }
+        });
+        let driver = Arc::new(Busy { in_handler, told: AtomicBool::new(false) });
+        let guest = table.spawn(Spawn::new(Image::new("g")).driver(driver.clone())).unwrap();
+        guest.sigaction(Signal::USR1, caught()).unwrap();
+        *victim.lock().unwrap() = Some(guest.clone());
+        let seen = note_whether_told(&guest, &driver, |_| ());
+        thread::scope(|scope| {
+            scope.spawn(|| guest.send(Signal::USR1).unwrap());
+            begun.recv_timeout(SOON).unwrap();
+            if in_another_thread {
+                guest.send(Signal::KILL).unwrap();
+                go_on.send(()).unwrap();
+            }
+        });
+        assert_eq!(*seen.lock().unwrap(), [true]);
+        table.set_on_process_exit(None);
+    }
+}
+
+/// The same where the news of the end had to wait for another callback.
+#[test]
+fn a_callback_waits_for_a_driver_that_is_told_late() {
+    let table = ProcessTable::new();
+    let ((begin, begun), (go_on, told_to)) = (mpsc::channel(), mpsc::channel());
+    let told_to = Mutex::new(told_to);
+    let in_handler = Box::new(move || {
+        begin.send(()).unwrap();
+        told_to.lock().unwrap().recv_timeout(SOON).unwrap();
+    });
+    let driver = Arc::new(Busy { in_handler, told: AtomicBool::new(false) });
+    let parent = table.spawn(Spawn::new(Image::new("p")).driver(driver.clone())).unwrap();
+    parent.sigaction(Signal::CHLD, caught()).unwrap();
+    let (child, other) = (spawn(&parent), spawn(&table.init()));
+    let (victim, pid) = (parent.clone(), child.pid());
+    let seen = note_whether_told(&parent, &driver, move |ended| {
+        if ended.pid() == pid {
+            victim.send(Signal::KILL).unwrap();
+        }
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| child.exit(0).unwrap());
+        begun.recv_timeout(SOON).unwrap();
+        other.exit(0).unwrap();
+        go_on.send(()).unwrap();
+    });
+    assert_eq!(*seen.lock().unwrap(), [true]);
+    table.set_on_process_exit(None);
+}
+
+/// A driver that kills another process when its own ends.
+#[derive(Default)]
+struct Kills(Mutex<Option<Process>>);
+
+impl DriverProcess for Kills {
+    fn deliver(&self, _: Delivery) {}
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {
+        if let Some(victim) = self.0.lock().unwrap().take() {
+            victim.send(Signal::KILL).unwrap();
+        }
+    }
+}
+
+/// Its call has returned, and before anybody was woken for that, a callback or another driver of the
+/// same step kills it.
+#[test]
+fn who_is_killed_before_it_is_woken_leaves_its_call_first() {
+    for by_callback in [false, true] {
+        let table = ProcessTable::new();
+        let shell = shell(&table);
+        let killer = Arc::new(Kills::default());
+        let dying = shell.spawn(Spawn::new(Image::new("k")).driver(killer.clone())).unwrap();
+        let driver = Arc::new(Leaving::default());
+        let guest = shell.spawn(Spawn::new(Image::new("g")).driver(driver.clone())).unwrap();
+        guest.sigprocmask(SigmaskHow::Block, Signal::USR1.set()).unwrap();
+        let mut call = pin!(guest.submit(sigtimedwait(Signal::USR1.set())));
+        fall_asleep(call.as_mut(), &driver.woken);
+        if by_callback {
+            let (victim, pid) = (guest.clone(), dying.pid());
+            table.set_on_process_exit(Some(Arc::new(move |process, _| {
+                if process.pid() == pid {
+                    victim.send(Signal::KILL).unwrap();
+                }
+            })));
+        } else {
+            *killer.0.lock().unwrap() = Some(guest.clone());
+        }
+        shell.kill_all(Signal::USR1).unwrap();
+        assert!(driver.everybody_had_left());
+        table.set_on_process_exit(None);
+    }
+}
+
+/// EXIT-11: a look that leaves the event in place waits too, also if it has no place for the answer.
+#[test]
+fn a_look_without_a_place_for_the_answer_waits_for_the_callback() {
+    let table = ProcessTable::new();
+    let shell = shell(&table);
+    let child = spawn(&shell);
+    let early = Arc::new(Mutex::new(Vec::new()));
+    let (parent, note) = (shell.clone(), early.clone());
+    table.set_on_process_exit(Some(Arc::new(move |_, _| {
+        let look = || {
+            for info in [Ptr::Bad, Ptr::Valid, Ptr::Null] {
+                let (idtype, id, options) = (IdType::ALL, 0, EXITED.with(WaitOptions::NOWAIT));
+                let call = parent.submit(Syscall::Waitid { idtype, id, info, options });
+                note.lock().unwrap().push(call.result().is_some());
+            }
+        };
+        thread::scope(|scope| drop(scope.spawn(look)));
+    })));
+    child.exit(0).unwrap();
+    table.set_on_process_exit(None);
+    assert_eq!(*early.lock().unwrap(), [false; 3]);
 }
