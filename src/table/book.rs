@@ -182,7 +182,7 @@ pub(super) struct Book {
     /// A process that turned out to be impossible: its end is not announced.
     pub withdrawn: Option<Pid>,
     /// Who is about to be woken, and whose call or wait it was.
-    unwoken: Option<Box<BTreeMap<Pid, Vec<Arc<Parker>>>>>,
+    unwoken: BTreeMap<Pid, Vec<Arc<Parker>>>,
     pub notices: VecDeque<Notice>,
     /// Processes with queued calls that may be able to make them.
     pub ready: Vec<Pid>,
@@ -462,16 +462,14 @@ impl Book {
         of_step.for_each(|notice| notice.step = None);
     }
 
-    /// The drivers of these processes have been told of their ends; whether a callback waits for that.
-    /// Costs a look at the exits that came later.
-    pub fn carried_out(&mut self, ended: &[Token]) -> bool {
-        if self.notices.is_empty() {
-            return false;
-        }
-        let mut serials: Vec<u64> = ended.iter().map(|token| token.serial).collect();
+    /// Drivers have carried out these operations; whether a callback has waited for one, for the news
+    /// of an end. Costs a look at the exits that came later.
+    pub fn carried_out(&mut self, errands: &[Errand]) -> bool {
+        let ends = errands.iter().filter(|errand| matches!(errand.op, Op::Terminate(_)));
+        let mut serials: Vec<u64> = ends.map(|errand| errand.token.serial).collect();
         serials.sort_unstable();
         let is_among = |notice: &&mut Notice| serials.binary_search(&notice.token.serial).is_ok();
-        let found = self.notices.iter_mut().rev().filter(is_among).take(ended.len());
+        let found = self.notices.iter_mut().rev().filter(is_among).take(serials.len());
         found.fold(false, |_, notice| {
             notice.untold = false;
             true
@@ -522,25 +520,20 @@ impl Book {
             let entry = self.entries.get(pid);
             wake.first |= entry.is_none_or(|entry| entry.phase == Phase::Zombie);
             if others_wait && !wake.first {
-                let unwoken = self.unwoken.get_or_insert_default();
-                unwoken.entry(pid).or_default().push(wake.parker.clone());
+                self.unwoken.entry(pid).or_default().push(wake.parker.clone());
             }
         }
     }
 
     /// These have been woken.
     pub fn woken(&mut self, wakes: &[Wake]) {
-        let Some(unwoken) = &mut self.unwoken else { return };
         for wake in wakes {
             let Some(pid) = wake.of else { continue };
-            let Some(parkers) = unwoken.get_mut(&pid) else { continue };
+            let Some(parkers) = self.unwoken.get_mut(&pid) else { continue };
             parkers.retain(|parker| !Arc::ptr_eq(parker, &wake.parker));
             if parkers.is_empty() {
-                unwoken.remove(&pid);
+                self.unwoken.remove(&pid);
             }
-        }
-        if unwoken.is_empty() {
-            self.unwoken = None;
         }
     }
 
@@ -583,8 +576,7 @@ impl Book {
 
     /// Nobody will see the results of its calls: it ended.
     fn abort_calls(&mut self, pid: Pid) {
-        let unwoken = self.unwoken.as_ref().and_then(|unwoken| unwoken.get(&pid));
-        for parker in unwoken.into_iter().flatten().cloned() {
+        for parker in self.unwoken.get(&pid).into_iter().flatten().cloned() {
             self.outbox.wakes.push(Wake { parker, of: Some(pid), first: true });
         }
         let Some(calls) = self.entries.get_mut(pid).and_then(|entry| entry.calls.take()) else {

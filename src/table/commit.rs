@@ -139,7 +139,8 @@ impl Shared {
         };
         wake(true);
         let waited = !outbox.errands.is_empty() || outbox.exits != 0;
-        let (gone, told) = self.run_errands(outbox.errands);
+        let mut gone = Vec::new();
+        let told = self.run_errands(outbox.errands, &mut gone);
         if outbox.exits != 0 || told {
             self.announce(outbox.exits);
         }
@@ -161,23 +162,22 @@ impl Shared {
     }
 
     /// Has drivers carry out operations, and those that come for the same drivers meanwhile. Gives
-    /// back drivers that it may be the last owner of, and whether a callback has waited for one.
-    fn run_errands(self: &Arc<Shared>, mut errands: Vec<Errand>) -> (Vec<Gone>, bool) {
-        let (mut gone, mut ended, mut told) = (Vec::new(), Vec::new(), false);
+    /// back drivers that it may be the last owner of in `gone`; whether a callback has waited for one.
+    fn run_errands(self: &Arc<Shared>, mut errands: Vec<Errand>, gone: &mut Vec<Gone>) -> bool {
+        let mut told = false;
         while !errands.is_empty() {
             self.run_each(&errands);
             let mut state = self.state.lock();
-            state.book.lanes.take_back(&mut errands, &mut gone, &mut ended);
-            if !ended.is_empty() {
-                told |= state.book.carried_out(&ended);
-                ended.clear();
+            if !state.book.notices.is_empty() {
+                told |= state.book.carried_out(&errands);
             }
+            state.book.lanes.take_back(&mut errands, gone);
             if errands.is_empty() && state.book.outbox.errands.capacity() == 0 {
                 // the next ones are noted in the same memory
                 state.book.outbox.errands = core::mem::take(&mut errands);
             }
         }
-        (gone, told)
+        told
     }
 
     /// One net for all of them, in which a driver that panics does not keep the others.

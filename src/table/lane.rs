@@ -84,21 +84,13 @@ impl Lanes {
         }
     }
 
-    /// Errands were run: those that are left are the next ones. Drivers whose processes are gone are
-    /// given back in `gone`, and processes whose drivers were told of their end in `ended`.
-    pub fn take_back(
-        &mut self,
-        errands: &mut Vec<Errand>,
-        gone: &mut Vec<Gone>,
-        ended: &mut Vec<Token>,
-    ) {
+    /// Errands were run: those that are left are the next ones. Drivers whose processes are gone
+    /// are given back in `gone`.
+    pub fn take_back(&mut self, errands: &mut Vec<Errand>, gone: &mut Vec<Gone>) {
         let mut again = 0;
         for nth in 0..errands.len() {
             let errand = &mut errands[nth];
             let lane = &mut self.lanes[errand.lane];
-            if matches!(errand.op, Op::Terminate(_)) {
-                ended.push(errand.token);
-            }
             if !lane.waiting.is_empty() {
                 if let Some(op) = lane.waiting.pop_front() {
                     errand.op = op;
