@@ -313,7 +313,7 @@ impl Kernel {
             }
             Syscall::Clone { flags, clone3 } => return self.fork(task, flags, clone3, fx),
             Syscall::Wait4 { .. } | Syscall::Waitid { .. } => {
-                return self.wait(task, call, None, fx);
+                return self.wait(task, call, fx);
             }
             Syscall::Pause => return self.pause(task, fx),
             Syscall::RtSigsuspend { mask, size } => return self.sigsuspend(task, mask, size, fx),

@@ -8,7 +8,7 @@ use super::process::{Job, Life, Process};
 use super::signal::Origin;
 use super::thread::TaskId;
 use super::{Kernel, Refused};
-use crate::abi::{Errno, Pgid, Pid, SiCode, SigInfo, Signal, Uid, WaitOptions, WaitStatus};
+use crate::abi::{Errno, Pgid, Pid, SiCode, SigInfo, Signal, Uid, WaitStatus};
 use crate::rule;
 use crate::syscall::{self, Syscall, clone};
 
@@ -71,17 +71,11 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<syscall::Result, Refused> {
         let id = self.living(parent)?;
-        let mut call = call.clone();
-        match &mut call {
-            Syscall::Wait4 { options, .. } | Syscall::Waitid { options, .. } => {
-                *options = options.with(WaitOptions::NOHANG);
-            }
-            _ => return Ok(Err(Errno::ENOSYS)),
+        if !matches!(call, Syscall::Wait4 { .. } | Syscall::Waitid { .. }) {
+            return Ok(Err(Errno::ENOSYS));
         }
         fx.begin(parent, Some(call.name()));
-        // WNOHANG never sleeps
-        let result = self.wait(TaskId::leader(id), &call, group, fx);
-        Ok(result.unwrap_or(Err(Errno::ENOSYS)))
+        Ok(self.poll(TaskId::leader(id), call, group, fx))
     }
 
     /// Events of children of `parent` go into [`Effects::woken`] from now on, or no longer.
