@@ -33,6 +33,7 @@ impl<T> Few<T> {
         self.0 = None;
     }
 
+    #[cfg(feature = "table")]
     pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
         let Some(list) = &mut self.0 else { return };
         list.retain(keep);

@@ -78,6 +78,7 @@ use crate::abi::{Errno, Pgid, Pid, SigAction, SigInfo, Signal, Time, Uid};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
 pub(crate) use arena::{Arena, Id};
+#[cfg(feature = "table")]
 pub(crate) use few::Few;
 use group::{Group, Session};
 use limit::{Limits, Users};
