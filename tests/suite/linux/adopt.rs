@@ -1,5 +1,7 @@
 //! Processes that run already are taken into a tree: what becomes of them is told by its table.
 
+use std::os::unix::process::CommandExt;
+
 use proctable::abi::Errno;
 use proctable::driver::linux::{Child, preflight};
 use proctable::table::What;
@@ -37,6 +39,8 @@ impl Drop for Stranger {
 fn stranger(script: &str) -> (Stranger, String) {
     let mut process = std::process::Command::new("sh")
         .args(["-c", script])
+        // its group is not orphaned, whatever the tests' own is: SIGTSTP stops it (ORP-04)
+        .process_group(0)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
