@@ -313,9 +313,7 @@ impl Kernel {
                 return self.fork(task, flags, None, fx);
             }
             Syscall::Clone { flags, clone3 } => return self.fork(task, flags, clone3, fx),
-            Syscall::Wait4 { .. } | Syscall::Waitid { .. } => {
-                return self.wait(task, call, fx);
-            }
+            Syscall::Wait4 { .. } | Syscall::Waitid { .. } => return self.wait(task, call, fx),
             Syscall::Pause => return self.pause(task, fx),
             Syscall::RtSigsuspend { mask, size } => return self.sigsuspend(task, mask, size, fx),
             Syscall::RtSigtimedwait { set, info, timeout, size } => {

@@ -91,10 +91,8 @@ impl Lanes {
         for nth in 0..errands.len() {
             let errand = &mut errands[nth];
             let lane = &mut self.lanes[errand.lane];
-            if !lane.waiting.is_empty() {
-                if let Some(op) = lane.waiting.pop_front() {
-                    errand.op = op;
-                }
+            if let Some(op) = lane.waiting.pop_front() {
+                errand.op = op;
                 errands.swap(again, nth);
                 again += 1;
             } else if matches!(errand.op, Op::Reaped) {

@@ -118,8 +118,7 @@ impl State {
             WaitTarget::Pid(pid) => self.book.token(pid),
             _ => None,
         };
-        let group = (idtype == IdType::PGID).then_some(Pgid(number));
-        Question { call, about, child, group }
+        Question { call, about, child }
     }
 
     /// What the question of a wait for children of `parent` gives now; `None` is "nothing yet". If
@@ -141,7 +140,7 @@ impl State {
         }
         let gone = question.child.is_some_and(|child| self.book.entry(child).is_none());
         let nobody = gone.then(|| nobody(&question.call));
-        let (call, group) = (nobody.as_ref().unwrap_or(&question.call), question.group);
+        let (call, group) = (nobody.as_ref().unwrap_or(&question.call), question.group());
         if !self.book.notices.is_empty()
             && !callbacks_own
             && let Some(first) = self.poll(parent.pid, &peek(call), group, clock)?

@@ -30,8 +30,6 @@ pub(super) struct Question {
     pub about: Selector,
     /// The one child that it is about: its number may be another's by now.
     pub child: Option<Token>,
-    /// The caller's own group, which may have another number by now (WAIT-17).
-    pub group: Option<Pgid>,
 }
 
 impl Question {
@@ -39,6 +37,14 @@ impl Question {
     pub fn never_hangs(&self) -> bool {
         let Syscall::Waitid { options, .. } = &self.call else { return false };
         options.contains(WaitOptions::NOHANG)
+    }
+
+    /// The group that it is about, also if its caller has another by now (WAIT-17).
+    pub fn group(&self) -> Option<Pgid> {
+        match self.about {
+            Selector::Pgid(number) => Some(Pgid(number)),
+            Selector::Any | Selector::Pid(_) => None,
+        }
     }
 }
 
