@@ -89,23 +89,33 @@ impl<T> Arena<T> {
     }
 
     pub fn insert(&mut self, element: T) -> Id<T> {
+        self.insert_with(|| element)
+    }
+
+    /// The same for an element that is written where it stays: one that is large is not moved there.
+    #[inline(always)]
+    pub fn insert_with(&mut self, make: impl FnOnce() -> T) -> Id<T> {
         self.len += 1;
-        let Some(id) = self.free else {
-            if self.slots.len() == self.slots.capacity() {
-                // an eighth more and not twice as much: most of what is stored stays; but a world
-                // of one process has no room for eight
-                let len = self.slots.len();
-                self.slots.reserve_exact((len / 8).max(len.clamp(1, 8)));
-            }
-            self.slots.push(Slot::Used(element));
-            return Id::at(self.slots.len() - 1);
-        };
+        let id = self.free.unwrap_or_else(|| self.add_slot());
         let slot = &mut self.slots[id.place()];
         if let Slot::Free(next) = slot {
             self.free = *next;
         }
-        *slot = Slot::Used(element);
+        *slot = Slot::Used(make());
         id
+    }
+
+    /// One more slot, which is free, and the last of those.
+    #[cold]
+    fn add_slot(&mut self) -> Id<T> {
+        if self.slots.len() == self.slots.capacity() {
+            // an eighth more and not twice as much: most of what is stored stays; but a world of one
+            // process has no room for eight
+            let len = self.slots.len();
+            self.slots.reserve_exact((len / 8).max(len.clamp(1, 8)));
+        }
+        self.slots.push(Slot::Free(None));
+        Id::at(self.slots.len() - 1)
     }
 
     /// Takes the element out; its id may be given out again.

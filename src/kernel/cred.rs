@@ -1,7 +1,5 @@
 //! Users of a process, as far as signals and limits need them.
 
-use alloc::sync::Arc;
-
 use super::Kernel;
 use super::effect::Effects;
 use super::group::refuse;
@@ -73,13 +71,13 @@ impl Cred {
 impl Kernel {
     /// The credentials of the calling thread.
     #[inline]
-    pub(super) fn cred(&self, task: TaskId) -> &Arc<Cred> {
+    pub(super) fn cred(&self, task: TaskId) -> &Cred {
         &self.thread(task).cred
     }
 
     pub(super) fn setuid(&mut self, caller: TaskId, uid: u32, fx: &mut Effects) -> syscall::Result {
         fx.obey(rule!("CRED-05"));
-        let old = **self.cred(caller);
+        let old = *self.cred(caller);
         let user = self.valid_user(uid)?;
         let mut new = old;
         if old.capable {
@@ -99,7 +97,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> syscall::Result {
         fx.obey(rule!("CRED-05"));
-        let old = **self.cred(caller);
+        let old = *self.cred(caller);
         let mut new = old;
         if real != UNCHANGED {
             new.real = self.valid_user(real)?;
@@ -126,7 +124,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> syscall::Result {
         fx.obey(rule!("CRED-05"));
-        let old = **self.cred(caller);
+        let old = *self.cred(caller);
         let mut wanted = old.users();
         for (user, number) in wanted.iter_mut().zip(users) {
             if number != UNCHANGED {
@@ -167,9 +165,7 @@ impl Kernel {
             fx.obey(rule!("CRED-06"));
             self.move_task_charge(task.process, old.real, new.real, fx);
         }
-        if new != old {
-            self.thread_mut(task).cred = Arc::new(new);
-        }
+        self.thread_mut(task).cred = new;
         Ok(Ret::Value(0))
     }
 

@@ -6,7 +6,7 @@ use super::effect::{Consequence, Effects};
 use super::few::Few;
 use super::group::refuse;
 use super::process::{Flags, Process};
-use super::thread::{Sleep, TaskId, Thread};
+use super::thread::{Frame, Sleep, TaskId, Thread};
 use crate::abi::{Errno, Pid, Signal};
 use crate::rule;
 use crate::syscall::{self, Ret, clone};
@@ -104,24 +104,29 @@ impl Kernel {
             (plan.exit_signal, creator.exec_count)
         };
         let vfork = plan.flags & clone::VFORK != 0;
-        let leader = child_thread(self.thread(caller), pid, plan.flags);
+        let thread = creator.thread(caller.nth);
+        let frames = child_frames(thread, plan.flags);
+        let (mask, cred, vfork_waiter) = (thread.mask, thread.cred, vfork.then_some(thread.tid));
         // FORK-13, FORK-09
-        let (limits, fs) = (creator.limits.clone(), creator.fs.clone());
-        let child = Process {
+        let inherited = creator.inherited.clone();
+        let (outside, group, exec_count) = (creator.outside, creator.group, creator.exec_count);
+        // the others are not inherited: FORK-15, FORK-12 (and so GRP-21), FORK-11
+        let Flags { dumpable, over_nproc, .. } = creator.flags;
+        let make = || Process {
             parent,
-            outside: creator.outside,
+            outside,
             exit_signal,
-            vfork_waiter: vfork.then_some(self.thread(caller).tid),
-            exec_count: creator.exec_count,
+            vfork_waiter,
+            exec_count,
             parent_exec_count,
-            // the others are not inherited: FORK-15, FORK-12 (and so GRP-21), FORK-11
-            flags: Flags {
-                dumpable: creator.flags.dumpable,
-                over_nproc: creator.flags.over_nproc,
-                ..Flags::default()
-            },
-            // FORK-01, FORK-04, FORK-07
-            ..Process::new(leader, creator.group, sighand, limits, fs)
+            flags: Flags { dumpable, over_nproc, ..Flags::default() },
+            // FORK-01, FORK-04, FORK-07; FORK-02, FORK-14; FORK-10: no parent-death signal
+            ..Process::new(
+                Thread { mask, frames, ..Thread::new(pid, cred) },
+                group,
+                sighand,
+                inherited,
+            )
         };
         if self.processes[caller.process].itimer.is_some() {
             fx.obey(rule!("TIME-07"));
@@ -140,17 +145,29 @@ impl Kernel {
         ] {
             fx.obey(rule);
         }
-        let child = self.add_process(child, fx);
+        let child = self.add_process(make, fx);
         if plan.flags & clone::FS != 0 {
             self.share_fs(caller.process, child);
         }
     }
 
     /// Enters a process that is complete but for its links.
-    pub(super) fn add_process(&mut self, process: Process, fx: &mut Effects) -> Id<Process> {
+    #[inline(always)]
+    pub(super) fn add_process(
+        &mut self,
+        make: impl FnOnce() -> Process,
+        fx: &mut Effects,
+    ) -> Id<Process> {
+        let id = self.processes.insert_with(make);
+        self.link_process(id, fx);
+        id
+    }
+
+    /// A new process gets its number, and its place among the others.
+    fn link_process(&mut self, id: Id<Process>, fx: &mut Effects) {
+        let process = &self.processes[id];
         let (pid, parent, group) = (process.pid, process.parent, process.group);
         let user = process.leader.cred.real;
-        let id = self.processes.insert(process);
         self.numbers.edit(pid.0, |named| named.process = Some(id));
         self.charge_task(user);
         self.append_to_all(id);
@@ -159,7 +176,6 @@ impl Kernel {
             self.adopt(parent, id);
         }
         fx.push_with(pid, rule!("FORK-16"), || Consequence::Created);
-        id
     }
 
     /// FORK-03, FORK-26, FORK-27: a copy of the dispositions, or the same ones.
@@ -185,8 +201,14 @@ impl Kernel {
     }
 
     /// The child has exec'd or ended: whoever waits for that in vfork goes on.
+    #[inline]
     pub(super) fn release_vfork(&mut self, child: Id<Process>, fx: &mut Effects) {
-        let Some(waiter) = self.processes[child].vfork_waiter.take() else { return };
+        if let Some(waiter) = self.processes[child].vfork_waiter.take() {
+            self.return_from_vfork(child, waiter, fx);
+        }
+    }
+
+    fn return_from_vfork(&mut self, child: Id<Process>, waiter: Pid, fx: &mut Effects) {
         // the waiter may have been killed and its number be another's by now: but nobody else
         // sleeps for this child
         let pid = self.processes[child].pid;
@@ -201,18 +223,10 @@ impl Kernel {
     }
 }
 
-/// The child's only thread (FORK-14).
-fn child_thread(creator: &Thread, pid: Pid, flags: u64) -> Thread {
-    // a child that shares the memory has a stack of its own, and so is in no handler
-    let own_stack = flags & clone::VM != 0;
-    Thread {
-        // FORK-02
-        mask: creator.mask,
-        // a copy of the memory is in the same handlers
-        frames: if own_stack { Few::new() } else { creator.frames.clone() },
-        // FORK-10: no parent-death signal
-        ..Thread::new(pid, creator.cred.clone())
-    }
+/// The handlers that a child is in: a copy of the memory is in the same ones, and a child that shares
+/// the memory has a stack of its own.
+fn child_frames(creator: &Thread, flags: u64) -> Few<Frame> {
+    if flags & clone::VM != 0 { Few::new() } else { creator.frames.clone() }
 }
 
 /// The exit signal, and whether clone3 takes the flags at all.

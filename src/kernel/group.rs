@@ -94,6 +94,7 @@ impl Kernel {
     }
 
     /// Moves `process` into `group`. The group that it leaves may end.
+    #[inline(always)]
     fn move_to_group(&mut self, process: Id<Process>, group: Id<Group>) {
         let indexed = self.is_indexed_by_group(process);
         if indexed {

@@ -52,7 +52,7 @@ impl Kernel {
             return refuse(fx, rule!("KILL-06"), Errno::ESRCH);
         };
         let info = self.info_to_send(caller, sig, fx)?;
-        let cred = **self.cred(caller);
+        let cred = *self.cred(caller);
         self.kill_one(caller, &cred, target, info.as_ref(), fx)?;
         Ok(0)
     }
@@ -107,7 +107,7 @@ impl Kernel {
         // KILL-09, KILL-07: what is no signal is so to each member
         fx.obey(rule!("KILL-09"));
         let info = self.info_to_send(caller, sig, fx)?;
-        let cred = **self.cred(caller);
+        let cred = *self.cred(caller);
         let mut outcome = Err(Errno::ESRCH);
         // ids outlive the loop: generating a signal ends nobody
         let mut next = self.groups[group].newest;
@@ -135,7 +135,7 @@ impl Kernel {
             return refuse(fx, rule!("KILL-10"), Errno::ESRCH);
         }
         let info = self.info_to_send(caller, sig, fx)?;
-        let cred = **self.cred(caller);
+        let cred = *self.cred(caller);
         let mut outcome = Ok(0);
         for target in targets {
             if self.processes[target].is_zombie() {

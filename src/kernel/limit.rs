@@ -1,7 +1,6 @@
 //! Resource limits, and what they are counted against.
 
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Kernel;
@@ -75,7 +74,7 @@ pub fn charge_queued(
     let Some(count) = users.get_mut(&user) else {
         unreachable!("the user of a task has an account")
     };
-    if !ignore_limit && u64::from(count.queued) >= process.limits.get(Resource::SIGPENDING).soft {
+    if !ignore_limit && u64::from(count.queued) >= process.limits().get(Resource::SIGPENDING).soft {
         return None;
     }
     count.queued += 1;
@@ -119,7 +118,7 @@ impl Kernel {
     }
 
     fn soft_limit(&self, process: Id<Process>, resource: Resource) -> u64 {
-        self.processes[process].limits.get(resource).soft
+        self.processes[process].limits().get(resource).soft
     }
 
     /// The tasks of the process's user moved to another user (CRED-06), who may be over its
@@ -180,7 +179,7 @@ impl Kernel {
         let dying = &self.processes[process];
         dying.flags.dumpable
             && self.soft_limit(process, Resource::CORE) >= PAGE
-            && !self.config.unwritable.iter().any(|folder| dying.fs.cwd.starts_with(&**folder))
+            && !self.config.unwritable.iter().any(|folder| dying.fs().cwd.starts_with(&**folder))
     }
 
     pub(super) fn prlimit(
@@ -202,7 +201,7 @@ impl Kernel {
         if resource.0 >= Resource::COUNT {
             return Err(Errno::EINVAL);
         }
-        let before = self.processes[target.process].limits.get(resource);
+        let before = self.processes[target.process].limits().get(resource);
         if let Some(new) = new {
             if new.soft > new.hard {
                 return Err(Errno::EINVAL);
@@ -213,7 +212,7 @@ impl Kernel {
             if new.hard > before.hard && !may_raise {
                 return Err(Errno::EPERM);
             }
-            Arc::make_mut(&mut self.processes[target.process].limits).set(resource, new);
+            self.processes[target.process].inherited_mut().limits.set(resource, new);
         }
         match old {
             Ptr::Null => Ok(Ret::Limit(None)),

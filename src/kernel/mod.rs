@@ -83,7 +83,7 @@ pub(crate) use few::Few;
 use group::{Group, Session};
 use limit::{Limits, Users};
 use pid::Numbers;
-use process::{Flags, Fs, Job, Life, Process};
+use process::{Flags, Fs, Inherited, Job, Life, Process};
 use sighand::Sighand;
 use thread::{Sleep, TaskId, Thread};
 use timer::Alarm;
@@ -159,7 +159,7 @@ impl Kernel {
         let session = kernel.create_session(kernel.config.sid);
         let group = kernel.create_group(kernel.config.pgid, session);
         let process = kernel.first_process(group);
-        let id = kernel.add_process(process, &mut Effects::new());
+        let id = kernel.add_process(|| process, &mut Effects::new());
         kernel.init = (first == Pid(1)).then_some(id);
         kernel
     }
@@ -172,8 +172,8 @@ impl Kernel {
                 limits.set(*resource, *limit);
             }
         }
-        let fs = Arc::new(Fs { umask: config.umask, cwd: config.cwd.clone() });
-        let leader = Thread::new(config.first, Arc::new(cred::Cred::new(config.user)));
+        let fs = Fs { umask: config.umask, cwd: config.cwd.clone() };
+        let leader = Thread::new(config.first, cred::Cred::new(config.user));
         let sighand = self.sighands.insert(Sighand::new());
         Process {
             outside: config.parent,
@@ -183,7 +183,7 @@ impl Kernel {
                 unkillable: config.first == Pid(1),
                 ..Flags::default()
             },
-            ..Process::new(leader, group, sighand, Arc::new(limits), fs)
+            ..Process::new(leader, group, sighand, Arc::new(Inherited { limits, fs }))
         }
     }
 
@@ -369,7 +369,7 @@ impl Kernel {
             }
             Syscall::Umask(mask) => self.umask(task, mask, fx),
             Syscall::Chdir { ref path, error } => self.chdir(task, path, error, fx),
-            Syscall::Getcwd => Ok(Ret::Path(self.processes[task.process].fs.cwd.clone())),
+            Syscall::Getcwd => Ok(Ret::Path(self.processes[task.process].fs().cwd.clone())),
             // `perform_number` and `perform` have taken the others
             _ => Err(Errno::ENOSYS),
         }
@@ -378,13 +378,16 @@ impl Kernel {
     /// The thread `tid`, if it runs its own code.
     #[inline(always)]
     fn user_mode_task(&self, tid: Pid) -> Result<TaskId, Refused> {
-        let task = self.task_numbered(tid).ok_or(Refused::NoSuchTask(tid))?;
+        let task = self.any_task_numbered(tid).ok_or(Refused::NoSuchTask(tid))?;
+        let process = &self.processes[task.process];
         let running = matches!(
-            self.processes[task.process].life,
+            process.life,
             Life::Alive(Job::Running | Job::Continued { unannounced: false, .. })
         );
-        if running && matches!(self.thread(task).sleep, Sleep::None) {
+        if running && matches!(process.thread(task.nth).sleep, Sleep::None) {
             Ok(task)
+        } else if process.is_zombie() {
+            Err(Refused::NoSuchTask(tid))
         } else {
             Err(Refused::NotInUserMode(tid))
         }
@@ -530,7 +533,7 @@ impl Kernel {
     /// The umask, working directory and users of a process; `None` if it has ended. O(1).
     pub fn attributes(&self, pid: Pid) -> Option<Attributes> {
         let process = &self.processes[self.numbers.get(pid.0).process?];
-        let Fs { umask, cwd } = &*process.fs;
+        let Fs { umask, cwd } = process.fs();
         let users = process.leader.cred.users();
         let attributes = Attributes { umask: *umask, cwd: cwd.clone(), users };
         (!process.is_zombie()).then_some(attributes)

@@ -75,7 +75,7 @@ impl Kernel {
 
     pub(super) fn umask(&mut self, caller: TaskId, mask: u32, fx: &mut Effects) -> syscall::Result {
         fx.obey(rule!("MISC-01"));
-        let before = self.processes[caller.process].fs.umask;
+        let before = self.processes[caller.process].fs().umask;
         if before != mask & 0o777 {
             self.change_fs(caller, |fs| fs.umask = mask & 0o777);
         }
@@ -98,14 +98,14 @@ impl Kernel {
 
     /// Changes umask or working directory, also of those that share them. O(sharers).
     fn change_fs(&mut self, caller: TaskId, change: impl FnOnce(&mut Fs)) {
-        change(Arc::make_mut(&mut self.processes[caller.process].fs));
+        change(&mut self.processes[caller.process].inherited_mut().fs);
         if !self.processes[caller.process].flags.shares_fs {
             return;
         }
-        let fs = self.processes[caller.process].fs.clone();
+        let fs = self.processes[caller.process].fs().clone();
         let share = self.fs_shares.iter().find(|share| share.contains(&caller.process));
         for process in share.into_iter().flatten() {
-            self.processes[*process].fs = fs.clone();
+            self.processes[*process].inherited_mut().fs = fs.clone();
         }
     }
 

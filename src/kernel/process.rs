@@ -77,8 +77,7 @@ pub struct Process {
     pub exit_signal: u8,
     pub sighand: Id<Sighand>,
     pub shared: Pending,
-    pub limits: Arc<Limits>,
-    pub fs: Arc<Fs>,
+    pub inherited: Arc<Inherited>,
     pub itimer: Option<Box<Itimer>>,
     /// The thread that sleeps until this process execs or ends (FORK-28), unless it is dead.
     pub vfork_waiter: Option<Pid>,
@@ -104,7 +103,16 @@ pub struct Links {
     pub next: Option<Id<Process>>,
 }
 
-/// Umask and working directory, shared until one of them changes.
+/// What a process has from its creator until one of them changes its own: in one place, so that a
+/// fork counts one more holder and copies nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Inherited {
+    pub limits: Limits,
+    pub fs: Fs,
+}
+
+/// Umask and working directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Fs {
@@ -143,8 +151,7 @@ impl Process {
         leader: Thread,
         group: Id<Group>,
         sighand: Id<Sighand>,
-        limits: Arc<Limits>,
-        fs: Arc<Fs>,
+        inherited: Arc<Inherited>,
     ) -> Process {
         Process {
             life: Life::Alive(Job::Running),
@@ -161,8 +168,7 @@ impl Process {
             exit_signal: Signal::CHLD.number(),
             sighand,
             shared: Pending::default(),
-            limits,
-            fs,
+            inherited,
             itimer: None,
             vfork_waiter: None,
             exec_count: 0,
@@ -171,6 +177,21 @@ impl Process {
             leader,
             others: Few::new(),
         }
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Limits {
+        &self.inherited.limits
+    }
+
+    /// Its umask and working directory.
+    pub fn fs(&self) -> &Fs {
+        &self.inherited.fs
+    }
+
+    /// What it has inherited, for a change: its own from now on.
+    pub fn inherited_mut(&mut self) -> &mut Inherited {
+        Arc::make_mut(&mut self.inherited)
     }
 
     /// Whether it is dead.

@@ -155,7 +155,14 @@ impl Sighand {
 
     /// Handlers become SIG_DFL and all flags and masks are cleared, SIG_IGN stays (EXEC-01,
     /// EXEC-02).
+    #[inline]
     pub fn reset_for_exec(&mut self) {
+        if self.actions.is_some() {
+            self.reset_actions();
+        }
+    }
+
+    fn reset_actions(&mut self) {
         let ignored = self.ignored();
         if ignored.is_empty() {
             self.actions = None;

@@ -1,7 +1,6 @@
 //! A thread: what each thread of a process has for itself.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 
 use super::arena::Id;
 use super::cred::Cred;
@@ -125,7 +124,7 @@ pub struct Thread {
     pub sleep: Sleep,
     /// The handlers it is in, the innermost last.
     pub frames: Few<Frame>,
-    pub cred: Arc<Cred>,
+    pub cred: Cred,
     pub pdeath_signal: Option<Signal>,
     /// The result of its call, while it is not back in its own code: it has signals to deliver
     /// first, or is stopped.
@@ -138,7 +137,7 @@ pub struct Thread {
 
 impl Thread {
     /// A thread that runs its own code, in no handler, with an empty mask.
-    pub fn new(tid: Pid, cred: Arc<Cred>) -> Thread {
+    pub fn new(tid: Pid, cred: Cred) -> Thread {
         Thread {
             tid,
             mask: SigSet::EMPTY,

@@ -17,7 +17,7 @@ pub(super) struct ByPid<T> {
 #[derive(Debug)]
 struct Page<T> {
     used: usize,
-    /// As long as the highest number needs it. Those behind the first page have room for all.
+    /// As long as the highest number needs it in the first page, and whole in others.
     slots: Vec<Option<T>>,
 }
 
@@ -52,8 +52,20 @@ impl<T> ByPid<T> {
     }
 
     /// Where the value of a number goes that has none: it is to be written there, not moved.
+    #[inline]
     pub fn vacant(&mut self, pid: Pid) -> &mut Option<T> {
         let (page, slot) = place(pid);
+        let has_room = self.pages.get(page).is_some_and(|page| slot < page.slots.len());
+        if page != self.newest || !has_room {
+            self.make_room(page, slot);
+        }
+        let page = &mut self.pages[page];
+        page.used += 1;
+        &mut page.slots[slot]
+    }
+
+    #[cold]
+    fn make_room(&mut self, page: usize, slot: usize) {
         if self.pages.len() <= page {
             if self.pages.is_empty() {
                 // most tables need no more
@@ -65,17 +77,15 @@ impl<T> ByPid<T> {
         if before != page {
             self.release(before);
         }
-        let is_first = page == 0;
-        let page = &mut self.pages[page];
-        if page.slots.len() <= slot {
-            if page.slots.is_empty() {
-                // a small table has one page, which grows; in others the rest follows soon
-                page.slots.reserve_exact(if is_first { slot + 1 } else { PAGE });
+        // a small table has one page, which grows; in others the rest follows soon
+        let len = if page == 0 { slot + 1 } else { PAGE };
+        let slots = &mut self.pages[page].slots;
+        if slots.len() < len {
+            if slots.is_empty() {
+                slots.reserve_exact(len);
             }
-            page.slots.resize_with(slot + 1, || None);
+            slots.resize_with(len, || None);
         }
-        page.used += 1;
-        &mut page.slots[slot]
     }
 
     pub fn remove(&mut self, pid: Pid) -> Option<T> {
