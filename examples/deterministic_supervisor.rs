@@ -37,7 +37,7 @@ impl World {
 
     /// A service that ends with `status` when it is asked to terminate, or as it starts.
     fn start(&self, status: WaitStatus) -> Result<Process, Errno> {
-        let driver = Arc::new(ScriptedDriver::new([Expected::start().then_report(status)]));
+        let driver = Arc::new(ScriptedDriver::new([Expected::attach().then_report(status)]));
         let spawn = Spawn::new(Image::new("service")).driver(driver).authority(Authority::Host);
         self.supervisor.spawn(spawn)
     }

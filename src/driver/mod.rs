@@ -18,6 +18,7 @@ pub use scripted::{Expected, ScriptedDriver};
 pub use thread::{Guest, ThreadDriver};
 
 use crate::abi::{SigInfo, Signal, WaitStatus};
+use crate::table::Spawn;
 
 /// Who decides what becomes of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -44,8 +45,6 @@ pub struct Delivery {
 /// What an operation on a driver was, for reports of faults and for tests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
-    /// [`DriverProcess::start`].
-    Start,
     /// [`DriverProcess::deliver`].
     Deliver(Delivery),
     /// [`DriverProcess::stop`].
@@ -71,9 +70,11 @@ pub enum Op {
 /// one, also with WNOHANG. A panic is caught, and published as
 /// [`What::DriverFault`](crate::table::What::DriverFault).
 pub trait DriverProcess: Send + Sync + 'static {
-    /// The process exists. The first operation of all.
-    fn start(&self, reporter: Reporter) {
-        drop(reporter);
+    /// It will drive the process that this creates: [`Spawn::driver`] calls it. Who has something to
+    /// report keeps [`Spawn::reporter`], and may use it from now on: what is reported before the
+    /// process exists takes effect when it does. Where the creation fails nothing follows.
+    fn attach(&self, spawn: &Spawn) {
+        let _ = spawn;
     }
 
     /// Run a handler ([`Authority::Model`]), or pass the signal on ([`Authority::Host`]).
@@ -121,9 +122,9 @@ impl DriverProcess for NullDriver {
 }
 
 /// Has the driver carry out one operation.
-pub(crate) fn perform(driver: &dyn DriverProcess, op: &Op, reporter: impl FnOnce() -> Reporter) {
+#[inline(always)]
+pub(crate) fn perform(driver: &dyn DriverProcess, op: &Op) {
     match *op {
-        Op::Start => driver.start(reporter()),
         Op::Deliver(delivery) => driver.deliver(delivery),
         Op::Stop(signal) => driver.stop(signal),
         Op::Resume => driver.resume(),

@@ -13,14 +13,7 @@ use crate::table::{Shared, Token};
 /// gone, has no effect, also when the number is another process's by then. Reports that come
 /// before the process is in the table are kept and take effect when it is.
 #[derive(Clone, Debug)]
-pub struct Reporter(Way);
-
-#[derive(Clone, Debug)]
-enum Way {
-    Direct(Weak<Shared>, Token),
-    /// It was made before its process.
-    Early(Arc<Mutex<Bound>>),
-}
+pub struct Reporter(Arc<Mutex<Bound>>);
 
 #[derive(Debug)]
 enum Bound {
@@ -39,12 +32,7 @@ impl Reporter {
     /// One that belongs to no process yet: see
     /// [`Spawn::reporter`](crate::table::Spawn::reporter).
     pub fn new() -> Reporter {
-        Reporter(Way::Early(Arc::new(Mutex::new(Bound::Not(Vec::new())))))
-    }
-
-    /// One of a process in the table.
-    pub(crate) fn of(shared: Weak<Shared>, token: Token) -> Reporter {
-        Reporter(Way::Direct(shared, token))
+        Reporter(Arc::new(Mutex::new(Bound::Not(Vec::new()))))
     }
 
     /// The process exited with `code`, of which the low 8 bits count (EXIT-01).
@@ -69,12 +57,9 @@ impl Reporter {
 
     /// Any of these, as a wait status. One that says none of them has no effect.
     pub fn report(&self, status: WaitStatus) {
-        let (shared, token) = match &self.0 {
-            Way::Direct(shared, token) => (shared.upgrade(), *token),
-            Way::Early(bound) => match &mut *bound.lock() {
-                Bound::Not(early) => return early.push(status),
-                Bound::To(shared, token) => (shared.upgrade(), *token),
-            },
+        let (shared, token) = match &mut *self.0.lock() {
+            Bound::Not(early) => return early.push(status),
+            Bound::To(shared, token) => (shared.upgrade(), *token),
         };
         if let Some(shared) = shared {
             shared.report(token, status);
@@ -84,8 +69,7 @@ impl Reporter {
     /// The process is in the table: reports go there from now on. Gives back those that came
     /// before.
     pub(crate) fn bind(&self, shared: Weak<Shared>, token: Token) -> Vec<WaitStatus> {
-        let Way::Early(bound) = &self.0 else { return Vec::new() };
-        match core::mem::replace(&mut *bound.lock(), Bound::To(shared, token)) {
+        match core::mem::replace(&mut *self.0.lock(), Bound::To(shared, token)) {
             Bound::Not(early) => early,
             Bound::To(..) => Vec::new(),
         }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::{Delivery, DriverProcess, Op, Reporter};
 use crate::abi::{Signal, WaitStatus};
 use crate::sync::Mutex;
+use crate::table::Spawn;
 
 /// An operation that a [`ScriptedDriver`] expects next.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ pub struct Expected {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Match {
-    Start,
+    Attach,
     Deliver(Signal),
     Stop(Signal),
     Resume,
@@ -30,9 +31,10 @@ impl Expected {
         Expected { op, reports: Vec::new(), panics: false }
     }
 
-    /// The beginning. A script that does not have it first has it left out.
-    pub fn start() -> Expected {
-        Expected::new(Match::Start)
+    /// That a process is about to be created for it. A script that does not have it first has it left
+    /// out.
+    pub fn attach() -> Expected {
+        Expected::new(Match::Attach)
     }
 
     /// That signal, for a handler or for the host.
@@ -74,11 +76,19 @@ impl Expected {
         self
     }
 
+    /// Does what the script has for it.
+    fn act(self, reporter: Option<Reporter>) {
+        for status in self.reports {
+            if let Some(reporter) = &reporter {
+                reporter.report(status);
+            }
+        }
+        assert!(!self.panics, "the script has the driver panic at {:?}", self.op);
+    }
+
     fn fits(&self, op: Op) -> bool {
         match (self.op, op) {
-            (Match::Start, Op::Start)
-            | (Match::Resume, Op::Resume)
-            | (Match::Abandon, Op::Abandon) => true,
+            (Match::Resume, Op::Resume) | (Match::Abandon, Op::Abandon) => true,
             (Match::Deliver(signal), Op::Deliver(delivery)) => delivery.info.signal == signal,
             (Match::Stop(signal), Op::Stop(stopped)) => stopped == signal,
             (Match::Terminate(status), Op::Terminate(ended)) => ended == status,
@@ -145,7 +155,7 @@ impl ScriptedDriver {
         self.0.lock().reaped
     }
 
-    /// What reports about the process, once it has started.
+    /// What reports about the process, once it was attached to one.
     pub fn reporter(&self) -> Option<Reporter> {
         self.0.lock().reporter.clone()
     }
@@ -167,11 +177,6 @@ impl ScriptedDriver {
     fn note(&self, op: Op) -> Option<(Expected, Option<Reporter>)> {
         let mut script = self.0.lock();
         script.seen.push(op);
-        let left_out = op == Op::Start
-            && script.expected.front().is_none_or(|expected| !expected.fits(Op::Start));
-        if left_out {
-            return None;
-        }
         match script.expected.pop_front() {
             Some(expected) if expected.fits(op) => Some((expected, script.reporter.clone())),
             Some(expected) => {
@@ -186,20 +191,23 @@ impl ScriptedDriver {
     }
 
     fn act(&self, op: Op) {
-        let Some((expected, reporter)) = self.note(op) else { return };
-        for status in expected.reports {
-            if let Some(reporter) = &reporter {
-                reporter.report(status);
-            }
+        if let Some((expected, reporter)) = self.note(op) {
+            expected.act(reporter);
         }
-        assert!(!expected.panics, "the script has the driver panic at {op:?}");
     }
 }
 
 impl DriverProcess for ScriptedDriver {
-    fn start(&self, reporter: Reporter) {
-        self.0.lock().reporter = Some(reporter);
-        self.act(Op::Start);
+    fn attach(&self, spawn: &Spawn) {
+        let reporter = spawn.reporter();
+        let mut script = self.0.lock();
+        script.reporter = Some(reporter.clone());
+        let is_first = script.expected.front().is_some_and(|first| first.op == Match::Attach);
+        let first = if is_first { script.expected.pop_front() } else { None };
+        drop(script);
+        if let Some(expected) = first {
+            expected.act(Some(reporter));
+        }
     }
 
     fn deliver(&self, delivery: Delivery) {

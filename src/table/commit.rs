@@ -14,7 +14,7 @@ use super::lane::{Errand, Gone};
 use super::zombies::Zombies;
 use super::{Handle, OnProcessExit, Process, ProcessTable, keeper};
 use crate::abi::{Errno, Pid, Time, WaitOptions, WaitStatus};
-use crate::driver::{Op, Reporter, perform};
+use crate::driver::{Op, perform};
 use crate::kernel::{Canonical, Effects, Event, Kernel, Outcome, Refused};
 use crate::sync::{Mutex, MutexGuard, Parker, ThreadId, contain, current, is_current};
 use crate::syscall::{self, Ptr, Ret, Syscall};
@@ -103,7 +103,9 @@ impl Shared {
         if state.book.outbox.is_empty() && due.is_none() {
             return;
         }
-        state.book.rank_wakes();
+        if !state.book.outbox.wakes.is_empty() {
+            state.book.rank_wakes();
+        }
         let outbox = core::mem::take(&mut state.book.outbox);
         drop(state);
         // first: what is carried out may wait for what is due
@@ -133,20 +135,21 @@ impl Shared {
     /// What was noted under the lock, now that it is free: drivers before callbacks, and these
     /// before anybody is woken, but for those whom a driver may wait for.
     fn carry_out(self: &Arc<Shared>, outbox: Outbox) {
+        let Outbox { errands, wakes, exits } = outbox;
         let wake = |first: bool| {
-            let wakes = outbox.wakes.iter().filter(|wake| wake.first == first);
+            let wakes = wakes.iter().filter(|wake| wake.first == first);
             wakes.for_each(|wake| wake.parker.unpark());
         };
         wake(true);
-        let waited = !outbox.errands.is_empty() || outbox.exits != 0;
+        let waited = !errands.is_empty() || exits != 0;
         let mut gone = Vec::new();
-        let told = self.run_errands(outbox.errands, &mut gone);
-        if outbox.exits != 0 || told {
-            self.announce(outbox.exits);
+        let told = self.run_errands(errands, &mut gone);
+        if exits != 0 || told {
+            self.announce(exits);
         }
         wake(false);
-        if waited && !outbox.wakes.is_empty() {
-            self.state.lock().book.woken(&outbox.wakes);
+        if waited && !wakes.is_empty() {
+            self.state.lock().book.woken(&wakes);
         }
         self.drop_drivers(gone);
     }
@@ -174,7 +177,7 @@ impl Shared {
             state.book.lanes.take_back(&mut errands, gone);
             if errands.is_empty() && state.book.outbox.errands.capacity() == 0 {
                 // the next ones are noted in the same memory
-                state.book.outbox.errands = core::mem::take(&mut errands);
+                core::mem::swap(&mut state.book.outbox.errands, &mut errands);
             }
         }
         told
@@ -185,8 +188,7 @@ impl Shared {
         let mut begun = 0;
         let perform = |errand: &Errand| {
             let Some(driver) = &errand.driver else { return };
-            let reporter = || Reporter::of(Arc::downgrade(self), errand.token);
-            perform(&**driver, &errand.op, reporter);
+            perform(&**driver, &errand.op);
         };
         while begun < errands.len() {
             let rest = || {
@@ -275,10 +277,11 @@ impl Shared {
     ) -> Started {
         let timed = state.is_timed() || needs_time(call);
         let started = self.begin(&mut state, caller, serial, call, parker, timed);
+        // nothing is to be done, and nothing is due that was not before
+        let is_quiet = !timed && !state.has_effects();
         match started {
-            // nothing is to be done, and nothing is due that was not before
-            Started::Plain(Ok(value)) if !timed => Started::Plain(Ok(value)),
-            Started::Plain(Err(errno)) if !timed => Started::Plain(Err(errno)),
+            Started::Plain(Ok(value)) if is_quiet => Started::Plain(Ok(value)),
+            Started::Plain(Err(errno)) if is_quiet => Started::Plain(Err(errno)),
             started => self.go_on(state, started),
         }
     }
@@ -414,13 +417,19 @@ impl State {
         let outcome = self.kernel.call(caller, call, &mut self.fx);
         match self.plain(&outcome) {
             // by itself, so that no block of bytes is moved
-            Some(Ok(value)) => Started::Plain(Ok(value)),
-            Some(Err(errno)) => Started::Plain(Err(errno)),
-            None => self.note_outcome(caller, call, outcome, parker, clock),
+            Some(Ok(value)) if !self.has_effects() => Started::Plain(Ok(value)),
+            Some(Err(errno)) if !self.has_effects() => Started::Plain(Err(errno)),
+            _ => self.note_outcome(caller, call, outcome, parker, clock),
         }
     }
 
-    /// What a call has come to that is not just a number.
+    /// Whether the last transition has changed anything.
+    #[inline]
+    fn has_effects(&self) -> bool {
+        !self.fx.list().is_empty() || !self.fx.woken().is_empty()
+    }
+
+    /// What a call has come to that has returned more than a number, or done more.
     #[inline(never)]
     fn note_outcome(
         &mut self,
@@ -430,6 +439,11 @@ impl State {
         parker: Option<&Arc<Parker>>,
         clock: &dyn Clock,
     ) -> Started {
+        let means_more = is_fork(call) || matches!(call, Syscall::Execve { .. });
+        if !means_more && let Some(result) = self.plain(&outcome) {
+            self.settle(clock);
+            return Started::Plain(result);
+        }
         match outcome {
             Ok(outcome) => {
                 let own = self.is_callback();
@@ -444,12 +458,11 @@ impl State {
         }
     }
 
-    /// The number or errno that a call has returned, if nothing else came of it.
+    /// The number or errno that a call has returned, if its caller sees it at once.
     #[inline]
     fn plain(&self, outcome: &Result<Outcome, Refused>) -> Option<Result<i64, Errno>> {
         let Ok(Outcome::Returned(result)) = outcome else { return None };
-        let effects = !self.fx.list().is_empty() || !self.fx.woken().is_empty();
-        if effects || self.kernel.runnable().len() > 0 {
+        if self.kernel.runnable().len() > 0 {
             return None;
         }
         match result {
@@ -571,7 +584,7 @@ impl State {
 
     fn digest(&mut self, clock: &dyn Clock) {
         self.kernel.settle(&mut Canonical, &mut self.fx);
-        if !self.fx.list().is_empty() || !self.fx.woken().is_empty() {
+        if self.has_effects() {
             self.note_effects(clock);
         }
     }

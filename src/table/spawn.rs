@@ -1,15 +1,14 @@
 //! New processes, with their driver and their place.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use super::book::{Image, Token};
 use super::clock::Clock;
 use super::commit::{Shared, State, wait_for_zombie};
 use super::process::Process;
 use crate::abi::{Errno, Pgid, Pid, SigSet, Uid};
-use crate::driver::{Authority, DriverProcess, NullDriver, Op, Reporter};
-use crate::kernel::{Canonical, Effects, Kernel, Outcome};
+use crate::driver::{Authority, DriverProcess, NullDriver, Reporter};
+use crate::kernel::{Canonical, Effects, Few, Kernel, Outcome};
 use crate::sync::OnceLock;
 use crate::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall, how};
 
@@ -39,10 +38,10 @@ pub struct Spawn {
     group: Group,
     authority: Authority,
     driver: Option<Arc<dyn DriverProcess>>,
-    /// If anybody has asked for it: otherwise the driver gets one when there is a process.
+    /// If anybody has asked for it.
     reporter: OnceLock<Reporter>,
     /// What the child does before it executes its program.
-    calls: Vec<Syscall>,
+    calls: Few<Syscall>,
 }
 
 impl Spawn {
@@ -60,12 +59,14 @@ impl Spawn {
             authority: Authority::Model,
             driver: None,
             reporter: OnceLock::new(),
-            calls: Vec::new(),
+            calls: Few::new(),
         }
     }
 
-    /// Who runs it.
+    /// Who runs it, who [is told](DriverProcess::attach). Operations may come before the call that
+    /// creates the process has returned.
     pub fn driver<D: DriverProcess>(mut self, driver: Arc<D>) -> Spawn {
+        driver.attach(&self);
         // a table keeps no queue for what does nothing
         let null = core::any::TypeId::of::<D>() == core::any::TypeId::of::<NullDriver>();
         self.driver = if null { None } else { Some(driver) };
@@ -126,8 +127,7 @@ impl Spawn {
         self
     }
 
-    /// What reports about it, as the one that its driver gets does. What is reported before the
-    /// process exists takes effect when it does.
+    /// What reports about it. What is reported before the process exists takes effect when it does.
     pub fn reporter(&self) -> Reporter {
         self.reporter.get_or_init(Reporter::new).clone()
     }
@@ -164,7 +164,7 @@ impl Spawn {
             Group::Join(pgid) => Some(Syscall::Setpgid { pid: 0, pgid: pgid.0 as i32 }),
             Group::Session => Some(Syscall::Setsid),
         };
-        for call in placing.iter().chain(&self.calls) {
+        for call in placing.iter().chain(self.calls.iter()) {
             if let Ok(Outcome::Returned(Err(errno))) = kernel.call(pid, call, fx) {
                 return Err(errno);
             }
@@ -286,7 +286,6 @@ impl State {
         entry.authority = spawn.authority;
         if let Some(driver) = spawn.driver.take() {
             entry.lane = Some(self.book.lanes.add(token, driver));
-            self.book.operate(pid, || Op::Start);
         }
         if let Some(reporter) = spawn.reporter.get() {
             for status in reporter.bind(Arc::downgrade(shared), token) {

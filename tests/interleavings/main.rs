@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proctable::abi::{Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Delivery, DriverProcess, Reporter};
+use proctable::driver::{Delivery, DriverProcess};
 use proctable::table::{Image, ManualClock, Process, ProcessTable, Spawn, TableConfig};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, MaxSteps, Runner, thread};
@@ -66,10 +66,9 @@ fn both<A: Send + 'static, B: Send + 'static>(
 }
 
 /// A driver that knows whether its process runs, and whether the table kept its promises: one
-/// operation at a time, a start first, an end last.
+/// operation at a time, an end last.
 #[derive(Default)]
 struct Watch {
-    started: AtomicBool,
     stopped: AtomicBool,
     ended: AtomicBool,
     busy: AtomicBool,
@@ -89,9 +88,8 @@ impl Watch {
 
     fn change(&self, flag: &AtomicBool, to: bool) {
         self.operate(|| {
-            let in_order =
-                self.started.load(Ordering::SeqCst) && !self.ended.load(Ordering::SeqCst);
-            if flag.swap(to, Ordering::SeqCst) == to || !in_order {
+            let is_over = self.ended.load(Ordering::SeqCst);
+            if flag.swap(to, Ordering::SeqCst) == to || is_over {
                 self.wrong.store(true, Ordering::SeqCst);
             }
         });
@@ -109,10 +107,6 @@ impl Watch {
 }
 
 impl DriverProcess for Watch {
-    fn start(&self, _: Reporter) {
-        self.operate(|| self.started.store(true, Ordering::SeqCst));
-    }
-
     fn deliver(&self, _: Delivery) {
         self.operate(|| ());
     }

@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use proctable::abi::{Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Authority, Delivery, DriverProcess, Reporter};
+use proctable::driver::{Authority, Delivery, DriverProcess};
 use proctable::table::{Image, Spawn};
 use shuttle::thread;
 
 use super::{EXITED, Watch, both, explore, spawn, table};
 
-/// A driver whose process ends as soon as it starts: from inside of the operation, or from a
-/// thread of its own.
+/// A driver whose process ends at once: before it exists, or whenever a thread comes to report it.
 struct Quick {
     on_a_thread: bool,
 }
 
 impl DriverProcess for Quick {
-    fn start(&self, reporter: Reporter) {
+    fn attach(&self, spawn: &Spawn) {
+        let reporter = spawn.reporter();
         if self.on_a_thread {
             thread::spawn(move || reporter.exited(4));
         } else {
@@ -51,7 +51,7 @@ fn a_report_may_come_before_the_process() {
 }
 
 #[test]
-fn a_report_from_a_start_is_not_lost() {
+fn a_report_from_an_attached_driver_is_not_lost() {
     for on_a_thread in [false, true] {
         explore(move || {
             let (_, table) = table();

@@ -16,7 +16,7 @@ use super::{pidfd, procfs};
 use crate::abi::{Pid, Signal, WaitStatus};
 use crate::driver::{Delivery, DriverProcess, Reporter};
 use crate::sync::Mutex;
-use crate::table::Process;
+use crate::table::{Process, Spawn};
 
 /// A real process, as its tree and the watcher share it.
 #[derive(Debug)]
@@ -217,6 +217,10 @@ impl Real {
 pub(super) struct RealDriver(pub Arc<Real>);
 
 impl DriverProcess for RealDriver {
+    fn attach(&self, spawn: &Spawn) {
+        *self.0.reporter.lock() = spawn.reporter();
+    }
+
     fn deliver(&self, delivery: Delivery) {
         // one that has ended meanwhile: its end is on the way
         let _ = self.0.send(delivery.info.signal);

@@ -127,7 +127,6 @@ impl Core {
         spawn: Spawn,
     ) -> Result<Process, (Step, io::Error)> {
         let spawn = spawn.driver(Arc::new(RealDriver(real.clone()))).authority(Authority::Host);
-        *real.reporter.lock() = spawn.reporter();
         // what is reported before the table knows it is kept
         watch(real.clone()).map_err(|error| (Step::Watch, error))?;
         let process = self.owner.spawn(spawn);

@@ -120,10 +120,9 @@ fn start<T: Send + 'static>(
     is_done
 }
 
-/// Stops and continues in turn between a start and an end.
+/// Stops and continues in turn, and then an end.
 fn is_in_order(ops: &[Op]) -> bool {
-    let Some((Op::Start, rest)) = ops.split_first() else { return false };
-    let Some((Op::Terminate(_), changes)) = rest.split_last() else {
+    let Some((Op::Terminate(_), changes)) = ops.split_last() else {
         // its end was reported by the process itself
         return false;
     };

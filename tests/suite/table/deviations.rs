@@ -234,11 +234,11 @@ fn a_signal_to_a_group_calls_no_driver_of_a_zombie() {
     assert_eq!(log.seen(), before);
 
     let real =
-        Arc::new(ScriptedDriver::new([Expected::start().then_report(WaitStatus::exited(0))]));
+        Arc::new(ScriptedDriver::new([Expected::attach().then_report(WaitStatus::exited(0))]));
     let hosted = Spawn::new(Image::new("real")).authority(Authority::Host).driver(real.clone());
     let hosted = table.spawn(hosted.own_group()).unwrap();
     assert_eq!(table.init().kill_group(hosted.pid().into(), Signal::TERM), Ok(()));
-    assert_eq!(real.seen(), [Op::Start]);
+    assert_eq!(real.seen(), []);
 }
 
 /// EXIT-01, EXIT-03: of an exit code the low 8 bits count, and a death by a signal is none.
@@ -520,13 +520,13 @@ fn a_late_report_does_not_touch_who_has_the_number_now() {
     assert_eq!((run_of(&new), new.exit_status()), (Run::User, None));
 }
 
-/// An end that is reported while the process is being created is not lost: from within the start
-/// of its driver, and before there is a process.
+/// An end that is reported while the process is being created is not lost: by its driver as
+/// soon as that has it, and from another thread.
 #[test]
 fn an_end_during_creation_is_not_lost() {
     let table = ProcessTable::new();
     let ended = WaitStatus::exited(27);
-    let driver = Arc::new(ScriptedDriver::new([Expected::start().then_report(ended)]));
+    let driver = Arc::new(ScriptedDriver::new([Expected::attach().then_report(ended)]));
     let quick = Spawn::new(Image::new("quick")).authority(Authority::Host).driver(driver);
     let quick = table.spawn(quick).unwrap();
     assert_eq!(table.init().wait(&quick, ENDS).unwrap().status, ended);
@@ -538,7 +538,7 @@ fn an_end_during_creation_is_not_lost() {
     thread::scope(|scope| drop(scope.spawn(|| reporter.report(ended))));
     let quicker = table.spawn(quicker).unwrap();
     assert_eq!(table.init().wait(&quicker, ENDS).unwrap().status, ended);
-    assert_eq!(driver.seen(), [Op::Start]);
+    assert_eq!(driver.seen(), []);
 }
 
 /// JOB-06: the end of the table takes one grace for stopped ones and fifty stubborn ones together,
@@ -613,7 +613,7 @@ fn dispositions_decide_what_a_signal_does() {
     }
     guest.sigaction(Signal::TERM, SigAction::IGNORE).unwrap();
     guest.send(Signal::TERM).unwrap();
-    assert_eq!(log.seen(), [Op::Start]);
+    assert_eq!(log.seen(), []);
     let once = SigAction { flags: SaFlags::RESETHAND, ..caught() };
     guest.sigaction(Signal::USR1, once).unwrap();
     guest.sigaction(Signal::USR2, caught()).unwrap();

@@ -71,12 +71,12 @@ fn the_last_handle_ends_the_table() {
     })
     .unwrap();
     drop((one, two));
-    assert_eq!(living.seen(), [Op::Start]);
+    assert_eq!(living.seen(), []);
     let reporter = living.reporter().unwrap();
     drop(table);
-    assert_eq!(living.seen(), [Op::Start, Op::Abandon]);
+    assert_eq!(living.seen(), [Op::Abandon]);
     let ended = Op::Terminate(WaitStatus::exited(0));
-    assert_eq!(dead.seen(), [Op::Start, ended]);
+    assert_eq!(dead.seen(), [ended]);
     assert!(is_gone.recv_timeout(SOON).is_err_and(|error| !error.is_timeout()));
     reporter.exited(1);
     assert!(events.iter().count() > 0, "the channel is closed after the last event");

@@ -61,9 +61,9 @@ pub fn place(parent: &Process, child: &Process, group: &Process) {
     parent.setpgid(child.pid(), group.pid().into()).unwrap();
 }
 
-/// What a driver was told to do to its process, without the beginning and the handlers.
+/// What a driver was told to do to its process, without the handlers.
 pub fn changes(driver: &ScriptedDriver) -> Vec<Op> {
-    let is_change = |op: &Op| !matches!(op, Op::Start | Op::Deliver(_));
+    let is_change = |op: &Op| !matches!(op, Op::Deliver(_));
     driver.seen().into_iter().filter(is_change).collect()
 }
 

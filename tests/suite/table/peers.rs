@@ -388,7 +388,7 @@ fn signal_zero_asks_whether_a_group_exists() {
     guest.setpgid(Pid(0), Pgid(0)).unwrap();
     let init = table.init();
     assert_eq!(init.may_kill_group(group_of(&guest)), Ok(()));
-    assert_eq!(log.seen(), [Op::Start]);
+    assert_eq!(log.seen(), []);
     assert_eq!(init.may_kill_group(Pgid(999)), Err(Errno::ESRCH));
     let everybody = |caller: &Process| caller.syscall(Syscall::Kill { pid: -1, sig: 0 }).map(drop);
     assert_eq!(everybody(&init), Ok(()));
@@ -415,7 +415,7 @@ fn a_stopped_member_gets_a_group_signal_later_and_a_zombie_never() {
     assert_eq!(stopped.1.delivered(), []);
     stopped.0.send(Signal::CONT).unwrap();
     assert_eq!(stopped.1.delivered(), [Signal::TERM]);
-    assert_eq!(dead.1.seen(), [Op::Start, Op::Terminate(WaitStatus::exited(23))]);
+    assert_eq!(dead.1.seen(), [Op::Terminate(WaitStatus::exited(23))]);
 
     for (member, _) in [&running, &stopped] {
         member.send(Signal::KILL).unwrap();
@@ -626,7 +626,7 @@ fn an_end_that_is_reported_at_the_beginning_counts() {
     let table = ProcessTable::new();
     let ended = WaitStatus::exited(27);
     for authority in [Authority::Model, Authority::Host] {
-        let driver = ScriptedDriver::new([Expected::start().then_report(ended)]);
+        let driver = ScriptedDriver::new([Expected::attach().then_report(ended)]);
         let spawning = Spawn::new(Image::new("quick")).authority(authority);
         let guest = table.spawn(spawning.driver(Arc::new(driver))).unwrap();
         assert_eq!(guest.exit_status(), Some(ended));
