@@ -28,6 +28,13 @@ pub struct Session {
     pub groups: u32,
 }
 
+/// A member's place in its group.
+struct Place {
+    group: Id<Group>,
+    links: Links,
+    stopped: bool,
+}
+
 impl Kernel {
     /// A new session without groups.
     pub(super) fn create_session(&mut self, sid: Sid) -> Id<Session> {
@@ -45,11 +52,14 @@ impl Kernel {
     }
 
     /// Puts `process` at the head of `group`'s members (FORK-17).
+    #[inline(always)]
     pub(super) fn join_group(&mut self, process: Id<Process>, id: Id<Group>) {
         let member = &mut self.processes[process];
         let group = &mut self.groups[id];
         let newest = group.newest.replace(process);
-        group.stopped += u32::from(member.is_stopped());
+        if member.is_stopped() {
+            group.stopped += 1;
+        }
         member.group = id;
         member.group_links = Links { previous: None, next: newest };
         if let Some(newest) = newest {
@@ -59,16 +69,22 @@ impl Kernel {
 
     /// Takes `process` out of its group.
     pub(super) fn leave_group(&mut self, process: Id<Process>) {
-        let member = &self.processes[process];
-        let (id, links) = (member.group, member.group_links);
-        self.groups[id].stopped -= u32::from(member.is_stopped());
-        self.close_gap(id, links);
+        self.close_gap(self.place_in_group(process));
     }
 
-    /// A member has left that had these neighbours. A group and its session end with the last
-    /// member, and their numbers are free again (PID-08, GRP-23).
     #[inline(always)]
-    fn close_gap(&mut self, group: Id<Group>, Links { previous, next }: Links) {
+    fn place_in_group(&self, process: Id<Process>) -> Place {
+        let member = &self.processes[process];
+        Place { group: member.group, links: member.group_links, stopped: member.is_stopped() }
+    }
+
+    /// A member has left that had this place. A group and its session end with the last member, and
+    /// their numbers are free again (PID-08, GRP-23).
+    #[inline(always)]
+    fn close_gap(&mut self, Place { group, links: Links { previous, next }, stopped }: Place) {
+        if stopped {
+            self.groups[group].stopped -= 1;
+        }
         match previous {
             Some(previous) => self.processes[previous].group_links.next = next,
             None => self.groups[group].newest = next,
@@ -100,20 +116,9 @@ impl Kernel {
         if indexed {
             self.unindex_child(process);
         }
-        let newest = self.groups[group].newest.replace(process);
-        let member = &mut self.processes[process];
-        let stopped = u32::from(member.is_stopped());
-        let before = core::mem::replace(&mut member.group, group);
-        let joined = Links { previous: None, next: newest };
-        let left = core::mem::replace(&mut member.group_links, joined);
-        if let Some(newest) = newest {
-            self.processes[newest].group_links.previous = Some(process);
-        }
-        if stopped > 0 {
-            self.groups[group].stopped += 1;
-            self.groups[before].stopped -= 1;
-        }
-        self.close_gap(before, left);
+        let place = self.place_in_group(process);
+        self.join_group(process, group);
+        self.close_gap(place);
         if indexed {
             self.index_child(process);
         }

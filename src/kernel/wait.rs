@@ -99,16 +99,29 @@ impl Kernel {
             Err(errno) => return store(call, Err(errno), fx),
         };
         let selector = group.map_or(selector, |pgid| Selector::Pgid(pgid.0));
-        match self.look_for_child(caller, selector, options, fx) {
-            Found::Ready(child) => {
-                let result = self.report(call, child, options, fx);
-                store(call, result, fx)
-            }
-            Found::Nobody => store(call, refuse(fx, rule!("WAIT-08"), Errno::ECHILD), fx),
-            Found::Later => {
+        match self.look(caller, call, selector, options, fx) {
+            Some(result) => store(call, result, fx),
+            None => {
                 fx.obey(rule!("WAIT-10"));
                 store(call, Ok(nothing_yet(call)), fx)
             }
+        }
+    }
+
+    /// What a wait finds; `None` if there is nothing yet.
+    #[inline(always)]
+    fn look(
+        &mut self,
+        caller: TaskId,
+        call: &Syscall,
+        selector: Selector,
+        options: WaitOptions,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        match self.look_for_child(caller, selector, options, fx) {
+            Found::Ready(child) => Some(self.report(call, child, options, fx)),
+            Found::Nobody => Some(refuse(fx, rule!("WAIT-08"), Errno::ECHILD)),
+            Found::Later => None,
         }
     }
 
@@ -122,22 +135,19 @@ impl Kernel {
             Ok(checked) => checked,
             Err(errno) => return Some(Err(errno)),
         };
-        match self.look_for_child(caller, selector, options, fx) {
-            Found::Ready(child) => Some(self.report(call, child, options, fx)),
-            Found::Nobody => Some(refuse(fx, rule!("WAIT-08"), Errno::ECHILD)),
-            Found::Later if options.contains(WaitOptions::NOHANG) => {
-                fx.obey(rule!("WAIT-10"));
-                Some(Ok(nothing_yet(call)))
-            }
-            Found::Later if self.thread(caller).notified => {
-                self.interrupt_wait(caller, call.clone(), fx)
-            }
-            Found::Later => {
-                let sleep = WaitSleep { call: call.clone(), selector, options };
-                self.thread_mut(caller).sleep = Sleep::Wait(Box::new(sleep));
-                None
-            }
+        if let Some(result) = self.look(caller, call, selector, options, fx) {
+            return Some(result);
         }
+        if options.contains(WaitOptions::NOHANG) {
+            fx.obey(rule!("WAIT-10"));
+            return Some(Ok(nothing_yet(call)));
+        }
+        if self.thread(caller).notified {
+            return self.interrupt_wait(caller, call.clone(), fx);
+        }
+        let sleep = WaitSleep { call: call.clone(), selector, options };
+        self.thread_mut(caller).sleep = Sleep::Wait(Box::new(sleep));
+        None
     }
 
     /// The selector and the options of a wait that may be made at all.
