@@ -42,13 +42,16 @@
 mod book;
 mod by_pid;
 mod call;
+mod callback;
 mod clock;
 mod commit;
 mod config;
 mod end;
 mod event;
+mod guest;
 mod keeper;
 mod lane;
+mod outbox;
 mod process;
 mod query;
 mod spawn;

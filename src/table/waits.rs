@@ -4,7 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::book::{Token, Wake};
+use super::book::Token;
+use super::outbox::Wake;
 use super::wait::Waited;
 use crate::abi::{Errno, Pgid, Pid, WaitOptions};
 use crate::kernel::{Kernel, Woken};
