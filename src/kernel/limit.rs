@@ -1,6 +1,7 @@
 //! Resource limits, and what they are counted against.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Kernel;
@@ -212,7 +213,8 @@ impl Kernel {
             if new.hard > before.hard && !may_raise {
                 return Err(Errno::EPERM);
             }
-            self.processes[target.process].inherited_mut().limits.set(resource, new);
+            let inherited = self.processes[target.process].inherited_mut();
+            Arc::make_mut(&mut inherited.limits).set(resource, new);
         }
         match old {
             Ptr::Null => Ok(Ret::Limit(None)),

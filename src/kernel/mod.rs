@@ -183,7 +183,12 @@ impl Kernel {
                 unkillable: config.first == Pid(1),
                 ..Flags::default()
             },
-            ..Process::new(leader, group, sighand, Arc::new(Inherited { limits, fs }))
+            ..Process::new(
+                leader,
+                group,
+                sighand,
+                Arc::new(Inherited { limits: Arc::new(limits), fs }),
+            )
         }
     }
 

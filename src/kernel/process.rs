@@ -108,7 +108,8 @@ pub struct Links {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Inherited {
-    pub limits: Limits,
+    /// By themselves: most who change something change the working directory.
+    pub limits: Arc<Limits>,
     pub fs: Fs,
 }
 
