@@ -27,6 +27,7 @@ pub fn measure(engine: &dyn Concurrent, op: Op, job: usize, large: bool, quick: 
         }
         Op::ExitBeside(waiters) => exit_beside(engine, job, waiters),
         Op::ExitToReturn(waiters) => exit_to_return(engine, job, waiters),
+        Op::ExitToAny(waiters) => exit_to_any(engine, job, waiters),
         _ => f64::NAN,
     }
 }
@@ -126,4 +127,39 @@ fn exit_to_return(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
         drop(next);
         time
     })
+}
+
+/// The same where all the threads wait for any child: one of them returns, and waits again.
+fn exit_to_any(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
+    let (tell_return, returned) = mpsc::channel();
+    let over = AtomicBool::new(false);
+    let mut last = Vec::new();
+    let time = thread::scope(|scope| {
+        for _ in 0..waiters {
+            let (tell_return, over) = (tell_return.clone(), &over);
+            scope.spawn(move || {
+                while !over.load(Ordering::SeqCst) {
+                    engine.wait_for_any(job);
+                    // nobody listens to the last ones
+                    let _ = tell_return.send(Instant::now());
+                }
+            });
+        }
+        thread::sleep(20 * TO_FALL_ASLEEP);
+        let time = median_of_rounds(|_| {
+            let child = engine.spawn(job);
+            thread::sleep(TO_FALL_ASLEEP);
+            let start = Instant::now();
+            engine.exit(child);
+            let end = returned.recv().expect("a wait returns");
+            (end - start).as_nanos() as f64
+        });
+        over.store(true, Ordering::SeqCst);
+        last.extend((0..waiters).map(|_| engine.spawn(job)));
+        last.iter().for_each(|child| engine.exit(*child));
+        time
+    });
+    // those that nobody has waited for: not all threads had to wait again
+    last.into_iter().for_each(|child| engine.reap(job, child));
+    time
 }

@@ -67,7 +67,7 @@ const fn shown(row: Row) -> Row {
     Row { shown_only: true, ..row }
 }
 
-pub const ROWS: [Row; 17] = [
+pub const ROWS: [Row; 18] = [
     row(
         "allocate + register",
         Op::Fork,
@@ -176,6 +176,12 @@ pub const ROWS: [Row; 17] = [
         SCAN,
         "64 threads sleep in waits, each for a child of its own; one of these exits: until its wait \
          has returned in its thread.",
+    ),
+    row(
+        "exit to return, 64 for any",
+        Op::ExitToAny(64),
+        SCAN,
+        "64 threads sleep in waits for any child; one exits: until one of the waits has returned.",
     ),
 ];
 

@@ -102,7 +102,7 @@ impl Report {
         if self.quick {
             rounds = rounds.min(15);
         }
-        if let Op::Churn(_) | Op::ExitBeside(_) | Op::ExitToReturn(_) = row.op {
+        if let Op::Churn(_) | Op::ExitBeside(_) | Op::ExitToReturn(_) | Op::ExitToAny(_) = row.op {
             let times = engines.iter().map(|engine| {
                 let mut draw = Draw { state: 0, scattered };
                 let job = draw.job(jobs);

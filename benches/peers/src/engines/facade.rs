@@ -143,7 +143,7 @@ impl Engine for Table {
             Op::Getpgid => look(shell.getpgid(pid)),
             Op::GetpgidEnv => look(shell.getpgid(self.guests.jobs[0].shell.pid())),
             Op::List => look(self.guests.table.list()),
-            Op::Churn(_) | Op::ExitBeside(_) | Op::ExitToReturn(_) => {}
+            Op::Churn(_) | Op::ExitBeside(_) | Op::ExitToReturn(_) | Op::ExitToAny(_) => {}
         }
     }
 
@@ -206,5 +206,9 @@ impl Concurrent for Table {
 
     fn wait(&self, job: usize, pid: u32) {
         look(self.guests.jobs[job].shell.wait(Pid(pid), WaitOptions::EXITED));
+    }
+
+    fn wait_for_any(&self, job: usize) {
+        look(self.guests.jobs[job].shell.wait(WaitTarget::Any, WaitOptions::EXITED));
     }
 }

@@ -38,6 +38,8 @@ pub enum Op {
     ExitBeside(usize),
     /// From an exit to the return of the wait that it ends, of so many that sleep.
     ExitToReturn(usize),
+    /// The same where all of them wait for any child.
+    ExitToAny(usize),
 }
 
 impl Op {
@@ -45,7 +47,7 @@ impl Op {
     pub fn alone(self) -> Option<Op> {
         match self {
             Op::ExitBeside(2..) => Some(Op::ExitBeside(1)),
-            Op::ExitToReturn(2..) => Some(Op::ExitToReturn(1)),
+            Op::ExitToReturn(2..) | Op::ExitToAny(_) => Some(Op::ExitToReturn(1)),
             _ => None,
         }
     }
@@ -86,4 +88,7 @@ pub trait Concurrent: Sync {
     /// The shell waits for it, without and with sleeping.
     fn reap(&self, job: usize, pid: u32);
     fn wait(&self, job: usize, pid: u32);
+
+    /// It waits for any child, with sleeping.
+    fn wait_for_any(&self, job: usize);
 }

@@ -129,7 +129,10 @@ macro_rules! table {
                         Op::Getpgid => look(self.table.getpgid(pid)),
                         Op::GetpgidEnv => look(self.table.getpgid(self.jobs[0].shell)),
                         Op::List => look(self.table.list_processes()),
-                        Op::Churn(_) | Op::ExitBeside(_) | Op::ExitToReturn(_) => {}
+                        Op::Churn(_)
+                        | Op::ExitBeside(_)
+                        | Op::ExitToReturn(_)
+                        | Op::ExitToAny(_) => {}
                     }
                 }
 
@@ -179,6 +182,11 @@ macro_rules! table {
                 fn wait(&self, job: usize, pid: u32) {
                     let shell = self.jobs[job].shell;
                     look(self.table.waitpid_for(shell, pid as i32, WaitPidFlags::empty()));
+                }
+
+                fn wait_for_any(&self, job: usize) {
+                    let shell = self.jobs[job].shell;
+                    look(self.table.waitpid_for(shell, -1, WaitPidFlags::empty()));
                 }
             }
         }
