@@ -80,10 +80,9 @@ impl Book {
 
 impl Shared {
     /// What was noted under the lock, now that it is free: drivers before callbacks, and these
-    /// before anybody is woken, but for those whom a driver may wait for. That zombies are gone is for
-    /// nobody to wait for.
+    /// before anybody is woken, but for those whom a driver may wait for.
     pub(super) fn carry_out(self: &Arc<Shared>, outbox: Outbox) {
-        let Outbox { mut errands, wakes, exits } = outbox;
+        let Outbox { errands, wakes, exits } = outbox;
         let wake = |first: bool| {
             let wakes = wakes.iter().filter(|wake| wake.first == first);
             wakes.for_each(|wake| wake.parker.unpark());
@@ -91,18 +90,11 @@ impl Shared {
         wake(true);
         let waited = !errands.is_empty() || exits != 0;
         let mut gone = Vec::new();
-        let mut told = false;
-        while errands.iter().any(|errand| !matches!(errand.op, Op::Reaped)) {
-            told |= self.run_errands(&mut errands, &mut gone);
-        }
+        let told = self.run_errands(errands, &mut gone);
         if exits != 0 || told {
             self.announce(exits);
         }
         wake(false);
-        if !errands.is_empty() {
-            // the last operation of each driver
-            self.run_errands(&mut errands, &mut gone);
-        }
         if waited && !wakes.is_empty() {
             self.state.lock().book.woken(&wakes);
         }
@@ -119,16 +111,21 @@ impl Shared {
         }
     }
 
-    /// Has drivers carry out operations; those that came for the same drivers meanwhile are left. Gives
+    /// Has drivers carry out operations, and those that come for the same drivers meanwhile. Gives
     /// back drivers that it may be the last owner of in `gone`; whether a callback has waited for one.
-    fn run_errands(&self, errands: &mut Vec<Errand>, gone: &mut Vec<Gone>) -> bool {
-        self.run_each(errands);
-        let mut state = self.state.lock();
-        let told = !state.book.notices.is_empty() && state.book.carried_out(errands);
-        state.book.lanes.take_back(errands, gone);
-        if errands.is_empty() && state.book.outbox.errands.capacity() == 0 {
-            // the next ones are noted in the same memory
-            core::mem::swap(&mut state.book.outbox.errands, errands);
+    fn run_errands(self: &Arc<Shared>, mut errands: Vec<Errand>, gone: &mut Vec<Gone>) -> bool {
+        let mut told = false;
+        while !errands.is_empty() {
+            self.run_each(&errands);
+            let mut state = self.state.lock();
+            if !state.book.notices.is_empty() {
+                told |= state.book.carried_out(&errands);
+            }
+            state.book.lanes.take_back(&mut errands, gone);
+            if errands.is_empty() && state.book.outbox.errands.capacity() == 0 {
+                // the next ones are noted in the same memory
+                core::mem::swap(&mut state.book.outbox.errands, &mut errands);
+            }
         }
         told
     }
