@@ -67,12 +67,13 @@ pub enum Op {
 /// callback for ends is set ([`set_on_process_exit`](crate::table::ProcessTable::set_on_process_exit)),
 /// it runs after the operations that came with an end, and nobody hears of an end, or of a later one,
 /// before that: so an operation must not wait for one then, nor make a call of a guest that may return
-/// one, also with WNOHANG. A panic is caught, and published as
+/// one, also with WNOHANG. A panic in an operation is caught, and published as
 /// [`What::DriverFault`](crate::table::What::DriverFault).
 pub trait DriverProcess: Send + Sync + 'static {
-    /// It will drive the process that this creates: [`Spawn::driver`] calls it. Who has something to
+    /// It is to drive the process that this creates: [`Spawn::driver`] calls it. Who has something to
     /// report keeps [`Spawn::reporter`], and may use it from now on: what is reported before the
-    /// process exists takes effect when it does. Where the creation fails nothing follows.
+    /// process exists takes effect when it does. Where the creation fails nothing follows, and reports
+    /// have no effect. A panic reaches the caller of `Spawn::driver`.
     fn attach(&self, spawn: &Spawn) {
         let _ = spawn;
     }
@@ -88,8 +89,9 @@ pub trait DriverProcess: Send + Sync + 'static {
     fn resume(&self);
 
     /// It has ended in the table: it must not run its own code any more. Those who sleep in its
-    /// calls have been woken, so this may wait until they have left. Not called for an end that was
-    /// reported, as ends under [`Authority::Host`] are, unless the process calls exit in the table.
+    /// calls have been woken, so this may wait until they have left. Under [`Authority::Host`] not
+    /// called for an end that was reported: the host knows it. Nor is [`DriverProcess::stop`] or
+    /// [`DriverProcess::resume`] then.
     fn terminate(&self, status: WaitStatus);
 
     /// Its zombie is gone in the table. The last operation: whoever runs a real child may reap it

@@ -20,6 +20,8 @@ enum Bound {
     /// To nothing yet: what was reported.
     Not(Vec<WaitStatus>),
     To(Weak<Shared>, Token),
+    /// Its process was never created.
+    ToNobody,
 }
 
 impl Default for Reporter {
@@ -60,9 +62,18 @@ impl Reporter {
         let (shared, token) = match &mut *self.0.lock() {
             Bound::Not(early) => return early.push(status),
             Bound::To(shared, token) => (shared.upgrade(), *token),
+            Bound::ToNobody => return,
         };
         if let Some(shared) = shared {
             shared.report(token, status);
+        }
+    }
+
+    /// There will be no process, unless there is one: reports are not kept for it.
+    pub(crate) fn forsake(&self) {
+        let mut bound = self.0.lock();
+        if let Bound::Not(_) = *bound {
+            *bound = Bound::ToNobody;
         }
     }
 
@@ -71,7 +82,25 @@ impl Reporter {
     pub(crate) fn bind(&self, shared: Weak<Shared>, token: Token) -> Vec<WaitStatus> {
         match core::mem::replace(&mut *self.0.lock(), Bound::To(shared, token)) {
             Bound::Not(early) => early,
-            Bound::To(..) => Vec::new(),
+            Bound::To(..) | Bound::ToNobody => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{Image, Spawn};
+
+    /// Nobody would ever read them.
+    #[test]
+    fn reports_of_a_process_that_was_never_created_are_not_kept() {
+        let spawn = Spawn::new(Image::new("x"));
+        let reporter = spawn.reporter();
+        reporter.stopped(Signal::STOP);
+        assert!(matches!(&*reporter.0.lock(), Bound::Not(early) if early.len() == 1));
+        drop(spawn);
+        reporter.continued();
+        assert!(matches!(&*reporter.0.lock(), Bound::ToNobody));
     }
 }

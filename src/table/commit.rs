@@ -52,6 +52,9 @@ pub(super) struct State {
     /// When the background thread will look at this table, by the table's clock and by its own.
     kept: Option<(Time, Instant)>,
     closed: bool,
+    /// Something may have been noted since the lock was taken: it must not be free again before that
+    /// was looked at.
+    pub settled: bool,
 }
 
 impl Shared {
@@ -73,6 +76,7 @@ impl Shared {
             timeout_number: 0,
             kept: None,
             closed: false,
+            settled: false,
         };
         if config.init == Init::Table {
             // GRP-22: it leads a session of its own, whose number its children see
@@ -95,6 +99,7 @@ impl Shared {
     /// Frees the lock and does what was noted under it.
     #[inline]
     pub(super) fn leave(self: &Arc<Shared>, mut state: MutexGuard<'_, State>) {
+        state.settled = false;
         let due = self.needs_keeper(&mut state);
         if state.book.outbox.is_empty() && due.is_none() {
             return;
@@ -192,6 +197,7 @@ impl State {
     /// make now, and then what that is to those who wait for children.
     #[inline]
     pub fn settle(&mut self, clock: &dyn Clock) {
+        self.settled = true;
         self.digest(clock);
         while let Some(pid) = self.book.ready.pop() {
             self.make_queued(pid, clock);

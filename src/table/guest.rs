@@ -84,7 +84,7 @@ impl Shared {
         let timed = state.is_timed() || needs_time(call);
         let started = self.begin(&mut state, caller, serial, call, parker, timed);
         // nothing is to be done, and nothing is due that was not before
-        let is_quiet = !timed && !state.has_effects();
+        let is_quiet = !timed && !state.settled;
         match started {
             Started::Plain(Ok(value)) if is_quiet => Started::Plain(Ok(value)),
             Started::Plain(Err(errno)) if is_quiet => Started::Plain(Err(errno)),

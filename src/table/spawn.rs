@@ -38,10 +38,21 @@ pub struct Spawn {
     group: Group,
     authority: Authority,
     driver: Option<Arc<dyn DriverProcess>>,
-    /// If anybody has asked for it.
-    reporter: OnceLock<Reporter>,
+    reporter: EarlyReporter,
     /// What the child does before it executes its program.
     calls: Few<Syscall>,
+}
+
+/// What reports about a process that there may never be, if anybody has asked for it.
+#[derive(Debug, Default)]
+struct EarlyReporter(OnceLock<Reporter>);
+
+impl Drop for EarlyReporter {
+    fn drop(&mut self) {
+        if let Some(reporter) = self.0.get() {
+            reporter.forsake();
+        }
+    }
 }
 
 impl Spawn {
@@ -58,7 +69,7 @@ impl Spawn {
             group: Group::Inherit,
             authority: Authority::Model,
             driver: None,
-            reporter: OnceLock::new(),
+            reporter: EarlyReporter::default(),
             calls: Few::new(),
         }
     }
@@ -129,7 +140,7 @@ impl Spawn {
 
     /// What reports about it. What is reported before the process exists takes effect when it does.
     pub fn reporter(&self) -> Reporter {
-        self.reporter.get_or_init(Reporter::new).clone()
+        self.reporter.0.get_or_init(Reporter::new).clone()
     }
 
     /// Makes the process, which executes a program or goes on with its parent's; whether it could
@@ -287,7 +298,7 @@ impl State {
         if let Some(driver) = spawn.driver.take() {
             entry.lane = Some(self.book.lanes.add(token, driver));
         }
-        if let Some(reporter) = spawn.reporter.get() {
+        if let Some(reporter) = spawn.reporter.0.get() {
             for status in reporter.bind(Arc::downgrade(shared), token) {
                 self.report(token, status, &*shared.clock);
             }

@@ -69,6 +69,10 @@ impl Child {
 
     /// How it ended. What the table was told is not that if it could not be had.
     pub(super) fn status_or(&self, waited: Result<Waited, Errno>) -> Result<WaitStatus, Errno> {
+        if waited.is_ok() {
+            // its driver does the same, perhaps for somebody else's wait and later
+            self.real.reap();
+        }
         self.real.status.lock().ok_or(waited.err().unwrap_or(Errno::ECHILD))
     }
 
@@ -77,7 +81,10 @@ impl Child {
     pub(super) fn known(&self) -> Option<Result<WaitStatus, Errno>> {
         match self.process.info() {
             Some(_) => None,
-            None => Some(self.real.status.lock().ok_or(Errno::ECHILD)),
+            None => {
+                self.real.reap();
+                Some(self.real.status.lock().ok_or(Errno::ECHILD))
+            }
         }
     }
 

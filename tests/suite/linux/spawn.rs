@@ -572,3 +572,19 @@ fn a_guardian_has_only_its_own_streams() {
     drop(tree);
     assert!(!is_there(guardian));
 }
+
+/// Who has waited for a child finds nothing of it: no zombie that counts against a limit, and nobody to
+/// send a signal to.
+#[test]
+fn a_wait_returns_when_the_child_is_reaped() {
+    let tree = Options::new().without_cgroup().create().unwrap();
+    for nth in 0..400 {
+        let child = tree.spawn(Command::new("true").stdin(Stdio::Null)).unwrap();
+        let ended = match nth % 2 {
+            0 => child.wait_timeout(SOON).unwrap().unwrap(),
+            _ => child.wait().unwrap(),
+        };
+        assert_eq!(ended, WaitStatus::exited(0));
+        assert!(child.signal(Signal::USR1).is_err(), "round {nth}");
+    }
+}

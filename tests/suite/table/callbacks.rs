@@ -1,39 +1,21 @@
 //! Who is told what in which order: drivers, callbacks, those who wait.
 
-use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use proctable::abi::{Errno, IdType, Pid, SigSet, Signal, Uid, WaitOptions, WaitStatus};
+use proctable::abi::{Errno, IdType, Pid, SigAction, SigSet, Signal, Uid, WaitOptions, WaitStatus};
 use proctable::driver::{Authority, Delivery, DriverProcess};
 use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 use proctable::table::{
     Image, ManualClock, Process, ProcessTable, SigmaskHow, Spawn, TableConfig, WaitTarget,
 };
 
-use super::{SOON, caught, shell, spawn};
+use super::{SOON, Woken, caught, fall_asleep, shell, spawn};
 
 const EXITED: WaitOptions = WaitOptions::EXITED;
-
-/// Counts how often whoever waits was woken.
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Woken>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// Falls asleep in a call or a wait.
-fn fall_asleep<F: Future>(future: std::pin::Pin<&mut F>, woken: &Arc<Woken>) {
-    let waker = Waker::from(woken.clone());
-    assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
-}
 
 fn wait4(pid: i32) -> Syscall {
     Syscall::Wait4 { pid, status: Ptr::Null, options: WaitOptions::default() }
@@ -155,6 +137,39 @@ fn a_callback_runs_after_the_driver_was_told_of_the_end() {
     });
     let order: Vec<(Pid, bool)> = notes.try_iter().collect();
     assert_eq!(order, [(slow.pid(), true), (quick.pid(), true)]);
+}
+
+/// Notes what it is told.
+struct Notes(mpsc::Sender<&'static str>);
+
+impl DriverProcess for Notes {
+    fn deliver(&self, _: Delivery) {}
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {
+        self.0.send("terminate").unwrap();
+    }
+    fn reaped(&self) {
+        self.0.send("reaped").unwrap();
+    }
+}
+
+/// ZOM-02: the parent ignores SIGCHLD, and so a child is reaped in the step of its end.
+#[test]
+fn a_callback_runs_after_all_that_its_driver_is_told_in_that_step() {
+    let table = ProcessTable::new();
+    let parent = spawn(&table.init());
+    parent.sigaction(Signal::CHLD, SigAction::IGNORE).unwrap();
+    let (note, notes) = mpsc::channel();
+    let child = Spawn::new(Image::new("child")).driver(Arc::new(Notes(note.clone())));
+    let child = parent.spawn(child).unwrap();
+    let note = Mutex::new(note);
+    table.set_on_process_exit(Some(Arc::new(move |_, _| {
+        note.lock().unwrap().send("callback").unwrap();
+    })));
+    child.send(Signal::KILL).unwrap();
+    let order: Vec<&str> = notes.try_iter().collect();
+    assert_eq!(order, ["terminate", "reaped", "callback"]);
 }
 
 /// What is due is seen to while a callback runs, also if the step of the exit made it due.

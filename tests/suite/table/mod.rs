@@ -15,7 +15,11 @@ mod spawns;
 mod time;
 mod waits;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use proctable::abi::{Handler, Pgid, Pid, SigAction, SigSet, Signal, WaitStatus};
@@ -38,6 +42,22 @@ pub fn shell(table: &ProcessTable) -> Process {
 /// An action that runs a handler.
 pub fn caught() -> SigAction {
     SigAction { handler: Handler::Catch(0x1000), ..SigAction::DEFAULT }
+}
+
+/// Counts how often whoever waits was woken.
+#[derive(Default)]
+pub struct Woken(pub AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Woken>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Falls asleep in a call or a wait.
+pub fn fall_asleep<F: Future>(future: Pin<&mut F>, woken: &Arc<Woken>) {
+    let waker = Waker::from(woken.clone());
+    assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
 }
 
 /// A child that goes on with its parent's program, so that the parent may still place it

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -17,7 +17,7 @@ use proctable::table::{
     Image, ManualClock, ProcessTable, SigmaskHow, Spawn, TableConfig, TableLimits, WaitTarget,
 };
 
-use super::{SOON, caught, shell, spawn};
+use super::{SOON, Woken, caught, shell, spawn};
 
 const EXITED: WaitOptions = WaitOptions::EXITED;
 
@@ -45,15 +45,6 @@ impl DriverProcess for OnDeliver {
     fn stop(&self, _: Signal) {}
     fn resume(&self) {}
     fn terminate(&self, _: WaitStatus) {}
-}
-
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Count>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 struct Panics;
@@ -102,7 +93,7 @@ fn a_wait_for_group_0_is_woken_by_the_own_group() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let child = spawn(&shell);
-    let count = Arc::new(Count::default());
+    let count = Arc::new(Woken::default());
     let waker = Waker::from(count.clone());
     let mut context = Context::from_waker(&waker);
     let mut wait = pin!(shell.wait_async(WaitTarget::Group(Pgid(0)), EXITED));
@@ -141,7 +132,7 @@ fn a_callback_waits_for_an_end_that_comes_while_it_runs() {
     let (one, other, theirs) = (spawn(&init), spawn(&init), spawn(&shell));
     let (asks, is_asked) = crossbeam_channel::bounded(0);
     let (tell, told) = crossbeam_channel::bounded::<()>(0);
-    let count = Arc::new(Count::default());
+    let count = Arc::new(Woken::default());
     let (first, second, waiter) = (one.pid(), other.pid(), shell.pid());
     let counted = count.clone();
     table.set_on_process_exit(Some(Arc::new(move |process, _| {
@@ -321,7 +312,7 @@ fn a_waker_that_panics_harms_nobody_else() {
     let table = ProcessTable::new();
     let init = table.init();
     let child = spawn(&init);
-    let count = Arc::new(Count::default());
+    let count = Arc::new(Woken::default());
     let (bad, good) = (Waker::from(Arc::new(Panics)), Waker::from(count.clone()));
     let mut waits = [&bad, &good].map(|_| Box::pin(init.wait_async(&child, EXITED)));
     for (wait, waker) in waits.iter_mut().zip([&bad, &good]) {
@@ -353,7 +344,7 @@ fn a_waker_that_is_replaced_may_call_the_table() {
     let first = Waker::from(Arc::new(Exits(child.clone())));
     assert!(wait.as_mut().poll(&mut Context::from_waker(&first)).is_pending());
     drop(first);
-    let count = Arc::new(Count::default());
+    let count = Arc::new(Woken::default());
     let second = Waker::from(count.clone());
     let mut context = Context::from_waker(&second);
     let polled = wait.as_mut().poll(&mut context);
@@ -444,7 +435,7 @@ fn a_call_wakes_whoever_polled_it_last() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     let child = spawn(&guest);
-    let counts = [Arc::new(Count::default()), Arc::new(Count::default())];
+    let counts = [Arc::new(Woken::default()), Arc::new(Woken::default())];
     let wakers = counts.clone().map(Waker::from);
     let mut call = pin!(guest.submit(wait_for_any()));
     for waker in &wakers {

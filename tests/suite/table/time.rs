@@ -1,14 +1,18 @@
 //! What time it is for whom: timers, calls that wait to be made, clocks of any kind.
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use proctable::abi::{Itimerval, Signal, Time, Timespec, Timeval, WaitOptions, WaitStatus};
+use proctable::driver::ThreadDriver;
 use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
-use proctable::table::{Clock, ManualClock, Process, ProcessTable, SigmaskHow, TableConfig};
+use proctable::table::{
+    Clock, Image, ManualClock, Process, ProcessTable, SigmaskHow, Spawn, TableConfig,
+};
 
-use super::spawn;
+use super::{SOON, Woken, fall_asleep, spawn};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -108,4 +112,31 @@ fn a_clock_is_asked_again_how_long_to_sleep() {
     assert_eq!(waited, Ok(None));
     let asked = clock.0.1.load(Ordering::Relaxed);
     assert!(asked < 1000, "asked {asked} times");
+}
+
+/// What is due comes with a guest's call, and whoever waits for it hears of it, also if the call itself
+/// changes nothing.
+#[test]
+fn who_waits_hears_of_what_is_due_in_a_guests_call() {
+    let (clock, table) = at(0);
+    let victim = spawn(&table.init());
+    victim.alarm(1).unwrap();
+    let ((go, may_go), (done, is_done)) = (mpsc::channel::<()>(), mpsc::channel());
+    let guest = Spawn::new(Image::new("guest"));
+    ThreadDriver::spawn(&table.init(), guest, move |guest| {
+        may_go.recv().unwrap();
+        guest.checkpoint();
+        done.send(()).unwrap();
+        // it ends when the test is over
+        let _ = may_go.recv();
+        0
+    })
+    .unwrap();
+    let (init, woken) = (table.init(), Arc::new(Woken::default()));
+    let mut wait = pin!(init.wait_async(&victim, WaitOptions::EXITED));
+    fall_asleep(wait.as_mut(), &woken);
+    clock.advance(Duration::from_secs(2));
+    go.send(()).unwrap();
+    is_done.recv_timeout(SOON).unwrap();
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1);
 }
