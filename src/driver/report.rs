@@ -24,16 +24,10 @@ enum Bound {
     ToNobody,
 }
 
-impl Default for Reporter {
-    fn default() -> Reporter {
-        Reporter::new()
-    }
-}
-
 impl Reporter {
     /// One that belongs to no process yet: see
     /// [`Spawn::reporter`](crate::table::Spawn::reporter).
-    pub fn new() -> Reporter {
+    pub(crate) fn new() -> Reporter {
         Reporter(Arc::new(Mutex::new(Bound::Not(Vec::new()))))
     }
 

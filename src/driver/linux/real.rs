@@ -15,7 +15,7 @@ use super::watch::Watch;
 use super::{pidfd, procfs};
 use crate::abi::{Pid, Signal, WaitStatus};
 use crate::driver::{Delivery, DriverProcess, Reporter};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, OnceLock};
 use crate::table::{Process, Spawn};
 
 /// A real process, as its tree and the watcher share it.
@@ -25,7 +25,8 @@ pub(super) struct Real {
     pub pidfd: OwnedFd,
     /// Whether the tree has created it, and so may reap it and take its stops.
     pub ours: bool,
-    pub reporter: Mutex<Reporter>,
+    /// The way to the table, once a spawn for the table has its driver.
+    reporter: OnceLock<Reporter>,
     pub usage: Mutex<Option<Duration>>,
     pub status: Mutex<Option<WaitStatus>>,
     /// Whether its end was reported.
@@ -69,7 +70,7 @@ impl Real {
             pid,
             pidfd,
             ours,
-            reporter: Mutex::default(),
+            reporter: OnceLock::new(),
             usage: Mutex::default(),
             status: Mutex::default(),
             told: Mutex::new(false),
@@ -136,8 +137,7 @@ impl Watch for Real {
             *told = true;
             drop(told);
             // without the lock: whoever is called back may wait for it
-            let reporter = self.reporter.lock().clone();
-            reporter.report(end);
+            self.report(end);
         }
         if self.orphaned.load(Ordering::SeqCst) {
             self.reap();
@@ -152,18 +152,23 @@ impl Watch for Real {
         // these events are ours alone to take: nobody else waits for this child
         let changed = pidfd::observe(&self.pidfd, libc::WSTOPPED | libc::WCONTINUED);
         if let Ok(Some(pidfd::Observed { status, .. })) = changed {
-            let reporter = self.reporter.lock().clone();
             let stopped = status.stop_signal().is_some();
             // each stop is told once: after the last one it must have continued since
             if self.stopped.swap(stopped, Ordering::Relaxed) && stopped {
-                reporter.continued();
+                self.report(WaitStatus::CONTINUED);
             }
-            reporter.report(status);
+            self.report(status);
         }
     }
 }
 
 impl Real {
+    fn report(&self, status: WaitStatus) {
+        if let Some(reporter) = self.reporter.get() {
+            reporter.report(status);
+        }
+    }
+
     /// Notes how it ended, and what it has used.
     pub fn saw(&self, observed: pidfd::Observed) -> WaitStatus {
         let time = |time: libc::timeval| {
@@ -203,12 +208,11 @@ impl Real {
         if self.stopped.swap(stopped, Ordering::Relaxed) == stopped {
             return;
         }
-        let reporter = self.reporter.lock().clone();
         if stopped {
             let signal = Signal::new(stat.exit_code as i32);
-            reporter.stopped(signal.unwrap_or(Signal::STOP));
+            self.report(WaitStatus::stopped(signal.unwrap_or(Signal::STOP)));
         } else {
-            reporter.continued();
+            self.report(WaitStatus::CONTINUED);
         }
     }
 }
@@ -218,7 +222,8 @@ pub(super) struct RealDriver(pub Arc<Real>);
 
 impl DriverProcess for RealDriver {
     fn attach(&self, spawn: &Spawn) {
-        *self.0.reporter.lock() = spawn.reporter();
+        // each is attached once
+        let _ = self.0.reporter.set(spawn.reporter());
     }
 
     fn deliver(&self, delivery: Delivery) {
