@@ -39,7 +39,7 @@ impl End {
 
 /// What a call has come to when the table is asked for it.
 pub(crate) enum Started {
-    /// It has returned a number or an errno and nothing else came of it, as with most calls.
+    /// It has returned a number or an errno, which its caller sees at once, as with most calls.
     Plain(Result<i64, Errno>),
     Ended(End),
     /// It sleeps, is held up by a handler or a stop, or waits until its caller can make it.

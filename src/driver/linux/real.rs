@@ -25,7 +25,7 @@ pub(super) struct Real {
     pub pidfd: OwnedFd,
     /// Whether the tree has created it, and so may reap it and take its stops.
     pub ours: bool,
-    /// The way to the table, once a spawn for the table has its driver.
+    /// What reports to the table, once its driver is attached.
     reporter: OnceLock<Reporter>,
     pub usage: Mutex<Option<Duration>>,
     pub status: Mutex<Option<WaitStatus>>,
