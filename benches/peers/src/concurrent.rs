@@ -69,15 +69,6 @@ pub fn churn(engine: &dyn Concurrent, job: usize, threads: usize, span: Duration
     time / operations
 }
 
-/// From the exit of a new child until what `end` says, when the threads have fallen asleep again.
-fn time_exit(engine: &dyn Concurrent, job: usize, end: impl FnOnce(u32) -> Instant) -> f64 {
-    let child = engine.spawn(job);
-    thread::sleep(TO_FALL_ASLEEP);
-    let start = Instant::now();
-    engine.exit(child);
-    (end(child) - start).as_nanos() as f64
-}
-
 /// An exit and its wait in this thread, while others sleep in waits that it does not concern.
 fn exit_beside(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
     let children: Vec<u32> = (0..waiters).map(|_| engine.spawn(job)).collect();
@@ -86,11 +77,14 @@ fn exit_beside(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
             scope.spawn(|| engine.wait(job, *child));
         }
         thread::sleep(20 * TO_FALL_ASLEEP);
-        let reap = |child| {
+        let time = median_of_rounds(|_| {
+            let child = engine.spawn(job);
+            thread::sleep(TO_FALL_ASLEEP);
+            let start = Instant::now();
+            engine.exit(child);
             engine.reap(job, child);
-            Instant::now()
-        };
-        let time = median_of_rounds(|_| time_exit(engine, job, reap));
+            start.elapsed().as_nanos() as f64
+        });
         children.iter().for_each(|child| engine.exit(*child));
         time
     })
@@ -152,8 +146,14 @@ fn exit_to_any(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
             });
         }
         thread::sleep(20 * TO_FALL_ASLEEP);
-        let end = |_| returned.recv().expect("a wait returns");
-        let time = median_of_rounds(|_| time_exit(engine, job, end));
+        let time = median_of_rounds(|_| {
+            let child = engine.spawn(job);
+            thread::sleep(TO_FALL_ASLEEP);
+            let start = Instant::now();
+            engine.exit(child);
+            let end = returned.recv().expect("a wait returns");
+            (end - start).as_nanos() as f64
+        });
         over.store(true, Ordering::SeqCst);
         last.extend((0..waiters).map(|_| engine.spawn(job)));
         last.iter().for_each(|child| engine.exit(*child));
