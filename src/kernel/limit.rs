@@ -4,12 +4,12 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Kernel;
 use super::arena::Id;
 use super::effect::Effects;
 use super::group::refuse;
 use super::process::Process;
 use super::thread::TaskId;
+use super::{Kernel, Property};
 use crate::abi::{Errno, Resource, Rlimit, Uid};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret};
@@ -133,8 +133,10 @@ impl Kernel {
     ) {
         // LIM-04, LIM-05: judged before the caller is added
         fx.obey(rule!("LIM-04"));
-        let over = to != Uid::ROOT
-            && u64::from(self.count_of(to).tasks) > self.soft_limit(process, Resource::NPROC);
+        let (tasks, limit) =
+            (u64::from(self.count_of(to).tasks), self.soft_limit(process, Resource::NPROC));
+        let strict = self.config.version.has(Property::NprocMarkAboveLimit);
+        let over = to != Uid::ROOT && (tasks > limit || !strict && tasks == limit);
         self.processes[process].flags.over_nproc = over;
         let tasks = 1 + self.processes[process].others.len();
         for _ in 0..tasks {
