@@ -7,7 +7,7 @@ use super::effect::{Consequence, Effects};
 use super::process::{Life, Process};
 use super::signal::Origin;
 use super::thread::{Sleep, TaskId};
-use super::{Fault, Kernel, Rule};
+use super::{Fault, Kernel, Property, Rule};
 use crate::abi::{SigInfo, SigSet, Signal, WaitStatus};
 use crate::rule;
 
@@ -58,7 +58,8 @@ impl Kernel {
 
     /// A core dump ends all that share the memory, where the kernel does not spare them (EXIT-17).
     pub(super) fn end_sharers(&mut self, dumping: Id<Process>, signal: Signal, fx: &mut Effects) {
-        if !self.processes[dumping].flags.dumpable {
+        let spares = self.config.version.has(Property::CoreSparesSharers);
+        if spares || !self.processes[dumping].flags.dumpable {
             return;
         }
         let sharers = self.memory_shares.sharers(dumping).to_vec();

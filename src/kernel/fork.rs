@@ -153,7 +153,7 @@ impl Kernel {
         if plan.flags & clone::FS != 0 {
             self.fs_shares.share(caller.process, child);
         }
-        if plan.flags & clone::VM != 0 && !self.config.version.has(Property::CoreSparesSharers) {
+        if plan.flags & clone::VM != 0 {
             self.memory_shares.share(caller.process, child);
         }
     }

@@ -177,6 +177,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether a core may be written of the memory of a process, and of all that share it.
+    /// O(sharers).
+    pub(super) fn set_dumpable(&mut self, process: Id<Process>, dumpable: bool) {
+        self.processes[process].flags.dumpable = dumpable;
+        for sharer in self.memory_shares.sharers(process) {
+            self.processes[*sharer].flags.dumpable = dumpable;
+        }
+    }
+
     /// Whether a core is written when the process dies of a signal that wants one (EXIT-05).
     pub(super) fn writes_core(&self, process: Id<Process>) -> bool {
         let dying = &self.processes[process];

@@ -114,8 +114,7 @@ pub struct Kernel {
     users: Users,
     /// The processes that share umask and working directory with each other (CLONE_FS).
     fs_shares: Shares,
-    /// The processes that share their memory, where a core dump ends all of them
-    /// ([`Property::CoreSparesSharers`]); elsewhere nobody asks, and this is empty.
+    /// The processes that share their memory (CLONE_VM), until they exec or end.
     memory_shares: Shares,
     /// How many processes are subreapers: without one, nobody looks for them.
     subreapers: u32,

@@ -44,7 +44,7 @@ impl Kernel {
                 if value > 1 {
                     return Err(Errno::EINVAL);
                 }
-                self.processes[caller.process].flags.dumpable = value == 1;
+                self.set_dumpable(caller.process, value == 1);
                 Ok(Ret::Value(0))
             }
             Prctl::GetDumpable => {

@@ -21,6 +21,9 @@ pub enum Property {
     /// A set\*uid call marks a process for the check at execve(2) if its new user has more
     /// processes than the limit (LIM-05). Older kernels mark it at the limit already.
     NprocMarkAboveLimit,
+    /// What is sent to a process that is ending, or has ended, is dropped (EXIT-13, ZOM-09). Older
+    /// kernels keep it pending, with its record charged, until the process is reaped.
+    EndedDropSignals,
     /// clone(2) refuses an exit signal of 65 to 255 with EINVAL (FORK-18). Older kernels create a
     /// child that sends no signal.
     ExitSignalChecked,
@@ -31,10 +34,11 @@ pub enum Property {
 
 impl Property {
     /// All of them, the oldest first.
-    pub const ALL: [Property; 5] = [
+    pub const ALL: [Property; 6] = [
         Property::UnknownActionFlagsCleared,
         Property::CoreSparesSharers,
         Property::NprocMarkAboveLimit,
+        Property::EndedDropSignals,
         Property::ExitSignalChecked,
         Property::Autoreap,
     ];
@@ -45,6 +49,7 @@ impl Property {
             Property::UnknownActionFlagsCleared => (5, 11),
             Property::CoreSparesSharers => (5, 16),
             Property::NprocMarkAboveLimit => (5, 17),
+            Property::EndedDropSignals => (5, 18),
             Property::ExitSignalChecked | Property::Autoreap => (7, 1),
         }
     }
@@ -55,6 +60,7 @@ impl Property {
             Property::UnknownActionFlagsCleared => "unknown flags of rt_sigaction are cleared",
             Property::CoreSparesSharers => "a core dump spares those who share the memory",
             Property::NprocMarkAboveLimit => "set*uid marks a process only above RLIMIT_NPROC",
+            Property::EndedDropSignals => "processes that have ended drop signals",
             Property::ExitSignalChecked => "clone refuses exit signals above 64",
             Property::Autoreap => "clone3 takes CLONE_AUTOREAP and CLONE_NNP",
         }
@@ -67,6 +73,7 @@ impl Property {
             Property::UnknownActionFlagsCleared => include_str!("version/action_flags.strace"),
             Property::CoreSparesSharers => include_str!("version/core_sharers.strace"),
             Property::NprocMarkAboveLimit => include_str!("version/nproc_mark.strace"),
+            Property::EndedDropSignals => include_str!("version/ended_signals.strace"),
             Property::ExitSignalChecked => include_str!("version/exit_signal.strace"),
             Property::Autoreap => include_str!("version/autoreap.strace"),
         }

@@ -1310,3 +1310,45 @@ fn sig_09_unknown_flags_stay_before_linux_5_11() {
         scene.same_on_the_kernel();
     }
 }
+
+#[test]
+fn exit_13_ended_processes_keep_signals_until_linux_5_17() {
+    for (minor, result) in [(17, Err(Errno::EAGAIN)), (18, Ok(Ret::Value(0)))] {
+        let mut scene = on(5, minor, Property::EndedDropSignals);
+        assert_eq!(scene.fork(1), 2);
+        scene.limit(2, Resource::SIGPENDING, 1);
+        scene.exit(2, 0);
+        let sent = queue(2, signal(RT), -1, 7);
+        assert_eq!(scene.result(1, sent.clone()), Ok(Ret::Value(0)));
+        // the first record is charged to the zombie's user, or was dropped
+        assert_eq!(scene.result(1, sent), result);
+        assert_eq!(scene.wait(1, NONE), waited(2, WaitStatus::exited(0)));
+    }
+    let mut scene = on(5, 17, Property::EndedDropSignals);
+    assert_eq!(scene.fork(1), 2);
+    scene.limit(2, Resource::SIGPENDING, 0);
+    scene.exit(2, 0);
+    assert_eq!(scene.result(1, queue(2, signal(RT), -1, 7)), Err(Errno::EAGAIN));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn exit_05_whoever_shares_the_memory_shares_whether_it_may_be_dumped() {
+    let mut scene = Scene::new();
+    let dumpable = |scene: &mut Scene, pid| scene.value(pid, Syscall::Prctl(Prctl::GetDumpable));
+    assert_eq!(scene.fork(1), 2);
+    scene.call(2, Syscall::Vfork);
+    scene.value(3, Syscall::Prctl(Prctl::SetDumpable(0)));
+    let own = Syscall::Clone { flags: clone::VM | u64::from(Signal::CHLD.number()), clone3: None };
+    assert_eq!(scene.value(3, own), 4);
+    assert_eq!((dumpable(&mut scene, 3), dumpable(&mut scene, 4)), (0, 0));
+    // a copy is another memory, and so is that of a new program
+    assert_eq!(scene.fork(3), 5);
+    scene.value(5, Syscall::Prctl(Prctl::SetDumpable(1)));
+    assert_eq!((dumpable(&mut scene, 3), dumpable(&mut scene, 5)), (0, 1));
+    assert_eq!(scene.exec(3), Ok(Ret::Value(0)));
+    assert_eq!((dumpable(&mut scene, 3), dumpable(&mut scene, 4)), (1, 0));
+    // the parent in vfork has come back, to the memory that its child changed
+    assert_eq!(dumpable(&mut scene, 2), 0);
+    scene.same_on_the_kernel();
+}

@@ -48,9 +48,10 @@ impl Kernel {
 
     fn set_action(&mut self, caller: TaskId, signal: Signal, act: SigAction, fx: &mut Effects) {
         let clears = self.config.version.has(Property::UnknownActionFlagsCleared);
+        let kept_flags = if clears { SaFlags::KNOWN.0 } else { !SaFlags::INTERFACE.0 };
         let kept = SigAction {
             // SIG-09, SIG-08
-            flags: if clears { SaFlags(act.flags.0 & SaFlags::KNOWN.0) } else { act.flags },
+            flags: SaFlags(act.flags.0 & kept_flags),
             mask: act.mask - SigSet::KERNEL_ONLY,
             ..act
         };
