@@ -36,9 +36,11 @@ pub fn run(options: &Options) -> ExitCode {
     };
     say!("kernel {}", kernel.version);
     for property in Property::ALL {
-        let (major, minor) = property.since();
+        let since = property
+            .since()
+            .map_or("by configuration".into(), |(major, minor)| format!("Linux {major}.{minor}"));
         let has = if kernel.version.has(property) { "yes" } else { "no" };
-        say!("{has:3} {} (Linux {major}.{minor})", property.name());
+        say!("{has:3} {} ({since})", property.name());
         if options.verbose {
             for line in property.scenario().lines() {
                 say!("      {line}");

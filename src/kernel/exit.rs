@@ -16,14 +16,15 @@ impl Kernel {
     pub(super) fn exit(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
         fx.obey(rule!("EXIT-11"));
         self.leave_user_mode_for_good(id, status);
-        if self.processes[id].vfork_waiter.is_some() {
-            // the memory goes before anyone is told: the vfork parent may run first
-            self.release_vfork(id, fx);
-            self.thread_mut(TaskId::leader(id)).sleep = Sleep::Exiting;
-            self.enqueue_task(TaskId::leader(id));
-            return;
+        // the memory goes before anyone is told
+        self.release_vfork(id, fx);
+        if self.queue.is_empty() {
+            return self.go_on_exiting(id, status, fx);
         }
-        self.go_on_exiting(id, status, fx);
+        // others may run first, who still find it alive: it has left its call, and its own children
+        // are not given away
+        self.thread_mut(TaskId::leader(id)).sleep = Sleep::Exiting;
+        self.enqueue_task(TaskId::leader(id));
     }
 
     /// The part of an exit that others see.

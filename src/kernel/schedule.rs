@@ -6,7 +6,7 @@ use super::choose::Choose;
 use super::effect::{Consequence, Effects, Restart};
 use super::process::{Job, Life};
 use super::thread::{Sleep, TaskId};
-use super::{Kernel, Refused};
+use super::{Kernel, Property, Refused};
 use crate::abi::Pid;
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall};
@@ -166,7 +166,13 @@ impl Kernel {
                     || thread.notified && !self.is_asleep(task)
             }
         };
-        if !first {
+        let exiting = thread.sleep == Sleep::Exiting;
+        if exiting && self.config.version.has(Property::ExitIsPreempted) {
+            // a process that is behind all others by now
+            if !core::mem::replace(&mut self.thread_mut(task).queued, true) {
+                self.queue.push_back(task);
+            }
+        } else if !first {
             if thread.result.is_some() || !thread.frames.is_empty() {
                 self.arrive(task, fx);
             }
