@@ -31,19 +31,32 @@ pub fn version(engine: &mut Engine, mode: Mode) -> io::Result<Version> {
     Ok(version)
 }
 
-/// The scenario of a property, with `user` for the user that it names.
+/// The scenario of a property, with `user` and the next ones for the users that it names.
 fn scenario(property: Property, user: u32) -> io::Result<Log> {
     let mut log = trace::read(property.scenario().as_bytes()).map_err(io::Error::other)?;
+    let own = |named: &mut u32| {
+        if let Some(nth) = named.checked_sub(FIRST_USER).filter(|nth| *nth < USERS) {
+            *named = user + nth;
+        }
+    };
     for entry in &mut log.entries {
-        if let LogEvent::Call { call: Syscall::Setuid(named), .. } = &mut entry.event {
-            *named = user;
+        match &mut entry.event {
+            LogEvent::Call { call: Syscall::Setuid(named), .. } => own(named),
+            LogEvent::Call { call: Syscall::Setresuid { real, effective, saved }, .. } => {
+                [real, effective, saved].into_iter().for_each(own);
+            }
+            _ => {}
         }
     }
     Ok(log)
 }
 
+/// The users that scenarios name: as many as a worker has.
+const FIRST_USER: u32 = 60_000;
+const USERS: u32 = 3;
+
 fn changes_user(call: &Syscall) -> bool {
-    matches!(call, Syscall::Setuid(_))
+    matches!(call, Syscall::Setuid(_) | Syscall::Setresuid { .. })
 }
 
 fn calls(log: &Log) -> impl Iterator<Item = (&Entry, &Syscall)> {
@@ -114,7 +127,7 @@ mod tests {
     #[test]
     fn a_scenario_tells_who_has_the_property() {
         for property in Property::ALL {
-            let scenario = scenario(property, 60_000).expect("it is well formed");
+            let scenario = scenario(property, FIRST_USER).expect("it is well formed");
             let expected = lines(&scenario);
             let with = model(&scenario, Version::NEWEST.with(property, true));
             assert_eq!(sorted(with), expected, "{property:?}");

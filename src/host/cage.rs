@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Engine, PATIENCE};
 use super::observation::{Ended, Event, Fate, Observation};
-use super::procfs::{self, Status};
+use super::procfs::{self, SleepFile, Status};
 use super::sysctl::Sysctl;
 use super::wire::{BIRTHS, Entry, Op, RECORDS, RawCall};
 use super::{codec, os};
@@ -35,8 +35,8 @@ struct Life {
     /// Its number in /proc.
     host: u32,
     status: File,
-    /// Where that tells who sleeps.
-    wchan: Option<File>,
+    /// Where there is a file that tells who sleeps.
+    sleep_file: Option<(SleepFile, File)>,
     pidfd: Option<OwnedFd>,
     pgid: Pgid,
     /// Its calls in progress: the innermost last.
@@ -49,11 +49,9 @@ impl Life {
     fn is_at_rest(&self, run: Run, inner: Option<&Made>) -> bool {
         let call = inner.and_then(|made| made.call.as_ref());
         let waits = matches!(call, Some(Syscall::Wait4 { .. } | Syscall::Waitid { .. }));
-        match (&self.wchan, run) {
-            (Some(wchan), Run::Stopped) => procfs::sleeps(wchan),
-            (Some(wchan), Run::Blocked) if waits => procfs::sleeps(wchan),
-            _ => true,
-        }
+        let asked = run == Run::Stopped || run == Run::Blocked && waits;
+        let file = self.sleep_file.as_ref().filter(|_| asked);
+        file.is_none_or(|(kind, file)| kind.sleeps(file))
     }
 }
 
@@ -229,12 +227,12 @@ impl<'e> Cage<'e> {
     /// controller did not leave the CPU while it looked, then they all slept at one moment. Where
     /// puppets are realtime that is so at the first look, as a rule.
     ///
-    /// Without wchan there is no certainty: then what is quiet has to be so a second time, after
+    /// Where no file tells who sleeps there is no certainty: then what is quiet has to be so a second time, after
     /// the controller has slept.
     fn settle(&mut self) -> io::Result<Observation> {
         let start = Instant::now();
         let mut seen = Observation::default();
-        let mut certain = self.engine.wchan || self.engine.is_realtime();
+        let mut certain = self.engine.sleep_file.is_some() || self.engine.is_realtime();
         if !self.engine.is_realtime() {
             std::thread::yield_now();
         }
@@ -359,20 +357,14 @@ impl<'e> Cage<'e> {
             seen.gone.push(Pid(pid));
             return Ok(());
         };
-        let wchan = self.engine.wchan.then(|| File::open(format!("/proc/{host}/wchan")).ok());
+        let kind = self.engine.sleep_file;
+        let sleep_file = kind.and_then(|kind| Some((kind, kind.open(host).ok()?)));
         let pidfd = os::pidfd_open(status.outer_pid).ok();
         if let Some(pidfd) = &pidfd {
             self.ends.watch(pidfd, pid)?;
         }
-        let life = Life {
-            host,
-            status: file,
-            wchan: wchan.flatten(),
-            pidfd,
-            pgid: status.pgid,
-            calls,
-            zombie: false,
-        };
+        let life =
+            Life { host, status: file, sleep_file, pidfd, pgid: status.pgid, calls, zombie: false };
         self.by_host.insert(host, pid);
         self.lives.insert(pid, life);
         Ok(())

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::cage::{Cage, CageConfig};
 use super::os::{self, Shared};
+use super::procfs::SleepFile;
 use super::puppet::{EXE_FD, WIRE_FD};
 use super::sysctl::{Sysctl, Sysctls};
 use super::wire::{Op, RawCall, Wire};
-use super::{Mode, NURSERY_ARG, SELF_PATH, procfs, raw};
+use super::{Mode, NURSERY_ARG, SELF_PATH, raw};
 use crate::abi::{Pid, Resource, Rlimit};
 use crate::syscall::Syscall;
 
@@ -42,8 +43,8 @@ pub struct Engine {
     pub(super) wire: Shared,
     nursery: Child,
     realtime: bool,
-    /// Whether /proc/PID/wchan tells who sleeps.
-    pub(super) wchan: bool,
+    /// What tells who sleeps, if anything does here.
+    pub(super) sleep_file: Option<SleepFile>,
     pub(super) sysctls: Sysctls,
     abilities: Abilities,
     command: u32,
@@ -95,9 +96,10 @@ impl Engine {
         let abilities = Abilities { pid_max: unknown(), last_pid: unknown(), execve: unknown() };
         let sysctls = Sysctls::open();
         let mut engine =
-            Engine { wire, nursery, realtime, wchan: false, sysctls, abilities, command: 0 };
+            Engine { wire, nursery, realtime, sleep_file: None, sysctls, abilities, command: 0 };
         engine.await_nursery()?;
-        engine.wchan = engine.nursery_sleeps();
+        let tells = |file: &SleepFile| engine.nursery_sleeps(*file);
+        engine.sleep_file = SleepFile::ALL.into_iter().find(tells);
         engine.abilities = engine.try_abilities()?;
         Ok(engine)
     }
@@ -174,12 +176,12 @@ impl Engine {
     }
 
     /// Whether the nursery, which has nothing to do, is seen to sleep.
-    fn nursery_sleeps(&self) -> bool {
+    fn nursery_sleeps(&self, by: SleepFile) -> bool {
         let host = self.wire.slots[0].host_pid.load(Acquire);
-        let Ok(wchan) = File::open(format!("/proc/{host}/wchan")) else { return false };
+        let Ok(file) = by.open(host) else { return false };
         (0..20).any(|_| {
             std::thread::sleep(Duration::from_millis(1));
-            procfs::sleeps(&wchan)
+            by.sleeps(&file)
         })
     }
 

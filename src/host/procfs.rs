@@ -50,14 +50,41 @@ fn last_field(stat: &str) -> Option<u32> {
     stat.split_ascii_whitespace().next_back()?.parse().ok()
 }
 
-/// Whether a process that has a sleeper's state letter sleeps: it has left the CPU's queue.
+/// The file in a process's folder that tells whether one that has a sleeper's state letter sleeps:
+/// whether it has left the CPU's queue.
 ///
 /// A process takes that letter before it looks whether it has to sleep at all, and may lose the CPU
 /// in between: wait4 that is about to return, a stop that the parent has not been told of.
-/// /proc/PID/wchan names a function only for processes that are off the queue.
-pub(super) fn sleeps(wchan: &File) -> bool {
-    let mut first = [b'0'];
-    matches!(wchan.read_at(&mut first, 0), Ok(1)) && first != *b"0"
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum SleepFile {
+    /// It says "running" of a process that is on the queue, or waits until it has left it.
+    Syscall,
+    /// Since Linux 5.16 it names a function only for processes that are off the queue. Before, it
+    /// names one by the letter.
+    Wchan,
+}
+
+impl SleepFile {
+    /// Those that there may be, the better one first.
+    pub(super) const ALL: [SleepFile; 2] = [SleepFile::Syscall, SleepFile::Wchan];
+
+    pub(super) fn open(self, host: u32) -> io::Result<File> {
+        let name = match self {
+            SleepFile::Syscall => "syscall",
+            SleepFile::Wchan => "wchan",
+        };
+        File::open(format!("/proc/{host}/{name}"))
+    }
+
+    /// Whether the process of an open one sleeps.
+    pub(super) fn sleeps(self, file: &File) -> bool {
+        let awake = match self {
+            SleepFile::Syscall => b'r',
+            SleepFile::Wchan => b'0',
+        };
+        let mut first = [awake];
+        matches!(file.read_at(&mut first, 0), Ok(1)) && first != [awake]
+    }
 }
 
 /// The lines that count; the others are skipped.

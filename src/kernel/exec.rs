@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::Kernel;
+use super::cred::Cred;
 use super::effect::{Consequence, Effects};
 use super::process::Process;
 use super::thread::TaskId;
+use super::{Kernel, Property};
 use crate::abi::{Errno, SiCode, SigInfo, Signal};
 use crate::rule;
 use crate::syscall::{self, Ret};
@@ -39,8 +40,11 @@ impl Kernel {
         ] {
             fx.obey(rule);
         }
+        // LSM_UNSAFE_SHARE: another process could change the working directory meanwhile
+        let shared = !self.fs_shares.sharers(caller.process).is_empty();
+        let downgrade = shared && !self.config.version.has(Property::SharedExecKeepsUser);
         let process = &mut self.processes[caller.process];
-        change_image(process, caller.nth);
+        change_image(process, caller.nth, downgrade);
         let pid = process.pid;
         let pending = process.shared.set() | process.leader.pending.set();
         if !pending.is_empty() {
@@ -87,17 +91,18 @@ impl Kernel {
 
 /// The new program begins outside of any handler, with the mask and the pending signals of the old
 /// one (EXEC-03), and with the users that execve gives it.
-fn change_image(process: &mut Process, nth: u32) {
+fn change_image(process: &mut Process, nth: u32, downgrade: bool) {
     process.exec_count = process.exec_count.wrapping_add(1);
     let thread = process.thread_mut(nth);
     thread.frames.clear();
     let old = thread.cred;
-    thread.cred = old.after_exec();
-    let elevated = old.effective != old.real;
-    if elevated {
+    // CRED-01: CAP_SETUID keeps what the kernel takes for a set-user-ID program's
+    let kept = if downgrade && !old.capable { Cred { effective: old.real, ..old } } else { old };
+    thread.cred = kept.after_exec();
+    if old.effective != old.real {
         thread.pdeath_signal = None;
     }
     // EXEC-15: the other marks stay
     process.flags.executed = true;
-    process.flags.dumpable = !elevated;
+    process.flags.dumpable = kept.effective == kept.real;
 }

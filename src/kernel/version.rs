@@ -24,6 +24,11 @@ pub enum Property {
     /// What is sent to a process that is ending, or has ended, is dropped (EXIT-13, ZOM-09). Older
     /// kernels keep it pending, with its record charged, until the process is reaped.
     EndedDropSignals,
+    /// execve(2) keeps an effective user that differs from the real one also while the process
+    /// shares its working directory (CLONE_FS) with another one (CRED-01). Older kernels take such a
+    /// program for a set-user-ID one, and make the real user the effective one, unless the process
+    /// has CAP_SETUID.
+    SharedExecKeepsUser,
     /// A process that ends lets the others that can run go first, before anyone is told of its end
     /// (EXIT-11). That is so where the kernel is preemptible; elsewhere it is one of the orders that
     /// timing decides, and not the canonical one.
@@ -38,11 +43,12 @@ pub enum Property {
 
 impl Property {
     /// All of them, the oldest first.
-    pub const ALL: [Property; 7] = [
+    pub const ALL: [Property; 8] = [
         Property::UnknownActionFlagsCleared,
         Property::CoreSparesSharers,
         Property::NprocMarkAboveLimit,
         Property::EndedDropSignals,
+        Property::SharedExecKeepsUser,
         Property::ExitIsPreempted,
         Property::ExitSignalChecked,
         Property::Autoreap,
@@ -56,6 +62,7 @@ impl Property {
             Property::CoreSparesSharers => (5, 16),
             Property::NprocMarkAboveLimit => (5, 17),
             Property::EndedDropSignals => (5, 18),
+            Property::SharedExecKeepsUser => (6, 17),
             Property::ExitIsPreempted => return None,
             Property::ExitSignalChecked | Property::Autoreap => (7, 1),
         })
@@ -68,6 +75,7 @@ impl Property {
             Property::CoreSparesSharers => "a core dump spares those who share the memory",
             Property::NprocMarkAboveLimit => "set*uid marks a process only above RLIMIT_NPROC",
             Property::EndedDropSignals => "processes that have ended drop signals",
+            Property::SharedExecKeepsUser => "execve keeps the effective user beside CLONE_FS",
             Property::ExitIsPreempted => "an end is preempted before anyone is told of it",
             Property::ExitSignalChecked => "clone refuses exit signals above 64",
             Property::Autoreap => "clone3 takes CLONE_AUTOREAP and CLONE_NNP",
@@ -82,6 +90,7 @@ impl Property {
             Property::CoreSparesSharers => include_str!("version/core_sharers.strace"),
             Property::NprocMarkAboveLimit => include_str!("version/nproc_mark.strace"),
             Property::EndedDropSignals => include_str!("version/ended_signals.strace"),
+            Property::SharedExecKeepsUser => include_str!("version/shared_exec.strace"),
             Property::ExitIsPreempted => include_str!("version/exit_preempted.strace"),
             Property::ExitSignalChecked => include_str!("version/exit_signal.strace"),
             Property::Autoreap => include_str!("version/autoreap.strace"),

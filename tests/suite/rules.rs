@@ -1352,3 +1352,41 @@ fn exit_05_whoever_shares_the_memory_shares_whether_it_may_be_dumped() {
     assert_eq!(dumpable(&mut scene, 2), 0);
     scene.same_on_the_kernel();
 }
+
+#[test]
+fn cred_01_exec_beside_clone_fs_took_the_effective_user_away_until_linux_6_16() {
+    let (real, effective) = (own_user(0), own_user(1));
+    for (minor, kept) in [(16, false), (17, true)] {
+        let mut scene = on(6, minor, Property::SharedExecKeepsUser);
+        let shared = clone::FS | u64::from(Signal::CHLD.number());
+        assert_eq!(scene.value(1, Syscall::Clone { flags: shared, clone3: None }), 2);
+        scene.set_users(2, [real, effective, effective]);
+        assert_eq!(scene.exec(2), Ok(Ret::Value(0)));
+        let users = if kept { [real, effective, effective] } else { [real; 3] };
+        assert_eq!(scene.result(2, Syscall::Getresuid), Ok(Ret::Users(users.map(user))));
+        // nothing is shared with a copy
+        let copy = scene.fork(1);
+        scene.set_users(copy, [real, effective, effective]);
+        assert_eq!(scene.exec(copy), Ok(Ret::Value(0)));
+        let kept = [real, effective, effective].map(user);
+        assert_eq!(scene.result(copy, Syscall::Getresuid), Ok(Ret::Users(kept)));
+        scene.same_on_the_kernel();
+    }
+}
+
+#[test]
+fn exit_11_a_killed_waiter_may_go_before_its_child_is_a_zombie() {
+    for preempted in [false, true] {
+        let version = Version::NEWEST.with(Property::ExitIsPreempted, preempted);
+        let config = Config { version, ..Config::default() };
+        let mut scene = Scene::with(config).depends_on(Property::ExitIsPreempted);
+        assert_eq!(scene.fork(1), 2);
+        assert_eq!(scene.fork(2), 3);
+        scene.call(2, wait_for(-1, NONE));
+        // the youngest member of the group first
+        scene.call(1, Syscall::Kill { pid: 0, sig: Signal::TERM.number().into() });
+        let adopted = if preempted { waited(3, killed(Signal::TERM)) } else { Err(Errno::ECHILD) };
+        assert_eq!(scene.result(1, wait_for(3, WaitOptions::NOHANG)), adopted);
+        scene.same_on_the_kernel();
+    }
+}
