@@ -61,6 +61,9 @@ impl SaFlags {
     pub const RESETHAND: SaFlags = SaFlags(0x8000_0000);
     /// Those that the kernel keeps; the others read back as 0 (SIG-09).
     pub const KNOWN: SaFlags = SaFlags(0xdc00_0807);
+    /// Those in which x86 kernels note by which interface a handler was installed (SA_IA32_ABI,
+    /// SA_X32_ABI): what a program writes there is lost on every kernel.
+    pub const INTERFACE: SaFlags = SaFlags(0x0300_0000);
 
     /// Whether all of `flags` are set.
     pub const fn contains(self, flags: SaFlags) -> bool {

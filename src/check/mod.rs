@@ -40,7 +40,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::kernel::Rule;
+use crate::kernel::{Rule, Version};
 use crate::trace::Log;
 use search::Search;
 use world::World;
@@ -88,17 +88,34 @@ impl fmt::Display for Rejection {
 /// How many worlds are tried for what the log does not say.
 const WORLDS: usize = 48;
 
-/// Checks a sequential log against the model.
+/// Checks a sequential log against the model of the newest kernel.
 ///
 /// Costs a step of the model for each line where only one order is possible. Where the log and
 /// the canonical order differ, up to 400 others are tried for each step further, in up to 48
 /// worlds: what was unknown at first.
 pub fn check(log: &Log) -> Verdict {
+    check_on(log, Version::NEWEST)
+}
+
+/// Checks a sequential log that was recorded on a kernel of that version, where kernels differ.
+/// Costs what [`check`] does.
+///
+/// ```
+/// use proctable::kernel::Version;
+/// use proctable::{check, trace};
+///
+/// let log = trace::read(b"1 clone(child_stack=NULL, flags=0x41) = 2\n")?;
+/// let bookworm = check::check_on(&log, Version::new(6, 1));
+/// assert!(matches!(bookworm, check::Verdict::Accepted(_)));
+/// assert!(matches!(check::check(&log), check::Verdict::Rejected(_)), "EINVAL since Linux 7.1");
+/// # Ok::<(), trace::ParseError>(())
+/// ```
+pub fn check_on(log: &Log, version: Version) -> Verdict {
     let steps = match step::split(log) {
         Ok(steps) => steps,
         Err(rejection) => return Verdict::Rejected(rejection),
     };
-    let Some(first) = World::of(&steps) else {
+    let Some(first) = World::of(&steps, version) else {
         return Verdict::Accepted(Summary { calls: 0, skipped: steps.skipped });
     };
     let mut known = vec![first.clone()];

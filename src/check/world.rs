@@ -7,12 +7,13 @@ use alloc::vec::Vec;
 
 use super::step::{Step, Steps};
 use crate::abi::{Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, Signal, Uid};
-use crate::kernel::{Canonical, Config, Effects, Kernel};
+use crate::kernel::{Canonical, Config, Effects, Kernel, Version};
 use crate::syscall::{Ptr, QueuedInfo, SIGSET_SIZE, Syscall, how};
 
 /// The surroundings of the first process: what is `None` has not been shown yet.
 #[derive(Clone, PartialEq, Debug)]
 pub struct World {
+    version: Version,
     pub first: Pid,
     pub parent: Option<Pid>,
     pub adopter: Option<Pid>,
@@ -49,7 +50,7 @@ pub struct Nowhere {
 impl World {
     /// The world in which nothing is known but the number of the first process. `None` for a log
     /// without any.
-    pub fn of(steps: &Steps<'_>) -> Option<World> {
+    pub fn of(steps: &Steps<'_>, version: Version) -> Option<World> {
         let first = steps.first?;
         let mut unused = (2..).filter(|number| !steps.numbers.contains(number));
         let mut next = || unused.next().unwrap_or(0);
@@ -63,6 +64,7 @@ impl World {
         };
         let init = first == Pid(1);
         Some(World {
+            version,
             first,
             // the init of a namespace sees neither (PID-20, PID-21)
             parent: init.then_some(Pid(0)),
@@ -111,6 +113,7 @@ impl World {
     /// The model at the beginning.
     pub fn kernel(&self) -> Kernel {
         let mut config = Config {
+            version: self.version,
             first: self.first,
             parent: self.parent(),
             pgid: self.pgid(),

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use proctable::check::{Rejection, Verdict, check};
+use proctable::check::{Rejection, Verdict, check_on};
+use proctable::kernel::Version;
 use proctable::trace;
 
 /// The arguments of the command.
@@ -15,17 +16,20 @@ use proctable::trace;
 pub struct Options {
     /// Leave out the logs that are accepted
     #[arg(short, long)]
-    pub quiet: bool,
+    quiet: bool,
+    /// The version of the kernel that they were recorded on, such as 6.1; the newest if not given
+    #[arg(long, value_name = "VERSION", default_value_t = Version::NEWEST)]
+    kernel: Version,
     /// Logs of strace -f
     #[arg(required = true)]
-    pub files: Vec<PathBuf>,
+    files: Vec<PathBuf>,
 }
 
-/// Says for each log whether the model explains it; `quiet` leaves the accepted ones out.
+/// Says for each log whether the model explains it.
 ///
 /// 0 if all are accepted, 1 if some are rejected, 2 if some cannot be read.
-pub fn run(files: &[PathBuf], quiet: bool) -> ExitCode {
-    match report(files, quiet, &mut io::stdout().lock()) {
+pub fn run(options: &Options) -> ExitCode {
+    match report(options, &mut io::stdout().lock()) {
         Ok(total) => ExitCode::from(total.exit_code()),
         // nobody reads on
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -73,15 +77,15 @@ enum Outcome {
     Unreadable(String),
 }
 
-fn report(files: &[PathBuf], quiet: bool, out: &mut impl Write) -> io::Result<Total> {
+fn report(options: &Options, out: &mut impl Write) -> io::Result<Total> {
     let mut total = Total::default();
-    for file in files {
+    for file in &options.files {
         let name = file.display();
-        match outcome(file) {
+        match outcome(file, options.kernel) {
             Outcome::Accepted { skipped } => {
                 total.accepted += 1;
                 total.skipped += skipped;
-                if !quiet {
+                if !options.quiet {
                     writeln!(out, "accepted {name}")?;
                 }
             }
@@ -99,7 +103,7 @@ fn report(files: &[PathBuf], quiet: bool, out: &mut impl Write) -> io::Result<To
     Ok(total)
 }
 
-fn outcome(file: &Path) -> Outcome {
+fn outcome(file: &Path, kernel: Version) -> Outcome {
     let text = match fs::read(file) {
         Ok(text) => text,
         Err(error) => return Outcome::Unreadable(format!(" {error}")),
@@ -108,7 +112,7 @@ fn outcome(file: &Path) -> Outcome {
         Err(error) => {
             Outcome::Unreadable(format!("{}:{}: {}", error.line, error.column, error.what))
         }
-        Ok(log) => match check(&log) {
+        Ok(log) => match check_on(&log, kernel) {
             Verdict::Accepted(summary) => Outcome::Accepted { skipped: summary.skipped },
             Verdict::Rejected(rejection) => Outcome::Rejected(rejection),
         },
@@ -129,7 +133,9 @@ mod tests {
             fs::write(file, log).expect("a file");
         }
         let mut out = Vec::new();
-        let total = report(&files[..logs.len()], quiet, &mut out).expect("a report");
+        let files = files[..logs.len()].to_vec();
+        let options = Options { quiet, kernel: Version::NEWEST, files };
+        let total = report(&options, &mut out).expect("a report");
         fs::remove_dir_all(&folder).expect("the folder");
         let out = String::from_utf8(out).expect("UTF-8");
         (out.replace(&format!("{}/", folder.display()), ""), total.exit_code())

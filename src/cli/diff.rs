@@ -9,7 +9,7 @@ use std::str::FromStr;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
-use proctable::diff::{Campaign, Difference, Summary, TrialConfig, replay};
+use proctable::diff::{Campaign, Difference, Start, Summary, TrialConfig, replay};
 use proctable::host::{Mode, probe};
 use proctable::trace;
 
@@ -20,7 +20,7 @@ const DIFFERENT: u8 = 1;
 /// Exit status: the log to run again cannot be read.
 const UNREADABLE: u8 = 2;
 /// Exit status: the comparison cannot run here.
-const UNAVAILABLE: u8 = 3;
+pub const UNAVAILABLE: u8 = 3;
 
 /// The comparison's options.
 #[derive(Args)]
@@ -59,11 +59,11 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// The namespace's pid_max, for --replay
-    #[arg(long, default_value_t = 4_194_304, value_name = "N", requires = "replay")]
-    pid_max: u32,
+    #[arg(long, value_name = "N", requires = "replay")]
+    pid_max: Option<u32>,
     /// The number given out last, for --replay
-    #[arg(long, default_value_t = 1, value_name = "N", requires = "replay")]
-    last_pid: u32,
+    #[arg(long, value_name = "N", requires = "replay")]
+    last_pid: Option<u32>,
     /// Handlers wait for rt_sigreturn, for --replay
     #[arg(long, requires = "replay")]
     stay_in_handlers: bool,
@@ -191,8 +191,12 @@ fn read_log(path: &Path) -> Result<String, String> {
 }
 
 fn run_replay(options: &Options, mode: Mode, log: String) -> io::Result<Summary> {
-    let world = (options.pid_max, options.last_pid, options.stay_in_handlers);
-    replay(std::env::current_exe()?, mode, log, world)
+    let start = Start {
+        pid_max: options.pid_max,
+        last_pid: options.last_pid,
+        stay_in_handlers: options.stay_in_handlers,
+    };
+    replay(std::env::current_exe()?, mode, log, start)
 }
 
 /// The CPUs that this process may use.
@@ -213,6 +217,9 @@ fn report(options: &Options, summary: &Summary) {
     }
     if !options.quiet && options.replay.is_none() {
         super::write_out(summary.coverage.table().as_bytes());
+    }
+    for what in &summary.left_out {
+        say!("left out: {what}");
     }
     let progress = summary.progress;
     say!(

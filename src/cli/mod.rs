@@ -8,6 +8,7 @@ macro_rules! say {
 mod check;
 mod diff;
 mod exec;
+mod kernel;
 mod sweep;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Command {
     Sweep,
     /// Say what such trees can have here, and why not the rest
     Preflight,
+    /// Ask the running kernel which of the things it does that kernels do differently
+    Kernel(kernel::Options),
     /// Run random programs on the live kernel and on the model, and compare everything
     Diff(diff::Options),
 }
@@ -48,8 +51,9 @@ pub fn main() -> ExitCode {
         error.exit()
     });
     match cli.command {
-        Command::Check(options) => check::run(&options.files, options.quiet),
+        Command::Check(options) => check::run(&options),
         Command::Diff(options) => diff::run(&options),
+        Command::Kernel(options) => kernel::run(&options),
         Command::Exec(options) => exec::run(&options),
         Command::Sweep => sweep::run(),
         Command::Preflight => {

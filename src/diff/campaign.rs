@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::coverage::Coverage;
 use super::trial::TrialConfig;
-use super::worker::{Difference, Job, Message};
+use super::worker::{Difference, Job, Message, Start};
 use crate::host::{Mode, Worker, WorkerConfig};
+use crate::kernel::Version;
 
 /// A run of many programs.
 #[derive(Clone, Debug)]
@@ -53,6 +54,10 @@ pub struct Summary {
     pub differences: Vec<Difference>,
     /// What was exercised.
     pub coverage: Coverage,
+    /// The kernel that was asked, once a worker has told.
+    pub version: Option<Version>,
+    /// What programs did without here, and why.
+    pub left_out: Vec<String>,
     /// How long it took.
     pub elapsed: Duration,
     /// How many workers there were.
@@ -91,14 +96,30 @@ impl Campaign {
 ///
 /// # Errors
 ///
-/// Those of the oracle, and a log that cannot be read.
-pub fn replay(
-    exe: PathBuf,
-    mode: Mode,
-    log: String,
-    world: (u32, u32, bool),
-) -> io::Result<Summary> {
-    run_jobs(&exe, mode, vec![(None, Job::Replay { log, world })], 1, |_| {})
+/// Those of the oracle, and a log that cannot be read. [`io::ErrorKind::Unsupported`] where the
+/// kernel cannot begin a program as `start` says.
+pub fn replay(exe: PathBuf, mode: Mode, log: String, start: Start) -> io::Result<Summary> {
+    run_jobs(&exe, mode, vec![(None, Job::Replay { log, start })], 1, |_| {})
+}
+
+/// Asks the running kernel which of the things it does that kernels do differently.
+///
+/// # Errors
+///
+/// Those of the oracle.
+pub fn running_kernel(exe: PathBuf, mode: Mode) -> io::Result<RunningKernel> {
+    let summary = run_jobs(&exe, mode, vec![(None, Job::Ask)], 1, |_| {})?;
+    let version = summary.version.ok_or_else(|| io::Error::other("no answer"))?;
+    Ok(RunningKernel { version, left_out: summary.left_out })
+}
+
+/// The running kernel, as [`running_kernel`] finds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RunningKernel {
+    /// Its release, with the properties that it has shown.
+    pub version: Version,
+    /// What programs of [`Campaign`] do without here, and why.
+    pub left_out: Vec<String>,
 }
 
 fn run_jobs(
@@ -151,6 +172,10 @@ fn attend(
             return Err(io::Error::other("a worker ended before its work was done"));
         };
         let message: Message = serde_json::from_slice(&message)?;
+        if let Message::Failed { unsupported, why } = message {
+            let kind = if unsupported { io::ErrorKind::Unsupported } else { io::ErrorKind::Other };
+            return Err(io::Error::new(kind, why));
+        }
         let done = matches!(message, Message::Done(_));
         if tell.send(Ok(message)).is_err() || done {
             return Ok(());
@@ -169,6 +194,12 @@ impl Summary {
             }
             Message::Differs(difference) => self.differences.push(difference),
             Message::Done(coverage) => self.coverage.add(&coverage),
+            Message::Begun { version, left_out } => {
+                self.version = Some(version);
+                self.left_out = left_out;
+            }
+            // an error by the time that it comes here
+            Message::Failed { .. } => {}
         }
     }
 }

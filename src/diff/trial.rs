@@ -9,7 +9,7 @@ use super::coverage::Coverage;
 use super::record::{Recorder, columns};
 use crate::abi::{Pid, Resource, Uid};
 use crate::host::{CATCHER, Cage, CageConfig, Engine, Mode, RESTORER, SELF_PATH};
-use crate::kernel::{Config, Kernel, Run};
+use crate::kernel::{Config, Kernel, Run, Version};
 use crate::sim::{
     Action, Explainer, Explanation, Generator, Profile, Program, Reaction, Step, Surroundings, What,
 };
@@ -85,17 +85,24 @@ pub fn profile(index: u64) -> Profile {
     if index % 23 == 22 { Profile::Timers } else { Profile::ALL[(index % 23) as usize % QUICK] }
 }
 
+/// The first of the users of this worker's programs. Programs that run at the same time are other
+/// users, whose processes and records are their own (LIM-01, LIM-07).
+pub fn first_user(engine: &Engine) -> io::Result<u32> {
+    Ok(1_000_000 + engine.worker_number()? * 4)
+}
+
 /// The world of all programs of this worker.
-pub fn surroundings(engine: &Engine, mode: Mode) -> io::Result<Surroundings> {
+pub fn surroundings(engine: &Engine, mode: Mode, version: Version) -> io::Result<Surroundings> {
+    let abilities = engine.abilities();
     let limits = (0..Resource::COUNT)
         .map(Resource)
         .map(|resource| Ok((resource, engine.limit(resource)?)))
         .collect::<io::Result<_>>()?;
-    // programs that run at the same time are other users, whose processes and records are their
-    // own (LIM-01, LIM-07)
-    let first = 1_000_000 + engine.worker_number()? * 4;
+    let first = first_user(engine)?;
     Ok(Surroundings {
         config: Config {
+            version,
+            pid_max: engine.pid_max()?,
             user_namespace: mode == Mode::User,
             sys_resource: engine.has_capability(CAP_SYS_RESOURCE)?,
             limits,
@@ -103,7 +110,9 @@ pub fn surroundings(engine: &Engine, mode: Mode) -> io::Result<Surroundings> {
         },
         handler: CATCHER,
         restorer: RESTORER,
-        program: SELF_PATH.into(),
+        program: abilities.execve.is_ok().then(|| SELF_PATH.into()),
+        own_pid_max: abilities.pid_max.is_ok(),
+        last_pid: abilities.last_pid.is_ok(),
         users: match mode {
             Mode::Root => (first..first + 3).map(Uid).collect(),
             Mode::User => Vec::new(),
@@ -114,13 +123,12 @@ pub fn surroundings(engine: &Engine, mode: Mode) -> io::Result<Surroundings> {
 /// Runs program `index`. `None` if it was late each time.
 pub fn run(
     engine: &mut Engine,
-    mode: Mode,
+    world: &Surroundings,
     config: &TrialConfig,
     index: u64,
     prepare: &impl Fn(Kernel) -> Kernel,
     coverage: &mut Coverage,
 ) -> io::Result<Option<Trial>> {
-    let world = surroundings(engine, mode)?;
     for _ in 0..ATTEMPTS {
         let seed = config.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index);
         let mut generator = Generator::new(profile(index), seed, world.clone());
@@ -158,12 +166,12 @@ fn attempt(
     coverage: &mut Coverage,
 ) -> io::Result<Option<Trial>> {
     let (config, hold) = (program.config.clone(), program.stay_in_handlers);
-    let fresh = Config::default();
     let changed = |value, usual| (value != usual).then_some(value);
-    let mut cage = engine.cage(&CageConfig {
-        pid_max: changed(config.pid_max, fresh.pid_max),
-        last_pid: changed(config.last_pid, fresh.last_pid),
-    })?;
+    let cage_config = CageConfig {
+        pid_max: changed(config.pid_max, engine.pid_max()?),
+        last_pid: changed(config.last_pid, Config::default().last_pid),
+    };
+    let mut cage = engine.cage(&cage_config)?;
     cage.hold_handlers(hold);
     let kernel = Recorder::default();
     let mut attempt = Attempt {

@@ -6,10 +6,11 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::coverage::Coverage;
+use super::probe;
 use super::trial::{self, Trial, TrialConfig};
-use crate::host::{Engine, EngineConfig, Link};
-use crate::kernel::Kernel;
-use crate::sim::{Program, shrink};
+use crate::host::{Engine, EngineConfig, Link, SELF_PATH};
+use crate::kernel::{Config, Kernel, Version};
+use crate::sim::{Program, Surroundings, shrink};
 
 /// What a worker is told to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,18 +28,38 @@ pub enum Job {
         /// The rule that the model is to break, by its name.
         fault: Option<String>,
     },
+    /// Only say which kernel this is.
+    Ask,
     /// Run the steps of a log.
     Replay {
         /// The log.
         log: String,
-        /// pid_max, the number given out last, and whether handlers stay entered.
-        world: (u32, u32, bool),
+        /// Where its program begins.
+        start: Start,
     },
+}
+
+/// Where the program of a log begins, which the log does not tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Start {
+    /// The namespace's pid_max; that of every new namespace if it is not given.
+    pub pid_max: Option<u32>,
+    /// The number given out last; 1, the first process's, if it is not given.
+    pub last_pid: Option<u32>,
+    /// Handlers wait for rt_sigreturn.
+    pub stay_in_handlers: bool,
 }
 
 /// What a worker says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
+    /// The first message of every job.
+    Begun {
+        /// The kernel that is asked.
+        version: Version,
+        /// What programs do without here, and why.
+        left_out: Vec<String>,
+    },
     /// So much since the last message.
     Progress {
         /// Programs.
@@ -54,6 +75,13 @@ pub enum Message {
     Differs(Difference),
     /// The end.
     Done(Box<Coverage>),
+    /// The job cannot be done.
+    Failed {
+        /// Because the kernel, or the place, cannot do what it asks for.
+        unsupported: bool,
+        /// In words.
+        why: String,
+    },
 }
 
 /// A program on which kernel and model differ, shrunk.
@@ -77,20 +105,30 @@ const EXE: &str = "/proc/self/exe";
 ///
 /// # Errors
 ///
-/// Those of the oracle: the job is broken off then.
+/// Those of the link to the program. Those of the oracle are told through it.
 pub fn serve(link: &mut Link) -> io::Result<()> {
     let Some(job) = link.receive()? else { return Ok(()) };
     let job: Job = serde_json::from_slice(&job)?;
+    let Err(error) = work(link, job) else { return Ok(()) };
+    let unsupported = error.kind() == io::ErrorKind::Unsupported;
+    send(link, &Message::Failed { unsupported, why: error.to_string() })
+}
+
+fn work(link: &mut Link, job: Job) -> io::Result<()> {
     let config = EngineConfig { mode: link.mode, puppet_exe: EXE.into(), cpu: link.cpu };
     let mut engine = Engine::start(&config)?;
+    let version = probe::version(&mut engine, link.mode)?;
+    let world = trial::surroundings(&engine, link.mode, version)?;
+    send(link, &Message::Begun { version, left_out: engine.abilities().left_out() })?;
     match job {
+        Job::Ask => send(link, &Message::Done(Box::default())),
         Job::Run { config, first, stride, end, fault } => {
             let prepare = fault_of(fault)?;
-            let mut run = Run { link, engine, prepare, config };
+            let mut run = Run { link, engine, prepare, config, world };
             run.programs((first..end).step_by(stride as usize))
         }
-        Job::Replay { log, world } => {
-            let program = read_program(&log, world, trial::surroundings(&engine, link.mode)?)?;
+        Job::Replay { log, start } => {
+            let program = read_program(&log, start, world)?;
             let trial = trial::rerun(&mut engine, &program, &|kernel| kernel)?;
             let mut coverage = Coverage::default();
             let late = u64::from(trial.is_none());
@@ -143,6 +181,7 @@ struct Run<'a> {
     engine: Engine,
     prepare: Prepare,
     config: TrialConfig,
+    world: Surroundings,
 }
 
 impl Run<'_> {
@@ -151,16 +190,15 @@ impl Run<'_> {
         let (mut programs, mut calls, mut freedom, mut late) = (0, 0, 0, 0);
         let mut told = Instant::now();
         for index in indices {
-            let mode = self.link.mode;
             let trial = trial::run(
                 &mut self.engine,
-                mode,
+                &self.world,
                 &self.config,
                 index,
                 &self.prepare,
                 &mut coverage,
             )
-            .map_err(|error| io::Error::other(format!("program {index}: {error}")))?;
+            .map_err(|error| io::Error::new(error.kind(), format!("program {index}: {error}")))?;
             programs += 1;
             match trial {
                 None => late += 1,
@@ -224,11 +262,7 @@ fn difference(trial: &Trial, index: u64) -> Difference {
 }
 
 /// The steps of a log: its calls, in order.
-fn read_program(
-    log: &str,
-    (pid_max, last_pid, stay_in_handlers): (u32, u32, bool),
-    world: crate::sim::Surroundings,
-) -> io::Result<Program> {
+fn read_program(log: &str, start: Start, world: Surroundings) -> io::Result<Program> {
     use crate::abi::Errno;
     use crate::sim::{Action, Step};
     use crate::syscall::Syscall;
@@ -241,7 +275,7 @@ fn read_program(
             let call = match entry.event {
                 // whatever program that was: here it is the puppet's
                 LogEvent::Call { call: Syscall::Execve { error: None, .. }, .. } => {
-                    Syscall::Execve { path: world.program.clone(), error: None }
+                    Syscall::Execve { path: SELF_PATH.into(), error: None }
                 }
                 // and a path that failed is one that fails here for the same reason
                 LogEvent::Call { call: Syscall::Execve { error: Some(errno), .. }, .. } => {
@@ -249,7 +283,7 @@ fn read_program(
                         Errno::ENOENT => ("/nonexistent".into(), Some(errno)),
                         Errno::EACCES => ("/proc".into(), Some(errno)),
                         // LIM-05: that was the process, and not the file
-                        Errno::EAGAIN => (world.program.clone(), None),
+                        Errno::EAGAIN => (SELF_PATH.into(), None),
                         _ => return None,
                     };
                     Syscall::Execve { path, error }
@@ -260,8 +294,12 @@ fn read_program(
             Some(Step { pid: entry.pid, action: Action::Call(call) })
         })
         .collect();
-    let config = crate::kernel::Config { pid_max, last_pid, ..world.config };
-    Ok(Program { config, stay_in_handlers, steps })
+    let config = Config {
+        pid_max: start.pid_max.unwrap_or(world.config.pid_max),
+        last_pid: start.last_pid.unwrap_or(world.config.last_pid),
+        ..world.config
+    };
+    Ok(Program { config, stay_in_handlers: start.stay_in_handlers, steps })
 }
 
 fn send(link: &mut Link, message: &Message) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! One program's pid namespace, and when it is quiet.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use super::engine::{Engine, PATIENCE};
 use super::observation::{Ended, Event, Fate, Observation};
 use super::procfs::{self, Status};
+use super::sysctl::Sysctl;
 use super::wire::{BIRTHS, Entry, Op, RECORDS, RawCall};
 use super::{codec, os};
 use crate::abi::{DefaultAction, Pgid, Pid, SigSet, Signal};
 use crate::kernel::{Run, View};
-use crate::syscall::{Ret, Syscall, clone};
+use crate::syscall::{Syscall, clone};
 
 /// How long a process may take to die.
 const DYING: Duration = Duration::from_millis(20);
@@ -86,6 +87,8 @@ pub struct Cage<'e> {
     log_read: u32,
     ends: os::Ends,
     ended: Vec<Ended>,
+    /// What the newest call of the controller's own gave.
+    answer: Option<Entry>,
 }
 
 impl<'e> Cage<'e> {
@@ -107,10 +110,15 @@ impl<'e> Cage<'e> {
             log_read,
             ends: os::Ends::new()?,
             ended: Vec::new(),
+            answer: None,
         };
         cage.settle()?;
-        cage.configure("/proc/sys/kernel/pid_max", config.pid_max)?;
-        cage.configure("/proc/sys/kernel/ns_last_pid", config.last_pid)?;
+        if let Some(value) = config.pid_max {
+            cage.write_sysctl(Sysctl::PidMax, value)?;
+        }
+        if let Some(value) = config.last_pid {
+            cage.write_sysctl(Sysctl::LastPid, value)?;
+        }
         Ok(cage)
     }
 
@@ -161,30 +169,28 @@ impl<'e> Cage<'e> {
         Ok(core::mem::take(&mut self.ended))
     }
 
-    /// Writes a number into a file of the namespace, from inside (NS-15).
-    fn configure(&mut self, path: &str, value: Option<u32>) -> io::Result<()> {
-        let Some(value) = value else { return Ok(()) };
-        let text = value.to_string();
-        let open = RawCall::new(libc::SYS_open).text(path).value(i64::from(libc::O_WRONLY));
-        let fd = self.own_call(&open.value(0), path)?;
-        let write = RawCall::new(libc::SYS_write).value(fd).text(&text).value(text.len() as i64);
-        let written = self.own_call(&write, path);
-        self.own_call(&RawCall::new(libc::SYS_close).value(fd), path)?;
-        written.map(drop)
+    /// The controller's side.
+    pub(super) fn engine(&self) -> &Engine {
+        self.engine
+    }
+
+    /// What a descriptor of the first process leads to.
+    pub(super) fn first_descriptor(&self, fd: i64) -> io::Result<Metadata> {
+        let first = self.lives.get(&1).ok_or(io::ErrorKind::NotFound)?;
+        std::fs::metadata(format!("/proc/{}/fd/{fd}", first.host))
     }
 
     /// A call of the first process that is not part of the program.
-    fn own_call(&mut self, raw: &RawCall, what: &str) -> io::Result<i64> {
+    pub(super) fn own_call(&mut self, raw: &RawCall, what: &str) -> io::Result<Entry> {
         self.start(1, raw, None)?;
-        let seen = self.settle()?;
-        match seen.events.first() {
-            Some(Event::Returned { result: Ok(Ret::Value(value)), .. }) => Ok(*value),
-            Some(Event::Returned { result: Err(errno), .. }) => {
-                let error = io::Error::from_raw_os_error(i32::from(errno.0));
-                Err(io::Error::new(error.kind(), format!("{what}: {error}")))
-            }
-            _ => Err(io::Error::other(format!("{what}: no answer"))),
+        self.settle()?;
+        let answer = self.answer.take();
+        let answer = answer.ok_or_else(|| io::Error::other(format!("{what}: no answer")))?;
+        if answer.value < 0 {
+            let error = io::Error::from_raw_os_error(-answer.value as i32);
+            return Err(io::Error::new(error.kind(), format!("{what}: {error}")));
         }
+        Ok(answer)
     }
 
     /// Whether the call, made by the first process, moves it into a group of its namespace that
@@ -385,13 +391,16 @@ impl<'e> Cage<'e> {
             life.calls.retain(|command| *command != entry.command);
         }
         let Some(made) = self.made.get(&entry.command) else { return };
-        let call = made.call.as_ref();
-        let forks = call.is_some_and(makes_a_process) && entry.value > 0;
+        let Some(call) = &made.call else {
+            self.answer = Some(entry.clone());
+            return;
+        };
+        let forks = makes_a_process(call) && entry.value > 0;
         let child = entry.value as u32;
         if forks && !self.births[made.births..].contains(&child) {
             self.due.push((child, made.births));
         }
-        let result = codec::decode(call.unwrap_or(&Syscall::Getpid), entry.value, &entry.data);
+        let result = codec::decode(call, entry.value, &entry.data);
         seen.events.push(Event::Returned { pid, result });
     }
 

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use super::cage::{Cage, CageConfig};
 use super::os::{self, Shared};
 use super::puppet::{EXE_FD, WIRE_FD};
+use super::sysctl::{Sysctl, Sysctls};
 use super::wire::{Op, RawCall, Wire};
-use super::{Mode, NURSERY_ARG, procfs, raw};
-use crate::abi::{Resource, Rlimit};
+use super::{Mode, NURSERY_ARG, SELF_PATH, procfs, raw};
+use crate::abi::{Pid, Resource, Rlimit};
+use crate::syscall::Syscall;
 
 /// How long the kernel may take for what takes microseconds.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,7 +44,34 @@ pub struct Engine {
     realtime: bool,
     /// Whether /proc/PID/wchan tells who sleeps.
     pub(super) wchan: bool,
+    pub(super) sysctls: Sysctls,
+    abilities: Abilities,
     command: u32,
+}
+
+/// What the kernel, and the place where this runs, let the oracle do for its programs; else the
+/// reason in words.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Abilities {
+    /// A pid namespace has a pid_max of its own (PID-07), which can be written.
+    pub pid_max: Result<(), String>,
+    /// The number given out last can be written (PID-12).
+    pub last_pid: Result<(), String>,
+    /// A puppet can execute its own program again.
+    pub execve: Result<(), String>,
+}
+
+impl Abilities {
+    /// What has to be left out of programs, and why: a line for each.
+    pub fn left_out(&self) -> Vec<String> {
+        let all = [&self.pid_max, &self.last_pid, &self.execve];
+        let names = ["pid_max", "ns_last_pid", "execve"];
+        let missing = names.iter().zip(all).filter_map(|(name, ability)| {
+            let why = ability.as_ref().err()?;
+            Some(format!("{name} ({why})"))
+        });
+        missing.collect()
+    }
 }
 
 impl Engine {
@@ -62,10 +91,41 @@ impl Engine {
             .spawn()?;
         let pid = nursery.id() as i32;
         let realtime = config.mode == Mode::Root && os::make_realtime(pid, PRIORITY).is_ok();
-        let mut engine = Engine { wire, nursery, realtime, wchan: false, command: 0 };
+        let unknown = || Err("not tried".to_owned());
+        let abilities = Abilities { pid_max: unknown(), last_pid: unknown(), execve: unknown() };
+        let sysctls = Sysctls::open();
+        let mut engine =
+            Engine { wire, nursery, realtime, wchan: false, sysctls, abilities, command: 0 };
         engine.await_nursery()?;
         engine.wchan = engine.nursery_sleeps();
+        engine.abilities = engine.try_abilities()?;
         Ok(engine)
+    }
+
+    /// What the kernel lets the oracle do: found out in a cage, which ends, when the engine starts.
+    pub fn abilities(&self) -> &Abilities {
+        &self.abilities
+    }
+
+    /// The largest number that a new cage begins with (PID-07).
+    pub fn pid_max(&self) -> io::Result<u32> {
+        self.sysctls.pid_max()
+    }
+
+    fn try_abilities(&mut self) -> io::Result<Abilities> {
+        let words = |result: io::Result<()>| result.map_err(|error| error.to_string());
+        let mut cage = self.cage(&CageConfig::default())?;
+        let pid_max = words(cage.check_sysctl(Sysctl::PidMax));
+        let last_pid = words(cage.check_sysctl(Sysctl::LastPid));
+        let exec = Syscall::Execve { path: SELF_PATH.into(), error: None };
+        let seen = cage.call(Pid(1), &exec)?;
+        let execve = match seen.returned().next() {
+            Some((_, Ok(_))) => Ok(()),
+            Some((_, Err(errno))) => Err(format!("the oracle's own program: {errno}")),
+            None => Err("the oracle's own program does not come back".into()),
+        };
+        cage.finish()?;
+        Ok(Abilities { pid_max, last_pid, execve })
     }
 
     /// A fresh pid namespace with one process, number 1.

@@ -15,7 +15,7 @@
 //! - `probe` tells whether it can run here; `worker` makes the process in which it runs;
 //! - `engine` starts the nursery; `cage` is one program's run; `observation` what is seen;
 //! - `wire` is the shared memory; `puppet` the code on its other side; `raw` its system calls;
-//! - `codec` translates calls; `procfs` reads /proc; `os` is the controller's own system calls.
+//! - `codec` translates calls; `procfs` reads /proc; `sysctl` writes what is the cage's own; `os` is the controller's own system calls.
 
 mod cage;
 mod codec;
@@ -26,13 +26,14 @@ mod probe;
 mod procfs;
 mod puppet;
 mod raw;
+mod sysctl;
 mod wire;
 mod worker;
 
 use core::ffi::CStr;
 
 pub use cage::{Cage, CageConfig};
-pub use engine::{Engine, EngineConfig};
+pub use engine::{Abilities, Engine, EngineConfig};
 pub use observation::{Ended, Event, Fate, Observation};
 pub use probe::{Mode, Unavailable, probe};
 pub use puppet::puppet_entry;

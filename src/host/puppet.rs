@@ -18,6 +18,8 @@ use crate::abi::{Resource, SaFlags};
 pub(super) const WIRE_FD: i32 = 100;
 /// Where a puppet finds its own program.
 pub(super) const EXE_FD: i32 = 101;
+/// The same, as a path.
+const EXE_PATH: &CStr = c"/proc/self/fd/101";
 /// The stack of a process that shares its parent's memory. Handlers stack up before the first of
 /// them runs (SIG-36), and a frame with AVX-512 registers takes 3 KiB.
 const STACK: u64 = 1 << 20;
@@ -341,7 +343,15 @@ fn exec_self() -> i64 {
         0,
     ];
     // SAFETY: the kernel reads strings and vectors that are alive
-    unsafe { raw::syscall(libc::SYS_execveat as u64, args) }
+    let value = unsafe { raw::syscall(libc::SYS_execveat as u64, args) };
+    if value != -i64::from(libc::ENOENT) {
+        return value;
+    }
+    // a security module looks for the file by a path below /dev/fd, which not every place has
+    // (TOMOYO on Linux 5.10): the call found no file, so it has changed nothing
+    let args = [EXE_PATH.as_ptr() as u64, argv.as_ptr() as u64, envp.as_ptr() as u64, 0, 0, 0];
+    // SAFETY: the kernel reads strings and vectors that are alive
+    unsafe { raw::syscall(libc::SYS_execve as u64, args) }
 }
 
 /// Makes the first process of a namespace, for the nursery.

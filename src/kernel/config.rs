@@ -3,12 +3,15 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::version::Version;
 use crate::abi::{Pgid, Pid, Resource, Rlimit, Sid, Uid};
 
 /// What the first process finds. [`Config::default`] is a fresh pid namespace with its init.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
+    /// The kernel that the model answers like, where kernels differ.
+    pub version: Version,
     /// The number of the first process; 1 makes it the init of the namespace.
     pub first: Pid,
     /// The number of its parent, which is outside of the model; 0 if that is not visible.
@@ -48,6 +51,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            version: Version::NEWEST,
             first: Pid(1),
             parent: Pid(0),
             pgid: Pgid(0),

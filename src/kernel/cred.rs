@@ -158,7 +158,7 @@ impl Kernel {
             // RPT-17
             fx.obey(rule!("RPT-17"));
             self.thread_mut(task).pdeath_signal = None;
-            self.processes[task.process].flags.dumpable = false;
+            self.set_dumpable(task.process, false);
         }
         if new.real != old.real {
             // CRED-06: the charge moves; LIM-04: and never fails

@@ -24,6 +24,7 @@ impl Kernel {
             return Err(errno);
         }
         self.change_dispositions(caller, fx);
+        self.memory_shares.leave(caller.process);
         if self.processes[caller.process].is_clone_child() {
             self.unindex_child(caller.process);
             self.processes[caller.process].exit_signal = Signal::CHLD.number();

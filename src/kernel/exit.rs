@@ -7,7 +7,7 @@ use super::effect::{Consequence, Effects};
 use super::process::{Life, Process};
 use super::signal::Origin;
 use super::thread::{Sleep, TaskId};
-use super::{Fault, Kernel, Rule};
+use super::{Fault, Kernel, Property, Rule};
 use crate::abi::{SigInfo, SigSet, Signal, WaitStatus};
 use crate::rule;
 
@@ -39,7 +39,8 @@ impl Kernel {
     fn leave_user_mode_for_good(&mut self, id: Id<Process>, status: WaitStatus) {
         self.set_life(id, Life::Dying(status));
         self.cancel_itimer(id);
-        self.unshare_fs(id);
+        self.fs_shares.leave(id);
+        self.memory_shares.leave(id);
         self.cancel_timeout(TaskId::leader(id));
         let thread = self.thread_mut(TaskId::leader(id));
         thread.sleep = Sleep::None;
@@ -53,6 +54,21 @@ impl Kernel {
             .pending
             .flush(SigSet::FULL, |queued| charged.push(queued.charged));
         self.discharge_all_queued(charged);
+    }
+
+    /// A core dump ends all that share the memory, where the kernel does not spare them (EXIT-17).
+    pub(super) fn end_sharers(&mut self, dumping: Id<Process>, signal: Signal, fx: &mut Effects) {
+        let spares = self.config.version.has(Property::CoreSparesSharers);
+        if spares || !self.processes[dumping].flags.dumpable {
+            return;
+        }
+        let sharers = self.memory_shares.sharers(dumping).to_vec();
+        for sharer in sharers.into_iter().filter(|sharer| *sharer != dumping) {
+            if matches!(self.processes[sharer].life, Life::Alive(_)) {
+                fx.obey(rule!("EXIT-17"));
+                self.begin_group_exit(sharer, WaitStatus::killed(signal, false), fx);
+            }
+        }
     }
 
     fn finish_exit(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
@@ -80,6 +96,13 @@ impl Kernel {
         let Life::Zombie(status) = process.life else { return false };
         let Some(parent) = process.parent else { return false };
         let (pid, uid) = (process.pid, process.leader.cred.real);
+        if process.flags.autoreap {
+            // ZOM-15: whoever its parent is by now
+            fx.obey(rule!("ZOM-15"));
+            fx.obey(rule!("EXIT-16"));
+            self.wake_waiters(parent, child, fx);
+            return true;
+        }
         let mut signal = Signal::new(i32::from(process.exit_signal));
         if process.is_clone_child() {
             if process.parent_exec_count != self.processes[parent].exec_count {

@@ -1,12 +1,12 @@
 //! fork, vfork and clone of a process.
 
-use super::Kernel;
 use super::arena::Id;
 use super::effect::{Consequence, Effects};
 use super::few::Few;
 use super::group::refuse;
 use super::process::{Flags, Process};
 use super::thread::{Frame, Sleep, TaskId, Thread};
+use super::{Kernel, Property, Version};
 use crate::abi::{Errno, Pid, Signal};
 use crate::rule;
 use crate::syscall::{self, Ret, clone};
@@ -46,12 +46,15 @@ impl Kernel {
         clone3: Option<u64>,
         fx: &mut Effects,
     ) -> Result<Pid, Errno> {
-        let plan = check_flags(flags, clone3, fx)?;
+        let plan = check_flags(flags, clone3, self.config.version, fx)?;
         let init = self.init.is_some_and(|init| init == caller.process);
         if flags & clone::PARENT != 0 && init {
             return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
         }
         check_sharing(flags, fx)?;
+        if flags & clone::PARENT != 0 && self.processes[caller.process].flags.autoreap {
+            return refuse(fx, rule!("FORK-34"), Errno::EINVAL);
+        }
         if flags & clone::THREAD != 0 {
             // threads are in the data model, and nothing creates them yet
             return Err(Errno::ENOSYS);
@@ -104,6 +107,7 @@ impl Kernel {
             (plan.exit_signal, creator.exec_count)
         };
         let vfork = plan.flags & clone::VFORK != 0;
+        let autoreap = plan.flags & clone::AUTOREAP != 0;
         let thread = creator.thread(caller.nth);
         let frames = child_frames(thread, plan.flags);
         let (mask, cred, vfork_waiter) = (thread.mask, thread.cred, vfork.then_some(thread.tid));
@@ -119,7 +123,7 @@ impl Kernel {
             vfork_waiter,
             exec_count,
             parent_exec_count,
-            flags: Flags { dumpable, over_nproc, ..Flags::default() },
+            flags: Flags { dumpable, over_nproc, autoreap, ..Flags::default() },
             // FORK-01, FORK-04, FORK-07; FORK-02, FORK-14; FORK-10: no parent-death signal
             ..Process::new(
                 Thread { mask, frames, ..Thread::new(pid, cred) },
@@ -147,7 +151,10 @@ impl Kernel {
         }
         let child = self.add_process(make, fx);
         if plan.flags & clone::FS != 0 {
-            self.share_fs(caller.process, child);
+            self.fs_shares.share(caller.process, child);
+        }
+        if plan.flags & clone::VM != 0 {
+            self.memory_shares.share(caller.process, child);
         }
     }
 
@@ -229,19 +236,36 @@ fn child_frames(creator: &Thread, flags: u64) -> Few<Frame> {
     if flags & clone::VM != 0 { Few::new() } else { creator.frames.clone() }
 }
 
-/// The exit signal, and whether clone3 takes the flags at all.
-fn check_flags(flags: u64, clone3: Option<u64>, fx: &mut Effects) -> Result<Plan, Errno> {
+/// The exit signal, and whether the call takes the flags at all.
+fn check_flags(
+    flags: u64,
+    clone3: Option<u64>,
+    version: Version,
+    fx: &mut Effects,
+) -> Result<Plan, Errno> {
     let Some(signal) = clone3 else {
-        // FORK-18: any number is taken, and invalid ones send nothing
+        // FORK-18: older kernels take any number, and invalid ones send nothing
         let exit_signal = (flags & clone::CSIGNAL) as u8;
         if exit_signal != Signal::CHLD.number() {
             fx.obey(rule!("FORK-18"));
         }
+        if exit_signal > 64 && version.has(Property::ExitSignalChecked) {
+            return refuse(fx, rule!("FORK-18"), Errno::EINVAL);
+        }
         return Ok(Plan { flags, exit_signal });
     };
     let sibling = flags & (clone::THREAD | clone::PARENT) != 0;
-    if flags & !clone::KNOWN3 != 0 || signal > 64 {
+    let more = if version.has(Property::Autoreap) { clone::AUTOREAP | clone::NNP } else { 0 };
+    if flags & !(clone::KNOWN3 | more) != 0 || signal > 64 {
         return refuse(fx, rule!("FORK-18"), Errno::EINVAL);
+    }
+    if flags & clone::AUTOREAP != 0 && (signal != 0 || sibling)
+        || flags & clone::NNP != 0 && flags & clone::THREAD != 0
+    {
+        return refuse(fx, rule!("FORK-34"), Errno::EINVAL);
+    }
+    if flags & clone::AUTOREAP != 0 {
+        fx.obey(rule!("FORK-34"));
     }
     if flags & clone::CLEAR_SIGHAND != 0 && flags & clone::SIGHAND != 0 {
         return refuse(fx, rule!("FORK-26"), Errno::EINVAL);

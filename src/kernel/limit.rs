@@ -4,12 +4,12 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Kernel;
 use super::arena::Id;
 use super::effect::Effects;
 use super::group::refuse;
 use super::process::Process;
 use super::thread::TaskId;
+use super::{Kernel, Property};
 use crate::abi::{Errno, Resource, Rlimit, Uid};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret};
@@ -133,8 +133,10 @@ impl Kernel {
     ) {
         // LIM-04, LIM-05: judged before the caller is added
         fx.obey(rule!("LIM-04"));
-        let over = to != Uid::ROOT
-            && u64::from(self.count_of(to).tasks) > self.soft_limit(process, Resource::NPROC);
+        let (tasks, limit) =
+            (u64::from(self.count_of(to).tasks), self.soft_limit(process, Resource::NPROC));
+        let strict = self.config.version.has(Property::NprocMarkAboveLimit);
+        let over = to != Uid::ROOT && (tasks > limit || !strict && tasks == limit);
         self.processes[process].flags.over_nproc = over;
         let tasks = 1 + self.processes[process].others.len();
         for _ in 0..tasks {
@@ -173,6 +175,15 @@ impl Kernel {
         }
         self.processes[caller.process].flags.over_nproc = false;
         Ok(())
+    }
+
+    /// Whether a core may be written of the memory of a process, and of all that share it.
+    /// O(sharers).
+    pub(super) fn set_dumpable(&mut self, process: Id<Process>, dumpable: bool) {
+        self.processes[process].flags.dumpable = dumpable;
+        for sharer in self.memory_shares.sharers(process) {
+            self.processes[*sharer].flags.dumpable = dumpable;
+        }
     }
 
     /// Whether a core is written when the process dies of a signal that wants one (EXIT-05).

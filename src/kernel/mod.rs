@@ -50,18 +50,19 @@ mod process;
 mod roster;
 mod rule;
 mod schedule;
+mod shares;
 mod sighand;
 mod signal;
 #[cfg(feature = "serde")]
 mod snapshot;
 mod thread;
 mod timer;
+mod version;
 mod view;
 mod wait;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 pub use choose::{Bytes, Canonical, Choose, Scripted, Seeded};
 pub use config::Config;
@@ -72,6 +73,7 @@ pub use fault::Fault;
 #[cfg(not(feature = "faults"))]
 use fault::Fault;
 pub use rule::{Rule, RuleSet};
+pub use version::{NotAVersion, Property, Version};
 pub use view::{Attributes, Run, View};
 
 use crate::abi::{Errno, Pgid, Pid, SigAction, SigInfo, Signal, Time, Uid};
@@ -84,6 +86,7 @@ use group::{Group, Session};
 use limit::{Limits, Users};
 use pid::Numbers;
 use process::{Flags, Fs, Inherited, Job, Life, Process};
+use shares::Shares;
 use sighand::Sighand;
 use thread::{Sleep, TaskId, Thread};
 use timer::Alarm;
@@ -110,7 +113,9 @@ pub struct Kernel {
     #[cfg_attr(feature = "serde", serde(with = "snapshot::pairs"))]
     users: Users,
     /// The processes that share umask and working directory with each other (CLONE_FS).
-    fs_shares: Vec<Vec<Id<Process>>>,
+    fs_shares: Shares,
+    /// The processes that share their memory (CLONE_VM), until they exec or end.
+    memory_shares: Shares,
     /// How many processes are subreapers: without one, nobody looks for them.
     subreapers: u32,
     /// The largest number handed out so far.
@@ -144,7 +149,8 @@ impl Kernel {
             init: None,
             zapping: false,
             users: Users::new(),
-            fs_shares: Vec::new(),
+            fs_shares: Shares::new(),
+            memory_shares: Shares::new(),
             subreapers: 0,
             highest: first.0,
             now: Time(0),

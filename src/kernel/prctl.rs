@@ -3,10 +3,9 @@
 use alloc::sync::Arc;
 
 use super::Kernel;
-use super::arena::Id;
 use super::effect::Effects;
 use super::group::refuse;
-use super::process::{Fs, Process};
+use super::process::Fs;
 use super::thread::TaskId;
 use crate::abi::{Errno, Signal};
 use crate::rule;
@@ -45,7 +44,7 @@ impl Kernel {
                 if value > 1 {
                     return Err(Errno::EINVAL);
                 }
-                self.processes[caller.process].flags.dumpable = value == 1;
+                self.set_dumpable(caller.process, value == 1);
                 Ok(Ret::Value(0))
             }
             Prctl::GetDumpable => {
@@ -96,37 +95,15 @@ impl Kernel {
         Ok(Ret::Value(0))
     }
 
-    /// Changes umask or working directory, also of those that share them. O(sharers).
+    /// Changes umask or working directory, also of those that share them (CLONE_FS). O(sharers).
     fn change_fs(&mut self, caller: TaskId, change: impl FnOnce(&mut Fs)) {
         change(&mut self.processes[caller.process].inherited_mut().fs);
-        if !self.processes[caller.process].flags.shares_fs {
+        if self.fs_shares.sharers(caller.process).is_empty() {
             return;
         }
         let fs = self.processes[caller.process].fs().clone();
-        let share = self.fs_shares.iter().find(|share| share.contains(&caller.process));
-        for process in share.into_iter().flatten() {
+        for process in self.fs_shares.sharers(caller.process) {
             self.processes[*process].inherited_mut().fs = fs.clone();
-        }
-    }
-
-    /// CLONE_FS: the child shares umask and working directory with its creator, and with whom
-    /// that shares them already.
-    pub(super) fn share_fs(&mut self, creator: Id<Process>, child: Id<Process>) {
-        match self.fs_shares.iter_mut().find(|share| share.contains(&creator)) {
-            Some(share) => share.push(child),
-            None => self.fs_shares.push([creator, child].into()),
-        }
-        self.processes[creator].flags.shares_fs = true;
-        self.processes[child].flags.shares_fs = true;
-    }
-
-    /// A process that ends shares nothing any more.
-    pub(super) fn unshare_fs(&mut self, id: Id<Process>) {
-        if core::mem::take(&mut self.processes[id].flags.shares_fs) {
-            for share in &mut self.fs_shares {
-                share.retain(|sharer| *sharer != id);
-            }
-            self.fs_shares.retain(|share| !share.is_empty());
         }
     }
 }

@@ -135,14 +135,14 @@ pub struct Flags {
     pub dumpable: bool,
     /// A set*uid left its user over RLIMIT_NPROC (LIM-05).
     pub over_nproc: bool,
-    /// It shares umask and working directory (CLONE_FS): `Kernel::fs_shares` says with whom.
-    pub shares_fs: bool,
     /// Default actions do not reach it: it is an init (KILL-21).
     pub unkillable: bool,
     /// Somebody else rules it: signals are forwarded, and what becomes of it is reported.
     pub hosted: bool,
     /// Somebody outside waits for its children: see `Effects::woken`.
     pub watched: bool,
+    /// It leaves no zombie and sends no signal when it ends (CLONE_AUTOREAP, ZOM-15).
+    pub autoreap: bool,
 }
 
 impl Process {

@@ -8,9 +8,9 @@ use core::fmt;
 /// The groups of rules in the order of docs/SEMANTICS.md, with the number of rules in each.
 const GROUPS: [(&str, u16); 23] = [
     ("PID", 22),
-    ("FORK", 33),
+    ("FORK", 34),
     ("EXEC", 20),
-    ("EXIT", 16),
+    ("EXIT", 17),
     ("ZOM", 15),
     ("RPT", 21),
     ("WAIT", 47),

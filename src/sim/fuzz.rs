@@ -15,7 +15,9 @@ pub fn surroundings() -> Surroundings {
         config: Config::default(),
         handler: 0x40_1136,
         restorer: 0x40_1000,
-        program: "./puppet".into(),
+        program: Some("./puppet".into()),
+        own_pid_max: true,
+        last_pid: true,
         users: [Uid(60_000), Uid(60_001), Uid(60_002)].into(),
     }
 }

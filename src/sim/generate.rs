@@ -304,8 +304,12 @@ pub struct Surroundings {
     pub handler: u64,
     /// Where handlers return to.
     pub restorer: u64,
-    /// The path of a program that can be executed.
-    pub program: alloc::sync::Arc<str>,
+    /// The path of a program that can be executed. None: programs execute nothing.
+    pub program: Option<alloc::sync::Arc<str>>,
+    /// Programs may begin with a small pid_max.
+    pub own_pid_max: bool,
+    /// Programs may begin behind any number.
+    pub last_pid: bool,
     /// Users that nobody else uses, so that their counts are the program's alone. None: the users
     /// cannot be changed.
     pub users: Vec<Uid>,
@@ -349,8 +353,14 @@ impl Generator {
     pub fn config(&mut self) -> Config {
         let mut config = self.world.config.clone();
         if self.profile == Profile::Numbers {
-            config.pid_max = 301 + self.random.below(30) as u32;
-            config.last_pid = [1, 1, 290, 295, 299, config.pid_max - 1][self.random.below(6)];
+            let pid_max = 301 + self.random.below(30) as u32;
+            let last_pid = [1, 1, 290, 295, 299, pid_max - 1][self.random.below(6)];
+            if self.world.own_pid_max {
+                config.pid_max = pid_max;
+            }
+            if self.world.last_pid {
+                config.last_pid = last_pid;
+            }
         }
         config
     }
@@ -580,6 +590,11 @@ impl Generator {
         if self.one_in(3) {
             return self.any_clone();
         }
+        if self.one_in(8) {
+            let flags = self.among(&[clone::AUTOREAP, clone::AUTOREAP | clone::NNP, clone::NNP]);
+            let signal = if self.one_in(6) { chld } else { 0 };
+            return Syscall::Clone { flags, clone3: Some(signal) };
+        }
         if self.one_in(3) {
             let flags = self.among(&[
                 0,
@@ -588,6 +603,7 @@ impl Generator {
                 clone::CLEAR_SIGHAND,
                 clone::PARENT,
                 clone::CLEAR_SIGHAND | clone::SIGHAND | clone::VM,
+                clone::AUTOREAP | clone::PARENT,
                 5,
             ]);
             let signal = self.among(&[0, chld, chld, 10, 40, 64, 65, 300]);
@@ -645,7 +661,10 @@ impl Generator {
         match self.random.below(10) {
             0 => Syscall::Execve { path: "/nonexistent".into(), error: Some(Errno::ENOENT) },
             1 => Syscall::Execve { path: "/proc".into(), error: Some(Errno::EACCES) },
-            _ => Syscall::Execve { path: self.world.program.clone(), error: None },
+            _ => match &self.world.program {
+                Some(program) => Syscall::Execve { path: program.clone(), error: None },
+                None => Syscall::Getppid,
+            },
         }
     }
 

@@ -54,13 +54,18 @@ pub mod clone {
     pub const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
     /// A cgroup of the caller's choice; clone3 only.
     pub const INTO_CGROUP: u64 = 0x2_0000_0000;
+    /// The child leaves no zombie and sends no signal when it ends (ZOM-15); clone3 only, since
+    /// Linux 7.1.
+    pub const AUTOREAP: u64 = 1 << 34;
+    /// The child begins with no_new_privs; clone3 only, since Linux 7.1.
+    pub const NNP: u64 = 1 << 35;
     /// A time namespace of its own; clone3 only, a bit of the signal elsewhere.
     pub const NEWTIME: u64 = 0x80;
     /// Without meaning, and refused by clone3.
     pub const DETACHED: u64 = 0x40_0000;
     /// All that clone takes: it drops the bits above (FORK-18).
     pub const LEGACY: u64 = 0xffff_ffff;
-    /// All that clone3 takes.
+    /// All that clone3 takes on every kernel; since Linux 7.1 also [`AUTOREAP`] and [`NNP`].
     pub const KNOWN3: u64 = (LEGACY & !CSIGNAL & !DETACHED) | NEWTIME | CLEAR_SIGHAND | INTO_CGROUP;
 }
 

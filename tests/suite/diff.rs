@@ -1,6 +1,7 @@
 //! The live kernel and the model, compared; where the kernel cannot be asked, a line says so.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use proctable::diff::{Campaign, Summary, TrialConfig};
 use proctable::host::{Mode, probe};
@@ -32,7 +33,7 @@ pub fn modes() -> Vec<Mode> {
         Ok(Mode::Root) => vec![Mode::Root, Mode::User],
         Ok(Mode::User) => vec![Mode::User],
         Err(reason) => {
-            println!("skipped: the live kernel cannot be asked: {reason}");
+            println!("SKIPPED: the live kernel cannot be asked: {reason}");
             Vec::new()
         }
     }
@@ -50,6 +51,24 @@ fn the_kernel_cannot_be_told_from_the_model() {
         assert_eq!(progress.programs, 300);
         assert!(progress.freedom * 20 < progress.programs, "{mode:?}: {progress:?}");
         println!("{mode:?}: {progress:?}");
+    }
+}
+
+/// Before Linux 6.14 pid_max is one number for the whole machine, and a small one that a program
+/// wants would be everybody's (PID-07).
+#[test]
+fn a_run_leaves_the_machine_s_pid_max_alone() {
+    let pid_max = || std::fs::read_to_string("/proc/sys/kernel/pid_max").expect("there is /proc");
+    for mode in modes() {
+        let before = pid_max();
+        let small = AtomicBool::new(false);
+        // every tenth program or so wants a small one
+        let summary = campaign(mode, 60).run(|_| {
+            small.fetch_or(pid_max() != before, Relaxed);
+        });
+        summary.expect("the oracle was probed");
+        assert!(!small.into_inner(), "{mode:?}: it was another one for a while");
+        assert_eq!(pid_max(), before, "{mode:?}");
     }
 }
 

@@ -40,7 +40,7 @@ fn serve(link: &mut Link) -> io::Result<()> {
 fn run(name: &str) {
     let modes: &[Mode] = match probe() {
         Err(reason) => {
-            println!("skipped: {reason}");
+            println!("SKIPPED: {reason}");
             return;
         }
         Ok(Mode::Root) => &[Mode::Root, Mode::User],
@@ -403,7 +403,7 @@ fn pids_wrap(engine: &mut Engine, _: Mode) -> String {
     let config = CageConfig { pid_max: Some(330), last_pid: Some(327) };
     let mut play = match engine.cage(&config) {
         Ok(cage) => Play(cage),
-        Err(error) => return format!("skipped: {error}"),
+        Err(error) => return format!("SKIPPED: {error}"),
     };
     // PID-02, PID-03
     let born: Vec<u32> = (0..4).map(|_| play.fork(1)).collect();
@@ -658,7 +658,7 @@ fn statuses_at_the_end(engine: &mut Engine, _: Mode) -> String {
     play.fork(1);
     // autoreaped: nobody inside learns how it ended
     let seen = play.call(2, Syscall::ExitGroup(9));
-    let Some(status) = seen.ended[0].1 else { return "skipped: no PIDFD_INFO_EXIT".to_owned() };
+    let Some(status) = seen.ended[0].1 else { return "SKIPPED: no PIDFD_INFO_EXIT".to_owned() };
     assert_eq!((seen.ended[0].0, status), (Pid(2), WaitStatus::exited(9)));
     play.action(1, Signal::CHLD, SigAction::DEFAULT);
     play.fork(1);
@@ -888,7 +888,7 @@ fn start_lingering() -> Option<Worker> {
     let mode = match probe() {
         Ok(mode) => mode,
         Err(reason) => {
-            println!("skipped: {reason}");
+            println!("SKIPPED: {reason}");
             return None;
         }
     };
@@ -924,7 +924,7 @@ fn nothing_survives_the_program() {
         return;
     }
     if let Err(reason) = probe() {
-        println!("skipped: {reason}");
+        println!("SKIPPED: {reason}");
         return;
     }
     let name = "host::nothing_survives_the_program";
@@ -949,7 +949,7 @@ fn kill_process(pid: u32) {
 #[test]
 fn without_privilege() {
     if probe() != Ok(Mode::Root) {
-        println!("skipped: not root");
+        println!("SKIPPED: not root");
         return;
     }
     for name in

@@ -5,9 +5,9 @@ use proctable::abi::{
     Handler, Pid, Resource, Rlimit, SaFlags, SigAction, SigInfo, SigSet, Signal, Uid, WaitOptions,
     WaitStatus,
 };
-use proctable::diff::replay;
+use proctable::diff::{Start, replay};
 use proctable::host::{CATCHER, Mode, RESTORER, SELF_PATH, probe};
-use proctable::kernel::{Canonical, Config, Kernel, Rule, Run, View};
+use proctable::kernel::{Canonical, Config, Kernel, Property, Rule, Run, View};
 use proctable::sim::{Action, Reaction, Step, What, react};
 use proctable::syscall::text::{Outcome, Restart};
 use proctable::syscall::{self, Ptr, QueuedInfo, Ret, SIGSET_SIZE, Syscall, how};
@@ -23,6 +23,8 @@ pub struct Scene {
     entries: Vec<Entry>,
     hold: bool,
     users: bool,
+    /// What its calls come to depends on this.
+    depends_on: Option<Property>,
 }
 
 impl Scene {
@@ -33,7 +35,15 @@ impl Scene {
 
     pub fn with(config: Config) -> Scene {
         let kernel = Kernel::new(config);
-        Scene { kernel, last: None, entries: Vec::new(), hold: false, users: false }
+        let (last, entries, depends_on) = (None, Vec::new(), None);
+        Scene { kernel, last, entries, hold: false, users: false, depends_on }
+    }
+
+    /// What its calls come to depends on a property of the kernel: a live kernel that differs in it
+    /// may not be able to make all of them.
+    pub fn depends_on(mut self, property: Property) -> Scene {
+        self.depends_on = Some(property);
+        self
     }
 
     /// Handlers stay entered until the scene calls rt_sigreturn.
@@ -188,29 +198,46 @@ impl Scene {
     /// The live kernel does the same.
     pub fn same_on_the_kernel(self) {
         let mode = match probe() {
-            Err(reason) => return println!("skipped on the live kernel: {reason}"),
+            Err(reason) => return println!("SKIPPED on the live kernel: {reason}"),
             Ok(Mode::User) if self.users => {
-                return println!("skipped on the live kernel: other users need root");
+                return println!("SKIPPED on the live kernel: other users need root");
             }
             Ok(mode) => mode,
         };
         let calls = self.entries.len() as u64;
-        let config = self.kernel.config();
-        let world = (config.pid_max, config.last_pid, self.hold);
+        let config = self.kernel.config().clone();
+        let fresh = Config::default();
+        let given = |value, usual| (value != usual).then_some(value);
+        let start = Start {
+            pid_max: given(config.pid_max, fresh.pid_max),
+            last_pid: given(config.last_pid, fresh.last_pid),
+            stay_in_handlers: self.hold,
+        };
         let log = Log { entries: self.entries }.to_string();
         let mut late = 0;
         loop {
-            let summary =
-                replay(EXE.into(), mode, log.clone(), world).expect("the log is replayed");
+            let summary = match replay(EXE.into(), mode, log.clone(), start) {
+                Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+                    return println!("SKIPPED on the live kernel: {error}");
+                }
+                summary => summary.expect("the log is replayed"),
+            };
             let differences: Vec<&str> =
                 summary.differences.iter().map(|difference| &*difference.text).collect();
             assert!(differences.is_empty(), "{}", differences.join("\n"));
+            let running = summary.version.expect("the worker told it");
+            let differs =
+                |property: &Property| config.version.has(*property) != running.has(*property);
+            if let Some(property) = self.depends_on.filter(differs) {
+                let (own, what) = (config.version, property.name());
+                return println!("SKIPPED on the live kernel, {running}: not as on {own}: {what}");
+            }
             if summary.progress.programs == 1 {
                 return assert_eq!(summary.progress.calls, calls, "all calls were made");
             }
             late += 1;
             if late == 20 {
-                return println!("skipped on the live kernel: timers fired late each time");
+                return println!("SKIPPED on the live kernel: timers fired late each time");
             }
         }
     }

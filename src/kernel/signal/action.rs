@@ -3,10 +3,10 @@
 use alloc::boxed::Box;
 
 use crate::abi::{Errno, SaFlags, SigAction, SigInfo, SigSet, Signal, Timespec};
-use crate::kernel::Kernel;
 use crate::kernel::effect::{Consequence, Effects, Restart};
 use crate::kernel::group::refuse;
 use crate::kernel::thread::{Sleep, TaskId, TimedSleep};
+use crate::kernel::{Kernel, Property};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall, how};
 
@@ -47,9 +47,11 @@ impl Kernel {
     }
 
     fn set_action(&mut self, caller: TaskId, signal: Signal, act: SigAction, fx: &mut Effects) {
+        let clears = self.config.version.has(Property::UnknownActionFlagsCleared);
+        let kept_flags = if clears { SaFlags::KNOWN.0 } else { !SaFlags::INTERFACE.0 };
         let kept = SigAction {
             // SIG-09, SIG-08
-            flags: SaFlags(act.flags.0 & SaFlags::KNOWN.0),
+            flags: SaFlags(act.flags.0 & kept_flags),
             mask: act.mask - SigSet::KERNEL_ONLY,
             ..act
         };

@@ -147,8 +147,11 @@ impl Kernel {
                 if let Life::Alive(Job::Continued { unreported: true, .. }) = process.life {
                     fx.obey(rule!("WAIT-40"));
                 }
-                let core = core && self.writes_core(task.process);
-                self.set_life(task.process, Life::Dying(WaitStatus::killed(signal, core)));
+                let written = core && self.writes_core(task.process);
+                self.set_life(task.process, Life::Dying(WaitStatus::killed(signal, written)));
+                if core {
+                    self.end_sharers(task.process, signal, fx);
+                }
                 // WAIT-40: what it had to report is gone, its end not there yet, and whom it woke
                 // may look now
                 if self.queue.is_empty() { Delivered::Done } else { Delivered::Parked }

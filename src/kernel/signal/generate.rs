@@ -9,7 +9,7 @@ use crate::kernel::limit::{Users, charge_queued};
 use crate::kernel::process::{Job, Life, Process};
 use crate::kernel::sighand::Fate;
 use crate::kernel::thread::{Sleep, TaskId};
-use crate::kernel::{Fault, Kernel, Rule};
+use crate::kernel::{Fault, Kernel, Property, Rule};
 use crate::rule;
 
 /// Where a signal comes from and where it goes, as far as that changes its treatment.
@@ -51,13 +51,38 @@ impl Kernel {
     ) -> Result<(), Errno> {
         let process = &self.processes[target.process];
         if !is_heard(process, fx) {
-            return Ok(());
+            return self.keep_for_ended(target, info, origin, fx);
         }
         if process.flags.hosted {
             forward(process, info, origin.rule, fx);
             return Ok(());
         }
         self.generate_here(target, info, origin, fx)
+    }
+
+    /// A signal to a process that is ending, or has ended: nothing comes of it, but older kernels
+    /// keep it, and charge its record, until the process is reaped.
+    #[cold]
+    fn keep_for_ended(
+        &mut self,
+        target: TaskId,
+        info: &SigInfo,
+        origin: Origin,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
+        if self.config.version.has(Property::EndedDropSignals) {
+            return Ok(());
+        }
+        let process = &self.processes[target.process];
+        let fate = self.sighands[process.sighand].fate(info.signal);
+        let pending = process.pending(target.nth, origin.private);
+        if drops(process, target.nth, info.signal, fate, origin.force, fx)
+            || !info.signal.is_realtime() && pending.contains(info.signal)
+        {
+            return Ok(());
+        }
+        let process = &mut self.processes[target.process];
+        enqueue(process, &mut self.users, target.nth, info, origin, fx).map(drop)
     }
 
     /// The same for a living process that the model rules.

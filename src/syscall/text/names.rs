@@ -74,14 +74,22 @@ const CLONE_NAMES: &[(u64, &str)] = &[
 pub(super) const CLONE: Flags =
     Flags { names: CLONE_NAMES, unknown: Some("CLONE_???"), aliases: CLONE3_ONLY };
 
-const CLONE3_ONLY: &[(u64, &str)] =
-    &[(0x1_0000_0000, "CLONE_CLEAR_SIGHAND"), (INTO_CGROUP, "CLONE_INTO_CGROUP")];
+const CLONE3_ONLY: &[(u64, &str)] = &[
+    (0x1_0000_0000, "CLONE_CLEAR_SIGHAND"),
+    (INTO_CGROUP, "CLONE_INTO_CGROUP"),
+    (1 << 34, "CLONE_AUTOREAP"),
+    (1 << 35, "CLONE_NNP"),
+];
 
-const CLONE3_NAMES: [(u64, &str); 25] = {
-    let mut names = [(0, ""); 25];
+const CLONE3_NAMES: [(u64, &str); CLONE_NAMES.len() + CLONE3_ONLY.len()] = {
+    let mut names = [(0, ""); CLONE_NAMES.len() + CLONE3_ONLY.len()];
     let mut nth = 0;
-    while nth < 25 {
-        names[nth] = if nth < 23 { CLONE_NAMES[nth] } else { CLONE3_ONLY[nth - 23] };
+    while nth < names.len() {
+        let only3 = nth.checked_sub(CLONE_NAMES.len());
+        names[nth] = match only3 {
+            None => CLONE_NAMES[nth],
+            Some(nth) => CLONE3_ONLY[nth],
+        };
         nth += 1;
     }
     names

@@ -1,0 +1,60 @@
+//! Who shares something with whom: umask and working directory (CLONE_FS), or memory (CLONE_VM).
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::arena::Id;
+use super::process::Process;
+
+/// Sets of processes that share one thing. A process that shares with nobody is in none, and costs
+/// nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Shares {
+    /// The number of the set that a process is in.
+    #[cfg_attr(feature = "serde", serde(with = "super::snapshot::pairs"))]
+    set_of: BTreeMap<Id<Process>, u64>,
+    /// The members of each set.
+    #[cfg_attr(feature = "serde", serde(with = "super::snapshot::pairs"))]
+    members: BTreeMap<u64, Vec<Id<Process>>>,
+    /// The number of the next set.
+    next: u64,
+}
+
+impl Shares {
+    /// No process shares anything.
+    pub const fn new() -> Shares {
+        Shares { set_of: BTreeMap::new(), members: BTreeMap::new(), next: 0 }
+    }
+
+    /// The child shares with its creator, and with all that share with it already. O(log sharers).
+    pub fn share(&mut self, creator: Id<Process>, child: Id<Process>) {
+        let next = self.next;
+        let set = *self.set_of.entry(creator).or_insert(next);
+        let members = self.members.entry(set).or_default();
+        if members.is_empty() {
+            members.push(creator);
+            self.next += 1;
+        }
+        members.push(child);
+        self.set_of.insert(child, set);
+    }
+
+    /// The process shares nothing any more. O(members of its set).
+    pub fn leave(&mut self, id: Id<Process>) {
+        let Some(set) = self.set_of.remove(&id) else { return };
+        let Some(members) = self.members.get_mut(&set) else { return };
+        members.retain(|member| *member != id);
+        if let [last] = members[..] {
+            self.set_of.remove(&last);
+            self.members.remove(&set);
+        }
+    }
+
+    /// Those that share with the process, itself among them; nobody if it shares with nobody.
+    /// O(log sharers).
+    pub fn sharers(&self, id: Id<Process>) -> &[Id<Process>] {
+        let members = self.set_of.get(&id).and_then(|set| self.members.get(set));
+        members.map_or(&[], Vec::as_slice)
+    }
+}
