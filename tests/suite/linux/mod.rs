@@ -180,7 +180,7 @@ fn spawn_family(tree: &ProcessTree) {
     spawn_ready(tree, FAMILY);
     let is_asleep = |pid: i32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.starts_with(b"sleep\0100")
+        line.starts_with(b"sleep\x00100")
     };
     // the one that stops itself has not begun its own
     let asleep = || tree.members().unwrap().iter().filter(|member| is_asleep(member.pid)).count();
