@@ -172,14 +172,25 @@ const FAMILY: &str = "
     (setsid env -i sh -c 'setsid sleep 1006 &' &)
     sh -c 'trap \"\" TERM; sleep 1004 & while :; do wait; done' &
     sh -c 'kill -STOP $$; sleep 1005' &
-    sleep 0.1
     echo; exec >&-
     wait";
+
+/// The family, once everybody is there: on a slow machine that is later than the shell's line.
+fn spawn_family(tree: &ProcessTree) {
+    spawn_ready(tree, FAMILY);
+    let is_asleep = |pid: i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(b"sleep\x00100")
+    };
+    // the one that stops itself has not begun its own
+    let asleep = || tree.members().unwrap().iter().filter(|member| is_asleep(member.pid)).count();
+    until("the family is there", || asleep() == 6);
+}
 
 #[test]
 fn nobody_survives_a_kill() {
     for tree in trees() {
-        spawn_ready(&tree, FAMILY);
+        spawn_family(&tree);
         let (members, folder) = traces(&tree);
         assert!(members.len() >= 9, "{members:?}");
         let shutdown = tree.kill().unwrap();
@@ -193,7 +204,7 @@ fn nobody_survives_a_kill() {
 #[test]
 fn nobody_survives_a_drop_and_a_panic() {
     for (nth, tree) in trees().into_iter().enumerate() {
-        spawn_ready(&tree, FAMILY);
+        spawn_family(&tree);
         let (members, folder) = traces(&tree);
         if nth == 0 {
             drop(tree);

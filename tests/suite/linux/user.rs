@@ -20,7 +20,7 @@ fn with_trees() {
     assert_eq!(child.wait(), Ok(WaitStatus::exited(3)));
     let error = tree.spawn(Command::new("true").uid(1)).unwrap_err();
     assert_eq!((error.step, error.error.raw_os_error()), (Step::Uid, Some(libc::EPERM)));
-    spawn_ready(&tree, FAMILY);
+    spawn_family(&tree);
     let (members, folder) = traces(&tree);
     assert!(members.len() >= 9, "{members:?}");
     assert_eq!(tree.stats().unwrap().processes, members.len());
