@@ -22,6 +22,9 @@ use crate::sync::{Mutex, Parker, spawn};
 /// wait for any child. Also how often children are looked for while there is none.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How often it is looked while it is not known yet whose zombie it is.
+const GLANCE: Duration = Duration::from_millis(2);
+
 /// The largest number that Linux gives to a process.
 const NUMBERS: i32 = 4_194_304;
 
@@ -174,12 +177,15 @@ struct Shared {
 }
 
 /// What became of a zombie.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Fate {
     Reaped,
-    Left,
     /// It is none any more.
     Gone,
+    /// It is somebody's, or may be.
+    Left,
+    /// A creation is under way that may be its: it will be known soon.
+    Unknown,
 }
 
 impl Reaper {
@@ -228,22 +234,26 @@ impl Drop for Reaper {
 }
 
 fn run(shared: &Weak<Shared>) {
-    let mut hidden = false;
+    // what is in front of others, and so hides them from a wait for any child
+    let mut first = Fate::Gone;
     loop {
+        let is_hiding = first >= Fate::Left;
         // whoever sleeps in the kernel keeps nothing: it cannot be woken
-        let any = if hidden { Ok(Any::Alive) } else { zombies::any(true) };
+        let any = if is_hiding { Ok(Any::Alive) } else { zombies::any(true) };
         let Some(shared) = shared.upgrade().filter(|shared| !shared.is_over()) else { return };
         match any {
             // a signal of the owner's
             Err(_) => {}
-            Ok(Any::Zombie(pid)) => hidden = shared.see_to(pid) == Fate::Left,
+            Ok(Any::Zombie(pid)) => first = shared.see_to(pid),
             Ok(Any::None) => shared.sleep(LOOK),
             Ok(Any::Alive) => {
                 let begin = Instant::now();
-                hidden = shared.look_behind();
-                if hidden {
-                    // where a look is dear it must not be everything that is done
-                    shared.sleep(LOOK.max(begin.elapsed()));
+                first = shared.look_behind();
+                // where a look is dear it must not be everything that is done
+                match first {
+                    Fate::Left => shared.sleep(LOOK.max(begin.elapsed())),
+                    Fate::Unknown => shared.sleep(GLANCE.max(begin.elapsed())),
+                    Fate::Reaped | Fate::Gone => {}
                 }
             }
         }
@@ -259,20 +269,20 @@ impl Shared {
         self.parker.park(Some(Instant::now() + time));
     }
 
-    /// Sees to all zombies, also to those that a wait for any child does not come to. Whether one is
-    /// left.
-    fn look_behind(&self) -> bool {
-        let mut left = false;
+    /// Sees to all zombies, also to those that a wait for any child does not come to. What became of
+    /// the one that is the least clear.
+    fn look_behind(&self) -> Fate {
+        let mut least = Fate::Gone;
         let mut see = |pid| {
             if zombies::is_zombie(pid) == Some(true) {
-                left |= self.see_to(pid) == Fate::Left;
+                least = least.max(self.see_to(pid));
             }
         };
         match procfs_is_own().then(procfs::children) {
             Some(Ok(children)) => children.into_iter().for_each(&mut see),
             _ => (1..=self.highest_number()).for_each(&mut see),
         }
-        left
+        least
     }
 
     /// No process has a larger number. They are given in ascending order until there is none left.
@@ -302,31 +312,34 @@ impl Shared {
         };
         // of one whose start is not known it may have been just now
         let started = zombie.started.unwrap_or(u64::MAX);
+        // first: who is created now may be in the lists a moment later, and who was created before is
+        let creating = Creation::may_be(started);
         if is_noted(pid, zombie.started) {
             return Fate::Left;
         }
         let whose = if zombie.started.is_some() { whose(pid, started) } else { whose_by_list(pid) };
-        let exists = pidfd.as_ref().is_none_or(pidfd::exists);
+        if pidfd.as_ref().is_some_and(|pidfd| !pidfd::exists(pidfd)) {
+            return Fate::Gone;
+        }
         match whose {
-            _ if !exists => Fate::Gone,
             Whose::Own => Fate::Left,
-            Whose::Orphan(tree) if !Creation::may_be(started) => {
+            Whose::Orphan(_) if creating => Fate::Unknown,
+            Whose::Orphan(tree) => {
                 match pidfd {
                     Some(pidfd) => tree.reap_orphan(pid, pidfd),
                     None => drop(zombies::reap(pid)),
                 }
                 self.count()
             }
-            Whose::Orphan(_) => Fate::Left,
             Whose::Adopted(real) => {
                 // what it shows goes with it
                 real.ended();
                 self.reap(pid, pidfd.as_ref())
             }
-            Whose::Nobody if self.is_proved(&zombie) || self.is_given(&zombie, started) => {
-                self.reap(pid, pidfd.as_ref())
-            }
-            Whose::Nobody => Fate::Left,
+            Whose::Nobody if self.is_proved(&zombie) => self.reap(pid, pidfd.as_ref()),
+            Whose::Nobody if creating => Fate::Unknown,
+            Whose::Nobody if !self.is_given(&zombie) => Fate::Left,
+            Whose::Nobody => self.reap(pid, pidfd.as_ref()),
         }
     }
 
@@ -341,14 +354,7 @@ impl Shared {
     }
 
     /// Whether the owner wants one reaped that is in doubt.
-    fn is_given(&self, zombie: &Zombie, started: u64) -> bool {
-        if Creation::may_be(started) {
-            return false;
-        }
-        // it may have been created and noted in between
-        if is_noted(zombie.pid, zombie.started) {
-            return false;
-        }
+    fn is_given(&self, zombie: &Zombie) -> bool {
         match &self.doubt {
             Doubt::Leave => false,
             Doubt::Reap => true,

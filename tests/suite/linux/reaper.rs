@@ -76,7 +76,7 @@ fn delay() -> Duration {
 }
 
 /// How long a look may take that is not held up.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How long orphans are zombies.
 #[derive(Default)]
@@ -129,7 +129,8 @@ fn spawn_with_std(reaper: &Reaper, over: &AtomicBool) -> u64 {
             creating.created(child.id());
             children.push((code, child));
         }
-        std::thread::sleep(Duration::from_millis(waited % 3 * 20));
+        // zombies for a while
+        std::thread::sleep(Duration::from_millis(5 + waited % 3 * 20));
         for (code, mut child) in children {
             assert_eq!(child.wait().unwrap().code(), Some(code), "a status was stolen");
             waited += 1;
@@ -155,6 +156,7 @@ fn spawn_with_tokio(reaper: &Reaper, over: &AtomicBool) -> u64 {
                 assert_eq!(child.wait().await.unwrap().code(), Some(code), "a status was stolen");
                 waited += 1;
             }
+            std::thread::sleep(Duration::from_millis(5));
         }
         waited
     })
@@ -200,7 +202,7 @@ fn many_orphans() {
     let (count, begin) = (orphans(), Instant::now());
     let reaper = Reaper::new(Doubt::Reap).unwrap();
     let (over, looking) = (AtomicBool::new(false), AtomicBool::new(true));
-    let threads = 4;
+    let threads = 2;
     let own = std::sync::Mutex::new(std::collections::HashSet::new());
     std::thread::scope(|scope| {
         let std = scope.spawn(|| spawn_with_std(&reaper, &over));
