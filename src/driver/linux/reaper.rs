@@ -20,7 +20,7 @@ use crate::sync::{Mutex, Parker, spawn};
 
 /// How often it is looked while there is a zombie that is not to be reaped: it may hide others from a
 /// wait for any child. Also how often children are looked for while there is none.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How often it is looked while it is not known yet whose zombie it is.
 const GLANCE: Duration = Duration::from_millis(2);
@@ -36,7 +36,7 @@ pub enum Doubt {
     /// It is reaped, unless it was noted by [`Reaper::creating`], is being created, or is a child of a
     /// [`ProcessTree`](super::ProcessTree): the owner notes every child that anybody waits for.
     Reap,
-    /// The owner says whether it is reaped. Asked from a thread of the reaper, every 20 ms as long as
+    /// The owner says whether it is reaped. Asked from a thread of the reaper, every 10 ms as long as
     /// the answer is no, and never for those whom [`Doubt::Reap`] would leave.
     Ask(Box<dyn Fn(&Zombie) -> bool + Send + Sync>),
 }
@@ -69,7 +69,7 @@ pub struct Zombie {
 /// It is for a process 1, and makes any other one a subreaper (PR_SET_CHILD_SUBREAPER) as long as it
 /// lives. [`std::process::Child`], `tokio::process::Child`, [`ProcessTree`](super::ProcessTree) and
 /// others wait for their own children beside it, whenever they like. There is no handler for SIGCHLD.
-/// An orphan is reaped at once, or, while a zombie is left alone, within 20 ms; that needs a thread,
+/// An orphan is reaped at once, or, while a zombie is left alone, within 10 ms; that needs a thread,
 /// and costs
 /// nothing while there are children and none of them ends.
 ///
