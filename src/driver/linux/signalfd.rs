@@ -22,8 +22,8 @@ const ALL: u64 = !(1 << (RESERVED[0] - 1) | 1 << (RESERVED[1] - 1));
 /// namespace gets those, too, that it would not have for want of a handler. Signals 32 and 33, which
 /// the C library keeps for itself, do nothing.
 ///
-/// Children of [`ProcessTree`](super::ProcessTree), of the standard library and of tokio do not inherit
-/// the mask.
+/// Children of a [`ProcessTree`](super::ProcessTree) do not inherit the mask. Those of the standard library
+/// and of tokio do, unless they are spawned from a thread that was there before.
 ///
 /// ```no_run
 /// use proctable::abi::Signal;
