@@ -8,6 +8,7 @@ macro_rules! say {
 mod check;
 mod diff;
 mod exec;
+mod init;
 mod kernel;
 mod sweep;
 
@@ -29,6 +30,14 @@ enum Command {
     Check(check::Options),
     /// Run a command as a tree of processes that ends as a whole
     Exec(Box<exec::Options>),
+    /// Run a command as process 1 does: pass signals on, reap orphans
+    Init(init::Options),
+    /// What `exec` starts when it stops with its command
+    #[command(hide = true, name = exec::waker::SUBCOMMAND)]
+    ContinueWith {
+        /// The command
+        pid: i32,
+    },
     /// End what owners of such trees left behind that were killed
     Sweep,
     /// Say what such trees can have here, and why not the rest
@@ -42,8 +51,9 @@ enum Command {
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| {
-        let exec = std::env::args_os().nth(1).is_some_and(|command| command == "exec");
-        if exec && error.use_stderr() {
+        let command = std::env::args_os().nth(1);
+        let runs = command.is_some_and(|command| command == "exec" || command == "init");
+        if runs && error.use_stderr() {
             // the command's own statuses begin where ours would be
             let _ = error.print();
             std::process::exit(exec::FAILED.into());
@@ -55,6 +65,8 @@ pub fn main() -> ExitCode {
         Command::Diff(options) => diff::run(&options),
         Command::Kernel(options) => kernel::run(&options),
         Command::Exec(options) => exec::run(&options),
+        Command::Init(options) => init::run(options),
+        Command::ContinueWith { pid } => exec::waker::serve(pid),
         Command::Sweep => sweep::run(),
         Command::Preflight => {
             write_out(proctable::driver::linux::preflight().to_string().as_bytes());

@@ -4,34 +4,40 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, bounded, never, select, tick, unbounded};
-use proctable::abi::{Signal, WaitOptions, WaitStatus};
-use proctable::driver::linux::{Child, Mechanism, ProcessTree, Shutdown};
+use proctable::abi::{SiCode, SigInfo, Signal, WaitOptions, WaitStatus};
+use proctable::driver::linux::{Child, Mechanism, ProcessTree, Reaper, Shutdown, SignalFd};
 use proctable::table::Event;
-use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
 
 use super::log::Log;
 use super::terminal::Terminal;
 use super::view::View;
+use super::waker::Waker;
 use super::{FAILED, OnExit, Options, TIMED_OUT};
 
 /// How often the tree is drawn.
 const OFTEN: Duration = Duration::from_millis(500);
 
 /// The signals that come to this process.
-pub(super) struct Signals(Receiver<i32>);
+pub(super) struct Signals(Receiver<SigInfo>);
 
 impl Signals {
-    /// From now on they end up here.
+    /// From now on they end up here: all that can be caught, and none of them does what it does by
+    /// default. Faults of this process's own still end it, and SIGPIPE of its own writes goes to the
+    /// thread that writes.
     pub fn receive() -> io::Result<Signals> {
-        // SIGCHLD, as whoever started this one may ignore it: the kernel would reap the command
-        // then, and its status would be lost
-        let signals = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH, SIGCHLD];
-        let mut signals = signal_hook::iterator::Signals::new(signals)?;
+        let signals = SignalFd::all()?;
         let (sender, receiver) = unbounded();
-        let pass_on = move || signals.forever().try_for_each(|signal| sender.send(signal));
+        let pass_on = move || while signals.read().is_ok_and(|info| sender.send(info).is_ok()) {};
         std::thread::Builder::new().name("signals".into()).spawn(pass_on)?;
         Ok(Signals(receiver))
     }
+}
+
+/// What comes to it, and where what happens is written.
+pub(super) struct Inputs {
+    pub signals: Signals,
+    pub events: Receiver<Event>,
+    pub log: Option<Log>,
 }
 
 /// A command that runs.
@@ -40,11 +46,12 @@ pub(super) struct Job<'a> {
     tree: &'a ProcessTree,
     child: &'a Child,
     terminal: Terminal,
-    signals: Signals,
-    events: Receiver<Event>,
-    log: Option<Log>,
+    inputs: Inputs,
+    reaper: Option<&'a Reaper>,
     begun: Instant,
     timed_out: bool,
+    /// Whether the command was stopped when it was looked at last.
+    stopped: bool,
 }
 
 impl<'a> Job<'a> {
@@ -53,12 +60,12 @@ impl<'a> Job<'a> {
         tree: &'a ProcessTree,
         child: &'a Child,
         terminal: Terminal,
-        signals: Signals,
-        events: Receiver<Event>,
-        log: Option<Log>,
+        inputs: Inputs,
+        reaper: Option<&'a Reaper>,
     ) -> Job<'a> {
         let begun = Instant::now();
-        Job { options, tree, child, terminal, signals, events, log, begun, timed_out: false }
+        let (timed_out, stopped) = (false, false);
+        Job { options, tree, child, terminal, inputs, reaper, begun, timed_out, stopped }
     }
 
     /// Until nothing is left, or may stay; the exit status.
@@ -66,7 +73,7 @@ impl<'a> Job<'a> {
         let status = self.await_command()?;
         self.terminal.take(self.child.pid());
         let left = self.end_leftovers()?;
-        while let Ok(event) = self.events.try_recv() {
+        while let Ok(event) = self.inputs.events.try_recv() {
             self.note(&event)?;
         }
         if self.options.summary {
@@ -90,8 +97,8 @@ impl<'a> Job<'a> {
                 return Ok(Some(status));
             }
             select! {
-                recv(self.signals.0) -> signal => self.forward(signal.map_err(gone)?)?,
-                recv(self.events) -> event => self.note(&event.map_err(gone)?)?,
+                recv(self.inputs.signals.0) -> signal => self.forward(signal.map_err(gone)?)?,
+                recv(self.inputs.events) -> event => self.note(&event.map_err(gone)?)?,
                 recv(drawing) -> _ => view.draw(self.tree)?,
                 recv(deadline) -> _ => {
                     self.timed_out = true;
@@ -102,10 +109,10 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// How the command ended, if it has. A stop is passed on to this process, so that its shell
-    /// sees it.
-    fn look(&self) -> io::Result<Option<WaitStatus>> {
-        let job = WaitOptions::EXITED.with(WaitOptions::STOPPED);
+    /// How the command ended, if it has. A stop by the terminal is passed on to this process, so that
+    /// its shell sees it.
+    fn look(&mut self) -> io::Result<Option<WaitStatus>> {
+        let job = WaitOptions::EXITED.with(WaitOptions::STOPPED).with(WaitOptions::CONTINUED);
         let info = self.child.process().info();
         let owner = info.and_then(|info| self.tree.table().process(info.ppid));
         let Some(owner) = owner else {
@@ -114,7 +121,12 @@ impl<'a> Job<'a> {
         match owner.wait_timeout(self.child.process(), job, Duration::ZERO) {
             Ok(Some(waited)) => Ok(match waited.status.stop_signal() {
                 Some(signal) => {
-                    self.stop_too(signal);
+                    self.stopped(signal);
+                    None
+                }
+                None if waited.status == WaitStatus::CONTINUED => {
+                    self.stopped = false;
+                    self.terminal.give(self.child.pid());
                     None
                 }
                 None => Some(waited.status),
@@ -128,39 +140,66 @@ impl<'a> Job<'a> {
     }
 
     fn note(&mut self, event: &Event) -> io::Result<()> {
-        self.log.as_mut().map_or(Ok(()), |log| log.write(event, self.child))
+        self.inputs.log.as_mut().map_or(Ok(()), |log| log.write(event, self.child))
     }
 
-    /// The command was stopped: so is this process, until its shell continues it.
-    fn stop_too(&self, signal: Signal) {
-        if self.terminal.has_shell() {
-            self.terminal.take(self.child.pid());
-            // this process goes on when the shell says so, by a SIGCONT that is then passed on,
-            // once: a second one would undo the next stop
-            let _ = signal_hook::low_level::raise(signal_hook::consts::SIGSTOP);
-        } else if signal != Signal::STOP && Terminal::foreground().is_some() {
-            // without a shell nobody could ever continue what was stopped from the keyboard; who
-            // stops it otherwise may continue it
-            self.go_on();
+    /// The command was stopped. By the terminal, it is the shell's turn, which has to see this process
+    /// stop. By anybody else, whoever did that continues it, too, and the clock goes on.
+    fn stopped(&mut self, signal: Signal) {
+        self.stopped = true;
+        let group = self.child.pid();
+        match (signal, Terminal::foreground()) {
+            (Signal::TTIN | Signal::TTOU, Some(_)) if self.terminal.is_ours() => self.go_on(),
+            (Signal::TTIN | Signal::TTOU, Some(other)) if other != group => self.stop_or_go_on(),
+            (Signal::TSTP, Some(foreground)) if foreground == group => self.stop_or_go_on(),
+            // the keyboard must not be that of somebody who is stopped: ^Z is for the shell then
+            _ => self.terminal.take(group),
         }
     }
 
-    fn go_on(&self) {
+    /// Without a shell nobody could ever continue what was stopped from the keyboard.
+    fn stop_or_go_on(&mut self) {
+        if self.terminal.has_shell() { self.stop_too() } else { self.go_on() }
+    }
+
+    /// Stops this process and its group, until somebody continues it: its shell, or the waker if
+    /// somebody else has continued the command.
+    fn stop_too(&self) {
+        self.terminal.take(self.child.pid());
+        let waker = Waker::start(self.child.pid(), self.reaper);
+        // those around it as the terminal would have stopped them, had the command been in this group
+        let _ = rustix::process::kill_current_process_group(rustix::process::Signal::TSTP);
+        // this process blocks that. It goes on by a SIGCONT, which is then passed on, once: a second
+        // one would undo the next stop
+        let own = rustix::process::getpid();
+        let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
+        drop(waker);
+    }
+
+    fn go_on(&mut self) {
+        self.stopped = false;
         self.terminal.give(self.child.pid());
         let _ = self.tree.signal(Signal::CONT);
     }
 
     /// Passes a signal on that came to this process.
-    fn forward(&self, signal: i32) -> io::Result<()> {
-        match signal {
-            SIGCONT => self.go_on(),
-            SIGCHLD => {}
-            SIGTSTP => self.tree.signal(Signal::TSTP)?,
-            signal => {
-                if let Some(signal) = Signal::new(signal) {
-                    // to the command: what that starts is its own affair until it ends
-                    let _ = self.child.signal(signal);
+    fn forward(&mut self, info: SigInfo) -> io::Result<()> {
+        match info.signal {
+            // of this process's own children
+            Signal::CHLD => {}
+            // it has stopped its group
+            Signal::TSTP if info.pid.0 == std::process::id() => {}
+            // pressed while the command was stopped by somebody else
+            Signal::TSTP if self.stopped && info.code == SiCode::KERNEL => {
+                if self.terminal.has_shell() {
+                    self.stop_too();
                 }
+            }
+            Signal::TSTP => self.tree.signal(Signal::TSTP)?,
+            Signal::CONT => self.go_on(),
+            signal => {
+                // to the command: what that starts is its own affair until it ends
+                let _ = self.child.signal(signal);
             }
         }
         Ok(())
@@ -168,6 +207,9 @@ impl<'a> Job<'a> {
 
     /// The command has ended: what it left behind is ended, or goes on. How many there were.
     fn end_leftovers(&self) -> io::Result<usize> {
+        if self.options.on_exit == OnExit::Leave && !self.options.summary {
+            return Ok(0);
+        }
         let left = self.tree.members()?.len();
         if left > 0 && self.options.on_exit == OnExit::Kill {
             self.shut_down()?;
@@ -184,8 +226,9 @@ impl<'a> Job<'a> {
             loop {
                 select! {
                     recv(ended) -> shutdown => return shutdown.map_err(gone)?,
-                    recv(self.signals.0) -> signal => {
-                        if [SIGTERM, SIGINT, SIGHUP, SIGQUIT].contains(&signal.map_err(gone)?) {
+                    recv(self.inputs.signals.0) -> signal => {
+                        let hurry = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+                        if hurry.contains(&signal.map_err(gone)?.signal) {
                             self.tree.kill()?;
                         }
                     }

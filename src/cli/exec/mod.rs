@@ -4,6 +4,7 @@ mod job;
 mod log;
 mod terminal;
 mod view;
+pub mod waker;
 
 use std::ffi::OsString;
 use std::io;
@@ -13,10 +14,13 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use proctable::driver::linux::{
-    Command, Limits, OnDrop, Options as TreeOptions, ProcessTree, SpawnError, Stdio, Step,
+    Command, Doubt, Limits, OnDrop, Options as TreeOptions, ProcessTree, Reaper, SpawnError, Stdio,
+    Step,
 };
 
-use job::{Job, Signals};
+use proctable::abi::Signal;
+
+use job::{Inputs, Job, Signals};
 use log::Log;
 use terminal::Terminal;
 
@@ -88,6 +92,34 @@ pub struct Options {
     command: Vec<OsString>,
 }
 
+impl Options {
+    /// What an init does: the command has no containment, and what it leaves behind stays.
+    pub fn init(command: Vec<OsString>) -> Options {
+        Options {
+            timeout: None,
+            grace: Duration::ZERO,
+            memory: None,
+            pids: None,
+            cpu: None,
+            weaker_limits: false,
+            subreaper: true,
+            guardian: false,
+            detach: false,
+            on_exit: OnExit::Leave,
+            tree: false,
+            events: None,
+            summary: false,
+            no_cgroup: true,
+            command,
+        }
+    }
+
+    /// Whether orphans come to this process.
+    fn reaps(&self) -> bool {
+        !self.detach && (self.subreaper || std::process::id() == 1)
+    }
+}
+
 /// A time: `5`, `0.5`, `30s`, `2m`, `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
@@ -134,6 +166,8 @@ pub fn run(options: &Options) -> ExitCode {
 fn try_run(options: &Options) -> io::Result<u8> {
     // before there is a child: none of its signals and no event is lost
     let signals = Signals::receive()?;
+    // all children of this process are the tree's, or noted: everybody else is an orphan
+    let reaper = options.reaps().then(|| Reaper::new(Doubt::Reap)).transpose()?;
     let tree = create(options)?;
     let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let command = Command::new(program).args(args);
@@ -144,15 +178,18 @@ fn try_run(options: &Options) -> io::Result<u8> {
     let events =
         tree.table().subscribe(EVENTS).map_err(|errno| io::Error::other(errno.to_string()));
     let terminal = Terminal::new();
-    // a job of its own, as a shell makes it
-    let command = command.group(0);
+    // a job of its own, as a shell makes it; and whatever ends this process, the kernel ends it
+    let command = command.group(0).parent_death_signal(Signal::KILL);
     let command = if terminal.is_ours() { command.foreground() } else { command };
     match tree.spawn(command) {
         Err(error) => {
             terminal.take_from_anybody();
             Ok(refused(&error))
         }
-        Ok(child) => Job::new(options, &tree, &child, terminal, signals, events?, log).run(),
+        Ok(child) => {
+            let inputs = Inputs { signals, events: events?, log };
+            Job::new(options, &tree, &child, terminal, inputs, reaper.as_ref()).run()
+        }
     }
 }
 
@@ -180,7 +217,7 @@ fn create(options: &Options) -> io::Result<ProcessTree> {
     if options.guardian {
         tree = tree.guarded();
     }
-    if options.subreaper || std::process::id() == 1 {
+    if options.reaps() {
         tree = tree.subreaper();
     }
     if options.on_exit == OnExit::Leave {

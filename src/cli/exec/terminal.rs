@@ -18,11 +18,9 @@ pub(super) struct Terminal {
 impl Terminal {
     pub fn new() -> Terminal {
         // getpgrp and getsid give 0 for what is outside of the namespace, which rustix rules out
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-        let mut numbers = fields.skip(2).map_while(|field| field.parse::<i32>().ok());
-        let own_group = numbers.next().filter(|group| *group > 0);
-        let leads = numbers.next().is_some_and(|session| session as u32 == std::process::id());
+        let place = Place::of("self");
+        let own_group = place.as_ref().map(|place| place.group).filter(|group| *group > 0);
+        let leads = place.is_some_and(|place| place.session as u32 == std::process::id());
         let given = own_group.is_some() && Terminal::foreground() == own_group;
         Terminal { own_group, given, leads }
     }
@@ -64,8 +62,42 @@ impl Terminal {
         }
     }
 
-    /// Whether there is a shell that sees this process stop, and continues it.
+    /// Whether there is a shell that sees this process stop, and continues it: an ancestor in this
+    /// session whose group is another one, so that this process's group is not an orphaned one.
     pub fn has_shell(&self) -> bool {
-        !self.leads && Terminal::foreground().is_some()
+        let Some(own) = self.own_group.filter(|_| Terminal::foreground().is_some()) else {
+            return false;
+        };
+        // process 1 cannot stop itself
+        if self.leads || std::process::id() == 1 {
+            return false;
+        }
+        let mut place = Place::of("self");
+        while let Some(Place { parent, session, .. }) = place {
+            place = Place::of(&parent.to_string());
+            match &place {
+                Some(above) if above.session != session => return false,
+                Some(above) if above.group != own => return true,
+                _ => {}
+            }
+        }
+        // one above is out of sight: it is another namespace's, or there is no /proc
+        true
+    }
+}
+
+/// Where a process stands.
+struct Place {
+    parent: i32,
+    group: i32,
+    session: i32,
+}
+
+impl Place {
+    fn of(pid: &str) -> Option<Place> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut numbers = stat.rsplit(") ").next()?.split(' ').skip(1);
+        let mut next = || numbers.next()?.parse().ok();
+        Some(Place { parent: next()?, group: next()?, session: next()? })
     }
 }

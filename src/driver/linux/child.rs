@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::cgroup::Entrance;
 use super::command::{Prepared, Step, above_streams};
+use super::orphans::Creation;
 use super::pidfd;
 
 /// Bytes of stack for what the child does before exec.
@@ -101,6 +102,8 @@ impl<'a> Plan<'a> {
         // no handler of the owner may run in the child, which shares its memory: everything is
         // blocked until the child has reset its handlers
         let before = set_mask(libc::SIG_SETMASK, &full_set());
+        // who ends before its descriptor is here is nobody's orphan
+        let _creation = Creation::begin();
         let born = clone(self);
         set_mask(libc::SIG_SETMASK, &before);
         born

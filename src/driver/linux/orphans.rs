@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use super::real::Real;
 use super::tree::Core;
 use super::watch::{Watch, watch};
-use super::{attributes, pidfd, procfs, scan};
+use super::{attributes, pidfd, procfs, scan, zombies};
 use crate::sync::Mutex;
 
 /// The trees of this process, and whether it is a subreaper for them.
@@ -26,6 +26,37 @@ struct Registry {
 
 static REGISTRY: Mutex<Registry> =
     Mutex::new(Registry { trees: Vec::new(), claims: 0, before: false });
+
+/// When the creations of children began that are under way, in clock ticks since boot: whoever
+/// starts from then on may be one that nobody has a number of yet.
+static CREATIONS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+/// A child is being created: until this is dropped it may be in no list.
+#[derive(Debug)]
+pub(super) struct Creation(u64);
+
+impl Creation {
+    pub fn begin() -> Creation {
+        let mut creations = CREATIONS.lock();
+        let since = zombies::now();
+        creations.push(since);
+        Creation(since)
+    }
+
+    /// Whether one that started then may be being created.
+    pub fn may_be(started: u64) -> bool {
+        CREATIONS.lock().iter().any(|since| started >= *since)
+    }
+}
+
+impl Drop for Creation {
+    fn drop(&mut self) {
+        let mut creations = CREATIONS.lock();
+        if let Some(own) = creations.iter().position(|since| *since == self.0) {
+            creations.swap_remove(own);
+        }
+    }
+}
 
 /// While there is one, this process is a subreaper.
 #[derive(Debug)]
@@ -81,6 +112,37 @@ pub(super) fn look() {
     }
 }
 
+/// What a zombie of this process is to its trees.
+pub(super) enum Whose {
+    /// A child that a tree has created, or an adopted one of another library: not an orphan.
+    Own,
+    /// One that a tree has adopted, and that has become a child of this process since.
+    Adopted(Arc<Real>),
+    /// A member that somebody in the tree has created.
+    Orphan(Arc<Core>),
+    /// No tree knows it.
+    Nobody,
+}
+
+/// Asks the trees for a zombie. Costs their direct children, and a look into its cgroup, or its limits
+/// and its environment, for each tree.
+pub(super) fn whose(pid: i32, started: u64) -> Whose {
+    let trees: Vec<_> = REGISTRY.lock().trees.iter().filter_map(Weak::upgrade).collect();
+    for tree in &trees {
+        let children = tree.children.lock();
+        if children.strangers.contains(&(pid, started)) {
+            return Whose::Own;
+        }
+        let direct = children.list.values().find(|real| real.pid == pid && !real.is_reaped());
+        match direct {
+            Some(real) if real.ours => return Whose::Own,
+            Some(real) => return Whose::Adopted(real.clone()),
+            None => {}
+        }
+    }
+    trees.into_iter().find(|tree| tree.owns(pid)).map_or(Whose::Nobody, Whose::Orphan)
+}
+
 impl Core {
     fn owns(&self, pid: i32) -> bool {
         match &self.cgroup {
@@ -105,6 +167,21 @@ impl Core {
         if watch(orphan.clone()).is_err() {
             self.children.lock().forget(&orphan);
         }
+    }
+
+    /// Reaps an orphan that has ended, and notes what it has used.
+    pub fn reap_orphan(self: &Arc<Core>, pid: i32, pidfd: OwnedFd) {
+        let mut children = self.children.lock();
+        let is_it = |orphan: &&Arc<Orphan>| orphan.real.pid == pid && !orphan.real.is_reaped();
+        let known = children.orphans.iter().find(is_it).cloned();
+        let orphan = known.unwrap_or_else(|| {
+            let real = Real::child(pid, pidfd);
+            let orphan = Arc::new(Orphan { real, tree: Arc::downgrade(self) });
+            children.orphans.push(orphan.clone());
+            orphan
+        });
+        drop(children);
+        orphan.ended();
     }
 
     /// Reaps the orphans that have ended, now.

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::orphans::Orphan;
-use super::tree::Core;
+use super::orphans::{Creation, Orphan};
 use super::watch::Watch;
 use super::{pidfd, procfs};
 use crate::abi::{Pid, Signal, WaitStatus};
@@ -260,8 +259,6 @@ pub(super) struct Children {
     pub orphans: Vec<Arc<Orphan>>,
     /// The CPU time of those that were reaped.
     time: Duration,
-    /// How many are being created: they are in no list yet.
-    spawning: usize,
     /// Adopted children of other libraries of this process, with the times of their starts: not the
     /// tree's to reap.
     pub strangers: BTreeSet<(i32, u64)>,
@@ -301,22 +298,8 @@ impl Children {
     /// Whether a child of this process that is a member need not be an orphan: the tree, or another
     /// library, may have created it.
     pub fn may_have_created(&self, pid: i32, started: u64) -> bool {
-        self.spawning > 0 || self.pids().contains(&pid) || self.strangers.contains(&(pid, started))
-    }
-}
-
-/// A child of a tree is being created: until this is dropped it may be in no list.
-pub(super) struct Spawning(Arc<Core>);
-
-impl Spawning {
-    pub fn new(tree: &Arc<Core>) -> Spawning {
-        tree.children.lock().spawning += 1;
-        Spawning(tree.clone())
-    }
-}
-
-impl Drop for Spawning {
-    fn drop(&mut self) {
-        self.0.children.lock().spawning -= 1;
+        Creation::may_be(started)
+            || self.pids().contains(&pid)
+            || self.strangers.contains(&(pid, started))
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::command::{Command, Pipes, Prepared, SpawnError, Step};
 use super::direct::Child;
-use super::real::{Detached, Real, RealDriver, Spawning};
+use super::orphans::Creation;
+use super::real::{Detached, Real, RealDriver};
 use super::tree::{Core, ProcessTree};
 use super::watch::watch;
 use super::{pidfd, scan, spawner};
@@ -60,7 +61,7 @@ impl Core {
         if *suspended {
             return Err(is_suspended());
         }
-        let _spawning = Spawning::new(self);
+        let _creation = Creation::begin();
         let born = spawner::spawn(prepared)?;
         drop(suspended);
         let real = Real::child(born.pid, born.pidfd);

@@ -8,8 +8,14 @@ mod orphans;
 mod preflight;
 #[cfg(feature = "cli")]
 mod program;
+#[cfg(feature = "cli")]
+mod reaper;
+#[cfg(feature = "cli")]
+mod signals;
 mod spawn;
 mod stats;
+#[cfg(feature = "cli")]
+mod stops;
 mod strangers;
 #[cfg(feature = "cli")]
 mod survivors;

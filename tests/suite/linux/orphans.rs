@@ -5,7 +5,7 @@
 use super::*;
 
 /// The children of this process, zombies too.
-fn children() -> Vec<i32> {
+pub fn children() -> Vec<i32> {
     let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let lists = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")));
     let pids = lists.map(|list| list.unwrap_or_default());

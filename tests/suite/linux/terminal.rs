@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use super::*;
 
 /// A pseudo-terminal with somebody who reads what appears on it.
-struct Screen {
+pub struct Screen {
     keyboard: File,
     shown: Receiver<Vec<u8>>,
     /// What has appeared, and how much of it was expected already.
@@ -48,13 +48,13 @@ impl Screen {
         (Screen { keyboard: master, shown, text: String::new(), at: 0 }, slave)
     }
 
-    fn press(&mut self, keys: &str) {
+    pub fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Reads until the text appears after what was expected before.
     #[track_caller]
-    fn expect(&mut self, text: &str) {
+    pub fn expect(&mut self, text: &str) {
         if !self.appears(text, SOON) {
             panic!("`{text}` does not appear:\n{}", self.text);
         }
@@ -76,10 +76,16 @@ impl Screen {
         }
     }
 
+    /// The line that ends where was expected last.
+    pub fn before(&self) -> &str {
+        let text = self.text[..self.at].trim_end();
+        text.rsplit('\n').next().unwrap_or_default()
+    }
+
     /// Types a line to somebody who repeats it, again until it is: one that comes while the shell
     /// changes the terminal's mode is for nobody before the next newline.
     #[track_caller]
-    fn expect_repeated(&mut self, line: &str) {
+    pub fn expect_repeated(&mut self, line: &str) {
         let begin = Instant::now();
         let shown = format!("{line}\r\n");
         loop {
@@ -94,7 +100,7 @@ impl Screen {
 
     /// Has the shell say the status of its last command.
     #[track_caller]
-    fn expect_status(&mut self, status: i32) {
+    pub fn expect_status(&mut self, status: i32) {
         self.expect("READY>");
         self.press("echo status=$?\n");
         self.expect(&format!("status={status}\r\n"));
@@ -109,7 +115,10 @@ impl Screen {
 }
 
 /// Runs something as the leader of a session on a new terminal.
-fn on_terminal(tree: &ProcessTree, command: Command) -> (Screen, proctable::driver::linux::Child) {
+pub fn on_terminal(
+    tree: &ProcessTree,
+    command: Command,
+) -> (Screen, proctable::driver::linux::Child) {
     let (screen, slave) = Screen::new();
     let copy = || Stdio::File(slave.try_clone().unwrap());
     let command = command
@@ -123,12 +132,12 @@ fn on_terminal(tree: &ProcessTree, command: Command) -> (Screen, proctable::driv
     (screen, child)
 }
 
-fn shell(tree: &ProcessTree) -> (Screen, proctable::driver::linux::Child) {
+pub fn shell(tree: &ProcessTree) -> (Screen, proctable::driver::linux::Child) {
     on_terminal(tree, Command::new("bash").args(["--norc", "--noprofile", "--noediting", "-i"]))
 }
 
 /// The words with which the program is called, with and without a cgroup.
-fn calls() -> [String; 2] {
+pub fn calls() -> [String; 2] {
     let program = env!("CARGO_BIN_EXE_proctable");
     [format!("{program} exec"), format!("{program} exec --no-cgroup")]
 }

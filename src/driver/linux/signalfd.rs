@@ -1,0 +1,140 @@
+//! The signals that come to this process, read from a descriptor instead of handled: signalfd(2).
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, RawFd};
+
+use crate::abi::{Pid, SiCode, SigInfo, Signal, Uid};
+
+/// Those that the GNU C library keeps for itself: it unblocks them in each thread that it creates.
+const RESERVED: [i32; 2] = [32, 33];
+
+/// All others, as the kernel's calls take a set. A bit that the kernel does not let anybody block has no
+/// effect.
+const ALL: u64 = !(1 << (RESERVED[0] - 1) | 1 << (RESERVED[1] - 1));
+
+/// Every signal that can be blocked, blocked and read one by one.
+///
+/// An init or a supervisor passes all of them on to what it runs. Nothing but SIGKILL and SIGSTOP
+/// acts on a process that has one of these before its second thread; a fault of its own does, which
+/// the kernel lets nobody block, and abort(3). Signals that were ignored come as well. Process 1 of a
+/// namespace gets those, too, that it would not have for want of a handler. Signals 32 and 33, which
+/// the C library keeps for itself, do nothing.
+///
+/// Children of a [`ProcessTree`](super::ProcessTree) do not inherit the mask. Those of the standard library
+/// and of tokio do, unless they are spawned from a thread that was there before.
+///
+/// ```no_run
+/// use proctable::abi::Signal;
+/// use proctable::driver::linux::{Command, ProcessTree, SignalFd};
+///
+/// let signals = SignalFd::all()?; // before there is another thread
+/// let tree = ProcessTree::new()?;
+/// let child = tree.spawn(Command::new("server"))?;
+/// std::thread::spawn(move || {
+///     while let Ok(info) = signals.read() {
+///         if info.signal != Signal::CHLD {
+///             let _ = child.signal(info.signal);
+///         }
+///     }
+/// });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct SignalFd(File);
+
+impl SignalFd {
+    /// Blocks all signals in this thread, and in those that it creates from now on. SIGCHLD gets its
+    /// default action if it was ignored: the kernel would reap all children and lose their statuses.
+    ///
+    /// # Errors
+    ///
+    /// What signalfd(2) gave; then the mask is as before.
+    pub fn all() -> io::Result<SignalFd> {
+        // SAFETY: the kernel reads a set of that size; the descriptor is new and ours
+        let file = unsafe {
+            let flags = libc::SFD_CLOEXEC;
+            let fd = libc::syscall(libc::SYS_signalfd4, -1, &ALL, size_of::<u64>(), flags);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            File::from_raw_fd(fd as RawFd)
+        };
+        // SAFETY: the kernel reads a set of that size, and gives none back
+        let blocked = unsafe {
+            let none = core::ptr::null_mut::<u64>();
+            let how = libc::SIG_BLOCK;
+            libc::syscall(libc::SYS_rt_sigprocmask, how, &ALL, none, size_of::<u64>())
+        };
+        if blocked < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        wait_for_children();
+        RESERVED.into_iter().for_each(ignore);
+        Ok(SignalFd(file))
+    }
+
+    /// The next signal; waits for one. A standard signal that is sent again before it was read comes
+    /// once, a real-time one as often as it was sent. What is sent to one thread alone comes if that
+    /// thread reads.
+    ///
+    /// # Errors
+    ///
+    /// What read(2) gave.
+    pub fn read(&self) -> io::Result<SigInfo> {
+        loop {
+            let mut bytes = [0; size_of::<libc::signalfd_siginfo>()];
+            (&self.0).read_exact(&mut bytes)?;
+            // SAFETY: any bytes are one, and nothing of it is a reference
+            let info: libc::signalfd_siginfo = unsafe { core::mem::transmute(bytes) };
+            let Some(signal) = Signal::new(info.ssi_signo as i32) else { continue };
+            let value =
+                if signal == Signal::CHLD { info.ssi_status as u32 as u64 } else { info.ssi_ptr };
+            return Ok(SigInfo {
+                signal,
+                code: SiCode(info.ssi_code),
+                pid: Pid(info.ssi_pid),
+                uid: Uid(info.ssi_uid),
+                value,
+            });
+        }
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Undoes an ignored SIGCHLD. A handler stays what it is.
+fn wait_for_children() {
+    // SAFETY: zeroes are SIG_DFL without flags; both structs are ours
+    unsafe {
+        let mut action: libc::sigaction = core::mem::zeroed();
+        libc::sigaction(libc::SIGCHLD, core::ptr::null(), &mut action);
+        if action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0 {
+            action.sa_flags &= !libc::SA_NOCLDWAIT;
+            if action.sa_sigaction == libc::SIG_IGN {
+                action.sa_sigaction = libc::SIG_DFL;
+            }
+            libc::sigaction(libc::SIGCHLD, &action, core::ptr::null_mut());
+        }
+    }
+}
+
+/// Keeps a signal from ending this process. Calls of the kernel, as the C library's refuse this.
+fn ignore(signal: i32) {
+    // the kernel's own struct, of which nothing is larger: the action first, then nothing else
+    let (mut before, mut action) = ([0u64; 8], [0u64; 8]);
+    action[0] = libc::SIG_IGN as u64;
+    // SAFETY: both structs are ours; a handler of the C library's stays
+    unsafe {
+        let (call, none) = (libc::SYS_rt_sigaction, core::ptr::null_mut::<u8>());
+        libc::syscall(call, signal, none, &mut before, size_of::<u64>());
+        if before[0] == libc::SIG_DFL as u64 {
+            libc::syscall(call, signal, &action, none, size_of::<u64>());
+        }
+    }
+}
