@@ -169,7 +169,9 @@ impl<'a> Job<'a> {
     /// The command has ended: what it left behind is ended, or goes on. How many there were.
     fn end_leftovers(&self) -> io::Result<usize> {
         let left = self.tree.members()?.len();
-        if left > 0 && self.options.on_exit == OnExit::Kill {
+        // who cannot be seen may be there
+        let is_blind = self.tree.mechanism() == Mechanism::Children;
+        if (left > 0 || is_blind) && self.options.on_exit == OnExit::Kill {
             self.shut_down()?;
         }
         Ok(left)
@@ -195,6 +197,9 @@ impl<'a> Job<'a> {
         for survivor in &shutdown.survivors {
             eprintln!("proctable: {} ({}) survives", survivor.pid, survivor.command);
         }
+        if let Some(why) = &shutdown.unseen {
+            eprintln!("proctable: others may be left that cannot be seen: {why}");
+        }
         Ok(shutdown)
     }
 
@@ -206,6 +211,7 @@ impl<'a> Job<'a> {
                 Some(why) => format!("scan (no cgroup: {why})"),
                 None => "scan".into(),
             },
+            Mechanism::Children => "direct children alone".into(),
         };
         let (real, stats) = (self.begun.elapsed(), self.tree.stats()?);
         let cpu = stats.cpu.value;

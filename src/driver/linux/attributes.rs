@@ -39,3 +39,15 @@ pub(super) fn set_subreaper(is: bool) -> io::Result<()> {
     let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(is)) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// The process group of a child that is not reaped; -1 if there is none of that number.
+pub(super) fn group(pid: i32) -> i32 {
+    // SAFETY: plain call
+    unsafe { libc::getpgid(pid) }
+}
+
+/// Whether this process is in that group itself.
+pub(super) fn is_own_group(group: i32) -> bool {
+    // SAFETY: no arguments
+    unsafe { libc::getpgrp() == group }
+}

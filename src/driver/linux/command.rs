@@ -118,6 +118,7 @@ pub struct Command {
     inherit_mask: bool,
     foreground: bool,
     close_others: bool,
+    cgroup: Option<Arc<Entrance>>,
 }
 
 impl Command {
@@ -141,6 +142,7 @@ impl Command {
             inherit_mask: false,
             foreground: false,
             close_others: false,
+            cgroup: None,
         }
     }
 
@@ -261,9 +263,16 @@ impl Command {
         self
     }
 
-    /// Nothing but its standard streams is open in it.
-    pub(super) fn close_others(mut self) -> Command {
+    /// Nothing but its standard streams is open in it, also of what the owner, or whoever started
+    /// that, has open without close-on-exec.
+    pub fn close_others(mut self) -> Command {
         self.close_others = true;
+        self
+    }
+
+    /// The cgroup that it enters.
+    pub(super) fn cgroup(mut self, cgroup: Option<Arc<Entrance>>) -> Command {
+        self.cgroup = cgroup;
         self
     }
 
@@ -312,7 +321,7 @@ impl Command {
             mask: self.inherit_mask.then(super::child::mask),
             foreground: self.foreground,
             close_others: self.close_others,
-            cgroup: None,
+            cgroup: self.cgroup,
             cgroups: Vec::new(),
         };
         Ok((prepared, pipes))

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::cgroup::{Cgroup, PREFIX, find_mount, remove_tree, unescape, write};
+use super::cgroup::{Cgroup, PREFIX, below, find_mount, remove_tree, unescape, write};
 use super::scan::Mark;
 use super::{attributes, procfs};
 
@@ -231,6 +231,8 @@ impl Limited {
             None => {
                 fs::create_dir(&folder)?;
                 self.folders.push((folder.clone(), Vec::new()));
+                // one that nobody can enter limits nobody
+                super::cgroup::open(&folder, "cgroup.procs")?;
                 self.folders.len() - 1
             }
         };
@@ -334,7 +336,7 @@ pub(super) fn parents() -> Vec<PathBuf> {
 /// The folder of this process's own cgroup in the hierarchy of that controller.
 fn own_v1(controller: &str) -> io::Result<PathBuf> {
     let is_it = |list: &str| list.split(',').any(|name| name == controller);
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mounts = procfs::own_file("mountinfo")?;
     let (root, mount) = mounts
         .lines()
         .find_map(|line| {
@@ -343,7 +345,7 @@ fn own_v1(controller: &str) -> io::Result<PathBuf> {
             is_it(options).then(|| find_mount(line, "cgroup"))?
         })
         .ok_or_else(|| not_found("the controller is in no mounted hierarchy"))?;
-    let groups = fs::read_to_string("/proc/self/cgroup")?;
+    let groups = procfs::own_file("cgroup")?;
     let path = groups
         .lines()
         .find_map(|line| {
@@ -352,8 +354,9 @@ fn own_v1(controller: &str) -> io::Result<PathBuf> {
             is_it(controllers).then(|| unescape(path))
         })
         .ok_or_else(|| not_found("this process is in no cgroup of the controller"))?;
-    let below = path
-        .strip_prefix(&root)
-        .map_err(|_| not_found("the own cgroup lies outside of the mount"))?;
-    Ok(mount.join(below))
+    let folder = below(&path, &root, &mount)?;
+    if rustix::fs::statfs(&folder)?.f_type as i64 != libc::CGROUP_SUPER_MAGIC as i64 {
+        return Err(not_found("something else is mounted over it"));
+    }
+    Ok(folder)
 }

@@ -75,6 +75,7 @@ pub use limit::{Enforced, Enforcer, Limit, Limits};
 pub use members::Member;
 pub use options::{OnDrop, Options};
 pub use preflight::{Available, Preflight, preflight};
+pub use procfs::OwnProc;
 pub use stats::{Figure, Source, Stats};
 pub use sweep::{Swept, sweep};
 pub use tree::{Mechanism, ProcessTree};

@@ -114,7 +114,7 @@ impl Core {
         let (real, spawn) = (Arc::new(real), Spawn::new(image).group(group));
         let process = self.register(&real, spawn).inspect_err(|_| {
             let _ = real.send(Signal::KILL);
-            let _ = pidfd::reap(&real.pidfd, 0);
+            let _ = pidfd::reap(real.pid, &real.pidfd, 0);
             *real.reaped.lock() = true;
         })?;
         Ok(Child { process, owner: self.owner.clone(), real, pipes: Arc::new(Mutex::new(pipes)) })
@@ -132,7 +132,7 @@ impl Core {
         let process = self.owner.spawn(spawn);
         let process =
             process.map_err(|errno| (Step::Table, io::Error::from_raw_os_error(errno.0.into())))?;
-        self.children.lock().add(&process, real.clone());
+        self.children.lock().add(&process, real.clone(), self.blind.is_some());
         Ok(process)
     }
 }

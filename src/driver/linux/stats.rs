@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::limit::Limit;
-use super::procfs::{self, Stat};
+use super::procfs::{Proc, Stat};
 use super::tree::{Core, ProcessTree};
 
 /// Where a [`Figure`] comes from, which decides what it means.
@@ -130,7 +130,8 @@ impl Core {
     fn memory_peak(&self, members: &[Stat]) -> Option<Figure<u64>> {
         self.account("memory.peak", "memory.max_usage_in_bytes").or_else(|| {
             // one that has ended meanwhile has none
-            let peaks = members.iter().filter_map(|member| procfs::peak(member.pid));
+            let proc = Proc::own().ok()?;
+            let peaks = members.iter().filter_map(|member| proc.peak(member.pid));
             Some(Figure { value: peaks.max()?, source: Source::LargestMember })
         })
     }

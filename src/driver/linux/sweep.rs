@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::cgroup::{self, Cgroup, remove_tree};
 use super::members::Member;
-use super::procfs::Stat;
+use super::procfs::{Proc, Stat};
 use super::{limit, pidfd, procfs, scan};
 
 /// How long removing a cgroup may take.
@@ -35,8 +35,18 @@ struct Owner<'a> {
 
 /// Where this process is: what owners' numbers mean.
 struct Here {
+    proc: Proc,
     boot: String,
     namespace: String,
+}
+
+impl Here {
+    fn new() -> io::Result<Here> {
+        let proc = Proc::own().map_err(|error| {
+            io::Error::new(error.kind(), format!("nobody can see here which owners live: {error}"))
+        })?;
+        Ok(Here { proc, boot: procfs::boot_id(), namespace: procfs::namespace() })
+    }
 }
 
 impl<'a> Owner<'a> {
@@ -54,14 +64,19 @@ impl<'a> Owner<'a> {
     }
 
     /// Whether it is known to be gone: another process may have its number by now. Who lives in
-    /// another pid namespace cannot be seen from here.
+    /// another pid namespace cannot be seen from here. One that is hidden (hidepid) has its number
+    /// all the same. What is not known, of the owner or here, is empty.
     fn is_dead(&self, here: &Here) -> bool {
-        if self.boot != here.boot {
+        if !self.boot.is_empty() && !here.boot.is_empty() && self.boot != here.boot {
             return true;
         }
-        self.namespace == here.namespace
-            && !procfs::stat(self.pid)
-                .is_some_and(|stat| stat.started == self.started && stat.state != b'Z')
+        if self.namespace.is_empty() || self.namespace != here.namespace {
+            return false;
+        }
+        match here.proc.stat(self.pid) {
+            Some(stat) => stat.started != self.started || stat.state == b'Z',
+            None => scan::is_free(self.pid),
+        }
     }
 }
 
@@ -74,9 +89,10 @@ impl<'a> Owner<'a> {
 ///
 /// # Errors
 ///
-/// What reading /proc gave.
+/// What reading /proc gave. Without a /proc of this process's own pid namespace nobody can tell which
+/// owners live: then nothing is ended.
 pub fn sweep() -> io::Result<Swept> {
-    let here = Here { boot: procfs::boot_id(), namespace: procfs::pid_namespace() };
+    let here = Here::new()?;
     let mut swept = Swept::default();
     for cgroup in leftover(&here) {
         swept.end(&cgroup);
@@ -116,7 +132,7 @@ impl Swept {
     fn end(&mut self, cgroup: &Cgroup) {
         let killed = &mut self.killed;
         // an error here is met again below
-        let _ = scan::visit_cgroup(cgroup, &mut |stat, _| killed.push(stat.clone().into()));
+        let _ = scan::visit_cgroup(cgroup, &[], &mut |stat, _| killed.push(stat.clone().into()));
         let deadline = Instant::now() + GONE;
         let result = loop {
             match cgroup.kill().and_then(|()| cgroup.remove()) {
@@ -137,18 +153,19 @@ impl Swept {
     /// Kills whoever bears the mark of a dead owner, until nobody does.
     fn kill_marked(&mut self, here: &Here) -> io::Result<()> {
         let is_orphaned = |pid: i32| {
-            let marks = scan::marks(pid);
+            let marks = scan::marks(&here.proc, pid);
             marks.iter().filter_map(|mark| Owner::parse(mark)).any(|owner| owner.is_dead(here))
         };
         let own = std::process::id() as i32;
         let mut known: BTreeSet<(i32, u64)> = BTreeSet::new();
         loop {
             let mut news = false;
-            for Stat { pid, .. } in procfs::all()?.into_iter().filter(|stat| stat.state != b'Z') {
+            for Stat { pid, .. } in here.proc.all()?.into_iter().filter(|stat| stat.state != b'Z') {
                 if pid == own || !is_orphaned(pid) {
                     continue;
                 }
-                let Some((stat, pidfd)) = scan::confirm(pid, |_| is_orphaned(pid))? else {
+                let Some((stat, pidfd)) = scan::confirm(&here.proc, pid, |_| is_orphaned(pid))?
+                else {
                     continue;
                 };
                 let _ = pidfd::send(&pidfd, libc::SIGKILL);

@@ -10,8 +10,9 @@ use super::later::Lane;
 use super::limit::{Enforced, Limited};
 use super::options::{OnDrop, Options};
 use super::orphans::{self, Claim};
+use super::pidfd;
 use super::real::Children;
-use super::scan::Mark;
+use super::scan::{self, Mark};
 use crate::abi::Errno;
 use crate::sync::{Mutex, RwLock};
 use crate::table::{Image, Process, ProcessTable, Spawn};
@@ -23,6 +24,11 @@ pub enum Mechanism {
     Cgroup(PathBuf),
     /// Process groups, parents, and a mark in environment and limits, looked for in /proc.
     Scan,
+    /// Neither can be had: there is no cgroup, and no /proc of this process's own pid namespace (or
+    /// no pidfd_open(2)), so that nobody can be looked for. What is reached is the direct children,
+    /// by their descriptors, and from Linux 6.9 on whoever is in the process groups that they lead.
+    /// Others live on when the tree ends.
+    Children,
 }
 
 /// A tree of real processes: what is spawned in it, and everything that those spawn.
@@ -43,6 +49,8 @@ pub(super) struct Core {
     pub owner: Process,
     pub cgroup: Option<Cgroup>,
     without: Option<io::Error>,
+    /// Why descendants cannot be looked for.
+    pub blind: Option<io::Error>,
     pub limited: Limited,
     /// Its name: in the environment of its processes, and of its cgroup.
     pub mark: Mark,
@@ -57,6 +65,15 @@ pub(super) struct Core {
 /// The errno of the model, which is the kernel's.
 fn os_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno.0.into())
+}
+
+/// Signals by numbers could reach strangers: there are no trees then.
+fn needs_pidfds(error: io::Error) -> io::Error {
+    let text = format!(
+        "no tree without descriptors of processes: pidfd_send_signal: {error} (Linux 5.4 has it; a \
+         filter of system calls may forbid it)"
+    );
+    io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
 fn needs_cgroup(why: Option<&io::Error>) -> io::Error {
@@ -79,12 +96,14 @@ impl ProcessTree {
     ///
     /// # Errors
     ///
-    /// None with these options on a machine that has memory.
+    /// Unsupported where processes cannot be signalled by descriptors: before Linux 5.1, and where a
+    /// filter of system calls forbids it.
     pub fn new() -> io::Result<ProcessTree> {
         Options::new().create()
     }
 
     pub(super) fn create(options: Options) -> io::Result<ProcessTree> {
+        pidfd::can_send().map_err(needs_pidfds)?;
         let mark = Mark::new();
         let subreaper = options.subreaper.then(Claim::new).transpose()?;
         let table = ProcessTable::new();
@@ -108,7 +127,9 @@ impl ProcessTree {
         };
         let (children, lane) = (Mutex::default(), Mutex::default());
         let suspended = RwLock::new(false);
-        let core = Core { table, owner, cgroup, without, limited, mark, children, suspended, lane };
+        let blind = if cgroup.is_none() { scan::try_look().err() } else { None };
+        let core =
+            Core { table, owner, cgroup, without, blind, limited, mark, children, suspended, lane };
         // from here on its drop cleans up
         let (core, guardian) = (Arc::new(core), Mutex::new(guardian));
         orphans::enlist(&core);
@@ -123,8 +144,14 @@ impl ProcessTree {
     pub fn mechanism(&self) -> Mechanism {
         match &self.core.cgroup {
             Some(cgroup) => Mechanism::Cgroup(cgroup.folder().into()),
+            None if self.core.blind.is_some() => Mechanism::Children,
             None => Mechanism::Scan,
         }
+    }
+
+    /// Why descendants cannot be looked for: see [`Mechanism::Children`].
+    pub fn without_look_because(&self) -> Option<&io::Error> {
+        self.core.blind.as_ref()
     }
 
     /// Why it has no cgroup.

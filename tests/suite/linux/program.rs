@@ -253,3 +253,65 @@ fn a_sweep_ends_what_a_dead_owner_left_and_nothing_else() {
         await_gone(member);
     }
 }
+
+/// What stays on purpose is no leftover: a sweep lets it live, and removes its cgroup afterwards.
+#[test]
+fn what_was_left_on_purpose_is_not_swept() {
+    for mechanism in [&["exec"][..], &["exec", "--no-cgroup"]] {
+        let leave = [mechanism, &["--on-exit", "leave", "--"]].concat();
+        let mut nobody = proctable(&[&leave[..], &["true"]].concat()).spawn().unwrap();
+        assert_eq!(nobody.wait().unwrap().code(), Some(0));
+        assert!(folders_of(nobody.id()).is_empty(), "nobody is in it");
+
+        let script = "setsid sh -c 'echo $$; exec >&-; exec sleep 1000' & read -r line";
+        let mut owner = proctable(&[&leave[..], &["sh", "-c", script]].concat())
+            .stdin(StdStdio::piped())
+            .stdout(StdStdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = io::BufReader::new(owner.stdout.take().unwrap());
+        io::BufRead::read_line(&mut output, &mut line).unwrap();
+        let left: i32 = line.trim().parse().unwrap();
+        drop(owner.stdin.take());
+        owner.wait().unwrap();
+        assert_eq!(status(&["sweep"]), Some(0));
+        assert!(is_there(left), "it was to stay");
+        kill(left as u32, libc::SIGKILL);
+        await_gone(left);
+        // a moment until its cgroup is empty
+        until("the cgroup is removed", || {
+            assert_eq!(status(&["sweep"]), Some(0));
+            folders_of(owner.id()).is_empty()
+        });
+    }
+}
+
+/// Whoever is detached has nothing of the program: no cgroup, no descriptor; and is told of.
+#[test]
+fn a_detached_command_is_on_its_own() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let script = "exec 7>&1; exec \"$0\" exec --detach -- sleep 1000";
+    let program = env!("CARGO_BIN_EXE_proctable");
+    let output = StdCommand::new("sh").args(["-c", script, program]).output().unwrap();
+    let detached = String::from_utf8(output.stdout).unwrap();
+    let detached: i32 = detached.trim().parse().unwrap();
+    let open = std::fs::read_dir(format!("/proc/{detached}/fd")).unwrap().count();
+    kill(detached as u32, libc::SIGKILL);
+    assert_eq!(open, 3);
+
+    let mut owner = proctable(&["exec", "--detach", "--", "sleep", "1000"])
+        .stdout(full)
+        .stderr(StdStdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    owner.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(owner.wait().unwrap().code(), Some(125), "{said}");
+    assert!(folders_of(owner.id()).is_empty());
+    // its number is not lost
+    let number = said.split(|c: char| !c.is_ascii_digit()).find(|word| word.len() > 1);
+    let number: u32 = number.unwrap().parse().unwrap();
+    assert!(is_there(number as i32), "{said}");
+    kill(number, libc::SIGKILL);
+}
