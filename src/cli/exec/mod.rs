@@ -6,7 +6,7 @@ mod terminal;
 mod view;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -132,14 +132,14 @@ pub fn run(options: &Options) -> ExitCode {
 }
 
 fn try_run(options: &Options) -> io::Result<u8> {
+    if options.detach {
+        return detach(options);
+    }
     // before there is a child: none of its signals and no event is lost
     let signals = Signals::receive()?;
     let tree = create(options)?;
     let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let command = Command::new(program).args(args);
-    if options.detach {
-        return detach(&tree, command);
-    }
     let log = options.events.as_deref().map(Log::create).transpose()?;
     let events =
         tree.table().subscribe(EVENTS).map_err(|errno| io::Error::other(errno.to_string()));
@@ -156,14 +156,22 @@ fn try_run(options: &Options) -> io::Result<u8> {
     }
 }
 
-fn detach(tree: &ProcessTree, command: Command) -> io::Result<u8> {
-    // whoever reads our output must not wait for it
-    let command = command.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null);
+fn detach(options: &Options) -> io::Result<u8> {
+    // what is detached is in no tree
+    let tree = TreeOptions::new().without_cgroup().create()?;
+    let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let command = Command::new(program).args(args);
+    // whoever reads our output, or has a lock on a file of ours, must not wait for it
+    let command = command.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null).close_others();
     Ok(match tree.spawn_detached(command) {
-        Ok(pid) => {
-            say!("{pid}");
-            0
-        }
+        Ok(pid) => match writeln!(io::stdout(), "{pid}").and_then(|()| io::stdout().flush()) {
+            Ok(()) => 0,
+            Err(error) => {
+                // it runs, and somebody may want to end it. Standard error may be as full
+                let _ = writeln!(io::stderr(), "proctable: standard output: {error}; {pid} runs");
+                FAILED
+            }
+        },
         Err(error) => refused(&error),
     })
 }

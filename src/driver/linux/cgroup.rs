@@ -48,7 +48,7 @@ pub(super) fn below(cgroup: &Path, root: &Path, mount: &Path) -> io::Result<Path
 /// That folder, if it is of a cgroup that this process is in: something else may be mounted over it.
 fn is_own(folder: PathBuf) -> io::Result<PathBuf> {
     let kind = rustix::fs::statfs(&folder)?.f_type;
-    if kind as i64 != libc::CGROUP2_SUPER_MAGIC as i64 {
+    if kind != libc::CGROUP2_SUPER_MAGIC {
         return Err(not_found("something else is mounted over cgroup2"));
     }
     let own = std::process::id().to_string();
@@ -303,6 +303,15 @@ fn is_folder(entry: &fs::DirEntry) -> bool {
     entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
+/// Removes a cgroup that nobody is in, nor in any below it; nothing if somebody is.
+pub(super) fn remove_empty(folder: &Path) -> io::Result<()> {
+    if !Cgroup::existing(folder.into()).members()?.is_empty() {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    remove_tree(folder)
+}
+
+/// Removes a cgroup, and what is below it.
 pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
     // nothing is below most of them, and this needs no descriptor
     match fs::remove_dir(folder) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, remove_empty};
 use super::members::Member;
 use super::options::OnDrop;
 use super::pidfd;
@@ -258,6 +258,21 @@ impl Core {
         }
     }
 
+    /// The tree stays, its cgroups only if somebody is in them.
+    fn remove_empty(&self) {
+        // those that have just ended leave it in a moment (Linux 6.19)
+        let deadline = Instant::now() + GONE / 100;
+        while let Some(cgroup) = &self.cgroup {
+            let busy = remove_empty(cgroup.folder()).is_err();
+            let gone = cgroup.members().is_ok_and(|members| members.is_empty());
+            if !busy || !gone || Instant::now() > deadline {
+                break;
+            }
+            std::thread::sleep(GLANCE);
+        }
+        self.limited.remove_empty();
+    }
+
     fn clean_up(&self) {
         let deadline = Instant::now() + GONE;
         let remove = || {
@@ -301,8 +316,9 @@ impl Drop for ProcessTree {
         for real in self.core.children.lock().list.values() {
             real.orphan();
         }
-        if self.on_drop == OnDrop::Kill {
-            self.core.clean_up();
+        match self.on_drop {
+            OnDrop::Kill => self.core.clean_up(),
+            OnDrop::Leave => self.core.remove_empty(),
         }
         if let Some(guardian) = guardian {
             guardian.dismiss();

@@ -7,7 +7,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::cgroup::{Cgroup, PREFIX, below, find_mount, remove_tree, unescape, write};
+use super::cgroup::{
+    Cgroup, PREFIX, below, find_mount, remove_empty, remove_tree, unescape, write,
+};
 use super::scan::Mark;
 use super::{attributes, procfs};
 
@@ -274,6 +276,14 @@ impl Limited {
         Ok(())
     }
 
+    /// Removes those that nobody is in.
+    pub fn remove_empty(&self) {
+        for (folder, _) in &self.folders {
+            // somebody is in it: a sweep may remove it later
+            let _ = remove_empty(folder);
+        }
+    }
+
     /// Removes them. EBUSY while somebody is in one.
     pub fn remove(&self) -> io::Result<()> {
         self.folders.iter().try_for_each(|(folder, _)| remove_tree(folder))
@@ -355,7 +365,7 @@ fn own_v1(controller: &str) -> io::Result<PathBuf> {
         })
         .ok_or_else(|| not_found("this process is in no cgroup of the controller"))?;
     let folder = below(&path, &root, &mount)?;
-    if rustix::fs::statfs(&folder)?.f_type as i64 != libc::CGROUP_SUPER_MAGIC as i64 {
+    if rustix::fs::statfs(&folder)?.f_type != libc::CGROUP_SUPER_MAGIC {
         return Err(not_found("something else is mounted over it"));
     }
     Ok(folder)

@@ -11,7 +11,8 @@ pub enum OnDrop {
     /// It is killed.
     #[default]
     Kill,
-    /// It goes on. Its cgroup stays until somebody removes it.
+    /// It goes on, and [`sweep`](super::sweep) leaves it alone. Its cgroup is removed now if nobody
+    /// is in it, else by a sweep once nobody is.
     Leave,
 }
 

@@ -66,7 +66,7 @@ pub struct Preflight {
 /// println!("{}", proctable::driver::linux::preflight());
 /// ```
 pub fn preflight() -> Preflight {
-    let mark = Mark::new();
+    let mark = Mark::new(false);
     let folder = words(Cgroup::make(&mark.value));
     let file = |name| {
         let folder = folder.as_ref().map_err(none)?;

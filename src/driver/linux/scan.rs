@@ -17,6 +17,9 @@ use super::{attributes, pidfd};
 /// of the trees, the outermost first.
 pub(super) const MARK: &str = "PROCTABLE_TREE";
 
+/// What the name of a tree ends with that is to go on without its owner.
+pub(super) const STAYS: &str = "-leave";
+
 /// The limit that marks them as well, beyond what they can do to their environment: everybody
 /// inherits it, nobody clears it by the way, /proc shows it to everybody, also of zombies, and the
 /// kernel has not looked at it since Linux 2.4.
@@ -35,8 +38,8 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// A new one.
-    pub fn new() -> Mark {
+    /// A new one. Of a tree that is to go on without its owner it says so: nobody sweeps that.
+    pub fn new(stays: bool) -> Mark {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let own = std::process::id();
@@ -46,7 +49,8 @@ impl Mark {
             None => (0, String::new()),
         };
         let boot = procfs::boot_id();
-        let value = format!("{own}-{started}-{boot}-{namespace}-{number}");
+        let stays = if stays { STAYS } else { "" };
+        let value = format!("{own}-{started}-{boot}-{namespace}-{number}{stays}");
         let outer = std::env::var(MARK).ok().filter(|outer| !outer.is_empty());
         let all = outer.into_iter().chain([value.clone()]).collect::<Vec<_>>().join(",");
         let limit = attributes::rlimit(own as i32, LIMIT).ok();

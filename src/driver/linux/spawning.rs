@@ -32,7 +32,8 @@ impl ProcessTree {
     }
 
     /// Runs a program outside of the tree, in a session of its own, without any mark: it survives
-    /// the tree, the owner, and [`sweep`](super::sweep). Gives its number.
+    /// the tree, the owner, and [`sweep`](super::sweep). Gives its number. It inherits descriptors
+    /// as every child does: see [`Command::close_others`].
     ///
     /// # Errors
     ///

@@ -24,7 +24,8 @@ pub struct Swept {
     pub left: Vec<(PathBuf, String)>,
 }
 
-/// Who made a tree: `PID-START-BOOT-NAMESPACE`.
+/// Who made a tree: `PID-START-BOOT-NAMESPACE`; the number of the tree follows, and
+/// [`scan::STAYS`] if it is to go on without its owner.
 #[derive(Clone, Copy)]
 struct Owner<'a> {
     pid: i32,
@@ -50,7 +51,7 @@ impl Here {
 }
 
 impl<'a> Owner<'a> {
-    /// From a tree's name; the number of the tree follows.
+    /// From the name of a tree that ends with its owner.
     fn parse(name: &'a str) -> Option<Owner<'a>> {
         let mut parts = name.split('-');
         let owner = Owner {
@@ -82,7 +83,8 @@ impl<'a> Owner<'a> {
 
 /// Ends the trees of owners that are dead, and nothing else: cgroups below this process's own that
 /// bear the name of such an owner, and processes with its mark in their environment. A child that
-/// was detached has no mark. Owners in other pid namespaces are left alone, dead or alive: they
+/// was detached has no mark. Of trees that were left on purpose ([`OnDrop::Leave`](super::OnDrop))
+/// nobody is ended; their cgroups are removed once nobody is in them. Owners in other pid namespaces are left alone, dead or alive: they
 /// cannot be seen from here. So is the process that sweeps.
 ///
 /// Costs a look at every process of the system.
@@ -99,10 +101,18 @@ pub fn sweep() -> io::Result<Swept> {
     }
     swept.kill_marked(&here)?;
     // only now is nobody in the cgroups that limited them
-    for folder in limit::parents().iter().flat_map(|parent| orphaned(parent, &here)) {
+    let mut parents = limit::parents();
+    for folder in parents.iter().flat_map(|parent| orphaned(parent, &here)) {
         match remove_tree(&folder) {
             Ok(()) => swept.removed.push(folder),
             Err(error) => swept.left.push((folder, error.to_string())),
+        }
+    }
+    parents.extend(cgroup::own_folder().ok());
+    for folder in parents.iter().flat_map(|parent| named(parent, |name| is_left(name, &here))) {
+        // somebody may be in it: then it stays, as was asked for
+        if cgroup::remove_empty(&folder).is_ok() {
+            swept.removed.push(folder);
         }
     }
     Ok(swept)
@@ -116,14 +126,21 @@ fn leftover(here: &Here) -> Vec<Cgroup> {
 
 /// The folders in a cgroup that bear the name of a dead owner.
 fn orphaned(parent: &Path, here: &Here) -> Vec<PathBuf> {
-    let is_orphaned = |name: &str| {
-        name.strip_prefix(cgroup::PREFIX)
-            .and_then(Owner::parse)
-            .is_some_and(|owner| owner.is_dead(here))
-    };
+    named(parent, |name| Owner::parse(name).is_some_and(|owner| owner.is_dead(here)))
+}
+
+/// Whether a tree of that name has outlived its owner on purpose.
+fn is_left(name: &str, here: &Here) -> bool {
+    let owner = name.strip_suffix(scan::STAYS).and_then(Owner::parse);
+    owner.is_some_and(|owner| owner.is_dead(here))
+}
+
+/// The folders in a cgroup that have the name of such a tree.
+fn named(parent: &Path, is_it: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let is_it = |name: &str| name.strip_prefix(cgroup::PREFIX).is_some_and(&is_it);
     let folders = std::fs::read_dir(parent).into_iter().flatten().flatten();
     folders
-        .filter(|entry| entry.file_name().to_str().is_some_and(is_orphaned))
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_it))
         .map(|entry| entry.path())
         .collect()
 }

@@ -104,7 +104,7 @@ impl ProcessTree {
 
     pub(super) fn create(options: Options) -> io::Result<ProcessTree> {
         pidfd::can_send().map_err(needs_pidfds)?;
-        let mark = Mark::new();
+        let mark = Mark::new(options.on_drop == OnDrop::Leave);
         let subreaper = options.subreaper.then(Claim::new).transpose()?;
         let table = ProcessTable::new();
         let owner = table.spawn(Spawn::new(Image::new("owner")).session()).map_err(os_error)?;

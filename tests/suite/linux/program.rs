@@ -310,8 +310,10 @@ fn a_detached_command_is_on_its_own() {
     assert_eq!(owner.wait().unwrap().code(), Some(125), "{said}");
     assert!(folders_of(owner.id()).is_empty());
     // its number is not lost
-    let number = said.split(|c: char| !c.is_ascii_digit()).find(|word| word.len() > 1);
+    let number = said.trim().strip_suffix(" runs").and_then(|said| said.rsplit(' ').next());
     let number: u32 = number.unwrap().parse().unwrap();
+    let cwd = std::fs::read_link(format!("/proc/{number}/cwd")).unwrap();
+    assert_eq!(cwd, std::env::current_dir().unwrap(), "it is the one that was started");
     assert!(is_there(number as i32), "{said}");
     kill(number, libc::SIGKILL);
 }
