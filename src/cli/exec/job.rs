@@ -219,6 +219,9 @@ impl<'a> Job<'a> {
         if let Some(peak) = stats.memory_peak {
             eprintln!("memory at most {} bytes ({:?})", peak.value, peak.source);
         }
+        if let Some(kills) = stats.oom_kills.filter(|kills| kills.value > 0) {
+            eprintln!("{} killed by the kernel for want of memory", kills.value);
+        }
         for enforced in self.tree.enforced() {
             eprintln!("{enforced}");
         }

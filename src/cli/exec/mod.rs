@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use proctable::driver::linux::{
-    Command, Limits, OnDrop, Options as TreeOptions, ProcessTree, SpawnError, Stdio, Step,
+    Command, Delegate, Limits, OnDrop, Options as TreeOptions, ProcessTree, SpawnError, Stdio, Step,
 };
 
 use job::{Job, Signals};
@@ -38,6 +38,15 @@ enum OnExit {
     Leave,
 }
 
+/// What may be changed of the own cgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum HowDelegate {
+    /// Controllers are enabled for the cgroups below
+    Enable,
+    /// The same, and this program may move into one of them
+    Move,
+}
+
 /// Run a command as a tree of processes that ends as a whole
 #[derive(Args)]
 pub struct Options {
@@ -59,6 +68,11 @@ pub struct Options {
     /// Take limits of each process or of the whole user where nothing can limit the tree
     #[arg(long)]
     weaker_limits: bool,
+    /// Enable the controllers of the limits in this program's own cgroup, and with `move` leave that
+    /// for one below it where it must have no processes; undone at the end
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true,
+        default_missing_value = "enable", conflicts_with = "no_cgroup")]
+    delegate: Option<HowDelegate>,
     /// Adopt and reap orphans of the tree, as process 1 does anyway
     #[arg(long)]
     subreaper: bool,
@@ -66,7 +80,7 @@ pub struct Options {
     #[arg(long)]
     guardian: bool,
     /// Start it on its own, reading and writing nothing, print its number, and return at once
-    #[arg(long, conflicts_with_all = ["timeout", "guardian", "subreaper", "tree", "memory", "pids", "cpu"])]
+    #[arg(long, conflicts_with_all = ["timeout", "guardian", "subreaper", "tree", "memory", "pids", "cpu", "delegate"])]
     detach: bool,
     /// What becomes of what the command leaves behind
     #[arg(long, value_enum, default_value = "kill")]
@@ -182,6 +196,11 @@ fn create(options: &Options) -> io::Result<ProcessTree> {
     if options.no_cgroup {
         tree = tree.without_cgroup();
     }
+    tree = tree.delegate(match options.delegate {
+        None => Delegate::Nothing,
+        Some(HowDelegate::Enable) => Delegate::Enable,
+        Some(HowDelegate::Move) => Delegate::Move,
+    });
     if options.weaker_limits {
         tree = tree.weaker_limits();
     }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::child;
 use super::command::{Command, Step};
 use super::procfs::{self, Proc};
+use super::{child, delegate};
 
-/// The folder of the cgroup that this process is in, below the mount of the v2 hierarchy.
+/// The folder of the cgroup that this process is in, below the mount of the v2 hierarchy; where it
+/// has moved aside itself, that which it came from.
 ///
 /// Hybrid hosts and containers mount it anywhere, so it is looked for, not assumed.
 ///
@@ -30,7 +31,7 @@ pub(super) fn own_folder() -> io::Result<PathBuf> {
     // it may be mounted several times, one over the other
     for (root, mount) in mounts.lines().filter_map(|line| find_mount(line, "cgroup2")) {
         match below(Path::new(path), &root, &mount).and_then(is_own) {
-            Ok(folder) => return Ok(folder),
+            Ok(folder) => return Ok(delegate::base(folder)),
             Err(error) => why = error,
         }
     }

@@ -323,5 +323,7 @@ impl Drop for ProcessTree {
         if let Some(guardian) = guardian {
             guardian.dismiss();
         }
+        // of a tree that stays the controllers do, too: its cgroup is one of the others
+        drop(self.delegation.take());
     }
 }

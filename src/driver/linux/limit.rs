@@ -11,7 +11,7 @@ use super::cgroup::{
     Cgroup, PREFIX, below, find_mount, remove_empty, remove_tree, unescape, write,
 };
 use super::scan::Mark;
-use super::{attributes, procfs};
+use super::{attributes, delegate, procfs};
 
 /// What a tree may use.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -89,7 +89,7 @@ impl Limit {
     pub(super) const ALL: [Limit; 3] = [Limit::Memory, Limit::Processes, Limit::Cpu];
 
     /// What both versions of cgroups call its controller.
-    fn controller(self) -> &'static str {
+    pub(super) fn controller(self) -> &'static str {
         match self {
             Limit::Memory => "memory",
             Limit::Processes => "pids",
@@ -127,6 +127,11 @@ struct Control {
 }
 
 impl Limits {
+    /// The controllers that it takes to enforce them.
+    pub(super) fn controllers(&self) -> Vec<&'static str> {
+        self.controls().iter().map(|control| control.limit.controller()).collect()
+    }
+
     fn controls(&self) -> Vec<Control> {
         let memory = self.memory.map(|bytes| Control {
             limit: Limit::Memory,
@@ -309,9 +314,11 @@ fn by_v2(control: &Control, cgroup: Option<&Cgroup>) -> io::Result<()> {
 ///
 /// Why it has not.
 pub(super) fn has_v2(cgroup: &Cgroup, limit: Limit) -> io::Result<()> {
-    let (has, delegated) = (cgroup.has_controller(limit.controller()), limit.controller());
-    let why = "the controller is not among those that the owner's cgroup delegates";
-    if has? { Ok(()) } else { Err(not_found(&format!("{why} ({delegated})"))) }
+    let controller = limit.controller();
+    match cgroup.has_controller(controller)? {
+        true => Ok(()),
+        false => Err(not_found(&delegate::why_missing(controller))),
+    }
 }
 
 fn place_v1(limit: Limit, mark: &str) -> io::Result<PathBuf> {

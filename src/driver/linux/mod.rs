@@ -48,6 +48,7 @@ mod attributes;
 mod cgroup;
 mod child;
 mod command;
+mod delegate;
 mod direct;
 mod ending;
 mod guardian;
@@ -69,6 +70,7 @@ mod tree;
 mod watch;
 
 pub use command::{Command, Pipes, SpawnError, Stdio, Step};
+pub use delegate::Delegate;
 pub use direct::Child;
 pub use ending::Shutdown;
 pub use limit::{Enforced, Enforcer, Limit, Limits};

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::delegate::Delegate;
 use super::limit::Limits;
 use super::tree::ProcessTree;
 
@@ -26,6 +27,7 @@ pub struct Options {
     pub(super) weaker_limits: bool,
     pub(super) guarded: bool,
     pub(super) subreaper: bool,
+    pub(super) delegate: Delegate,
 }
 
 impl Options {
@@ -70,6 +72,25 @@ impl Options {
     /// ```
     pub fn weaker_limits(mut self) -> Options {
         self.weaker_limits = true;
+        self
+    }
+
+    /// Permits to change the owner's own cgroup so that the limits have their controllers; nothing of
+    /// it is changed otherwise. It helps where that cgroup has them and does not pass them on, as
+    /// the root cgroup does on a machine without a service manager. What was changed is undone at
+    /// the end: see [`Delegate`].
+    ///
+    /// ```
+    /// use proctable::driver::linux::{Delegate, Limits, Options};
+    ///
+    /// let limits = Limits { processes: Some(100), ..Limits::default() };
+    /// match Options::new().limits(limits).delegate(Delegate::Enable).create() {
+    ///     Ok(tree) => println!("{}", tree.enforced()[0]),
+    ///     Err(error) => println!("{error}"), // says which command would help
+    /// }
+    /// ```
+    pub fn delegate(mut self, delegate: Delegate) -> Options {
+        self.delegate = delegate;
         self
     }
 

@@ -10,7 +10,7 @@ use super::guardian::Guardian;
 use super::limit::{self, Enforcer, Limit};
 use super::procfs::{OwnProc, Proc};
 use super::scan::Mark;
-use super::{attributes, child, pidfd, scan};
+use super::{attributes, child, delegate, pidfd, scan};
 
 /// Something that is there, or the reason why it is not, in words.
 pub type Available<T = ()> = Result<T, String>;
@@ -45,6 +45,9 @@ pub struct Preflight {
     /// this order; rlimits only with
     /// [`Options::weaker_limits`](super::Options::weaker_limits).
     pub limits: [(Limit, Available<Enforcer>); 3],
+    /// The controllers of limits that [`Delegate::Enable`](super::Delegate::Enable) would have to
+    /// enable in the owner's own cgroup.
+    pub disabled: Available<Vec<&'static str>>,
     /// [`Options::guarded`](super::Options::guarded).
     pub guardian: Available,
     /// Descriptors of processes (Linux 5.4): without pidfd_send_signal(2) there are no trees, and
@@ -96,6 +99,7 @@ pub fn preflight() -> Preflight {
             false => Err("clone3 cannot do it here, or a filter forbids it".into()),
         }),
         limits: Limit::ALL.map(|limit| (limit, enforcer(limit, &mark, &cgroup))),
+        disabled: words(delegate::disabled(&Limit::ALL.map(Limit::controller))),
         guardian: cgroup.as_ref().map_err(none).and_then(|_| try_guardian()),
         proc: proc.as_ref().map(|proc| proc.from).map_err(Clone::clone),
         others: proc.as_ref().map_err(Clone::clone).and_then(|proc| match proc.hides() {
@@ -178,6 +182,10 @@ impl fmt::Display for Preflight {
         for (limit, by) in &self.limits {
             line(f, &format!("limit of {limit}"), by, ToString::to_string)?;
         }
+        line(f, "controllers to delegate", &self.disabled, |names| match names.is_empty() {
+            true => "none".into(),
+            false => names.join(" "),
+        })?;
         line(f, "guardian", &self.guardian, yes)?;
         line(f, "pidfds", &self.pidfds, yes)?;
         line(f, "ends of others' children", &self.ends_of_others, yes)?;

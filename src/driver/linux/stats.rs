@@ -42,6 +42,9 @@ pub struct Stats {
     pub memory: Figure<u64>,
     /// The most that `memory` has been, in bytes. `None` without such an account if nobody lives.
     pub memory_peak: Option<Figure<u64>>,
+    /// How many processes the kernel has killed as the tree had reached its limit of memory
+    /// (oom_kill of memory.events, or of memory.oom_control). `None` without such an account.
+    pub oom_kills: Option<Figure<u64>>,
     /// Processes that live; zombies left out.
     pub processes: usize,
     /// Their threads.
@@ -85,6 +88,7 @@ impl ProcessTree {
             cpu: core.cpu(Some(&members))?,
             memory: core.memory(&members),
             memory_peak: core.memory_peak(&members),
+            oom_kills: core.oom_kills(),
             processes: members.len(),
             threads: members.iter().map(|member| member.threads as usize).sum(),
         })
@@ -134,6 +138,19 @@ impl Core {
             let peaks = members.iter().filter_map(|member| proc.peak(member.pid));
             Some(Figure { value: peaks.max()?, source: Source::LargestMember })
         })
+    }
+
+    fn oom_kills(&self) -> Option<Figure<u64>> {
+        let read = |file| {
+            let text = std::fs::read_to_string(file).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        };
+        let events = self.cgroup.as_ref().map(|cgroup| cgroup.folder().join("memory.events"));
+        if let Some(value) = events.and_then(read) {
+            return Some(cgroup_v2(value));
+        }
+        let value = read(self.limited.folder_v1(Limit::Memory)?.join("memory.oom_control"))?;
+        Some(Figure { value, source: Source::CgroupV1 })
     }
 
     /// A number that the kernel keeps for the tree's memory, by the names of its files in both

@@ -4,7 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::cgroup::Cgroup;
+use super::cgroup::{self, Cgroup};
+use super::delegate::{self, Delegation};
 use super::guardian::Guardian;
 use super::later::Lane;
 use super::limit::{Enforced, Limited};
@@ -39,6 +40,8 @@ pub struct ProcessTree {
     pub(super) on_drop: OnDrop,
     /// Until the tree has ended.
     _subreaper: Option<Claim>,
+    /// Until its cgroup is gone.
+    pub(super) delegation: Option<Delegation>,
 }
 
 /// A tree as its handle, its threads and the watcher share it.
@@ -108,12 +111,25 @@ impl ProcessTree {
         let subreaper = options.subreaper.then(Claim::new).transpose()?;
         let table = ProcessTable::new();
         let owner = table.spawn(Spawn::new(Image::new("owner")).session()).map_err(os_error)?;
+        // before anything is made: it says where
+        let controllers = options.limits.controllers();
+        let delegated = match options.without_cgroup {
+            true => Ok(None),
+            false => Delegation::new(options.delegate, &controllers).map(Some),
+        };
+        let (delegation, not_delegated) = match delegated {
+            Ok(delegation) => (delegation, None),
+            Err(error) => (None, Some(error)),
+        };
         // before what it watches: an owner that dies in between leaves nothing
         let guardian =
             options.guarded.then(|| start_guardian(&options, &mark.value)).transpose()?;
         let made = if options.without_cgroup {
             Err(io::Error::other("not wanted"))
         } else {
+            // whoever disables controllers meanwhile sees it, or has done so before it has limits
+            let base = cgroup::own_folder().ok().filter(|_| !controllers.is_empty());
+            let _alone = base.and_then(|base| delegate::lock(&base).ok());
             Cgroup::create(&mark.value)
         };
         let (cgroup, without) = match made {
@@ -133,11 +149,24 @@ impl ProcessTree {
         // from here on its drop cleans up
         let (core, guardian) = (Arc::new(core), Mutex::new(guardian));
         orphans::enlist(&core);
-        let tree = ProcessTree { core, guardian, on_drop: options.on_drop, _subreaper: subreaper };
+        let tree = ProcessTree {
+            core,
+            guardian,
+            on_drop: options.on_drop,
+            _subreaper: subreaper,
+            delegation,
+        };
         if options.guarded && tree.core.cgroup.is_none() {
             return Err(needs_cgroup(tree.core.without.as_ref()));
         }
-        failed.map_or(Ok(tree), Err)
+        match (failed, not_delegated) {
+            (None, _) => Ok(tree),
+            (Some(error), None) => Err(error),
+            (Some(error), Some(not_delegated)) => {
+                let text = format!("{error}; delegation failed: {not_delegated}");
+                Err(io::Error::new(error.kind(), text))
+            }
+        }
     }
 
     /// What keeps it together.
