@@ -79,8 +79,12 @@ pub struct Options {
     /// A process outside of the tree kills it if this one dies
     #[arg(long)]
     guardian: bool,
+    /// Kill the command if this program dies, by the best way that there is: the kernel (Linux 7.1),
+    /// a guardian, or a parent-death signal
+    #[arg(long)]
+    kill_child: bool,
     /// Start it on its own, reading and writing nothing, print its number, and return at once
-    #[arg(long, conflicts_with_all = ["timeout", "guardian", "subreaper", "tree", "memory", "pids", "cpu", "delegate"])]
+    #[arg(long, conflicts_with_all = ["timeout", "guardian", "subreaper", "tree", "memory", "pids", "cpu", "delegate", "kill_child"])]
     detach: bool,
     /// What becomes of what the command leaves behind
     #[arg(long, value_enum, default_value = "kill")]
@@ -206,6 +210,9 @@ fn create(options: &Options) -> io::Result<ProcessTree> {
     }
     if options.guardian {
         tree = tree.guarded();
+    }
+    if options.kill_child {
+        tree = tree.kill_on_owner_death();
     }
     if options.subreaper || std::process::id() == 1 {
         tree = tree.subreaper();

@@ -20,6 +20,12 @@ const SIGNALS: i32 = 64;
 /// clone3(2)'s.
 #[cfg(target_arch = "x86_64")]
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
+/// The child is no zombie when it has ended; how it did is told by its descriptor (Linux 7.1).
+#[cfg(target_arch = "x86_64")]
+const CLONE_AUTOREAP: u64 = 1 << 34;
+/// The child is killed when the descriptor from clone3 is closed everywhere (Linux 7.1).
+#[cfg(target_arch = "x86_64")]
+const CLONE_PIDFD_AUTOKILL: u64 = 1 << 36;
 
 /// What went wrong in a child, and where.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +138,21 @@ pub(super) fn try_child(prepared: &Prepared, birthplace: Option<&Entrance>) -> i
     Ok(Trial { pidfd: born.pidfd, born: plan.birthplace.is_some(), failed })
 }
 
+/// Whether the kernel kills a child when its descriptor is closed.
+///
+/// # Errors
+///
+/// What stands in the way.
+pub(super) fn try_autokill() -> io::Result<()> {
+    let prepared = super::command::Command::new("/").env_clear().autokill().prepare();
+    let (prepared, _) = prepared.map_err(|(_, error)| error)?;
+    let trial = try_child(&prepared, None)?;
+    // its end must be told by the descriptor, as there is no zombie
+    pidfd::await_exit_status(&trial.pidfd).map(drop).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::Unsupported, "no PIDFD_INFO_EXIT (Linux 6.15)")
+    })
+}
+
 fn attempt(prepared: &Prepared, birthplace: Option<&Entrance>) -> Result<Born, (Step, io::Error)> {
     let mut plan = Plan::new(prepared, birthplace);
     let born = plan.carry_out().map_err(|error| (Step::Clone, error))?;
@@ -204,14 +225,22 @@ fn clone(plan: &mut Plan) -> io::Result<Born> {
     // the psABI wants 16
     let top = stack.end.map_addr(|address| address & !15).cast::<libc::c_void>();
     #[cfg(target_arch = "x86_64")]
-    if let Some(cgroup) = plan.birthplace {
+    if plan.birthplace.is_some() || plan.prepared.autokill {
         let size = top.addr() - stack.start.addr();
-        match clone_into(plan, cgroup.folder.as_raw_fd(), stack.start.cast(), size) {
+        match clone_into(plan, stack.start.cast(), size) {
             Err(error) if !is_final(&error) => {}
             result => return result,
         }
+        if plan.prepared.autokill && plan.birthplace.take().is_some() {
+            // it moves into its cgroup
+            return clone_into(plan, stack.start.cast(), size);
+        }
     }
     plan.birthplace = None;
+    if plan.prepared.autokill {
+        let why = "no CLONE_PIDFD_AUTOKILL (Linux 7.1)";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
     match clone_sharing(plan, top) {
         Err(error) if !is_final(&error) => fork(plan),
         result => result,
@@ -255,24 +284,27 @@ fn is_final(error: &io::Error) -> bool {
     [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE].contains(&errno)
 }
 
-/// clone3(2), which the C library does not offer. The child is born in the cgroup.
+/// clone3(2), which the C library does not offer. The child is born in the cgroup, if it is to be.
 #[cfg(target_arch = "x86_64")]
-fn clone_into(
-    plan: &mut Plan,
-    cgroup: RawFd,
-    stack: *mut libc::c_void,
-    size: usize,
-) -> io::Result<Born> {
+fn clone_into(plan: &mut Plan, stack: *mut libc::c_void, size: usize) -> io::Result<Born> {
     let mut pidfd: RawFd = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
     // SAFETY: zeroes are a valid request
     let mut args: libc::clone_args = unsafe { core::mem::zeroed() };
-    args.flags = flags as u64 | CLONE_INTO_CGROUP;
+    args.flags = flags as u64;
     args.pidfd = (&raw mut pidfd).addr() as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    if plan.prepared.autokill {
+        // such a child has no signal for its end
+        args.flags |= CLONE_AUTOREAP | CLONE_PIDFD_AUTOKILL;
+    } else {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
+    if let Some(cgroup) = plan.birthplace {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.folder.as_raw_fd() as u64;
+    }
     args.stack = stack.addr() as u64;
     args.stack_size = size as u64;
-    args.cgroup = cgroup as u64;
     let argument: *mut Plan = plan;
     let result: isize;
     // SAFETY: the child has nothing of this frame but two registers, and calls `run` on a stack of

@@ -119,6 +119,7 @@ pub struct Command {
     foreground: bool,
     close_others: bool,
     cgroup: Option<Arc<Entrance>>,
+    autokill: bool,
 }
 
 impl Command {
@@ -143,6 +144,7 @@ impl Command {
             foreground: false,
             close_others: false,
             cgroup: None,
+            autokill: false,
         }
     }
 
@@ -270,6 +272,12 @@ impl Command {
         self
     }
 
+    /// The kernel kills it when its descriptor is closed everywhere.
+    pub(super) fn autokill(mut self) -> Command {
+        self.autokill = true;
+        self
+    }
+
     /// The cgroup that it enters.
     pub(super) fn cgroup(mut self, cgroup: Option<Arc<Entrance>>) -> Command {
         self.cgroup = cgroup;
@@ -321,6 +329,7 @@ impl Command {
             mask: self.inherit_mask.then(super::child::mask),
             foreground: self.foreground,
             close_others: self.close_others,
+            autokill: self.autokill,
             cgroup: self.cgroup,
             cgroups: Vec::new(),
         };
@@ -388,6 +397,8 @@ pub(super) struct Prepared {
     pub mask: Option<libc::sigset_t>,
     pub foreground: bool,
     pub close_others: bool,
+    /// It is killed when its descriptor is closed, and leaves no zombie.
+    pub autokill: bool,
     pub cgroup: Option<Arc<Entrance>>,
     /// The files through which it enters further cgroups.
     pub cgroups: Vec<OwnedFd>,

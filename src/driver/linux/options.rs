@@ -17,6 +17,17 @@ pub enum OnDrop {
     Leave,
 }
 
+/// What kills the direct children of an owner that dies: [`Options::kill_on_owner_death`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OwnerDeath {
+    /// The kernel, when the owner's descriptors of them are closed: CLONE_PIDFD_AUTOKILL.
+    Autokill,
+    /// A guardian, which also kills everybody else in the tree's cgroup.
+    Guardian,
+    /// A parent-death signal, PR_SET_PDEATHSIG. A program that changes its user loses it.
+    ParentDeathSignal,
+}
+
 /// How a tree is made.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 #[must_use]
@@ -28,6 +39,7 @@ pub struct Options {
     pub(super) guarded: bool,
     pub(super) subreaper: bool,
     pub(super) delegate: Delegate,
+    pub(super) kill_on_owner_death: bool,
 }
 
 impl Options {
@@ -101,6 +113,31 @@ impl Options {
         self
     }
 
+    /// Has the direct children killed when the owner dies, also by SIGKILL, by the first of these that
+    /// can be had; [`ProcessTree::owner_death`] tells which it is:
+    ///
+    /// 1. The kernel (Linux 7.1, x86-64, with CAP_SYS_ADMIN): [`OwnerDeath::Autokill`]. It needs no
+    ///    other process, and no program that the child executes can get rid of it. Such a child is
+    ///    never a zombie, nor is it seen by a wait for any child; its CPU time after its end is not
+    ///    known.
+    /// 2. A guardian, if the tree has a cgroup: see [`Options::guarded`]. It ends everybody.
+    /// 3. SIGKILL as the parent-death signal: see
+    ///    [`Command::parent_death_signal`](super::Command::parent_death_signal).
+    ///
+    /// Of descendants only the second is sure to end them all: it can be asked for besides.
+    ///
+    /// ```
+    /// use proctable::driver::linux::Options;
+    ///
+    /// let tree = Options::new().kill_on_owner_death().create()?;
+    /// println!("{:?}", tree.owner_death());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn kill_on_owner_death(mut self) -> Options {
+        self.kill_on_owner_death = true;
+        self
+    }
+
     /// Makes this process a subreaper (PR_SET_CHILD_SUBREAPER) while the tree is there: a member
     /// whose parent ends becomes a child of this process instead of init's, so that the tree also
     /// sees its end, counts its CPU time, and reaps it.
@@ -143,8 +180,9 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// The reason why a limit cannot be enforced, a guardian not be started, or this process not be a
-    /// subreaper (before Linux 3.4). A cgroup that cannot
+    /// The reason why a limit cannot be enforced, a guardian not be started, processes not be
+    /// signalled by descriptors, or this process not be a subreaper (before Linux 3.4). InvalidInput
+    /// if a tree that is to be left is to be killed at the owner's end. A cgroup that cannot
     /// be made is no error: see [`ProcessTree::mechanism`].
     pub fn create(self) -> io::Result<ProcessTree> {
         ProcessTree::create(self)

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -163,6 +164,18 @@ pub(super) fn exit_status(pidfd: &OwnedFd) -> io::Result<Option<WaitStatus>> {
         return Err(io::Error::last_os_error());
     }
     Ok((info.mask & EXIT != 0).then_some(WaitStatus(info.exit_code as u32)))
+}
+
+/// The same of one that has ended and is being reaped by the kernel: that takes a moment.
+pub(super) fn await_exit_status(pidfd: &OwnedFd) -> Option<WaitStatus> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        match exit_status(pidfd) {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < deadline => std::thread::yield_now(),
+            _ => return None,
+        }
+    }
 }
 
 /// A descriptor of a process that is not our child.

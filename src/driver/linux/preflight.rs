@@ -50,6 +50,10 @@ pub struct Preflight {
     pub disabled: Available<Vec<&'static str>>,
     /// [`Options::guarded`](super::Options::guarded).
     pub guardian: Available,
+    /// CLONE_PIDFD_AUTOKILL (Linux 7.1): the kernel kills direct children when their owner dies. See
+    /// [`Options::kill_on_owner_death`](super::Options::kill_on_owner_death), which has other ways
+    /// where this is missing.
+    pub autokill: Available,
     /// Descriptors of processes (Linux 5.4): without pidfd_send_signal(2) there are no trees, and
     /// without pidfd_open(2) only cgroup.kill reaches others than direct children.
     pub pidfds: Available,
@@ -101,6 +105,7 @@ pub fn preflight() -> Preflight {
         limits: Limit::ALL.map(|limit| (limit, enforcer(limit, &mark, &cgroup))),
         disabled: words(delegate::disabled(&Limit::ALL.map(Limit::controller))),
         guardian: cgroup.as_ref().map_err(none).and_then(|_| try_guardian()),
+        autokill: words(child::try_autokill()),
         proc: proc.as_ref().map(|proc| proc.from).map_err(Clone::clone),
         others: proc.as_ref().map_err(Clone::clone).and_then(|proc| match proc.hides() {
             true => Err("they are hidden from this user (hidepid)".into()),
@@ -187,6 +192,7 @@ impl fmt::Display for Preflight {
             false => names.join(" "),
         })?;
         line(f, "guardian", &self.guardian, yes)?;
+        line(f, "kill at the owner's death by the kernel", &self.autokill, yes)?;
         line(f, "pidfds", &self.pidfds, yes)?;
         line(f, "ends of others' children", &self.ends_of_others, yes)?;
         line(f, "subreaper", &self.subreaper, yes)

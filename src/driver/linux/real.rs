@@ -211,6 +211,12 @@ impl Real {
     }
 
     fn end_of_other(&self) -> Option<WaitStatus> {
+        if self.ours && pidfd::has_ended(&self.pidfd) {
+            // a child that the kernel reaps by itself: CLONE_AUTOREAP, or SIGCHLD is ignored
+            if let Some(status) = pidfd::await_exit_status(&self.pidfd) {
+                return Some(status);
+            }
+        }
         // what a zombie shows is its own as long as it keeps its number
         if let Ok(proc) = Proc::own() {
             let zombie = proc.stat(self.pid).filter(|stat| stat.state == b'Z');

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::command::{Command, Pipes, Prepared, SpawnError, Step};
 use super::direct::Child;
+use super::options::OwnerDeath;
 use super::real::{Detached, Real, RealDriver, Spawning};
 use super::tree::{Core, ProcessTree};
 use super::watch::watch;
@@ -73,7 +74,14 @@ impl Core {
         let originator = format!("proctable:{}", std::process::id());
         let command =
             command.env(scan::MARK, &self.mark.all).env("RUNNING_PROCESS_ORIGINATOR", originator);
+        let command = match self.owner_death {
+            Some(OwnerDeath::Autokill) => command.autokill(),
+            _ => command,
+        };
         let (mut prepared, pipes) = command.prepare()?;
+        if self.owner_death == Some(OwnerDeath::ParentDeathSignal) {
+            prepared.parent_death.get_or_insert(libc::SIGKILL);
+        }
         let entrances = self.limited.entrances();
         prepared.cgroups = entrances.map_err(|error| (Step::Cgroup, error))?;
         if let Some(cgroup) = &self.cgroup {

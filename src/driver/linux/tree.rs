@@ -9,11 +9,11 @@ use super::delegate::{self, Delegation};
 use super::guardian::Guardian;
 use super::later::Lane;
 use super::limit::{Enforced, Limited};
-use super::options::{OnDrop, Options};
+use super::options::{OnDrop, Options, OwnerDeath};
 use super::orphans::{self, Claim};
-use super::pidfd;
 use super::real::Children;
 use super::scan::{self, Mark};
+use super::{child, pidfd};
 use crate::abi::Errno;
 use crate::sync::{Mutex, RwLock};
 use crate::table::{Image, Process, ProcessTable, Spawn};
@@ -55,6 +55,7 @@ pub(super) struct Core {
     /// Why descendants cannot be looked for.
     pub blind: Option<io::Error>,
     pub limited: Limited,
+    pub owner_death: Option<OwnerDeath>,
     /// Its name: in the environment of its processes, and of its cgroup.
     pub mark: Mark,
     pub children: Mutex<Children>,
@@ -107,6 +108,10 @@ impl ProcessTree {
 
     pub(super) fn create(options: Options) -> io::Result<ProcessTree> {
         pidfd::can_send().map_err(needs_pidfds)?;
+        if options.kill_on_owner_death && options.on_drop == OnDrop::Leave {
+            let why = "a tree that goes on without its owner cannot be killed at the owner's end";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         let mark = Mark::new(options.on_drop == OnDrop::Leave);
         let subreaper = options.subreaper.then(Claim::new).transpose()?;
         let table = ProcessTable::new();
@@ -121,9 +126,12 @@ impl ProcessTree {
             Ok(delegation) => (delegation, None),
             Err(error) => (None, Some(error)),
         };
+        let autokill = options.kill_on_owner_death && child::try_autokill().is_ok();
         // before what it watches: an owner that dies in between leaves nothing
-        let guardian =
-            options.guarded.then(|| start_guardian(&options, &mark.value)).transpose()?;
+        let wants_guardian = options.kill_on_owner_death && !autokill && !options.without_cgroup;
+        let has_place = Cgroup::place(&mark.value).is_ok();
+        let guarded = options.guarded || wants_guardian && has_place;
+        let guardian = guarded.then(|| start_guardian(&options, &mark.value)).transpose()?;
         let made = if options.without_cgroup {
             Err(io::Error::other("not wanted"))
         } else {
@@ -143,9 +151,33 @@ impl ProcessTree {
         };
         let (children, lane) = (Mutex::default(), Mutex::default());
         let suspended = RwLock::new(false);
+        // nobody guards what is no cgroup
+        let guardian = match (guardian, cgroup.is_some() || options.guarded) {
+            (Some(guardian), false) => {
+                guardian.dismiss();
+                None
+            }
+            (guardian, _) => guardian,
+        };
+        let owner_death = options.kill_on_owner_death.then_some(match &guardian {
+            _ if autokill => OwnerDeath::Autokill,
+            Some(_) => OwnerDeath::Guardian,
+            None => OwnerDeath::ParentDeathSignal,
+        });
         let blind = if cgroup.is_none() { scan::try_look().err() } else { None };
-        let core =
-            Core { table, owner, cgroup, without, blind, limited, mark, children, suspended, lane };
+        let core = Core {
+            table,
+            owner,
+            cgroup,
+            without,
+            blind,
+            limited,
+            owner_death,
+            mark,
+            children,
+            suspended,
+            lane,
+        };
         // from here on its drop cleans up
         let (core, guardian) = (Arc::new(core), Mutex::new(guardian));
         orphans::enlist(&core);
@@ -186,6 +218,11 @@ impl ProcessTree {
     /// Why it has no cgroup.
     pub fn without_cgroup_because(&self) -> Option<&io::Error> {
         self.core.without.as_ref()
+    }
+
+    /// What kills its direct children when the owner dies, if that was asked for.
+    pub fn owner_death(&self) -> Option<OwnerDeath> {
+        self.core.owner_death
     }
 
     /// What enforces each of its limits, in the order of the fields of [`Limits`](super::Limits).

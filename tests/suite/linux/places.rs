@@ -161,8 +161,12 @@ fn a_command_ends_in_time_without_proc() {
         for mechanism in [&[][..], &["--no-cgroup"]] {
             let program = env!("CARGO_BIN_EXE_proctable");
             let exec = [&[program, "exec", "--timeout", "0.2", "--grace", "1"], mechanism].concat();
-            // the pipe closes once all who have it have ended
-            let script = "sleep 1000 & exec sleep 1001";
+            // the pipe closes once all who have it have ended. Without any look at descendants it
+            // is the command's group that is reached
+            let script = match has_group_signals() {
+                true => "sleep 1000 & exec sleep 1001",
+                false => "exec sleep 1001",
+            };
             let words = [place, &exec, &["--summary", "--", "sh", "-c", script]].concat();
             let begin = Instant::now();
             let output = StdCommand::new(words[0]).args(&words[1..]).output().unwrap();

@@ -317,3 +317,73 @@ fn a_detached_command_is_on_its_own() {
     assert!(is_there(number as i32), "{said}");
     kill(number, libc::SIGKILL);
 }
+
+/// Whatever the way: the command ends as it does otherwise, and dies with the program.
+#[test]
+fn a_command_is_killed_with_the_program() {
+    println!("by the kernel: {:?}", proctable::driver::linux::preflight().autokill);
+    for mechanism in [&["exec", "--kill-child"][..], &["exec", "--kill-child", "--no-cgroup"]] {
+        let status = |args: &[&str]| status(&[mechanism, args].concat());
+        assert_eq!(status(&["--", "sh", "-c", "exit 7"]), Some(7));
+        assert_eq!(status(&["--", "sh", "-c", "kill -TERM $$"]), Some(128 + 15));
+        assert_eq!(status(&["--timeout", "0.05", "--", "sleep", "1000"]), Some(124));
+        assert_eq!(status(&["--", "no-such-program-anywhere"]), Some(127));
+        let script = "echo $$; exec >&-; exec sleep 1000";
+        let mut owner = proctable(&[mechanism, &["--", "sh", "-c", script]].concat())
+            .stdout(StdStdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = io::BufReader::new(owner.stdout.take().unwrap());
+        io::BufRead::read_line(&mut output, &mut line).unwrap();
+        let command: i32 = line.trim().parse().unwrap();
+        assert!(is_there(command));
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        await_gone(command);
+    }
+    let leave = ["exec", "--kill-child", "--on-exit", "leave", "--", "true"];
+    assert_eq!(status(&leave), Some(125), "both cannot be");
+}
+
+#[test]
+fn a_command_of_an_ordinary_user_is_killed_with_the_program() {
+    if let Some(user) = ordinary_user() {
+        alone("linux::program::killed_with_the_program", &user);
+    }
+}
+
+#[test]
+#[ignore = "a scenario of a_command_of_an_ordinary_user_is_killed_with_the_program"]
+fn killed_with_the_program() {
+    if is_alone() {
+        a_command_is_killed_with_the_program();
+    }
+}
+
+/// Stops and ends of children that the kernel reaps by itself, or as it is elsewhere.
+#[test]
+fn children_that_die_with_their_owner_are_as_others() {
+    for options in [Options::new(), Options::new().without_cgroup()] {
+        let tree = options.kill_on_owner_death().create().unwrap();
+        println!("{:?}", tree.owner_death());
+        let child = tree.spawn(Command::new("sleep").arg("1000")).unwrap();
+        let owner = tree.table().process(child.process().info().unwrap().ppid).unwrap();
+        let job = WaitOptions::STOPPED.with(WaitOptions::CONTINUED).with(WaitOptions::EXITED);
+        let wait = || owner.wait_timeout(WaitTarget::Any, job, SOON).unwrap().unwrap().status;
+        child.signal(Signal::STOP).unwrap();
+        assert_eq!(wait(), WaitStatus::stopped(Signal::STOP));
+        child.signal(Signal::CONT).unwrap();
+        assert_eq!(wait(), WaitStatus::CONTINUED);
+        child.signal(Signal::TERM).unwrap();
+        assert_eq!(wait(), WaitStatus::killed(Signal::TERM, false));
+        for code in 0..50 {
+            let child = tree.spawn(sh(&format!("exit {code}"))).unwrap();
+            assert_eq!(child.wait(), Ok(WaitStatus::exited(code)));
+        }
+        let refused = tree.spawn(Command::new("/no/such/program")).unwrap_err();
+        assert_eq!(refused.step, Step::Exec, "{refused}");
+        spawn_ready(&tree, FAMILY);
+        assert_eq!(tree.kill().unwrap().survivors, []);
+    }
+}
