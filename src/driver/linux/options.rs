@@ -124,6 +124,7 @@ impl Options {
     /// 3. SIGKILL as the parent-death signal: see
     ///    [`Command::parent_death_signal`](super::Command::parent_death_signal).
     ///
+    /// The tree's cgroup stays then, but with the second, until a [`sweep`](super::sweep).
     /// Of descendants only the second is sure to end them all: it can be asked for besides.
     ///
     /// ```

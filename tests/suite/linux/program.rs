@@ -341,6 +341,11 @@ fn a_command_is_killed_with_the_program() {
         owner.kill().unwrap();
         owner.wait().unwrap();
         await_gone(command);
+        // the kernel does not remove its cgroup
+        until("the cgroup is removed", || {
+            assert_eq!(self::status(&["sweep"]), Some(0));
+            folders_of(owner.id()).is_empty()
+        });
     }
     let leave = ["exec", "--kill-child", "--on-exit", "leave", "--", "true"];
     assert_eq!(status(&leave), Some(125), "both cannot be");
