@@ -68,8 +68,8 @@ pub struct Options {
     /// Take limits of each process or of the whole user where nothing can limit the tree
     #[arg(long)]
     weaker_limits: bool,
-    /// Enable the controllers of the limits in this program's own cgroup, and with `move` leave that
-    /// for one below it where it must have no processes; undone at the end
+    /// Enable the controllers of the limits in this program's own cgroup, and with `move` leave
+    /// that for one below it where it must have no processes; undone at the end
     #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true,
         default_missing_value = "enable", conflicts_with = "no_cgroup")]
     delegate: Option<HowDelegate>,
@@ -79,8 +79,8 @@ pub struct Options {
     /// A process outside of the tree kills it if this one dies
     #[arg(long)]
     guardian: bool,
-    /// Kill the command if this program dies, by the best way that there is: the kernel (Linux 7.1),
-    /// a guardian, or a parent-death signal
+    /// Kill the command if this program dies, by the best way that there is: the kernel (Linux
+    /// 7.1), a guardian, or a parent-death signal
     #[arg(long)]
     kill_child: bool,
     /// Start it on its own, reading and writing nothing, print its number, and return at once

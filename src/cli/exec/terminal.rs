@@ -17,12 +17,15 @@ pub(super) struct Terminal {
 
 impl Terminal {
     pub fn new() -> Terminal {
-        // getpgrp and getsid give 0 for what is outside of the namespace, which rustix rules out
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-        let mut numbers = fields.skip(2).map_while(|field| field.parse::<i32>().ok());
-        let own_group = numbers.next().filter(|group| *group > 0);
-        let leads = numbers.next().is_some_and(|session| session as u32 == std::process::id());
+        // getpgrp and getsid give 0 for what is outside of the namespace, which rustix rules out.
+        // The last column is of this process's own pid namespace, whichever /proc shows
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let number = |name: &str| {
+            let numbers = status.lines().find_map(|line| line.strip_prefix(name))?;
+            numbers.split_whitespace().last()?.parse::<i32>().ok()
+        };
+        let own_group = number("NSpgid:").filter(|group| *group > 0);
+        let leads = number("NSsid:").is_some_and(|session| session as u32 == std::process::id());
         let given = own_group.is_some() && Terminal::foreground() == own_group;
         Terminal { own_group, given, leads }
     }

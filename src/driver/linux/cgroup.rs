@@ -46,7 +46,7 @@ pub(super) fn below(cgroup: &Path, root: &Path, mount: &Path) -> io::Result<Path
     Ok(mount.join(below.ok_or_else(|| not_found("the own cgroup lies outside of the mount"))?))
 }
 
-/// That folder, if it is of a cgroup that this process is in: something else may be mounted over it.
+/// That folder, if it is of a cgroup that this process is in: another may be mounted over it.
 fn is_own(folder: PathBuf) -> io::Result<PathBuf> {
     let kind = rustix::fs::statfs(&folder)?.f_type;
     if kind != libc::CGROUP2_SUPER_MAGIC {

@@ -51,8 +51,8 @@ impl ProcessTree {
     ///
     /// # Errors
     ///
-    /// What finding them gave: the direct children have it then. A process that ends meanwhile is no
-    /// error.
+    /// What finding them gave: the direct children have it then. A process that ends meanwhile is
+    /// no error.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         self.core.signal(signal)
     }

@@ -3,8 +3,9 @@
 //! [`ProcessTree`] spawns children into one containment: a cgroup of its own where there is a v2
 //! hierarchy to make it in ([`Mechanism::Cgroup`]), else process groups and a look through /proc
 //! ([`Mechanism::Scan`]). Where neither can be had it reaches its direct children alone
-//! ([`Mechanism::Children`]). Each direct child is a process of a [`ProcessTable`](crate::table::ProcessTable) under the host's
-//! authority, so that waits, events and callbacks are the table's.
+//! ([`Mechanism::Children`]). Each direct child is a process of a
+//! [`ProcessTable`](crate::table::ProcessTable) under the host's authority, so that waits, events and
+//! callbacks are the table's.
 //!
 //! # What holds with which mechanism
 //!

@@ -16,7 +16,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Dir, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat, readlinkat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-/// Where a [`Proc`] is from.
+/// Where a proc file system is from that shows the pid namespace of this process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum OwnProc {
     /// It is mounted at /proc.
