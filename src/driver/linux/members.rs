@@ -2,11 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::real::{self, Real};
 use super::scan::{self, Root};
 use super::tree::{Core, ProcessTree};
-use super::{pidfd, procfs};
+use super::{attributes, pidfd, procfs};
 use crate::abi::Signal;
 
 /// A process somewhere in a tree.
@@ -24,6 +25,13 @@ pub struct Member {
     pub started: u64,
     /// The CPU time that it has used, in clock ticks.
     pub ticks: u64,
+}
+
+impl Member {
+    /// The CPU time that it has used.
+    pub fn cpu_time(&self) -> Duration {
+        Duration::from_millis(self.ticks.saturating_mul(1000) / attributes::ticks_per_second())
+    }
 }
 
 impl From<procfs::Stat> for Member {

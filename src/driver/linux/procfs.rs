@@ -298,10 +298,8 @@ pub(super) fn random() -> Option<u64> {
 
 /// What a process that starts now has as the time of its start, or less.
 pub(super) fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let ticks = rustix::param::clock_ticks_per_second().max(1);
     // rounded down, as the time of a start is
-    time.tv_sec as u64 * ticks + time.tv_nsec as u64 / (1_000_000_000 / ticks)
+    super::attributes::boot_time()
 }
 
 /// The number of this boot; empty if it is not known.

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::attributes;
 use super::limit::Limit;
 use super::procfs::{Proc, Stat};
 use super::tree::{Core, ProcessTree};
@@ -117,7 +118,7 @@ impl Core {
             Some(members) => members.iter().for_each(add),
             None => self.visit(&mut |stat, _| add(stat))?,
         }
-        let per_second = rustix::param::clock_ticks_per_second().max(1);
+        let per_second = attributes::ticks_per_second();
         let living = Duration::from_millis(ticks * 1000 / per_second);
         let value = living + self.children.lock().ended_time();
         Ok(Figure { value, source: Source::SumOfMembers })
@@ -126,7 +127,7 @@ impl Core {
     fn memory(&self, members: &[Stat]) -> Figure<u64> {
         self.account("memory.current", "memory.usage_in_bytes").unwrap_or_else(|| {
             let pages: u64 = members.iter().map(|member| member.resident).sum();
-            let value = pages * rustix::param::page_size() as u64;
+            let value = pages * attributes::page_size();
             Figure { value, source: Source::SumOfMembers }
         })
     }
