@@ -211,7 +211,9 @@ impl<'a> Job<'a> {
             return Ok(0);
         }
         let left = self.tree.members()?.len();
-        if left > 0 && self.options.on_exit == OnExit::Kill {
+        // who cannot be seen may be there
+        let is_blind = self.tree.mechanism() == Mechanism::Children;
+        if (left > 0 || is_blind) && self.options.on_exit == OnExit::Kill {
             self.shut_down()?;
         }
         Ok(left)
@@ -238,6 +240,9 @@ impl<'a> Job<'a> {
         for survivor in &shutdown.survivors {
             eprintln!("proctable: {} ({}) survives", survivor.pid, survivor.command);
         }
+        if let Some(why) = &shutdown.unseen {
+            eprintln!("proctable: others may be left that cannot be seen: {why}");
+        }
         Ok(shutdown)
     }
 
@@ -249,12 +254,16 @@ impl<'a> Job<'a> {
                 Some(why) => format!("scan (no cgroup: {why})"),
                 None => "scan".into(),
             },
+            Mechanism::Children => "direct children alone".into(),
         };
         let (real, stats) = (self.begun.elapsed(), self.tree.stats()?);
         let cpu = stats.cpu.value;
         eprintln!("{status}; {left} left behind; real {real:.3?}, cpu {cpu:.3?}; {mechanism}");
         if let Some(peak) = stats.memory_peak {
             eprintln!("memory at most {} bytes ({:?})", peak.value, peak.source);
+        }
+        if let Some(kills) = stats.oom_kills.filter(|kills| kills.value > 0) {
+            eprintln!("{} killed by the kernel for want of memory", kills.value);
         }
         for enforced in self.tree.enforced() {
             eprintln!("{enforced}");

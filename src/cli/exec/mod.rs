@@ -7,15 +7,15 @@ mod view;
 pub mod waker;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use proctable::driver::linux::{
-    Command, Doubt, Limits, OnDrop, Options as TreeOptions, ProcessTree, Reaper, SpawnError, Stdio,
-    Step,
+    Command, Delegate, Doubt, Limits, OnDrop, Options as TreeOptions, ProcessTree, Reaper,
+    SpawnError, Stdio, Step,
 };
 
 use proctable::abi::Signal;
@@ -42,6 +42,15 @@ enum OnExit {
     Leave,
 }
 
+/// What may be changed of the own cgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum HowDelegate {
+    /// Controllers are enabled for the cgroups below
+    Enable,
+    /// The same, and this program may move into one of them
+    Move,
+}
+
 /// Run a command as a tree of processes that ends as a whole
 #[derive(Args)]
 pub struct Options {
@@ -63,14 +72,23 @@ pub struct Options {
     /// Take limits of each process or of the whole user where nothing can limit the tree
     #[arg(long)]
     weaker_limits: bool,
+    /// Enable the controllers of the limits in this program's own cgroup, and with `move` leave
+    /// that for one below it where it must have no processes; undone at the end
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true,
+        default_missing_value = "enable", conflicts_with = "no_cgroup")]
+    delegate: Option<HowDelegate>,
     /// Adopt and reap orphans of the tree, as process 1 does anyway
     #[arg(long)]
     subreaper: bool,
     /// A process outside of the tree kills it if this one dies
     #[arg(long)]
     guardian: bool,
+    /// Kill the command if this program dies, by the best way that there is: the kernel (Linux
+    /// 7.1), a guardian, or a parent-death signal
+    #[arg(long)]
+    kill_child: bool,
     /// Start it on its own, reading and writing nothing, print its number, and return at once
-    #[arg(long, conflicts_with_all = ["timeout", "guardian", "subreaper", "tree", "memory", "pids", "cpu"])]
+    #[arg(long, conflicts_with_all = ["timeout", "guardian", "subreaper", "tree", "memory", "pids", "cpu", "delegate", "kill_child"])]
     detach: bool,
     /// What becomes of what the command leaves behind
     #[arg(long, value_enum, default_value = "kill")]
@@ -101,9 +119,11 @@ impl Options {
             memory: None,
             pids: None,
             cpu: None,
+            delegate: None,
             weaker_limits: false,
             subreaper: true,
             guardian: false,
+            kill_child: false,
             detach: false,
             on_exit: OnExit::Leave,
             tree: false,
@@ -164,6 +184,9 @@ pub fn run(options: &Options) -> ExitCode {
 }
 
 fn try_run(options: &Options) -> io::Result<u8> {
+    if options.detach {
+        return detach(options);
+    }
     // before there is a child: none of its signals and no event is lost
     let signals = Signals::receive()?;
     // all children of this process are the tree's, or noted: everybody else is an orphan
@@ -171,9 +194,6 @@ fn try_run(options: &Options) -> io::Result<u8> {
     let tree = create(options)?;
     let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let command = Command::new(program).args(args);
-    if options.detach {
-        return detach(&tree, command);
-    }
     let log = options.events.as_deref().map(Log::create).transpose()?;
     let events =
         tree.table().subscribe(EVENTS).map_err(|errno| io::Error::other(errno.to_string()));
@@ -193,14 +213,22 @@ fn try_run(options: &Options) -> io::Result<u8> {
     }
 }
 
-fn detach(tree: &ProcessTree, command: Command) -> io::Result<u8> {
-    // whoever reads our output must not wait for it
-    let command = command.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null);
+fn detach(options: &Options) -> io::Result<u8> {
+    // what is detached is in no tree
+    let tree = TreeOptions::new().without_cgroup().create()?;
+    let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let command = Command::new(program).args(args);
+    // whoever reads our output, or has a lock on a file of ours, must not wait for it
+    let command = command.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null).close_others();
     Ok(match tree.spawn_detached(command) {
-        Ok(pid) => {
-            say!("{pid}");
-            0
-        }
+        Ok(pid) => match writeln!(io::stdout(), "{pid}").and_then(|()| io::stdout().flush()) {
+            Ok(()) => 0,
+            Err(error) => {
+                // it runs, and somebody may want to end it. Standard error may be as full
+                let _ = writeln!(io::stderr(), "proctable: standard output: {error}; {pid} runs");
+                FAILED
+            }
+        },
         Err(error) => refused(&error),
     })
 }
@@ -211,11 +239,19 @@ fn create(options: &Options) -> io::Result<ProcessTree> {
     if options.no_cgroup {
         tree = tree.without_cgroup();
     }
+    tree = tree.delegate(match options.delegate {
+        None => Delegate::Nothing,
+        Some(HowDelegate::Enable) => Delegate::Enable,
+        Some(HowDelegate::Move) => Delegate::Move,
+    });
     if options.weaker_limits {
         tree = tree.weaker_limits();
     }
     if options.guardian {
         tree = tree.guarded();
+    }
+    if options.kill_child {
+        tree = tree.kill_on_owner_death();
     }
     if options.reaps() {
         tree = tree.subreaper();

@@ -17,10 +17,15 @@ pub(super) struct Terminal {
 
 impl Terminal {
     pub fn new() -> Terminal {
-        // getpgrp and getsid give 0 for what is outside of the namespace, which rustix rules out
-        let place = Place::of("self");
-        let own_group = place.as_ref().map(|place| place.group).filter(|group| *group > 0);
-        let leads = place.is_some_and(|place| place.session as u32 == std::process::id());
+        // getpgrp and getsid give 0 for what is outside of the namespace, which rustix rules out.
+        // The last column is of this process's own pid namespace, whichever /proc shows
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let number = |name: &str| {
+            let numbers = status.lines().find_map(|line| line.strip_prefix(name))?;
+            numbers.split_whitespace().last()?.parse::<i32>().ok()
+        };
+        let own_group = number("NSpgid:").filter(|group| *group > 0);
+        let leads = number("NSsid:").is_some_and(|session| session as u32 == std::process::id());
         let given = own_group.is_some() && Terminal::foreground() == own_group;
         Terminal { own_group, given, leads }
     }
@@ -72,7 +77,7 @@ impl Terminal {
         if self.leads || std::process::id() == 1 {
             return false;
         }
-        let mut place = Place::of("self");
+        let mut place = Place::of("self").filter(|_| proc_is_own());
         while let Some(Place { parent, session, .. }) = place {
             place = Place::of(&parent.to_string());
             match &place {
@@ -84,6 +89,14 @@ impl Terminal {
         // one above is out of sight: it is another namespace's, or there is no /proc
         true
     }
+}
+
+/// Whether /proc shows this process's own pid namespace: in another one's, numbers are strangers'.
+pub(super) fn proc_is_own() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let mut numbers = numbers.unwrap_or_default().split_whitespace();
+    numbers.next() == Some(&std::process::id().to_string()) && numbers.next().is_none()
 }
 
 /// Where a process stands.

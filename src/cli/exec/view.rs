@@ -80,8 +80,7 @@ fn rows(members: &[Member]) -> Vec<String> {
 }
 
 fn row(member: &Member, depth: usize) -> String {
-    let per_second = rustix::param::clock_ticks_per_second().max(1);
-    let seconds = member.ticks as f64 / per_second as f64;
+    let seconds = member.cpu_time().as_secs_f64();
     let mut row = format!("{:>8} {} {seconds:>8.2} ", member.pid, member.state);
     // writing into a String does not fail
     let _ = write!(row, "{:indent$}{}", "", member.command, indent = 2 * depth);

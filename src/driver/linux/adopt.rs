@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::direct::Child;
+use super::procfs::Proc;
 use super::real::Real;
 use super::scan::{self, Root};
 use super::tree::{Core, ProcessTree};
-use super::{attributes, pidfd, procfs};
+use super::{attributes, pidfd};
 use crate::sync::Mutex;
 use crate::table::{Image, Spawn};
 
@@ -86,14 +87,16 @@ impl Core {
         }
         let own = std::process::id() as i32;
         // before it is marked: it is not to be taken for an orphan for a moment
-        if let Some(stat) = procfs::stat(pid).filter(|stat| stat.ppid == own) {
+        let proc = Proc::own().ok();
+        let stat = proc.as_ref().and_then(|proc| proc.stat(pid));
+        if let Some(stat) = stat.filter(|stat| stat.ppid == own) {
             self.children.lock().strangers.insert((pid, stat.started));
         }
         self.mark_or_move(pid)?;
         if !pidfd::exists(&pidfd) {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
-        let args = procfs::arguments(pid);
+        let args = proc.map(|proc| proc.arguments(pid)).unwrap_or_default();
         let program = args.first().cloned().unwrap_or_default();
         let image = Image { program, args, env: Vec::new() };
         let real = Arc::new(Real::adopted(pid, pidfd));

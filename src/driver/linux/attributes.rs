@@ -39,3 +39,38 @@ pub(super) fn set_subreaper(is: bool) -> io::Result<()> {
     let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(is)) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// The process group of a child that is not reaped; -1 if there is none of that number.
+pub(super) fn group(pid: i32) -> i32 {
+    // SAFETY: plain call
+    unsafe { libc::getpgid(pid) }
+}
+
+/// Whether this process is in that group itself.
+pub(super) fn is_own_group(group: i32) -> bool {
+    // SAFETY: no arguments
+    unsafe { libc::getpgrp() == group }
+}
+
+/// Clock ticks in a second. By the C library, which has it without /proc.
+pub(super) fn ticks_per_second() -> u64 {
+    // SAFETY: plain call
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u64::try_from(ticks).unwrap_or(100).max(1)
+}
+
+/// Bytes in a page of memory.
+pub(super) fn page_size() -> u64 {
+    // SAFETY: plain call
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(bytes).unwrap_or(4096)
+}
+
+/// The time since boot, in clock ticks, rounded down.
+pub(super) fn boot_time() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the time is ours to fill
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    let ticks = ticks_per_second();
+    time.tv_sec as u64 * ticks + time.tv_nsec as u64 / (1_000_000_000 / ticks)
+}

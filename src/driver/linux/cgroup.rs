@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::procfs;
+use super::command::{Command, Step};
+use super::procfs::{self, Proc};
+use super::{child, delegate};
 
-/// The folder of the cgroup that this process is in, below the mount of the v2 hierarchy.
+/// The folder of the cgroup that this process is in, below the mount of the v2 hierarchy; where it
+/// has moved aside itself, that which it came from.
 ///
 /// Hybrid hosts and containers mount it anywhere, so it is looked for, not assumed.
 ///
@@ -18,19 +21,47 @@ use super::procfs;
 ///
 /// NotFound, with the reason in words.
 pub(super) fn own_folder() -> io::Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let mount = mounts.lines().find_map(|line| find_mount(line, "cgroup2"));
-    let (root, mount) = mount.ok_or_else(|| not_found("no cgroup2 is mounted"))?;
-    let groups = fs::read_to_string("/proc/self/cgroup")?;
+    let mounts = procfs::own_file("mountinfo")?;
+    let groups = procfs::own_file("cgroup")?;
     let path = groups
         .lines()
         .find_map(|line| line.strip_prefix("0::"))
         .ok_or_else(|| not_found("this process is in no v2 cgroup"))?;
-    // what is mounted may be a part of the hierarchy
-    let below = Path::new(path)
-        .strip_prefix(&root)
-        .map_err(|_| not_found("the own cgroup lies outside of the mount"))?;
-    Ok(mount.join(below))
+    let mut why = not_found("no cgroup2 is mounted");
+    // it may be mounted several times, one over the other
+    for (root, mount) in mounts.lines().filter_map(|line| find_mount(line, "cgroup2")) {
+        match below(Path::new(path), &root, &mount).and_then(is_own) {
+            Ok(folder) => return Ok(delegate::base(folder)),
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
+}
+
+/// Where a cgroup is in a mount, which may be a part of the hierarchy. One outside of it, or of the
+/// cgroup namespace, has a path that leads upwards.
+pub(super) fn below(cgroup: &Path, root: &Path, mount: &Path) -> io::Result<PathBuf> {
+    let below = cgroup.strip_prefix(root).ok();
+    let below = below.filter(|path| !path.iter().any(|name| name == ".."));
+    Ok(mount.join(below.ok_or_else(|| not_found("the own cgroup lies outside of the mount"))?))
+}
+
+/// That folder, if it is of a cgroup that this process is in: another may be mounted over it.
+fn is_own(folder: PathBuf) -> io::Result<PathBuf> {
+    let kind = rustix::fs::statfs(&folder)?.f_type;
+    if kind != libc::CGROUP2_SUPER_MAGIC {
+        return Err(not_found("something else is mounted over cgroup2"));
+    }
+    let own = std::process::id().to_string();
+    match fs::read_to_string(folder.join("cgroup.procs")) {
+        Ok(members) if members.lines().any(|pid| pid == own) => Ok(folder),
+        // a threaded one, which has no such list
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            Err(not_found("the own cgroup is threaded, and has none below it that take processes"))
+        }
+        Err(error) => Err(error),
+        Ok(_) => Err(not_found("another cgroup is mounted over the own one")),
+    }
 }
 
 fn not_found(why: &str) -> io::Error {
@@ -124,9 +155,39 @@ impl Cgroup {
         Ok(own_folder()?.join(format!("{PREFIX}{mark}")))
     }
 
-    /// A new one below our own. Its name tells who made it: see `sweep`.
+    /// A new one below our own, which children can enter. Its name tells who made it: see `sweep`.
     pub fn create(mark: &str) -> io::Result<Cgroup> {
-        Cgroup::check(Cgroup::make(mark)?)
+        let cgroup = Cgroup::check(Cgroup::make(mark)?)?;
+        cgroup.try_entry().inspect_err(|_| drop(cgroup.remove()))?;
+        Ok(cgroup)
+    }
+
+    /// Whether children can enter it, and are even born in it. Only the kernel knows: who may write
+    /// to the files of both cgroups, what type they are of, what the one above them lets in.
+    ///
+    /// # Errors
+    ///
+    /// What kept a child out.
+    pub fn try_entry(&self) -> io::Result<bool> {
+        let no_entry =
+            |error| io::Error::new(io::Error::kind(&error), format!("no entry: {error}"));
+        let prepared = Command::new("/").env_clear().cgroup(self.entrance()).prepare();
+        let (prepared, _) = prepared.map_err(|(_, error)| error)?;
+        let entrance = self.entrance.as_deref().filter(|entrance| entrance.has_births());
+        let trial = match child::try_child(&prepared, entrance) {
+            // there can be no child at all now: a spawn will tell why
+            Err(_) => return Ok(false),
+            Ok(trial) => trial,
+        };
+        match (trial.failed, entrance) {
+            (None, _) => Ok(trial.born),
+            (Some(Some((Step::Cgroup, error))), _) => Err(no_entry(error)),
+            // what fails after that, a spawn will tell
+            (Some(Some(_)), _) => Ok(trial.born),
+            // killed, as the owner's own cgroup was once
+            (Some(None), Some(entrance)) if entrance.is_barren() => self.try_entry(),
+            (Some(None), _) => Err(no_entry(io::ErrorKind::Interrupted.into())),
+        }
     }
 
     /// The folder of a new one.
@@ -177,8 +238,8 @@ impl Cgroup {
     }
 
     /// Whether that number is a member's, here or below.
-    pub fn has(&self, pid: i32) -> bool {
-        self.folder.file_name().is_some_and(|name| procfs::is_below(pid, name))
+    pub fn has(&self, proc: &Proc, pid: i32) -> bool {
+        self.folder.file_name().is_some_and(|name| proc.is_below(pid, name))
     }
 
     /// A process enters it. Its children of later on do so with it.
@@ -210,6 +271,12 @@ impl Cgroup {
             let procs = match fs::read_to_string(folder.join("cgroup.procs")) {
                 // a folder that a member has removed meanwhile
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // a threaded one that a member has made: they are in its domain's list
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EOPNOTSUPP) && folder != self.folder =>
+                {
+                    String::new()
+                }
                 procs => procs?,
             };
             members.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()));
@@ -237,6 +304,15 @@ fn is_folder(entry: &fs::DirEntry) -> bool {
     entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
+/// Removes a cgroup that nobody is in, nor in any below it; nothing if somebody is.
+pub(super) fn remove_empty(folder: &Path) -> io::Result<()> {
+    if !Cgroup::existing(folder.into()).members()?.is_empty() {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    remove_tree(folder)
+}
+
+/// Removes a cgroup, and what is below it.
 pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
     // nothing is below most of them, and this needs no descriptor
     match fs::remove_dir(folder) {

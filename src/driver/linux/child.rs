@@ -21,6 +21,12 @@ const SIGNALS: i32 = 64;
 /// clone3(2)'s.
 #[cfg(target_arch = "x86_64")]
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
+/// The child is no zombie when it has ended; how it did is told by its descriptor (Linux 7.1).
+#[cfg(target_arch = "x86_64")]
+const CLONE_AUTOREAP: u64 = 1 << 34;
+/// The child is killed when the descriptor from clone3 is closed everywhere (Linux 7.1).
+#[cfg(target_arch = "x86_64")]
+const CLONE_PIDFD_AUTOKILL: u64 = 1 << 36;
 
 /// What went wrong in a child, and where.
 #[derive(Clone, Copy, Debug)]
@@ -110,19 +116,44 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Creates a child that executes nothing, and reaps it: its descriptor, and whether it was born in
-/// the cgroup.
-pub(super) fn try_child(
-    prepared: &Prepared,
-    birthplace: Option<&Entrance>,
-) -> io::Result<(OwnedFd, bool)> {
+/// A child that was created to see what can be had, and is reaped.
+#[derive(Debug)]
+pub(super) struct Trial {
+    pub pidfd: OwnedFd,
+    /// Whether it was born in the cgroup.
+    pub born: bool,
+    /// Where it did not come as far as exec, what failed, and how; nothing if it was killed.
+    pub failed: Option<Option<(Step, io::Error)>>,
+}
+
+/// Creates a child whose program is none, and reaps it.
+pub(super) fn try_child(prepared: &Prepared, birthplace: Option<&Entrance>) -> io::Result<Trial> {
     let mut plan = Plan::new(prepared, birthplace);
     let born = plan.carry_out()?;
-    match pidfd::reap(&born.pidfd, 0) {
+    match pidfd::reap(born.pid, &born.pidfd, 0) {
         // the owner ignores SIGCHLD
-        Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err(error),
-        _ => Ok((born.pidfd, plan.birthplace.is_some())),
+        Err(error) if error.raw_os_error() != Some(libc::ECHILD) => return Err(error),
+        _ => {}
     }
+    let told =
+        plan.failed.map(|Failed { step, errno }| (step, io::Error::from_raw_os_error(errno)));
+    let failed = if plan.executes { None } else { Some(told) };
+    Ok(Trial { pidfd: born.pidfd, born: plan.birthplace.is_some(), failed })
+}
+
+/// Whether the kernel kills a child when its descriptor is closed.
+///
+/// # Errors
+///
+/// What stands in the way.
+pub(super) fn try_autokill() -> io::Result<()> {
+    let prepared = super::command::Command::new("/").env_clear().autokill().prepare();
+    let (prepared, _) = prepared.map_err(|(_, error)| error)?;
+    let trial = try_child(&prepared, None)?;
+    // its end must be told by the descriptor, as there is no zombie
+    pidfd::await_exit_status(&trial.pidfd).map(drop).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::Unsupported, "no PIDFD_INFO_EXIT (Linux 6.15)")
+    })
 }
 
 fn attempt(prepared: &Prepared, birthplace: Option<&Entrance>) -> Result<Born, (Step, io::Error)> {
@@ -133,7 +164,7 @@ fn attempt(prepared: &Prepared, birthplace: Option<&Entrance>) -> Result<Born, (
         None => (Step::Killed, io::Error::from(io::ErrorKind::Interrupted)),
         Some(Failed { step, errno }) => (step, io::Error::from_raw_os_error(errno)),
     };
-    match pidfd::reap(&born.pidfd, 0) {
+    match pidfd::reap(born.pid, &born.pidfd, 0) {
         // ECHILD: the owner ignores SIGCHLD, so the kernel has reaped it
         Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err((Step::Reap, error)),
         _ => Err((step, error)),
@@ -197,14 +228,22 @@ fn clone(plan: &mut Plan) -> io::Result<Born> {
     // the psABI wants 16
     let top = stack.end.map_addr(|address| address & !15).cast::<libc::c_void>();
     #[cfg(target_arch = "x86_64")]
-    if let Some(cgroup) = plan.birthplace {
+    if plan.birthplace.is_some() || plan.prepared.autokill {
         let size = top.addr() - stack.start.addr();
-        match clone_into(plan, cgroup.folder.as_raw_fd(), stack.start.cast(), size) {
+        match clone_into(plan, stack.start.cast(), size) {
             Err(error) if !is_final(&error) => {}
             result => return result,
         }
+        if plan.prepared.autokill && plan.birthplace.take().is_some() {
+            // it moves into its cgroup
+            return clone_into(plan, stack.start.cast(), size);
+        }
     }
     plan.birthplace = None;
+    if plan.prepared.autokill {
+        let why = "no CLONE_PIDFD_AUTOKILL (Linux 7.1)";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
     match clone_sharing(plan, top) {
         Err(error) if !is_final(&error) => fork(plan),
         result => result,
@@ -222,9 +261,22 @@ fn clone_sharing(plan: &mut Plan, top: *mut libc::c_void) -> io::Result<Born> {
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
+    if pidfd < 0 {
+        end_by_number(pid);
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "no CLONE_PIDFD (Linux 5.2)"));
+    }
     // SAFETY: the kernel has just opened it for us
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Born { pid, pidfd })
+}
+
+/// Ends a child of which there is no descriptor: it is not reaped, so the number is its own.
+fn end_by_number(pid: libc::pid_t) {
+    // SAFETY: plain calls; no status is wanted
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+        libc::waitpid(pid, core::ptr::null_mut(), 0);
+    }
 }
 
 /// Whether no other way must be tried: nothing is left, or a limit of the cgroup is reached, which
@@ -235,24 +287,27 @@ fn is_final(error: &io::Error) -> bool {
     [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE].contains(&errno)
 }
 
-/// clone3(2), which the C library does not offer. The child is born in the cgroup.
+/// clone3(2), which the C library does not offer. The child is born in the cgroup, if it is to be.
 #[cfg(target_arch = "x86_64")]
-fn clone_into(
-    plan: &mut Plan,
-    cgroup: RawFd,
-    stack: *mut libc::c_void,
-    size: usize,
-) -> io::Result<Born> {
+fn clone_into(plan: &mut Plan, stack: *mut libc::c_void, size: usize) -> io::Result<Born> {
     let mut pidfd: RawFd = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
     // SAFETY: zeroes are a valid request
     let mut args: libc::clone_args = unsafe { core::mem::zeroed() };
-    args.flags = flags as u64 | CLONE_INTO_CGROUP;
+    args.flags = flags as u64;
     args.pidfd = (&raw mut pidfd).addr() as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    if plan.prepared.autokill {
+        // such a child has no signal for its end
+        args.flags |= CLONE_AUTOREAP | CLONE_PIDFD_AUTOKILL;
+    } else {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
+    if let Some(cgroup) = plan.birthplace {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.folder.as_raw_fd() as u64;
+    }
     args.stack = stack.addr() as u64;
     args.stack_size = size as u64;
-    args.cgroup = cgroup as u64;
     let argument: *mut Plan = plan;
     let result: isize;
     // SAFETY: the child has nothing of this frame but two registers, and calls `run` on a stack of
@@ -304,7 +359,7 @@ fn fork(plan: &mut Plan) -> io::Result<Born> {
     let mut told = Vec::new();
     let read = reader.read_to_end(&mut told);
     // it is not reaped: this is its number
-    let pidfd = pidfd::open(pid)?;
+    let pidfd = pidfd::open(pid).inspect_err(|_| end_by_number(pid))?;
     read?;
     plan.executes = told.first() == Some(&EXECUTES);
     plan.failed = Failed::from_bytes(told.get(1..).unwrap_or_default());
@@ -316,7 +371,7 @@ const EXECUTES: u8 = 1;
 
 /// That child. What it says is whether it came as far as exec, and then what failed.
 fn run_forked(plan: &Plan, told: RawFd) -> ! {
-    let prepared = prepare(plan);
+    let prepared = prepare(plan, told);
     // SAFETY: reads what is alive; if nobody reads, the owner is gone and SIGPIPE is due
     let tell = |bytes: &[u8]| unsafe { libc::write(told, bytes.as_ptr().cast(), bytes.len()) };
     tell(&[if prepared.is_ok() { EXECUTES } else { 0 }]);
@@ -330,7 +385,7 @@ fn run_forked(plan: &Plan, told: RawFd) -> ! {
 extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the creator passed it, and sleeps until this process has left its memory
     let plan = unsafe { &mut *argument.cast::<Plan>() };
-    if let Err(failed) = prepare(plan) {
+    if let Err(failed) = prepare(plan, -1) {
         plan.failed = Some(failed);
     } else {
         plan.executes = true;
@@ -350,8 +405,9 @@ fn errno() -> i32 {
     unsafe { *libc::__errno_location() }
 }
 
-/// Everything between clone and exec, in an order in which each step still may what it does.
-fn prepare(plan: &Plan) -> Result<(), Failed> {
+/// Everything between clone and exec, in an order in which each step still may what it does. `kept`
+/// is a descriptor that has to stay open until then.
+fn prepare(plan: &Plan, kept: RawFd) -> Result<(), Failed> {
     let prepared = plan.prepared;
     if let Some(cgroup) = prepared.cgroup.as_ref().filter(|_| plan.birthplace.is_none()) {
         let cgroup = cgroup.folder.as_raw_fd();
@@ -383,10 +439,7 @@ fn prepare(plan: &Plan) -> Result<(), Failed> {
         check(Step::Terminal, taken.into())?;
     }
     if prepared.close_others {
-        let (first, flags) = (3, libc::CLOSE_RANGE_CLOEXEC);
-        // SAFETY: plain call; nothing is closed before exec
-        let marked = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
-        check(Step::Stdio, marked)?;
+        close_others(kept)?;
     }
     for (resource, limit) in &prepared.limits {
         // SAFETY: the limit is only read
@@ -405,6 +458,40 @@ fn prepare(plan: &Plan) -> Result<(), Failed> {
     // SAFETY: a valid set
     let set = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &mask, core::ptr::null_mut()) };
     check(Step::Mask, set.into())
+}
+
+/// Has everything beyond the standard streams closed by exec, or now.
+fn close_others(kept: RawFd) -> Result<(), Failed> {
+    const FIRST: u32 = 3;
+    // SAFETY: plain call; nothing that is needed is closed
+    let range = |first: u32, last: u32, flags: u32| unsafe {
+        if first > last { 0 } else { libc::syscall(libc::SYS_close_range, first, last, flags) }
+    };
+    if range(FIRST, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) >= 0 {
+        return Ok(());
+    }
+    // Linux 5.9 and 5.10 can only close them
+    let (before, after) = match u32::try_from(kept) {
+        Ok(kept) => (kept - 1, kept + 1),
+        Err(_) => (u32::MAX, u32::MAX),
+    };
+    if range(FIRST, before, 0) >= 0 && (before == u32::MAX || range(after, u32::MAX, 0) >= 0) {
+        return Ok(());
+    }
+    // older, or a filter forbids it: one after the other, as many as there may be
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit is ours to fill
+    let got = unsafe {
+        let (resource, none) = (libc::RLIMIT_NOFILE, core::ptr::null::<u8>());
+        libc::syscall(libc::SYS_prlimit64, 0, resource, none, &mut limit)
+    };
+    check(Step::Stdio, got)?;
+    let last = libc::c_int::try_from(limit.rlim_cur).unwrap_or(libc::c_int::MAX);
+    for fd in FIRST as libc::c_int..last {
+        // SAFETY: plain call; EBADF where there is none
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
 }
 
 /// In the cgroup before anything of the program runs.

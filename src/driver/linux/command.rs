@@ -118,6 +118,8 @@ pub struct Command {
     inherit_mask: bool,
     foreground: bool,
     close_others: bool,
+    cgroup: Option<Arc<Entrance>>,
+    autokill: bool,
 }
 
 impl Command {
@@ -141,6 +143,8 @@ impl Command {
             inherit_mask: false,
             foreground: false,
             close_others: false,
+            cgroup: None,
+            autokill: false,
         }
     }
 
@@ -261,9 +265,22 @@ impl Command {
         self
     }
 
-    /// Nothing but its standard streams is open in it.
-    pub(super) fn close_others(mut self) -> Command {
+    /// Nothing but its standard streams is open in it, also of what the owner, or whoever started
+    /// that, has open without close-on-exec.
+    pub fn close_others(mut self) -> Command {
         self.close_others = true;
+        self
+    }
+
+    /// The kernel kills it when its descriptor is closed everywhere.
+    pub(super) fn autokill(mut self) -> Command {
+        self.autokill = true;
+        self
+    }
+
+    /// The cgroup that it enters.
+    pub(super) fn cgroup(mut self, cgroup: Option<Arc<Entrance>>) -> Command {
+        self.cgroup = cgroup;
         self
     }
 
@@ -312,7 +329,8 @@ impl Command {
             mask: self.inherit_mask.then(super::child::mask),
             foreground: self.foreground,
             close_others: self.close_others,
-            cgroup: None,
+            autokill: self.autokill,
+            cgroup: self.cgroup,
             cgroups: Vec::new(),
         };
         Ok((prepared, pipes))
@@ -379,6 +397,8 @@ pub(super) struct Prepared {
     pub mask: Option<libc::sigset_t>,
     pub foreground: bool,
     pub close_others: bool,
+    /// It is killed when its descriptor is closed, and leaves no zombie.
+    pub autokill: bool,
     pub cgroup: Option<Arc<Entrance>>,
     /// The files through which it enters further cgroups.
     pub cgroups: Vec<OwnedFd>,

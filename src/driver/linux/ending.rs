@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, remove_empty};
 use super::members::Member;
 use super::options::OnDrop;
 use super::pidfd;
@@ -38,6 +38,17 @@ pub struct Shutdown {
     pub killed: bool,
     /// Who is still there: in uninterruptible sleep, or out of reach.
     pub survivors: Vec<Member>,
+    /// Why others may be there who were not told, or not found: without it nobody is. Direct
+    /// children have ended all the same, but for `survivors`.
+    pub unseen: Option<String>,
+}
+
+impl Shutdown {
+    fn note(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.unseen = Some(error.to_string());
+        }
+    }
 }
 
 /// Where the thread that ends a tree sleeps, and is told that nobody wants it to go on.
@@ -97,14 +108,16 @@ impl Core {
     pub fn end(&self, asked: Option<(Signal, Duration)>, stop: &Arc<Stop>) -> io::Result<Shutdown> {
         let children: Vec<_> = self.children.lock().list.values().cloned().collect();
         let alive: Vec<_> = children.into_iter().filter(|real| !real.has_ended()).collect();
-        let mut shutdown = Shutdown::default();
+        let unseen = self.blind.as_ref().map(ToString::to_string);
+        let mut shutdown = Shutdown { unseen, ..Shutdown::default() };
         let mut gone = false;
         if let Some((signal, grace)) = asked {
-            self.ask(signal)?;
+            let told = self.ask(signal);
+            shutdown.note(told);
             gone = self.await_end(Instant::now() + grace, &mut shutdown, stop)?;
         }
         if !gone && !self.kill_all(&mut shutdown, stop)? {
-            shutdown.survivors = self.members()?;
+            self.name_survivors(&mut shutdown);
         }
         self.reap_orphans();
         // also those that somebody else waited for meanwhile
@@ -119,21 +132,32 @@ impl Core {
             cgroup.freeze(false)?;
         }
         // one look for both: it costs a look at every process of the system
-        self.visit(&mut |_, pidfd| {
-            let _ = pidfd::send(pidfd, signal.number().into());
-            let _ = pidfd::send(pidfd, libc::SIGCONT);
-        })?;
+        let told = self.send(&[signal, Signal::CONT]);
         *self.suspended.write() = false;
-        Ok(())
+        told
+    }
+
+    fn name_survivors(&self, shutdown: &mut Shutdown) {
+        let mut survivors = Vec::new();
+        let named = self.visit(&mut |stat, _| survivors.push(stat.clone().into()));
+        shutdown.survivors = survivors;
+        shutdown.note(named);
+        if shutdown.survivors.is_empty() && shutdown.unseen.is_none() {
+            // somebody is left, or it would not have come to this
+            shutdown.unseen = Some("those who are left have no number here".into());
+        }
     }
 
     /// Kills until nobody is left. `false` if that takes too long.
     fn kill_all(&self, shutdown: &mut Shutdown, stop: &Arc<Stop>) -> io::Result<bool> {
         shutdown.killed = true;
         let mut gone = false;
-        let deadline = Instant::now() + GONE;
+        // a zombie that nobody reaps keeps its group, and is not told from others there
+        let patience = if self.blind.is_some() { GONE / 10 } else { GONE };
+        let deadline = Instant::now() + patience;
         while !gone && Instant::now() < deadline {
-            self.kill_once()?;
+            let killed = self.kill_once();
+            shutdown.note(killed);
             // those that were created while the others were killed are found by the next look
             let moment = Instant::now() + Duration::from_millis(50);
             gone = self.await_end(moment, shutdown, stop)?;
@@ -148,12 +172,9 @@ impl Core {
     fn kill_once(&self) -> io::Result<()> {
         match &self.cgroup {
             Some(cgroup) => cgroup.kill(),
-            None => self.kill_seen().inspect_err(|_| {
-                // no descriptors to look with: at least those that are at hand
-                for real in self.children.lock().list.values() {
-                    let _ = real.send(Signal::KILL);
-                }
-            }),
+            None if self.blind.is_some() => self.send(&[Signal::KILL]),
+            // with an error, those at hand are killed all the same
+            None => self.kill_seen(),
         }
     }
 
@@ -199,8 +220,12 @@ impl Core {
             }
         }
         loop {
-            let left = self.pids()?;
-            if left.is_empty() {
+            let left = self.pids().unwrap_or_else(|error| {
+                // the direct children have ended: more cannot be known
+                shutdown.note(Err(error));
+                Vec::new()
+            });
+            if left.is_empty() && !self.has_groups() {
                 return Ok(true);
             }
             if Instant::now() >= deadline {
@@ -231,6 +256,21 @@ impl Core {
             }
             stop.parker.park(Some(deadline));
         }
+    }
+
+    /// The tree stays, its cgroups only if somebody is in them.
+    fn remove_empty(&self) {
+        // those that have just ended leave it in a moment (Linux 6.19)
+        let deadline = Instant::now() + GONE / 100;
+        while let Some(cgroup) = &self.cgroup {
+            let busy = remove_empty(cgroup.folder()).is_err();
+            let gone = cgroup.members().is_ok_and(|members| members.is_empty());
+            if !busy || !gone || Instant::now() > deadline {
+                break;
+            }
+            std::thread::sleep(GLANCE);
+        }
+        self.limited.remove_empty();
     }
 
     fn clean_up(&self) {
@@ -276,11 +316,14 @@ impl Drop for ProcessTree {
         for real in self.core.children.lock().list.values() {
             real.orphan();
         }
-        if self.on_drop == OnDrop::Kill {
-            self.core.clean_up();
+        match self.on_drop {
+            OnDrop::Kill => self.core.clean_up(),
+            OnDrop::Leave => self.core.remove_empty(),
         }
         if let Some(guardian) = guardian {
             guardian.dismiss();
         }
+        // of a tree that stays the controllers do, too: its cgroup is one of the others
+        drop(self.delegation.take());
     }
 }

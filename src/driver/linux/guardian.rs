@@ -29,6 +29,7 @@ done
 #[derive(Debug)]
 pub(super) struct Guardian {
     pipe: std::fs::File,
+    pid: i32,
     pidfd: std::os::fd::OwnedFd,
 }
 
@@ -52,13 +53,17 @@ impl Guardian {
         let (prepared, mut pipes) = command.prepare()?;
         let born = spawner::spawn(prepared)?;
         let no_pipe = || (Step::Stdio, io::Error::other("the guardian has no pipe"));
-        Ok(Guardian { pipe: pipes.stdin.take().ok_or_else(no_pipe)?, pidfd: born.pidfd })
+        Ok(Guardian {
+            pipe: pipes.stdin.take().ok_or_else(no_pipe)?,
+            pid: born.pid,
+            pidfd: born.pidfd,
+        })
     }
 
     /// The tree is gone, or is to stay: the guardian goes.
     pub fn dismiss(mut self) {
         // one that is dead already needs no telling
         let _ = self.pipe.write_all(b"go\n");
-        let _ = pidfd::reap(&self.pidfd, 0);
+        let _ = pidfd::reap(self.pid, &self.pidfd, 0);
     }
 }

@@ -71,7 +71,7 @@ impl Drop for Unclaimed {
         let _ = real.send(Signal::KILL);
         // the watcher reaps it: whoever drops a future must not wait
         if watch(Arc::new(Detached(real.clone()))).is_err() {
-            let _ = pidfd::reap(&real.pidfd, 0);
+            let _ = pidfd::reap(real.pid, &real.pidfd, 0);
         }
     }
 }

@@ -7,9 +7,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::cgroup::{Cgroup, PREFIX, find_mount, remove_tree, unescape, write};
+use super::cgroup::{
+    Cgroup, PREFIX, below, find_mount, remove_empty, remove_tree, unescape, write,
+};
 use super::scan::Mark;
-use super::{attributes, procfs};
+use super::{attributes, delegate, procfs};
 
 /// What a tree may use.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -87,7 +89,7 @@ impl Limit {
     pub(super) const ALL: [Limit; 3] = [Limit::Memory, Limit::Processes, Limit::Cpu];
 
     /// What both versions of cgroups call its controller.
-    fn controller(self) -> &'static str {
+    pub(super) fn controller(self) -> &'static str {
         match self {
             Limit::Memory => "memory",
             Limit::Processes => "pids",
@@ -125,6 +127,11 @@ struct Control {
 }
 
 impl Limits {
+    /// The controllers that it takes to enforce them.
+    pub(super) fn controllers(&self) -> Vec<&'static str> {
+        self.controls().iter().map(|control| control.limit.controller()).collect()
+    }
+
     fn controls(&self) -> Vec<Control> {
         let memory = self.memory.map(|bytes| Control {
             limit: Limit::Memory,
@@ -231,6 +238,8 @@ impl Limited {
             None => {
                 fs::create_dir(&folder)?;
                 self.folders.push((folder.clone(), Vec::new()));
+                // one that nobody can enter limits nobody
+                super::cgroup::open(&folder, "cgroup.procs")?;
                 self.folders.len() - 1
             }
         };
@@ -272,6 +281,14 @@ impl Limited {
         Ok(())
     }
 
+    /// Removes those that nobody is in.
+    pub fn remove_empty(&self) {
+        for (folder, _) in &self.folders {
+            // somebody is in it: a sweep may remove it later
+            let _ = remove_empty(folder);
+        }
+    }
+
     /// Removes them. EBUSY while somebody is in one.
     pub fn remove(&self) -> io::Result<()> {
         self.folders.iter().try_for_each(|(folder, _)| remove_tree(folder))
@@ -297,9 +314,11 @@ fn by_v2(control: &Control, cgroup: Option<&Cgroup>) -> io::Result<()> {
 ///
 /// Why it has not.
 pub(super) fn has_v2(cgroup: &Cgroup, limit: Limit) -> io::Result<()> {
-    let (has, delegated) = (cgroup.has_controller(limit.controller()), limit.controller());
-    let why = "the controller is not among those that the owner's cgroup delegates";
-    if has? { Ok(()) } else { Err(not_found(&format!("{why} ({delegated})"))) }
+    let controller = limit.controller();
+    match cgroup.has_controller(controller)? {
+        true => Ok(()),
+        false => Err(not_found(&delegate::why_missing(controller))),
+    }
 }
 
 fn place_v1(limit: Limit, mark: &str) -> io::Result<PathBuf> {
@@ -334,7 +353,7 @@ pub(super) fn parents() -> Vec<PathBuf> {
 /// The folder of this process's own cgroup in the hierarchy of that controller.
 fn own_v1(controller: &str) -> io::Result<PathBuf> {
     let is_it = |list: &str| list.split(',').any(|name| name == controller);
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mounts = procfs::own_file("mountinfo")?;
     let (root, mount) = mounts
         .lines()
         .find_map(|line| {
@@ -343,7 +362,7 @@ fn own_v1(controller: &str) -> io::Result<PathBuf> {
             is_it(options).then(|| find_mount(line, "cgroup"))?
         })
         .ok_or_else(|| not_found("the controller is in no mounted hierarchy"))?;
-    let groups = fs::read_to_string("/proc/self/cgroup")?;
+    let groups = procfs::own_file("cgroup")?;
     let path = groups
         .lines()
         .find_map(|line| {
@@ -352,8 +371,9 @@ fn own_v1(controller: &str) -> io::Result<PathBuf> {
             is_it(controllers).then(|| unescape(path))
         })
         .ok_or_else(|| not_found("this process is in no cgroup of the controller"))?;
-    let below = path
-        .strip_prefix(&root)
-        .map_err(|_| not_found("the own cgroup lies outside of the mount"))?;
-    Ok(mount.join(below))
+    let folder = below(&path, &root, &mount)?;
+    if rustix::fs::statfs(&folder)?.f_type != libc::CGROUP_SUPER_MAGIC {
+        return Err(not_found("something else is mounted over it"));
+    }
+    Ok(folder)
 }

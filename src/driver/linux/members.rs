@@ -1,10 +1,13 @@
 //! Everybody in a tree: who they are, and what reaches all of them.
 
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
+use super::real::{self, Real};
 use super::scan::{self, Root};
 use super::tree::{Core, ProcessTree};
-use super::{pidfd, procfs};
+use super::{attributes, pidfd, procfs};
 use crate::abi::Signal;
 
 /// A process somewhere in a tree.
@@ -24,6 +27,13 @@ pub struct Member {
     pub ticks: u64,
 }
 
+impl Member {
+    /// The CPU time that it has used.
+    pub fn cpu_time(&self) -> Duration {
+        Duration::from_millis(self.ticks.saturating_mul(1000) / attributes::ticks_per_second())
+    }
+}
+
 impl From<procfs::Stat> for Member {
     fn from(stat: procfs::Stat) -> Member {
         let procfs::Stat { pid, state, ppid, command, started, ticks, .. } = stat;
@@ -34,7 +44,9 @@ impl From<procfs::Stat> for Member {
 impl ProcessTree {
     /// Everybody in the tree, in no order; zombies left out.
     ///
-    /// Costs the tree with a cgroup, and a look at every process of the system without.
+    /// Costs the tree with a cgroup, and a look at every process of the system without. Of members
+    /// that /proc does not show the command and the state are `?`. With
+    /// [`Mechanism::Children`](super::Mechanism::Children) it is the direct children alone.
     ///
     /// # Errors
     ///
@@ -47,7 +59,8 @@ impl ProcessTree {
     ///
     /// # Errors
     ///
-    /// What finding them gave. A process that ends meanwhile is no error.
+    /// What finding them gave: the direct children have it then. A process that ends meanwhile is
+    /// no error.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         self.core.signal(signal)
     }
@@ -86,11 +99,9 @@ impl Core {
         Ok(members)
     }
 
-    /// Everybody in the tree, each with a descriptor that names it and nobody else.
+    /// Everybody in the tree, each with a descriptor that names it and nobody else. After an error
+    /// at least the direct children have been visited.
     pub fn visit(&self, act: scan::Act) -> io::Result<()> {
-        if let Some(cgroup) = &self.cgroup {
-            return scan::visit_cgroup(cgroup, act);
-        }
         let children = self.children.lock();
         let (known, orphans): (Vec<_>, _) =
             (children.list.values().cloned().collect(), children.orphans.clone());
@@ -102,7 +113,15 @@ impl Core {
             // what an adopted one had before need not belong to the tree; what it creates is marked
             with_descendants: real.ours,
         });
-        scan::visit(Some(&self.mark), &roots.collect::<Vec<_>>(), act)
+        let roots: Vec<_> = roots.collect();
+        match &self.cgroup {
+            Some(cgroup) => scan::visit_cgroup(cgroup, &roots, act),
+            None if self.blind.is_some() => {
+                scan::visit_roots(&roots, act);
+                Ok(())
+            }
+            None => scan::visit(Some(&self.mark), &roots, act),
+        }
     }
 
     /// The numbers that they have now.
@@ -113,10 +132,38 @@ impl Core {
         }
     }
 
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        self.visit(&mut |_, pidfd| {
-            let _ = pidfd::send(pidfd, signal.number().into());
+    /// Where nobody can be looked for: whether anybody is in the process groups that direct
+    /// children lead or have led.
+    pub fn has_groups(&self) -> bool {
+        self.blind.is_some() && self.leaders().iter().any(|real| real.has_group())
+    }
+
+    fn leaders(&self) -> Vec<Arc<Real>> {
+        let children = self.children.lock();
+        let list = children.list.values().chain(&children.groups);
+        list.filter(|real| real.ours).cloned().collect()
+    }
+
+    /// Sends signals to everybody, one after the other to each.
+    pub fn send(&self, signals: &[Signal]) -> io::Result<()> {
+        if self.blind.is_some() {
+            for real in self.leaders() {
+                signals.iter().for_each(|signal| real.send_to_group(*signal));
+            }
+        }
+        self.visit(&mut |stat, pidfd| {
+            // as the group's leader it has them
+            if self.blind.is_some() && real::has_own_group(stat.pid, pidfd) {
+                return;
+            }
+            for signal in signals {
+                let _ = pidfd::send(pidfd, signal.number().into());
+            }
         })
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.send(&[signal])
     }
 
     pub fn resume(&self) -> io::Result<()> {

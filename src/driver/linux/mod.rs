@@ -2,8 +2,10 @@
 //!
 //! [`ProcessTree`] spawns children into one containment: a cgroup of its own where there is a v2
 //! hierarchy to make it in ([`Mechanism::Cgroup`]), else process groups and a look through /proc
-//! ([`Mechanism::Scan`]). Each direct child is a process of a [`ProcessTable`](crate::table::ProcessTable) under the host's
-//! authority, so that waits, events and callbacks are the table's.
+//! ([`Mechanism::Scan`]). Where neither can be had it reaches its direct children alone
+//! ([`Mechanism::Children`]). Each direct child is a process of a
+//! [`ProcessTable`](crate::table::ProcessTable) under the host's authority, so that waits, events and
+//! callbacks are the table's.
 //!
 //! # What holds with which mechanism
 //!
@@ -48,6 +50,7 @@ mod attributes;
 mod cgroup;
 mod child;
 mod command;
+mod delegate;
 mod direct;
 mod ending;
 mod guardian;
@@ -72,12 +75,14 @@ mod watch;
 mod zombies;
 
 pub use command::{Command, Pipes, SpawnError, Stdio, Step};
+pub use delegate::Delegate;
 pub use direct::Child;
 pub use ending::Shutdown;
 pub use limit::{Enforced, Enforcer, Limit, Limits};
 pub use members::Member;
-pub use options::{OnDrop, Options};
+pub use options::{OnDrop, Options, OwnerDeath};
 pub use preflight::{Available, Preflight, preflight};
+pub use procfs::OwnProc;
 pub use reaper::{Creating, Doubt, Reaper, Zombie};
 pub use signalfd::SignalFd;
 pub use stats::{Figure, Source, Stats};

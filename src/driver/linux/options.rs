@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::delegate::Delegate;
 use super::limit::Limits;
 use super::tree::ProcessTree;
 
@@ -11,8 +12,20 @@ pub enum OnDrop {
     /// It is killed.
     #[default]
     Kill,
-    /// It goes on. Its cgroup stays until somebody removes it.
+    /// It goes on, and [`sweep`](super::sweep) leaves it alone. Its cgroup is removed now if nobody
+    /// is in it, else by a sweep once nobody is.
     Leave,
+}
+
+/// What kills the direct children of an owner that dies: [`Options::kill_on_owner_death`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OwnerDeath {
+    /// The kernel, when the owner's descriptors of them are closed: CLONE_PIDFD_AUTOKILL.
+    Autokill,
+    /// A guardian, which also kills everybody else in the tree's cgroup.
+    Guardian,
+    /// A parent-death signal, PR_SET_PDEATHSIG. A program that changes its user loses it.
+    ParentDeathSignal,
 }
 
 /// How a tree is made.
@@ -25,6 +38,8 @@ pub struct Options {
     pub(super) weaker_limits: bool,
     pub(super) guarded: bool,
     pub(super) subreaper: bool,
+    pub(super) delegate: Delegate,
+    pub(super) kill_on_owner_death: bool,
 }
 
 impl Options {
@@ -72,10 +87,55 @@ impl Options {
         self
     }
 
+    /// Permits to change the owner's own cgroup so that the limits have their controllers; nothing of
+    /// it is changed otherwise. It helps where that cgroup has them and does not pass them on, as
+    /// the root cgroup does on a machine without a service manager. What was changed is undone at
+    /// the end: see [`Delegate`].
+    ///
+    /// ```
+    /// use proctable::driver::linux::{Delegate, Limits, Options};
+    ///
+    /// let limits = Limits { processes: Some(100), ..Limits::default() };
+    /// match Options::new().limits(limits).delegate(Delegate::Enable).create() {
+    ///     Ok(tree) => println!("{}", tree.enforced()[0]),
+    ///     Err(error) => println!("{error}"), // says which command would help
+    /// }
+    /// ```
+    pub fn delegate(mut self, delegate: Delegate) -> Options {
+        self.delegate = delegate;
+        self
+    }
+
     /// Has a tiny process outside of the tree kill it when the owner dies, also by SIGKILL, and
     /// also where the owner is process 1 of a container. It needs a cgroup, and /bin/sh.
     pub fn guarded(mut self) -> Options {
         self.guarded = true;
+        self
+    }
+
+    /// Has the direct children killed when the owner dies, also by SIGKILL, by the first of these that
+    /// can be had; [`ProcessTree::owner_death`] tells which it is:
+    ///
+    /// 1. The kernel (Linux 7.1, x86-64, with CAP_SYS_ADMIN): [`OwnerDeath::Autokill`]. It needs no
+    ///    other process, and no program that the child executes can get rid of it. Such a child is
+    ///    never a zombie, nor is it seen by a wait for any child; its CPU time after its end is not
+    ///    known.
+    /// 2. A guardian, if the tree has a cgroup: see [`Options::guarded`]. It ends everybody.
+    /// 3. SIGKILL as the parent-death signal: see
+    ///    [`Command::parent_death_signal`](super::Command::parent_death_signal).
+    ///
+    /// The tree's cgroup stays then, but with the second, until a [`sweep`](super::sweep).
+    /// Of descendants only the second is sure to end them all: it can be asked for besides.
+    ///
+    /// ```
+    /// use proctable::driver::linux::Options;
+    ///
+    /// let tree = Options::new().kill_on_owner_death().create()?;
+    /// println!("{:?}", tree.owner_death());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn kill_on_owner_death(mut self) -> Options {
+        self.kill_on_owner_death = true;
         self
     }
 
@@ -121,8 +181,9 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// The reason why a limit cannot be enforced, a guardian not be started, or this process not be a
-    /// subreaper (before Linux 3.4). A cgroup that cannot
+    /// The reason why a limit cannot be enforced, a guardian not be started, processes not be
+    /// signalled by descriptors, or this process not be a subreaper (before Linux 3.4). InvalidInput
+    /// if a tree that is to be left is to be killed at the owner's end. A cgroup that cannot
     /// be made is no error: see [`ProcessTree::mechanism`].
     pub fn create(self) -> io::Result<ProcessTree> {
         ProcessTree::create(self)

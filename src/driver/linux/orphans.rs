@@ -10,10 +10,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
+use super::procfs::{self, Once, Proc};
 use super::real::Real;
 use super::tree::Core;
 use super::watch::{Watch, watch};
-use super::{attributes, pidfd, procfs, scan, zombies};
+use super::{attributes, pidfd, scan};
 use crate::sync::Mutex;
 
 /// The trees of this process, and whether it is a subreaper for them.
@@ -38,7 +39,7 @@ pub(super) struct Creation(u64);
 impl Creation {
     pub fn begin() -> Creation {
         let mut creations = CREATIONS.lock();
-        let since = zombies::now();
+        let since = procfs::now();
         creations.push(since);
         Creation(since)
     }
@@ -103,11 +104,12 @@ pub(super) fn look() {
     let trees: Vec<_> = registry.trees.iter().filter_map(Weak::upgrade).collect();
     drop(registry);
     // before what the trees know: whoever comes into being later is not among them
-    let Ok(pids) = procfs::children() else { return };
+    let Ok(proc) = Proc::own() else { return };
+    let Ok(pids) = proc.children() else { return };
     let known: BTreeSet<i32> = trees.iter().flat_map(|tree| tree.children.lock().pids()).collect();
     for pid in pids.into_iter().filter(|pid| !known.contains(pid)) {
-        if let Some(tree) = trees.iter().find(|tree| tree.owns(pid)) {
-            tree.take_orphan(pid);
+        if let Some(tree) = trees.iter().find(|tree| tree.owns(&proc, pid)) {
+            tree.take_orphan(&proc, pid);
         }
     }
 }
@@ -125,8 +127,8 @@ pub(super) enum Whose {
 }
 
 /// Asks the trees for a zombie. Costs their direct children, and a look into its cgroup, or its limits
-/// and its environment, for each tree.
-pub(super) fn whose(pid: i32, started: u64) -> Whose {
+/// and its environment, for each tree. Without a /proc of this namespace only the children are known.
+pub(super) fn whose(proc: Option<&Proc>, pid: i32, started: u64) -> Whose {
     let trees: Vec<_> = REGISTRY.lock().trees.iter().filter_map(Weak::upgrade).collect();
     for tree in &trees {
         let children = tree.children.lock();
@@ -140,20 +142,21 @@ pub(super) fn whose(pid: i32, started: u64) -> Whose {
             None => {}
         }
     }
-    trees.into_iter().find(|tree| tree.owns(pid)).map_or(Whose::Nobody, Whose::Orphan)
+    let Some(proc) = proc else { return Whose::Nobody };
+    trees.into_iter().find(|tree| tree.owns(proc, pid)).map_or(Whose::Nobody, Whose::Orphan)
 }
 
 impl Core {
-    fn owns(&self, pid: i32) -> bool {
+    fn owns(&self, proc: &Proc, pid: i32) -> bool {
         match &self.cgroup {
-            Some(cgroup) => cgroup.has(pid),
-            None => self.mark.is_on(pid),
+            Some(cgroup) => cgroup.has(proc, pid),
+            None => self.mark.is_on(proc, pid),
         }
     }
 
-    fn take_orphan(self: &Arc<Core>, pid: i32) {
+    fn take_orphan(self: &Arc<Core>, proc: &Proc, pid: i32) {
         let own = std::process::id() as i32;
-        let found = scan::confirm(pid, |stat| stat.ppid == own && self.owns(pid));
+        let found = scan::confirm(proc, pid, |stat| stat.ppid == own && self.owns(proc, pid));
         // without descriptors, the next look may have some
         let Ok(Some((stat, pidfd))) = found else { return };
         let mut children = self.children.lock();
@@ -212,7 +215,7 @@ impl Watch for Orphan {
         if *told {
             return true;
         }
-        match pidfd::observe(&self.real.pidfd, libc::WEXITED | libc::WNOWAIT) {
+        match pidfd::observe(self.real.pid, &self.real.pidfd, libc::WEXITED | libc::WNOWAIT) {
             Ok(None) => return false,
             Ok(Some(observed)) => drop(self.real.saw(observed)),
             // somebody waits for any child: then it is reaped
@@ -226,5 +229,5 @@ impl Watch for Orphan {
         true
     }
 
-    fn look(&self) {}
+    fn look(&self, _: &Once) {}
 }

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use super::cgroup::{self, Cgroup, Entrance};
+use super::cgroup::{self, Cgroup};
 use super::command::{Command, Step};
 use super::guardian::Guardian;
 use super::limit::{self, Enforcer, Limit};
+use super::procfs::{OwnProc, Proc};
 use super::scan::Mark;
-use super::{attributes, child, pidfd};
+use super::{attributes, child, delegate, pidfd, scan};
 
 /// Something that is there, or the reason why it is not, in words.
 pub type Available<T = ()> = Result<T, String>;
@@ -21,6 +21,18 @@ pub type Available<T = ()> = Result<T, String>;
 pub struct Preflight {
     /// The cgroup (v2) in which trees get cgroups of their own.
     pub cgroup: Available<PathBuf>,
+    /// Where processes are looked for that are in no cgroup, and what members are called: a /proc
+    /// that shows the pid namespace of this process.
+    pub proc: Available<OwnProc>,
+    /// Whether that shows the processes of other users: hidepid.
+    pub others: Available,
+    /// What trees are kept together by: [`ProcessTree::mechanism`](super::ProcessTree::mechanism).
+    /// Without a cgroup and without a look through /proc it is the reason why only direct children
+    /// are reached.
+    pub descendants: Available,
+    /// Signals for the process groups of children by their descriptors (Linux 6.9), where
+    /// descendants cannot be looked for.
+    pub groups: Available,
     /// cgroup.kill (Linux 5.14): everybody in a cgroup at once.
     pub kill: Available,
     /// cgroup.freeze (Linux 5.2): suspending that cannot be seen.
@@ -33,9 +45,17 @@ pub struct Preflight {
     /// this order; rlimits only with
     /// [`Options::weaker_limits`](super::Options::weaker_limits).
     pub limits: [(Limit, Available<Enforcer>); 3],
+    /// The controllers of limits that [`Delegate::Enable`](super::Delegate::Enable) would have to
+    /// enable in the owner's own cgroup.
+    pub disabled: Available<Vec<&'static str>>,
     /// [`Options::guarded`](super::Options::guarded).
     pub guardian: Available,
-    /// Descriptors of processes (Linux 5.4), without which there are no trees.
+    /// CLONE_PIDFD_AUTOKILL (Linux 7.1): the kernel kills direct children when their owner dies. See
+    /// [`Options::kill_on_owner_death`](super::Options::kill_on_owner_death), which has other ways
+    /// where this is missing.
+    pub autokill: Available,
+    /// Descriptors of processes (Linux 5.4): without pidfd_send_signal(2) there are no trees, and
+    /// without pidfd_open(2) only cgroup.kill reaches others than direct children.
     pub pidfds: Available,
     /// How a process ended whose parent somebody else is: PIDFD_GET_INFO with PIDFD_INFO_EXIT
     /// (Linux 6.15).
@@ -53,7 +73,7 @@ pub struct Preflight {
 /// println!("{}", proctable::driver::linux::preflight());
 /// ```
 pub fn preflight() -> Preflight {
-    let mark = Mark::new();
+    let mark = Mark::new(false);
     let folder = words(Cgroup::make(&mark.value));
     let file = |name| {
         let folder = folder.as_ref().map_err(none)?;
@@ -61,6 +81,16 @@ pub fn preflight() -> Preflight {
     };
     let (kill, freeze) = (file("cgroup.kill"), file("cgroup.freeze"));
     let cgroup = folder.and_then(|folder| words(Cgroup::check(folder)));
+    let entry = cgroup.as_ref().map_err(none).and_then(|cgroup| words(cgroup.try_entry()));
+    // as a tree would do
+    let cgroup = match (cgroup, &entry) {
+        (Ok(cgroup), Err(why)) => {
+            let _ = cgroup.remove();
+            Err(why.clone())
+        }
+        (cgroup, _) => cgroup,
+    };
+    let proc = words(Proc::own());
     let found = Preflight {
         cgroup: match &cgroup {
             Ok(cgroup) => Ok(cgroup.folder().parent().unwrap_or(cgroup.folder()).into()),
@@ -68,10 +98,22 @@ pub fn preflight() -> Preflight {
         },
         kill,
         freeze,
-        birth: cgroup.as_ref().map_err(none).and_then(try_birth),
+        birth: entry.and_then(|born| match born {
+            true => Ok(()),
+            false => Err("clone3 cannot do it here, or a filter forbids it".into()),
+        }),
         limits: Limit::ALL.map(|limit| (limit, enforcer(limit, &mark, &cgroup))),
+        disabled: words(delegate::disabled(&Limit::ALL.map(Limit::controller))),
         guardian: cgroup.as_ref().map_err(none).and_then(|_| try_guardian()),
-        pidfds: words(pidfd::open(std::process::id() as i32).and_then(|own| pidfd::send(&own, 0))),
+        autokill: words(child::try_autokill()),
+        proc: proc.as_ref().map(|proc| proc.from).map_err(Clone::clone),
+        others: proc.as_ref().map_err(Clone::clone).and_then(|proc| match proc.hides() {
+            true => Err("they are hidden from this user (hidepid)".into()),
+            false => Ok(()),
+        }),
+        descendants: cgroup.as_ref().map(drop).or_else(|_| words(scan::try_look())),
+        groups: words(pidfd::can_send_to_groups()),
+        pidfds: words(pidfd::can_send().and_then(|()| pidfd::can_open())),
         ends_of_others: try_ends(),
         subreaper: words(attributes::is_subreaper().map(drop)),
     };
@@ -90,21 +132,12 @@ fn none(why: &String) -> String {
     format!("no cgroup: {why}")
 }
 
-/// A child that ends at once, as a folder cannot be executed: see [`child::try_child`].
-fn try_child(birthplace: Option<&Entrance>) -> Available<(OwnedFd, bool)> {
-    let failed = |(step, error): (Step, io::Error)| format!("{step:?}: {error}");
-    let (prepared, _) = Command::new("/").prepare().map_err(failed)?;
-    words(child::try_child(&prepared, birthplace))
-}
-
-fn try_birth(cgroup: &Cgroup) -> Available {
-    let (_, born) = try_child(cgroup.entrance().as_deref())?;
-    if born { Ok(()) } else { Err("clone3 cannot do it here, or a filter forbids it".into()) }
-}
-
+/// How a child ended that is reaped: it ends at once, as a folder cannot be executed.
 fn try_ends() -> Available {
-    let (pidfd, _) = try_child(None)?;
-    let status = words(pidfd::exit_status(&pidfd))?;
+    let failed = |(step, error): (Step, io::Error)| format!("{step:?}: {error}");
+    let (prepared, _) = Command::new("/").env_clear().prepare().map_err(failed)?;
+    let trial = words(child::try_child(&prepared, None))?;
+    let status = words(pidfd::exit_status(&trial.pidfd))?;
     status.map(drop).ok_or_else(|| "the kernel is older than Linux 6.15".into())
 }
 
@@ -141,13 +174,25 @@ impl fmt::Display for Preflight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let yes = |(): &()| "yes".to_string();
         line(f, "cgroup", &self.cgroup, |folder| format!("below {}", folder.display()))?;
+        line(f, "own /proc", &self.proc, |from| match from {
+            OwnProc::Mounted => "yes".into(),
+            OwnProc::Detached => "yes, mounted aside".into(),
+        })?;
+        line(f, "processes of others in /proc", &self.others, yes)?;
+        line(f, "descendants", &self.descendants, yes)?;
+        line(f, "signals for groups", &self.groups, yes)?;
         line(f, "cgroup.kill", &self.kill, yes)?;
         line(f, "cgroup.freeze", &self.freeze, yes)?;
         line(f, "birth in a cgroup", &self.birth, yes)?;
         for (limit, by) in &self.limits {
             line(f, &format!("limit of {limit}"), by, ToString::to_string)?;
         }
+        line(f, "controllers to delegate", &self.disabled, |names| match names.is_empty() {
+            true => "none".into(),
+            false => names.join(" "),
+        })?;
         line(f, "guardian", &self.guardian, yes)?;
+        line(f, "kill at the owner's death by the kernel", &self.autokill, yes)?;
         line(f, "pidfds", &self.pidfds, yes)?;
         line(f, "ends of others' children", &self.ends_of_others, yes)?;
         line(f, "subreaper", &self.subreaper, yes)

@@ -10,8 +10,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::orphans::{Creation, Orphan};
+use super::procfs::{Once, Proc};
 use super::watch::Watch;
-use super::{pidfd, procfs};
+use super::{attributes, pidfd};
 use crate::abi::{Pid, Signal, WaitStatus};
 use crate::driver::{Delivery, DriverProcess, Reporter};
 use crate::sync::{Mutex, OnceLock};
@@ -37,6 +38,12 @@ pub(super) struct Real {
     pub orphaned: AtomicBool,
 }
 
+/// Whether a signal for the group that a living child leads reaches the child itself.
+pub(super) fn has_own_group(pid: i32, pidfd: &OwnedFd) -> bool {
+    // before Linux 6.9 there is no such signal
+    pidfd::send_to_group(pidfd, 0).is_ok() && attributes::group(pid) == pid
+}
+
 /// A child that is on its own: it is only reaped.
 pub(super) struct Detached(pub Arc<Real>);
 
@@ -50,7 +57,7 @@ impl Watch for Detached {
         self.0.is_reaped()
     }
 
-    fn look(&self) {}
+    fn look(&self, _: &Once) {}
 }
 
 impl Real {
@@ -84,6 +91,19 @@ impl Real {
         pidfd::send(&self.pidfd, signal.number().into())
     }
 
+    /// Sends a signal to the process group that it leads or has led.
+    pub fn send_to_group(&self, signal: Signal) {
+        if !attributes::is_own_group(self.pid) {
+            let _ = pidfd::send_to_group(&self.pidfd, signal.number().into());
+        }
+    }
+
+    /// Whether anybody is in that group.
+    pub fn has_group(&self) -> bool {
+        let sent = pidfd::send_to_group(&self.pidfd, 0);
+        sent.map_or_else(|error| error.raw_os_error() == Some(libc::EPERM), |()| true)
+    }
+
     /// Sleeps until it has ended, and reports that: one thread less to wake than by the watcher.
     pub fn await_end(&self) {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
@@ -97,7 +117,8 @@ impl Real {
         if !*reaped {
             // one that cannot be reaped is not our child any more; who reaps an adopted one is
             // nothing to wait for
-            *reaped = !self.ours || pidfd::reap(&self.pidfd, libc::WNOHANG).unwrap_or(true);
+            *reaped =
+                !self.ours || pidfd::reap(self.pid, &self.pidfd, libc::WNOHANG).unwrap_or(true);
         }
     }
 
@@ -126,7 +147,7 @@ impl Watch for Real {
         let mut told = self.told.lock();
         if !*told {
             // WNOWAIT: it stays until the table has it reaped
-            let observed = pidfd::observe(&self.pidfd, libc::WEXITED | libc::WNOWAIT);
+            let observed = pidfd::observe(self.pid, &self.pidfd, libc::WEXITED | libc::WNOWAIT);
             let end = match observed {
                 Ok(None) => return false,
                 Ok(Some(observed)) => self.saw(observed),
@@ -144,12 +165,12 @@ impl Watch for Real {
         true
     }
 
-    fn look(&self) {
+    fn look(&self, proc: &Once) {
         if !self.ours {
-            return self.look_at_other();
+            return proc.get().map_or((), |proc| self.look_at_other(proc));
         }
         // these events are ours alone to take: nobody else waits for this child
-        let changed = pidfd::observe(&self.pidfd, libc::WSTOPPED | libc::WCONTINUED);
+        let changed = pidfd::observe(self.pid, &self.pidfd, libc::WSTOPPED | libc::WCONTINUED);
         if let Ok(Some(pidfd::Observed { status, .. })) = changed {
             let stopped = status.stop_signal().is_some();
             // each stop is told once: after the last one it must have continued since
@@ -189,19 +210,27 @@ impl Real {
     }
 
     fn end_of_other(&self) -> Option<WaitStatus> {
+        if self.ours && pidfd::has_ended(&self.pidfd) {
+            // a child that the kernel reaps by itself: CLONE_AUTOREAP, or SIGCHLD is ignored
+            if let Some(status) = pidfd::await_exit_status(&self.pidfd) {
+                return Some(status);
+            }
+        }
         // what a zombie shows is its own as long as it keeps its number
-        let zombie = procfs::stat(self.pid).filter(|stat| stat.state == b'Z');
-        let may_know = procfs::may_know_exit(self.pid);
-        if let Some(zombie) = zombie.filter(|_| pidfd::exists(&self.pidfd)) {
-            let known = zombie.exit_code != 0 || may_know;
-            return known.then_some(WaitStatus(zombie.exit_code));
+        if let Ok(proc) = Proc::own() {
+            let zombie = proc.stat(self.pid).filter(|stat| stat.state == b'Z');
+            let may_know = proc.may_know_exit(self.pid);
+            if let Some(zombie) = zombie.filter(|_| pidfd::exists(&self.pidfd)) {
+                let known = zombie.exit_code != 0 || may_know;
+                return known.then_some(WaitStatus(zombie.exit_code));
+            }
         }
         pidfd::exit_status(&self.pidfd).ok().flatten()
     }
 
     /// Its stops and continues are its parent's to wait for: they are read.
-    fn look_at_other(&self) {
-        let stat = procfs::stat(self.pid).filter(|_| pidfd::exists(&self.pidfd));
+    fn look_at_other(&self, proc: &Proc) {
+        let stat = proc.stat(self.pid).filter(|_| pidfd::exists(&self.pidfd));
         let Some(stat) = stat.filter(|stat| stat.state != b'Z') else { return };
         let stopped = stat.state == b'T';
         if self.stopped.swap(stopped, Ordering::Relaxed) == stopped {
@@ -255,6 +284,8 @@ impl DriverProcess for RealDriver {
 pub(super) struct Children {
     /// Those that were not reaped when it was looked at last, by their numbers in the table.
     pub list: BTreeMap<Pid, Arc<Real>>,
+    /// Those whose process groups may outlive them, where descendants cannot be looked for.
+    pub groups: Vec<Arc<Real>>,
     /// Members that have become children of this process when their parents ended.
     pub orphans: Vec<Arc<Orphan>>,
     /// The CPU time of those that were reaped.
@@ -265,13 +296,18 @@ pub(super) struct Children {
 }
 
 impl Children {
-    pub fn add(&mut self, process: &Process, real: Arc<Real>) {
-        let (time, gone) = (&mut self.time, Real::is_reaped);
+    pub fn add(&mut self, process: &Process, real: Arc<Real>, blind: bool) {
+        let (time, groups) = (&mut self.time, &mut self.groups);
+        groups.retain(|real| real.has_group());
         self.list.retain(|_, real| {
-            if gone(real) {
+            let gone = real.is_reaped();
+            if gone {
                 *time += real.usage.lock().unwrap_or_default();
             }
-            !gone(real)
+            if gone && blind && real.ours && real.has_group() {
+                groups.push(real.clone());
+            }
+            !gone
         });
         self.list.insert(process.pid(), real);
     }

@@ -13,9 +13,10 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::orphans::{Claim, Creation, Whose, whose};
+use super::pidfd;
+use super::procfs::{self, Proc};
 use super::watch::Watch;
 use super::zombies::{self, Any};
-use super::{pidfd, procfs};
 use crate::sync::{Mutex, Parker, spawn};
 
 /// How often it is looked while there is a zombie that is not to be reaped: it may hide others from a
@@ -152,7 +153,7 @@ impl Creating {
     /// It has this number, and is left to whoever waits for it. To be called before anybody does.
     pub fn created(self, pid: u32) {
         if let Ok(pid) = i32::try_from(pid) {
-            let started = procfs_is_own().then(|| procfs::stat(pid)).flatten();
+            let started = Proc::own().ok().and_then(|proc| proc.stat(pid));
             note(pid, started.map(|stat| stat.started));
         }
         // from now on it is told by its number
@@ -199,7 +200,7 @@ impl Reaper {
         let (own, session) = (std::process::id() as i32, zombies::session(0));
         let shared = Arc::new(Shared {
             doubt,
-            begun: zombies::now(),
+            begun: procfs::now(),
             session,
             led: session == Some(own),
             over: AtomicBool::new(false),
@@ -278,7 +279,7 @@ impl Shared {
                 least = least.max(self.see_to(pid));
             }
         };
-        match procfs_is_own().then(procfs::children) {
+        match Proc::own().ok().map(|proc| proc.children()) {
             Some(Ok(children)) => children.into_iter().for_each(&mut see),
             _ => (1..=self.highest_number()).for_each(&mut see),
         }
@@ -303,7 +304,8 @@ impl Shared {
         if zombies::is_zombie(pid) != Some(true) {
             return Fate::Gone;
         }
-        let stat = procfs_is_own().then(|| procfs::stat(pid)).flatten();
+        let proc = Proc::own().ok();
+        let stat = proc.as_ref().and_then(|proc| proc.stat(pid));
         let zombie = Zombie {
             pid,
             session: zombies::session(pid).unwrap_or(pid),
@@ -317,7 +319,7 @@ impl Shared {
         if is_noted(pid, zombie.started) {
             return Fate::Left;
         }
-        let whose = if zombie.started.is_some() { whose(pid, started) } else { whose_by_list(pid) };
+        let whose = whose(proc.as_ref(), pid, started);
         if pidfd.as_ref().is_some_and(|pidfd| !pidfd::exists(pidfd)) {
             return Fate::Gone;
         }
@@ -364,7 +366,7 @@ impl Shared {
 
     fn reap(&self, pid: i32, pidfd: Option<&OwnedFd>) -> Fate {
         match pidfd {
-            Some(pidfd) if pidfd::reap(pidfd, libc::WNOHANG).unwrap_or(false) => self.count(),
+            Some(pidfd) if pidfd::reap(pid, pidfd, libc::WNOHANG).unwrap_or(false) => self.count(),
             None if zombies::reap(pid) => self.count(),
             _ => Fate::Gone,
         }
@@ -373,14 +375,6 @@ impl Shared {
     fn count(&self) -> Fate {
         self.reaped.fetch_add(1, Ordering::Relaxed);
         Fate::Reaped
-    }
-}
-
-/// The trees' children by their numbers alone: what /proc shows is not of this namespace.
-fn whose_by_list(pid: i32) -> Whose {
-    match whose(pid, u64::MAX) {
-        Whose::Orphan(_) => Whose::Nobody,
-        listed => listed,
     }
 }
 
@@ -407,12 +401,4 @@ fn is_noted(pid: i32, started: Option<u64>) -> bool {
             false
         }
     }
-}
-
-/// Whether /proc shows this pid namespace: numbers in another one's are other processes'.
-fn procfs_is_own() -> bool {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    let mut numbers = numbers.unwrap_or_default().split_whitespace();
-    numbers.next() == Some(&std::process::id().to_string()) && numbers.next().is_none()
 }

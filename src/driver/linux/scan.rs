@@ -10,12 +10,15 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cgroup::Cgroup;
-use super::procfs::{self, Stat};
+use super::procfs::{self, Proc, Stat};
 use super::{attributes, pidfd};
 
 /// The variable that marks everybody who was spawned in a tree, and whoever inherits it: the names
 /// of the trees, the outermost first.
 pub(super) const MARK: &str = "PROCTABLE_TREE";
+
+/// What the name of a tree ends with that is to go on without its owner.
+pub(super) const STAYS: &str = "-leave";
 
 /// The limit that marks them as well, beyond what they can do to their environment: everybody
 /// inherits it, nobody clears it by the way, /proc shows it to everybody, also of zombies, and the
@@ -35,14 +38,19 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// A new one.
-    pub fn new() -> Mark {
+    /// A new one. Of a tree that is to go on without its owner it says so: nobody sweeps that.
+    pub fn new(stays: bool) -> Mark {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let own = std::process::id();
-        let started = procfs::stat(own as i32).map_or(0, |stat| stat.started);
-        let (boot, namespace) = (procfs::boot_id(), procfs::pid_namespace());
-        let value = format!("{own}-{started}-{boot}-{namespace}-{number}");
+        // without a start nobody can tell whether this process lives: no namespace has that name
+        let (started, namespace) = match procfs::own_start() {
+            Some(started) => (started, procfs::namespace()),
+            None => (0, String::new()),
+        };
+        let boot = procfs::boot_id();
+        let stays = if stays { STAYS } else { "" };
+        let value = format!("{own}-{started}-{boot}-{namespace}-{number}{stays}");
         let outer = std::env::var(MARK).ok().filter(|outer| !outer.is_empty());
         let all = outer.into_iter().chain([value.clone()]).collect::<Vec<_>>().join(",");
         let limit = attributes::rlimit(own as i32, LIMIT).ok();
@@ -56,14 +64,14 @@ impl Mark {
     }
 
     /// Whether a process has it.
-    pub fn is_on(&self, pid: i32) -> bool {
-        self.is_in_limits(pid) || is_marked(pid, &self.value)
+    pub fn is_on(&self, proc: &Proc, pid: i32) -> bool {
+        self.is_in_limits(proc, pid) || marks(proc, pid).contains(&self.value)
     }
 
-    fn is_in_limits(&self, pid: i32) -> bool {
+    fn is_in_limits(&self, proc: &Proc, pid: i32) -> bool {
         let Some(mark) = self.limit else { return false };
         // whoever makes a tree within this one puts its own number first
-        procfs::file_locks(pid).is_some_and(|found| found.contains(&Some(mark.rlim_cur)))
+        proc.file_locks(pid).is_some_and(|found| found.contains(&Some(mark.rlim_cur)))
     }
 }
 
@@ -87,13 +95,9 @@ fn limit_below(own: u64, random: u64) -> Option<libc::rlimit64> {
 }
 
 /// The trees that a process was marked for when it began its program.
-pub(super) fn marks(pid: i32) -> Vec<String> {
-    let value = procfs::variable(pid, MARK).unwrap_or_default();
+pub(super) fn marks(proc: &Proc, pid: i32) -> Vec<String> {
+    let value = proc.variable(pid, MARK).unwrap_or_default();
     value.split(',').map(String::from).collect()
-}
-
-fn is_marked(pid: i32, mark: &str) -> bool {
-    marks(pid).iter().any(|found| found == mark)
 }
 
 /// What is done for each member that was found, children before their parents.
@@ -109,35 +113,70 @@ pub(super) struct Root<'a> {
 
 /// Everybody who is or descends from one of `roots`, or has the mark; zombies left out. Costs a look
 /// at every process of the system, and one into the limits and the environment of each that is not
-/// older than the mark.
+/// older than the mark. Without an own /proc it is the roots alone, and then the error.
 pub(super) fn visit(mark: Option<&Mark>, roots: &[Root], act: Act) -> io::Result<()> {
-    let all = procfs::all()?;
+    let (proc, all) = match Proc::own().and_then(|proc| Ok((proc.all()?, proc))) {
+        Ok((all, proc)) => (proc, all),
+        Err(error) => {
+            visit_roots(roots, act);
+            return Err(error);
+        }
+    };
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for stat in &all {
         children.entry(stat.ppid).or_default().push(stat.pid);
     }
     let own = BTreeSet::from([std::process::id() as i32]);
-    let mut look = Look { children, seen: own, act, result: Ok(()) };
+    let mut look = Look { proc: &proc, children, seen: own, act, result: Ok(()) };
     for Root { pid, pidfd, with_descendants } in roots {
-        let stat = procfs::stat(*pid).filter(|_| pidfd::exists(pidfd));
-        if let Some(stat) = stat.filter(|_| look.seen.insert(*pid)) {
-            if !with_descendants {
-                look.children.remove(pid);
-            }
+        if !pidfd::exists(pidfd) || !look.seen.insert(*pid) {
+            continue;
+        }
+        if !with_descendants {
+            look.children.remove(pid);
+        }
+        // one that has become another user's may be hidden
+        let seen = proc.stat(*pid).or_else(|| unseen(*pid, pidfd));
+        if let Some(stat) = seen.filter(|_| pidfd::exists(pidfd)) {
             look.enter(&stat, pidfd);
         }
     }
     let Some(mark) = mark else { return look.result };
     for pid in all.iter().filter(|stat| stat.started >= mark.made).map(|stat| stat.pid) {
-        if !look.seen.contains(&pid) && mark.is_on(pid) {
-            look.confirm_and_enter(pid, |_| mark.is_on(pid));
+        if !look.seen.contains(&pid) && mark.is_on(&proc, pid) {
+            look.confirm_and_enter(pid, |_| mark.is_on(&proc, pid));
         }
     }
     look.result
 }
 
+/// Whether anybody can be looked for here.
+///
+/// # Errors
+///
+/// What stands in the way.
+pub(super) fn try_look() -> io::Result<()> {
+    Proc::own()?;
+    pidfd::can_open().map_err(|error| io::Error::new(error.kind(), format!("pidfd_open: {error}")))
+}
+
+/// The roots alone, of which no number is needed.
+pub(super) fn visit_roots(roots: &[Root], act: Act) {
+    for Root { pid, pidfd, .. } in roots {
+        if let Some(stat) = unseen(*pid, pidfd) {
+            act(&stat, pidfd);
+        }
+    }
+}
+
+/// What is known of a process that /proc does not show; `None` if it has ended.
+fn unseen(pid: i32, pidfd: &OwnedFd) -> Option<Stat> {
+    (pidfd::exists(pidfd) && !pidfd::has_ended(pidfd)).then(|| Stat::unseen(pid))
+}
+
 /// A look through the processes of the system.
 struct Look<'a> {
+    proc: &'a Proc,
     /// Who had whom for a parent when the look began.
     children: BTreeMap<i32, Vec<i32>>,
     seen: BTreeSet<i32>,
@@ -162,7 +201,7 @@ impl Look<'_> {
         if self.seen.contains(&pid) {
             return;
         }
-        match confirm(pid, belongs) {
+        match confirm(self.proc, pid, belongs) {
             Ok(None) => {}
             Ok(Some((stat, pidfd))) => {
                 self.seen.insert(pid);
@@ -176,6 +215,7 @@ impl Look<'_> {
 
 /// The process that has the number now, if it belongs to whom it seemed to.
 pub(super) fn confirm(
+    proc: &Proc,
     pid: i32,
     belongs: impl Fn(&Stat) -> bool,
 ) -> io::Result<Option<(Stat, OwnedFd)>> {
@@ -185,23 +225,69 @@ pub(super) fn confirm(
         Err(error) if is_nobody(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let stat = procfs::stat(pid).filter(|stat| belongs(stat));
+    let stat = proc.stat(pid).filter(|stat| belongs(stat));
     Ok(stat.filter(|_| pidfd::exists(&pidfd)).map(|stat| (stat, pidfd)))
+}
+
+/// Whether no process has that number, seen or hidden.
+pub(super) fn is_free(pid: i32) -> bool {
+    pidfd::open(pid).is_err_and(|error| is_nobody(&error))
 }
 
 fn is_nobody(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT))
 }
 
-/// Everybody in a cgroup and below it.
-pub(super) fn visit_cgroup(cgroup: &Cgroup, act: Act) -> io::Result<()> {
-    for pid in cgroup.members()? {
-        let member = confirm(pid, |_| cgroup.has(pid))?;
-        if let Some((stat, pidfd)) = member.filter(|(stat, _)| stat.state != b'Z') {
-            act(&stat, &pidfd);
+/// How many members are looked at together: each takes a descriptor.
+const AT_ONCE: usize = 64;
+
+/// A descriptor of a member.
+enum Handle<'a> {
+    Known(&'a OwnedFd),
+    Opened(OwnedFd),
+}
+
+impl Handle<'_> {
+    fn pidfd(&self) -> &OwnedFd {
+        match self {
+            Handle::Known(pidfd) => pidfd,
+            Handle::Opened(pidfd) => pidfd,
         }
     }
-    Ok(())
+}
+
+/// Everybody in a cgroup and below it; of `roots` the descriptors are known. The numbers in
+/// cgroup.procs are those of the reader's pid namespace, whatever /proc shows: that is only asked
+/// what they are called. Who could not be opened is told of by the error, after all others were
+/// visited.
+pub(super) fn visit_cgroup(cgroup: &Cgroup, roots: &[Root], act: Act) -> io::Result<()> {
+    let (proc, mut result) = (Proc::own().ok(), Ok(()));
+    for numbers in cgroup.members()?.chunks(AT_ONCE) {
+        let mut opened = Vec::new();
+        for pid in numbers.iter().copied() {
+            let known = roots.iter().find(|root| root.pid == pid && pidfd::exists(root.pidfd));
+            match known.map_or_else(
+                || pidfd::open(pid).map(Handle::Opened),
+                |root| Ok(Handle::Known(root.pidfd)),
+            ) {
+                Ok(handle) => opened.push((pid, handle)),
+                // gone, or (0) in no pid namespace that this process sees
+                Err(error) if is_nobody(&error) => {}
+                Err(error) => result = Err(error),
+            }
+        }
+        // a number that is still a member's was that already when its descriptor was opened,
+        // provided that the process of the descriptor is not reaped
+        let members: BTreeSet<i32> = cgroup.members()?.into_iter().collect();
+        for (pid, handle) in opened.iter().filter(|(pid, _)| members.contains(pid)) {
+            let stat = proc.as_ref().and_then(|proc| proc.stat(*pid));
+            let stat = stat.unwrap_or_else(|| Stat::unseen(*pid));
+            if pidfd::exists(handle.pidfd()) && stat.state != b'Z' {
+                act(&stat, handle.pidfd());
+            }
+        }
+    }
+    result
 }
 
 #[cfg(test)]
@@ -246,7 +332,8 @@ mod tests {
         command.arg("1000").env(name, "x").stdout(Stdio::null());
         let process = command.spawn().expect("there is a sleep");
         // its creator goes on in the middle of exec, where it has no environment
-        while procfs::variable(process.id() as i32, name).is_none() {
+        let proc = Proc::own().expect("it is mounted");
+        while proc.variable(process.id() as i32, name).is_none() {
             std::thread::yield_now();
         }
         process
@@ -263,16 +350,17 @@ mod tests {
         if std::env::var_os("PROCTABLE_ALONE").is_none() {
             return;
         }
-        let has = |pid, name| procfs::variable(pid, name).is_some();
+        let proc = Proc::own().expect("it is mounted");
+        let has = |pid, name| proc.variable(pid, name).is_some();
         let first = sleeper(None, "FIRST");
         let pid = first.id() as i32;
-        let found = confirm(pid, |_| has(pid, "FIRST")).expect("there are descriptors");
+        let found = confirm(&proc, pid, |_| has(pid, "FIRST")).expect("there are descriptors");
         assert_eq!(found.map(|(stat, _)| stat.pid), Some(pid), "it is what it seems");
 
         // it ends after a descriptor of it was opened, and what makes it a member is then read of
         // another process
         let (first, second) = (RefCell::new(Some(first)), RefCell::new(None));
-        let found = confirm(pid, |_| {
+        let found = confirm(&proc, pid, |_| {
             end(first.borrow_mut().take().expect("it is asked once"));
             *second.borrow_mut() = Some(sleeper(Some(pid), "SECOND"));
             has(pid, "SECOND")
@@ -282,7 +370,7 @@ mod tests {
         assert!(found.expect("there are descriptors").is_none(), "nobody is both");
 
         // it has ended before: whoever has its number now is no member
-        let found = confirm(pid, |_| has(pid, "FIRST")).expect("there are descriptors");
+        let found = confirm(&proc, pid, |_| has(pid, "FIRST")).expect("there are descriptors");
         assert!(found.is_none(), "a stranger");
         end(second);
     }

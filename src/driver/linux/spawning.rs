@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::command::{Command, Pipes, Prepared, SpawnError, Step};
 use super::direct::Child;
+use super::options::OwnerDeath;
 use super::orphans::Creation;
 use super::real::{Detached, Real, RealDriver};
 use super::tree::{Core, ProcessTree};
@@ -33,7 +34,8 @@ impl ProcessTree {
     }
 
     /// Runs a program outside of the tree, in a session of its own, without any mark: it survives
-    /// the tree, the owner, and [`sweep`](super::sweep). Gives its number.
+    /// the tree, the owner, and [`sweep`](super::sweep). Gives its number. It inherits descriptors
+    /// as every child does: see [`Command::close_others`].
     ///
     /// # Errors
     ///
@@ -73,7 +75,14 @@ impl Core {
         let originator = format!("proctable:{}", std::process::id());
         let command =
             command.env(scan::MARK, &self.mark.all).env("RUNNING_PROCESS_ORIGINATOR", originator);
+        let command = match self.owner_death {
+            Some(OwnerDeath::Autokill) => command.autokill(),
+            _ => command,
+        };
         let (mut prepared, pipes) = command.prepare()?;
+        if self.owner_death == Some(OwnerDeath::ParentDeathSignal) {
+            prepared.parent_death.get_or_insert(libc::SIGKILL);
+        }
         let entrances = self.limited.entrances();
         prepared.cgroups = entrances.map_err(|error| (Step::Cgroup, error))?;
         if let Some(cgroup) = &self.cgroup {
@@ -115,7 +124,7 @@ impl Core {
         let (real, spawn) = (Arc::new(real), Spawn::new(image).group(group));
         let process = self.register(&real, spawn).inspect_err(|_| {
             let _ = real.send(Signal::KILL);
-            let _ = pidfd::reap(&real.pidfd, 0);
+            let _ = pidfd::reap(real.pid, &real.pidfd, 0);
             *real.reaped.lock() = true;
         })?;
         Ok(Child { process, owner: self.owner.clone(), real, pipes: Arc::new(Mutex::new(pipes)) })
@@ -133,7 +142,7 @@ impl Core {
         let process = self.owner.spawn(spawn);
         let process =
             process.map_err(|errno| (Step::Table, io::Error::from_raw_os_error(errno.0.into())))?;
-        self.children.lock().add(&process, real.clone());
+        self.children.lock().add(&process, real.clone(), self.blind.is_some());
         Ok(process)
     }
 }

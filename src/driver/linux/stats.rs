@@ -3,8 +3,9 @@
 use std::io;
 use std::time::Duration;
 
+use super::attributes;
 use super::limit::Limit;
-use super::procfs::{self, Stat};
+use super::procfs::{Proc, Stat};
 use super::tree::{Core, ProcessTree};
 
 /// Where a [`Figure`] comes from, which decides what it means.
@@ -42,6 +43,9 @@ pub struct Stats {
     pub memory: Figure<u64>,
     /// The most that `memory` has been, in bytes. `None` without such an account if nobody lives.
     pub memory_peak: Option<Figure<u64>>,
+    /// How many processes the kernel has killed as the tree had reached its limit of memory
+    /// (oom_kill of memory.events, or of memory.oom_control). `None` without such an account.
+    pub oom_kills: Option<Figure<u64>>,
     /// Processes that live; zombies left out.
     pub processes: usize,
     /// Their threads.
@@ -85,6 +89,7 @@ impl ProcessTree {
             cpu: core.cpu(Some(&members))?,
             memory: core.memory(&members),
             memory_peak: core.memory_peak(&members),
+            oom_kills: core.oom_kills(),
             processes: members.len(),
             threads: members.iter().map(|member| member.threads as usize).sum(),
         })
@@ -113,7 +118,7 @@ impl Core {
             Some(members) => members.iter().for_each(add),
             None => self.visit(&mut |stat, _| add(stat))?,
         }
-        let per_second = rustix::param::clock_ticks_per_second().max(1);
+        let per_second = attributes::ticks_per_second();
         let living = Duration::from_millis(ticks * 1000 / per_second);
         let value = living + self.children.lock().ended_time();
         Ok(Figure { value, source: Source::SumOfMembers })
@@ -122,7 +127,7 @@ impl Core {
     fn memory(&self, members: &[Stat]) -> Figure<u64> {
         self.account("memory.current", "memory.usage_in_bytes").unwrap_or_else(|| {
             let pages: u64 = members.iter().map(|member| member.resident).sum();
-            let value = pages * rustix::param::page_size() as u64;
+            let value = pages * attributes::page_size();
             Figure { value, source: Source::SumOfMembers }
         })
     }
@@ -130,9 +135,23 @@ impl Core {
     fn memory_peak(&self, members: &[Stat]) -> Option<Figure<u64>> {
         self.account("memory.peak", "memory.max_usage_in_bytes").or_else(|| {
             // one that has ended meanwhile has none
-            let peaks = members.iter().filter_map(|member| procfs::peak(member.pid));
+            let proc = Proc::own().ok()?;
+            let peaks = members.iter().filter_map(|member| proc.peak(member.pid));
             Some(Figure { value: peaks.max()?, source: Source::LargestMember })
         })
+    }
+
+    fn oom_kills(&self) -> Option<Figure<u64>> {
+        let read = |file| {
+            let text = std::fs::read_to_string(file).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        };
+        let events = self.cgroup.as_ref().map(|cgroup| cgroup.folder().join("memory.events"));
+        if let Some(value) = events.and_then(read) {
+            return Some(cgroup_v2(value));
+        }
+        let value = read(self.limited.folder_v1(Limit::Memory)?.join("memory.oom_control"))?;
+        Some(Figure { value, source: Source::CgroupV1 })
     }
 
     /// A number that the kernel keeps for the tree's memory, by the names of its files in both

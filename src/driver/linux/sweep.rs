@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::cgroup::{self, Cgroup, remove_tree};
 use super::members::Member;
-use super::procfs::Stat;
+use super::procfs::{Proc, Stat};
 use super::{limit, pidfd, procfs, scan};
 
 /// How long removing a cgroup may take.
@@ -24,7 +24,8 @@ pub struct Swept {
     pub left: Vec<(PathBuf, String)>,
 }
 
-/// Who made a tree: `PID-START-BOOT-NAMESPACE`.
+/// Who made a tree: `PID-START-BOOT-NAMESPACE`; the number of the tree follows, and
+/// [`scan::STAYS`] if it is to go on without its owner.
 #[derive(Clone, Copy)]
 struct Owner<'a> {
     pid: i32,
@@ -35,12 +36,22 @@ struct Owner<'a> {
 
 /// Where this process is: what owners' numbers mean.
 struct Here {
+    proc: Proc,
     boot: String,
     namespace: String,
 }
 
+impl Here {
+    fn new() -> io::Result<Here> {
+        let proc = Proc::own().map_err(|error| {
+            io::Error::new(error.kind(), format!("nobody can see here which owners live: {error}"))
+        })?;
+        Ok(Here { proc, boot: procfs::boot_id(), namespace: procfs::namespace() })
+    }
+}
+
 impl<'a> Owner<'a> {
-    /// From a tree's name; the number of the tree follows.
+    /// From the name of a tree that ends with its owner.
     fn parse(name: &'a str) -> Option<Owner<'a>> {
         let mut parts = name.split('-');
         let owner = Owner {
@@ -54,39 +65,54 @@ impl<'a> Owner<'a> {
     }
 
     /// Whether it is known to be gone: another process may have its number by now. Who lives in
-    /// another pid namespace cannot be seen from here.
+    /// another pid namespace cannot be seen from here. One that is hidden (hidepid) has its number
+    /// all the same. What is not known, of the owner or here, is empty.
     fn is_dead(&self, here: &Here) -> bool {
-        if self.boot != here.boot {
+        if !self.boot.is_empty() && !here.boot.is_empty() && self.boot != here.boot {
             return true;
         }
-        self.namespace == here.namespace
-            && !procfs::stat(self.pid)
-                .is_some_and(|stat| stat.started == self.started && stat.state != b'Z')
+        if self.namespace.is_empty() || self.namespace != here.namespace {
+            return false;
+        }
+        match here.proc.stat(self.pid) {
+            Some(stat) => stat.started != self.started || stat.state == b'Z',
+            None => scan::is_free(self.pid),
+        }
     }
 }
 
 /// Ends the trees of owners that are dead, and nothing else: cgroups below this process's own that
 /// bear the name of such an owner, and processes with its mark in their environment. A child that
-/// was detached has no mark. Owners in other pid namespaces are left alone, dead or alive: they
+/// was detached has no mark. Of trees that were left on purpose ([`OnDrop::Leave`](super::OnDrop))
+/// nobody is ended; their cgroups are removed once nobody is in them. Owners in other pid namespaces are left alone, dead or alive: they
 /// cannot be seen from here. So is the process that sweeps.
 ///
 /// Costs a look at every process of the system.
 ///
 /// # Errors
 ///
-/// What reading /proc gave.
+/// What reading /proc gave. Without a /proc of this process's own pid namespace nobody can tell which
+/// owners live: then nothing is ended.
 pub fn sweep() -> io::Result<Swept> {
-    let here = Here { boot: procfs::boot_id(), namespace: procfs::pid_namespace() };
+    let here = Here::new()?;
     let mut swept = Swept::default();
     for cgroup in leftover(&here) {
         swept.end(&cgroup);
     }
     swept.kill_marked(&here)?;
     // only now is nobody in the cgroups that limited them
-    for folder in limit::parents().iter().flat_map(|parent| orphaned(parent, &here)) {
+    let mut parents = limit::parents();
+    for folder in parents.iter().flat_map(|parent| orphaned(parent, &here)) {
         match remove_tree(&folder) {
             Ok(()) => swept.removed.push(folder),
             Err(error) => swept.left.push((folder, error.to_string())),
+        }
+    }
+    parents.extend(cgroup::own_folder().ok());
+    for folder in parents.iter().flat_map(|parent| named(parent, |name| is_left(name, &here))) {
+        // somebody may be in it: then it stays, as was asked for
+        if cgroup::remove_empty(&folder).is_ok() {
+            swept.removed.push(folder);
         }
     }
     Ok(swept)
@@ -100,14 +126,21 @@ fn leftover(here: &Here) -> Vec<Cgroup> {
 
 /// The folders in a cgroup that bear the name of a dead owner.
 fn orphaned(parent: &Path, here: &Here) -> Vec<PathBuf> {
-    let is_orphaned = |name: &str| {
-        name.strip_prefix(cgroup::PREFIX)
-            .and_then(Owner::parse)
-            .is_some_and(|owner| owner.is_dead(here))
-    };
+    named(parent, |name| Owner::parse(name).is_some_and(|owner| owner.is_dead(here)))
+}
+
+/// Whether a tree of that name has outlived its owner on purpose.
+fn is_left(name: &str, here: &Here) -> bool {
+    let owner = name.strip_suffix(scan::STAYS).and_then(Owner::parse);
+    owner.is_some_and(|owner| owner.is_dead(here))
+}
+
+/// The folders in a cgroup that have the name of such a tree.
+fn named(parent: &Path, is_it: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let is_it = |name: &str| name.strip_prefix(cgroup::PREFIX).is_some_and(&is_it);
     let folders = std::fs::read_dir(parent).into_iter().flatten().flatten();
     folders
-        .filter(|entry| entry.file_name().to_str().is_some_and(is_orphaned))
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_it))
         .map(|entry| entry.path())
         .collect()
 }
@@ -116,7 +149,7 @@ impl Swept {
     fn end(&mut self, cgroup: &Cgroup) {
         let killed = &mut self.killed;
         // an error here is met again below
-        let _ = scan::visit_cgroup(cgroup, &mut |stat, _| killed.push(stat.clone().into()));
+        let _ = scan::visit_cgroup(cgroup, &[], &mut |stat, _| killed.push(stat.clone().into()));
         let deadline = Instant::now() + GONE;
         let result = loop {
             match cgroup.kill().and_then(|()| cgroup.remove()) {
@@ -137,18 +170,19 @@ impl Swept {
     /// Kills whoever bears the mark of a dead owner, until nobody does.
     fn kill_marked(&mut self, here: &Here) -> io::Result<()> {
         let is_orphaned = |pid: i32| {
-            let marks = scan::marks(pid);
+            let marks = scan::marks(&here.proc, pid);
             marks.iter().filter_map(|mark| Owner::parse(mark)).any(|owner| owner.is_dead(here))
         };
         let own = std::process::id() as i32;
         let mut known: BTreeSet<(i32, u64)> = BTreeSet::new();
         loop {
             let mut news = false;
-            for Stat { pid, .. } in procfs::all()?.into_iter().filter(|stat| stat.state != b'Z') {
+            for Stat { pid, .. } in here.proc.all()?.into_iter().filter(|stat| stat.state != b'Z') {
                 if pid == own || !is_orphaned(pid) {
                     continue;
                 }
-                let Some((stat, pidfd)) = scan::confirm(pid, |_| is_orphaned(pid))? else {
+                let Some((stat, pidfd)) = scan::confirm(&here.proc, pid, |_| is_orphaned(pid))?
+                else {
                     continue;
                 };
                 let _ = pidfd::send(&pidfd, libc::SIGKILL);

@@ -4,14 +4,16 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::cgroup::Cgroup;
+use super::cgroup::{self, Cgroup};
+use super::delegate::{self, Delegation};
 use super::guardian::Guardian;
 use super::later::Lane;
 use super::limit::{Enforced, Limited};
-use super::options::{OnDrop, Options};
+use super::options::{OnDrop, Options, OwnerDeath};
 use super::orphans::{self, Claim};
 use super::real::Children;
-use super::scan::Mark;
+use super::scan::{self, Mark};
+use super::{child, pidfd};
 use crate::abi::Errno;
 use crate::sync::{Mutex, RwLock};
 use crate::table::{Image, Process, ProcessTable, Spawn};
@@ -23,6 +25,11 @@ pub enum Mechanism {
     Cgroup(PathBuf),
     /// Process groups, parents, and a mark in environment and limits, looked for in /proc.
     Scan,
+    /// Neither can be had: there is no cgroup, and no /proc of this process's own pid namespace (or
+    /// no pidfd_open(2)), so that nobody can be looked for. What is reached is the direct children,
+    /// by their descriptors, and from Linux 6.9 on whoever is in the process groups that they lead.
+    /// Others live on when the tree ends.
+    Children,
 }
 
 /// A tree of real processes: what is spawned in it, and everything that those spawn.
@@ -33,6 +40,8 @@ pub struct ProcessTree {
     pub(super) on_drop: OnDrop,
     /// Until the tree has ended.
     _subreaper: Option<Claim>,
+    /// Until its cgroup is gone.
+    pub(super) delegation: Option<Delegation>,
 }
 
 /// A tree as its handle, its threads and the watcher share it.
@@ -43,7 +52,10 @@ pub(super) struct Core {
     pub owner: Process,
     pub cgroup: Option<Cgroup>,
     without: Option<io::Error>,
+    /// Why descendants cannot be looked for.
+    pub blind: Option<io::Error>,
     pub limited: Limited,
+    pub owner_death: Option<OwnerDeath>,
     /// Its name: in the environment of its processes, and of its cgroup.
     pub mark: Mark,
     pub children: Mutex<Children>,
@@ -57,6 +69,15 @@ pub(super) struct Core {
 /// The errno of the model, which is the kernel's.
 fn os_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno.0.into())
+}
+
+/// Signals by numbers could reach strangers: there are no trees then.
+fn needs_pidfds(error: io::Error) -> io::Error {
+    let text = format!(
+        "no tree without descriptors of processes: pidfd_send_signal: {error} (Linux 5.4 has it; a \
+         filter of system calls may forbid it)"
+    );
+    io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
 fn needs_cgroup(why: Option<&io::Error>) -> io::Error {
@@ -79,22 +100,44 @@ impl ProcessTree {
     ///
     /// # Errors
     ///
-    /// None with these options on a machine that has memory.
+    /// Unsupported where processes cannot be signalled by descriptors: before Linux 5.1, and where a
+    /// filter of system calls forbids it.
     pub fn new() -> io::Result<ProcessTree> {
         Options::new().create()
     }
 
     pub(super) fn create(options: Options) -> io::Result<ProcessTree> {
-        let mark = Mark::new();
+        pidfd::can_send().map_err(needs_pidfds)?;
+        if options.kill_on_owner_death && options.on_drop == OnDrop::Leave {
+            let why = "a tree that goes on without its owner cannot be killed at the owner's end";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let mark = Mark::new(options.on_drop == OnDrop::Leave);
         let subreaper = options.subreaper.then(Claim::new).transpose()?;
         let table = ProcessTable::new();
         let owner = table.spawn(Spawn::new(Image::new("owner")).session()).map_err(os_error)?;
+        // before anything is made: it says where
+        let controllers = options.limits.controllers();
+        let delegated = match options.without_cgroup {
+            true => Ok(None),
+            false => Delegation::new(options.delegate, &controllers).map(Some),
+        };
+        let (delegation, not_delegated) = match delegated {
+            Ok(delegation) => (delegation, None),
+            Err(error) => (None, Some(error)),
+        };
+        let autokill = options.kill_on_owner_death && child::try_autokill().is_ok();
         // before what it watches: an owner that dies in between leaves nothing
-        let guardian =
-            options.guarded.then(|| start_guardian(&options, &mark.value)).transpose()?;
+        let wants_guardian = options.kill_on_owner_death && !autokill && !options.without_cgroup;
+        let has_place = Cgroup::place(&mark.value).is_ok();
+        let guarded = options.guarded || wants_guardian && has_place;
+        let guardian = guarded.then(|| start_guardian(&options, &mark.value)).transpose()?;
         let made = if options.without_cgroup {
             Err(io::Error::other("not wanted"))
         } else {
+            // whoever disables controllers meanwhile sees it, or has done so before it has limits
+            let base = cgroup::own_folder().ok().filter(|_| !controllers.is_empty());
+            let _alone = base.and_then(|base| delegate::lock(&base).ok());
             Cgroup::create(&mark.value)
         };
         let (cgroup, without) = match made {
@@ -108,28 +151,78 @@ impl ProcessTree {
         };
         let (children, lane) = (Mutex::default(), Mutex::default());
         let suspended = RwLock::new(false);
-        let core = Core { table, owner, cgroup, without, limited, mark, children, suspended, lane };
+        // nobody guards what is no cgroup
+        let guardian = match (guardian, cgroup.is_some() || options.guarded) {
+            (Some(guardian), false) => {
+                guardian.dismiss();
+                None
+            }
+            (guardian, _) => guardian,
+        };
+        let owner_death = options.kill_on_owner_death.then_some(match &guardian {
+            _ if autokill => OwnerDeath::Autokill,
+            Some(_) => OwnerDeath::Guardian,
+            None => OwnerDeath::ParentDeathSignal,
+        });
+        let blind = if cgroup.is_none() { scan::try_look().err() } else { None };
+        let core = Core {
+            table,
+            owner,
+            cgroup,
+            without,
+            blind,
+            limited,
+            owner_death,
+            mark,
+            children,
+            suspended,
+            lane,
+        };
         // from here on its drop cleans up
         let (core, guardian) = (Arc::new(core), Mutex::new(guardian));
         orphans::enlist(&core);
-        let tree = ProcessTree { core, guardian, on_drop: options.on_drop, _subreaper: subreaper };
+        let tree = ProcessTree {
+            core,
+            guardian,
+            on_drop: options.on_drop,
+            _subreaper: subreaper,
+            delegation,
+        };
         if options.guarded && tree.core.cgroup.is_none() {
             return Err(needs_cgroup(tree.core.without.as_ref()));
         }
-        failed.map_or(Ok(tree), Err)
+        match (failed, not_delegated) {
+            (None, _) => Ok(tree),
+            (Some(error), None) => Err(error),
+            (Some(error), Some(not_delegated)) => {
+                let text = format!("{error}; delegation failed: {not_delegated}");
+                Err(io::Error::new(error.kind(), text))
+            }
+        }
     }
 
     /// What keeps it together.
     pub fn mechanism(&self) -> Mechanism {
         match &self.core.cgroup {
             Some(cgroup) => Mechanism::Cgroup(cgroup.folder().into()),
+            None if self.core.blind.is_some() => Mechanism::Children,
             None => Mechanism::Scan,
         }
+    }
+
+    /// Why descendants cannot be looked for: see [`Mechanism::Children`].
+    pub fn without_look_because(&self) -> Option<&io::Error> {
+        self.core.blind.as_ref()
     }
 
     /// Why it has no cgroup.
     pub fn without_cgroup_because(&self) -> Option<&io::Error> {
         self.core.without.as_ref()
+    }
+
+    /// What kills its direct children when the owner dies, if that was asked for.
+    pub fn owner_death(&self) -> Option<OwnerDeath> {
+        self.core.owner_death
     }
 
     /// What enforces each of its limits, in the order of the fields of [`Limits`](super::Limits).

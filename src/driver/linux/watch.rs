@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 
 use super::orphans;
+use super::procfs::Once;
 use crate::sync::{Mutex, OnceLock, spawn};
 
 /// Somebody who wants to know when a process ends.
@@ -24,7 +25,7 @@ pub(super) trait Watch: Send + Sync {
     fn ended(&self) -> bool;
     /// Looks whether it stopped or continued, for which there is no descriptor to wait for. Called
     /// every [`LOOK`].
-    fn look(&self);
+    fn look(&self, proc: &Once);
 }
 
 /// How often stops and continues are looked for. They cost two system calls a child.
@@ -93,7 +94,8 @@ impl Watcher {
         let traced = core::mem::take(&mut self.state.lock().traced);
         traced.into_iter().for_each(|number| self.ended(number));
         let watched: Vec<_> = self.state.lock().watched.values().cloned().collect();
-        watched.iter().for_each(|process| process.look());
+        let proc = Once::default();
+        watched.iter().for_each(|process| process.look(&proc));
         orphans::look();
     }
 }

@@ -64,31 +64,3 @@ pub(super) fn own_thread() -> i32 {
     // SAFETY: no arguments
     unsafe { libc::gettid() }
 }
-
-/// The time of the start that a process has that is created now, or less, in clock ticks since boot.
-pub(super) fn now() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the time is ours to fill
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut now) };
-    // as the kernel counts them: 1 s is a whole number of ticks
-    let ticks = rustix::param::clock_ticks_per_second();
-    now.tv_sec as u64 * ticks + now.tv_nsec as u64 / (1_000_000_000 / ticks)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::procfs;
-    use super::*;
-
-    #[test]
-    fn a_child_starts_at_its_moment_by_the_same_clock() {
-        for _ in 0..100 {
-            let before = now();
-            let mut child = std::process::Command::new("true").spawn().expect("there is a true");
-            let after = now();
-            let started = procfs::stat(child.id() as i32).expect("it is not reaped").started;
-            child.wait().expect("it is ours");
-            assert!(before <= started && started <= after, "{before} {started} {after}");
-        }
-    }
-}

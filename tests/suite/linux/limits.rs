@@ -1,6 +1,6 @@
 //! Limits: what enforces each of them is told, and none is weaker than it was asked for.
 
-use proctable::driver::linux::{Enforced, Enforcer, Limit};
+use proctable::driver::linux::{Delegate, Enforced, Enforcer, Limit};
 
 use super::*;
 
@@ -149,4 +149,152 @@ fn of_a_user() {
     let members = tree.members().unwrap().len();
     assert!((2..=20).contains(&members), "{members}");
     assert_eq!(tree.kill().unwrap().survivors, []);
+}
+
+/// A tree with limits that a controller enforces, or a visible line that says why there is none.
+fn limited(limits: Limits) -> Option<ProcessTree> {
+    match Options::new().limits(limits).delegate(Delegate::Enable).create() {
+        Ok(tree) => Some(tree),
+        Err(error) => {
+            println!("SKIPPED: {error}");
+            None
+        }
+    }
+}
+
+/// The owner's cgroups, and the controllers that they pass on.
+fn passed_on() -> String {
+    let folder = match ProcessTree::new().unwrap().mechanism() {
+        Mechanism::Cgroup(folder) => folder,
+        _ => return String::new(),
+    };
+    let subtree = folder.parent().unwrap().join("cgroup.subtree_control");
+    std::fs::read_to_string(subtree).unwrap_or_default()
+}
+
+/// In a process of its own: what it enables for its trees is disabled at its end.
+#[test]
+fn controllers_enforce_limits() {
+    let before = passed_on();
+    for scenario in ["of_memory", "of_processes", "of_cpu"] {
+        alone_here(&format!("linux::limits::{scenario}"), &[]);
+        assert_eq!(passed_on(), before);
+    }
+}
+
+/// Who takes more is killed, and that is counted.
+#[test]
+#[ignore = "a scenario of controllers_enforce_limits"]
+fn of_memory() {
+    if !is_alone() {
+        return;
+    }
+    let limits = Limits { memory: Some(64 << 20), ..Limits::default() };
+    let Some(tree) = limited(limits) else { return };
+    // as one line of text, which sed keeps
+    let take = |size: &str| {
+        let script = format!("exec head -c {size} /dev/zero | sed -n 1p >/dev/null; exit $?");
+        tree.spawn(Command::new("bash").args(["-c", &format!("set -o pipefail; {script}")]))
+            .unwrap()
+            .wait()
+            .unwrap()
+    };
+    assert_eq!(take("8M"), WaitStatus::exited(0));
+    let before = tree.stats().unwrap();
+    assert_eq!(before.oom_kills.unwrap().value, 0);
+    let status = take("256M");
+    let stats = tree.stats().unwrap();
+    let kills = stats.oom_kills.unwrap();
+    assert!(kills.value >= 1, "{status}: {stats:?}");
+    assert_ne!(status, WaitStatus::exited(0));
+    assert!(stats.memory_peak.unwrap().value <= (64 << 20) + (1 << 20), "{stats:?}");
+    println!("memory: {}; {} killed, {:?}", tree.enforced()[0], kills.value, kills.source);
+}
+
+#[test]
+#[ignore = "a scenario of controllers_enforce_limits"]
+fn of_processes() {
+    if !is_alone() {
+        return;
+    }
+    let Some(tree) = limited(PROCESSES) else { return };
+    let script = "exec 2>/dev/null; i=0; \
+        while [ $i -lt 50 ]; do sleep 1000 & i=$((i + 1)); done; wait";
+    // bash tries again when it cannot fork, where other shells end
+    tree.spawn(Command::new("bash").args(["-c", script]).stdin(Stdio::Null)).unwrap();
+    let count = || tree.members().unwrap().len();
+    until("it has as many as it may", || count() == 20);
+    // whoever is moved into a cgroup of the first version is not counted against its limit
+    if tree.enforced()[0].by == Enforcer::CgroupV2 {
+        let refused = tree.spawn(Command::new("true")).unwrap_err();
+        assert_eq!(refused.error.raw_os_error(), Some(libc::EAGAIN), "{refused}");
+    }
+    assert_eq!(count(), 20);
+    println!("processes: {}", tree.enforced()[0]);
+    assert_eq!(tree.kill().unwrap().survivors, []);
+}
+
+/// What two busy loops use in two seconds is their share. A machine that has others to serve gives
+/// less, and a guest on it measures badly, so that one of several windows tells.
+#[test]
+#[ignore = "a scenario of controllers_enforce_limits"]
+fn of_cpu() {
+    if !is_alone() {
+        return;
+    }
+    const SHARE: f64 = 0.1;
+    let Some(tree) = limited(Limits { cpu: Some(SHARE), ..Limits::default() }) else { return };
+    for _ in 0..2 {
+        spawn_ready(&tree, "echo; exec >&-; while :; do :; done");
+    }
+    let used = || {
+        let (begin, before) = (Instant::now(), tree.cpu_time().unwrap());
+        std::thread::sleep(Duration::from_secs(2));
+        let used = tree.cpu_time().unwrap() - before;
+        used.as_secs_f64() / begin.elapsed().as_secs_f64()
+    };
+    let mut windows = Vec::new();
+    while windows.last().is_none_or(|used| (used / SHARE - 1.0).abs() > 0.1) {
+        windows.push(used());
+        if windows.len() == 10 {
+            let load = std::fs::read_to_string("/proc/loadavg").unwrap();
+            let others: f64 = load.split(' ').next().unwrap().parse().unwrap();
+            let cpus = std::thread::available_parallelism().unwrap().get() as f64;
+            assert!(others > 2.0 * cpus, "{windows:.3?} on an idle machine");
+            println!("SKIPPED: others disturb the measurement: {windows:.3?}, load {others}");
+            break;
+        }
+    }
+    println!("cpu: {}; of {SHARE} used {windows:.3?}", tree.enforced()[0]);
+    assert_eq!(tree.kill().unwrap().survivors, []);
+}
+
+/// An owner whose cgroup may pass nothing on as it is in it itself moves aside, if it is told to,
+/// and is back at the end; without that it is told what would help.
+#[cfg(feature = "cli")]
+#[test]
+fn an_owner_moves_aside_for_its_limits() {
+    let before = passed_on();
+    let Some(tree) = limited(MEMORY) else { return };
+    if tree.enforced()[0].by != Enforcer::CgroupV2 {
+        return println!("SKIPPED: no controller of v2 can be had: {}", tree.enforced()[0]);
+    }
+    drop(tree);
+    assert_eq!(passed_on(), before, "it is as it was");
+    let program = env!("CARGO_BIN_EXE_proctable");
+    let run = |how: &str| {
+        let inner = [program, "exec", how, "--memory", "64M", "--summary", "--", "true"];
+        let outer = ["exec", "--delegate", "--memory", "1G", "--"];
+        program::proctable(&[&outer[..], &inner].concat()).output().unwrap()
+    };
+    let output = run("--delegate=move");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("memory: enforced by cgroup v2"), "{said}");
+    let output = run("--delegate");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("Delegate::Move"), "{said}");
+    assert!(said.contains("echo +memory > "), "{said}");
+    assert_eq!(passed_on(), before);
 }

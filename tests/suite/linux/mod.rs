@@ -5,6 +5,8 @@ mod agree;
 mod later;
 mod limits;
 mod orphans;
+#[cfg(feature = "cli")]
+mod places;
 mod preflight;
 #[cfg(feature = "cli")]
 mod program;
@@ -165,7 +167,7 @@ fn traces(tree: &ProcessTree) -> (Vec<i32>, Option<std::path::PathBuf>) {
     let members = tree.members().unwrap().into_iter().map(|member| member.pid).collect();
     match tree.mechanism() {
         Mechanism::Cgroup(folder) => (members, Some(folder)),
-        Mechanism::Scan => (members, None),
+        Mechanism::Scan | Mechanism::Children => (members, None),
     }
 }
 

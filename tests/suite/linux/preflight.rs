@@ -8,7 +8,7 @@ use super::*;
 fn a_preflight_agrees_with_what_trees_get() {
     let told = preflight();
     print!("{told}");
-    assert_eq!(told.to_string().lines().count(), 11);
+    assert_eq!(told.to_string().lines().count(), 17);
     agrees(&told);
 }
 

@@ -253,3 +253,142 @@ fn a_sweep_ends_what_a_dead_owner_left_and_nothing_else() {
         await_gone(member);
     }
 }
+
+/// What stays on purpose is no leftover: a sweep lets it live, and removes its cgroup afterwards.
+#[test]
+fn what_was_left_on_purpose_is_not_swept() {
+    for mechanism in [&["exec"][..], &["exec", "--no-cgroup"]] {
+        let leave = [mechanism, &["--on-exit", "leave", "--"]].concat();
+        let mut nobody = proctable(&[&leave[..], &["true"]].concat()).spawn().unwrap();
+        assert_eq!(nobody.wait().unwrap().code(), Some(0));
+        assert!(folders_of(nobody.id()).is_empty(), "nobody is in it");
+
+        let script = "setsid sh -c 'echo $$; exec >&-; exec sleep 1000' & read -r line";
+        let mut owner = proctable(&[&leave[..], &["sh", "-c", script]].concat())
+            .stdin(StdStdio::piped())
+            .stdout(StdStdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = io::BufReader::new(owner.stdout.take().unwrap());
+        io::BufRead::read_line(&mut output, &mut line).unwrap();
+        let left: i32 = line.trim().parse().unwrap();
+        drop(owner.stdin.take());
+        owner.wait().unwrap();
+        assert_eq!(status(&["sweep"]), Some(0));
+        assert!(is_there(left), "it was to stay");
+        kill(left as u32, libc::SIGKILL);
+        await_gone(left);
+        // a moment until its cgroup is empty
+        until("the cgroup is removed", || {
+            assert_eq!(status(&["sweep"]), Some(0));
+            folders_of(owner.id()).is_empty()
+        });
+    }
+}
+
+/// Whoever is detached has nothing of the program: no cgroup, no descriptor; and is told of.
+#[test]
+fn a_detached_command_is_on_its_own() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let script = "exec 7>&1; exec \"$0\" exec --detach -- sleep 1000";
+    let program = env!("CARGO_BIN_EXE_proctable");
+    let output = StdCommand::new("sh").args(["-c", script, program]).output().unwrap();
+    let detached = String::from_utf8(output.stdout).unwrap();
+    let detached: i32 = detached.trim().parse().unwrap();
+    let open = std::fs::read_dir(format!("/proc/{detached}/fd")).unwrap().count();
+    kill(detached as u32, libc::SIGKILL);
+    assert_eq!(open, 3);
+
+    let mut owner = proctable(&["exec", "--detach", "--", "sleep", "1000"])
+        .stdout(full)
+        .stderr(StdStdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    owner.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(owner.wait().unwrap().code(), Some(125), "{said}");
+    assert!(folders_of(owner.id()).is_empty());
+    // its number is not lost
+    let number = said.trim().strip_suffix(" runs").and_then(|said| said.rsplit(' ').next());
+    let number: u32 = number.unwrap().parse().unwrap();
+    let cwd = std::fs::read_link(format!("/proc/{number}/cwd")).unwrap();
+    assert_eq!(cwd, std::env::current_dir().unwrap(), "it is the one that was started");
+    assert!(is_there(number as i32), "{said}");
+    kill(number, libc::SIGKILL);
+}
+
+/// Whatever the way: the command ends as it does otherwise, and dies with the program.
+#[test]
+fn a_command_is_killed_with_the_program() {
+    println!("by the kernel: {:?}", proctable::driver::linux::preflight().autokill);
+    for mechanism in [&["exec", "--kill-child"][..], &["exec", "--kill-child", "--no-cgroup"]] {
+        let status = |args: &[&str]| status(&[mechanism, args].concat());
+        assert_eq!(status(&["--", "sh", "-c", "exit 7"]), Some(7));
+        assert_eq!(status(&["--", "sh", "-c", "kill -TERM $$"]), Some(128 + 15));
+        assert_eq!(status(&["--timeout", "0.05", "--", "sleep", "1000"]), Some(124));
+        assert_eq!(status(&["--", "no-such-program-anywhere"]), Some(127));
+        let script = "echo $$; exec >&-; exec sleep 1000";
+        let mut owner = proctable(&[mechanism, &["--", "sh", "-c", script]].concat())
+            .stdout(StdStdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = io::BufReader::new(owner.stdout.take().unwrap());
+        io::BufRead::read_line(&mut output, &mut line).unwrap();
+        let command: i32 = line.trim().parse().unwrap();
+        assert!(is_there(command));
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        await_gone(command);
+        // the kernel does not remove its cgroup
+        until("the cgroup is removed", || {
+            assert_eq!(self::status(&["sweep"]), Some(0));
+            folders_of(owner.id()).is_empty()
+        });
+    }
+    let leave = ["exec", "--kill-child", "--on-exit", "leave", "--", "true"];
+    assert_eq!(status(&leave), Some(125), "both cannot be");
+}
+
+#[test]
+fn a_command_of_an_ordinary_user_is_killed_with_the_program() {
+    if let Some(user) = ordinary_user() {
+        alone("linux::program::killed_with_the_program", &user);
+    }
+}
+
+#[test]
+#[ignore = "a scenario of a_command_of_an_ordinary_user_is_killed_with_the_program"]
+fn killed_with_the_program() {
+    if is_alone() {
+        a_command_is_killed_with_the_program();
+    }
+}
+
+/// Stops and ends of children that the kernel reaps by itself, or as it is elsewhere.
+#[test]
+fn children_that_die_with_their_owner_are_as_others() {
+    for options in [Options::new(), Options::new().without_cgroup()] {
+        let tree = options.kill_on_owner_death().create().unwrap();
+        println!("{:?}", tree.owner_death());
+        let child = tree.spawn(Command::new("sleep").arg("1000")).unwrap();
+        let owner = tree.table().process(child.process().info().unwrap().ppid).unwrap();
+        let job = WaitOptions::STOPPED.with(WaitOptions::CONTINUED).with(WaitOptions::EXITED);
+        let wait = || owner.wait_timeout(WaitTarget::Any, job, SOON).unwrap().unwrap().status;
+        child.signal(Signal::STOP).unwrap();
+        assert_eq!(wait(), WaitStatus::stopped(Signal::STOP));
+        child.signal(Signal::CONT).unwrap();
+        assert_eq!(wait(), WaitStatus::CONTINUED);
+        child.signal(Signal::TERM).unwrap();
+        assert_eq!(wait(), WaitStatus::killed(Signal::TERM, false));
+        for code in 0..50 {
+            let child = tree.spawn(sh(&format!("exit {code}"))).unwrap();
+            assert_eq!(child.wait(), Ok(WaitStatus::exited(code)));
+        }
+        let refused = tree.spawn(Command::new("/no/such/program")).unwrap_err();
+        assert_eq!(refused.step, Step::Exec, "{refused}");
+        spawn_ready(&tree, FAMILY);
+        assert_eq!(tree.kill().unwrap().survivors, []);
+    }
+}

@@ -149,7 +149,7 @@ fn everything_that_spawns() {
 }
 
 /// Filters a system call whose first argument has one of these bits (0: always): it fails.
-fn refuse(call: i64, bits: u32, errno: i32) -> Vec<libc::sock_filter> {
+pub fn refuse(call: i64, bits: u32, errno: i32) -> Vec<libc::sock_filter> {
     use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W};
     let load = BPF_LD | BPF_W | BPF_ABS;
     let jump = |kind: u32, value: u32, not: u8| (BPF_JMP | kind | BPF_K, value, not);
@@ -166,7 +166,7 @@ fn refuse(call: i64, bits: u32, errno: i32) -> Vec<libc::sock_filter> {
 }
 
 /// From now on in this thread, in those that it creates, and in their children.
-fn forbid(refused: &[libc::sock_filter]) {
+pub fn forbid(refused: &[libc::sock_filter]) {
     let (code, k) = ((libc::BPF_RET | libc::BPF_K) as u16, libc::SECCOMP_RET_ALLOW);
     let mut filter = [refused, &[libc::sock_filter { code, jt: 0, jf: 0, k }]].concat();
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };

@@ -31,7 +31,7 @@ fn figures_tell_their_source() {
                 let v2 = stats.memory.source == Source::CgroupV2;
                 assert_eq!(v2, account, "{stats:?}");
             }
-            Mechanism::Scan => {
+            Mechanism::Scan | Mechanism::Children => {
                 assert_eq!(stats.cpu.source, Source::SumOfMembers);
                 assert_eq!(stats.memory.source, Source::SumOfMembers);
                 assert_eq!(stats.memory_peak.unwrap().source, Source::LargestMember);

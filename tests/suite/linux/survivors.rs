@@ -82,6 +82,7 @@ fn name(tree: &ProcessTree) -> &'static str {
     match tree.mechanism() {
         Mechanism::Cgroup(_) => "cgroup",
         Mechanism::Scan => "scan",
+        Mechanism::Children => "children",
     }
 }
 

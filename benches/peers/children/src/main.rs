@@ -76,7 +76,7 @@ impl Run {
             Mechanism::Cgroup(_) => {
                 println!("our trees: a cgroup; processkit: {}", kit.mechanism())
             }
-            Mechanism::Scan => {
+            Mechanism::Scan | Mechanism::Children => {
                 println!("no cgroup: {:?}", cgroup.without_cgroup_because());
             }
         }

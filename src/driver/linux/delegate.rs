@@ -1,0 +1,257 @@
+//! Controllers for trees: in the owner's own cgroup they may be enabled for the cgroups below it,
+//! and only if that was permitted, since that cgroup belongs to somebody else.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::cgroup::{self, PREFIX, write};
+use super::scan::Mark;
+use crate::sync::Mutex;
+
+/// What a tree may change of its owner's own cgroup (v2), so that it has the controllers of its
+/// limits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Delegate {
+    /// Nothing. The error of a limit that lacks its controller names the command that would help.
+    #[default]
+    Nothing,
+    /// The controllers of the tree's limits are enabled for all cgroups below the owner's
+    /// (cgroup.subtree_control). When the last tree of this process that needed them has gone they
+    /// are disabled again, unless there are cgroups of others below by then, which may need them.
+    Enable,
+    /// The same. Besides, where a cgroup that has processes may not do so (EBUSY), the owner moves
+    /// into a cgroup of its own below it, and back at the end. It must be alone in its cgroup: no
+    /// other process is ever moved. Children outside of trees that it has meanwhile stay there.
+    Move,
+}
+
+/// What this process has changed.
+struct State {
+    /// The cgroup in which the owner was.
+    base: PathBuf,
+    /// The one below it into which it has moved.
+    leaf: Option<PathBuf>,
+    /// How many trees need each controller that this process has enabled.
+    enabled: BTreeMap<&'static str, usize>,
+}
+
+static STATE: Mutex<Option<State>> = Mutex::new(None);
+
+/// The cgroup below which trees are made: where the owner was before it moved.
+pub(super) fn base(own: PathBuf) -> PathBuf {
+    match &*STATE.lock() {
+        Some(State { base, leaf: Some(leaf), .. }) if *leaf == own => base.clone(),
+        _ => own,
+    }
+}
+
+/// Controllers that are enabled for a tree, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Delegation(Vec<&'static str>);
+
+impl Delegation {
+    /// Enables those that are not.
+    ///
+    /// # Errors
+    ///
+    /// What kept this process from it. Then nothing is changed.
+    pub fn new(how: Delegate, wanted: &[&'static str]) -> io::Result<Delegation> {
+        if how == Delegate::Nothing || wanted.is_empty() {
+            return Ok(Delegation(Vec::new()));
+        }
+        let base = cgroup::own_folder()?;
+        let mut state = STATE.lock();
+        let _alone = lock(&base)?;
+        let state = state.get_or_insert_with(|| State {
+            base: base.clone(),
+            leaf: None,
+            enabled: BTreeMap::new(),
+        });
+        let (there, enabled) = (list(&base, CONTROLLERS)?, list(&base, SUBTREE)?);
+        if let Some(missing) = wanted.iter().find(|name| !has(&there, name)) {
+            return Err(not_found(&lacks(&base, missing)));
+        }
+        let (old, new): (Vec<&str>, Vec<_>) = wanted.iter().partition(|name| has(&enabled, name));
+        state.enable(how, &new)?;
+        // of those that were enabled before, this process has to do with its own alone
+        let own = old.into_iter().filter(|name| state.enabled.contains_key(name));
+        let claimed: Vec<_> = own.chain(new).collect();
+        for name in &claimed {
+            *state.enabled.entry(name).or_default() += 1;
+        }
+        Ok(Delegation(claimed))
+    }
+}
+
+impl Drop for Delegation {
+    fn drop(&mut self) {
+        let mut state = STATE.lock();
+        let Some(changed) = state.as_mut().filter(|_| !self.0.is_empty()) else { return };
+        let mut unused = Vec::new();
+        for name in &self.0 {
+            let count = changed.enabled.entry(name).or_default();
+            *count -= 1;
+            if *count == 0 {
+                unused.push(*name);
+            }
+        }
+        // there is nobody to tell of an error; what stays enabled stays this process's to disable
+        let _ = changed.disable(&unused);
+        if changed.enabled.is_empty() && changed.leaf.is_none() {
+            *state = None;
+        }
+    }
+}
+
+impl State {
+    fn enable(&mut self, how: Delegate, names: &[&'static str]) -> io::Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let error = match self.set(names, '+') {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let busy = error.raw_os_error() == Some(libc::EBUSY);
+        if busy && how == Delegate::Move && self.leaf.is_none() {
+            self.move_owner()?;
+            return self.set(names, '+').map_err(|_| {
+                self.move_back();
+                let others = "other processes are in it, which nobody moves";
+                io::Error::new(error.kind(), format!("{}: {others}", self.base.display()))
+            });
+        }
+        let why = if busy { BUSY } else { "" };
+        Err(io::Error::new(error.kind(), format!("{}: {error}{why}", self.base.display())))
+    }
+
+    fn set(&self, names: &[&str], sign: char) -> io::Result<()> {
+        let text: Vec<String> = names.iter().map(|name| format!("{sign}{name}")).collect();
+        write(&self.base.join(SUBTREE), &text.join(" "))
+    }
+
+    /// The owner moves into a cgroup of its own. A sweep removes it if it dies there.
+    fn move_owner(&mut self) -> io::Result<()> {
+        let leaf = self.base.join(format!("{PREFIX}{}", Mark::new(true).value));
+        fs::create_dir(&leaf)?;
+        self.leaf = Some(leaf.clone());
+        enter(&leaf).inspect_err(|_| self.move_back())
+    }
+
+    fn move_back(&mut self) {
+        let Some(leaf) = self.leaf.take() else { return };
+        let _ = enter(&self.base);
+        // children of the owner that are no members may be in it, and stay
+        let _ = fs::remove_dir(leaf);
+    }
+
+    fn disable(&mut self, names: &[&'static str]) -> io::Result<()> {
+        let _alone = lock(&self.base)?;
+        // cgroups of others may have limits by now, which would be gone without a word
+        if names.is_empty() || self.has_others()? {
+            return Ok(());
+        }
+        self.set(names, '-')?;
+        self.enabled.retain(|name, _| !names.contains(name));
+        if self.enabled.is_empty() {
+            self.move_back();
+        }
+        Ok(())
+    }
+
+    fn has_others(&self) -> io::Result<bool> {
+        let below = fs::read_dir(&self.base)?.flatten();
+        let mut folders = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        Ok(folders.any(|entry| self.leaf.as_deref() != Some(&*entry.path())))
+    }
+}
+
+const CONTROLLERS: &str = "cgroup.controllers";
+const SUBTREE: &str = "cgroup.subtree_control";
+/// cgroups(7), "no internal processes".
+const BUSY: &str = " (it has processes: the owner would have to be moved, see Delegate::Move)";
+
+/// This process, with all its threads.
+fn enter(folder: &Path) -> io::Result<()> {
+    write(&folder.join("cgroup.procs"), "0")
+}
+
+/// Of the processes that do this, one at a time: each looks for the others' cgroups. Anybody can
+/// hold such a lock, so it is not waited for long.
+pub(super) fn lock(folder: &Path) -> io::Result<File> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let (opened, deadline) = (File::open(folder)?, Instant::now() + PATIENCE);
+    loop {
+        match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(opened),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => {
+                let why = format!("{}: a lock: {error}", folder.display());
+                return Err(io::Error::new(io::Error::from(error).kind(), why));
+            }
+        }
+    }
+}
+
+fn list(folder: &Path, file: &str) -> io::Result<String> {
+    fs::read_to_string(folder.join(file))
+}
+
+fn has(list: &str, controller: &str) -> bool {
+    list.split_whitespace().any(|name| name == controller)
+}
+
+fn not_found(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, why)
+}
+
+/// Those of the controllers that [`Delegate::Enable`] would have to enable.
+pub(super) fn disabled(controllers: &[&'static str]) -> io::Result<Vec<&'static str>> {
+    let base = cgroup::own_folder()?;
+    let (there, enabled) = (list(&base, CONTROLLERS)?, list(&base, SUBTREE)?);
+    let is_disabled = |name: &&str| has(&there, name) && !has(&enabled, name);
+    Ok(controllers.iter().copied().filter(is_disabled).collect())
+}
+
+/// Why a cgroup below the owner's has not a controller, and which command would help.
+pub(super) fn why_missing(controller: &str) -> String {
+    let Ok(base) = cgroup::own_folder() else { return "there is no cgroup".into() };
+    match list(&base, CONTROLLERS) {
+        Ok(there) if has(&there, controller) => {
+            let file = base.join(SUBTREE);
+            let command = format!("echo +{controller} > {}", file.display());
+            format!(
+                "the owner's cgroup does not pass {controller} on: `{command}` would enable it \
+                for all cgroups below (permitted by Options::delegate, exec --delegate)"
+            )
+        }
+        _ => lacks(&base, controller),
+    }
+}
+
+/// A cgroup has not a controller itself: the next one above it that has could pass it on.
+fn lacks(base: &Path, controller: &str) -> String {
+    let has_it = |folder: &&Path| list(folder, CONTROLLERS).is_ok_and(|all| has(&all, controller));
+    let Some(above) = base.ancestors().skip(1).find(has_it) else {
+        return format!("no cgroup (v2) here has the controller {controller}");
+    };
+    let manager = if Path::new("/run/systemd/system").exists() {
+        let scope = if base.starts_with("/sys/fs/cgroup/user.slice") { " --user" } else { "" };
+        format!("; `systemd-run{scope} --scope -p Delegate=yes COMMAND` starts a command with it")
+    } else {
+        String::new()
+    };
+    let file = above.join(SUBTREE);
+    format!(
+        "the owner's cgroup has not the controller {controller}: `echo +{controller} > {}` and so \
+         on downwards would give it{manager}",
+        file.display()
+    )
+}
