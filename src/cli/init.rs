@@ -9,8 +9,8 @@ use super::exec;
 
 /// Run a command as process 1 does: pass all signals on to it, reap orphans, end with its status
 ///
-/// Nothing is contained: what the command leaves behind is ended by the kernel if this is process 1,
-/// and otherwise goes on.
+/// Nothing is contained: what the command leaves behind is ended by the kernel if this is process
+/// 1, and otherwise goes on.
 #[derive(Args)]
 pub struct Options {
     /// The command and its arguments

@@ -22,8 +22,8 @@ pub(super) struct Signals(Receiver<SigInfo>);
 
 impl Signals {
     /// From now on they end up here: all that can be caught, and none of them does what it does by
-    /// default. Faults of this process's own still end it, and SIGPIPE of its own writes goes to the
-    /// thread that writes.
+    /// default. Faults of this process's own still end it, and SIGPIPE of its own writes goes to
+    /// the thread that writes.
     pub fn receive() -> io::Result<Signals> {
         let signals = SignalFd::all()?;
         let (sender, receiver) = unbounded();
@@ -109,8 +109,8 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// How the command ended, if it has. A stop by the terminal is passed on to this process, so that
-    /// its shell sees it.
+    /// How the command ended, if it has. A stop by the terminal is passed on to this process, so
+    /// that its shell sees it.
     fn look(&mut self) -> io::Result<Option<WaitStatus>> {
         let job = WaitOptions::EXITED.with(WaitOptions::STOPPED).with(WaitOptions::CONTINUED);
         let info = self.child.process().info();
@@ -143,8 +143,8 @@ impl<'a> Job<'a> {
         self.inputs.log.as_mut().map_or(Ok(()), |log| log.write(event, self.child))
     }
 
-    /// The command was stopped. By the terminal, it is the shell's turn, which has to see this process
-    /// stop. By anybody else, whoever did that continues it, too, and the clock goes on.
+    /// The command was stopped. By the terminal, it is the shell's turn, which has to see this
+    /// process stop. By anybody else, whoever did that continues it, too, and the clock goes on.
     fn stopped(&mut self, signal: Signal) {
         self.stopped = true;
         let group = self.child.pid();
@@ -167,10 +167,11 @@ impl<'a> Job<'a> {
     fn stop_too(&self) {
         self.terminal.take(self.child.pid());
         let waker = Waker::start(self.child.pid(), self.reaper);
-        // those around it as the terminal would have stopped them, had the command been in this group
+        // those around it as the terminal would have stopped them, had the command been in this
+        // group
         let _ = rustix::process::kill_current_process_group(rustix::process::Signal::TSTP);
-        // this process blocks that. It goes on by a SIGCONT, which is then passed on, once: a second
-        // one would undo the next stop
+        // this process blocks that. It goes on by a SIGCONT, which is then passed on, once: a
+        // second one would undo the next stop
         let own = rustix::process::getpid();
         let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
         drop(waker);

@@ -1,9 +1,9 @@
 //! Orphans: where the owner is a subreaper, members whose parents have ended become its children.
 //!
 //! They are its to reap then, and nobody else's: but among its children are also those that other
-//! libraries have created, and the orphans of those. So a child is taken for an orphan of a tree only
-//! if it has the tree's mark or is in its cgroup, and the tree has not created it itself; and it is
-//! reaped by its descriptor, never by a wait for any child.
+//! libraries have created, and the orphans of those. So a child is taken for an orphan of a tree
+//! only if it has the tree's mark or is in its cgroup, and the tree has not created it itself; and
+//! it is reaped by its descriptor, never by a wait for any child.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -126,8 +126,9 @@ pub(super) enum Whose {
     Nobody,
 }
 
-/// Asks the trees for a zombie. Costs their direct children, and a look into its cgroup, or its limits
-/// and its environment, for each tree. Without a /proc of this namespace only the children are known.
+/// Asks the trees for a zombie. Costs their direct children, and a look into its cgroup, or its
+/// limits and its environment, for each tree. Without a /proc of this namespace only the children
+/// are known.
 pub(super) fn whose(proc: Option<&Proc>, pid: i32, started: u64) -> Whose {
     let trees: Vec<_> = REGISTRY.lock().trees.iter().filter_map(Weak::upgrade).collect();
     for tree in &trees {

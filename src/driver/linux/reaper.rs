@@ -1,9 +1,9 @@
 //! A reaper of orphans, for owners that are process 1 or a subreaper.
 //!
-//! Whoever loses its parent becomes a child of this process, and a zombie for good if nobody waits for
-//! it. But among the zombies are also children of other libraries, which wait for them at their time.
-//! The kernel does not say which is which: so a zombie is reaped only where something proves that this
-//! process has not created it, or the owner has said that it notes whom it creates.
+//! Whoever loses its parent becomes a child of this process, and a zombie for good if nobody waits
+//! for it. But among the zombies are also children of other libraries, which wait for them at their
+//! time. The kernel does not say which is which: so a zombie is reaped only where something proves
+//! that this process has not created it, or the owner has said that it notes whom it creates.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,8 +19,8 @@ use super::watch::Watch;
 use super::zombies::{self, Any};
 use crate::sync::{Mutex, Parker, spawn};
 
-/// How often it is looked while there is a zombie that is not to be reaped: it may hide others from a
-/// wait for any child. Also how often children are looked for while there is none.
+/// How often it is looked while there is a zombie that is not to be reaped: it may hide others from
+/// a wait for any child. Also how often children are looked for while there is none.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// How often it is looked while it is not known yet whose zombie it is.
@@ -34,11 +34,12 @@ const NUMBERS: i32 = 4_194_304;
 pub enum Doubt {
     /// It stays.
     Leave,
-    /// It is reaped, unless it was noted by [`Reaper::creating`], is being created, or is a child of a
-    /// [`ProcessTree`](super::ProcessTree): the owner notes every child that anybody waits for.
+    /// It is reaped, unless it was noted by [`Reaper::creating`], is being created, or is a child
+    /// of a [`ProcessTree`](super::ProcessTree): the owner notes every child that anybody waits
+    /// for.
     Reap,
-    /// The owner says whether it is reaped. Asked from a thread of the reaper, every 10 ms as long as
-    /// the answer is no, and never for those whom [`Doubt::Reap`] would leave.
+    /// The owner says whether it is reaped. Asked from a thread of the reaper, every 10 ms as long
+    /// as the answer is no, and never for those whom [`Doubt::Reap`] would leave.
     Ask(Box<dyn Fn(&Zombie) -> bool + Send + Sync>),
 }
 
@@ -67,41 +68,43 @@ pub struct Zombie {
 
 /// Reaps the orphans that become children of this process, while it is there.
 ///
-/// It is for a process 1, and makes any other one a subreaper (PR_SET_CHILD_SUBREAPER) as long as it
-/// lives. [`std::process::Child`], `tokio::process::Child`, [`ProcessTree`](super::ProcessTree) and
-/// others wait for their own children beside it, whenever they like. There is no handler for SIGCHLD.
-/// An orphan is reaped at once, or, while a zombie is left alone, within 10 ms; that needs a thread,
-/// and costs
+/// It is for a process 1, and makes any other one a subreaper (PR_SET_CHILD_SUBREAPER) as long as
+/// it lives. [`std::process::Child`], `tokio::process::Child`, [`ProcessTree`](super::ProcessTree)
+/// and others wait for their own children beside it, whenever they like. There is no handler for
+/// SIGCHLD. An orphan is reaped at once, or, while a zombie is left alone, within 10 ms; that needs
+/// a thread, and costs
 /// nothing while there are children and none of them ends.
 ///
 /// # Who is reaped
 ///
 /// Proved to be no child that this process has created, and reaped always:
 ///
-/// - A member of a [`ProcessTree`](super::ProcessTree) (by its cgroup or its mark) that the tree has not
-///   created. The tree counts its CPU time.
+/// - A member of a [`ProcessTree`](super::ProcessTree) (by its cgroup or its mark) that the tree
+///   has not created. The tree counts its CPU time.
 /// - One that does not lead its session, if that is not and never was this process's: a session is
-///   inherited, and left only for one's own ([setsid(2)]). A daemon that forked again after its setsid
-///   is such a one, and everybody whom a shell on another terminal leaves behind.
+///   inherited, and left only for one's own ([setsid(2)]). A daemon that forked again after its
+///   setsid is such a one, and everybody whom a shell on another terminal leaves behind.
 ///
 /// Never reaped: who was created by a tree, or noted by [`Reaper::creating`]; who began after a
 /// creation did that is under way, until that is over; one that a tracer waits for.
 ///
-/// In doubt, and left to [`Doubt`]: everybody else. That is an orphan in this process's own session, and
-/// one that leads a session: the kernel shows both as it shows a child of this process.
+/// In doubt, and left to [`Doubt`]: everybody else. That is an orphan in this process's own
+/// session, and one that leads a session: the kernel shows both as it shows a child of this
+/// process.
 ///
-/// The one exception that is known: a process in another session that creates a child *for* this process
-/// (CLONE_PARENT). That one counts as an orphan.
+/// The one exception that is known: a process in another session that creates a child *for* this
+/// process (CLONE_PARENT). That one counts as an orphan.
 ///
-/// Who waits for any child (`waitpid(-1)`) takes orphans away, as it does every child. If this process
-/// ignores SIGCHLD, the kernel reaps all children, orphans included, and there is nothing to do.
+/// Who waits for any child (`waitpid(-1)`) takes orphans away, as it does every child. If this
+/// process ignores SIGCHLD, the kernel reaps all children, orphans included, and there is nothing
+/// to do.
 ///
 /// # Where something is missing
 ///
-/// Without a /proc of this pid namespace, zombies behind one that stays are found by trying numbers, up
-/// to the largest one seen: process 1 should have its reaper early then. A process that leads its
-/// session takes nobody for proved by the session, as it may have had children before it was the
-/// leader. Without pidfds a zombie is reaped by its number.
+/// Without a /proc of this pid namespace, zombies behind one that stays are found by trying
+/// numbers, up to the largest one seen: process 1 should have its reaper early then. A process that
+/// leads its session takes nobody for proved by the session, as it may have had children before it
+/// was the leader. Without pidfds a zombie is reaped by its number.
 ///
 /// ```
 /// use std::process::Command;
@@ -270,8 +273,8 @@ impl Shared {
         self.parker.park(Some(Instant::now() + time));
     }
 
-    /// Sees to all zombies, also to those that a wait for any child does not come to. What became of
-    /// the one that is the least clear.
+    /// Sees to all zombies, also to those that a wait for any child does not come to. What became
+    /// of the one that is the least clear.
     fn look_behind(&self) -> Fate {
         let mut least = Fate::Gone;
         let mut see = |pid| {
@@ -298,8 +301,8 @@ impl Shared {
 
     /// Reaps a zombie, or leaves it.
     fn see_to(&self, pid: i32) -> Fate {
-        // everything that is asked about the number below is about the process of the descriptor, as
-        // long as that is not reaped
+        // everything that is asked about the number below is about the process of the descriptor,
+        // as long as that is not reaped
         let pidfd = pidfd::open(pid).ok();
         if zombies::is_zombie(pid) != Some(true) {
             return Fate::Gone;
@@ -314,7 +317,8 @@ impl Shared {
         };
         // of one whose start is not known it may have been just now
         let started = zombie.started.unwrap_or(u64::MAX);
-        // first: who is created now may be in the lists a moment later, and who was created before is
+        // first: who is created now may be in the lists a moment later, and who was created before
+        // is
         let creating = Creation::may_be(started);
         if is_noted(pid, zombie.started) {
             return Fate::Left;
@@ -378,8 +382,8 @@ impl Shared {
     }
 }
 
-/// Notes a child. Those who have been waited for since are forgotten whenever there are twice as many as
-/// were left the last time.
+/// Notes a child. Those who have been waited for since are forgotten whenever there are twice as
+/// many as were left the last time.
 fn note(pid: i32, started: Option<u64>) {
     let mut noted = NOTED.lock();
     noted.children.insert(pid, started);

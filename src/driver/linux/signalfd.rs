@@ -10,20 +10,20 @@ use crate::abi::{Pid, SiCode, SigInfo, Signal, Uid};
 /// Those that the GNU C library keeps for itself: it unblocks them in each thread that it creates.
 const RESERVED: [i32; 2] = [32, 33];
 
-/// All others, as the kernel's calls take a set. A bit that the kernel does not let anybody block has no
-/// effect.
+/// All others, as the kernel's calls take a set. A bit that the kernel does not let anybody block
+/// has no effect.
 const ALL: u64 = !(1 << (RESERVED[0] - 1) | 1 << (RESERVED[1] - 1));
 
 /// Every signal that can be blocked, blocked and read one by one.
 ///
 /// An init or a supervisor passes all of them on to what it runs. Nothing but SIGKILL and SIGSTOP
 /// acts on a process that has one of these before its second thread; a fault of its own does, which
-/// the kernel lets nobody block, and abort(3). Signals that were ignored come as well. Process 1 of a
-/// namespace gets those, too, that it would not have for want of a handler. Signals 32 and 33, which
-/// the C library keeps for itself, do nothing.
+/// the kernel lets nobody block, and abort(3). Signals that were ignored come as well. Process 1 of
+/// a namespace gets those, too, that it would not have for want of a handler. Signals 32 and 33,
+/// which the C library keeps for itself, do nothing.
 ///
-/// Children of a [`ProcessTree`](super::ProcessTree) do not inherit the mask. Those of the standard library
-/// and of tokio do, unless they are spawned from a thread that was there before.
+/// Children of a [`ProcessTree`](super::ProcessTree) do not inherit the mask. Those of the standard
+/// library and of tokio do, unless they are spawned from a thread that was there before.
 ///
 /// ```no_run
 /// use proctable::abi::Signal;
@@ -45,8 +45,9 @@ const ALL: u64 = !(1 << (RESERVED[0] - 1) | 1 << (RESERVED[1] - 1));
 pub struct SignalFd(File);
 
 impl SignalFd {
-    /// Blocks all signals in this thread, and in those that it creates from now on. SIGCHLD gets its
-    /// default action if it was ignored: the kernel would reap all children and lose their statuses.
+    /// Blocks all signals in this thread, and in those that it creates from now on. SIGCHLD gets
+    /// its default action if it was ignored: the kernel would reap all children and lose their
+    /// statuses.
     ///
     /// # Errors
     ///
@@ -75,9 +76,9 @@ impl SignalFd {
         Ok(SignalFd(file))
     }
 
-    /// The next signal; waits for one. A standard signal that is sent again before it was read comes
-    /// once, a real-time one as often as it was sent. What is sent to one thread alone comes if that
-    /// thread reads.
+    /// The next signal; waits for one. A standard signal that is sent again before it was read
+    /// comes once, a real-time one as often as it was sent. What is sent to one thread alone comes
+    /// if that thread reads.
     ///
     /// # Errors
     ///

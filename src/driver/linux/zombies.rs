@@ -1,5 +1,5 @@
-//! Zombies of this process, asked for by number: waitid(2) with WNOWAIT, and what else the kernel says
-//! of them without /proc.
+//! Zombies of this process, asked for by number: waitid(2) with WNOWAIT, and what else the kernel
+//! says of them without /proc.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -30,8 +30,8 @@ fn waitid(kind: libc::idtype_t, id: i32, options: i32) -> io::Result<i32> {
     Ok(unsafe { info.si_pid() })
 }
 
-/// The first zombie among the children, which stays one. With `sleep` this waits until there is one,
-/// or no child.
+/// The first zombie among the children, which stays one. With `sleep` this waits until there is
+/// one, or no child.
 pub(super) fn any(sleep: bool) -> io::Result<Any> {
     let options = libc::WNOWAIT | if sleep { 0 } else { libc::WNOHANG };
     match waitid(libc::P_ALL, 0, options) {

@@ -16,8 +16,8 @@ fn orphans() -> u64 {
     asked.and_then(|orphans| orphans.parse().ok()).unwrap_or(usual)
 }
 
-/// A process that makes orphans: the given number, two levels below it, and ends with their number in
-/// its output. Each child forks, and ends before its own child does.
+/// A process that makes orphans: the given number, two levels below it, and ends with their number
+/// in its output. Each child forks, and ends before its own child does.
 const FORKER: &str = "linux::reaper::making_orphans";
 
 #[test]
@@ -99,14 +99,15 @@ impl Ages {
     }
 
     /// What is promised, and what the machine may have added: the reaper sleeps and is woken a few
-    /// times between the end of a process and its reaping, and so do those who create one meanwhile.
+    /// times between the end of a process and its reaping, and so do those who create one
+    /// meanwhile.
     fn bound(&self) -> Duration {
         Duration::from_millis(100) + 4 * self.lateness
     }
 }
 
-/// Children of the standard library and of tokio come and go meanwhile, with statuses that tell them
-/// apart. Some are waited for only when they have been zombies for a while.
+/// Children of the standard library and of tokio come and go meanwhile, with statuses that tell
+/// them apart. Some are waited for only when they have been zombies for a while.
 fn spawn_with_std(reaper: &Reaper, over: &AtomicBool) -> u64 {
     let mut waited = 0;
     while !over.load(Ordering::Relaxed) || waited == 0 {

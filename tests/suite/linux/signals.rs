@@ -44,8 +44,8 @@ fn ends(signal: Signal) -> bool {
 }
 
 /// The command has the default action for all of them, so that each ends it: by that signal and by
-/// no other. Faults that are sent and SIGABRT are no exceptions; the two signals of the C library's do
-/// nothing.
+/// no other. Faults that are sent and SIGABRT are no exceptions; the two signals of the C library's
+/// do nothing.
 #[test]
 fn every_signal_that_ends_a_process_ends_the_command_and_nobody_stays() {
     for args in CALLS {

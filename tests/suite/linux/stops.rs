@@ -1,5 +1,5 @@
-//! `proctable exec` and stops: of the command, of the program, by the terminal and from outside. The
-//! clock goes on, and nobody stays behind stopped.
+//! `proctable exec` and stops: of the command, of the program, by the terminal and from outside.
+//! The clock goes on, and nobody stays behind stopped.
 #![allow(unsafe_code)]
 
 use std::process::Stdio as StdStdio;
