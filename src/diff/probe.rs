@@ -23,7 +23,11 @@ pub fn version(engine: &mut Engine, mode: Mode) -> io::Result<Version> {
         let scenario = scenario(property, user)?;
         let needs_users = calls(&scenario).any(|(_, call)| changes_user(call));
         let needs_exec = calls(&scenario).any(|(_, call)| matches!(call, Syscall::Execve { .. }));
-        if needs_users && mode == Mode::User || needs_exec && engine.abilities().execve.is_err() {
+        let cannot = needs_users && mode == Mode::User
+            || needs_exec && engine.abilities().execve.is_err()
+            // only realtime puppets have an order of their own
+            || property == Property::ExitIsPreempted && !engine.is_realtime();
+        if cannot {
             continue;
         }
         version = version.with(property, does(engine, &scenario)?);

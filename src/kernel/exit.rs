@@ -17,14 +17,25 @@ impl Kernel {
         fx.obey(rule!("EXIT-11"));
         self.leave_user_mode_for_good(id, status);
         // the memory goes before anyone is told
+        let in_vfork = self.processes[id].vfork_waiter.is_some();
         self.release_vfork(id, fx);
-        if self.queue.is_empty() {
-            return self.go_on_exiting(id, status, fx);
+        if in_vfork || self.may_be_preempted(id) {
+            // others may run first, who still find it alive: it has left its call, and its own
+            // children are not given away
+            self.thread_mut(TaskId::leader(id)).sleep = Sleep::Exiting;
+            self.enqueue_task(TaskId::leader(id));
+        } else {
+            self.go_on_exiting(id, status, fx);
         }
-        // others may run first, who still find it alive: it has left its call, and its own children
-        // are not given away
-        self.thread_mut(TaskId::leader(id)).sleep = Sleep::Exiting;
-        self.enqueue_task(TaskId::leader(id));
+    }
+
+    /// Whether others that run before anyone is told of the end can tell that from their running
+    /// before all of it: only children can, who are not waited for any more. Where each exit is
+    /// preempted the others run in that order.
+    fn may_be_preempted(&self, id: Id<Process>) -> bool {
+        let tells = self.config.version.has(Property::ExitIsPreempted)
+            || self.children(id).next().is_some();
+        tells && !self.queue.is_empty()
     }
 
     /// The part of an exit that others see.
