@@ -98,11 +98,15 @@ impl Ages {
         self.lateness = self.lateness.max(begin.elapsed() - LOOK);
     }
 
-    /// What is promised, and what the machine may have added: the reaper sleeps and is woken a few
-    /// times between the end of a process and its reaping, and so do those who create one
-    /// meanwhile.
-    fn bound(&self) -> Duration {
-        Duration::from_millis(100) + 4 * self.lateness
+    /// What is promised, wherever a thread that only sleeps is not late by a good part of that: on
+    /// such a machine the reaper is late, too.
+    fn check(&self) {
+        const PROMISED: Duration = Duration::from_millis(100);
+        if self.lateness > PROMISED / 4 {
+            println!("SKIPPED: the ages: a thread that only slept was late by {:?}", self.lateness);
+        } else {
+            assert!(self.longest < PROMISED, "{:?} {:?}", self.longest, self.lateness);
+        }
     }
 }
 
@@ -261,7 +265,7 @@ fn many_orphans() {
             ages.longest,
             ages.lateness,
         );
-        assert!(ages.longest < ages.bound(), "{:?} {:?}", ages.longest, ages.lateness);
+        ages.check();
     });
     until("nobody is left", || orphans::children().is_empty());
 }
