@@ -40,6 +40,7 @@ impl Kernel {
             })?;
         }
         self.check_accounts()?;
+        self.check_shares()?;
         self.check_queue()
     }
 
@@ -106,6 +107,21 @@ impl Kernel {
         let itimers = self.processes.iter().filter_map(|(_, process)| process.itimer.as_ref());
         let idle = itimers.filter(|itimer| itimer.is_idle()).count();
         require(idle == self.idle_itimers as usize, || "idle timers are miscounted".into())
+    }
+
+    /// Whoever shares something is no zombie, and its partners know it.
+    fn check_shares(&self) -> Result<(), String> {
+        let living: BTreeSet<_> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| !process.is_zombie())
+            .map(|(id, _)| id)
+            .collect();
+        for shares in [&self.fs_shares, &self.memory_shares] {
+            let sound = shares.is_sound(|id| living.contains(&id));
+            require(sound, || "a set of sharers is not sound".into())?;
+        }
+        Ok(())
     }
 
     fn check_queue(&self) -> Result<(), String> {

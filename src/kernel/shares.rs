@@ -51,6 +51,16 @@ impl Shares {
         }
     }
 
+    /// Whether each set has two members or more, all of which know it and, by `lives`, live.
+    pub fn is_sound(&self, lives: impl Fn(Id<Process>) -> bool) -> bool {
+        let of = |member: &Id<Process>| self.set_of.get(member).copied();
+        let sound = |(set, members): (&u64, &Vec<Id<Process>>)| {
+            members.len() > 1 && members.iter().all(|one| of(one) == Some(*set) && lives(*one))
+        };
+        let members: usize = self.members.values().map(Vec::len).sum();
+        members == self.set_of.len() && self.members.iter().all(sound)
+    }
+
     /// Those that share with the process, itself among them; nobody if it shares with nobody.
     /// O(log sharers).
     pub fn sharers(&self, id: Id<Process>) -> &[Id<Process>] {
