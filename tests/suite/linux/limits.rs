@@ -172,9 +172,13 @@ fn passed_on() -> String {
     std::fs::read_to_string(subtree).unwrap_or_default()
 }
 
+/// What the owner's cgroup passes on is looked at by one test at a time.
+static PASSED_ON: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// In a process of its own: what it enables for its trees is disabled at its end.
 #[test]
 fn controllers_enforce_limits() {
+    let _alone = PASSED_ON.lock();
     let before = passed_on();
     for scenario in ["of_memory", "of_processes", "of_cpu"] {
         alone_here(&format!("linux::limits::{scenario}"), &[]);
@@ -274,6 +278,7 @@ fn of_cpu() {
 #[cfg(feature = "cli")]
 #[test]
 fn an_owner_moves_aside_for_its_limits() {
+    let _alone = PASSED_ON.lock();
     let before = passed_on();
     let Some(tree) = limited(MEMORY) else { return };
     if tree.enforced()[0].by != Enforcer::CgroupV2 {
