@@ -102,7 +102,7 @@ pub fn surroundings(engine: &Engine, mode: Mode, version: Version) -> io::Result
     Ok(Surroundings {
         config: Config {
             version,
-            pid_max: engine.pid_max()?,
+            pid_max: engine.pid_max(),
             user_namespace: mode == Mode::User,
             sys_resource: engine.has_capability(CAP_SYS_RESOURCE)?,
             limits,
@@ -168,7 +168,7 @@ fn attempt(
     let (config, hold) = (program.config.clone(), program.stay_in_handlers);
     let changed = |value, usual| (value != usual).then_some(value);
     let cage_config = CageConfig {
-        pid_max: changed(config.pid_max, engine.pid_max()?),
+        pid_max: changed(config.pid_max, engine.pid_max()),
         last_pid: changed(config.last_pid, Config::default().last_pid),
     };
     let mut cage = engine.cage(&cage_config)?;

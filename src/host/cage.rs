@@ -227,8 +227,8 @@ impl<'e> Cage<'e> {
     /// controller did not leave the CPU while it looked, then they all slept at one moment. Where
     /// puppets are realtime that is so at the first look, as a rule.
     ///
-    /// Where no file tells who sleeps there is no certainty: then what is quiet has to be so a second time, after
-    /// the controller has slept.
+    /// Where no file tells who sleeps there is no certainty: then what is quiet has to be so a second
+    /// time, after the controller has slept.
     fn settle(&mut self) -> io::Result<Observation> {
         let start = Instant::now();
         let mut seen = Observation::default();

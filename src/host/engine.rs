@@ -47,6 +47,7 @@ pub struct Engine {
     pub(super) sleep_file: Option<SleepFile>,
     pub(super) sysctls: Sysctls,
     abilities: Abilities,
+    pid_max: u32,
     command: u32,
 }
 
@@ -95,8 +96,17 @@ impl Engine {
         let unknown = || Err("not tried".to_owned());
         let abilities = Abilities { pid_max: unknown(), last_pid: unknown(), execve: unknown() };
         let sysctls = Sysctls::open();
-        let mut engine =
-            Engine { wire, nursery, realtime, sleep_file: None, sysctls, abilities, command: 0 };
+        let pid_max = sysctls.pid_max()?;
+        let mut engine = Engine {
+            wire,
+            nursery,
+            realtime,
+            sleep_file: None,
+            sysctls,
+            abilities,
+            pid_max,
+            command: 0,
+        };
         engine.await_nursery()?;
         let tells = |file: &SleepFile| engine.nursery_sleeps(*file);
         engine.sleep_file = SleepFile::ALL.into_iter().find(tells);
@@ -110,8 +120,8 @@ impl Engine {
     }
 
     /// The largest number that a new cage begins with (PID-07).
-    pub fn pid_max(&self) -> io::Result<u32> {
-        self.sysctls.pid_max()
+    pub fn pid_max(&self) -> u32 {
+        self.pid_max
     }
 
     fn try_abilities(&mut self) -> io::Result<Abilities> {

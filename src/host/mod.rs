@@ -15,7 +15,8 @@
 //! - `probe` tells whether it can run here; `worker` makes the process in which it runs;
 //! - `engine` starts the nursery; `cage` is one program's run; `observation` what is seen;
 //! - `wire` is the shared memory; `puppet` the code on its other side; `raw` its system calls;
-//! - `codec` translates calls; `procfs` reads /proc; `sysctl` writes what is the cage's own; `os` is the controller's own system calls.
+//! - `codec` translates calls; `procfs` reads /proc; `sysctl` writes what is the cage's own; `os`
+//!   is the controller's own system calls.
 
 mod cage;
 mod codec;

@@ -84,8 +84,8 @@ impl<'a> Owner<'a> {
 /// Ends the trees of owners that are dead, and nothing else: cgroups below this process's own that
 /// bear the name of such an owner, and processes with its mark in their environment. A child that
 /// was detached has no mark. Of trees that were left on purpose ([`OnDrop::Leave`](super::OnDrop))
-/// nobody is ended; their cgroups are removed once nobody is in them. Owners in other pid namespaces are left alone, dead or alive: they
-/// cannot be seen from here. So is the process that sweeps.
+/// nobody is ended; their cgroups are removed once nobody is in them. Owners in other pid namespaces
+/// are left alone, dead or alive: they cannot be seen from here. So is the process that sweeps.
 ///
 /// Costs a look at every process of the system.
 ///

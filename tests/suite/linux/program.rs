@@ -362,9 +362,8 @@ fn a_command_is_killed_with_the_program() {
 
 #[test]
 fn a_command_of_an_ordinary_user_is_killed_with_the_program() {
-    if let Some(user) = ordinary_user() {
-        alone("linux::program::killed_with_the_program", &user);
-    }
+    // and shows what it skips
+    as_ordinary_user("linux::program::killed_with_the_program");
 }
 
 #[test]
