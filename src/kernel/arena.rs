@@ -6,20 +6,31 @@ use core::num::NonZeroU32;
 use core::ops::{Index, IndexMut};
 use core::{fmt, hash};
 
-/// The index of a `T` in its [`Arena`].
+/// The identity of a `T` in its [`Arena`]: a place, and how often that place had been given up
+/// when the element came there. An identity is never given out twice, so that a stale one names
+/// nobody.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(bound = ""))]
-pub struct Id<T>(NonZeroU32, PhantomData<fn() -> T>);
+pub struct Id<T> {
+    place: NonZeroU32,
+    generation: u32,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    element: PhantomData<fn() -> T>,
+}
 
 impl<T> Id<T> {
-    fn at(place: usize) -> Id<T> {
+    fn at(place: usize, generation: u32) -> Id<T> {
         // an arena cannot hold 2^32 elements: pids end at 2^22
-        let number = NonZeroU32::new(place as u32 + 1).unwrap_or(NonZeroU32::MAX);
-        Id(number, PhantomData)
+        let place = NonZeroU32::new(place as u32 + 1).unwrap_or(NonZeroU32::MAX);
+        Id { place, generation, element: PhantomData }
     }
 
     fn place(self) -> usize {
-        self.0.get() as usize - 1
+        self.place.get() as usize - 1
+    }
+
+    fn key(self) -> (NonZeroU32, u32) {
+        (self.place, self.generation)
     }
 }
 
@@ -33,7 +44,7 @@ impl<T> Copy for Id<T> {}
 
 impl<T> PartialEq for Id<T> {
     fn eq(&self, other: &Id<T>) -> bool {
-        self.0 == other.0
+        self.key() == other.key()
     }
 }
 
@@ -47,27 +58,31 @@ impl<T> PartialOrd for Id<T> {
 
 impl<T> Ord for Id<T> {
     fn cmp(&self, other: &Id<T>) -> core::cmp::Ordering {
-        self.0.cmp(&other.0)
+        self.key().cmp(&other.key())
     }
 }
 
 impl<T> hash::Hash for Id<T> {
     fn hash<H: hash::Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+        self.key().hash(state);
     }
 }
 
 impl<T> fmt::Debug for Id<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.0)
+        write!(f, "#{}.{}", self.place, self.generation)
     }
 }
 
+/// One place of an arena.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-enum Slot<T> {
-    Used(T),
-    Free(Option<Id<T>>),
+struct Slot<T> {
+    /// How often the place was given up.
+    generation: u32,
+    /// The place that was given up before this one, while this one is free.
+    next_free: Option<NonZeroU32>,
+    element: Option<T>,
 }
 
 /// Elements by [`Id`]. Insertion, removal and look-up are O(1).
@@ -75,7 +90,8 @@ enum Slot<T> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Arena<T> {
     slots: Vec<Slot<T>>,
-    free: Option<Id<T>>,
+    /// The place, counted from 1, that was given up last.
+    free: Option<NonZeroU32>,
     len: u32,
 }
 
@@ -92,44 +108,77 @@ impl<T> Arena<T> {
         self.insert_with(|| element)
     }
 
-    /// The same for an element that is written where it stays: one that is large is not moved there.
+    /// The id that the next element gets: for two that name each other.
+    #[inline]
+    pub fn next_id(&self) -> Id<T> {
+        match self.free {
+            Some(place) => {
+                let place = place.get() as usize - 1;
+                Id::at(place, self.slots[place].generation)
+            }
+            None => Id::at(self.slots.len(), 0),
+        }
+    }
+
+    /// As [`Arena::insert`], for an element that is written where it stays: one that is large is not moved there.
     #[inline(always)]
     pub fn insert_with(&mut self, make: impl FnOnce() -> T) -> Id<T> {
         self.len += 1;
-        let id = self.free.unwrap_or_else(|| self.add_slot());
-        let slot = &mut self.slots[id.place()];
-        if let Slot::Free(next) = slot {
-            self.free = *next;
-        }
-        *slot = Slot::Used(make());
-        id
+        let place = match self.free {
+            Some(place) => place.get() as usize - 1,
+            None => self.add_slot(),
+        };
+        let slot = &mut self.slots[place];
+        self.free = slot.next_free.take();
+        slot.element = Some(make());
+        Id::at(place, slot.generation)
     }
 
     /// One more slot, which is free, and the last of those.
     #[cold]
-    fn add_slot(&mut self) -> Id<T> {
+    fn add_slot(&mut self) -> usize {
         if self.slots.len() == self.slots.capacity() {
             // an eighth more and not twice as much: most of what is stored stays; but a world of one
             // process has no room for eight
             let len = self.slots.len();
             self.slots.reserve_exact((len / 8).max(len.clamp(1, 8)));
         }
-        self.slots.push(Slot::Free(None));
-        Id::at(self.slots.len() - 1)
+        self.slots.push(Slot { generation: 0, next_free: None, element: None });
+        self.slots.len() - 1
     }
 
-    /// Takes the element out; its id may be given out again.
+    /// Takes the element out. Its place may be given out again, its id is not, but for a place that
+    /// was given up 2^32 times: that one is left unused.
     pub fn remove(&mut self, id: Id<T>) {
-        self.slots[id.place()] = Slot::Free(self.free);
-        self.free = Some(id);
+        let slot = &mut self.slots[id.place()];
+        debug_assert!(slot.generation == id.generation && slot.element.is_some());
+        slot.element = None;
         self.len -= 1;
+        if let Some(generation) = slot.generation.checked_add(1) {
+            slot.generation = generation;
+            slot.next_free = self.free;
+            self.free = Some(id.place);
+        }
     }
 
-    /// The elements in the order of their ids.
+    /// The element of that id; `None` if it was taken out.
+    #[inline]
+    pub fn get(&self, id: Id<T>) -> Option<&T> {
+        let slot = self.slots.get(id.place())?;
+        slot.element.as_ref().filter(|_| slot.generation == id.generation)
+    }
+
+    /// The element of that id, to be changed; `None` if it was taken out.
+    #[inline]
+    pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
+        let slot = self.slots.get_mut(id.place())?;
+        slot.element.as_mut().filter(|_| slot.generation == id.generation)
+    }
+
+    /// The elements in the order of their places.
     pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
-        self.slots.iter().enumerate().filter_map(|(place, slot)| match slot {
-            Slot::Used(element) => Some((Id::at(place), element)),
-            Slot::Free(_) => None,
+        self.slots.iter().enumerate().filter_map(|(place, slot)| {
+            slot.element.as_ref().map(|element| (Id::at(place, slot.generation), element))
         })
     }
 }
@@ -139,9 +188,10 @@ impl<T> Index<Id<T>> for Arena<T> {
 
     #[inline(always)]
     fn index(&self, id: Id<T>) -> &T {
-        match &self.slots[id.place()] {
-            Slot::Used(element) => element,
-            Slot::Free(_) => unreachable!("an id outlived its element"),
+        let slot = &self.slots[id.place()];
+        match &slot.element {
+            Some(element) if slot.generation == id.generation => element,
+            _ => unreachable!("an id outlived its element"),
         }
     }
 }
@@ -149,9 +199,10 @@ impl<T> Index<Id<T>> for Arena<T> {
 impl<T> IndexMut<Id<T>> for Arena<T> {
     #[inline(always)]
     fn index_mut(&mut self, id: Id<T>) -> &mut T {
-        match &mut self.slots[id.place()] {
-            Slot::Used(element) => element,
-            Slot::Free(_) => unreachable!("an id outlived its element"),
+        let slot = &mut self.slots[id.place()];
+        match &mut slot.element {
+            Some(element) if slot.generation == id.generation => element,
+            _ => unreachable!("an id outlived its element"),
         }
     }
 }
@@ -159,6 +210,22 @@ impl<T> IndexMut<Id<T>> for Arena<T> {
 #[cfg(test)]
 impl<T> Id<T> {
     pub fn for_test() -> Id<T> {
-        Id::at(0)
+        Id::at(0, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_id_names_nobody() {
+        let mut arena = Arena::new();
+        let first = arena.insert(1);
+        arena.remove(first);
+        let second = arena.insert(2);
+        assert_eq!((arena.get(first), arena.get(second)), (None, Some(&2)));
+        assert_ne!(first, second);
+        assert_eq!(arena.slots.len(), 1, "the place is used again");
     }
 }

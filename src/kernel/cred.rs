@@ -1,9 +1,10 @@
 //! Users of a process, as far as signals and limits need them.
 
 use super::Kernel;
+use super::arena::Id;
 use super::effect::Effects;
 use super::group::refuse;
-use super::thread::TaskId;
+use super::task::Task;
 use crate::abi::{Errno, Uid};
 use crate::rule;
 use crate::syscall::{self, Ret};
@@ -71,11 +72,11 @@ impl Cred {
 impl Kernel {
     /// The credentials of the calling thread.
     #[inline]
-    pub(super) fn cred(&self, task: TaskId) -> &Cred {
-        &self.thread(task).cred
+    pub(super) fn cred(&self, task: Id<Task>) -> &Cred {
+        &self.tasks[task].cred
     }
 
-    pub(super) fn setuid(&mut self, caller: TaskId, uid: u32, fx: &mut Effects) -> syscall::Result {
+    pub(super) fn setuid(&mut self, caller: Id<Task>, uid: u32, fx: &mut Effects) -> syscall::Result {
         fx.obey(rule!("CRED-05"));
         let old = *self.cred(caller);
         let user = self.valid_user(uid)?;
@@ -91,7 +92,7 @@ impl Kernel {
 
     pub(super) fn setreuid(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         real: u32,
         effective: u32,
         fx: &mut Effects,
@@ -119,7 +120,7 @@ impl Kernel {
 
     pub(super) fn setresuid(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         users: [u32; 3],
         fx: &mut Effects,
     ) -> syscall::Result {
@@ -148,7 +149,7 @@ impl Kernel {
 
     fn change_cred(
         &mut self,
-        task: TaskId,
+        task: Id<Task>,
         old: Cred,
         mut new: Cred,
         fx: &mut Effects,
@@ -157,19 +158,19 @@ impl Kernel {
         if new.effective != old.effective {
             // RPT-17
             fx.obey(rule!("RPT-17"));
-            self.thread_mut(task).pdeath_signal = None;
-            self.set_dumpable(task.process, false);
+            self.tasks[task].pdeath_signal = None;
+            self.set_dumpable(self.process_of(task), false);
         }
         if new.real != old.real {
             // CRED-06: the charge moves; LIM-04: and never fails
             fx.obey(rule!("CRED-06"));
-            self.move_task_charge(task.process, old.real, new.real, fx);
+            self.move_task_charge(self.process_of(task), old.real, new.real, fx);
         }
-        self.thread_mut(task).cred = new;
+        self.tasks[task].cred = new;
         Ok(Ret::Value(0))
     }
 
-    pub(super) fn getresuid(&self, caller: TaskId) -> syscall::Result {
+    pub(super) fn getresuid(&self, caller: Id<Task>) -> syscall::Result {
         Ok(Ret::Users(self.cred(caller).users()))
     }
 
@@ -177,12 +178,12 @@ impl Kernel {
     /// three times over.
     pub(super) fn may_limit(
         &self,
-        caller: TaskId,
-        target: TaskId,
+        caller: Id<Task>,
+        target: Id<Task>,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let (own, other) = (self.cred(caller), self.cred(target));
-        if caller.process == target.process
+        if self.process_of(caller) == self.process_of(target)
             || own.capable && self.config.sys_resource
             || other.users().iter().all(|user| *user == own.real)
         {

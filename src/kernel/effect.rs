@@ -43,6 +43,14 @@ pub enum Consequence {
     Discarded(Signal),
     /// The process was created by the actor.
     Created,
+    /// The thread was created by the actor, in its process.
+    ThreadCreated,
+    /// The thread has ended, or its number is now the process's (EXEC-12). If others live on that of a
+    /// leader stays in use.
+    ThreadEnded,
+    /// 0 was stored at that address, and one who waits for that there by futex(2) is to be woken
+    /// (CLONE_CHILD_CLEARTID).
+    TidCleared(u64),
     /// The process runs a new program.
     Executed,
     /// The process stopped.
@@ -107,6 +115,9 @@ impl fmt::Display for Consequence {
             Consequence::Generated(info) => write!(f, "{} generated", info.signal),
             Consequence::Discarded(signal) => write!(f, "{signal} discarded"),
             Consequence::Created => write!(f, "created"),
+            Consequence::ThreadCreated => write!(f, "thread created"),
+            Consequence::ThreadEnded => write!(f, "thread ended"),
+            Consequence::TidCleared(address) => write!(f, "0 stored at {address:#x}"),
             Consequence::Executed => write!(f, "executed a program"),
             Consequence::Stopped(signal) => write!(f, "stopped by {signal}"),
             Consequence::Continued => write!(f, "continued"),

@@ -2,34 +2,104 @@
 
 use alloc::vec::Vec;
 
+use super::arena::Id;
 use super::cred::Cred;
 use super::effect::{Consequence, Effects};
 use super::process::Process;
-use super::thread::TaskId;
+use super::task::{Sleep, Task};
 use super::{Kernel, Property};
 use crate::abi::{Errno, SiCode, SigInfo, Signal};
 use crate::rule;
 use crate::syscall::{self, Ret};
 
 impl Kernel {
+    /// execve; `None` if the caller sleeps until the other threads have ended.
     pub(super) fn execve(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         error: Option<Errno>,
         fx: &mut Effects,
-    ) -> syscall::Result {
+    ) -> Option<syscall::Result> {
         // EXEC-17 comes before the file is looked at
-        self.may_exec(caller, fx)?;
-        if let Some(errno) = error {
-            fx.obey(rule!("EXEC-18"));
-            return Err(errno);
+        if let Err(errno) = self.may_exec(caller, fx) {
+            return Some(Err(errno));
         }
+        if let Some(errno) = error {
+            // TG-111: nobody has ended yet
+            fx.obey(rule!("EXEC-18"));
+            return Some(Err(errno));
+        }
+        let process = self.process_of(caller);
+        if self.processes[process].is_single() {
+            return Some(self.execute(caller, fx));
+        }
+        // EXEC-12
+        for rule in [rule!("EXEC-12"), rule!("THR-08"), rule!("TG-104")] {
+            fx.obey(rule);
+        }
+        self.set_executing(process, Some(caller));
+        self.kill_threads(process, Some(caller));
+        self.tasks[caller].sleep = Sleep::Exec;
+        if self.others_have_ended(caller) {
+            return Some(self.take_over(caller, fx));
+        }
+        None
+    }
+
+    /// A task has ended while another one of its process executes a program: perhaps it can go on.
+    pub(super) fn wake_executing(&mut self, process: Id<Process>) {
+        if let Some(task) = self.executing_task(process)
+            && self.others_have_ended(task)
+        {
+            self.enqueue_task(task);
+        }
+    }
+
+    /// A task that executes a program was woken: it goes on if the others have ended.
+    pub(super) fn go_on_executing(&mut self, task: Id<Task>, fx: &mut Effects) {
+        if self.others_have_ended(task) {
+            let result = self.take_over(task, fx);
+            self.return_later(task, result, rule!("EXEC-07"), fx);
+        }
+    }
+
+    /// The other threads have ended: the caller takes the leader's place (EXEC-12, de_thread).
+    fn take_over(&mut self, caller: Id<Task>, fx: &mut Effects) -> syscall::Result {
+        let process = self.process_of(caller);
+        self.tasks[caller].sleep = Sleep::None;
+        self.set_executing(process, None);
+        let leader = self.leader(process);
+        if leader != caller {
+            fx.obey(rule!("EXEC-13"));
+            fx.obey(rule!("TG-110"));
+            let mut charged = Vec::new();
+            let records = &mut self.tasks[leader].pending;
+            records.flush(crate::abi::SigSet::FULL, |queued| charged.push(queued.charged));
+            self.discharge_all_queued(charged);
+            self.discharge_task(self.tasks[leader].cred.real);
+            let tid = self.tasks[caller].tid;
+            fx.push_with(tid, rule!("EXEC-12"), || Consequence::ThreadEnded);
+            self.fs_shares.replace(leader, caller);
+            self.replace_leader(caller);
+        }
+        self.execute(caller, fx)
+    }
+
+    /// The only thread of a process executes a program.
+    fn execute(&mut self, caller: Id<Task>, fx: &mut Effects) -> syscall::Result {
+        let id = self.process_of(caller);
         self.change_dispositions(caller, fx);
-        self.memory_shares.leave(caller.process);
-        if self.processes[caller.process].is_clone_child() {
-            self.unindex_child(caller.process);
-            self.processes[caller.process].exit_signal = Signal::CHLD.number();
-            self.index_child(caller.process);
+        self.clear_child_tid(caller, true, fx);
+        self.memory_shares.leave(id);
+        if let Some(fs) = self.tasks[caller].own_fs.take() {
+            // TG-119
+            fx.obey(rule!("TG-119"));
+            self.processes[id].inherited_mut().fs = *fs;
+        }
+        if self.processes[id].is_clone_child() {
+            self.unindex_child(id);
+            self.processes[id].exit_signal = Signal::CHLD.number();
+            self.index_child(id);
         }
         for rule in [
             rule!("EXEC-03"),
@@ -41,27 +111,46 @@ impl Kernel {
             fx.obey(rule);
         }
         // LSM_UNSAFE_SHARE: another process could change the working directory meanwhile
-        let shared = !self.fs_shares.sharers(caller.process).is_empty();
+        let shared = !self.fs_shares.sharers(self.fs_holder(caller)).is_empty();
         let downgrade = shared && !self.config.version.has(Property::SharedExecKeepsUser);
-        let process = &mut self.processes[caller.process];
-        change_image(process, caller.nth, downgrade);
-        let pid = process.pid;
-        let pending = process.shared.set() | process.leader.pending.set();
+        self.change_image(caller, downgrade);
+        let pid = self.processes[id].pid;
+        let pending = self.processes[id].shared.set() | self.tasks[caller].pending.set();
         if !pending.is_empty() {
             self.drop_timer_signals(caller, fx);
         }
         fx.push_with(pid, rule!("EXEC-07"), || Consequence::Executed);
         fx.obey(rule!("EXEC-19"));
-        self.release_vfork(caller.process, fx);
+        self.release_vfork(caller, fx);
         Ok(Ret::Value(0))
+    }
+
+    /// The new program begins outside of any handler, with the mask and the pending signals of the
+    /// thread that executed it (EXEC-03, TG-105), and with the users that execve gives it.
+    fn change_image(&mut self, caller: Id<Task>, downgrade: bool) {
+        let thread = &mut self.tasks[caller];
+        thread.frames.clear();
+        let old = thread.cred;
+        // CRED-01: CAP_SETUID keeps what the kernel takes for a set-user-ID program's
+        let kept =
+            if downgrade && !old.capable { Cred { effective: old.real, ..old } } else { old };
+        thread.cred = kept.after_exec();
+        if old.effective != old.real {
+            thread.pdeath_signal = None;
+        }
+        let process = &mut self.processes[thread.process];
+        process.exec_count = process.exec_count.wrapping_add(1);
+        // EXEC-15: the other marks stay
+        process.flags.executed = true;
+        process.flags.dumpable = kept.effective == kept.real;
     }
 
     /// EXEC-05: what is pending of POSIX timers goes with them. Their records are told by their code,
     /// which others may have queued, too.
-    fn drop_timer_signals(&mut self, caller: TaskId, fx: &mut Effects) {
+    fn drop_timer_signals(&mut self, caller: Id<Task>, fx: &mut Effects) {
         let mut users = Vec::new();
-        let process = &mut self.processes[caller.process];
-        for pending in [&mut process.shared, &mut process.leader.pending] {
+        let task = &mut self.tasks[caller];
+        for pending in [&mut self.processes[task.process].shared, &mut task.pending] {
             let is_timer = |info: &SigInfo| info.code == SiCode::TIMER;
             pending.drop_records(is_timer, |queued| users.push(queued.charged));
         }
@@ -73,10 +162,11 @@ impl Kernel {
 
     /// Handlers are gone with the old program. Dispositions that were shared become the process's own
     /// (EXEC-16).
-    fn change_dispositions(&mut self, caller: TaskId, fx: &mut Effects) {
+    fn change_dispositions(&mut self, caller: Id<Task>, fx: &mut Effects) {
         fx.obey(rule!("EXEC-01"));
         fx.obey(rule!("EXEC-02"));
-        let id = self.processes[caller.process].sighand;
+        let process = self.process_of(caller);
+        let id = self.processes[process].sighand;
         let sighand = &mut self.sighands[id];
         if !sighand.is_shared() {
             return sighand.reset_for_exec();
@@ -85,24 +175,6 @@ impl Kernel {
         sighand.unshare();
         let mut own = sighand.copy();
         own.reset_for_exec();
-        self.processes[caller.process].sighand = self.sighands.insert(own);
+        self.processes[process].sighand = self.sighands.insert(own);
     }
-}
-
-/// The new program begins outside of any handler, with the mask and the pending signals of the old
-/// one (EXEC-03), and with the users that execve gives it.
-fn change_image(process: &mut Process, nth: u32, downgrade: bool) {
-    process.exec_count = process.exec_count.wrapping_add(1);
-    let thread = process.thread_mut(nth);
-    thread.frames.clear();
-    let old = thread.cred;
-    // CRED-01: CAP_SETUID keeps what the kernel takes for a set-user-ID program's
-    let kept = if downgrade && !old.capable { Cred { effective: old.real, ..old } } else { old };
-    thread.cred = kept.after_exec();
-    if old.effective != old.real {
-        thread.pdeath_signal = None;
-    }
-    // EXEC-15: the other marks stay
-    process.flags.executed = true;
-    process.flags.dumpable = kept.effective == kept.real;
 }

@@ -1,4 +1,5 @@
-//! The end of a process: what happens to its children, its group, its parent, its number.
+//! The end of a task, and of its process with the last one: what happens to its children, its group,
+//! its parent, its number.
 
 use alloc::vec::Vec;
 
@@ -6,66 +7,133 @@ use super::arena::Id;
 use super::effect::{Consequence, Effects};
 use super::process::{Life, Process};
 use super::signal::Origin;
-use super::thread::{Sleep, TaskId};
+use super::task::{Sleep, State, Task};
 use super::{Fault, Kernel, Property, Rule};
 use crate::abi::{SigInfo, SigSet, Signal, WaitStatus};
 use crate::rule;
 
 impl Kernel {
-    /// The process ends with `status` (EXIT-11 is the order).
-    pub(super) fn exit(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
+    /// exit: the calling thread ends, and its process with the last one.
+    pub(super) fn exit_thread(&mut self, task: Id<Task>, status: WaitStatus, fx: &mut Effects) {
+        let id = self.process_of(task);
+        if self.faulty(Fault::DeadLeaderEndsProcess) && self.leader(id) == task {
+            return self.exit_group(task, status, fx);
+        }
+        self.exit(task, status, fx);
+    }
+
+    /// exit_group: the process ends with `status`, unless it has to end already (TG-90).
+    pub(super) fn exit_group(&mut self, task: Id<Task>, status: WaitStatus, fx: &mut Effects) {
+        let id = self.process_of(task);
+        let executing = self.executing_task(id).is_some();
+        if matches!(self.processes[id].life, Life::Alive(_)) && !executing {
+            if !self.processes[id].is_single() {
+                fx.obey(rule!("EXIT-07"));
+                fx.obey(rule!("TG-84"));
+            }
+            self.set_life(id, Life::Dying(status));
+            self.kill_threads(id, Some(task));
+        }
+        self.exit(task, status, fx);
+    }
+
+    /// The task ends; its process does so with `status` if it was the last one to begin with that, and
+    /// no other status was decided before (TG-89). EXIT-11 is the order.
+    pub(super) fn exit(&mut self, task: Id<Task>, status: WaitStatus, fx: &mut Effects) {
         fx.obey(rule!("EXIT-11"));
-        self.leave_user_mode_for_good(id, status);
+        let id = self.process_of(task);
+        let last = self.begin_exit_of(task);
+        if last && matches!(self.processes[id].life, Life::Alive(_)) {
+            self.set_life(id, Life::Dying(status));
+        }
+        self.leave_signals(task, fx);
+        self.leave_user_mode_for_good(task, last, fx);
         // the memory goes before anyone is told
-        let in_vfork = self.processes[id].vfork_waiter.is_some();
-        self.release_vfork(id, fx);
-        if in_vfork || self.may_be_preempted(id) {
+        let in_vfork = self.tasks[task].vfork_waiter.is_some();
+        self.release_vfork(task, fx);
+        if in_vfork || self.may_be_preempted(task) {
             // others may run first, who still find it alive: it has left its call, and its own
             // children are not given away
-            self.thread_mut(TaskId::leader(id)).sleep = Sleep::Exiting;
-            self.enqueue_task(TaskId::leader(id));
+            self.tasks[task].sleep = Sleep::Exiting { last };
+            self.enqueue_task(task);
         } else {
-            self.go_on_exiting(id, status, fx);
+            self.go_on_exiting(task, last, fx);
         }
     }
 
     /// Whether others that run before anyone is told of the end can tell that from their running
-    /// before all of it: only children can, who are not waited for any more. Where each exit is
-    /// preempted the others run in that order.
-    fn may_be_preempted(&self, id: Id<Process>) -> bool {
+    /// before all of it: only children can, who are not waited for any more, and other threads. Where
+    /// each exit is preempted the others run in that order.
+    fn may_be_preempted(&self, task: Id<Task>) -> bool {
         let tells = self.config.version.has(Property::ExitIsPreempted)
-            || self.children(id).next().is_some();
+            || self.children(task).next().is_some();
         tells && !self.queue.is_empty()
     }
 
     /// The part of an exit that others see.
-    pub(super) fn go_on_exiting(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
-        self.thread_mut(TaskId::leader(id)).sleep = Sleep::None;
-        if self.init == Some(id) && !self.zapping {
-            return self.begin_zap(id, fx);
+    pub(super) fn go_on_exiting(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
+        self.tasks[task].sleep = Sleep::None;
+        if last && self.init == Some(self.process_of(task)) && !self.zapping {
+            return self.begin_zap(task, fx);
         }
-        self.finish_exit(id, status, fx);
+        self.finish_exit(task, last, fx);
     }
 
-    /// From here on the process takes no signal, sleeps in nothing, and has no timer (EXIT-14).
-    fn leave_user_mode_for_good(&mut self, id: Id<Process>, status: WaitStatus) {
-        self.set_life(id, Life::Dying(status));
-        self.cancel_itimer(id);
-        self.fs_shares.leave(id);
-        self.memory_shares.leave(id);
-        self.cancel_timeout(TaskId::leader(id));
-        let thread = self.thread_mut(TaskId::leader(id));
+    /// What a task does not take any more of the signals of its process, others do (exit_signals,
+    /// TG-46); and it counts as stopped (TG-139).
+    fn leave_signals(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let id = self.process_of(task);
+        if self.processes[id].is_single() || matches!(self.processes[id].life, Life::Dying(_)) {
+            return;
+        }
+        if self.tasks[task].notified {
+            let unblocked = !self.tasks[task].mask;
+            self.offer_shared(task, unblocked, fx);
+        }
+        if core::mem::take(&mut self.tasks[task].stop_pending) {
+            fx.obey(rule!("JOB-16"));
+            fx.obey(rule!("TG-139"));
+            self.count_stopped(task, fx);
+        }
+    }
+
+    /// From here on the task takes no signal, and sleeps in nothing; the last one of a process takes the
+    /// timer with it (EXIT-14).
+    fn leave_user_mode_for_good(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
+        let id = self.process_of(task);
+        if last {
+            self.cancel_itimer(id);
+            self.fs_shares.leave(self.leader(id));
+        }
+        if self.tasks[task].own_fs.is_some() {
+            self.fs_shares.leave(task);
+        }
+        self.clear_child_tid(task, last, fx);
+        if last {
+            self.memory_shares.leave(id);
+        }
+        self.cancel_timeout(task);
+        let thread = &mut self.tasks[task];
         thread.sleep = Sleep::None;
         thread.saved_mask = None;
         thread.frames.clear();
         thread.notified = false;
-        self.dequeue_task(TaskId::leader(id));
+        thread.result = None;
+        self.dequeue_task(task);
         // LIM-07: the records of a thread go with it, those of the process when it is reaped
         let mut charged = Vec::new();
-        self.thread_mut(TaskId::leader(id))
-            .pending
-            .flush(SigSet::FULL, |queued| charged.push(queued.charged));
+        self.tasks[task].pending.flush(SigSet::FULL, |queued| charged.push(queued.charged));
         self.discharge_all_queued(charged);
+    }
+
+    /// TG-11: 0 is stored where the task wants it, if somebody else can see that.
+    pub(super) fn clear_child_tid(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
+        let address = core::mem::take(&mut self.tasks[task].clear_child_tid);
+        let shared = !last || !self.memory_shares.sharers(self.process_of(task)).is_empty();
+        if address != 0 && shared {
+            let tid = self.tasks[task].tid;
+            fx.push_with(tid, rule!("TG-11"), || Consequence::TidCleared(address));
+        }
     }
 
     /// A core dump ends all that share the memory, where the kernel does not spare them (EXIT-17).
@@ -83,22 +151,53 @@ impl Kernel {
         }
     }
 
-    fn finish_exit(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
-        let mut reaped = self.forget_children(id, fx);
-        self.check_orphaned(id, None, fx);
-        fx.obey(rule!("RPT-18"));
-        self.set_life(id, Life::Zombie(status));
-        let pid = self.processes[id].pid;
-        fx.push_with(pid, rule!("ZOM-01"), || Consequence::Ended(status));
-        let zapped = self.zapping && self.processes[id].parent == self.init;
-        // NS-08: an init that ends waits for children of both classes
-        if self.notify_parent(id, fx) || zapped && self.init.is_some() {
+    /// The children get another parent, and the process is a zombie with its last task; a thread that
+    /// is not the leader is gone (TG-86), a leader is kept (TG-87).
+    fn finish_exit(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
+        let id = self.process_of(task);
+        let mut reaped = self.forget_children(task, fx);
+        if last {
+            self.check_orphaned(id, None, fx);
+            fx.obey(rule!("RPT-18"));
+        }
+        let leader = self.leader(id);
+        self.tasks[task].state = State::Dead;
+        if task != leader {
+            self.release_thread(task, fx);
+        } else if !self.processes[id].is_single() {
+            fx.push_with(self.processes[id].pid, rule!("TG-87"), || Consequence::ThreadEnded);
+        }
+        let ends = self.tasks[leader].is_dead() && self.processes[id].is_single();
+        if ends && self.end_process(id, fx) {
             reaped.push(id);
         }
         for child in reaped {
             self.reap(child, rule!("ZOM-02"), fx);
         }
+        if self.processes.get(id).is_some() {
+            self.wake_executing(id);
+        }
         self.wake_zapping_init();
+    }
+
+    /// The last task of a process has ended. `true` if nobody wants the zombie.
+    fn end_process(&mut self, id: Id<Process>, fx: &mut Effects) -> bool {
+        let Life::Dying(status) = self.processes[id].life else { return false };
+        self.set_life(id, Life::Zombie(status));
+        let pid = self.processes[id].pid;
+        fx.push_with(pid, rule!("ZOM-01"), || Consequence::Ended(status));
+        let of_init = self.parent_of(id) == self.init;
+        // NS-08: an init that ends waits for children of both classes
+        self.notify_parent(id, fx) || self.zapping && of_init && self.init.is_some()
+    }
+
+    /// A thread that has ended and is not the leader is gone at once (TG-86).
+    fn release_thread(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let (tid, user) = (self.tasks[task].tid, self.tasks[task].cred.real);
+        fx.push_with(tid, rule!("TG-86"), || Consequence::ThreadEnded);
+        self.dequeue_task(task);
+        self.discharge_task(user);
+        self.remove_thread(task);
     }
 
     /// SIGCHLD, or what else the child was created with, and the waiters are woken. `true` if the
@@ -106,13 +205,15 @@ impl Kernel {
     fn notify_parent(&mut self, child: Id<Process>, fx: &mut Effects) -> bool {
         let process = &self.processes[child];
         let Life::Zombie(status) = process.life else { return false };
-        let Some(parent) = process.parent else { return false };
-        let (pid, uid) = (process.pid, process.leader.cred.real);
+        let Some(parent_task) = process.parent else { return false };
+        let parent = self.process_of(parent_task);
+        // TG-97: the number and the user of the leader
+        let (pid, uid) = (process.pid, self.leader_cred(child).real);
         if process.flags.autoreap {
             // ZOM-15: whoever its parent is by now
             fx.obey(rule!("ZOM-15"));
             fx.obey(rule!("EXIT-16"));
-            self.wake_waiters(parent, child, fx);
+            self.wake_waiters(parent_task, child, fx);
             return true;
         }
         let mut signal = Signal::new(i32::from(process.exit_signal));
@@ -146,11 +247,12 @@ impl Kernel {
             let info = SigInfo::child(signal, pid, uid, status);
             let origin = Origin::user(rule!("CHLD-01"));
             // LIM-08: a real-time exit signal is lost where the parent's user has too many
-            let sent = self.generate(TaskId::leader(parent), &info, origin, fx);
+            // TG-60: the thread that created it is aimed at
+            let sent = self.generate(parent_task, &info, origin, fx);
             debug_assert!(sent.is_ok() || signal.is_realtime());
         }
         fx.obey(rule!("EXIT-16"));
-        self.wake_waiters(parent, child, fx);
+        self.wake_waiters(parent_task, child, fx);
         autoreap
     }
 
@@ -165,22 +267,28 @@ impl Kernel {
         fx.obey(rule!("CHLD-04"));
     }
 
-    /// Gives the children to a new parent (RPT group); those that it does not want as zombies are
-    /// returned.
-    fn forget_children(&mut self, father: Id<Process>, fx: &mut Effects) -> Vec<Id<Process>> {
+    /// Gives the children of a task to a new parent (RPT group); those that it does not want as zombies
+    /// are returned.
+    fn forget_children(&mut self, father: Id<Task>, fx: &mut Effects) -> Vec<Id<Process>> {
         let mut reaped = Vec::new();
         let children: Vec<Id<Process>> = self.children(father).collect();
         if children.is_empty() {
             return reaped;
         }
-        let reaper = self.find_reaper(father, fx);
+        let process = self.process_of(father);
+        if let Some(thread) = self.first_living_task(process) {
+            self.hand_over(father, &children, thread, fx);
+            return reaped;
+        }
+        let reaper = self.find_reaper(process, fx);
+        let adopter = reaper.map(|reaper| self.process_of(reaper));
+        let parent = self.parent_of(process);
         for child in &children {
             // one after the other: the group of the first is judged while the others still have
             // their old parent (RPT-18)
-            self.send_pdeath_signal(father, *child, fx);
+            self.send_pdeath_signals(father, *child, fx);
             self.give_away(*child, reaper, fx);
-            let adopted_by_parent = reaper.is_some() && reaper == self.processes[father].parent;
-            if adopted_by_parent && self.processes[*child].is_zombie() {
+            if adopter.is_some() && adopter == parent && self.processes[*child].is_zombie() {
                 // the father's own SIGCHLD goes to the same process, later
                 fx.obey(rule!("RPT-10"));
             }
@@ -188,50 +296,86 @@ impl Kernel {
                 reaped.push(*child);
             }
             if !self.faulty(Fault::ParentExitOrphansNobody) {
-                self.check_orphaned(*child, Some(father), fx);
+                self.check_orphaned(*child, Some(process), fx);
             }
         }
         reaped
     }
 
-    /// The process that adopts `father`'s children: the nearest subreaper above it, else the init
-    /// of the namespace, else someone outside. Costs the depth where there is a subreaper.
-    fn find_reaper(&self, father: Id<Process>, fx: &mut Effects) -> Option<Id<Process>> {
-        let init = self.init?;
+    /// The children of a thread go to another one of the same process (TG-91): nobody but they can tell,
+    /// by their parent-death signals (TG-92).
+    fn hand_over(
+        &mut self,
+        father: Id<Task>,
+        children: &[Id<Process>],
+        to: Id<Task>,
+        fx: &mut Effects,
+    ) {
+        fx.obey(rule!("RPT-01"));
+        fx.obey(rule!("TG-91"));
+        fx.obey(rule!("THR-07"));
+        for child in children {
+            self.send_pdeath_signals(father, *child, fx);
+            self.disown(*child);
+            self.adopt(to, *child);
+        }
+    }
+
+    /// The task that adopts the children of a process that ends: a thread of the nearest subreaper above
+    /// it, else of the init of the namespace, else someone outside. Costs the depth where there is a
+    /// subreaper.
+    fn find_reaper(&self, father: Id<Process>, fx: &mut Effects) -> Option<Id<Task>> {
         if self.subreapers > 0 && !self.faulty(Fault::SubreaperForgotten) {
-            let mut next = self.processes[father].parent;
-            while let Some(ancestor) = next.filter(|ancestor| *ancestor != init) {
-                let process = &self.processes[ancestor];
-                let exiting = process.leader.sleep == Sleep::Exiting;
-                if process.flags.subreaper && !process.is_zombie() && !exiting {
+            let mut next = self.parent_of(father);
+            while let Some(ancestor) = next.filter(|ancestor| Some(*ancestor) != self.init) {
+                // TG-95: its first thread that has not begun to end
+                if self.processes[ancestor].flags.subreaper
+                    && let Some(thread) = self.first_living_task(ancestor)
+                {
                     fx.obey(rule!("RPT-02"));
                     fx.obey(rule!("RPT-20"));
-                    return Some(ancestor);
+                    return Some(thread);
                 }
-                next = process.parent;
+                next = self.parent_of(ancestor);
             }
         }
         // NS-12: the init of the dying process's namespace
+        let init = self.init?;
         fx.obey(rule!("RPT-03"));
-        Some(init)
+        Some(self.first_living_task(init).unwrap_or(self.leader(init)))
     }
 
-    /// RPT-12 to RPT-15: if the dying parent may send it.
-    fn send_pdeath_signal(&mut self, father: Id<Process>, child: Id<Process>, fx: &mut Effects) {
-        let Some(signal) = self.processes[child].leader.pdeath_signal else { return };
+    /// RPT-12 to RPT-15: to each thread of the child that wants one (TG-93), if the dying parent may
+    /// send it.
+    fn send_pdeath_signals(&mut self, father: Id<Task>, child: Id<Process>, fx: &mut Effects) {
+        if self.faulty(Fault::PdeathAtProcessEnd)
+            && self.first_living_task(self.process_of(father)).is_some()
+        {
+            return;
+        }
+        if self.processes[child].is_single() {
+            return self.send_pdeath_signal(father, self.leader(child), fx);
+        }
+        let tasks: Vec<Id<Task>> = self.tasks_of(child).collect();
+        for task in tasks {
+            self.send_pdeath_signal(father, task, fx);
+        }
+    }
+
+    fn send_pdeath_signal(&mut self, father: Id<Task>, child: Id<Task>, fx: &mut Effects) {
+        let Some(signal) = self.tasks[child].pdeath_signal else { return };
         fx.obey(rule!("RPT-13"));
-        let sender = TaskId::leader(father);
-        if self.may_kill(sender, self.cred(sender), child, Some(signal), fx).is_err() {
+        if self.may_kill(father, self.cred(father), child, Some(signal), fx).is_err() {
             fx.obey(rule!("RPT-15"));
             return;
         }
         fx.obey(rule!("RPT-14"));
-        let info = self.sender_info(sender, signal);
+        let info = self.sender_info(father, signal);
         let origin = Origin { kernel: true, ..Origin::user(rule!("RPT-12")) };
         self.generate_kernel(child, info, origin, fx);
     }
 
-    fn give_away(&mut self, child: Id<Process>, to: Option<Id<Process>>, fx: &mut Effects) {
+    fn give_away(&mut self, child: Id<Process>, to: Option<Id<Task>>, fx: &mut Effects) {
         self.disown(child);
         let outside = self.config.adopter;
         let process = &mut self.processes[child];
@@ -246,7 +390,7 @@ impl Kernel {
                 process.outside = outside;
             }
         }
-        let reaper = to.map_or(outside, |reaper| self.processes[reaper].pid);
+        let reaper = to.map_or(outside, |reaper| self.processes[self.process_of(reaper)].pid);
         fx.push(pid, Consequence::Reparented(reaper), rule!("RPT-07"));
     }
 
@@ -275,13 +419,15 @@ impl Kernel {
         }
         self.leave_group(id);
         self.remove_from_all(id);
+        let user = self.leader_cred(id).real;
         let process = &self.processes[id];
-        let (pid, user, sighand) = (process.pid, process.leader.cred.real, process.sighand);
+        let (pid, leader, sighand) = (process.pid, process.leader, process.sighand);
         self.subreapers -= u32::from(process.flags.subreaper);
-        self.numbers.edit(pid.0, |named| named.process = None);
+        self.numbers.edit(pid.0, |named| named.task = None);
         self.discharge_task(user);
         self.release_sighand(sighand);
-        self.dequeue_task(TaskId::leader(id));
+        self.dequeue_task(leader);
+        self.tasks.remove(leader);
         self.processes.remove(id);
         fx.push_with(pid, rule, || Consequence::Reaped);
         self.wake_zapping_init();
@@ -289,7 +435,9 @@ impl Kernel {
 
     fn flush_records(&mut self, id: Id<Process>) {
         let mut charged = Vec::new();
-        self.processes[id].flush(SigSet::FULL, |queued| charged.push(queued.charged));
+        self.processes[id].shared.flush(SigSet::FULL, |queued| charged.push(queued.charged));
+        let leader = self.leader(id);
+        self.tasks[leader].pending.flush(SigSet::FULL, |queued| charged.push(queued.charged));
         self.discharge_all_queued(charged);
     }
 
@@ -299,9 +447,10 @@ impl Kernel {
         }
     }
 
-    /// The init of the namespace ends: everyone in it is killed, and the init waits until they
-    /// are gone (NS-08); its children leave no zombies meanwhile (NS-09).
-    fn begin_zap(&mut self, init: Id<Process>, fx: &mut Effects) {
+    /// The last task of the namespace's init ends: everyone in it is killed, and that task waits until
+    /// they are gone (NS-08, TG-99); its children leave no zombies meanwhile (NS-09).
+    fn begin_zap(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let init = self.process_of(task);
         self.zapping = true;
         fx.obey(rule!("NS-08"));
         fx.obey(rule!("NS-09"));
@@ -311,23 +460,27 @@ impl Kernel {
         let others: Vec<Id<Process>> = self.all().filter(|other| *other != init).collect();
         for other in others {
             let origin = Origin::kernel(rule!("NS-08"));
-            self.generate_kernel(other, SigInfo::kernel(Signal::KILL), origin, fx);
+            let leader = self.leader(other);
+            self.generate_kernel(leader, SigInfo::kernel(Signal::KILL), origin, fx);
         }
         let zombies: Vec<Id<Process>> =
-            self.children(init).filter(|child| self.processes[*child].is_zombie()).collect();
+            self.children(task).filter(|child| self.processes[*child].is_zombie()).collect();
         for zombie in zombies {
             self.reap(zombie, rule!("NS-08"), fx);
         }
-        self.thread_mut(TaskId::leader(init)).sleep = Sleep::Zap;
-        self.finish_zap(init, fx);
+        self.tasks[task].sleep = Sleep::Zap;
+        self.finish_zap(task, fx);
     }
 
     /// The last of the others is gone: the init can go on ending.
     fn wake_zapping_init(&mut self) {
         let Some(init) = self.init.filter(|_| self.zapping) else { return };
-        let waits = self.thread(TaskId::leader(init)).sleep == Sleep::Zap;
-        if waits && self.is_alone(init) {
-            self.enqueue_task(TaskId::leader(init));
+        if !self.is_alone(init) {
+            return;
+        }
+        let waiting = self.tasks_of(init).find(|task| self.tasks[*task].sleep == Sleep::Zap);
+        if let Some(task) = waiting {
+            self.enqueue_task(task);
         }
     }
 
@@ -340,12 +493,11 @@ impl Kernel {
     }
 
     /// The init was woken: it ends if it is alone.
-    pub(super) fn finish_zap(&mut self, init: Id<Process>, fx: &mut Effects) {
-        let Life::Dying(status) = self.processes[init].life else { return };
-        if !self.is_alone(init) {
+    pub(super) fn finish_zap(&mut self, task: Id<Task>, fx: &mut Effects) {
+        if !self.is_alone(self.process_of(task)) {
             return;
         }
-        self.thread_mut(TaskId::leader(init)).sleep = Sleep::None;
-        self.finish_exit(init, status, fx);
+        self.tasks[task].sleep = Sleep::None;
+        self.finish_exit(task, true, fx);
     }
 }

@@ -27,12 +27,42 @@ pub enum Fault {
     NodeferIgnored,
     /// Orphans go to the init although there is a subreaper (RPT-02).
     SubreaperForgotten,
+    /// A signal of a process goes to its leader, whatever that blocks (SIG-26).
+    SharedGoesToLeader,
+    /// The search for a thread that takes a signal begins at the leader (TG-34).
+    SearchBeginsAtLeader,
+    /// What a thread blocks is not offered to the others (TG-45).
+    BlockedSharedIsNotOffered,
+    /// EINTR for every thread that sleeps when a handler runs in one (TG-59).
+    HandlerInterruptsAll,
+    /// The thread that executes a program keeps its number (EXEC-12).
+    ExecKeepsCallersMask,
+    /// A leader that ends takes the process with it (TG-87).
+    DeadLeaderEndsProcess,
+    /// The parent-death signal comes when the process of the parent ends (RPT-12, TG-92).
+    PdeathAtProcessEnd,
+    /// A stop is complete when the thread that took the signal has stopped (TG-126).
+    StopCountsLeaderAlone,
+    /// A thread in a wait does not see the children of the others (WAIT-32).
+    WaitSeesOwnChildrenOnly,
+    /// __WNOTHREAD has no effect (WAIT-16).
+    NothreadIgnored,
+    /// The status is that of the leader, and not of the last thread (TG-89).
+    LeaderDecidesStatus,
+    /// A signal for one thread is pending for the process (SIG-22).
+    PrivateIsShared,
+    /// SIGCONT resumes only the thread that it is aimed at (TG-129).
+    ContResumesOne,
+    /// SIGCHLD is aimed at the leader (TG-60).
+    ChildSignalGoesToLeader,
+    /// Permission to signal is judged by the leader (TG-156).
+    LeaderIsJudged,
 }
 
 #[cfg(feature = "faults")]
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 11] = [
+    pub const ALL: [Fault; 26] = [
         Fault::ContKeepsStops,
         Fault::YoungestChildWins,
         Fault::ParentExitOrphansNobody,
@@ -44,5 +74,20 @@ impl Fault {
         Fault::NeverRestarts,
         Fault::NodeferIgnored,
         Fault::SubreaperForgotten,
+        Fault::SharedGoesToLeader,
+        Fault::SearchBeginsAtLeader,
+        Fault::BlockedSharedIsNotOffered,
+        Fault::HandlerInterruptsAll,
+        Fault::ExecKeepsCallersMask,
+        Fault::DeadLeaderEndsProcess,
+        Fault::PdeathAtProcessEnd,
+        Fault::StopCountsLeaderAlone,
+        Fault::WaitSeesOwnChildrenOnly,
+        Fault::NothreadIgnored,
+        Fault::LeaderDecidesStatus,
+        Fault::PrivateIsShared,
+        Fault::ContResumesOne,
+        Fault::ChildSignalGoesToLeader,
+        Fault::LeaderIsJudged,
     ];
 }

@@ -1,11 +1,14 @@
-//! fork, vfork and clone of a process.
+//! fork, vfork and clone: new processes and new threads.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use super::arena::Id;
 use super::effect::{Consequence, Effects};
 use super::few::Few;
 use super::group::refuse;
-use super::process::{Flags, Process};
-use super::thread::{Frame, Sleep, TaskId, Thread};
+use super::process::{Flags, Fs, Inherited, Process};
+use super::task::{Frame, Sleep, Task};
 use super::{Kernel, Property, Version};
 use crate::abi::{Errno, Pid, Signal};
 use crate::rule;
@@ -21,7 +24,7 @@ impl Kernel {
     /// clone and its relatives; `None` if the caller sleeps until the child execs or ends.
     pub(super) fn fork(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         flags: u64,
         clone3: Option<u64>,
         fx: &mut Effects,
@@ -30,48 +33,50 @@ impl Kernel {
         let flags = if clone3.is_some() { flags } else { flags & clone::LEGACY };
         match self.try_fork(caller, flags, clone3, fx) {
             Err(errno) => Some(Err(errno)),
-            Ok(pid) if flags & clone::VFORK != 0 => {
+            Ok((child, pid)) if flags & clone::VFORK != 0 => {
                 fx.obey(rule!("FORK-28"));
-                self.thread_mut(caller).sleep = Sleep::Vfork(pid);
+                self.tasks[caller].sleep = Sleep::Vfork(child, pid);
                 None
             }
-            Ok(pid) => Some(Ok(Ret::Value(i64::from(pid.0)))),
+            Ok((_, pid)) => Some(Ok(Ret::Value(i64::from(pid.0)))),
         }
     }
 
     fn try_fork(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         flags: u64,
         clone3: Option<u64>,
         fx: &mut Effects,
-    ) -> Result<Pid, Errno> {
+    ) -> Result<(Id<Task>, Pid), Errno> {
         let plan = check_flags(flags, clone3, self.config.version, fx)?;
-        let init = self.init.is_some_and(|init| init == caller.process);
+        let process = self.process_of(caller);
+        let init = self.init == Some(process);
         if flags & clone::PARENT != 0 && init {
             return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
         }
         check_sharing(flags, fx)?;
-        if flags & clone::PARENT != 0 && self.processes[caller.process].flags.autoreap {
+        if flags & clone::PARENT != 0 && self.processes[process].flags.autoreap {
             return refuse(fx, rule!("FORK-34"), Errno::EINVAL);
-        }
-        if flags & clone::THREAD != 0 {
-            // threads are in the data model, and nothing creates them yet
-            return Err(Errno::ENOSYS);
         }
         // PID-16: a fork that is refused here takes no number
         self.may_fork(caller, fx)?;
         // LIM-05: the mark is gone, whatever comes of this fork
-        let marked = core::mem::take(&mut self.processes[caller.process].flags.over_nproc);
+        let marked = core::mem::take(&mut self.processes[process].flags.over_nproc);
         if self.zapping {
             return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
         }
         let pid = self.allocate_number(fx)?;
         // the child, a copy made before, keeps it
-        self.processes[caller.process].flags.over_nproc = marked;
-        self.create(caller, pid, &plan, fx);
-        self.processes[caller.process].flags.over_nproc = false;
-        Ok(pid)
+        self.processes[process].flags.over_nproc = marked;
+        let child = if flags & clone::THREAD != 0 {
+            self.create_thread(caller, pid, &plan, fx)
+        } else {
+            let child = self.create(caller, pid, &plan, fx);
+            self.leader(child)
+        };
+        self.processes[process].flags.over_nproc = false;
+        Ok((child, pid))
     }
 
     fn allocate_number(&mut self, fx: &mut Effects) -> Result<Pid, Errno> {
@@ -93,11 +98,58 @@ impl Kernel {
         Ok(Pid(number))
     }
 
-    fn create(&mut self, caller: TaskId, pid: Pid, plan: &Plan, fx: &mut Effects) {
+    /// One more thread of the caller's process.
+    fn create_thread(
+        &mut self,
+        caller: Id<Task>,
+        tid: Pid,
+        plan: &Plan,
+        fx: &mut Effects,
+    ) -> Id<Task> {
+        // TG-15: users and mask are those of the creating thread; nothing is pending for the new one
+        for rule in [rule!("THR-01"), rule!("TG-13"), rule!("TG-15"), rule!("TG-32")] {
+            fx.obey(rule);
+        }
+        let creator = &self.tasks[caller];
+        let own_fs = if plan.flags & clone::FS == 0 {
+            // TG-19
+            fx.obey(rule!("TG-19"));
+            Some(Box::new(self.fs_of(caller).clone()))
+        } else {
+            creator.own_fs.clone()
+        };
+        let task = Task {
+            mask: creator.mask,
+            own_fs,
+            vfork_waiter: (plan.flags & clone::VFORK != 0).then_some(caller),
+            ..Task::new(tid, creator.process, creator.cred)
+        };
+        let user = task.cred.real;
+        let shares = plan.flags & clone::FS != 0 && task.own_fs.is_some();
+        let thread = self.add_thread(task);
+        // TG-14
+        self.charge_task(user);
+        if shares {
+            self.fs_shares.share(caller, thread);
+        }
+        self.join_stop(thread, fx);
+        fx.push_with(tid, rule!("TG-01"), || Consequence::ThreadCreated);
+        thread
+    }
+
+    fn create(
+        &mut self,
+        caller: Id<Task>,
+        pid: Pid,
+        plan: &Plan,
+        fx: &mut Effects,
+    ) -> Id<Process> {
         let sibling = plan.flags & clone::PARENT != 0;
         let sighand = self.inherit_sighand(caller, plan.flags, fx);
-        let creator = &self.processes[caller.process];
-        let parent = if sibling { creator.parent } else { Some(caller.process) };
+        let task = &self.tasks[caller];
+        let process = task.process;
+        let creator = &self.processes[process];
+        let parent = if sibling { creator.parent } else { Some(caller) };
         let (exit_signal, parent_exec_count) = if sibling {
             // FORK-21: the creator's own exit signal, and whether its parent has exec'd since
             // that was chosen (EXEC-09)
@@ -106,34 +158,23 @@ impl Kernel {
         } else {
             (plan.exit_signal, creator.exec_count)
         };
-        let vfork = plan.flags & clone::VFORK != 0;
+        let vfork_waiter = (plan.flags & clone::VFORK != 0).then_some(caller);
         let autoreap = plan.flags & clone::AUTOREAP != 0;
-        let thread = creator.thread(caller.nth);
-        let frames = child_frames(thread, plan.flags);
-        let (mask, cred, vfork_waiter) = (thread.mask, thread.cred, vfork.then_some(thread.tid));
+        let frames = child_frames(task, plan.flags);
+        let (mask, cred) = (task.mask, task.cred);
         // FORK-13, FORK-09
-        let inherited = creator.inherited.clone();
+        let inherited = match &task.own_fs {
+            None => creator.inherited.clone(),
+            Some(fs) => Arc::new(Inherited { fs: Fs::clone(fs), ..(*creator.inherited).clone() }),
+        };
         let (outside, group, exec_count) = (creator.outside, creator.group, creator.exec_count);
         // the others are not inherited: FORK-15, FORK-12 (and so GRP-21), FORK-11
         let Flags { dumpable, over_nproc, .. } = creator.flags;
-        let make = || Process {
-            parent,
-            outside,
-            exit_signal,
-            vfork_waiter,
-            exec_count,
-            parent_exec_count,
-            flags: Flags { dumpable, over_nproc, autoreap, ..Flags::default() },
-            // FORK-01, FORK-04, FORK-07; FORK-02, FORK-14; FORK-10: no parent-death signal
-            ..Process::new(
-                Thread { mask, frames, ..Thread::new(pid, cred) },
-                group,
-                sighand,
-                inherited,
-            )
-        };
-        if self.processes[caller.process].itimer.is_some() {
+        if creator.itimer.is_some() {
             fx.obey(rule!("TIME-07"));
+        }
+        if task.tid != creator.pid {
+            fx.obey(rule!("THR-06"));
         }
         for rule in [
             rule!("FORK-01"),
@@ -149,23 +190,38 @@ impl Kernel {
         ] {
             fx.obey(rule);
         }
-        let child = self.add_process(make, fx);
+        // FORK-01, FORK-04, FORK-07; FORK-02, FORK-14; FORK-10: no parent-death signal
+        let task = |process| Task { mask, frames, vfork_waiter, ..Task::new(pid, process, cred) };
+        let make = |leader| Process {
+            parent,
+            outside,
+            exit_signal,
+            exec_count,
+            parent_exec_count,
+            flags: Flags { dumpable, over_nproc, autoreap, ..Flags::default() },
+            ..Process::new(pid, leader, group, sighand, inherited)
+        };
+        let child = self.add_process(task, make, fx);
         if plan.flags & clone::FS != 0 {
-            self.fs_shares.share(caller.process, child);
+            self.fs_shares.share(self.fs_holder(caller), self.leader(child));
         }
         if plan.flags & clone::VM != 0 {
-            self.memory_shares.share(caller.process, child);
+            self.memory_shares.share(process, child);
         }
+        child
     }
 
-    /// Enters a process that is complete but for its links.
+    /// Enters a process of one thread that is complete but for its links.
     #[inline(always)]
     pub(super) fn add_process(
         &mut self,
-        make: impl FnOnce() -> Process,
+        make_task: impl FnOnce(Id<Process>) -> Task,
+        make: impl FnOnce(Id<Task>) -> Process,
         fx: &mut Effects,
     ) -> Id<Process> {
-        let id = self.processes.insert_with(make);
+        let leader = self.tasks.next_id();
+        let id = self.processes.insert_with(|| make(leader));
+        self.tasks.insert_with(|| make_task(id));
         self.link_process(id, fx);
         id
     }
@@ -173,9 +229,10 @@ impl Kernel {
     /// A new process gets its number, and its place among the others.
     fn link_process(&mut self, id: Id<Process>, fx: &mut Effects) {
         let process = &self.processes[id];
-        let (pid, parent, group) = (process.pid, process.parent, process.group);
-        let user = process.leader.cred.real;
-        self.numbers.edit(pid.0, |named| named.process = Some(id));
+        let (pid, leader) = (process.pid, process.leader);
+        let (parent, group) = (process.parent, process.group);
+        let user = self.tasks[leader].cred.real;
+        self.numbers.edit(pid.0, |named| named.task = Some(leader));
         self.charge_task(user);
         self.append_to_all(id);
         self.join_group(id, group);
@@ -188,11 +245,11 @@ impl Kernel {
     /// FORK-03, FORK-26, FORK-27: a copy of the dispositions, or the same ones.
     fn inherit_sighand(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         flags: u64,
         fx: &mut Effects,
     ) -> Id<super::sighand::Sighand> {
-        let own = self.processes[caller.process].sighand;
+        let own = self.processes[self.process_of(caller)].sighand;
         if flags & clone::SIGHAND != 0 {
             fx.obey(rule!("FORK-27"));
             self.sighands[own].share();
@@ -209,21 +266,20 @@ impl Kernel {
 
     /// The child has exec'd or ended: whoever waits for that in vfork goes on.
     #[inline]
-    pub(super) fn release_vfork(&mut self, child: Id<Process>, fx: &mut Effects) {
-        if let Some(waiter) = self.processes[child].vfork_waiter.take() {
+    pub(super) fn release_vfork(&mut self, child: Id<Task>, fx: &mut Effects) {
+        if let Some(waiter) = self.tasks[child].vfork_waiter.take() {
             self.return_from_vfork(child, waiter, fx);
         }
     }
 
-    fn return_from_vfork(&mut self, child: Id<Process>, waiter: Pid, fx: &mut Effects) {
-        // the waiter may have been killed and its number be another's by now: but nobody else
-        // sleeps for this child
-        let pid = self.processes[child].pid;
-        let Some(waiter) = self.task_numbered(waiter) else { return };
-        if self.thread(waiter).sleep != Sleep::Vfork(pid) {
+    fn return_from_vfork(&mut self, child: Id<Task>, waiter: Id<Task>, fx: &mut Effects) {
+        // the waiter may have been killed
+        let Some(task) = self.tasks.get(waiter) else { return };
+        let Sleep::Vfork(of, pid) = task.sleep else { return };
+        if of != child {
             return;
         }
-        self.thread_mut(waiter).sleep = Sleep::None;
+        self.tasks[waiter].sleep = Sleep::None;
         self.return_later(waiter, Ok(Ret::Value(i64::from(pid.0))), rule!("FORK-28"), fx);
         // JOB-17, FORK-29: what was sent to it meanwhile acts now
         self.enqueue_task(waiter);
@@ -232,7 +288,7 @@ impl Kernel {
 
 /// The handlers that a child is in: a copy of the memory is in the same ones, and a child that shares
 /// the memory has a stack of its own.
-fn child_frames(creator: &Thread, flags: u64) -> Few<Frame> {
+fn child_frames(creator: &Task, flags: u64) -> Few<Frame> {
     if flags & clone::VM != 0 { Few::new() } else { creator.frames.clone() }
 }
 

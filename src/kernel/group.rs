@@ -4,7 +4,7 @@ use super::Kernel;
 use super::arena::Id;
 use super::effect::Effects;
 use super::process::{Links, Process};
-use super::thread::TaskId;
+use super::task::Task;
 use crate::abi::{Errno, Pgid, Sid};
 use crate::rule;
 
@@ -139,24 +139,30 @@ impl Kernel {
 
     pub(super) fn setpgid(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         pid: i32,
         pgid: i32,
         fx: &mut Effects,
     ) -> Result<i64, Errno> {
         // GRP-01
         fx.obey(rule!("GRP-01"));
-        let pid = if pid == 0 { self.processes[caller.process].pid.0 as i32 } else { pid };
+        let own = self.process_of(caller);
+        let pid = if pid == 0 { self.processes[own].pid.0 as i32 } else { pid };
         let pgid = if pgid == 0 { pid } else { pgid };
         if pgid < 0 {
             return refuse(fx, rule!("GRP-02"), Errno::EINVAL);
         }
-        let Some(target) = self.process_numbered(pid) else {
+        let Some(task) = self.task_named(pid) else {
             return refuse(fx, rule!("GRP-03"), Errno::ESRCH);
         };
+        let target = self.process_of(task);
         let process = &self.processes[target];
+        if process.leader != task {
+            // TG-159: a thread has no group of its own
+            return refuse(fx, rule!("TG-159"), Errno::EINVAL);
+        }
         let Group { pgid: before, session, .. } = self.groups[process.group];
-        self.may_set_group(caller.process, target, session, fx)?;
+        self.may_set_group(own, target, session, fx)?;
         if process.flags.session_leader {
             return refuse(fx, rule!("GRP-07"), Errno::EPERM);
         }
@@ -175,7 +181,7 @@ impl Kernel {
                 _ => return refuse(fx, rule!("GRP-08"), Errno::EPERM),
             }
         };
-        self.note_group_move(target, group, named.process.is_none(), fx);
+        self.note_group_move(target, group, named.task.is_none(), fx);
         self.move_to_group(target, group);
         Ok(0)
     }
@@ -190,7 +196,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let process = &self.processes[target];
-        if process.parent == Some(caller) {
+        if self.parent_of(target) == Some(caller) {
             if session != self.session_of(caller) {
                 return refuse(fx, rule!("GRP-05"), Errno::EPERM);
             }
@@ -234,8 +240,9 @@ impl Kernel {
         }
     }
 
-    pub(super) fn setsid(&mut self, caller: TaskId, fx: &mut Effects) -> Result<i64, Errno> {
-        let process = &self.processes[caller.process];
+    pub(super) fn setsid(&mut self, caller: Id<Task>, fx: &mut Effects) -> Result<i64, Errno> {
+        let own = self.process_of(caller);
+        let process = &self.processes[own];
         let pid = process.pid;
         if process.flags.session_leader {
             return refuse(fx, rule!("GRP-17"), Errno::EPERM);
@@ -251,20 +258,20 @@ impl Kernel {
         }
         let session = self.create_session(pid.into());
         let group = self.create_group(pid.into(), session);
-        self.processes[caller.process].flags.session_leader = true;
-        self.move_to_group(caller.process, group);
+        self.processes[own].flags.session_leader = true;
+        self.move_to_group(own, group);
         Ok(i64::from(pid.0))
     }
 
     /// getpgid and getpgrp.
-    pub(super) fn getpgid(&self, caller: TaskId, pid: i32, fx: &mut Effects) -> Result<i64, Errno> {
+    pub(super) fn getpgid(&self, caller: Id<Task>, pid: i32, fx: &mut Effects) -> Result<i64, Errno> {
         let target = self.named_or_self(caller, pid, fx)?;
         let pgid = self.groups[self.processes[target].group].pgid;
         self.note_hidden(pgid.0, fx);
         Ok(i64::from(pgid.0))
     }
 
-    pub(super) fn getsid(&self, caller: TaskId, pid: i32, fx: &mut Effects) -> Result<i64, Errno> {
+    pub(super) fn getsid(&self, caller: Id<Task>, pid: i32, fx: &mut Effects) -> Result<i64, Errno> {
         let target = self.named_or_self(caller, pid, fx)?;
         let sid = self.sessions[self.session_of(target)].sid;
         self.note_hidden(sid.0, fx);
@@ -274,19 +281,20 @@ impl Kernel {
     /// GRP-14: any process that exists, whoever owns it; else ESRCH.
     fn named_or_self(
         &self,
-        caller: TaskId,
+        caller: Id<Task>,
         pid: i32,
         fx: &mut Effects,
     ) -> Result<Id<Process>, Errno> {
         fx.obey(rule!("GRP-14"));
         fx.obey(rule!("CRED-08"));
         if pid == 0 {
-            return Ok(caller.process);
+            return Ok(self.process_of(caller));
         }
-        let Some(target) = self.process_numbered(pid) else {
+        let Some(task) = self.task_named(pid) else {
             fx.obey(rule!("ZOM-12"));
             return Err(Errno::ESRCH);
         };
+        let target = self.process_of(task);
         if self.processes[target].is_zombie() {
             fx.obey(rule!("ZOM-08"));
         }

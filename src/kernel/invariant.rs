@@ -7,10 +7,10 @@ use alloc::vec::Vec;
 
 use super::Kernel;
 use super::arena::Id;
-use super::family::report_of;
+use super::children::report_of;
 use super::group::Group;
 use super::process::Process;
-use super::thread::Sleep;
+use super::task::{Sleep, Task};
 use crate::abi::SigSet;
 
 impl Kernel {
@@ -45,7 +45,7 @@ impl Kernel {
     }
 
     fn check_process(&self, id: Id<Process>, process: &Process) -> Result<(), String> {
-        require(self.numbers.get(process.pid.0).process == Some(id), || {
+        require(self.process_numbered(process.pid) == Some(id), || {
             "its number does not lead to it".into()
         })?;
         require(process.report == process.parent.and(report_of(process)), || {
@@ -55,16 +55,54 @@ impl Kernel {
             "it is not among its group's members".into()
         })?;
         if let Some(parent) = process.parent {
-            require(!self.processes[parent].is_zombie(), || "its parent is dead".into())?;
+            require(self.tasks.get(parent).is_some_and(|task| !task.is_dead()), || {
+                "its parent is dead".into()
+            })?;
             require(self.children(parent).any(|child| child == id), || {
                 "it is not among its parent's children".into()
             })?;
         }
-        let thread = &process.leader;
+        self.check_threads(id, process)?;
+        if process.is_zombie() {
+            require(self.tasks[process.leader].is_dead() && process.is_single(), || {
+                "a zombie has a living thread".into()
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_threads(&self, id: Id<Process>, process: &Process) -> Result<(), String> {
+        let tasks: Vec<Id<Task>> = self.tasks_of(id).collect();
+        let own = self.tasks.iter().filter(|(_, task)| task.process == id).count();
+        require(tasks.len() == own && own == process.task_count() as usize, || {
+            "it miscounts its threads".into()
+        })?;
+        if let Some(group) = &process.threads {
+            let living = tasks.iter().filter(|task| self.tasks[**task].is_alive()).count();
+            require(living == group.living as usize, || "it miscounts its living threads".into())?;
+            require(tasks.last() == Some(&group.newest), || "its newest thread is another".into())?;
+            require(tasks.contains(&group.current_target), || "its target is gone".into())?;
+        }
+        for (nth, task) in tasks.iter().enumerate() {
+            let previous = nth.checked_sub(1).map(|nth| tasks[nth]);
+            let thread = &self.tasks[*task];
+            require(thread.links.previous == previous, || "its threads are out of order".into())?;
+            require(self.numbers.get(thread.tid.0).task == Some(*task), || {
+                format!("the number of thread {} does not lead to it", thread.tid)
+            })?;
+            require(!thread.is_dead() || *task == process.leader, || {
+                "a thread is dead that is not the leader".into()
+            })?;
+            self.check_task(*task, thread)?;
+        }
+        Ok(())
+    }
+
+    fn check_task(&self, id: Id<Task>, thread: &Task) -> Result<(), String> {
         require((thread.mask & SigSet::KERNEL_ONLY).is_empty(), || {
             "it blocks SIGKILL or SIGSTOP".into()
         })?;
-        if process.is_zombie() {
+        if thread.is_dead() {
             require(thread.sleep == Sleep::None && !thread.queued, || "a zombie sleeps".into())?;
             require(self.children(id).next().is_none(), || "a zombie has children".into())?;
         }
@@ -88,18 +126,12 @@ impl Kernel {
     /// What users are charged for is what their processes have.
     fn check_accounts(&self) -> Result<(), String> {
         for (user, count) in &self.users {
-            let tasks = self
-                .processes
-                .iter()
-                .filter(|(_, process)| process.leader.cred.real == *user)
-                .map(|(_, process)| 1 + process.others.len())
-                .sum::<usize>();
+            let tasks = self.tasks.iter().filter(|(_, task)| task.cred.real == *user).count();
             require(tasks == count.tasks as usize, || format!("user {user} miscounts its tasks"))?;
         }
         let queued: usize = self.users.values().map(|count| count.queued as usize).sum();
-        let records = self.processes.iter().map(|(_, process)| {
-            process.shared.records() + process.threads().map(|t| t.pending.records()).sum::<usize>()
-        });
+        let shared = self.processes.iter().map(|(_, process)| process.shared.records());
+        let records = shared.chain(self.tasks.iter().map(|(_, task)| task.pending.records()));
         require(queued == records.sum::<usize>(), || "signal records are miscounted".into())?;
         let subreapers =
             self.processes.iter().filter(|(_, process)| process.flags.subreaper).count();
@@ -111,26 +143,20 @@ impl Kernel {
 
     /// Whoever shares something is no zombie, and its partners know it.
     fn check_shares(&self) -> Result<(), String> {
-        let living: BTreeSet<_> = self
-            .processes
-            .iter()
-            .filter(|(_, process)| !process.is_zombie())
-            .map(|(id, _)| id)
-            .collect();
-        for shares in [&self.fs_shares, &self.memory_shares] {
-            let sound = shares.is_sound(|id| living.contains(&id));
-            require(sound, || "a set of sharers is not sound".into())?;
-        }
-        Ok(())
+        let lives = |id: Id<Process>| !self.processes[id].is_zombie();
+        let sound = self.fs_shares.is_sound(|task| lives(self.process_of(task)));
+        require(sound, || "a set of those that share a working directory is not sound".into())?;
+        let sound = self.memory_shares.is_sound(lives);
+        require(sound, || "a set of those that share memory is not sound".into())
     }
 
     fn check_queue(&self) -> Result<(), String> {
         let queue: BTreeSet<_> = self.queue.iter().copied().collect();
         require(queue.len() == self.queue.len(), || "a task stands twice in the queue".into())?;
         for task in &self.queue {
-            require(self.thread(*task).queued, || "a queued task does not know it".into())?;
+            require(self.tasks[*task].queued, || "a queued task does not know it".into())?;
         }
-        let marked = self.processes.iter().filter(|(_, process)| process.leader.queued).count();
+        let marked = self.tasks.iter().filter(|(_, task)| task.queued).count();
         require(marked == self.queue.len(), || "a task is marked and not queued".into())
     }
 }

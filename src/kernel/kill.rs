@@ -8,7 +8,7 @@ use super::effect::Effects;
 use super::group::{Group, refuse};
 use super::process::Process;
 use super::signal::Origin;
-use super::thread::TaskId;
+use super::task::Task;
 use super::{Fault, Kernel};
 use crate::abi::{Errno, Pid, SiCode, SigInfo, Signal, Uid};
 use crate::rule;
@@ -17,7 +17,7 @@ use crate::syscall::{self, QueuedInfo, Ret};
 impl Kernel {
     pub(super) fn kill(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         pid: i32,
         sig: i32,
         fx: &mut Effects,
@@ -26,7 +26,8 @@ impl Kernel {
             1.. => self.kill_process(caller, pid, sig, fx),
             0 => {
                 fx.obey(rule!("KILL-02"));
-                self.kill_group(caller, Some(self.processes[caller.process].group), sig, fx)
+                let group = self.processes[self.process_of(caller)].group;
+                self.kill_group(caller, Some(group), sig, fx)
             }
             -1 => self.kill_all(caller, sig, fx),
             i32::MIN => refuse(fx, rule!("KILL-05"), Errno::ESRCH),
@@ -41,13 +42,14 @@ impl Kernel {
     #[inline]
     fn kill_process(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         pid: i32,
         sig: i32,
         fx: &mut Effects,
     ) -> Result<i64, Errno> {
         fx.obey(rule!("KILL-01"));
-        let Some(target) = self.process_numbered(pid) else {
+        // TG-27: the task of that number is aimed at
+        let Some(target) = self.task_named(pid) else {
             // KILL-06: before the signal is looked at
             return refuse(fx, rule!("KILL-06"), Errno::ESRCH);
         };
@@ -63,7 +65,7 @@ impl Kernel {
     #[inline(always)]
     fn info_to_send(
         &self,
-        caller: TaskId,
+        caller: Id<Task>,
         sig: i32,
         fx: &mut Effects,
     ) -> Result<Option<SigInfo>, Errno> {
@@ -76,9 +78,9 @@ impl Kernel {
     #[inline(always)]
     fn kill_one(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         cred: &Cred,
-        target: Id<Process>,
+        target: Id<Task>,
         info: Option<&SigInfo>,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
@@ -87,18 +89,18 @@ impl Kernel {
             fx.obey(rule!("KILL-08"));
             return Ok(());
         };
-        if target == caller.process {
+        if self.process_of(target) == self.process_of(caller) {
             fx.obey(rule!("KILL-34"));
             fx.obey(rule!("KILL-17"));
         }
         fx.obey(rule!("CRED-04"));
-        self.generate(TaskId::leader(target), info, Origin::user(rule!("KILL-27")), fx)
+        self.generate(target, info, Origin::user(rule!("KILL-27")), fx)
     }
 
     /// All members, the most recent first (KILL-13).
     fn kill_group(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         group: Option<Id<Group>>,
         sig: i32,
         fx: &mut Effects,
@@ -113,7 +115,7 @@ impl Kernel {
         let mut next = self.groups[group].newest;
         while let Some(member) = next {
             next = self.processes[member].group_links.next;
-            let sent = self.kill_one(caller, &cred, member, info.as_ref(), fx);
+            let sent = self.kill_one(caller, &cred, self.leader(member), info.as_ref(), fx);
             if outcome.is_err() {
                 outcome = sent;
             }
@@ -124,11 +126,13 @@ impl Kernel {
     }
 
     /// Everyone but the init and the caller, in the order of creation (KILL-13).
-    fn kill_all(&mut self, caller: TaskId, sig: i32, fx: &mut Effects) -> Result<i64, Errno> {
+    fn kill_all(&mut self, caller: Id<Task>, sig: i32, fx: &mut Effects) -> Result<i64, Errno> {
         fx.obey(rule!("KILL-03"));
+        // TG-166
+        let own = self.process_of(caller);
         let targets: Vec<Id<Process>> = self
             .all()
-            .filter(|id| *id != caller.process && self.processes[*id].pid > Pid(1))
+            .filter(|id| *id != own && self.processes[*id].pid > Pid(1))
             .collect();
         if targets.is_empty() {
             fx.obey(rule!("KILL-12"));
@@ -141,7 +145,7 @@ impl Kernel {
             if self.processes[target].is_zombie() {
                 fx.obey(rule!("KILL-11"));
             }
-            match self.kill_one(caller, &cred, target, info.as_ref(), fx) {
+            match self.kill_one(caller, &cred, self.leader(target), info.as_ref(), fx) {
                 // KILL-10: forgotten
                 Err(Errno::EPERM) if !self.faulty(Fault::KillAllReportsEperm) => {
                     fx.obey(rule!("KILL-10"));
@@ -156,7 +160,7 @@ impl Kernel {
     /// tkill and tgkill.
     pub(super) fn tgkill(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         tgid: Option<i32>,
         tid: i32,
         sig: i32,
@@ -166,15 +170,15 @@ impl Kernel {
         if tid <= 0 || tgid.is_some_and(|tgid| tgid <= 0) {
             return Err(Errno::EINVAL);
         }
-        let Some(target) = self.any_task_numbered(Pid(tid as u32)) else {
-            return Err(Errno::ESRCH);
-        };
-        let process = &self.processes[target.process];
-        if tgid.is_some_and(|tgid| process.pid.0 as i32 != tgid) {
+        let Some(target) = self.task_named(tid) else { return Err(Errno::ESRCH) };
+        let pid = self.processes[self.process_of(target)].pid;
+        if tgid.is_some_and(|tgid| pid.0 as i32 != tgid) {
+            // TG-160
+            fx.obey(rule!("TG-160"));
             return Err(Errno::ESRCH);
         }
         let signal = check_signal(sig, fx)?;
-        self.may_kill(caller, self.cred(caller), target.process, signal, fx)?;
+        self.may_kill(caller, self.cred(caller), target, signal, fx)?;
         if let Some(signal) = signal {
             fx.obey(rule!("KILL-27"));
             let info = SigInfo { code: SiCode::TKILL, ..self.sender_info(caller, signal) };
@@ -184,9 +188,10 @@ impl Kernel {
         Ok(Ret::Value(0))
     }
 
+    /// rt_sigqueueinfo.
     pub(super) fn sigqueueinfo(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         pid: i32,
         sig: i32,
         info: Option<QueuedInfo>,
@@ -194,14 +199,61 @@ impl Kernel {
     ) -> syscall::Result {
         fx.obey(rule!("KILL-31"));
         let info = info.ok_or(Errno::EFAULT)?;
-        let own = self.thread(caller).tid.0 as i32;
-        if (info.code >= 0 || info.code == SiCode::TKILL.0) && pid != own {
-            return Err(Errno::EPERM);
-        }
-        let Some(target) = self.process_numbered(pid) else { return Err(Errno::ESRCH) };
-        if self.processes[target].is_zombie() {
+        self.may_claim(caller, pid, &info, fx)?;
+        let Some(target) = self.task_named(pid) else { return Err(Errno::ESRCH) };
+        if self.processes[self.process_of(target)].is_zombie() {
             fx.obey(rule!("KILL-33"));
         }
+        self.queue_info(caller, target, sig, info, false, fx)
+    }
+
+    /// rt_tgsigqueueinfo (TG-161).
+    pub(super) fn tgsigqueueinfo(
+        &mut self,
+        caller: Id<Task>,
+        [tgid, tid]: [i32; 2],
+        sig: i32,
+        info: Option<QueuedInfo>,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        fx.obey(rule!("TG-161"));
+        let info = info.ok_or(Errno::EFAULT)?;
+        if tid <= 0 || tgid <= 0 {
+            return Err(Errno::EINVAL);
+        }
+        self.may_claim(caller, tid, &info, fx)?;
+        let Some(target) = self.task_named(tid) else { return Err(Errno::ESRCH) };
+        if self.processes[self.process_of(target)].pid.0 as i32 != tgid {
+            return Err(Errno::ESRCH);
+        }
+        self.queue_info(caller, target, sig, info, true, fx)
+    }
+
+    /// TG-162: only to itself may a thread say that a signal comes from the kernel, or from kill.
+    fn may_claim(
+        &self,
+        caller: Id<Task>,
+        number: i32,
+        info: &QueuedInfo,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
+        let own = self.tasks[caller].tid.0 as i32;
+        if (info.code >= 0 || info.code == SiCode::TKILL.0) && number != own {
+            return refuse(fx, rule!("KILL-32"), Errno::EPERM);
+        }
+        Ok(())
+    }
+
+    /// Sends a signal with a record that the caller wrote.
+    fn queue_info(
+        &mut self,
+        caller: Id<Task>,
+        target: Id<Task>,
+        sig: i32,
+        info: QueuedInfo,
+        private: bool,
+        fx: &mut Effects,
+    ) -> syscall::Result {
         let signal = check_signal(sig, fx)?;
         // a record that claims to be the kernel's passes without a look at the users
         if info.code <= 0 {
@@ -217,8 +269,9 @@ impl Kernel {
         };
         // KILL-22: what says that it is the kernel's reaches an init like the kernel's own
         let force = info.code == SiCode::KERNEL;
-        let origin = Origin { force, ..Origin::user(rule!("KILL-31")) };
-        self.generate(TaskId::leader(target), &info, origin, fx)?;
+        let rule = if private { rule!("TG-161") } else { rule!("KILL-31") };
+        let origin = Origin { force, private, ..Origin::user(rule) };
+        self.generate(target, &info, origin, fx)?;
         Ok(Ret::Value(0))
     }
 
@@ -226,18 +279,20 @@ impl Kernel {
     #[inline(always)]
     pub(super) fn may_kill(
         &self,
-        caller: TaskId,
+        caller: Id<Task>,
         cred: &Cred,
-        target: Id<Process>,
+        target: Id<Task>,
         signal: Option<Signal>,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
-        if caller.process == target {
+        if self.process_of(caller) == self.process_of(target) {
+            // TG-157
             return Ok(());
         }
         fx.obey(rule!("KILL-16"));
         fx.obey(rule!("CRED-02"));
-        if cred.may_signal(&self.processes[target].leader.cred) {
+        // TG-156: the users of the task that is aimed at
+        if cred.may_signal(&self.tasks[target].cred) {
             return Ok(());
         }
         self.may_kill_stranger(caller, target, signal, fx)
@@ -247,14 +302,15 @@ impl Kernel {
     #[cold]
     fn may_kill_stranger(
         &self,
-        caller: TaskId,
-        target: Id<Process>,
+        caller: Id<Task>,
+        target: Id<Task>,
         signal: Option<Signal>,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
+        let target = self.process_of(target);
         if signal == Some(Signal::CONT) {
             fx.obey(rule!("KILL-18"));
-            if self.session_of(target) == self.session_of(caller.process) {
+            if self.session_of(target) == self.session_of(self.process_of(caller)) {
                 return Ok(());
             }
         }

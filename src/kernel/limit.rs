@@ -8,7 +8,7 @@ use super::arena::Id;
 use super::effect::Effects;
 use super::group::refuse;
 use super::process::Process;
-use super::thread::TaskId;
+use super::task::Task;
 use super::{Kernel, Property};
 use crate::abi::{Errno, Resource, Rlimit, Uid};
 use crate::rule;
@@ -62,20 +62,19 @@ pub struct UserCount {
 /// What each user has.
 pub type Users = BTreeMap<Uid, UserCount>;
 
-/// Charges a signal record to the user of a thread of `process` (LIM-07); `None` if its limit is
-/// reached and `ignore_limit` is not set.
+/// Charges a signal record to `user` (LIM-07); `None` if the limit is reached and `ignore_limit` is not
+/// set.
 #[inline]
 pub fn charge_queued(
     users: &mut Users,
-    process: &Process,
-    nth: u32,
+    user: Uid,
+    limits: &Limits,
     ignore_limit: bool,
 ) -> Option<Uid> {
-    let user = process.thread(nth).cred.real;
     let Some(count) = users.get_mut(&user) else {
         unreachable!("the user of a task has an account")
     };
-    if !ignore_limit && u64::from(count.queued) >= process.limits().get(Resource::SIGPENDING).soft {
+    if !ignore_limit && u64::from(count.queued) >= limits.get(Resource::SIGPENDING).soft {
         return None;
     }
     count.queued += 1;
@@ -122,8 +121,8 @@ impl Kernel {
         self.processes[process].limits().get(resource).soft
     }
 
-    /// The tasks of the process's user moved to another user (CRED-06), who may be over its
-    /// limit then (LIM-05).
+    /// A task of the process moves to another user (CRED-06), who may be over its limit then
+    /// (LIM-05).
     pub(super) fn move_task_charge(
         &mut self,
         process: Id<Process>,
@@ -138,18 +137,15 @@ impl Kernel {
         let strict = self.config.version.has(Property::NprocMarkAboveLimit);
         let over = to != Uid::ROOT && (tasks > limit || !strict && tasks == limit);
         self.processes[process].flags.over_nproc = over;
-        let tasks = 1 + self.processes[process].others.len();
-        for _ in 0..tasks {
-            self.charge_task(to);
-            self.discharge_task(from);
-        }
+        self.charge_task(to);
+        self.discharge_task(from);
     }
 
     /// EAGAIN if the caller's user may not have another task (LIM-01).
-    pub(super) fn may_fork(&self, caller: TaskId, fx: &mut Effects) -> Result<(), Errno> {
+    pub(super) fn may_fork(&self, caller: Id<Task>, fx: &mut Effects) -> Result<(), Errno> {
         let cred = self.cred(caller);
         // LIM-06: the caller's limit, the user's count
-        let limit = self.soft_limit(caller.process, Resource::NPROC);
+        let limit = self.soft_limit(self.tasks[caller].process, Resource::NPROC);
         if u64::from(self.count_of(cred.real).tasks) < limit {
             return Ok(());
         }
@@ -164,16 +160,16 @@ impl Kernel {
     }
 
     /// EAGAIN if a set*uid left the user over its limit and it still is (LIM-05, EXEC-17).
-    pub(super) fn may_exec(&mut self, caller: TaskId, fx: &mut Effects) -> Result<(), Errno> {
-        if !self.processes[caller.process].flags.over_nproc {
+    pub(super) fn may_exec(&mut self, caller: Id<Task>, fx: &mut Effects) -> Result<(), Errno> {
+        if !self.processes[self.tasks[caller].process].flags.over_nproc {
             return Ok(());
         }
         fx.obey(rule!("LIM-05"));
-        let limit = self.soft_limit(caller.process, Resource::NPROC);
+        let limit = self.soft_limit(self.tasks[caller].process, Resource::NPROC);
         if u64::from(self.count_of(self.cred(caller).real).tasks) > limit {
             return refuse(fx, rule!("EXEC-17"), Errno::EAGAIN);
         }
-        self.processes[caller.process].flags.over_nproc = false;
+        self.processes[self.tasks[caller].process].flags.over_nproc = false;
         Ok(())
     }
 
@@ -196,7 +192,7 @@ impl Kernel {
 
     pub(super) fn prlimit(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         pid: i32,
         resource: Resource,
         new: Option<Rlimit>,
@@ -207,13 +203,13 @@ impl Kernel {
         let target = if pid == 0 {
             caller
         } else {
-            TaskId::leader(self.process_numbered(pid).ok_or(Errno::ESRCH)?)
+            self.task_named(pid).ok_or(Errno::ESRCH)?
         };
         self.may_limit(caller, target, fx)?;
         if resource.0 >= Resource::COUNT {
             return Err(Errno::EINVAL);
         }
-        let before = self.processes[target.process].limits().get(resource);
+        let before = self.processes[self.tasks[target].process].limits().get(resource);
         if let Some(new) = new {
             if new.soft > new.hard {
                 return Err(Errno::EINVAL);
@@ -224,7 +220,7 @@ impl Kernel {
             if new.hard > before.hard && !may_raise {
                 return Err(Errno::EPERM);
             }
-            let inherited = self.processes[target.process].inherited_mut();
+            let inherited = self.processes[self.tasks[target].process].inherited_mut();
             Arc::make_mut(&mut inherited.limits).set(resource, new);
         }
         match old {

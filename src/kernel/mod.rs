@@ -27,6 +27,7 @@
 //! ```
 
 mod arena;
+mod children;
 mod choose;
 mod config;
 mod cred;
@@ -34,7 +35,6 @@ mod effect;
 mod event;
 mod exec;
 mod exit;
-mod family;
 mod fault;
 mod few;
 mod fork;
@@ -55,7 +55,8 @@ mod sighand;
 mod signal;
 #[cfg(feature = "serde")]
 mod snapshot;
-mod thread;
+mod task;
+mod threads;
 mod timer;
 mod version;
 mod view;
@@ -88,7 +89,7 @@ use pid::Numbers;
 use process::{Flags, Fs, Inherited, Job, Life, Process};
 use shares::Shares;
 use sighand::Sighand;
-use thread::{Sleep, TaskId, Thread};
+use task::{Sleep, State, Task};
 use timer::Alarm;
 
 /// The processes of one pid namespace.
@@ -98,6 +99,7 @@ use timer::Alarm;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Kernel {
     config: Config,
+    tasks: Arena<Task>,
     processes: Arena<Process>,
     groups: Arena<Group>,
     sessions: Arena<Session>,
@@ -112,10 +114,11 @@ pub struct Kernel {
     zapping: bool,
     #[cfg_attr(feature = "serde", serde(with = "snapshot::pairs"))]
     users: Users,
-    /// The processes that share umask and working directory with each other (CLONE_FS).
-    fs_shares: Shares,
+    /// The tasks that share umask and working directory with each other (CLONE_FS). Threads that have
+    /// those of their process are in it by their leader.
+    fs_shares: Shares<Task>,
     /// The processes that share their memory (CLONE_VM), until they exec or end.
-    memory_shares: Shares,
+    memory_shares: Shares<Process>,
     /// How many processes are subreapers: without one, nobody looks for them.
     subreapers: u32,
     /// The largest number handed out so far.
@@ -125,9 +128,9 @@ pub struct Kernel {
     /// Periodic timers that do not run until their signal is dequeued.
     idle_itimers: u32,
     /// The tasks that will do something by themselves, in the order in which they were woken.
-    queue: VecDeque<TaskId>,
+    queue: VecDeque<Id<Task>>,
     /// The task whose transition this is; `None` between transitions.
-    running: Option<TaskId>,
+    running: Option<Id<Task>>,
     #[cfg(feature = "faults")]
     fault: Option<Fault>,
 }
@@ -138,6 +141,7 @@ impl Kernel {
         let first = config.first;
         let cursor = config.last_pid.max(first.0).saturating_add(1);
         let mut kernel = Kernel {
+            tasks: Arena::new(),
             processes: Arena::new(),
             groups: Arena::new(),
             sessions: Arena::new(),
@@ -164,13 +168,12 @@ impl Kernel {
         };
         let session = kernel.create_session(kernel.config.sid);
         let group = kernel.create_group(kernel.config.pgid, session);
-        let process = kernel.first_process(group);
-        let id = kernel.add_process(|| process, &mut Effects::new());
+        let id = kernel.create_first_process(group);
         kernel.init = (first == Pid(1)).then_some(id);
         kernel
     }
 
-    fn first_process(&mut self, group: Id<Group>) -> Process {
+    fn create_first_process(&mut self, group: Id<Group>) -> Id<Process> {
         let config = &self.config;
         let mut limits = Limits::none();
         for (resource, limit) in &config.limits {
@@ -179,23 +182,25 @@ impl Kernel {
             }
         }
         let fs = Fs { umask: config.umask, cwd: config.cwd.clone() };
-        let leader = Thread::new(config.first, cred::Cred::new(config.user));
+        let inherited = Arc::new(Inherited { limits: Arc::new(limits), fs });
+        let (first, cred) = (config.first, cred::Cred::new(config.user));
+        let outside = config.parent;
+        let flags = Flags {
+            session_leader: config.sid.0 == config.first.0,
+            dumpable: true,
+            unkillable: config.first == Pid(1),
+            ..Flags::default()
+        };
         let sighand = self.sighands.insert(Sighand::new());
-        Process {
-            outside: config.parent,
-            flags: Flags {
-                session_leader: config.sid.0 == config.first.0,
-                dumpable: true,
-                unkillable: config.first == Pid(1),
-                ..Flags::default()
+        self.add_process(
+            |process| Task::new(first, process, cred),
+            |leader| Process {
+                outside,
+                flags,
+                ..Process::new(first, leader, group, sighand, inherited)
             },
-            ..Process::new(
-                leader,
-                group,
-                sighand,
-                Arc::new(Inherited { limits: Arc::new(limits), fs }),
-            )
-        }
+            &mut Effects::new(),
+        )
     }
 
     /// Applies one event. The effects are appended to `fx`.
@@ -251,7 +256,7 @@ impl Kernel {
         self.running = None;
         // only a call that does not return can end with the caller reaped
         let never = matches!(result, Some(Ok(Ret::Never)));
-        if never && self.numbers.get(tid.0).process.is_none() {
+        if never && self.tasks.get(task).is_none() {
             return Ok(Outcome::Gone);
         }
         self.back_to_user(task, fx);
@@ -277,7 +282,7 @@ impl Kernel {
     #[inline(always)]
     fn perform_number(
         &mut self,
-        task: TaskId,
+        task: Id<Task>,
         call: &Syscall,
         fx: &mut Effects,
     ) -> Option<Result<i64, Errno>> {
@@ -292,15 +297,15 @@ impl Kernel {
             Syscall::Getsid(pid) => self.getsid(task, pid, fx),
             Syscall::Getpid => {
                 fx.obey(rule!("PID-19"));
-                Ok(i64::from(self.processes[task.process].pid.0))
+                Ok(i64::from(self.processes[self.process_of(task)].pid.0))
             }
             Syscall::Gettid => {
                 fx.obey(rule!("PID-19"));
-                Ok(i64::from(self.thread(task).tid.0))
+                Ok(i64::from(self.tasks[task].tid.0))
             }
             Syscall::Getppid => {
                 fx.obey(rule!("PID-20"));
-                Ok(i64::from(self.ppid(task.process).0))
+                Ok(i64::from(self.ppid(self.process_of(task)).0))
             }
             Syscall::Kill { pid, sig } => self.kill(task, pid, sig, fx),
             Syscall::Getuid => Ok(i64::from(self.cred(task).real.0)),
@@ -313,7 +318,7 @@ impl Kernel {
     /// sleeps in it.
     fn perform(
         &mut self,
-        task: TaskId,
+        task: Id<Task>,
         call: &Syscall,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
@@ -330,11 +335,17 @@ impl Kernel {
             Syscall::RtSigtimedwait { set, info, timeout, size } => {
                 return self.sigtimedwait(task, set, info, timeout, size, fx);
             }
-            Syscall::Exit(code) | Syscall::ExitGroup(code) => {
+            Syscall::Exit(code) => {
                 fx.obey(rule!("EXIT-01"));
-                self.exit(task.process, crate::abi::WaitStatus::exited(code), fx);
+                self.exit_thread(task, crate::abi::WaitStatus::exited(code), fx);
                 Ok(Ret::Never)
             }
+            Syscall::ExitGroup(code) => {
+                fx.obey(rule!("EXIT-01"));
+                self.exit_group(task, crate::abi::WaitStatus::exited(code), fx);
+                Ok(Ret::Never)
+            }
+            Syscall::Execve { error, .. } => return self.execve(task, error, fx),
             Syscall::RtSigreturn => {
                 self.sigreturn(task, fx);
                 Ok(Ret::Never)
@@ -347,12 +358,11 @@ impl Kernel {
     #[inline(always)]
     fn perform_unblocking(
         &mut self,
-        task: TaskId,
+        task: Id<Task>,
         call: &Syscall,
         fx: &mut Effects,
     ) -> syscall::Result {
         match *call {
-            Syscall::Execve { error, .. } => self.execve(task, error, fx),
             Syscall::Tkill { tid, sig } => self.tgkill(task, None, tid, sig, fx),
             Syscall::Tgkill { tgid, tid, sig } => self.tgkill(task, Some(tgid), tid, sig, fx),
             Syscall::RtSigqueueinfo { pid, sig, info } => {
@@ -380,7 +390,7 @@ impl Kernel {
             }
             Syscall::Umask(mask) => self.umask(task, mask, fx),
             Syscall::Chdir { ref path, error } => self.chdir(task, path, error, fx),
-            Syscall::Getcwd => Ok(Ret::Path(self.processes[task.process].fs().cwd.clone())),
+            Syscall::Getcwd => Ok(Ret::Path(self.fs_of(task).cwd.clone())),
             // `perform_number` and `perform` have taken the others
             _ => Err(Errno::ENOSYS),
         }
@@ -388,49 +398,77 @@ impl Kernel {
 
     /// The thread `tid`, if it runs its own code.
     #[inline(always)]
-    fn user_mode_task(&self, tid: Pid) -> Result<TaskId, Refused> {
-        let task = self.any_task_numbered(tid).ok_or(Refused::NoSuchTask(tid))?;
-        let process = &self.processes[task.process];
-        let running = matches!(
-            process.life,
-            Life::Alive(Job::Running | Job::Continued { unannounced: false, .. })
-        );
-        if running && matches!(process.thread(task.nth).sleep, Sleep::None) {
+    fn user_mode_task(&self, tid: Pid) -> Result<Id<Task>, Refused> {
+        let task = self.task_numbered(tid).ok_or(Refused::NoSuchTask(tid))?;
+        if self.is_in_user_mode(task) {
             Ok(task)
-        } else if process.is_zombie() {
+        } else if self.tasks[task].is_dead() {
             Err(Refused::NoSuchTask(tid))
         } else {
             Err(Refused::NotInUserMode(tid))
         }
     }
 
-    /// The living thread of that number. O(1).
-    #[inline]
-    fn task_numbered(&self, tid: Pid) -> Option<TaskId> {
-        self.any_task_numbered(tid).filter(|task| !self.processes[task.process].is_zombie())
+    /// Whether the task runs its own code.
+    #[inline(always)]
+    fn is_in_user_mode(&self, task: Id<Task>) -> bool {
+        let task = &self.tasks[task];
+        let running = task.state == State::Running && !task.killed;
+        let life = self.processes[task.process].life;
+        running
+            && matches!(task.sleep, Sleep::None)
+            && matches!(
+                life,
+                Life::Alive(
+                    Job::Running | Job::Stopped { .. } | Job::Continued { unannounced: None, .. }
+                )
+            )
     }
 
-    /// The thread of that number, dead or alive.
+    /// The task of that number, dead or alive. O(1).
     #[inline]
-    fn any_task_numbered(&self, tid: Pid) -> Option<TaskId> {
-        self.numbers.get(tid.0).process.map(TaskId::leader)
+    fn task_numbered(&self, tid: Pid) -> Option<Id<Task>> {
+        self.numbers.get(tid.0).task
     }
 
-    /// The process of that number, dead or alive. O(1).
+    /// The task of that number, dead or alive, as calls name it. O(1).
     #[inline]
-    fn process_numbered(&self, pid: i32) -> Option<Id<Process>> {
+    fn task_named(&self, tid: i32) -> Option<Id<Task>> {
         // negative numbers name nobody
-        self.numbers.get(u32::try_from(pid).ok()?).process
+        self.numbers.get(u32::try_from(tid).ok()?).task
     }
 
+    /// The process of that number, dead or alive: the number of another thread than its leader
+    /// names none. O(1).
     #[inline]
-    fn thread(&self, task: TaskId) -> &Thread {
-        self.processes[task.process].thread(task.nth)
+    fn process_numbered(&self, pid: Pid) -> Option<Id<Process>> {
+        let leader = self.numbers.get(pid.0).task?;
+        let process = self.tasks[leader].process;
+        (self.processes[process].leader == leader).then_some(process)
     }
 
+    /// The process of a task.
     #[inline]
-    fn thread_mut(&mut self, task: TaskId) -> &mut Thread {
-        self.processes[task.process].thread_mut(task.nth)
+    fn process_of(&self, task: Id<Task>) -> Id<Process> {
+        self.tasks[task].process
+    }
+
+    /// The parent of a process, if it is in the model.
+    #[inline]
+    fn parent_of(&self, process: Id<Process>) -> Option<Id<Process>> {
+        self.processes[process].parent.map(|parent| self.process_of(parent))
+    }
+
+    /// The first thread of a process.
+    #[inline]
+    fn leader(&self, process: Id<Process>) -> Id<Task> {
+        self.processes[process].leader
+    }
+
+    /// The users of a process: those of its leader.
+    #[inline]
+    fn leader_cred(&self, process: Id<Process>) -> &cred::Cred {
+        &self.tasks[self.processes[process].leader].cred
     }
 
     /// Breaks one rule on purpose, to see whether a comparison finds it.
@@ -475,13 +513,22 @@ impl Kernel {
         self.all().map(|id| self.processes[id].pid)
     }
 
-    /// The process from outside; `None` if there is none of that number. O(1).
-    pub fn view(&self, pid: Pid) -> Option<View> {
-        let id = self.numbers.get(pid.0).process?;
+    /// The numbers of the tasks of a process, a dead leader included, in the order of their
+    /// creation. O(1) a task.
+    pub fn tids(&self, pid: Pid) -> impl Iterator<Item = Pid> + '_ {
+        let id = self.process_numbered(pid);
+        id.into_iter().flat_map(|id| self.tasks_of(id)).map(|task| self.tasks[task].tid)
+    }
+
+    /// The task from outside; `None` if there is none of that number. O(1).
+    pub fn view(&self, tid: Pid) -> Option<View> {
+        let task = &self.tasks[self.task_numbered(tid)?];
+        let id = task.process;
         let process = &self.processes[id];
-        let run = self.run_of(process);
+        let run = run_of(task);
         let mut view = View {
             run,
+            tgid: process.pid,
             ppid: self.ppid(id),
             pgid: self.groups[process.group].pgid,
             sid: self.sessions[self.session_of(id)].sid,
@@ -493,30 +540,18 @@ impl Kernel {
         };
         if run != Run::Zombie {
             let sighand = &self.sighands[process.sighand];
-            view.private = process.leader.pending.set();
+            view.private = task.pending.set();
             view.shared = process.shared.set();
-            view.blocked = process.leader.mask;
+            view.blocked = task.mask;
             view.ignored = sighand.ignored();
             view.caught = sighand.caught();
         }
         Some(view)
     }
 
-    fn run_of(&self, process: &Process) -> Run {
-        match process.life {
-            Life::Zombie(_) => Run::Zombie,
-            Life::Alive(Job::Stopped { .. }) => Run::Stopped,
-            Life::Alive(_) | Life::Dying(_) => match process.leader.sleep {
-                Sleep::None => Run::User,
-                Sleep::Vfork(_) => Run::Vfork,
-                _ => Run::Blocked,
-            },
-        }
-    }
-
     /// How a zombie ended; `None` for a process that is alive or gone. O(1).
     pub fn exit_status(&self, pid: Pid) -> Option<crate::abi::WaitStatus> {
-        let id = self.numbers.get(pid.0).process?;
+        let id = self.process_numbered(pid)?;
         match self.processes[id].life {
             Life::Zombie(status) => Some(status),
             Life::Alive(_) | Life::Dying(_) => None,
@@ -525,14 +560,15 @@ impl Kernel {
 
     /// The parent of a process, dead or alive, if it is in the model. O(1).
     pub fn parent(&self, pid: Pid) -> Option<Pid> {
-        let id = self.numbers.get(pid.0).process?;
-        self.processes[id].parent.map(|parent| self.processes[parent].pid)
+        let id = self.process_numbered(pid)?;
+        Some(self.processes[self.parent_of(id)?].pid)
     }
 
-    /// The children of a process, in the order in which it got them. O(1) a child.
+    /// The children of a process, those of each thread in the order in which it got them. O(1) a
+    /// child.
     pub fn children_of(&self, pid: Pid) -> impl Iterator<Item = Pid> + '_ {
-        let id = self.numbers.get(pid.0).process;
-        id.into_iter().flat_map(|id| self.children(id)).map(|child| self.processes[child].pid)
+        let tasks = self.process_numbered(pid).into_iter().flat_map(|id| self.tasks_of(id));
+        tasks.flat_map(|task| self.children(task)).map(|child| self.processes[child].pid)
     }
 
     /// The members of a group, zombies included, the one that joined last first. O(1) a member.
@@ -543,23 +579,24 @@ impl Kernel {
 
     /// The umask, working directory and users of a process; `None` if it has ended. O(1).
     pub fn attributes(&self, pid: Pid) -> Option<Attributes> {
-        let process = &self.processes[self.numbers.get(pid.0).process?];
-        let Fs { umask, cwd } = process.fs();
-        let users = process.leader.cred.users();
+        let id = self.process_numbered(pid)?;
+        let process = &self.processes[id];
+        let Fs { umask, cwd } = self.fs_of(process.leader);
+        let users = self.leader_cred(id).users();
         let attributes = Attributes { umask: *umask, cwd: cwd.clone(), users };
         (!process.is_zombie()).then_some(attributes)
     }
 
     /// The real user of a process, dead or alive. O(1).
     pub fn real_user(&self, pid: Pid) -> Option<Uid> {
-        let id = self.numbers.get(pid.0).process?;
-        Some(self.processes[id].leader.cred.real)
+        let id = self.process_numbered(pid)?;
+        Some(self.leader_cred(id).real)
     }
 
     /// What a process does on a signal; `None` if there is no living process of that number. O(1).
     pub fn disposition(&self, pid: Pid, signal: Signal) -> Option<SigAction> {
-        let task = self.task_numbered(pid)?;
-        Some(self.sighands[self.processes[task.process].sighand].get(signal))
+        let process = &self.processes[self.process_numbered(pid)?];
+        (!process.is_zombie()).then(|| self.sighands[process.sighand].get(signal))
     }
 
     /// Whether the thread runs its own code, so that it can make a call.
@@ -570,19 +607,19 @@ impl Kernel {
     /// Whether a call of the thread has returned and its program has not seen the result: signals
     /// are delivered first, it is stopped, or it has to end.
     pub fn has_unseen_result(&self, tid: Pid) -> bool {
-        self.task_numbered(tid).is_some_and(|task| self.thread(task).result.is_some())
+        self.task_numbered(tid).is_some_and(|task| self.tasks[task].result.is_some())
     }
 
     /// What the handler that the thread runs now was entered for; `None` outside of handlers.
     pub fn handler(&self, tid: Pid) -> Option<&SigInfo> {
         let task = self.task_numbered(tid)?;
-        self.thread(task).frames.last().filter(|frame| frame.begun).map(|frame| &frame.info)
+        self.tasks[task].frames.last().filter(|frame| frame.begun).map(|frame| &frame.info)
     }
 
     /// How many handlers are below the code that the thread runs, or has run last: those that
     /// were entered since and have not begun do not count.
     pub fn handlers_below(&self, tid: Pid) -> usize {
-        let frames = self.task_numbered(tid).map(|task| &self.thread(task).frames);
+        let frames = self.task_numbered(tid).map(|task| &self.tasks[task].frames);
         frames.map_or(0, |frames| {
             let waiting = frames.iter().rev().take_while(|frame| !frame.begun).count();
             frames.len() - waiting
@@ -591,6 +628,16 @@ impl Kernel {
 
     /// How many handlers the thread is in.
     pub fn handler_depth(&self, tid: Pid) -> usize {
-        self.task_numbered(tid).map_or(0, |task| self.thread(task).frames.len())
+        self.task_numbered(tid).map_or(0, |task| self.tasks[task].frames.len())
+    }
+}
+
+fn run_of(task: &Task) -> Run {
+    match (task.state, &task.sleep) {
+        (State::Dead, _) => Run::Zombie,
+        (State::Stopped, _) => Run::Stopped,
+        (_, Sleep::None) => Run::User,
+        (_, Sleep::Vfork(..) | Sleep::Exec) => Run::Vfork,
+        _ => Run::Blocked,
     }
 }

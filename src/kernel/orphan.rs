@@ -34,10 +34,11 @@ impl Kernel {
             return false;
         }
         // ORP-02: of all parents only the init of the whole system is no link
-        if self.config.global_init && process.parent.is_some() && self.init == process.parent {
+        let parent = process.parent.map(|parent| self.process_of(parent));
+        if self.config.global_init && parent.is_some() && self.init == parent {
             return false;
         }
-        self.is_linked_to(member, process.parent)
+        self.is_linked_to(member, parent)
     }
 
     /// Whether `parent` is in another group than `process`, and in the same session.
@@ -65,7 +66,7 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         let group = self.processes[process].group;
-        if !self.is_linked_to(process, father.or(self.processes[process].parent)) {
+        if !self.is_linked_to(process, father.or(self.parent_of(process))) {
             return;
         }
         if self.groups[group].stopped == 0 {
@@ -95,7 +96,7 @@ impl Kernel {
 
     /// Notes that the new parent is a subreaper of the same group, which is no link.
     fn note_adopter(&self, process: Id<Process>, father: Option<Id<Process>>, fx: &mut Effects) {
-        let parent = self.processes[process].parent;
+        let parent = self.parent_of(process);
         let same = parent
             .is_some_and(|parent| self.processes[parent].group == self.processes[process].group);
         if father.is_some() && same && self.is_adopted_by_subreaper(process) {
@@ -104,7 +105,7 @@ impl Kernel {
     }
 
     fn is_adopted_by_subreaper(&self, process: Id<Process>) -> bool {
-        let parent = self.processes[process].parent;
+        let parent = self.parent_of(process);
         parent.is_some_and(|parent| self.processes[parent].flags.subreaper)
     }
 
@@ -112,8 +113,9 @@ impl Kernel {
     fn signal_orphans(&mut self, group: Id<Group>, signal: Signal, fx: &mut Effects) {
         let members: Vec<Id<Process>> = self.members(group).collect();
         for member in members {
+            let leader = self.leader(member);
             let origin = Origin::kernel(rule!("ORP-09"));
-            self.generate_kernel(member, SigInfo::kernel(signal), origin, fx);
+            self.generate_kernel(leader, SigInfo::kernel(signal), origin, fx);
         }
     }
 }

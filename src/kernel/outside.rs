@@ -2,11 +2,13 @@
 //! what an ancestor namespace is; and where it acts for a process it is one more thread of it,
 //! one that blocks every signal.
 
+use alloc::vec::Vec;
+
 use super::arena::Id;
-use super::effect::{Consequence, Effects, Woken};
-use super::process::{Job, Life, Process};
+use super::effect::{Effects, Woken};
+use super::process::{Announcement, Job, Life, Process};
 use super::signal::Origin;
-use super::thread::TaskId;
+use super::task::{State, Task};
 use super::{Kernel, Refused};
 use crate::abi::{Errno, Pgid, Pid, SiCode, SigInfo, Signal, Uid, WaitStatus};
 use crate::rule;
@@ -25,11 +27,11 @@ impl Kernel {
         parent: Pid,
         fx: &mut Effects,
     ) -> Result<syscall::Result, Refused> {
-        let id = self.living(parent)?;
+        let task = self.living_task(parent)?;
         fx.begin(parent, Some("fork"));
         let flags = clone::VM | u64::from(Signal::CHLD.number());
         // only vfork sleeps
-        Ok(self.fork(TaskId::leader(id), flags, None, fx).unwrap_or(Err(Errno::ENOSYS)))
+        Ok(self.fork(task, flags, None, fx).unwrap_or(Err(Errno::ENOSYS)))
     }
 
     /// A process executes another program, whatever its own thread does: as if that had called
@@ -40,9 +42,10 @@ impl Kernel {
     /// [`Refused::NoSuchTask`] if there is no such living process; the errno of execve(2) is in
     /// the result.
     pub fn exec_aside(&mut self, pid: Pid, fx: &mut Effects) -> Result<syscall::Result, Refused> {
-        let id = self.living(pid)?;
+        let task = self.living_task(pid)?;
         fx.begin(pid, Some("execve"));
-        Ok(self.execve(TaskId::leader(id), None, fx))
+        // where there are other threads they end first, when they run next
+        Ok(self.execve(task, None, fx).unwrap_or(Ok(syscall::Ret::Value(0))))
     }
 
     /// What a wait of `parent` gives at this moment, whatever its own thread does: as if another
@@ -70,18 +73,18 @@ impl Kernel {
         group: Option<Pgid>,
         fx: &mut Effects,
     ) -> Result<syscall::Result, Refused> {
-        let id = self.living(parent)?;
+        let task = self.living_task(parent)?;
         if !matches!(call, Syscall::Wait4 { .. } | Syscall::Waitid { .. }) {
             return Ok(Err(Errno::ENOSYS));
         }
         fx.begin(parent, Some(call.name()));
-        Ok(self.poll(TaskId::leader(id), call, group, fx))
+        Ok(self.poll(task, call, group, fx))
     }
 
     /// Events of children of `parent` go into [`Effects::woken`] from now on, or no longer.
     /// `false` if there is no such process.
     pub fn watch(&mut self, parent: Pid, watched: bool) -> bool {
-        let Some(id) = self.numbers.get(parent.0).process else { return false };
+        let Some(id) = self.process_numbered(parent) else { return false };
         self.processes[id].flags.watched = watched;
         true
     }
@@ -93,12 +96,12 @@ impl Kernel {
     ///
     /// [`Refused::NoSuchTask`] if there is no such process, not even a zombie.
     pub fn signal(&mut self, pid: Pid, signal: Signal, fx: &mut Effects) -> Result<(), Refused> {
-        let id = self.numbers.get(pid.0).process.ok_or(Refused::NoSuchTask(pid))?;
+        let task = self.task_numbered(pid).ok_or(Refused::NoSuchTask(pid))?;
         fx.begin(Pid(0), None);
         fx.obey(rule!("KILL-22"));
         let origin = Origin { force: true, kernel: true, ..Origin::user(rule!("KILL-29")) };
         let info = SigInfo { signal, code: SiCode::USER, pid: Pid(0), uid: Uid::ROOT, value: 0 };
-        self.generate_kernel(id, info, origin, fx);
+        self.generate_kernel(task, info, origin, fx);
         Ok(())
     }
 
@@ -140,32 +143,43 @@ impl Kernel {
                 self.stop_by_report(id, signal, fx);
             }
         } else if status.exit_code().is_some() || status.term_signal().is_some() {
-            let task = TaskId::leader(id);
-            self.running = Some(task);
-            self.exit(id, status, fx);
-            self.running = None;
-            if self.task_numbered(pid) == Some(task) {
-                // a vfork parent runs first
-                self.back_to_user(task, fx);
-            }
+            self.end_by_report(id, status, fx);
         }
         Ok(())
     }
 
+    /// All threads end, one after the other.
+    fn end_by_report(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
+        self.set_life(id, Life::Dying(status));
+        for task in self.living_tasks(id).into_iter().rev() {
+            self.running = Some(task);
+            self.exit(task, status, fx);
+            self.running = None;
+            if self.tasks.get(task).is_some() {
+                // a vfork parent runs first
+                self.back_to_user(task, fx);
+            }
+        }
+    }
+
     fn stop_by_report(&mut self, id: Id<Process>, signal: Signal, fx: &mut Effects) {
-        self.set_life(id, Life::Alive(Job::Stopped { signal, unreported: true }));
-        fx.push(self.processes[id].pid, Consequence::Stopped(signal), rule!("WAIT-29"));
-        self.tell_parent_of_job(id, WaitStatus::stopped(signal), rule!("WAIT-39"), fx);
+        for task in self.living_tasks(id) {
+            self.tasks[task].state = State::Stopped;
+        }
+        self.complete_stop(id, signal, fx);
     }
 
     fn continue_by_report(&mut self, id: Id<Process>, fx: &mut Effects) {
-        self.set_life(id, Life::Alive(Job::Continued { unreported: true, unannounced: true }));
+        self.set_life(id, Life::Alive(Job::Continued { unreported: true, unannounced: Some(Announcement::Continued) }));
         self.announce_continued(id, fx);
         // what came while it was stopped acts now, and what it sleeps in may be over
-        if self.has_deliverable(TaskId::leader(id)) {
-            self.notify(TaskId::leader(id));
+        for task in self.living_tasks(id) {
+            self.tasks[task].state = State::Running;
+            if self.has_deliverable(task) {
+                self.notify(task);
+            }
+            self.enqueue_task(task);
         }
-        self.enqueue_task(TaskId::leader(id));
     }
 
     /// Tells waits from outside about an event of a child.
@@ -184,10 +198,21 @@ impl Kernel {
 
     /// The living process of that number.
     fn living(&self, pid: Pid) -> Result<Id<Process>, Refused> {
-        let id = self.numbers.get(pid.0).process.ok_or(Refused::NoSuchTask(pid))?;
+        let id = self.process_numbered(pid).ok_or(Refused::NoSuchTask(pid))?;
         match self.processes[id].life {
             Life::Alive(_) => Ok(id),
             Life::Dying(_) | Life::Zombie(_) => Err(Refused::NoSuchTask(pid)),
         }
+    }
+
+    /// The threads of a process that have not begun to end.
+    fn living_tasks(&self, id: Id<Process>) -> Vec<Id<Task>> {
+        self.tasks_of(id).filter(|task| self.tasks[*task].is_alive()).collect()
+    }
+
+    /// A thread of that process that has not begun to end: the leader if that is one.
+    fn living_task(&self, pid: Pid) -> Result<Id<Task>, Refused> {
+        let id = self.living(pid)?;
+        self.first_living_task(id).ok_or(Refused::NoSuchTask(pid))
     }
 }

@@ -7,7 +7,7 @@ use core::mem;
 
 use super::arena::Id;
 use super::group::{Group, Session};
-use super::process::Process;
+use super::task::Task;
 use crate::abi::Errno;
 
 /// Numbers below this are handed out only before the first wrap (PID-03).
@@ -18,8 +18,8 @@ const PAGE: usize = 64;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Named {
-    /// The process, alive or zombie.
-    pub process: Option<Id<Process>>,
+    /// The task, alive or dead: the leader of a process has the number of that.
+    pub task: Option<Id<Task>>,
     /// The group.
     pub group: Option<Id<Group>>,
     /// The session.

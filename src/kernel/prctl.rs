@@ -3,10 +3,11 @@
 use alloc::sync::Arc;
 
 use super::Kernel;
+use super::arena::Id;
 use super::effect::Effects;
 use super::group::refuse;
 use super::process::Fs;
-use super::thread::TaskId;
+use super::task::Task;
 use crate::abi::{Errno, Signal};
 use crate::rule;
 use crate::syscall::{self, Prctl, Ptr, Ret};
@@ -14,7 +15,7 @@ use crate::syscall::{self, Prctl, Ptr, Ret};
 impl Kernel {
     pub(super) fn prctl(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         operation: Prctl,
         fx: &mut Effects,
     ) -> syscall::Result {
@@ -25,11 +26,11 @@ impl Kernel {
                 if signal.is_none() && sig != 0 {
                     return Err(Errno::EINVAL);
                 }
-                self.thread_mut(caller).pdeath_signal = signal;
+                self.tasks[caller].pdeath_signal = signal;
                 Ok(Ret::Value(0))
             }
             Prctl::GetPdeathsig(out) => {
-                let signal = self.thread(caller).pdeath_signal;
+                let signal = self.tasks[caller].pdeath_signal;
                 stored(out, signal.map_or(0, |signal| i32::from(signal.number())))
             }
             Prctl::SetChildSubreaper(on) => {
@@ -38,24 +39,25 @@ impl Kernel {
             }
             Prctl::GetChildSubreaper(out) => {
                 fx.obey(rule!("RPT-06"));
-                stored(out, i32::from(self.processes[caller.process].flags.subreaper))
+                stored(out, i32::from(self.processes[self.process_of(caller)].flags.subreaper))
             }
             Prctl::SetDumpable(value) => {
                 if value > 1 {
                     return Err(Errno::EINVAL);
                 }
-                self.set_dumpable(caller.process, value == 1);
+                self.set_dumpable(self.process_of(caller), value == 1);
                 Ok(Ret::Value(0))
             }
             Prctl::GetDumpable => {
-                Ok(Ret::Value(i64::from(self.processes[caller.process].flags.dumpable)))
+                Ok(Ret::Value(i64::from(self.processes[self.process_of(caller)].flags.dumpable)))
             }
         }
     }
 
-    fn set_subreaper(&mut self, caller: TaskId, on: bool, fx: &mut Effects) {
-        let has_children = self.children(caller.process).next().is_some();
-        let flags = &mut self.processes[caller.process].flags;
+    fn set_subreaper(&mut self, caller: Id<Task>, on: bool, fx: &mut Effects) {
+        let id = self.process_of(caller);
+        let has_children = self.tasks_of(id).any(|task| self.children(task).next().is_some());
+        let flags = &mut self.processes[id].flags;
         match (flags.subreaper, on) {
             (false, true) => {
                 self.subreapers += 1;
@@ -72,9 +74,9 @@ impl Kernel {
         flags.subreaper = on;
     }
 
-    pub(super) fn umask(&mut self, caller: TaskId, mask: u32, fx: &mut Effects) -> syscall::Result {
+    pub(super) fn umask(&mut self, caller: Id<Task>, mask: u32, fx: &mut Effects) -> syscall::Result {
         fx.obey(rule!("MISC-01"));
-        let before = self.processes[caller.process].fs().umask;
+        let before = self.fs_of(caller).umask;
         if before != mask & 0o777 {
             self.change_fs(caller, |fs| fs.umask = mask & 0o777);
         }
@@ -83,7 +85,7 @@ impl Kernel {
 
     pub(super) fn chdir(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         path: &Arc<str>,
         error: Option<Errno>,
         fx: &mut Effects,
@@ -95,15 +97,42 @@ impl Kernel {
         Ok(Ret::Value(0))
     }
 
+    /// The umask and the working directory that a task works with.
+    pub(super) fn fs_of(&self, task: Id<Task>) -> &Fs {
+        let task = &self.tasks[task];
+        match &task.own_fs {
+            Some(fs) => fs,
+            None => self.processes[task.process].fs(),
+        }
+    }
+
+    /// By which task those that share these are found: threads that have those of their process by its
+    /// leader.
+    pub(super) fn fs_holder(&self, task: Id<Task>) -> Id<Task> {
+        match self.tasks[task].own_fs {
+            Some(_) => task,
+            None => self.leader(self.process_of(task)),
+        }
+    }
+
+    fn fs_mut(&mut self, holder: Id<Task>) -> &mut Fs {
+        let task = &mut self.tasks[holder];
+        match &mut task.own_fs {
+            Some(fs) => fs,
+            None => &mut self.processes[task.process].inherited_mut().fs,
+        }
+    }
+
     /// Changes umask or working directory, also of those that share them (CLONE_FS). O(sharers).
-    fn change_fs(&mut self, caller: TaskId, change: impl FnOnce(&mut Fs)) {
-        change(&mut self.processes[caller.process].inherited_mut().fs);
-        if self.fs_shares.sharers(caller.process).is_empty() {
+    fn change_fs(&mut self, caller: Id<Task>, change: impl FnOnce(&mut Fs)) {
+        let holder = self.fs_holder(caller);
+        change(self.fs_mut(holder));
+        if self.fs_shares.sharers(holder).is_empty() {
             return;
         }
-        let fs = self.processes[caller.process].fs().clone();
-        for process in self.fs_shares.sharers(caller.process) {
-            self.processes[*process].inherited_mut().fs = fs.clone();
+        let fs = self.fs_of(holder).clone();
+        for sharer in self.fs_shares.sharers(holder).to_vec() {
+            *self.fs_mut(sharer) = fs.clone();
         }
     }
 }

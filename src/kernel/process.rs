@@ -4,15 +4,14 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use super::arena::Id;
-use super::family::{Family, Report};
-use super::few::Few;
+use super::children::Report;
 use super::group::Group;
 use super::limit::Limits;
 use super::sighand::Sighand;
 use super::signal::Pending;
-use super::thread::Thread;
+use super::task::Task;
 use super::timer::Itimer;
-use crate::abi::{Pid, SigSet, Signal, WaitStatus};
+use crate::abi::{Pid, Signal, WaitStatus};
 
 /// Whether a process lives, and what its parent may still want to know about it.
 ///
@@ -46,9 +45,42 @@ pub enum Job {
     Continued {
         /// A wait has not consumed the continue yet (WAIT-25).
         unreported: bool,
-        /// It has not run yet, so its parent has not been told (WAIT-38).
-        unannounced: bool,
+        /// What its parent is told when it runs next (WAIT-38).
+        unannounced: Option<Announcement>,
     },
+}
+
+/// What the parent of a process that continues is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Announcement {
+    /// CLD_CONTINUED.
+    Continued,
+    /// CLD_STOPPED with a status of 0: the stop was not complete when SIGCONT came (JOB-13).
+    Stopped,
+}
+
+/// What a process has for several threads: the kernel's signal_struct, as far as one thread needs
+/// nothing of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct ThreadGroup {
+    /// The task that was created last of those that are left.
+    pub newest: Id<Task>,
+    /// Where the search for a task that takes a signal of the process begins (curr_target, TG-28).
+    pub current_target: Id<Task>,
+    /// How many tasks there are, a dead leader included.
+    pub tasks: u32,
+    /// How many of them have not begun to end.
+    pub living: u32,
+    /// How many have not stopped yet, while the process stops (group_stop_count).
+    pub stopping: u32,
+    /// The signal of that stop.
+    pub stop_signal: Option<Signal>,
+    /// The task that executes a program, while the others end (group_exec_task).
+    pub exec: Option<Id<Task>>,
+    /// How many waits have begun: the order in which they are woken (TG-140).
+    pub waits: u64,
 }
 
 /// One process.
@@ -57,8 +89,9 @@ pub enum Job {
 pub struct Process {
     pub life: Life,
     pub pid: Pid,
-    /// `None`: not visible, then `outside` is its number for getppid.
-    pub parent: Option<Id<Process>>,
+    /// The task that created or adopted it; `None`: not visible, then `outside` is its number for
+    /// getppid.
+    pub parent: Option<Id<Task>>,
     pub outside: Pid,
     pub group: Id<Group>,
     /// Neighbours among the group's members.
@@ -71,29 +104,27 @@ pub struct Process {
     pub order: u64,
     /// What it has to report to the parent, as the parent's index knows it.
     pub report: Option<Report>,
-    /// Its children; `None` until it has had one.
-    pub family: Option<Box<Family>>,
     /// The signal for the parent when it ends; 0 for none, and invalid numbers send none either.
     pub exit_signal: u8,
     pub sighand: Id<Sighand>,
     pub shared: Pending,
     pub inherited: Arc<Inherited>,
     pub itimer: Option<Box<Itimer>>,
-    /// The thread that sleeps until this process execs or ends (FORK-28), unless it is dead.
-    pub vfork_waiter: Option<Pid>,
     /// How many times it has exec'd, and its parent had when it was created (EXEC-09).
     pub exec_count: u32,
     pub parent_exec_count: u32,
     pub flags: Flags,
-    pub leader: Thread,
-    /// Its other threads. Single-threaded processes have none.
-    pub others: Few<Thread>,
+    /// Its first thread, or the one that executed the program that it runs. It is there until the
+    /// process is reaped.
+    pub leader: Id<Task>,
+    /// What several threads need: `None` while there has been one only.
+    pub threads: Option<Box<ThreadGroup>>,
 }
 
 // With its number, its dispositions and its share of group and family a process takes at most
 // 300 bytes: see benches/peers.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Process>() <= 224, "a process has grown");
+const _: () = assert!(size_of::<Process>() <= 232, "a process has grown");
 
 /// Neighbours in a list that runs through the processes themselves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -146,17 +177,18 @@ pub struct Flags {
 }
 
 impl Process {
-    /// A process of one thread with nothing to its name: no parent, no children, no timer, nothing
-    /// pending, nothing to report, not linked to others yet.
+    /// A process of one thread with nothing to its name: no parent, no timer, nothing pending,
+    /// nothing to report, not linked to others yet.
     pub fn new(
-        leader: Thread,
+        pid: Pid,
+        leader: Id<Task>,
         group: Id<Group>,
         sighand: Id<Sighand>,
         inherited: Arc<Inherited>,
     ) -> Process {
         Process {
             life: Life::Alive(Job::Running),
-            pid: leader.tid,
+            pid,
             parent: None,
             outside: Pid(0),
             group,
@@ -165,18 +197,16 @@ impl Process {
             sibling_links: Links::default(),
             order: 0,
             report: None,
-            family: None,
             exit_signal: Signal::CHLD.number(),
             sighand,
             shared: Pending::default(),
             inherited,
             itimer: None,
-            vfork_waiter: None,
             exec_count: 0,
             parent_exec_count: 0,
             flags: Flags::default(),
             leader,
-            others: Few::new(),
+            threads: None,
         }
     }
 
@@ -210,51 +240,14 @@ impl Process {
         self.exit_signal != Signal::CHLD.number()
     }
 
-    /// Its thread at that place; 0 is the leader.
+    /// How many tasks it has, a dead leader included.
+    pub fn task_count(&self) -> u32 {
+        self.threads.as_ref().map_or(1, |group| group.tasks)
+    }
+
+    /// Whether it has one task only.
     #[inline]
-    pub fn thread(&self, nth: u32) -> &Thread {
-        match nth {
-            0 => &self.leader,
-            nth => &self.others[nth as usize - 1],
-        }
-    }
-
-    /// Its thread at that place; 0 is the leader.
-    #[inline]
-    pub fn thread_mut(&mut self, nth: u32) -> &mut Thread {
-        match nth {
-            0 => &mut self.leader,
-            nth => &mut self.others[nth as usize - 1],
-        }
-    }
-
-    /// What is pending for one of its threads alone, or for all of them (SIG-22).
-    #[inline]
-    pub fn pending(&self, nth: u32, private: bool) -> &Pending {
-        if private { &self.thread(nth).pending } else { &self.shared }
-    }
-
-    /// What is pending for one of its threads alone, or for all of them.
-    #[inline]
-    pub fn pending_mut(&mut self, nth: u32, private: bool) -> &mut Pending {
-        if private { &mut self.thread_mut(nth).pending } else { &mut self.shared }
-    }
-
-    /// Its threads, the leader first.
-    pub fn threads(&self) -> impl Iterator<Item = &Thread> {
-        core::iter::once(&self.leader).chain(self.others.iter())
-    }
-
-    /// Its threads, the leader first.
-    pub fn threads_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
-        core::iter::once(&mut self.leader).chain(self.others.iter_mut())
-    }
-
-    /// Takes `signals` out of every pending set (JOB-01, JOB-02, SIG-10).
-    pub fn flush(&mut self, signals: SigSet, mut dropped: impl FnMut(super::signal::Queued)) {
-        self.shared.flush(signals, &mut dropped);
-        for thread in self.threads_mut() {
-            thread.pending.flush(signals, &mut dropped);
-        }
+    pub fn is_single(&self) -> bool {
+        self.threads.as_ref().is_none_or(|group| group.tasks == 1)
     }
 }

@@ -6,7 +6,7 @@
 use core::fmt;
 
 /// The groups of rules in the order of docs/SEMANTICS.md, with the number of rules in each.
-const GROUPS: [(&str, u16); 23] = [
+const GROUPS: [(&str, u16); 24] = [
     ("PID", 22),
     ("FORK", 34),
     ("EXEC", 20),
@@ -30,6 +30,7 @@ const GROUPS: [(&str, u16); 23] = [
     ("MISC", 5),
     ("PTR", 5),
     ("OBS", 5),
+    ("TG", 174),
 ];
 
 /// One rule of docs/SEMANTICS.md, such as `ORP-07`.
@@ -98,11 +99,12 @@ impl Rule {
     }
 }
 
-/// The number in `id` if that is `name-NN`, else `None`.
+/// The number in `id` if that is `name-NN` or `name-NNN`, else `None`.
 const fn number_after(id: &[u8], name: &[u8]) -> Option<u16> {
-    if id.len() != name.len() + 3 || id[name.len()] != b'-' {
-        return None;
-    }
+    let digits = match id.len().checked_sub(name.len() + 1) {
+        Some(digits @ 2..=3) if id[name.len()] == b'-' => digits,
+        _ => return None,
+    };
     let mut at = 0;
     while at < name.len() {
         if id[at] != name[at] {
@@ -110,11 +112,18 @@ const fn number_after(id: &[u8], name: &[u8]) -> Option<u16> {
         }
         at += 1;
     }
-    let (tens, ones) = (id[name.len() + 1], id[name.len() + 2]);
-    if !tens.is_ascii_digit() || !ones.is_ascii_digit() {
-        return None;
+    let mut number = 0;
+    let mut digit = 0;
+    while digit < digits {
+        let byte = id[name.len() + 1 + digit];
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        number = number * 10 + (byte - b'0') as u16;
+        digit += 1;
     }
-    Some((tens - b'0') as u16 * 10 + (ones - b'0') as u16)
+    // two digits are always written, and a third one where it is not 0
+    if digits == 3 && number < 100 { None } else { Some(number) }
 }
 
 impl fmt::Display for Rule {

@@ -2,10 +2,11 @@
 
 use alloc::boxed::Box;
 
+use super::arena::Id;
 use super::choose::Choose;
 use super::effect::{Consequence, Effects, Restart};
 use super::process::{Job, Life};
-use super::thread::{Sleep, TaskId};
+use super::task::{Sleep, State, Task};
 use super::{Kernel, Property, Refused};
 use crate::abi::Pid;
 use crate::rule;
@@ -14,7 +15,7 @@ use crate::syscall::{self, Ret, Syscall};
 impl Kernel {
     /// The tasks that will do something by themselves, first the one that was woken first.
     pub fn runnable(&self) -> impl ExactSizeIterator<Item = Pid> + '_ {
-        self.queue.iter().map(|task| self.thread(*task).tid)
+        self.queue.iter().map(|task| self.tasks[*task].tid)
     }
 
     /// Lets runnable tasks run until none is left. `choose` picks among them where there are
@@ -33,7 +34,8 @@ impl Kernel {
 
     /// One step of the task `tid`, which must be runnable.
     pub(super) fn step(&mut self, tid: Pid, fx: &mut Effects) -> Result<(), Refused> {
-        let task = self.task_numbered(tid).ok_or(Refused::NoSuchTask(tid))?;
+        let task = self.task_numbered(tid).filter(|task| !self.tasks[*task].is_dead());
+        let task = task.ok_or(Refused::NoSuchTask(tid))?;
         let nth = self.queue.iter().position(|queued| *queued == task);
         self.step_nth(nth.ok_or(Refused::NotRunnable(tid))?, fx);
         Ok(())
@@ -41,21 +43,21 @@ impl Kernel {
 
     fn step_nth(&mut self, nth: usize, fx: &mut Effects) {
         let Some(task) = self.queue.remove(nth) else { return };
-        self.thread_mut(task).queued = false;
-        let thread = self.thread(task);
+        self.tasks[task].queued = false;
+        let thread = &self.tasks[task];
         let (tid, frames) = (thread.tid, thread.frames.len());
         fx.begin(tid, None);
         self.running = Some(task);
         self.run(task, fx);
         self.running = None;
-        if self.task_numbered(tid) != Some(task) {
+        if self.tasks.get(task).is_none_or(Task::is_dead) {
             return;
         }
         // SIG-36: others may run before the body of a handler that was set up, and what they send
         // may have another one set up above it
-        let entered = self.thread(task).frames.len() > frames;
-        if entered && !self.queue.is_empty() && self.user_mode_task(tid).is_ok() {
-            self.thread_mut(task).queued = true;
+        let entered = self.tasks[task].frames.len() > frames;
+        if entered && !self.queue.is_empty() && self.is_in_user_mode(task) {
+            self.tasks[task].queued = true;
             self.queue.push_front(task);
         } else {
             self.back_to_user(task, fx);
@@ -63,34 +65,44 @@ impl Kernel {
     }
 
     /// The task runs: it leaves its blocked call if it has reason to, then delivers its signals.
-    fn run(&mut self, task: TaskId, fx: &mut Effects) {
-        match self.processes[task.process].life {
-            Life::Zombie(_) => return,
-            Life::Dying(_) => return self.die(task, fx),
-            Life::Alive(Job::Stopped { .. }) => return,
-            Life::Alive(_) => {}
+    fn run(&mut self, task: Id<Task>, fx: &mut Effects) {
+        match self.tasks[task].state {
+            State::Dead | State::Stopped => return,
+            State::Exiting => return self.end(task, fx),
+            State::Running => {}
+        }
+        if self.must_end(task) {
+            return self.die(task, fx);
         }
         self.wake(task, fx);
         // it may have gone back to sleep
-        if self.thread(task).notified || !self.is_asleep(task) || self.is_unannounced(task) {
+        if self.tasks[task].notified || !self.is_asleep(task) || self.is_unannounced(task) {
             self.deliver(task, fx);
         }
     }
 
-    /// A task that has to end leaves whatever it sleeps in.
-    fn die(&mut self, task: TaskId, fx: &mut Effects) {
-        match (&self.thread(task).sleep, self.processes[task.process].life) {
-            (Sleep::Zap, _) => return self.finish_zap(task.process, fx),
-            (Sleep::Exiting, Life::Dying(status)) => {
-                return self.go_on_exiting(task.process, status, fx);
-            }
+    /// Whether the task has to end: with its process, or because another one executes a program.
+    pub(super) fn must_end(&self, task: Id<Task>) -> bool {
+        let task = &self.tasks[task];
+        task.killed || matches!(self.processes[task.process].life, Life::Dying(_))
+    }
+
+    /// A task that was cut while it ended goes on with that.
+    fn end(&mut self, task: Id<Task>, fx: &mut Effects) {
+        match self.tasks[task].sleep {
+            Sleep::Zap => self.finish_zap(task, fx),
+            Sleep::Exiting { last } => self.go_on_exiting(task, last, fx),
             _ => {}
         }
-        if let Sleep::Wait(_) = self.thread(task).sleep {
+    }
+
+    /// A task that has to end leaves whatever it sleeps in.
+    fn die(&mut self, task: Id<Task>, fx: &mut Effects) {
+        if let Sleep::Wait(_) = self.tasks[task].sleep {
             // WAIT-42: it looks for children before it looks at its signals, the deadly one too
             self.wake_wait(task, fx);
         }
-        if let Sleep::Timed(_) = self.thread(task).sleep {
+        if let Sleep::Timed(_) = self.tasks[task].sleep {
             // SIG-50: so does this one for the signals that it waits for, among them the deadly one
             self.end_sigtimedwait(task, fx);
         }
@@ -98,9 +110,9 @@ impl Kernel {
     }
 
     /// A sleeping task was woken: it looks whether it has reason to leave its call.
-    fn wake(&mut self, task: TaskId, fx: &mut Effects) {
-        let notified = self.thread(task).notified;
-        match &self.thread(task).sleep {
+    fn wake(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let notified = self.tasks[task].notified;
+        match &self.tasks[task].sleep {
             Sleep::Wait(_) => self.wake_wait(task, fx),
             Sleep::Pause if notified => {
                 self.interrupt(task, Restart::NoHandler, Syscall::Pause, fx);
@@ -115,38 +127,39 @@ impl Kernel {
                     self.end_sigtimedwait(task, fx);
                 }
             }
+            Sleep::Exec => self.go_on_executing(task, fx),
             Sleep::None
             | Sleep::Pause
             | Sleep::Suspend(_)
-            | Sleep::Vfork(_)
+            | Sleep::Vfork(..)
             | Sleep::Zap
-            | Sleep::Exiting
+            | Sleep::Exiting { .. }
             | Sleep::Interrupted(..)
             | Sleep::Restarting(_) => {}
         }
     }
 
-    fn is_asleep(&self, task: TaskId) -> bool {
+    fn is_asleep(&self, task: Id<Task>) -> bool {
         !matches!(
-            self.thread(task).sleep,
+            self.tasks[task].sleep,
             Sleep::None | Sleep::Interrupted(..) | Sleep::Restarting(_)
         )
     }
 
     /// Whether it continued and its parent does not know yet.
-    fn is_unannounced(&self, task: TaskId) -> bool {
-        let life = self.processes[task.process].life;
-        matches!(life, Life::Alive(Job::Continued { unannounced: true, .. }))
+    fn is_unannounced(&self, task: Id<Task>) -> bool {
+        let life = self.processes[self.tasks[task].process].life;
+        matches!(life, Life::Alive(Job::Continued { unannounced: Some(_), .. }))
     }
 
     /// Puts the task at the end of the run queue, unless it stands there.
     #[inline]
-    pub(super) fn enqueue_task(&mut self, task: TaskId) {
+    pub(super) fn enqueue_task(&mut self, task: Id<Task>) {
         if self.running == Some(task) {
             // it will look at everything new before it goes on: see `back_to_user`
             return;
         }
-        let thread = self.thread_mut(task);
+        let thread = &mut self.tasks[task];
         if !thread.queued {
             thread.queued = true;
             self.queue.push_back(task);
@@ -155,37 +168,36 @@ impl Kernel {
 
     /// The calling task is about to return: what it has to do before that goes before all else.
     #[inline(always)]
-    pub(super) fn back_to_user(&mut self, task: TaskId, fx: &mut Effects) {
-        let process = &self.processes[task.process];
-        let thread = process.thread(task.nth);
-        let first = match process.life {
-            Life::Dying(_) => !matches!(thread.sleep, Sleep::Zap),
-            Life::Zombie(_) | Life::Alive(Job::Stopped { .. }) => return,
-            Life::Alive(_) => {
-                matches!(thread.sleep, Sleep::Interrupted(..) | Sleep::Restarting(_))
+    pub(super) fn back_to_user(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let Some(thread) = self.tasks.get(task) else { return };
+        let exiting = matches!(thread.sleep, Sleep::Exiting { .. });
+        let first = match thread.state {
+            State::Dead | State::Stopped => return,
+            State::Exiting => exiting,
+            State::Running => {
+                self.must_end(task)
+                    || matches!(thread.sleep, Sleep::Interrupted(..) | Sleep::Restarting(_))
                     || thread.notified && !self.is_asleep(task)
             }
         };
-        let exiting = thread.sleep == Sleep::Exiting;
         if exiting && self.config.version.has(Property::ExitIsPreempted) {
             // a process that is behind all others by now
-            if !core::mem::replace(&mut self.thread_mut(task).queued, true) {
+            if !core::mem::replace(&mut self.tasks[task].queued, true) {
                 self.queue.push_back(task);
             }
         } else if !first {
             if thread.result.is_some() || !thread.frames.is_empty() {
                 self.arrive(task, fx);
             }
-        } else if !core::mem::replace(&mut self.thread_mut(task).queued, true) {
+        } else if !core::mem::replace(&mut self.tasks[task].queued, true) {
             self.queue.push_front(task);
         }
     }
 
     /// The call has a result and others were woken: they may run before its program sees it.
-    pub(super) fn delay_return(&mut self, task: TaskId, result: syscall::Result) {
-        let process = &mut self.processes[task.process];
-        let stopped = process.is_stopped();
-        let thread = process.thread_mut(task.nth);
+    pub(super) fn delay_return(&mut self, task: Id<Task>, result: syscall::Result) {
+        let Some(thread) = self.tasks.get_mut(task) else { return };
+        let stopped = thread.is_stopped();
         thread.result = Some(match result {
             // the common result by itself: see `call`
             Ok(Ret::Value(value)) => Box::new(Ok(Ret::Value(value))),
@@ -199,15 +211,15 @@ impl Kernel {
     /// A thread that is back in its own code sees the result of its call, or runs the handler
     /// that was set up last.
     #[inline(never)]
-    fn arrive(&mut self, task: TaskId, fx: &mut Effects) {
-        let tid = self.thread(task).tid;
-        if self.user_mode_task(tid).is_err() {
+    fn arrive(&mut self, task: Id<Task>, fx: &mut Effects) {
+        if !self.is_in_user_mode(task) {
             return;
         }
-        if let Some(result) = self.thread_mut(task).result.take() {
+        let tid = self.tasks[task].tid;
+        if let Some(result) = self.tasks[task].result.take() {
             fx.push(tid, Consequence::Resumed(*result), rule!("KILL-34"));
         }
-        let Some(frame) = self.thread_mut(task).frames.last_mut() else { return };
+        let Some(frame) = self.tasks[task].frames.last_mut() else { return };
         if !core::mem::replace(&mut frame.begun, true) {
             let (info, handler) = (frame.info, frame.handler);
             fx.push(tid, Consequence::Handling(info, handler), rule!("SIG-36"));
@@ -215,8 +227,8 @@ impl Kernel {
     }
 
     /// Takes a task that is gone out of the run queue.
-    pub(super) fn dequeue_task(&mut self, task: TaskId) {
-        if core::mem::take(&mut self.thread_mut(task).queued) {
+    pub(super) fn dequeue_task(&mut self, task: Id<Task>) {
+        if core::mem::take(&mut self.tasks[task].queued) {
             self.queue.retain(|queued| *queued != task);
         }
     }
@@ -224,13 +236,13 @@ impl Kernel {
     /// A call that was blocked or interrupted returns.
     pub(super) fn return_later(
         &mut self,
-        task: TaskId,
+        task: Id<Task>,
         result: syscall::Result,
         rule: super::Rule,
         fx: &mut Effects,
     ) {
-        let tid = self.thread(task).tid;
-        self.thread_mut(task).result = Some(Box::new(result.clone()));
+        let tid = self.tasks[task].tid;
+        self.tasks[task].result = Some(Box::new(result.clone()));
         fx.push(tid, Consequence::Returned(result), rule);
     }
 }

@@ -6,7 +6,7 @@ use super::arena::Id;
 use super::effect::Effects;
 use super::process::Process;
 use super::signal::Origin;
-use super::thread::{Sleep, TaskId};
+use super::task::{Sleep, Task};
 use super::{Kernel, Refused};
 use crate::abi::{Errno, Itimerval, Pid, SigInfo, Signal, Time, Timeval};
 use crate::rule;
@@ -42,7 +42,7 @@ pub enum Alarm {
     /// The ITIMER_REAL of this process.
     Itimer(Id<Process>),
     /// The timeout of the call that this thread sleeps in.
-    Timeout(TaskId),
+    Timeout(Id<Task>),
 }
 
 impl Time {
@@ -116,7 +116,9 @@ impl Kernel {
         self.idle_itimers += u32::from(itimer.is_idle());
         fx.obey(rule!("TIME-06"));
         let origin = Origin { force: false, ..Origin::kernel(rule!("TIME-04")) };
-        self.generate_kernel(process, SigInfo::kernel(Signal::ALRM), origin, fx);
+        // TG-27
+        let leader = self.leader(process);
+        self.generate_kernel(leader, SigInfo::kernel(Signal::ALRM), origin, fx);
     }
 
     /// SIGALRM was dequeued: a periodic timer goes on, on its original grid (TIME-06).
@@ -169,13 +171,13 @@ impl Kernel {
 
     pub(super) fn alarm(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         seconds: u32,
         fx: &mut Effects,
     ) -> syscall::Result {
         fx.obey(rule!("TIME-01"));
         fx.obey(rule!("TIME-03"));
-        let (left, _) = self.replace_itimer(caller.process, u64::from(seconds) * SECOND, 0);
+        let (left, _) = self.replace_itimer(self.process_of(caller), u64::from(seconds) * SECOND, 0);
         // TIME-02: rounded, but an armed timer never reads as 0
         let whole = left / SECOND;
         let rounded = if left % SECOND >= SECOND / 2 || left > 0 && whole == 0 {
@@ -189,7 +191,7 @@ impl Kernel {
 
     pub(super) fn setitimer(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         which: i32,
         new: Option<Itimerval>,
         old: Ptr,
@@ -204,7 +206,7 @@ impl Kernel {
         };
         check_which(which)?;
         fx.obey(rule!("TIME-08"));
-        let before = self.replace_itimer(caller.process, value, interval);
+        let before = self.replace_itimer(self.process_of(caller), value, interval);
         match old {
             Ptr::Null => Ok(Ret::Itimer(None)),
             Ptr::Valid => Ok(Ret::Itimer(Some(itimerval(before)))),
@@ -214,30 +216,30 @@ impl Kernel {
 
     pub(super) fn getitimer(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         which: i32,
         fx: &mut Effects,
     ) -> syscall::Result {
         fx.obey(rule!("TIME-05"));
         check_which(which)?;
-        Ok(Ret::Itimer(Some(itimerval(self.itimer_left(caller.process)))))
+        Ok(Ret::Itimer(Some(itimerval(self.itimer_left(self.process_of(caller))))))
     }
 
     /// The call that `task` sleeps in ends at `deadline` at the latest.
-    pub(super) fn set_timeout(&mut self, task: TaskId, deadline: Time) {
+    pub(super) fn set_timeout(&mut self, task: Id<Task>, deadline: Time) {
         self.alarms.insert((deadline, Alarm::Timeout(task)));
     }
 
     /// The task leaves whatever it sleeps in.
-    pub(super) fn cancel_timeout(&mut self, task: TaskId) {
-        if let Sleep::Timed(timed) = &self.thread(task).sleep
+    pub(super) fn cancel_timeout(&mut self, task: Id<Task>) {
+        if let Sleep::Timed(timed) = &self.tasks[task].sleep
             && let Some(deadline) = timed.deadline
         {
             self.clear_timeout(task, deadline);
         }
     }
 
-    pub(super) fn clear_timeout(&mut self, task: TaskId, deadline: Time) {
+    pub(super) fn clear_timeout(&mut self, task: Id<Task>, deadline: Time) {
         self.alarms.remove(&(deadline, Alarm::Timeout(task)));
     }
 }

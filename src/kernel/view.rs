@@ -19,13 +19,15 @@ pub enum Run {
     Zombie,
 }
 
-/// A process from outside: proc_pid_status(5), in the numbers of its own namespace.
+/// A task from outside: proc_pid_status(5), in the numbers of its own namespace.
 ///
-/// Of a zombie only `run`, `ppid`, `pgid` and `sid` are filled.
+/// Of a zombie only `run`, `tgid`, `ppid`, `pgid` and `sid` are filled.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct View {
     /// What it is doing.
     pub run: Run,
+    /// The process that it is a thread of.
+    pub tgid: Pid,
     /// Its parent; 0 if that is not visible.
     pub ppid: Pid,
     /// Its process group; 0 if that is not visible.

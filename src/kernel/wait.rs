@@ -1,14 +1,16 @@
 //! wait4 and waitid.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use super::arena::Id;
 use super::effect::{Effects, Restart};
-use super::family::{Event, Scope};
+use super::few::Few;
+use super::children::{Event, Scope};
 use super::group::refuse;
 use super::process::{Job, Life, Process};
-use super::thread::{Sleep, TaskId, WaitSleep};
-use super::{Kernel, Rule};
+use super::task::{Sleep, Task, WaitSleep};
+use super::{Fault, Kernel, Rule};
 use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, Signal, WaitOptions, WaitStatus};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret, Syscall};
@@ -76,7 +78,7 @@ impl Kernel {
     /// wait4 and waitid; `None` if the caller sleeps now.
     pub(super) fn wait(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         call: &Syscall,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
@@ -89,7 +91,7 @@ impl Kernel {
     #[inline(always)]
     pub(super) fn poll(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         call: &Syscall,
         group: Option<Pgid>,
         fx: &mut Effects,
@@ -112,7 +114,7 @@ impl Kernel {
     #[inline(always)]
     fn look(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         call: &Syscall,
         selector: Selector,
         options: WaitOptions,
@@ -127,7 +129,7 @@ impl Kernel {
 
     fn try_wait(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         call: &Syscall,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
@@ -142,18 +144,19 @@ impl Kernel {
             fx.obey(rule!("WAIT-10"));
             return Some(Ok(nothing_yet(call)));
         }
-        if self.thread(caller).notified {
+        if self.tasks[caller].notified {
             return self.interrupt_wait(caller, call.clone(), fx);
         }
-        let sleep = WaitSleep { call: call.clone(), selector, options };
-        self.thread_mut(caller).sleep = Sleep::Wait(Box::new(sleep));
+        let order = self.begin_wait(self.process_of(caller));
+        let sleep = WaitSleep { call: call.clone(), selector, options, order };
+        self.tasks[caller].sleep = Sleep::Wait(Box::new(sleep));
         None
     }
 
     /// The selector and the options of a wait that may be made at all.
     fn check_wait(
         &self,
-        caller: TaskId,
+        caller: Id<Task>,
         call: &Syscall,
         fx: &mut Effects,
     ) -> Result<(Selector, WaitOptions), Errno> {
@@ -168,7 +171,7 @@ impl Kernel {
 
     fn check_wait4(
         &self,
-        caller: TaskId,
+        caller: Id<Task>,
         pid: i32,
         options: WaitOptions,
         fx: &mut Effects,
@@ -197,7 +200,7 @@ impl Kernel {
 
     fn check_waitid(
         &self,
-        caller: TaskId,
+        caller: Id<Task>,
         idtype: IdType,
         id: i32,
         options: WaitOptions,
@@ -229,16 +232,28 @@ impl Kernel {
         Ok((selector, options))
     }
 
+    /// The tasks whose children a wait of the caller is about, in the order in which it looks at them:
+    /// its own first, then those of the others (WAIT-32, TG-142), unless it says __WNOTHREAD (WAIT-16).
+    fn waiting_tasks(&self, caller: Id<Task>, options: WaitOptions) -> Few<Id<Task>> {
+        let mut tasks = Few::new();
+        let process = &self.processes[self.process_of(caller)];
+        let alone = options.contains(WaitOptions::NOTHREAD) && !self.faulty(Fault::NothreadIgnored);
+        if !process.is_single() && !alone && !self.faulty(Fault::WaitSeesOwnChildrenOnly) {
+            self.tasks_from(caller).skip(1).for_each(|task| tasks.push(task));
+        }
+        tasks
+    }
+
     /// WAIT-17: the caller's group, as it is now.
-    fn own_group(&self, caller: TaskId, fx: &mut Effects) -> Selector {
+    fn own_group(&self, caller: Id<Task>, fx: &mut Effects) -> Selector {
         fx.obey(rule!("WAIT-17"));
-        Selector::Pgid(self.groups[self.processes[caller.process].group].pgid.0)
+        Selector::Pgid(self.groups[self.processes[self.process_of(caller)].group].pgid.0)
     }
 
     /// The earliest eligible child that has a wanted event to report.
     fn look_for_child(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         selector: Selector,
         options: WaitOptions,
         fx: &mut Effects,
@@ -252,7 +267,7 @@ impl Kernel {
             fx.obey(rule!("WAIT-16"));
         }
         if let Selector::Pid(pid) = selector {
-            return self.look_at_child(caller.process, pid, wanted, fx);
+            return self.look_at_child(caller, pid, wanted, fx);
         }
         let Some(scope) = self.scope_of(selector) else { return Found::Nobody };
         let mut events = [Event::Exited; 3];
@@ -262,21 +277,30 @@ impl Kernel {
             count += 1;
         }
         let classes = wanted.classes();
-        if let Some(child) = self.earliest_child(caller.process, scope, &events[..count], classes) {
-            fx.obey(rule!("WAIT-30"));
-            fx.obey(rule!("FORK-16"));
-            if count > 1 {
-                fx.obey(rule!("WAIT-31"));
+        let others = self.waiting_tasks(caller, options);
+        let parents = core::iter::once(caller).chain(others.iter().copied());
+        for parent in parents.clone() {
+            if let Some(child) = self.earliest_child(parent, scope, &events[..count], classes) {
+                fx.obey(rule!("WAIT-30"));
+                fx.obey(rule!("FORK-16"));
+                if count > 1 {
+                    fx.obey(rule!("WAIT-31"));
+                }
+                if !others.is_empty() {
+                    fx.obey(rule!("WAIT-32"));
+                    fx.obey(rule!("TG-142"));
+                }
+                return Found::Ready(child);
             }
-            return Found::Ready(child);
         }
         // WAIT-23: a dead child that is not asked for is not one that may report later
-        if self.has_living_child(caller.process, scope, classes) {
-            Found::Later
-        } else {
-            fx.obey(rule!("WAIT-23"));
-            Found::Nobody
+        for parent in parents {
+            if self.has_living_child(parent, scope, classes) {
+                return Found::Later;
+            }
         }
+        fx.obey(rule!("WAIT-23"));
+        Found::Nobody
     }
 
     /// Where a selector looks; `None` if there is no such group.
@@ -290,14 +314,24 @@ impl Kernel {
     /// The same for one child.
     fn look_at_child(
         &self,
-        caller: Id<Process>,
+        caller: Id<Task>,
         pid: i32,
         wanted: Wanted,
         fx: &mut Effects,
     ) -> Found {
-        let Some(child) = self.process_numbered(pid) else { return Found::Nobody };
+        // TG-151: the number of a thread is nobody's
+        let Some(child) = self.process_numbered(Pid(pid as u32)) else { return Found::Nobody };
         let process = &self.processes[child];
-        if process.parent != Some(caller) || !wanted.classes().contains(&process.is_clone_child()) {
+        let nothread = wanted.options.contains(WaitOptions::NOTHREAD);
+        // TG-145
+        let own = if nothread && !self.faulty(Fault::NothreadIgnored)
+            || self.faulty(Fault::WaitSeesOwnChildrenOnly)
+        {
+            process.parent == Some(caller)
+        } else {
+            self.parent_of(child) == Some(self.process_of(caller))
+        };
+        if !own || !wanted.classes().contains(&process.is_clone_child()) {
             return Found::Nobody;
         }
         match process.report {
@@ -327,7 +361,7 @@ impl Kernel {
             fx.obey(rule!("WAIT-33"));
         }
         let process = &self.processes[child];
-        let (pid, uid) = (process.pid, process.leader.cred.real);
+        let (pid, uid) = (process.pid, self.leader_cred(child).real);
         let (status, rule) = match process.life {
             Life::Zombie(status) => {
                 self.note_death_report(child, fx);
@@ -352,7 +386,7 @@ impl Kernel {
     /// Notes the rules that the report of a death shows which have no effect of their own.
     fn note_death_report(&self, child: Id<Process>, fx: &mut Effects) {
         let process = &self.processes[child];
-        let Some(parent) = process.parent else { return };
+        let Some(parent) = self.parent_of(child) else { return };
         let parent = &self.processes[parent];
         if self.sighands[parent.sighand].reaps_children() && !process.is_clone_child() {
             // it died before the parent said that it wants no zombies
@@ -370,7 +404,7 @@ impl Kernel {
                 self.set_life(child, Life::Alive(Job::Stopped { signal, unreported: false }));
             }
             Life::Alive(Job::Continued { unannounced, .. }) => {
-                let job = if unannounced {
+                let job = if unannounced.is_some() {
                     Job::Continued { unreported: false, unannounced }
                 } else {
                     Job::Running
@@ -385,7 +419,7 @@ impl Kernel {
     /// already failed to store its zeroes.
     fn interrupt_wait(
         &mut self,
-        task: TaskId,
+        task: Id<Task>,
         call: Syscall,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
@@ -396,26 +430,61 @@ impl Kernel {
         None
     }
 
-    /// Wakes the threads of `parent` that wait for `child` (WAIT-18, WAIT-20, CHLD-12).
+    /// Wakes the threads of `parent`'s process that wait for `child` (WAIT-18, WAIT-20, CHLD-12), first
+    /// the one whose wait began last (TG-140).
     pub(super) fn wake_waiters(
         &mut self,
-        parent: Id<Process>,
+        parent: Id<Task>,
         child: Id<Process>,
         fx: &mut Effects,
     ) {
-        self.wake_outside(parent, child, fx);
-        let threads = 1 + self.processes[parent].others.len() as u32;
-        for nth in 0..threads {
-            let task = TaskId { process: parent, nth };
-            let Sleep::Wait(sleep) = &self.thread(task).sleep else { continue };
-            if self.selects(sleep.selector, child) {
-                fx.obey(rule!("CHLD-12"));
-                fx.obey(rule!("WAIT-18"));
-                self.enqueue_task(task);
-            } else {
-                fx.obey(rule!("WAIT-20"));
+        let process = self.process_of(parent);
+        self.wake_outside(process, child, fx);
+        if self.processes[process].is_single() {
+            if self.waits_for(self.leader(process), parent, child, fx) {
+                self.enqueue_task(self.leader(process));
             }
+            return;
         }
+        let tasks = self.tasks_of(process);
+        let mut waiting: Vec<(u64, Id<Task>)> = tasks
+            .filter(|task| self.waits_for(*task, parent, child, fx))
+            .map(|task| match &self.tasks[task].sleep {
+                Sleep::Wait(sleep) => (sleep.order, task),
+                _ => (0, task),
+            })
+            .collect();
+        if waiting.len() > 1 {
+            fx.obey(rule!("TG-140"));
+            waiting.sort_unstable_by(|one, other| other.cmp(one));
+        }
+        for (_, task) in waiting {
+            self.enqueue_task(task);
+        }
+    }
+
+    /// Whether a task sleeps in a wait for that child of `parent`.
+    fn waits_for(
+        &self,
+        task: Id<Task>,
+        parent: Id<Task>,
+        child: Id<Process>,
+        fx: &mut Effects,
+    ) -> bool {
+        let Sleep::Wait(sleep) = &self.tasks[task].sleep else { return false };
+        if sleep.options.contains(WaitOptions::NOTHREAD) && task != parent {
+            // TG-141
+            fx.obey(rule!("TG-141"));
+            return false;
+        }
+        let selected = self.selects(sleep.selector, child);
+        if selected {
+            fx.obey(rule!("CHLD-12"));
+            fx.obey(rule!("WAIT-18"));
+        } else {
+            fx.obey(rule!("WAIT-20"));
+        }
+        selected
     }
 
     fn selects(&self, selector: Selector, child: Id<Process>) -> bool {
@@ -429,8 +498,8 @@ impl Kernel {
 
     /// A thread that sleeps in a wait was woken: it looks again, and only then at its signals
     /// (WAIT-42).
-    pub(super) fn wake_wait(&mut self, task: TaskId, fx: &mut Effects) {
-        let Sleep::Wait(sleep) = core::mem::take(&mut self.thread_mut(task).sleep) else { return };
+    pub(super) fn wake_wait(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let Sleep::Wait(sleep) = core::mem::take(&mut self.tasks[task].sleep) else { return };
         let options = sleep.options;
         match self.look_for_child(task, sleep.selector, options, fx) {
             Found::Ready(child) => {
@@ -441,17 +510,18 @@ impl Kernel {
             }
             Found::Nobody => {
                 // also when the child has left the group meanwhile
-                let left = self.has_living_child(task.process, None, Wanted { options }.classes());
+                let classes = Wanted { options }.classes();
+                let left = self.has_living_child(task, None, classes);
                 fx.obey(if left { rule!("WAIT-19") } else { rule!("ZOM-07") });
                 let result = store(&sleep.call, Err(Errno::ECHILD), fx);
                 self.return_later(task, result, rule!("WAIT-08"), fx);
             }
-            Found::Later if self.thread(task).notified => {
+            Found::Later if self.tasks[task].notified => {
                 if let Some(result) = self.interrupt_wait(task, sleep.call, fx) {
                     self.return_later(task, result, rule!("WAIT-12"), fx);
                 }
             }
-            Found::Later => self.thread_mut(task).sleep = Sleep::Wait(sleep),
+            Found::Later => self.tasks[task].sleep = Sleep::Wait(sleep),
         }
     }
 }

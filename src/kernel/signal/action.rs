@@ -3,9 +3,10 @@
 use alloc::boxed::Box;
 
 use crate::abi::{Errno, SaFlags, SigAction, SigInfo, SigSet, Signal, Timespec};
+use crate::kernel::arena::Id;
 use crate::kernel::effect::{Consequence, Effects, Restart};
 use crate::kernel::group::refuse;
-use crate::kernel::thread::{Sleep, TaskId, TimedSleep};
+use crate::kernel::task::{Sleep, Task, TimedSleep};
 use crate::kernel::{Kernel, Property};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall, how};
@@ -16,7 +17,7 @@ type MayBlock = Option<syscall::Result>;
 impl Kernel {
     pub(in crate::kernel) fn sigaction(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         sig: i32,
         act: Option<SigAction>,
         old: Ptr,
@@ -33,7 +34,7 @@ impl Kernel {
                 return Err(Errno::EINVAL);
             }
         }
-        let sighand = self.processes[caller.process].sighand;
+        let sighand = self.processes[self.process_of(caller)].sighand;
         let before = self.sighands[sighand].get(signal);
         if let Some(act) = act {
             self.set_action(caller, signal, act, fx);
@@ -46,7 +47,7 @@ impl Kernel {
         }
     }
 
-    fn set_action(&mut self, caller: TaskId, signal: Signal, act: SigAction, fx: &mut Effects) {
+    fn set_action(&mut self, caller: Id<Task>, signal: Signal, act: SigAction, fx: &mut Effects) {
         let clears = self.config.version.has(Property::UnknownActionFlagsCleared);
         let kept_flags = if clears { SaFlags::KNOWN.0 } else { !SaFlags::INTERFACE.0 };
         let kept = SigAction {
@@ -61,19 +62,20 @@ impl Kernel {
         if kept.mask != act.mask {
             fx.obey(rule!("SIG-08"));
         }
-        let id = self.processes[caller.process].sighand;
+        let process = self.process_of(caller);
+        let id = self.processes[process].sighand;
         self.sighands[id].set(signal, kept);
         if self.sighands[id].ignores(signal) {
             // SIG-10: blocked or not
-            self.flush(caller.process, signal.set(), rule!("SIG-10"), fx);
-        } else if self.processes[caller.process].shared.contains(signal) {
+            self.flush(process, signal.set(), rule!("SIG-10"), fx);
+        } else if self.processes[process].shared.contains(signal) {
             fx.obey(rule!("SIG-11"));
         }
     }
 
     pub(in crate::kernel) fn sigprocmask(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         how: i32,
         set: Option<SigSet>,
         old: Ptr,
@@ -82,7 +84,7 @@ impl Kernel {
     ) -> syscall::Result {
         fx.obey(rule!("SIG-15"));
         check_size(size, fx)?;
-        let before = self.thread(caller).mask;
+        let before = self.tasks[caller].mask;
         if let Some(set) = set {
             let set = set - SigSet::KERNEL_ONLY;
             let mask = match how {
@@ -92,7 +94,7 @@ impl Kernel {
                 _ => return Err(Errno::EINVAL),
             };
             fx.obey(rule!("SIG-14"));
-            self.set_mask(caller, mask);
+            self.set_mask(caller, mask, fx);
             if self.has_deliverable(caller) {
                 fx.obey(rule!("SIG-17"));
             }
@@ -105,16 +107,30 @@ impl Kernel {
         }
     }
 
-    /// Replaces the mask; what it no longer blocks is delivered when the thread next runs.
-    pub(in crate::kernel) fn set_mask(&mut self, task: TaskId, mask: SigSet) {
+    /// Replaces the mask; what it no longer blocks is delivered when the thread next runs, and what it
+    /// does not take any more of the process's signals the other threads are offered (TG-45).
+    pub(in crate::kernel) fn set_mask(&mut self, task: Id<Task>, mask: SigSet, fx: &mut Effects) {
         // SIG-14
-        self.thread_mut(task).mask = mask - SigSet::KERNEL_ONLY;
-        self.thread_mut(task).notified = self.has_deliverable(task);
+        let mask = mask - SigSet::KERNEL_ONLY;
+        let thread = &self.tasks[task];
+        let blocked = mask - thread.mask;
+        if thread.notified
+            && !blocked.is_empty()
+            && !self.processes[thread.process].is_single()
+            && (self.has_deliverable(task) || thread.stop_pending)
+        {
+            self.offer_shared(task, blocked, fx);
+        }
+        let thread = &mut self.tasks[task];
+        thread.mask = mask;
+        let stop_pending = thread.stop_pending;
+        // TG-40: also what another thread was told of
+        self.tasks[task].notified = stop_pending || self.has_deliverable(task);
     }
 
     pub(in crate::kernel) fn sigpending(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         set: Ptr,
         size: usize,
         fx: &mut Effects,
@@ -124,8 +140,8 @@ impl Kernel {
             return refuse(fx, rule!("SIG-06"), Errno::EINVAL);
         }
         fx.obey(rule!("SIG-31"));
-        let thread = self.thread(caller);
-        let pending = thread.pending.set() | self.processes[caller.process].shared.set();
+        let thread = &self.tasks[caller];
+        let pending = thread.pending.set() | self.processes[thread.process].shared.set();
         let stored =
             SigSet::from_bits(1u64.checked_shl(size as u32 * 8).unwrap_or(0).wrapping_sub(1));
         match set {
@@ -135,13 +151,13 @@ impl Kernel {
         }
     }
 
-    pub(in crate::kernel) fn pause(&mut self, caller: TaskId, fx: &mut Effects) -> MayBlock {
+    pub(in crate::kernel) fn pause(&mut self, caller: Id<Task>, fx: &mut Effects) -> MayBlock {
         self.sleep_unless_notified(caller, Restart::NoHandler, Syscall::Pause, Sleep::Pause, fx)
     }
 
     pub(in crate::kernel) fn sigsuspend(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         mask: SigSet,
         size: usize,
         fx: &mut Effects,
@@ -149,9 +165,9 @@ impl Kernel {
         if let Err(errno) = check_size(size, fx) {
             return Some(Err(errno));
         }
-        let before = self.thread(caller).mask;
-        self.set_mask(caller, mask);
-        self.thread_mut(caller).saved_mask = Some(Box::new(before));
+        let before = self.tasks[caller].mask;
+        self.set_mask(caller, mask, fx);
+        self.tasks[caller].saved_mask = Some(Box::new(before));
         let call = Syscall::RtSigsuspend { mask, size };
         let sleep = Sleep::Suspend(Box::new(call.clone()));
         self.sleep_unless_notified(caller, Restart::NoHandler, call, sleep, fx)
@@ -160,23 +176,23 @@ impl Kernel {
     /// Sleeps; a call that finds a signal is interrupted before it sleeps.
     fn sleep_unless_notified(
         &mut self,
-        task: TaskId,
+        task: Id<Task>,
         restart: Restart,
         call: Syscall,
         sleep: Sleep,
         fx: &mut Effects,
     ) -> MayBlock {
-        if self.thread(task).notified {
+        if self.tasks[task].notified {
             self.interrupt(task, restart, call, fx);
         } else {
-            self.thread_mut(task).sleep = sleep;
+            self.tasks[task].sleep = sleep;
         }
         None
     }
 
     pub(in crate::kernel) fn sigtimedwait(
         &mut self,
-        caller: TaskId,
+        caller: Id<Task>,
         set: SigSet,
         info: Ptr,
         timeout: Option<Timespec>,
@@ -205,13 +221,13 @@ impl Kernel {
             return Some(Err(Errno::EAGAIN));
         }
         let deadline = timeout.map(|nanos| self.now.after(nanos));
-        if self.thread(caller).notified {
+        if self.tasks[caller].notified {
             return Some(Err(Errno::EINTR));
         }
-        let real_blocked = self.thread(caller).mask;
+        let real_blocked = self.tasks[caller].mask;
         fx.obey(rule!("SIG-54"));
-        self.thread_mut(caller).mask = real_blocked - set;
-        self.thread_mut(caller).sleep =
+        self.tasks[caller].mask = real_blocked - set;
+        self.tasks[caller].sleep =
             Sleep::Timed(Box::new(TimedSleep { set, real_blocked, deadline, info }));
         if let Some(deadline) = deadline {
             self.set_timeout(caller, deadline);
@@ -220,7 +236,7 @@ impl Kernel {
     }
 
     /// Takes a signal of `set` for rt_sigtimedwait, if one is pending.
-    fn take_awaited(&mut self, task: TaskId, set: SigSet, info: Ptr, fx: &mut Effects) -> MayBlock {
+    fn take_awaited(&mut self, task: Id<Task>, set: SigSet, info: Ptr, fx: &mut Effects) -> MayBlock {
         let taken = self.take_among(task, set, fx)?;
         fx.obey(rule!("SIG-35"));
         Some(match info {
@@ -231,10 +247,10 @@ impl Kernel {
     }
 
     /// rt_sigtimedwait wakes: a signal that it waited for, or a handler's, or the time is up.
-    pub(in crate::kernel) fn end_sigtimedwait(&mut self, task: TaskId, fx: &mut Effects) {
-        let sleep = core::mem::take(&mut self.thread_mut(task).sleep);
+    pub(in crate::kernel) fn end_sigtimedwait(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let sleep = core::mem::take(&mut self.tasks[task].sleep);
         let Sleep::Timed(timed) = sleep else { return };
-        self.set_mask(task, timed.real_blocked);
+        self.set_mask(task, timed.real_blocked, fx);
         if let Some(deadline) = timed.deadline {
             self.clear_timeout(task, deadline);
         }
@@ -250,14 +266,14 @@ impl Kernel {
     /// A blocked call that a signal interrupts leaves the kernel.
     pub(in crate::kernel) fn interrupt(
         &mut self,
-        task: TaskId,
+        task: Id<Task>,
         restart: Restart,
         call: Syscall,
         fx: &mut Effects,
     ) {
-        let pid = self.processes[task.process].pid;
-        self.thread_mut(task).sleep = Sleep::Interrupted(restart, Box::new(call));
-        fx.push(pid, Consequence::Interrupted(restart), rule!("SIG-44"));
+        let tid = self.tasks[task].tid;
+        self.tasks[task].sleep = Sleep::Interrupted(restart, Box::new(call));
+        fx.push(tid, Consequence::Interrupted(restart), rule!("SIG-44"));
     }
 }
 

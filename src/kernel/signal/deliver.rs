@@ -1,11 +1,13 @@
 //! Delivery: what a thread does with its pending signals when it runs.
 
 use super::generate::Origin;
-use crate::abi::{DefaultAction, Errno, Handler, SaFlags, SigAction, SigInfo, Signal, WaitStatus};
+use crate::abi::{
+    DefaultAction, Errno, Handler, SaFlags, SiCode, SigAction, SigInfo, Signal, WaitStatus,
+};
 use crate::kernel::arena::Id;
 use crate::kernel::effect::{Consequence, Effects, Restart};
-use crate::kernel::process::{Job, Life, Process};
-use crate::kernel::thread::{Frame, Resume, Sleep, TaskId};
+use crate::kernel::process::{Announcement, Job, Life, Process};
+use crate::kernel::task::{Frame, Resume, Sleep, State, Task};
 use crate::kernel::{Fault, Kernel};
 use crate::rule;
 use crate::syscall::Syscall;
@@ -21,21 +23,21 @@ enum Delivered {
 
 impl Kernel {
     /// Whether the thread has a pending signal that it does not block.
-    pub(in crate::kernel) fn has_deliverable(&self, task: TaskId) -> bool {
-        let thread = self.thread(task);
-        let pending = thread.pending.set() | self.processes[task.process].shared.set();
+    pub(in crate::kernel) fn has_deliverable(&self, task: Id<Task>) -> bool {
+        let thread = &self.tasks[task];
+        let pending = thread.pending.set() | self.processes[thread.process].shared.set();
         !(pending - thread.mask).is_empty()
     }
 
     /// The thread is about to run its own code: it announces that it continued, and delivers its
     /// signals until none is left, it stops, or it ends.
-    pub(in crate::kernel) fn deliver(&mut self, task: TaskId, fx: &mut Effects) {
+    pub(in crate::kernel) fn deliver(&mut self, task: Id<Task>, fx: &mut Effects) {
         loop {
             if self.deliver_all(task, fx) == Delivered::Parked {
                 return;
             }
-            self.thread_mut(task).notified = false;
-            self.restore_mask(task);
+            self.tasks[task].notified = false;
+            self.restore_mask(task, fx);
             if !self.has_deliverable(task) {
                 break;
             }
@@ -45,32 +47,45 @@ impl Kernel {
 
     /// No handler took the mask that rt_sigsuspend had replaced. The call's fate is decided then:
     /// what the old mask lets through is delivered, and then the call is made again.
-    fn restore_mask(&mut self, task: TaskId) {
-        let thread = self.thread_mut(task);
-        let Some(mask) = thread.saved_mask.take() else { return };
-        thread.mask = *mask;
+    fn restore_mask(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let Some(mask) = self.tasks[task].saved_mask.take() else { return };
+        self.set_mask(task, *mask, fx);
+        let thread = &mut self.tasks[task];
+        thread.notified = false;
         if let Sleep::Interrupted(_, call) = core::mem::take(&mut thread.sleep) {
             thread.sleep = Sleep::Restarting(call);
         }
     }
 
-    fn deliver_all(&mut self, task: TaskId, fx: &mut Effects) -> Delivered {
+    fn deliver_all(&mut self, task: Id<Task>, fx: &mut Effects) -> Delivered {
+        let id = self.process_of(task);
         loop {
-            match self.processes[task.process].life {
-                Life::Dying(status) => {
-                    self.exit(task.process, status, fx);
+            if let Life::Alive(Job::Continued { unannounced: Some(_), .. }) =
+                self.processes[id].life
+                && !self.tasks[task].killed
+            {
+                self.announce_continued(id, fx);
+                if self.has_deliverable(task) {
+                    // WAIT-40: whom that woke may run before the next signal acts
+                    self.tasks[task].notified = true;
                     return Delivered::Parked;
                 }
-                Life::Alive(Job::Continued { unannounced: true, .. }) => {
-                    self.announce_continued(task.process, fx);
-                    if self.has_deliverable(task) {
-                        // WAIT-40: whom that woke may run before the next signal acts
-                        self.thread_mut(task).notified = true;
-                        return Delivered::Parked;
-                    }
-                }
-                Life::Zombie(_) | Life::Alive(Job::Stopped { .. }) => return Delivered::Parked,
-                Life::Alive(_) => {}
+            }
+            if self.must_end(task) {
+                let status = match self.processes[id].life {
+                    Life::Dying(status) => status,
+                    // another one executes a program: the process goes on
+                    Life::Alive(_) | Life::Zombie(_) => WaitStatus::exited(0),
+                };
+                self.exit(task, status, fx);
+                return Delivered::Parked;
+            }
+            if core::mem::take(&mut self.tasks[task].stop_pending) {
+                self.park(task, fx);
+                return Delivered::Parked;
+            }
+            if self.tasks[task].state != State::Running {
+                return Delivered::Parked;
             }
             let Some(info) = self.dequeue(task, fx) else { return Delivered::Done };
             if self.act(task, info, fx) == Delivered::Parked {
@@ -80,20 +95,20 @@ impl Kernel {
     }
 
     /// Takes the next signal that the thread does not block: private before shared (SIG-32).
-    fn dequeue(&mut self, task: TaskId, fx: &mut Effects) -> Option<SigInfo> {
-        self.take_among(task, !self.thread(task).mask, fx)
+    fn dequeue(&mut self, task: Id<Task>, fx: &mut Effects) -> Option<SigInfo> {
+        self.take_among(task, !self.tasks[task].mask, fx)
     }
 
     /// Takes the next signal of a set.
     pub(in crate::kernel) fn take_among(
         &mut self,
-        task: TaskId,
+        task: Id<Task>,
         among: crate::abi::SigSet,
         fx: &mut Effects,
     ) -> Option<SigInfo> {
-        let process = &mut self.processes[task.process];
-        let private = process.thread(task.nth).pending.next(among).is_some();
-        let pending = process.pending_mut(task.nth, private);
+        // TG-43
+        let private = self.tasks[task].pending.next(among).is_some();
+        let pending = self.pending_mut(task, private);
         let more = pending.set() & among;
         let signal = pending.next(among)?;
         let (info, queued) = pending.take(signal);
@@ -105,14 +120,15 @@ impl Kernel {
             self.discharge_queued(queued.charged);
         }
         if signal == Signal::ALRM && !private {
-            self.rearm_itimer(task.process, fx);
+            self.rearm_itimer(self.tasks[task].process, fx);
         }
         Some(info)
     }
 
     /// Does what the disposition says with a signal that was dequeued.
-    fn act(&mut self, task: TaskId, info: SigInfo, fx: &mut Effects) -> Delivered {
-        let process = &self.processes[task.process];
+    fn act(&mut self, task: Id<Task>, info: SigInfo, fx: &mut Effects) -> Delivered {
+        let id = self.process_of(task);
+        let process = &self.processes[id];
         let (pid, signal) = (process.pid, info.signal);
         let sighand = &self.sighands[process.sighand];
         let action = sighand.get(signal);
@@ -147,10 +163,12 @@ impl Kernel {
                 if let Life::Alive(Job::Continued { unreported: true, .. }) = process.life {
                     fx.obey(rule!("WAIT-40"));
                 }
-                let written = core && self.writes_core(task.process);
-                self.set_life(task.process, Life::Dying(WaitStatus::killed(signal, written)));
+                let written = core && self.writes_core(id);
+                self.set_life(id, Life::Dying(WaitStatus::killed(signal, written)));
+                // TG-70
+                self.kill_threads(id, Some(task));
                 if core {
-                    self.end_sharers(task.process, signal, fx);
+                    self.end_sharers(id, signal, fx);
                 }
                 // WAIT-40: what it had to report is gone, its end not there yet, and whom it woke
                 // may look now
@@ -160,8 +178,8 @@ impl Kernel {
     }
 
     /// Stops the process, unless its group is orphaned and the signal is one of the terminal's.
-    fn stop(&mut self, task: TaskId, signal: Signal, fx: &mut Effects) -> Delivered {
-        let id = task.process;
+    fn stop(&mut self, task: Id<Task>, signal: Signal, fx: &mut Effects) -> Delivered {
+        let id = self.process_of(task);
         let process = &self.processes[id];
         let (pid, group) = (process.pid, process.group);
         fx.obey(rule!("SIG-03"));
@@ -180,43 +198,118 @@ impl Kernel {
         if let Life::Alive(Job::Continued { unreported: true, .. }) = process.life {
             fx.obey(rule!("WAIT-26"));
         }
-        self.set_life(id, Life::Alive(Job::Stopped { signal, unreported: true }));
+        self.begin_stop(task, signal);
+        self.park(task, fx);
+        Delivered::Parked
+    }
+
+    /// All tasks of the process are to stop (do_signal_stop, TG-125): they are woken for that.
+    fn begin_stop(&mut self, task: Id<Task>, signal: Signal) {
+        let id = self.process_of(task);
+        let alone = self.faulty(Fault::StopCountsLeaderAlone);
+        let Some(group) = &mut self.processes[id].threads else { return };
+        (group.stop_signal, group.stopping) = (Some(signal), 1);
+        let mut next = Some(self.leader(id));
+        while let Some(other) = next {
+            let thread = &self.tasks[other];
+            next = thread.links.next;
+            if other == task || thread.state != State::Running || thread.killed {
+                continue;
+            }
+            self.tasks[other].stop_pending = true;
+            self.notify(other);
+            if let Some(group) = &mut self.processes[id].threads
+                && !alone
+            {
+                group.stopping += 1;
+            }
+        }
+    }
+
+    /// The task stops.
+    fn park(&mut self, task: Id<Task>, fx: &mut Effects) {
+        self.tasks[task].state = State::Stopped;
         // what it was told to look at it has looked at: a deadly signal that comes when it is
         // continued ends it at once, before those that came while it was stopped (SIG-29)
-        self.thread_mut(task).notified = self.has_deliverable(task);
+        self.tasks[task].notified = self.has_deliverable(task);
+        self.count_stopped(task, fx);
+    }
+
+    /// One more task of the process has stopped, or ends; with the last one the process is stopped, and
+    /// its parent is told (TG-126).
+    pub(in crate::kernel) fn count_stopped(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let id = self.process_of(task);
+        let process = &mut self.processes[id];
+        let stopped = process.is_stopped();
+        let signal = match &mut process.threads {
+            Some(group) => {
+                group.stopping = group.stopping.saturating_sub(1);
+                if group.stopping > 0 || stopped {
+                    return;
+                }
+                group.stop_signal.take()
+            }
+            None => None,
+        };
+        self.complete_stop(id, signal.unwrap_or(Signal::STOP), fx);
+    }
+
+    /// All tasks of the process have stopped.
+    pub(in crate::kernel) fn complete_stop(&mut self, id: Id<Process>, signal: Signal, fx: &mut Effects) {
+        self.set_life(id, Life::Alive(Job::Stopped { signal, unreported: true }));
         fx.obey(rule!("WAIT-24"));
         fx.obey(rule!("JOB-19"));
-        fx.push(pid, Consequence::Stopped(signal), rule!("WAIT-29"));
-        self.tell_parent_of_job(id, WaitStatus::stopped(signal), rule!("WAIT-39"), fx);
-        Delivered::Parked
+        fx.push(self.processes[id].pid, Consequence::Stopped(signal), rule!("WAIT-29"));
+        self.tell_parent_of_job(
+            id,
+            WaitStatus::stopped(signal).code_and_status(),
+            rule!("WAIT-39"),
+            fx,
+        );
     }
 
     /// The process runs again: its parent is told now (WAIT-38).
     pub(in crate::kernel) fn announce_continued(&mut self, id: Id<Process>, fx: &mut Effects) {
         let process = &self.processes[id];
         let pid = process.pid;
-        let Life::Alive(Job::Continued { unreported, .. }) = process.life else { return };
+        let Life::Alive(Job::Continued { unreported, unannounced: Some(announcement) }) =
+            process.life
+        else {
+            return;
+        };
         let job = if unreported {
-            Job::Continued { unreported, unannounced: false }
+            Job::Continued { unreported, unannounced: None }
         } else {
             Job::Running
         };
         self.set_life(id, Life::Alive(job));
-        fx.push(pid, Consequence::Continued, rule!("JOB-03"));
-        self.tell_parent_of_job(id, WaitStatus::CONTINUED, rule!("WAIT-38"), fx);
+        match announcement {
+            Announcement::Continued => {
+                fx.push(pid, Consequence::Continued, rule!("JOB-03"));
+                let told = WaitStatus::CONTINUED.code_and_status();
+                self.tell_parent_of_job(id, told, rule!("WAIT-38"), fx);
+            }
+            Announcement::Stopped => {
+                fx.obey(rule!("JOB-13"));
+                self.tell_parent_of_job(id, (SiCode::CLD_STOPPED, 0), rule!("TG-127"), fx);
+            }
+        }
     }
 
     /// SIGCHLD for a stop or a continue (CHLD-02), and the waiters are woken (CHLD-12).
     pub(in crate::kernel) fn tell_parent_of_job(
         &mut self,
         id: Id<Process>,
-        status: WaitStatus,
+        (code, status): (SiCode, i32),
         rule: crate::kernel::Rule,
         fx: &mut Effects,
     ) {
         let process = &self.processes[id];
-        let Some(parent) = process.parent else { return };
-        let info = SigInfo::child(Signal::CHLD, process.pid, process.leader.cred.real, status);
+        let Some(parent_task) = process.parent else { return };
+        let parent = self.process_of(parent_task);
+        let uid = self.leader_cred(id).real;
+        let (signal, pid) = (Signal::CHLD, process.pid);
+        let info = SigInfo { signal, code, pid, uid, value: status as u64 };
         let sighand = &self.sighands[self.processes[parent].sighand];
         fx.obey(rule!("CHLD-05"));
         if sighand.ignored().contains(Signal::CHLD)
@@ -227,28 +320,29 @@ impl Kernel {
         } else {
             fx.obey(rule!("CHLD-02"));
             let origin = Origin { force: false, ..Origin::kernel(rule) };
-            self.generate_kernel(parent, info, origin, fx);
+            // TG-60: the thread that created it is aimed at
+            self.generate_kernel(parent_task, info, origin, fx);
         }
-        self.wake_waiters(parent, id, fx);
+        self.wake_waiters(parent_task, id, fx);
     }
 
     /// Enters the handler of a signal: its mask, its frame, and the fate of an interrupted call.
-    fn enter_handler(&mut self, task: TaskId, info: SigInfo, action: SigAction, fx: &mut Effects) {
+    fn enter_handler(&mut self, task: Id<Task>, info: SigInfo, action: SigAction, fx: &mut Effects) {
         let signal = info.signal;
-        let pid = self.processes[task.process].pid;
+        let tid = self.tasks[task].tid;
         if action.flags.contains(SaFlags::RESETHAND) {
             // SIG-42: before the handler runs; flags and mask stay
             fx.obey(rule!("SIG-42"));
             if matches!(signal, Signal::ILL | Signal::TRAP) {
                 fx.obey(rule!("SIG-43"));
             }
-            let sighand = self.processes[task.process].sighand;
+            let sighand = self.processes[self.tasks[task].process].sighand;
             self.sighands[sighand].reset_handler(signal);
         }
-        if signal.is_stop() && self.is_orphaned_alone(task.process) {
+        if signal.is_stop() && self.is_orphaned_alone(self.process_of(task)) {
             fx.obey(rule!("ORP-06"));
         }
-        let resume = match self.thread_mut(task).result.take() {
+        let resume = match self.tasks[task].result.take() {
             Some(result) => Resume::Finish(result),
             None => self.decide_interrupted(task, action.flags, fx),
         };
@@ -256,7 +350,7 @@ impl Kernel {
             fx.obey(rule!("SIG-44"));
         }
         let keep = self.faulty(Fault::NodeferIgnored);
-        let thread = self.thread_mut(task);
+        let thread = &mut self.tasks[task];
         let mut below = thread.frames.iter().rev().take_while(|frame| !frame.begun).peekable();
         if below.peek().is_some() {
             fx.obey(rule!("SIG-36"));
@@ -277,13 +371,15 @@ impl Kernel {
         if !action.flags.contains(SaFlags::NODEFER) || keep {
             mask = mask.with(signal);
         }
-        thread.mask = mask - crate::abi::SigSet::KERNEL_ONLY;
-        fx.push(pid, Consequence::Caught(info), rule!("SIG-41"));
+        let notified = thread.notified;
+        self.set_mask(task, mask, fx);
+        self.tasks[task].notified = notified;
+        fx.push(tid, Consequence::Caught(info), rule!("SIG-41"));
     }
 
     /// The first handler decides how an interrupted call ends (SIG-44).
-    fn decide_interrupted(&mut self, task: TaskId, flags: SaFlags, fx: &mut Effects) -> Resume {
-        match core::mem::take(&mut self.thread_mut(task).sleep) {
+    fn decide_interrupted(&mut self, task: Id<Task>, flags: SaFlags, fx: &mut Effects) -> Resume {
+        match core::mem::take(&mut self.tasks[task].sleep) {
             Sleep::Interrupted(Restart::Sys, call) => {
                 if flags.contains(SaFlags::RESTART) && !self.faulty(Fault::NeverRestarts) {
                     fx.obey(rule!("WAIT-41"));
@@ -301,15 +397,15 @@ impl Kernel {
             }
             Sleep::Restarting(call) => Resume::Restart(call),
             sleep => {
-                self.thread_mut(task).sleep = sleep;
+                self.tasks[task].sleep = sleep;
                 Resume::Same
             }
         }
     }
 
     /// No handler took the interrupted call: it is made again (SIG-45).
-    fn restart_interrupted(&mut self, task: TaskId, fx: &mut Effects) {
-        let thread = self.thread_mut(task);
+    fn restart_interrupted(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let thread = &mut self.tasks[task];
         let call = match core::mem::take(&mut thread.sleep) {
             Sleep::Interrupted(_, call) | Sleep::Restarting(call) => call,
             sleep => {
@@ -323,7 +419,7 @@ impl Kernel {
     }
 
     /// Makes an interrupted call again.
-    pub(in crate::kernel) fn restart(&mut self, task: TaskId, call: Syscall, fx: &mut Effects) {
+    pub(in crate::kernel) fn restart(&mut self, task: Id<Task>, call: Syscall, fx: &mut Effects) {
         if let Some(result) = self.perform(task, &call, fx) {
             self.return_later(task, result, rule!("SIG-45"), fx);
         }
@@ -331,25 +427,25 @@ impl Kernel {
 
     /// rt_sigreturn: back to where the handler was entered. A thread that is in no handler is
     /// killed: there is no frame to return through (SIG-47).
-    pub(in crate::kernel) fn sigreturn(&mut self, task: TaskId, fx: &mut Effects) {
-        let Some(frame) = self.thread_mut(task).frames.pop() else {
+    pub(in crate::kernel) fn sigreturn(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let Some(frame) = self.tasks[task].frames.pop() else {
             self.force_fault(task, Signal::SEGV, fx);
             return;
         };
         fx.obey(rule!("SIG-41"));
-        self.set_mask(task, frame.mask);
+        self.set_mask(task, frame.mask, fx);
         if self.has_deliverable(task) {
             // what the handler's mask held back comes only now
             fx.obey(rule!("SIG-37"));
         }
         match frame.resume {
             Resume::Same => {}
-            Resume::Finish(result) => self.thread_mut(task).result = Some(result),
+            Resume::Finish(result) => self.tasks[task].result = Some(result),
             Resume::Fail(errno) => self.return_later(task, Err(errno), rule!("SIG-44"), fx),
             Resume::Restart(call) => {
                 // what the old mask lets through is delivered before the call is made again
                 if self.has_deliverable(task) {
-                    self.thread_mut(task).sleep = Sleep::Restarting(call);
+                    self.tasks[task].sleep = Sleep::Restarting(call);
                 } else {
                     self.restart(task, *call, fx);
                 }
@@ -360,21 +456,21 @@ impl Kernel {
     /// A synchronous fault: it cannot be blocked or ignored, and it kills an init too (KILL-25).
     pub(in crate::kernel) fn force_fault(
         &mut self,
-        task: TaskId,
+        task: Id<Task>,
         signal: Signal,
         fx: &mut Effects,
     ) {
         fx.obey(rule!("KILL-25"));
-        let id = self.processes[task.process].sighand;
-        let blocked = self.thread(task).mask.contains(signal);
+        let id = self.processes[self.tasks[task].process].sighand;
+        let blocked = self.tasks[task].mask.contains(signal);
         if blocked || self.sighands[id].ignored().contains(signal) {
             // the flags and the mask stay, which others with these dispositions see
             self.sighands[id].reset_handler(signal);
-            let thread = self.thread_mut(task);
+            let thread = &mut self.tasks[task];
             thread.mask = thread.mask.without(signal);
         }
         if self.sighands[id].is_default(signal) {
-            self.processes[task.process].flags.unkillable = false;
+            self.processes[self.tasks[task].process].flags.unkillable = false;
         }
         let origin = Origin { private: true, ..Origin::kernel(rule!("SIG-34")) };
         let sent = self.generate(task, &SigInfo::kernel(signal), origin, fx);

@@ -2,13 +2,14 @@
 
 use alloc::vec::Vec;
 
+use super::pending::{Pending, Queued};
 use crate::abi::{DefaultAction, Errno, Pid, SiCode, SigInfo, SigSet, Signal, WaitStatus};
 use crate::kernel::arena::Id;
 use crate::kernel::effect::{Consequence, Effects};
-use crate::kernel::limit::{Users, charge_queued};
-use crate::kernel::process::{Job, Life, Process};
+use crate::kernel::limit::charge_queued;
+use crate::kernel::process::{Announcement, Job, Life, Process};
 use crate::kernel::sighand::Fate;
-use crate::kernel::thread::{Sleep, TaskId};
+use crate::kernel::task::{Sleep, State, Task};
 use crate::kernel::{Fault, Kernel, Property, Rule};
 use crate::rule;
 
@@ -44,12 +45,12 @@ impl Kernel {
     #[inline(always)]
     pub(in crate::kernel) fn generate(
         &mut self,
-        target: TaskId,
+        target: Id<Task>,
         info: &SigInfo,
         origin: Origin,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
-        let process = &self.processes[target.process];
+        let process = &self.processes[self.tasks[target].process];
         if !is_heard(process, fx) {
             return self.keep_for_ended(target, info, origin, fx);
         }
@@ -57,7 +58,24 @@ impl Kernel {
             forward(process, info, origin.rule, fx);
             return Ok(());
         }
+        if origin.private && !self.tasks[target].is_alive() {
+            // TG-83: of a leader that has ended others live on, and it takes nothing
+            fx.obey(rule!("TG-83"));
+            return Ok(());
+        }
         self.generate_here(target, info, origin, fx)
+    }
+
+    /// What is pending for a task alone, or for all of its process (SIG-22).
+    fn pending(&self, task: Id<Task>, private: bool) -> &Pending {
+        let task = &self.tasks[task];
+        if private { &task.pending } else { &self.processes[task.process].shared }
+    }
+
+    /// What is pending for a task alone, or for all of its process.
+    pub(super) fn pending_mut(&mut self, task: Id<Task>, private: bool) -> &mut Pending {
+        let task = &mut self.tasks[task];
+        if private { &mut task.pending } else { &mut self.processes[task.process].shared }
     }
 
     /// A signal to a process that is ending, or has ended: nothing comes of it, but older kernels
@@ -65,7 +83,7 @@ impl Kernel {
     #[cold]
     fn keep_for_ended(
         &mut self,
-        target: TaskId,
+        target: Id<Task>,
         info: &SigInfo,
         origin: Origin,
         fx: &mut Effects,
@@ -73,38 +91,39 @@ impl Kernel {
         if self.config.version.has(Property::EndedDropSignals) {
             return Ok(());
         }
-        let process = &self.processes[target.process];
+        let task = &self.tasks[target];
+        let process = &self.processes[task.process];
         let fate = self.sighands[process.sighand].fate(info.signal);
-        let pending = process.pending(target.nth, origin.private);
-        if drops(process, target.nth, info.signal, fate, origin.force, fx)
+        let pending = self.pending(target, origin.private);
+        if drops(process, task, info.signal, fate, origin.force, fx)
             || !info.signal.is_realtime() && pending.contains(info.signal)
         {
             return Ok(());
         }
-        let process = &mut self.processes[target.process];
-        enqueue(process, &mut self.users, target.nth, info, origin, fx).map(drop)
+        self.enqueue_signal(target, info, origin, fx).map(drop)
     }
 
     /// The same for a living process that the model rules.
     fn generate_here(
         &mut self,
-        target: TaskId,
+        target: Id<Task>,
         info: &SigInfo,
         origin: Origin,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
-        let (id, signal) = (target.process, info.signal);
+        let signal = info.signal;
         if signal.is_stop() || signal == Signal::CONT {
-            self.change_job(id, signal, fx);
+            self.change_job(self.process_of(target), signal, fx);
         }
-        let process = &self.processes[id];
+        let task = &self.tasks[target];
+        let process = &self.processes[task.process];
         let fate = self.sighands[process.sighand].fate(signal);
-        if drops(process, target.nth, signal, fate, origin.force, fx) {
+        // TG-64: by what the task blocks that is aimed at
+        if drops(process, task, signal, fate, origin.force, fx) {
             fx.push(process.pid, Consequence::Discarded(signal), rule!("SIG-19"));
             return Ok(());
         }
-        let pending = process.pending(target.nth, origin.private);
-        if !signal.is_realtime() && pending.contains(signal) {
+        if !signal.is_realtime() && self.pending(target, origin.private).contains(signal) {
             // SIG-23: the first one stays
             fx.obey(rule!("SIG-23"));
             if signal == Signal::CHLD {
@@ -112,16 +131,17 @@ impl Kernel {
             }
             return Ok(());
         }
-        let process = &mut self.processes[id];
-        let kept = enqueue(process, &mut self.users, target.nth, info, origin, fx)?;
-        note_queued(process, target.nth, signal, origin, fx);
+        let whom = if origin.private { task.tid } else { process.pid };
+        let kept = self.enqueue_signal(target, info, origin, fx)?;
+        let task = &self.tasks[target];
+        note_queued(&self.processes[task.process], task, signal, origin, fx);
         // field by field, so that no copy of the whole comes between
         let SigInfo { code, pid, uid, value, .. } =
             if kept { *info } else { SigInfo::lost(signal) };
-        fx.push_with(process.pid, origin.rule, || {
+        fx.push_with(whom, origin.rule, || {
             Consequence::Generated(SigInfo { signal, code, pid, uid, value })
         });
-        self.complete(target, signal, fate, fx);
+        self.complete(target, signal, fate, origin.private, fx);
         Ok(())
     }
 
@@ -140,59 +160,155 @@ impl Kernel {
         }
     }
 
-    /// SIGCONT makes a stopped process run, whether or not it is blocked or ignored (JOB-03).
+    /// SIGCONT makes a stopped process run, whether or not it is blocked or ignored (JOB-03), all of its
+    /// threads (TG-129).
     fn resume(&mut self, id: Id<Process>, fx: &mut Effects) {
-        if !self.processes[id].is_stopped() {
+        let process = &mut self.processes[id];
+        let stopped = process.is_stopped();
+        let incomplete = process.threads.as_mut().is_some_and(|group| {
+            group.stop_signal = None;
+            core::mem::take(&mut group.stopping) > 0
+        });
+        if !stopped && !incomplete {
             fx.obey(rule!("WAIT-28"));
             return;
         }
-        if let Life::Alive(Job::Stopped { unreported: true, .. }) = self.processes[id].life {
+        let mut unannounced = Some(Announcement::Continued);
+        if let Life::Alive(Job::Stopped { unreported: true, .. }) = process.life {
             fx.obey(rule!("WAIT-26"));
+        }
+        if !stopped {
+            // JOB-13
+            fx.obey(rule!("JOB-13"));
+            fx.obey(rule!("TG-127"));
+            unannounced = Some(Announcement::Stopped);
         }
         fx.obey(rule!("JOB-03"));
         fx.obey(rule!("WAIT-25"));
         // WAIT-38: the wait event is there at once, the parent is told when the process runs
-        self.set_life(id, Life::Alive(Job::Continued { unreported: true, unannounced: true }));
-        self.enqueue_task(TaskId::leader(id));
+        self.set_life(id, Life::Alive(Job::Continued { unreported: true, unannounced }));
+        self.wake_stopped(id);
+    }
+
+    /// The tasks of a process stop no longer.
+    pub(in crate::kernel) fn wake_stopped(&mut self, id: Id<Process>) {
+        let mut next = Some(self.leader(id));
+        while let Some(task) = next {
+            let thread = &mut self.tasks[task];
+            next = thread.links.next;
+            thread.stop_pending = false;
+            if thread.is_stopped() {
+                thread.state = State::Running;
+                self.enqueue_task(task);
+            }
+        }
     }
 
     /// Finds the thread that takes the signal and tells it; starts the end of the process if
     /// that is what the signal does (SIG-29).
-    fn complete(&mut self, target: TaskId, signal: Signal, fate: Fate, fx: &mut Effects) {
-        let process = &self.processes[target.process];
-        if !self.wants(process, target, signal) {
-            return;
-        }
-        let thread = process.thread(target.nth);
+    fn complete(
+        &mut self,
+        target: Id<Task>,
+        signal: Signal,
+        fate: Fate,
+        private: bool,
+        fx: &mut Effects,
+    ) {
+        let Some(taker) = self.find_taker(target, signal, private, fx) else { return };
+        let thread = &self.tasks[taker];
         if fate == Fate::Default(DefaultAction::Terminate) {
+            // TG-79
             if thread.really_blocks(signal) {
                 fx.obey(rule!("SIG-55"));
             } else {
                 fx.obey(rule!("SIG-29"));
-                self.begin_group_exit(target.process, WaitStatus::killed(signal, false), fx);
+                let id = thread.process;
+                self.begin_group_exit(id, WaitStatus::killed(signal, false), fx);
                 return;
             }
         }
-        if matches!(thread.sleep, Sleep::Vfork(_)) {
+        if matches!(thread.sleep, Sleep::Vfork(..)) {
             fx.obey(rule!("FORK-29"));
             fx.obey(rule!("JOB-17"));
         }
-        self.notify(target);
+        self.notify(taker);
     }
 
-    /// Whether the thread can take the signal now (SIG-26).
-    fn wants(&self, process: &Process, task: TaskId, signal: Signal) -> bool {
-        let thread = process.thread(task.nth);
-        if thread.mask.contains(signal) {
+    /// The task that takes a signal: the one that is aimed at if it can, else for a signal of the process
+    /// the first one that can, from the one on that was found last (SIG-26, TG-28).
+    fn find_taker(
+        &mut self,
+        target: Id<Task>,
+        signal: Signal,
+        private: bool,
+        fx: &mut Effects,
+    ) -> Option<Id<Task>> {
+        let id = self.process_of(target);
+        let leader_only = self.faulty(Fault::SharedGoesToLeader) && !private;
+        let target = if leader_only { self.leader(id) } else { target };
+        if self.wants(target, signal) {
+            return Some(target);
+        }
+        if private || leader_only {
+            return None;
+        }
+        let group = self.processes[id].threads.as_ref().filter(|group| group.tasks > 1)?;
+        for rule in [rule!("SIG-26"), rule!("TG-28"), rule!("TG-30"), rule!("TG-34")] {
+            fx.obey(rule);
+        }
+        let start = group.current_target;
+        let found = self.tasks_from(start).find(|task| self.wants(*task, signal))?;
+        let remembers = !self.faulty(Fault::SearchBeginsAtLeader);
+        if let Some(group) = &mut self.processes[id].threads
+            && remembers
+        {
+            group.current_target = found;
+        }
+        Some(found)
+    }
+
+    /// Whether the thread can take the signal now (SIG-26, TG-35).
+    fn wants(&self, id: Id<Task>, signal: Signal) -> bool {
+        let thread = &self.tasks[id];
+        if thread.mask.contains(signal) || !thread.is_alive() {
             return false;
         }
         if signal == Signal::KILL {
             return true;
         }
-        if process.is_stopped() {
+        if thread.is_stopped() {
             return self.faulty(Fault::TermActsOnStopped);
         }
-        self.running == Some(task) || !thread.notified
+        self.running == Some(id) || !thread.notified
+    }
+
+    /// Signals of the process that `task` does not take any more are offered to the others
+    /// (retarget_shared_pending, TG-45).
+    pub(in crate::kernel) fn offer_shared(
+        &mut self,
+        task: Id<Task>,
+        blocked: SigSet,
+        fx: &mut Effects,
+    ) {
+        let mut left = self.processes[self.process_of(task)].shared.set() & blocked;
+        if left.is_empty() || self.faulty(Fault::BlockedSharedIsNotOffered) {
+            return;
+        }
+        fx.obey(rule!("TG-45"));
+        let others: Vec<Id<Task>> = self.tasks_from(task).skip(1).collect();
+        for other in others {
+            let thread = &self.tasks[other];
+            if !thread.is_alive() || (left - thread.mask).is_empty() {
+                continue;
+            }
+            left = left & thread.mask;
+            if !thread.notified {
+                self.notify(other);
+            }
+            if left.is_empty() {
+                break;
+            }
+        }
     }
 
     /// The process has to end with `status`: each thread is woken, also from a stop or a vfork.
@@ -209,17 +325,17 @@ impl Kernel {
             fx.obey(rule!("CHLD-08"));
         }
         self.set_life(id, Life::Dying(status));
-        self.enqueue_task(TaskId::leader(id));
+        self.kill_threads(id, None);
     }
 
     /// Tells the thread that it has a signal to look at, and wakes it unless it sleeps where only
     /// its death can (FORK-29).
     #[inline(always)]
-    pub(in crate::kernel) fn notify(&mut self, task: TaskId) {
+    pub(in crate::kernel) fn notify(&mut self, task: Id<Task>) {
         let running = self.running == Some(task);
-        let thread = self.thread_mut(task);
+        let thread = &mut self.tasks[task];
         thread.notified = true;
-        if matches!(thread.sleep, Sleep::Vfork(_) | Sleep::Zap) {
+        if matches!(thread.sleep, Sleep::Vfork(..) | Sleep::Exec | Sleep::Zap) {
             return;
         }
         // one that runs looks at everything new before it goes on: see `back_to_user`
@@ -236,36 +352,78 @@ impl Kernel {
         rule: Rule,
         fx: &mut Effects,
     ) {
-        let process = &mut self.processes[id];
-        let pending =
-            process.threads().fold(process.shared.set(), |set, thread| set | thread.pending.set())
-                & signals;
+        let private = self.tasks_of(id).map(|task| self.tasks[task].pending.set());
+        let pending = private.fold(self.processes[id].shared.set(), |set, own| set | own) & signals;
         if pending.is_empty() {
             return;
         }
         let mut charged = Vec::new();
-        process.flush(signals, |queued| charged.push(queued.charged));
+        let mut dropped = |queued: Queued| charged.push(queued.charged);
+        self.processes[id].shared.flush(signals, &mut dropped);
+        let mut next = Some(self.leader(id));
+        while let Some(task) = next {
+            self.tasks[task].pending.flush(signals, &mut dropped);
+            next = self.tasks[task].links.next;
+        }
         for signal in pending.iter() {
             fx.push(self.processes[id].pid, Consequence::Discarded(signal), rule);
         }
         self.discharge_all_queued(charged);
     }
 
+    /// Adds the signal to the pending set, with its record where it gets one; `false` if that is
+    /// lost.
+    fn enqueue_signal(
+        &mut self,
+        target: Id<Task>,
+        info: &SigInfo,
+        origin: Origin,
+        fx: &mut Effects,
+    ) -> Result<bool, Errno> {
+        let signal = info.signal;
+        if signal == Signal::KILL {
+            fx.obey(rule!("SIG-25"));
+            self.pending_mut(target, origin.private).add_bare(signal);
+            return Ok(true);
+        }
+        // LIM-11: standard signals of kill() and of the kernel are never refused their record
+        let ignore_limit = !signal.is_realtime() && (origin.kernel || info.code.0 >= 0);
+        if ignore_limit {
+            fx.obey(rule!("LIM-11"));
+        }
+        let task = &self.tasks[target];
+        let limits = self.processes[task.process].limits();
+        let charged = charge_queued(&mut self.users, task.cred.real, limits, ignore_limit);
+        let Some(charged) = charged else {
+            fx.obey(rule!("SIG-30"));
+            fx.obey(rule!("LIM-07"));
+            if signal.is_realtime() && !origin.kernel && info.code != SiCode::USER {
+                fx.obey(rule!("LIM-08"));
+                return Err(Errno::EAGAIN);
+            }
+            fx.obey(if signal.is_realtime() { rule!("LIM-10") } else { rule!("LIM-09") });
+            self.pending_mut(target, origin.private).add_bare(signal);
+            return Ok(false);
+        };
+        self.pending_mut(target, origin.private).add(info, charged);
+        Ok(true)
+    }
+
     /// A signal of the kernel itself. Its record is never limited, so it cannot fail.
     pub(in crate::kernel) fn generate_kernel(
         &mut self,
-        target: Id<Process>,
+        target: Id<Task>,
         info: SigInfo,
         origin: Origin,
         fx: &mut Effects,
     ) {
-        let sent = self.generate(TaskId::leader(target), &info, origin, fx);
+        let sent = self.generate(target, &info, origin, fx);
         debug_assert!(sent.is_ok(), "LIM-11: only queued real-time signals are refused");
     }
 
     /// The siginfo of kill(2) by the calling thread (KILL-27).
-    pub(in crate::kernel) fn sender_info(&self, caller: TaskId, signal: Signal) -> SigInfo {
-        let pid: Pid = self.processes[caller.process].pid;
+    pub(in crate::kernel) fn sender_info(&self, caller: Id<Task>, signal: Signal) -> SigInfo {
+        let pid: Pid = self.processes[self.process_of(caller)].pid;
         // CRED-04: the real user
         SigInfo::user(signal, pid, self.cred(caller).real)
     }
@@ -298,13 +456,12 @@ fn forward(process: &Process, info: &SigInfo, rule: Rule, fx: &mut Effects) {
 /// (SIG-19). A blocked signal is kept even if it is ignored (SIG-20).
 fn drops(
     process: &Process,
-    nth: u32,
+    thread: &Task,
     signal: Signal,
     fate: Fate,
     force: bool,
     fx: &mut Effects,
 ) -> bool {
-    let thread = process.thread(nth);
     let protected = process.flags.unkillable && fate.is_default();
     if thread.blocks(signal) {
         if protected {
@@ -325,44 +482,14 @@ fn drops(
     fate.is_ignored()
 }
 
-/// Adds the signal to the pending set, with its record where it gets one; `false` if that is
-/// lost.
-fn enqueue(
-    process: &mut Process,
-    users: &mut Users,
-    nth: u32,
-    info: &SigInfo,
+/// Notes the rules that a pending signal shows.
+fn note_queued(
+    process: &Process,
+    thread: &Task,
+    signal: Signal,
     origin: Origin,
     fx: &mut Effects,
-) -> Result<bool, Errno> {
-    let signal = info.signal;
-    if signal == Signal::KILL {
-        fx.obey(rule!("SIG-25"));
-        process.pending_mut(nth, origin.private).add_bare(signal);
-        return Ok(true);
-    }
-    // LIM-11: standard signals of kill() and of the kernel are never refused their record
-    let ignore_limit = !signal.is_realtime() && (origin.kernel || info.code.0 >= 0);
-    if ignore_limit {
-        fx.obey(rule!("LIM-11"));
-    }
-    let Some(charged) = charge_queued(users, process, nth, ignore_limit) else {
-        fx.obey(rule!("SIG-30"));
-        fx.obey(rule!("LIM-07"));
-        if signal.is_realtime() && !origin.kernel && info.code != SiCode::USER {
-            fx.obey(rule!("LIM-08"));
-            return Err(Errno::EAGAIN);
-        }
-        fx.obey(if signal.is_realtime() { rule!("LIM-10") } else { rule!("LIM-09") });
-        process.pending_mut(nth, origin.private).add_bare(signal);
-        return Ok(false);
-    };
-    process.pending_mut(nth, origin.private).add(info, charged);
-    Ok(true)
-}
-
-/// Notes the rules that a pending signal shows.
-fn note_queued(process: &Process, nth: u32, signal: Signal, origin: Origin, fx: &mut Effects) {
+) {
     if !fx.notes_rules() {
         return;
     }
@@ -382,7 +509,7 @@ fn note_queued(process: &Process, nth: u32, signal: Signal, origin: Origin, fx: 
             fx.obey(rule!("WAIT-27"));
         }
     }
-    if signal == Signal::CONT && process.thread(nth).blocks(signal) {
+    if signal == Signal::CONT && thread.blocks(signal) {
         fx.obey(rule!("JOB-04"));
     }
 }

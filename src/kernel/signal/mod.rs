@@ -6,4 +6,4 @@ mod generate;
 mod pending;
 
 pub use generate::Origin;
-pub use pending::{Pending, Queued};
+pub use pending::Pending;

@@ -1,33 +1,35 @@
-//! A thread: what each thread of a process has for itself.
+//! A task: a thread, with what each thread of a process has for itself (the kernel's task_struct).
 
 use alloc::boxed::Box;
 
 use super::arena::Id;
+use super::children::Children;
 use super::cred::Cred;
 use super::effect::Restart;
 use super::few::Few;
-use super::process::Process;
+use super::process::{Fs, Process};
 use super::signal::Pending;
 use super::wait::Selector;
 use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, Time, WaitOptions};
 use crate::syscall::{self, Ptr, Syscall};
 
-/// A thread by its process and its place in it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// Whether a task runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct TaskId {
-    pub process: Id<Process>,
-    /// 0 is the leader.
-    pub nth: u32,
+pub enum State {
+    /// It runs its own code, or a call; or it sleeps in one.
+    #[default]
+    Running,
+    /// It takes part in a stop of its process.
+    Stopped,
+    /// It has begun to end (PF_EXITING): it takes no signal and adopts nobody any more.
+    Exiting,
+    /// A leader that has ended: it is kept until the process is reaped (EXIT_ZOMBIE). Other threads
+    /// may live on.
+    Dead,
 }
 
-impl TaskId {
-    pub fn leader(process: Id<Process>) -> TaskId {
-        TaskId { process, nth: 0 }
-    }
-}
-
-/// What a thread does in the kernel, if anything.
+/// What a task does in the kernel, if anything.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Sleep {
@@ -42,12 +44,15 @@ pub enum Sleep {
     Suspend(Box<Syscall>),
     /// rt_sigtimedwait.
     Timed(Box<TimedSleep>),
-    /// vfork: until that child execs or ends.
-    Vfork(Pid),
+    /// vfork: until that child execs or ends; its number is the result.
+    Vfork(Id<Task>, Pid),
+    /// execve: until the other threads of the process have ended (EXEC-13).
+    Exec,
     /// An init that ended: until its namespace is empty (NS-08).
     Zap,
-    /// It ends, and has let go of its memory; nobody has been told yet.
-    Exiting,
+    /// It ends, and has let go of its memory; nobody has been told yet. The process has
+    /// no other task that has not begun to end.
+    Exiting { last: bool },
     /// A call that a signal has interrupted and whose fate the first handler decides.
     Interrupted(Restart, Box<Syscall>),
     /// A call that will be made again, whatever handlers run before.
@@ -64,6 +69,8 @@ pub struct WaitSleep {
     pub selector: Selector,
     /// Its options, those that the call implies included.
     pub options: WaitOptions,
+    /// Its place among the waits of the process: the one that began last is woken first (TG-140).
+    pub order: u64,
 }
 
 /// A blocked rt_sigtimedwait.
@@ -84,7 +91,7 @@ pub struct TimedSleep {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Resume {
-    /// The thread goes on where it was.
+    /// The task goes on where it was.
     Same,
     /// The call at whose end the handler was entered has this result.
     Finish(Box<syscall::Result>),
@@ -106,20 +113,32 @@ pub struct Frame {
     pub begun: bool,
     /// The mask to go back to.
     pub mask: SigSet,
-    /// How the thread goes on.
+    /// How the task goes on.
     pub resume: Resume,
 }
 
-/// One thread.
+/// Neighbours in the list of a process's tasks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct TaskLinks {
+    pub previous: Option<Id<Task>>,
+    pub next: Option<Id<Task>>,
+}
+
+/// One task.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Thread {
+pub struct Task {
     pub tid: Pid,
+    pub process: Id<Process>,
+    /// Neighbours among the tasks of its process (TG-32).
+    pub links: TaskLinks,
+    pub state: State,
     pub mask: SigSet,
     /// The mask that rt_sigsuspend replaced, until a handler or the end of delivery restores it.
     /// Boxed, because it is rarely there.
     pub saved_mask: Option<Box<SigSet>>,
-    /// Pending for this thread alone (SIG-22).
+    /// Pending for this task alone (SIG-22).
     pub pending: Pending,
     pub sleep: Sleep,
     /// The handlers it is in, the innermost last.
@@ -129,17 +148,36 @@ pub struct Thread {
     /// The result of its call, while it is not back in its own code: it has signals to deliver
     /// first, or is stopped.
     pub result: Option<Box<syscall::Result>>,
+    /// The children that it created or adopted (WAIT-32); `None` until it has had one.
+    pub children: Option<Box<Children>>,
+    /// Umask and working directory, where they are not the process's (a thread without CLONE_FS).
+    pub own_fs: Option<Box<Fs>>,
+    /// The task that sleeps until this one execs or ends (FORK-28).
+    pub vfork_waiter: Option<Id<Task>>,
+    /// Where 0 is stored when it ends (CLONE_CHILD_CLEARTID); 0 for nowhere.
+    pub clear_child_tid: u64,
     /// It was told to look at its pending signals (the kernel's TIF_SIGPENDING).
     pub notified: bool,
+    /// It has to take part in the stop of its process (JOBCTL_STOP_PENDING).
+    pub stop_pending: bool,
+    /// It has to end, whatever becomes of its process: another one executes a program.
+    pub killed: bool,
     /// It stands in the run queue.
     pub queued: bool,
 }
 
-impl Thread {
-    /// A thread that runs its own code, in no handler, with an empty mask.
-    pub fn new(tid: Pid, cred: Cred) -> Thread {
-        Thread {
+// A further thread of a process takes no more, besides its number.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Task>() <= 216, "a task has grown");
+
+impl Task {
+    /// A task of that process that runs its own code, in no handler, with an empty mask.
+    pub fn new(tid: Pid, process: Id<Process>, cred: Cred) -> Task {
+        Task {
             tid,
+            process,
+            links: TaskLinks::default(),
+            state: State::Running,
             mask: SigSet::EMPTY,
             saved_mask: None,
             pending: Pending::default(),
@@ -148,13 +186,19 @@ impl Thread {
             cred,
             pdeath_signal: None,
             result: None,
+            children: None,
+            own_fs: None,
+            vfork_waiter: None,
+            clear_child_tid: 0,
             notified: false,
+            stop_pending: false,
+            killed: false,
             queued: false,
         }
     }
 
     /// The mask that decides whether a signal is kept although it is ignored (SIG-52): what the
-    /// thread blocks, also where rt_sigtimedwait has unblocked it for the moment.
+    /// task blocks, also where rt_sigtimedwait has unblocked it for the moment.
     pub fn blocks(&self, signal: Signal) -> bool {
         self.mask.contains(signal) || self.really_blocks(signal)
     }
@@ -162,5 +206,20 @@ impl Thread {
     /// Whether `signal` is blocked but for a rt_sigtimedwait (SIG-55).
     pub fn really_blocks(&self, signal: Signal) -> bool {
         matches!(&self.sleep, Sleep::Timed(timed) if timed.real_blocked.contains(signal))
+    }
+
+    /// Whether it has not begun to end.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.state, State::Running | State::Stopped)
+    }
+
+    /// Whether it has ended and is kept as the leader of its process.
+    pub fn is_dead(&self) -> bool {
+        self.state == State::Dead
+    }
+
+    /// Whether it is stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.state == State::Stopped
     }
 }

@@ -1,4 +1,4 @@
-//! A process's children, and which of them have something to report.
+//! A task's children, and which of them have something to report.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -7,6 +7,7 @@ use super::Kernel;
 use super::arena::Id;
 use super::group::Group;
 use super::process::{Job, Life, Links, Process};
+use super::task::Task;
 use crate::abi::Pid;
 
 /// What a child has to report to a wait.
@@ -36,7 +37,7 @@ pub type Scope = Option<Id<Group>>;
 /// costs O(log children) and not a scan.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Family {
+pub struct Children {
     pub first: Option<Id<Process>>,
     last: Option<Id<Process>>,
     next_order: u64,
@@ -68,7 +69,7 @@ impl ByGroup {
     }
 }
 
-impl Family {
+impl Children {
     /// The earliest child in `scope` with such a report.
     fn earliest(&self, scope: Scope, report: Report) -> Option<(u64, Id<Process>)> {
         match scope {
@@ -130,13 +131,13 @@ pub(super) fn report_of(process: &Process) -> Option<Report> {
 
 impl Kernel {
     /// Appends `child` to `parent`'s children (FORK-16, RPT-07) and indexes it.
-    pub(super) fn adopt(&mut self, parent: Id<Process>, child: Id<Process>) {
-        let family = self.processes[parent].family.get_or_insert_default();
-        let order = family.next_order;
-        family.next_order += 1;
-        let last = family.last.replace(child);
+    pub(super) fn adopt(&mut self, parent: Id<Task>, child: Id<Process>) {
+        let children = self.tasks[parent].children.get_or_insert_default();
+        let order = children.next_order;
+        children.next_order += 1;
+        let last = children.last.replace(child);
         if last.is_none() {
-            family.first = Some(child);
+            children.first = Some(child);
         }
         let process = &mut self.processes[child];
         process.parent = Some(parent);
@@ -156,16 +157,16 @@ impl Kernel {
         let Some(parent) = process.parent else { return };
         match previous {
             Some(previous) => self.processes[previous].sibling_links.next = next,
-            None => self.family_mut(parent).first = next,
+            None => self.children_mut(parent).first = next,
         }
         match next {
             Some(next) => self.processes[next].sibling_links.previous = previous,
-            None => self.family_mut(parent).last = previous,
+            None => self.children_mut(parent).last = previous,
         }
     }
 
-    fn family_mut(&mut self, parent: Id<Process>) -> &mut Family {
-        self.processes[parent].family.get_or_insert_default()
+    fn children_mut(&mut self, parent: Id<Task>) -> &mut Children {
+        self.tasks[parent].children.get_or_insert_default()
     }
 
     /// Enters `child` into its parent's index: counted as alive, and with its report.
@@ -176,12 +177,12 @@ impl Kernel {
         let alive = !process.is_zombie();
         let report = report_of(process);
         process.report = report;
-        let family = self.family_mut(parent);
+        let children = self.children_mut(parent);
         if alive {
-            family.count_alive(group, clone_child, 1);
+            children.count_alive(group, clone_child, 1);
         }
         if let Some(report) = report {
-            family.note(group, report, order, child);
+            children.note(group, report, order, child);
         }
     }
 
@@ -193,20 +194,20 @@ impl Kernel {
         let (group, order, clone_child) = (process.group, process.order, process.is_clone_child());
         let alive = !process.is_zombie();
         let report = process.report.take();
-        let family = self.family_mut(parent);
+        let children = self.children_mut(parent);
         if alive {
-            family.count_alive(group, clone_child, -1);
+            children.count_alive(group, clone_child, -1);
         }
         if let Some(report) = report {
-            family.forget(group, report, order);
+            children.forget(group, report, order);
         }
     }
 
     /// Whether the parent's index depends on the group of `child`.
     pub(super) fn is_indexed_by_group(&self, child: Id<Process>) -> bool {
         let parent = self.processes[child].parent;
-        let family = parent.and_then(|parent| self.processes[parent].family.as_ref());
-        family.is_some_and(|family| family.by_group.is_some())
+        let children = parent.and_then(|parent| self.tasks[parent].children.as_ref());
+        children.is_some_and(|children| children.by_group.is_some())
     }
 
     /// Changes the life of `pid`'s process and what its parent's index and its group know of it.
@@ -227,18 +228,18 @@ impl Kernel {
     /// of the `classes` (WAIT-30, WAIT-31). O(log children).
     pub(super) fn earliest_child(
         &mut self,
-        parent: Id<Process>,
+        parent: Id<Task>,
         scope: Scope,
         events: &[Event],
         classes: &[bool],
     ) -> Option<Id<Process>> {
         self.index_groups(parent, scope);
         let youngest_wins = self.faulty(super::Fault::YoungestChildWins);
-        let family = self.processes[parent].family.as_deref()?;
+        let children = self.tasks[parent].children.as_deref()?;
         let reports = events.iter().flat_map(|event| {
             classes.iter().map(|clone_child| Report { event: *event, clone_child: *clone_child })
         });
-        let ready = reports.filter_map(|report| family.earliest(scope, report));
+        let ready = reports.filter_map(|report| children.earliest(scope, report));
         let found = if youngest_wins { ready.max() } else { ready.min() };
         found.map(|(_, child)| child)
     }
@@ -246,24 +247,24 @@ impl Kernel {
     /// Whether `parent` has a child in `scope` that is not dead and of one of the `classes`.
     pub(super) fn has_living_child(
         &mut self,
-        parent: Id<Process>,
+        parent: Id<Task>,
         scope: Scope,
         classes: &[bool],
     ) -> bool {
         self.index_groups(parent, scope);
-        let Some(family) = &self.processes[parent].family else { return false };
-        classes.iter().any(|clone_child| family.has_alive(scope, *clone_child))
+        let Some(children) = &self.tasks[parent].children else { return false };
+        classes.iter().any(|clone_child| children.has_alive(scope, *clone_child))
     }
 
     /// Builds the index by group when a group is first asked for. Costs O(children) once: they
     /// have paid for it by being created; later changes keep it up to date.
-    fn index_groups(&mut self, parent: Id<Process>, scope: Scope) {
-        let Some(family) = &self.processes[parent].family else { return };
-        if scope.is_none() || family.by_group.is_some() {
+    fn index_groups(&mut self, parent: Id<Task>, scope: Scope) {
+        let Some(children) = &self.tasks[parent].children else { return };
+        if scope.is_none() || children.by_group.is_some() {
             return;
         }
         let mut by_group = ByGroup::default();
-        let mut next = family.first;
+        let mut next = children.first;
         while let Some(child) = next {
             let process = &self.processes[child];
             if !process.is_zombie() {
@@ -274,18 +275,18 @@ impl Kernel {
             }
             next = process.sibling_links.next;
         }
-        self.family_mut(parent).by_group = Some(Box::new(by_group));
+        self.children_mut(parent).by_group = Some(Box::new(by_group));
     }
 
     /// The children of `parent` in list order.
-    pub(super) fn children(&self, parent: Id<Process>) -> impl Iterator<Item = Id<Process>> + '_ {
-        let first = self.processes[parent].family.as_ref().and_then(|family| family.first);
+    pub(super) fn children(&self, parent: Id<Task>) -> impl Iterator<Item = Id<Process>> + '_ {
+        let first = self.tasks[parent].children.as_ref().and_then(|children| children.first);
         core::iter::successors(first, |child| self.processes[*child].sibling_links.next)
     }
 
     /// The number that getppid shows (PID-20).
     pub(super) fn ppid(&self, id: Id<Process>) -> Pid {
         let process = &self.processes[id];
-        process.parent.map_or(process.outside, |parent| self.processes[parent].pid)
+        process.parent.map_or(process.outside, |parent| self.processes[self.tasks[parent].process].pid)
     }
 }

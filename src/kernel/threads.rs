@@ -1,0 +1,188 @@
+//! The tasks of a process: which there are, in which order, and how many of them live.
+
+use alloc::boxed::Box;
+
+use super::Kernel;
+use super::arena::Id;
+use super::effect::Effects;
+use super::process::{Process, ThreadGroup};
+use super::task::{State, Task, TaskLinks};
+use crate::abi::Pid;
+use crate::rule;
+
+impl Kernel {
+    /// The tasks of a process, a dead leader included: the leader, then the others in the order of
+    /// their creation (TG-32). O(1) a task.
+    pub(super) fn tasks_of(&self, process: Id<Process>) -> impl Iterator<Item = Id<Task>> + '_ {
+        let leader = Some(self.processes[process].leader);
+        core::iter::successors(leader, |task| self.tasks[*task].links.next)
+    }
+
+    /// The tasks of `first`'s process, from `first` on and round to the one before it.
+    pub(super) fn tasks_from(&self, first: Id<Task>) -> impl Iterator<Item = Id<Task>> + '_ {
+        let count = self.processes[self.process_of(first)].task_count();
+        core::iter::successors(Some(first), |task| Some(self.task_after(*task)))
+            .take(count as usize)
+    }
+
+    /// The task behind that one; behind the last one stands the leader.
+    pub(super) fn task_after(&self, task: Id<Task>) -> Id<Task> {
+        let task = &self.tasks[task];
+        task.links.next.unwrap_or(self.processes[task.process].leader)
+    }
+
+    /// The first task of a process that has not begun to end (find_alive_thread).
+    pub(super) fn first_living_task(&self, process: Id<Process>) -> Option<Id<Task>> {
+        self.tasks_of(process).find(|task| self.tasks[*task].is_alive())
+    }
+
+    /// What the threads of a process need; made when it gets its second one.
+    fn threads_mut(&mut self, id: Id<Process>) -> &mut ThreadGroup {
+        let process = &mut self.processes[id];
+        let leader = process.leader;
+        let living = u32::from(self.tasks[leader].is_alive());
+        process.threads.get_or_insert_with(|| {
+            Box::new(ThreadGroup {
+                newest: leader,
+                current_target: leader,
+                tasks: 1,
+                living,
+                stopping: 0,
+                stop_signal: None,
+                exec: None,
+                waits: 0,
+            })
+        })
+    }
+
+    /// Enters a new task behind the others of its process (TG-32).
+    pub(super) fn add_thread(&mut self, task: Task) -> Id<Task> {
+        let (process, tid) = (task.process, task.tid);
+        let id = self.tasks.insert(task);
+        let group = self.threads_mut(process);
+        let previous = core::mem::replace(&mut group.newest, id);
+        group.tasks += 1;
+        group.living += 1;
+        self.tasks[previous].links.next = Some(id);
+        self.tasks[id].links.previous = Some(previous);
+        self.numbers.edit(tid.0, |named| named.task = Some(id));
+        id
+    }
+
+    /// A task begins to end; whether all others of its process have begun to end before.
+    pub(super) fn begin_exit_of(&mut self, id: Id<Task>) -> bool {
+        let task = &mut self.tasks[id];
+        task.state = State::Exiting;
+        let Some(group) = &mut self.processes[task.process].threads else { return true };
+        group.living -= 1;
+        group.living == 0
+    }
+
+    /// A thread that is created while its process stops takes part in that (JOB-15, TG-25).
+    pub(super) fn join_stop(&mut self, thread: Id<Task>, fx: &mut Effects) {
+        let process = self.process_of(thread);
+        let stopped = self.processes[process].is_stopped();
+        let Some(group) = &mut self.processes[process].threads else { return };
+        if group.stopping > 0 {
+            group.stopping += 1;
+        } else if !stopped {
+            return;
+        }
+        fx.obey(rule!("JOB-15"));
+        fx.obey(rule!("TG-25"));
+        self.tasks[thread].stop_pending = true;
+        self.notify(thread);
+    }
+
+    /// Takes a task that has ended, and is not the leader, out of its process.
+    pub(super) fn remove_thread(&mut self, id: Id<Task>) {
+        let task = &self.tasks[id];
+        let (process, tid, TaskLinks { previous, next }) = (task.process, task.tid, task.links);
+        let after = self.task_after(id);
+        if let Some(previous) = previous {
+            self.tasks[previous].links.next = next;
+        }
+        if let Some(next) = next {
+            self.tasks[next].links.previous = previous;
+        }
+        if let Some(group) = &mut self.processes[process].threads {
+            group.tasks -= 1;
+            if group.newest == id {
+                group.newest = previous.unwrap_or(after);
+            }
+            if group.current_target == id {
+                // TG-31
+                group.current_target = after;
+            }
+        }
+        self.numbers.edit(tid.0, |named| named.task = None);
+        self.tasks.remove(id);
+    }
+
+    /// All tasks but `except` have to end: they are woken, also from a stop or a vfork
+    /// (zap_other_threads).
+    pub(super) fn kill_threads(&mut self, process: Id<Process>, except: Option<Id<Task>>) {
+        if let Some(group) = &mut self.processes[process].threads {
+            (group.stopping, group.stop_signal) = (0, None);
+        }
+        let mut next = Some(self.processes[process].leader);
+        while let Some(id) = next {
+            let task = &mut self.tasks[id];
+            next = task.links.next;
+            if task.is_alive() && Some(id) != except {
+                (task.stop_pending, task.killed) = (false, true);
+                task.state = State::Running;
+                self.enqueue_task(id);
+            }
+        }
+    }
+
+    /// A thread begins to wait for children: its place among the waits of its process (TG-140).
+    pub(super) fn begin_wait(&mut self, process: Id<Process>) -> u64 {
+        let Some(group) = &mut self.processes[process].threads else { return 0 };
+        group.waits += 1;
+        group.waits
+    }
+
+    /// The task that executes a program while the others of its process end.
+    pub(super) fn executing_task(&self, process: Id<Process>) -> Option<Id<Task>> {
+        self.processes[process].threads.as_ref()?.exec
+    }
+
+    /// The task executes a program while the others of its process end, or does so no longer.
+    pub(super) fn set_executing(&mut self, process: Id<Process>, task: Option<Id<Task>>) {
+        if let Some(group) = &mut self.processes[process].threads {
+            group.exec = task;
+        }
+    }
+
+    /// Whether all other tasks of the process have ended.
+    pub(super) fn others_have_ended(&self, id: Id<Task>) -> bool {
+        let process = &self.processes[self.process_of(id)];
+        match process.task_count() {
+            1 => true,
+            2 => process.leader != id && self.tasks[process.leader].is_dead(),
+            _ => false,
+        }
+    }
+
+    /// The only task that is left besides a dead leader takes its place and its number (EXEC-12); the
+    /// task that was the leader is gone.
+    pub(super) fn replace_leader(&mut self, id: Id<Task>) {
+        let process = self.process_of(id);
+        let old = self.processes[process].leader;
+        let own: Pid = self.tasks[id].tid;
+        let pid = self.processes[process].pid;
+        self.numbers.edit(own.0, |named| named.task = None);
+        self.numbers.edit(pid.0, |named| named.task = Some(id));
+        self.tasks.remove(old);
+        let task = &mut self.tasks[id];
+        task.tid = pid;
+        task.links = TaskLinks::default();
+        self.processes[process].leader = id;
+        if let Some(group) = &mut self.processes[process].threads {
+            group.tasks = 1;
+            (group.newest, group.current_target) = (id, id);
+        }
+    }
+}
