@@ -482,6 +482,7 @@ impl Kernel {
         let run = self.run_of(process);
         let mut view = View {
             run,
+            tgid: process.pid,
             ppid: self.ppid(id),
             pgid: self.groups[process.group].pgid,
             sid: self.sessions[self.session_of(id)].sid,
