@@ -564,6 +564,7 @@ fn view(status: &Status, run: Run, ppid: Pid) -> View {
     let alive = |set: SigSet| if run == Run::Zombie { SigSet::EMPTY } else { set };
     View {
         run,
+        tgid: status.tgid,
         ppid,
         pgid: status.pgid,
         sid: status.sid,

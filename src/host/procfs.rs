@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crate::abi::{Pgid, Sid, SigSet, WaitStatus};
+use crate::abi::{Pgid, Pid, Sid, SigSet, WaitStatus};
 
 /// What the file says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Status {
     /// The state letter.
     pub(super) state: u8,
+    /// Its process's number in its own namespace.
+    pub(super) tgid: Pid,
     /// The parent's number in the namespace that /proc is mounted for.
     pub(super) ppid: u32,
     /// The process's number in the namespace around its own.
@@ -95,6 +97,7 @@ fn parse(text: &[u8]) -> Status {
         let (key, rest) = line.split_at(colon);
         match key {
             b"State" => status.state = rest.get(2).copied().unwrap_or(b'?'),
+            b"NStgid" => status.tgid = Pid(last_number(rest)),
             b"PPid" => status.ppid = last_number(rest),
             b"NSpid" => status.outer_pid = last_but_one(rest),
             b"NSpgid" => status.pgid = Pgid(last_number(rest)),
@@ -148,12 +151,13 @@ mod tests {
 
     #[test]
     fn the_columns_of_the_own_namespace() {
-        let text = b"Name:\tx: y\nState:\tT (stopped)\nPPid:\t712\nNSpid:\t713\t9\t2\n\
+        let text = b"Name:\tx: y\nState:\tT (stopped)\nPPid:\t712\nNStgid:\t713\t9\t2\nNSpid:\t713\t9\t2\n\
             NSpgid:\t713\t9\t2\nNSsid:\t700\t4\t0\nSigPnd:\t0000000000000001\n\
             ShdPnd:\t0000000000010000\nSigBlk:\tfffffffffffbfeff\nSigIgn:\t0000000000001000\n\
             SigCgt:\t0000000000000000\n";
         let status = parse(text);
         assert_eq!((status.state, status.ppid, status.outer_pid), (b'T', 712, 9));
+        assert_eq!(status.tgid, Pid(2));
         assert_eq!((status.pgid, status.sid), (Pgid(2), Sid(0)));
         assert_eq!(status.private.bits(), 1);
         assert_eq!(status.shared.bits(), 0x10000);

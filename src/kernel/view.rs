@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use crate::abi::{Pgid, Pid, Sid, SigSet, Uid};
 
-/// What a process is doing, as the state letter of proc(5) and a controller of it can tell.
+/// What a task is doing, as the state letter of proc(5) and a controller of it can tell.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Run {
     /// It runs its own code: letter R, or S while its controller has nothing for it to do.
@@ -15,18 +15,20 @@ pub enum Run {
     Vfork,
     /// It is stopped: letter T.
     Stopped,
-    /// It is dead and not reaped: letter Z.
+    /// It is dead and not reaped, or a leader that others outlive (TG-87): letter Z.
     Zombie,
 }
 
-/// A task from outside: proc_pid_status(5), in the numbers of its own namespace.
+/// A task, which is a thread of a process, from outside: proc_pid_status(5), in the numbers of its
+/// own namespace.
 ///
-/// Of a zombie only `run`, `tgid`, `ppid`, `pgid` and `sid` are filled.
+/// Of a zombie only `run`, `tgid`, `ppid`, `pgid` and `sid` are filled. So it is of a leader that
+/// has ended while other threads of its process live (TG-87).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct View {
     /// What it is doing.
     pub run: Run,
-    /// The process that it is a thread of.
+    /// Tgid: its process.
     pub tgid: Pid,
     /// Its parent; 0 if that is not visible.
     pub ppid: Pid,
