@@ -287,6 +287,8 @@ impl Kernel {
     /// The number that getppid shows (PID-20).
     pub(super) fn ppid(&self, id: Id<Process>) -> Pid {
         let process = &self.processes[id];
-        process.parent.map_or(process.outside, |parent| self.processes[self.tasks[parent].process].pid)
+        process
+            .parent
+            .map_or(process.outside, |parent| self.processes[self.tasks[parent].process].pid)
     }
 }

@@ -76,7 +76,12 @@ impl Kernel {
         &self.tasks[task].cred
     }
 
-    pub(super) fn setuid(&mut self, caller: Id<Task>, uid: u32, fx: &mut Effects) -> syscall::Result {
+    pub(super) fn setuid(
+        &mut self,
+        caller: Id<Task>,
+        uid: u32,
+        fx: &mut Effects,
+    ) -> syscall::Result {
         fx.obey(rule!("CRED-05"));
         let old = *self.cred(caller);
         let user = self.valid_user(uid)?;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::arena::Id;
 use super::cred::Cred;
 use super::effect::{Consequence, Effects};
-use super::process::Process;
+use super::process::{FsHolder, Process};
 use super::task::{Sleep, Task};
 use super::{Kernel, Property};
 use crate::abi::{Errno, SiCode, SigInfo, Signal};
@@ -79,7 +79,6 @@ impl Kernel {
             self.discharge_task(self.tasks[leader].cred.real);
             let tid = self.tasks[caller].tid;
             fx.push_with(tid, rule!("EXEC-12"), || Consequence::ThreadEnded);
-            self.fs_shares.replace(leader, caller);
             self.replace_leader(caller);
         }
         self.execute(caller, fx)
@@ -95,6 +94,7 @@ impl Kernel {
             // TG-119
             fx.obey(rule!("TG-119"));
             self.processes[id].inherited_mut().fs = *fs;
+            self.fs_shares.replace(FsHolder::Task(caller), FsHolder::Process(id));
         }
         if self.processes[id].is_clone_child() {
             self.unindex_child(id);

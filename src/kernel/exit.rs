@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::arena::Id;
 use super::effect::{Consequence, Effects};
-use super::process::{Life, Process};
+use super::process::{FsHolder, Life, Process};
 use super::signal::Origin;
 use super::task::{Sleep, State, Task};
 use super::{Fault, Kernel, Property, Rule};
@@ -103,10 +103,10 @@ impl Kernel {
         let id = self.process_of(task);
         if last {
             self.cancel_itimer(id);
-            self.fs_shares.leave(self.leader(id));
+            self.fs_shares.leave(FsHolder::Process(id));
         }
         if self.tasks[task].own_fs.is_some() {
-            self.fs_shares.leave(task);
+            self.fs_shares.leave(FsHolder::Task(task));
         }
         self.clear_child_tid(task, last, fx);
         if last {

@@ -7,7 +7,7 @@ use super::arena::Id;
 use super::effect::{Consequence, Effects};
 use super::few::Few;
 use super::group::refuse;
-use super::process::{Flags, Fs, Inherited, Process};
+use super::process::{Flags, Fs, FsHolder, Inherited, Process};
 use super::task::{Frame, Sleep, Task};
 use super::{Kernel, Property, Version};
 use crate::abi::{Errno, Pid, Signal};
@@ -18,6 +18,8 @@ use crate::syscall::{self, Ret, clone};
 struct Plan {
     flags: u64,
     exit_signal: u8,
+    /// Where 0 is stored when the child ends.
+    clear_child_tid: u64,
 }
 
 impl Kernel {
@@ -27,11 +29,12 @@ impl Kernel {
         caller: Id<Task>,
         flags: u64,
         clone3: Option<u64>,
+        child_tid: u64,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
         // the older call drops the bits above the first 32
         let flags = if clone3.is_some() { flags } else { flags & clone::LEGACY };
-        match self.try_fork(caller, flags, clone3, fx) {
+        match self.try_fork(caller, flags, clone3, child_tid, fx) {
             Err(errno) => Some(Err(errno)),
             Ok((child, pid)) if flags & clone::VFORK != 0 => {
                 fx.obey(rule!("FORK-28"));
@@ -47,9 +50,10 @@ impl Kernel {
         caller: Id<Task>,
         flags: u64,
         clone3: Option<u64>,
+        child_tid: u64,
         fx: &mut Effects,
     ) -> Result<(Id<Task>, Pid), Errno> {
-        let plan = check_flags(flags, clone3, self.config.version, fx)?;
+        let plan = check_flags(flags, clone3, child_tid, self.config.version, fx)?;
         let process = self.process_of(caller);
         let init = self.init == Some(process);
         if flags & clone::PARENT != 0 && init {
@@ -122,6 +126,7 @@ impl Kernel {
             mask: creator.mask,
             own_fs,
             vfork_waiter: (plan.flags & clone::VFORK != 0).then_some(caller),
+            clear_child_tid: plan.clear_child_tid,
             ..Task::new(tid, creator.process, creator.cred)
         };
         let user = task.cred.real;
@@ -130,20 +135,14 @@ impl Kernel {
         // TG-14
         self.charge_task(user);
         if shares {
-            self.fs_shares.share(caller, thread);
+            self.fs_shares.share(FsHolder::Task(caller), FsHolder::Task(thread));
         }
         self.join_stop(thread, fx);
         fx.push_with(tid, rule!("TG-01"), || Consequence::ThreadCreated);
         thread
     }
 
-    fn create(
-        &mut self,
-        caller: Id<Task>,
-        pid: Pid,
-        plan: &Plan,
-        fx: &mut Effects,
-    ) -> Id<Process> {
+    fn create(&mut self, caller: Id<Task>, pid: Pid, plan: &Plan, fx: &mut Effects) -> Id<Process> {
         let sibling = plan.flags & clone::PARENT != 0;
         let sighand = self.inherit_sighand(caller, plan.flags, fx);
         let task = &self.tasks[caller];
@@ -191,7 +190,14 @@ impl Kernel {
             fx.obey(rule);
         }
         // FORK-01, FORK-04, FORK-07; FORK-02, FORK-14; FORK-10: no parent-death signal
-        let task = |process| Task { mask, frames, vfork_waiter, ..Task::new(pid, process, cred) };
+        let clear_child_tid = plan.clear_child_tid;
+        let task = |process| Task {
+            mask,
+            frames,
+            vfork_waiter,
+            clear_child_tid,
+            ..Task::new(pid, process, cred)
+        };
         let make = |leader| Process {
             parent,
             outside,
@@ -203,7 +209,7 @@ impl Kernel {
         };
         let child = self.add_process(task, make, fx);
         if plan.flags & clone::FS != 0 {
-            self.fs_shares.share(self.fs_holder(caller), self.leader(child));
+            self.fs_shares.share(self.fs_holder(caller), FsHolder::Process(child));
         }
         if plan.flags & clone::VM != 0 {
             self.memory_shares.share(process, child);
@@ -296,9 +302,11 @@ fn child_frames(creator: &Task, flags: u64) -> Few<Frame> {
 fn check_flags(
     flags: u64,
     clone3: Option<u64>,
+    child_tid: u64,
     version: Version,
     fx: &mut Effects,
 ) -> Result<Plan, Errno> {
+    let clear_child_tid = if flags & clone::CHILD_CLEARTID != 0 { child_tid } else { 0 };
     let Some(signal) = clone3 else {
         // FORK-18: older kernels take any number, and invalid ones send nothing
         let exit_signal = (flags & clone::CSIGNAL) as u8;
@@ -308,7 +316,7 @@ fn check_flags(
         if exit_signal > 64 && version.has(Property::ExitSignalChecked) {
             return refuse(fx, rule!("FORK-18"), Errno::EINVAL);
         }
-        return Ok(Plan { flags, exit_signal });
+        return Ok(Plan { flags, exit_signal, clear_child_tid });
     };
     let sibling = flags & (clone::THREAD | clone::PARENT) != 0;
     let more = if version.has(Property::Autoreap) { clone::AUTOREAP | clone::NNP } else { 0 };
@@ -329,7 +337,7 @@ fn check_flags(
     if sibling && signal != 0 {
         return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
     }
-    Ok(Plan { flags, exit_signal: signal as u8 })
+    Ok(Plan { flags, exit_signal: signal as u8, clear_child_tid })
 }
 
 /// Which flags need which others.

@@ -264,14 +264,24 @@ impl Kernel {
     }
 
     /// getpgid and getpgrp.
-    pub(super) fn getpgid(&self, caller: Id<Task>, pid: i32, fx: &mut Effects) -> Result<i64, Errno> {
+    pub(super) fn getpgid(
+        &self,
+        caller: Id<Task>,
+        pid: i32,
+        fx: &mut Effects,
+    ) -> Result<i64, Errno> {
         let target = self.named_or_self(caller, pid, fx)?;
         let pgid = self.groups[self.processes[target].group].pgid;
         self.note_hidden(pgid.0, fx);
         Ok(i64::from(pgid.0))
     }
 
-    pub(super) fn getsid(&self, caller: Id<Task>, pid: i32, fx: &mut Effects) -> Result<i64, Errno> {
+    pub(super) fn getsid(
+        &self,
+        caller: Id<Task>,
+        pid: i32,
+        fx: &mut Effects,
+    ) -> Result<i64, Errno> {
         let target = self.named_or_self(caller, pid, fx)?;
         let sid = self.sessions[self.session_of(target)].sid;
         self.note_hidden(sid.0, fx);

@@ -9,7 +9,7 @@ use super::Kernel;
 use super::arena::Id;
 use super::children::report_of;
 use super::group::Group;
-use super::process::Process;
+use super::process::{FsHolder, Process};
 use super::task::{Sleep, Task};
 use crate::abi::SigSet;
 
@@ -144,7 +144,10 @@ impl Kernel {
     /// Whoever shares something is no zombie, and its partners know it.
     fn check_shares(&self) -> Result<(), String> {
         let lives = |id: Id<Process>| !self.processes[id].is_zombie();
-        let sound = self.fs_shares.is_sound(|task| lives(self.process_of(task)));
+        let sound = self.fs_shares.is_sound(|holder| match holder {
+            FsHolder::Process(process) => lives(process),
+            FsHolder::Task(task) => self.tasks.get(task).is_some_and(|task| task.own_fs.is_some()),
+        });
         require(sound, || "a set of those that share a working directory is not sound".into())?;
         let sound = self.memory_shares.is_sound(lives);
         require(sound, || "a set of those that share memory is not sound".into())

@@ -130,10 +130,8 @@ impl Kernel {
         fx.obey(rule!("KILL-03"));
         // TG-166
         let own = self.process_of(caller);
-        let targets: Vec<Id<Process>> = self
-            .all()
-            .filter(|id| *id != own && self.processes[*id].pid > Pid(1))
-            .collect();
+        let targets: Vec<Id<Process>> =
+            self.all().filter(|id| *id != own && self.processes[*id].pid > Pid(1)).collect();
         if targets.is_empty() {
             fx.obey(rule!("KILL-12"));
             return refuse(fx, rule!("KILL-10"), Errno::ESRCH);

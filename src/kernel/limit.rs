@@ -200,11 +200,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> syscall::Result {
         fx.obey(rule!("LIM-13"));
-        let target = if pid == 0 {
-            caller
-        } else {
-            self.task_named(pid).ok_or(Errno::ESRCH)?
-        };
+        let target = if pid == 0 { caller } else { self.task_named(pid).ok_or(Errno::ESRCH)? };
         self.may_limit(caller, target, fx)?;
         if resource.0 >= Resource::COUNT {
             return Err(Errno::EINVAL);

@@ -86,7 +86,7 @@ pub(crate) use few::Few;
 use group::{Group, Session};
 use limit::{Limits, Users};
 use pid::Numbers;
-use process::{Flags, Fs, Inherited, Job, Life, Process};
+use process::{Flags, Fs, FsHolder, Inherited, Job, Life, Process};
 use shares::Shares;
 use sighand::Sighand;
 use task::{Sleep, State, Task};
@@ -114,11 +114,10 @@ pub struct Kernel {
     zapping: bool,
     #[cfg_attr(feature = "serde", serde(with = "snapshot::pairs"))]
     users: Users,
-    /// The tasks that share umask and working directory with each other (CLONE_FS). Threads that have
-    /// those of their process are in it by their leader.
-    fs_shares: Shares<Task>,
+    /// Who shares umask and working directory with whom (CLONE_FS).
+    fs_shares: Shares<FsHolder>,
     /// The processes that share their memory (CLONE_VM), until they exec or end.
-    memory_shares: Shares<Process>,
+    memory_shares: Shares<Id<Process>>,
     /// How many processes are subreapers: without one, nobody looks for them.
     subreapers: u32,
     /// The largest number handed out so far.
@@ -323,12 +322,14 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
         Some(match *call {
-            Syscall::Fork => return self.fork(task, Signal::CHLD.number().into(), None, fx),
+            Syscall::Fork => return self.fork(task, Signal::CHLD.number().into(), None, 0, fx),
             Syscall::Vfork => {
                 let flags = clone::VM | clone::VFORK | u64::from(Signal::CHLD.number());
-                return self.fork(task, flags, None, fx);
+                return self.fork(task, flags, None, 0, fx);
             }
-            Syscall::Clone { flags, clone3 } => return self.fork(task, flags, clone3, fx),
+            Syscall::Clone { flags, clone3, child_tid, .. } => {
+                return self.fork(task, flags, clone3, child_tid, fx);
+            }
             Syscall::Wait4 { .. } | Syscall::Waitid { .. } => return self.wait(task, call, fx),
             Syscall::Pause => return self.pause(task, fx),
             Syscall::RtSigsuspend { mask, size } => return self.sigsuspend(task, mask, size, fx),
@@ -391,6 +392,11 @@ impl Kernel {
             Syscall::Umask(mask) => self.umask(task, mask, fx),
             Syscall::Chdir { ref path, error } => self.chdir(task, path, error, fx),
             Syscall::Getcwd => Ok(Ret::Path(self.fs_of(task).cwd.clone())),
+            Syscall::RtTgsigqueueinfo { tgid, tid, sig, info } => {
+                self.tgsigqueueinfo(task, [tgid, tid], sig, info, fx)
+            }
+            Syscall::SetTidAddress(address) => self.set_tid_address(task, address, fx),
+            Syscall::Unshare(flags) => self.unshare(task, flags, fx),
             // `perform_number` and `perform` have taken the others
             _ => Err(Errno::ENOSYS),
         }

@@ -31,7 +31,7 @@ impl Kernel {
         fx.begin(parent, Some("fork"));
         let flags = clone::VM | u64::from(Signal::CHLD.number());
         // only vfork sleeps
-        Ok(self.fork(task, flags, None, fx).unwrap_or(Err(Errno::ENOSYS)))
+        Ok(self.fork(task, flags, None, 0, fx).unwrap_or(Err(Errno::ENOSYS)))
     }
 
     /// A process executes another program, whatever its own thread does: as if that had called
@@ -170,7 +170,13 @@ impl Kernel {
     }
 
     fn continue_by_report(&mut self, id: Id<Process>, fx: &mut Effects) {
-        self.set_life(id, Life::Alive(Job::Continued { unreported: true, unannounced: Some(Announcement::Continued) }));
+        self.set_life(
+            id,
+            Life::Alive(Job::Continued {
+                unreported: true,
+                unannounced: Some(Announcement::Continued),
+            }),
+        );
         self.announce_continued(id, fx);
         // what came while it was stopped acts now, and what it sleeps in may be over
         for task in self.living_tasks(id) {

@@ -1,12 +1,13 @@
 //! prctl, umask and the working directory.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use super::Kernel;
 use super::arena::Id;
 use super::effect::Effects;
 use super::group::refuse;
-use super::process::Fs;
+use super::process::{Fs, FsHolder};
 use super::task::Task;
 use crate::abi::{Errno, Signal};
 use crate::rule;
@@ -74,7 +75,12 @@ impl Kernel {
         flags.subreaper = on;
     }
 
-    pub(super) fn umask(&mut self, caller: Id<Task>, mask: u32, fx: &mut Effects) -> syscall::Result {
+    pub(super) fn umask(
+        &mut self,
+        caller: Id<Task>,
+        mask: u32,
+        fx: &mut Effects,
+    ) -> syscall::Result {
         fx.obey(rule!("MISC-01"));
         let before = self.fs_of(caller).umask;
         if before != mask & 0o777 {
@@ -106,33 +112,48 @@ impl Kernel {
         }
     }
 
-    /// By which task those that share these are found: threads that have those of their process by its
-    /// leader.
-    pub(super) fn fs_holder(&self, task: Id<Task>) -> Id<Task> {
+    /// By whom a task has its umask and its working directory.
+    pub(super) fn fs_holder(&self, task: Id<Task>) -> FsHolder {
         match self.tasks[task].own_fs {
-            Some(_) => task,
-            None => self.leader(self.process_of(task)),
+            Some(_) => FsHolder::Task(task),
+            None => FsHolder::Process(self.process_of(task)),
         }
     }
 
-    fn fs_mut(&mut self, holder: Id<Task>) -> &mut Fs {
-        let task = &mut self.tasks[holder];
-        match &mut task.own_fs {
-            Some(fs) => fs,
-            None => &mut self.processes[task.process].inherited_mut().fs,
+    /// Umask and working directory become the task's own. O(sharers).
+    pub(super) fn unshare_fs(&mut self, task: Id<Task>) {
+        let holder = self.fs_holder(task);
+        if let FsHolder::Process(process) = holder
+            && !self.processes[process].is_single()
+        {
+            let own = self.fs_of(task).clone();
+            self.tasks[task].own_fs = Some(Box::new(own));
+        } else {
+            self.fs_shares.leave(holder);
+        }
+    }
+
+    fn fs_mut(&mut self, holder: FsHolder) -> Option<&mut Fs> {
+        match holder {
+            FsHolder::Process(process) => Some(&mut self.processes[process].inherited_mut().fs),
+            FsHolder::Task(task) => self.tasks[task].own_fs.as_deref_mut(),
         }
     }
 
     /// Changes umask or working directory, also of those that share them (CLONE_FS). O(sharers).
     fn change_fs(&mut self, caller: Id<Task>, change: impl FnOnce(&mut Fs)) {
         let holder = self.fs_holder(caller);
-        change(self.fs_mut(holder));
+        if let Some(fs) = self.fs_mut(holder) {
+            change(fs);
+        }
         if self.fs_shares.sharers(holder).is_empty() {
             return;
         }
-        let fs = self.fs_of(holder).clone();
+        let changed = self.fs_of(caller).clone();
         for sharer in self.fs_shares.sharers(holder).to_vec() {
-            *self.fs_mut(sharer) = fs.clone();
+            if let Some(fs) = self.fs_mut(sharer) {
+                fs.clone_from(&changed);
+            }
         }
     }
 }

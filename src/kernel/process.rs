@@ -152,6 +152,16 @@ pub struct Fs {
     pub cwd: Arc<str>,
 }
 
+/// By whom umask and working directory are had: those that share them by CLONE_FS are found by that.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum FsHolder {
+    /// All threads of a process that have none of their own.
+    Process(Id<Process>),
+    /// One thread (`Task::own_fs`).
+    Task(Id<Task>),
+}
+
 /// Marks of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

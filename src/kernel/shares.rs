@@ -3,46 +3,44 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::arena::Id;
-
 /// Sets of tasks, or of processes, that share one thing. One that shares with nobody is in none, and
 /// costs nothing.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(bound = ""))]
-pub struct Shares<T> {
+pub struct Shares<K> {
     /// The number of the set that each is in.
-    #[cfg_attr(feature = "serde", serde(with = "super::snapshot::pairs"))]
-    set_of: BTreeMap<Id<T>, u64>,
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            with = "super::snapshot::pairs",
+            bound(
+                serialize = "K: serde::Serialize",
+                deserialize = "K: Ord + serde::Deserialize<'de>"
+            )
+        )
+    )]
+    set_of: BTreeMap<K, u64>,
     /// The members of each set.
-    #[cfg_attr(feature = "serde", serde(with = "super::snapshot::pairs"))]
-    members: BTreeMap<u64, Vec<Id<T>>>,
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            with = "super::snapshot::pairs",
+            bound(serialize = "K: serde::Serialize", deserialize = "K: serde::Deserialize<'de>")
+        )
+    )]
+    members: BTreeMap<u64, Vec<K>>,
     /// The number of the next set.
     next: u64,
 }
 
-impl<T> Clone for Shares<T> {
-    fn clone(&self) -> Shares<T> {
-        Shares { set_of: self.set_of.clone(), members: self.members.clone(), next: self.next }
-    }
-}
-
-impl<T> PartialEq for Shares<T> {
-    fn eq(&self, other: &Shares<T>) -> bool {
-        (&self.set_of, &self.members, self.next) == (&other.set_of, &other.members, other.next)
-    }
-}
-
-impl<T> Eq for Shares<T> {}
-
-impl<T> Shares<T> {
+impl<K: Copy + Ord> Shares<K> {
     /// Nobody shares anything.
-    pub const fn new() -> Shares<T> {
+    pub const fn new() -> Shares<K> {
         Shares { set_of: BTreeMap::new(), members: BTreeMap::new(), next: 0 }
     }
 
     /// The child shares with its creator, and with all that share with it already. O(log sharers).
-    pub fn share(&mut self, creator: Id<T>, child: Id<T>) {
+    pub fn share(&mut self, creator: K, child: K) {
         let next = self.next;
         let set = *self.set_of.entry(creator).or_insert(next);
         let members = self.members.entry(set).or_default();
@@ -55,7 +53,7 @@ impl<T> Shares<T> {
     }
 
     /// It shares nothing any more. O(members of its set).
-    pub fn leave(&mut self, id: Id<T>) {
+    pub fn leave(&mut self, id: K) {
         let Some(set) = self.set_of.remove(&id) else { return };
         let Some(members) = self.members.get_mut(&set) else { return };
         members.retain(|member| *member != id);
@@ -65,8 +63,9 @@ impl<T> Shares<T> {
         }
     }
 
-    /// `new` takes the place of `old`. O(members of its set).
-    pub fn replace(&mut self, old: Id<T>, new: Id<T>) {
+    /// `new` shares from now on what `old` shared, and nothing else. O(members of both sets).
+    pub fn replace(&mut self, old: K, new: K) {
+        self.leave(new);
         let Some(set) = self.set_of.remove(&old) else { return };
         self.set_of.insert(new, set);
         let members = self.members.get_mut(&set).into_iter().flatten();
@@ -76,9 +75,9 @@ impl<T> Shares<T> {
     }
 
     /// Whether each set has two members or more, all of which know it and, by `lives`, live.
-    pub fn is_sound(&self, lives: impl Fn(Id<T>) -> bool) -> bool {
-        let of = |member: &Id<T>| self.set_of.get(member).copied();
-        let sound = |(set, members): (&u64, &Vec<Id<T>>)| {
+    pub fn is_sound(&self, lives: impl Fn(K) -> bool) -> bool {
+        let of = |member: &K| self.set_of.get(member).copied();
+        let sound = |(set, members): (&u64, &Vec<K>)| {
             members.len() > 1 && members.iter().all(|one| of(one) == Some(*set) && lives(*one))
         };
         let members: usize = self.members.values().map(Vec::len).sum();
@@ -87,7 +86,7 @@ impl<T> Shares<T> {
 
     /// Those that share with `id`, itself among them; nobody if it shares with nobody.
     /// O(log sharers).
-    pub fn sharers(&self, id: Id<T>) -> &[Id<T>] {
+    pub fn sharers(&self, id: K) -> &[K] {
         let members = self.set_of.get(&id).and_then(|set| self.members.get(set));
         members.map_or(&[], Vec::as_slice)
     }

@@ -5,10 +5,12 @@ use alloc::boxed::Box;
 use super::Kernel;
 use super::arena::Id;
 use super::effect::Effects;
+use super::group::refuse;
 use super::process::{Process, ThreadGroup};
 use super::task::{State, Task, TaskLinks};
-use crate::abi::Pid;
+use crate::abi::{Errno, Pid};
 use crate::rule;
+use crate::syscall::{self, Ret, clone};
 
 impl Kernel {
     /// The tasks of a process, a dead leader included: the leader, then the others in the order of
@@ -184,5 +186,62 @@ impl Kernel {
             group.tasks = 1;
             (group.newest, group.current_target) = (id, id);
         }
+    }
+
+    /// set_tid_address (TG-12).
+    pub(super) fn set_tid_address(
+        &mut self,
+        caller: Id<Task>,
+        address: u64,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        fx.obey(rule!("TG-12"));
+        let task = &mut self.tasks[caller];
+        task.clear_child_tid = address;
+        Ok(Ret::Value(i64::from(task.tid.0)))
+    }
+
+    /// unshare, of what the model has (TG-20, TG-21): a mount, network or other namespace changes nothing
+    /// that it shows.
+    pub(super) fn unshare(
+        &mut self,
+        caller: Id<Task>,
+        flags: u64,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        const NAMESPACES: u64 = clone::NEWNS
+            | clone::NEWCGROUP
+            | clone::NEWUTS
+            | clone::NEWIPC
+            | clone::NEWNET
+            | clone::NEWTIME;
+        const PARTS: u64 =
+            clone::THREAD | clone::FS | clone::SIGHAND | clone::VM | clone::FILES | clone::SYSVSEM;
+        if flags & (clone::NEWPID | clone::NEWUSER) != 0 {
+            // namespaces of these are not in the model
+            return Err(Errno::ENOSYS);
+        }
+        if flags & !(PARTS | NAMESPACES) != 0 {
+            return refuse(fx, rule!("TG-21"), Errno::EINVAL);
+        }
+        let process = self.process_of(caller);
+        let single = self.processes[process].is_single();
+        let shares_handlers = self.sighands[self.processes[process].sighand].is_shared();
+        let shares_memory = !self.memory_shares.sharers(process).is_empty();
+        let of_group = clone::THREAD | clone::SIGHAND | clone::VM;
+        if flags & of_group != 0 && !single
+            || flags & (clone::SIGHAND | clone::VM) != 0 && shares_handlers
+            || flags & clone::VM != 0 && shares_memory
+        {
+            return refuse(fx, rule!("TG-21"), Errno::EINVAL);
+        }
+        if flags & NAMESPACES != 0 && !self.cred(caller).capable {
+            return Err(Errno::EPERM);
+        }
+        if flags & (clone::FS | clone::NEWNS) != 0 {
+            fx.obey(rule!("TG-20"));
+            self.unshare_fs(caller);
+        }
+        Ok(Ret::Value(0))
     }
 }

@@ -177,7 +177,8 @@ impl Kernel {
     ) -> syscall::Result {
         fx.obey(rule!("TIME-01"));
         fx.obey(rule!("TIME-03"));
-        let (left, _) = self.replace_itimer(self.process_of(caller), u64::from(seconds) * SECOND, 0);
+        let (left, _) =
+            self.replace_itimer(self.process_of(caller), u64::from(seconds) * SECOND, 0);
         // TIME-02: rounded, but an armed timer never reads as 0
         let whole = left / SECOND;
         let rounded = if left % SECOND >= SECOND / 2 || left > 0 && whole == 0 {

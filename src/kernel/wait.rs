@@ -4,9 +4,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::arena::Id;
+use super::children::{Event, Scope};
 use super::effect::{Effects, Restart};
 use super::few::Few;
-use super::children::{Event, Scope};
 use super::group::refuse;
 use super::process::{Job, Life, Process};
 use super::task::{Sleep, Task, WaitSleep};
@@ -312,13 +312,7 @@ impl Kernel {
     }
 
     /// The same for one child.
-    fn look_at_child(
-        &self,
-        caller: Id<Task>,
-        pid: i32,
-        wanted: Wanted,
-        fx: &mut Effects,
-    ) -> Found {
+    fn look_at_child(&self, caller: Id<Task>, pid: i32, wanted: Wanted, fx: &mut Effects) -> Found {
         // TG-151: the number of a thread is nobody's
         let Some(child) = self.process_numbered(Pid(pid as u32)) else { return Found::Nobody };
         let process = &self.processes[child];
@@ -432,12 +426,7 @@ impl Kernel {
 
     /// Wakes the threads of `parent`'s process that wait for `child` (WAIT-18, WAIT-20, CHLD-12), first
     /// the one whose wait began last (TG-140).
-    pub(super) fn wake_waiters(
-        &mut self,
-        parent: Id<Task>,
-        child: Id<Process>,
-        fx: &mut Effects,
-    ) {
+    pub(super) fn wake_waiters(&mut self, parent: Id<Task>, child: Id<Process>, fx: &mut Effects) {
         let process = self.process_of(parent);
         self.wake_outside(process, child, fx);
         if self.processes[process].is_single() {

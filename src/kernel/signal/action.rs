@@ -236,7 +236,13 @@ impl Kernel {
     }
 
     /// Takes a signal of `set` for rt_sigtimedwait, if one is pending.
-    fn take_awaited(&mut self, task: Id<Task>, set: SigSet, info: Ptr, fx: &mut Effects) -> MayBlock {
+    fn take_awaited(
+        &mut self,
+        task: Id<Task>,
+        set: SigSet,
+        info: Ptr,
+        fx: &mut Effects,
+    ) -> MayBlock {
         let taken = self.take_among(task, set, fx)?;
         fx.obey(rule!("SIG-35"));
         Some(match info {

@@ -255,7 +255,12 @@ impl Kernel {
     }
 
     /// All tasks of the process have stopped.
-    pub(in crate::kernel) fn complete_stop(&mut self, id: Id<Process>, signal: Signal, fx: &mut Effects) {
+    pub(in crate::kernel) fn complete_stop(
+        &mut self,
+        id: Id<Process>,
+        signal: Signal,
+        fx: &mut Effects,
+    ) {
         self.set_life(id, Life::Alive(Job::Stopped { signal, unreported: true }));
         fx.obey(rule!("WAIT-24"));
         fx.obey(rule!("JOB-19"));
@@ -327,7 +332,13 @@ impl Kernel {
     }
 
     /// Enters the handler of a signal: its mask, its frame, and the fate of an interrupted call.
-    fn enter_handler(&mut self, task: Id<Task>, info: SigInfo, action: SigAction, fx: &mut Effects) {
+    fn enter_handler(
+        &mut self,
+        task: Id<Task>,
+        info: SigInfo,
+        action: SigAction,
+        fx: &mut Effects,
+    ) {
         let signal = info.signal;
         let tid = self.tasks[task].tid;
         if action.flags.contains(SaFlags::RESETHAND) {

@@ -483,13 +483,7 @@ fn drops(
 }
 
 /// Notes the rules that a pending signal shows.
-fn note_queued(
-    process: &Process,
-    thread: &Task,
-    signal: Signal,
-    origin: Origin,
-    fx: &mut Effects,
-) {
+fn note_queued(process: &Process, thread: &Task, signal: Signal, origin: Origin, fx: &mut Effects) {
     if !fx.notes_rules() {
         return;
     }
