@@ -72,10 +72,8 @@ impl Kernel {
         if leader != caller {
             fx.obey(rule!("EXEC-13"));
             fx.obey(rule!("TG-110"));
-            let mut charged = Vec::new();
-            let records = &mut self.tasks[leader].pending;
-            records.flush(crate::abi::SigSet::FULL, |queued| charged.push(queued.charged));
-            self.discharge_all_queued(charged);
+            // TG-105
+            self.drop_private_signals(leader);
             self.discharge_task(self.tasks[leader].cred.real);
             let tid = self.tasks[caller].tid;
             fx.push_with(tid, rule!("EXEC-12"), || Consequence::ThreadEnded);

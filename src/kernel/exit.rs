@@ -93,7 +93,8 @@ impl Kernel {
         if core::mem::take(&mut self.tasks[task].stop_pending) {
             fx.obey(rule!("JOB-16"));
             fx.obey(rule!("TG-139"));
-            self.count_stopped(task, fx);
+            let signal = self.stop_signal(id);
+            self.count_stopped(task, signal, fx);
         }
     }
 
@@ -120,7 +121,14 @@ impl Kernel {
         thread.notified = false;
         thread.result = None;
         self.dequeue_task(task);
-        // LIM-07: the records of a thread go with it, those of the process when it is reaped
+        if self.config.version.has(Property::EndedFreeRecords) {
+            self.drop_private_signals(task);
+        }
+    }
+
+    /// LIM-07: the records of a task go with it, or with the process where it is its leader; those of the
+    /// process when it is reaped.
+    pub(super) fn drop_private_signals(&mut self, task: Id<Task>) {
         let mut charged = Vec::new();
         self.tasks[task].pending.flush(SigSet::FULL, |queued| charged.push(queued.charged));
         self.discharge_all_queued(charged);
@@ -195,6 +203,7 @@ impl Kernel {
     fn release_thread(&mut self, task: Id<Task>, fx: &mut Effects) {
         let (tid, user) = (self.tasks[task].tid, self.tasks[task].cred.real);
         fx.push_with(tid, rule!("TG-86"), || Consequence::ThreadEnded);
+        self.drop_private_signals(task);
         self.dequeue_task(task);
         self.discharge_task(user);
         self.remove_thread(task);
@@ -436,9 +445,8 @@ impl Kernel {
     fn flush_records(&mut self, id: Id<Process>) {
         let mut charged = Vec::new();
         self.processes[id].shared.flush(SigSet::FULL, |queued| charged.push(queued.charged));
-        let leader = self.leader(id);
-        self.tasks[leader].pending.flush(SigSet::FULL, |queued| charged.push(queued.charged));
         self.discharge_all_queued(charged);
+        self.drop_private_signals(self.leader(id));
     }
 
     fn release_sighand(&mut self, id: Id<super::sighand::Sighand>) {

@@ -24,6 +24,10 @@ pub enum Property {
     /// What is sent to a process that is ending, or has ended, is dropped (EXIT-13, ZOM-09). Older
     /// kernels keep it pending, with its record charged, until the process is reaped.
     EndedDropSignals,
+    /// The records of signals that were pending for a task alone are free when it has ended (LIM-07).
+    /// Elsewhere those of a process's first thread are charged until it is reaped. Builds of one release
+    /// differ in that.
+    EndedFreeRecords,
     /// execve(2) keeps an effective user that differs from the real one also while the process
     /// shares its working directory (CLONE_FS) with another one (CRED-01). Older kernels take such a
     /// program for a set-user-ID one, and make the real user the effective one, unless the process
@@ -43,11 +47,12 @@ pub enum Property {
 
 impl Property {
     /// All of them, the oldest first.
-    pub const ALL: [Property; 8] = [
+    pub const ALL: [Property; 9] = [
         Property::UnknownActionFlagsCleared,
         Property::CoreSparesSharers,
         Property::NprocMarkAboveLimit,
         Property::EndedDropSignals,
+        Property::EndedFreeRecords,
         Property::SharedExecKeepsUser,
         Property::ExitIsPreempted,
         Property::ExitSignalChecked,
@@ -55,7 +60,7 @@ impl Property {
     ];
 
     /// The first release of the main line that has it, as major and minor number; `None` for what
-    /// follows from a kernel's configuration.
+    /// does not follow from that.
     pub const fn since(self) -> Option<(u16, u16)> {
         Some(match self {
             Property::UnknownActionFlagsCleared => (5, 11),
@@ -63,7 +68,7 @@ impl Property {
             Property::NprocMarkAboveLimit => (5, 17),
             Property::EndedDropSignals => (5, 18),
             Property::SharedExecKeepsUser => (6, 17),
-            Property::ExitIsPreempted => return None,
+            Property::EndedFreeRecords | Property::ExitIsPreempted => return None,
             Property::ExitSignalChecked | Property::Autoreap => (7, 1),
         })
     }
@@ -75,6 +80,7 @@ impl Property {
             Property::CoreSparesSharers => "a core dump spares those who share the memory",
             Property::NprocMarkAboveLimit => "set*uid marks a process only above RLIMIT_NPROC",
             Property::EndedDropSignals => "processes that have ended drop signals",
+            Property::EndedFreeRecords => "a task that has ended holds no signal records",
             Property::SharedExecKeepsUser => "execve keeps the effective user beside CLONE_FS",
             Property::ExitIsPreempted => "an end is preempted before anyone is told of it",
             Property::ExitSignalChecked => "clone refuses exit signals above 64",
@@ -90,6 +96,7 @@ impl Property {
             Property::CoreSparesSharers => include_str!("version/core_sharers.strace"),
             Property::NprocMarkAboveLimit => include_str!("version/nproc_mark.strace"),
             Property::EndedDropSignals => include_str!("version/ended_signals.strace"),
+            Property::EndedFreeRecords => include_str!("version/ended_records.strace"),
             Property::SharedExecKeepsUser => include_str!("version/shared_exec.strace"),
             Property::ExitIsPreempted => include_str!("version/exit_preempted.strace"),
             Property::ExitSignalChecked => include_str!("version/exit_signal.strace"),

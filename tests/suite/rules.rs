@@ -1074,7 +1074,10 @@ fn exec_05_what_says_that_it_comes_from_a_timer_is_gone_after_exec() {
 
 /// A process 2 of its own user that may have two records, and blocks everything.
 fn limited(user: u32) -> Scene {
-    let mut scene = Scene::new();
+    limited_on(Scene::new(), user)
+}
+
+fn limited_on(mut scene: Scene, user: u32) -> Scene {
     scene.fork(1);
     scene.limit(2, Resource::SIGPENDING, 2);
     scene.set_users(2, users(user));
@@ -1083,9 +1086,9 @@ fn limited(user: u32) -> Scene {
     scene
 }
 
-/// Whether a record of 2's user is free once 3, which has them all, is a zombie.
-fn zombie_frees_records(user: u32, full: Syscall) -> bool {
-    let mut scene = limited(user);
+/// Whether a record of 2's user is free once 3, which has them all, is a zombie, on a kernel that has
+/// the property.
+fn zombie_frees_records(mut scene: Scene, full: Syscall) -> bool {
     for _ in 0..2 {
         scene.value(2, full.clone());
     }
@@ -1105,8 +1108,9 @@ fn zombie_frees_records(user: u32, full: Syscall) -> bool {
 
 #[test]
 fn lim_07_private_records_go_with_the_thread_shared_ones_when_it_is_reaped() {
-    assert!(zombie_frees_records(own_user(40), Syscall::Tkill { tid: 3, sig: RT }));
-    assert!(!zombie_frees_records(own_user(41), queue(3, signal(RT), -1, 0)));
+    let scene = |user| limited_on(Scene::new().depends_on(Property::EndedFreeRecords), user);
+    assert!(zombie_frees_records(scene(own_user(40)), Syscall::Tkill { tid: 3, sig: RT }));
+    assert!(!zombie_frees_records(scene(own_user(41)), queue(3, signal(RT), -1, 0)));
 }
 
 #[test]

@@ -81,7 +81,8 @@ impl Kernel {
                 return Delivered::Parked;
             }
             if core::mem::take(&mut self.tasks[task].stop_pending) {
-                self.park(task, fx);
+                let signal = self.stop_signal(id);
+                self.park(task, signal, fx);
                 return Delivered::Parked;
             }
             if self.tasks[task].state != State::Running {
@@ -199,7 +200,7 @@ impl Kernel {
             fx.obey(rule!("WAIT-26"));
         }
         self.begin_stop(task, signal);
-        self.park(task, fx);
+        self.park(task, signal, fx);
         Delivered::Parked
     }
 
@@ -227,31 +228,44 @@ impl Kernel {
     }
 
     /// The task stops.
-    fn park(&mut self, task: Id<Task>, fx: &mut Effects) {
+    fn park(&mut self, task: Id<Task>, signal: Signal, fx: &mut Effects) {
         self.tasks[task].state = State::Stopped;
         // what it was told to look at it has looked at: a deadly signal that comes when it is
         // continued ends it at once, before those that came while it was stopped (SIG-29)
         self.tasks[task].notified = self.has_deliverable(task);
-        self.count_stopped(task, fx);
+        self.count_stopped(task, signal, fx);
+    }
+
+    /// The signal by which the process stops, or is stopped.
+    pub(in crate::kernel) fn stop_signal(&self, id: Id<Process>) -> Signal {
+        let process = &self.processes[id];
+        let stopping = process.threads.as_ref().and_then(|group| group.stop_signal);
+        match process.life {
+            Life::Alive(Job::Stopped { signal, .. }) => signal,
+            // a task that has to stop does so in a stop that has begun
+            _ => stopping.unwrap_or(Signal::STOP),
+        }
     }
 
     /// One more task of the process has stopped, or ends; with the last one the process is stopped, and
     /// its parent is told (TG-126).
-    pub(in crate::kernel) fn count_stopped(&mut self, task: Id<Task>, fx: &mut Effects) {
+    pub(in crate::kernel) fn count_stopped(
+        &mut self,
+        task: Id<Task>,
+        signal: Signal,
+        fx: &mut Effects,
+    ) {
         let id = self.process_of(task);
         let process = &mut self.processes[id];
-        let stopped = process.is_stopped();
-        let signal = match &mut process.threads {
-            Some(group) => {
-                group.stopping = group.stopping.saturating_sub(1);
-                if group.stopping > 0 || stopped {
-                    return;
-                }
-                group.stop_signal.take()
+        let was_stopped = process.is_stopped();
+        if let Some(group) = &mut process.threads {
+            group.stopping = group.stopping.saturating_sub(1);
+            if group.stopping > 0 || was_stopped {
+                return;
             }
-            None => None,
-        };
-        self.complete_stop(id, signal.unwrap_or(Signal::STOP), fx);
+            group.stop_signal = None;
+        }
+        self.complete_stop(id, signal, fx);
     }
 
     /// All tasks of the process have stopped.
