@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::Rejection;
 use crate::abi::{IdType, Pid, WaitOptions};
 use crate::syscall::text::{Begun, Outcome};
-use crate::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
+use crate::syscall::{MEMORY, Ptr, Ret, SIGSET_SIZE, Syscall};
 use crate::trace::{Entry, Log, LogEvent};
 
 /// Numbers at or above this are no pids on any Linux (PID-06).
@@ -279,6 +279,10 @@ fn nameless(log: &Log) -> Pid {
 fn possible_calls(begun: &Begun) -> Vec<Syscall> {
     match begun {
         Begun::Whole(call) => [call.clone()].into(),
+        Begun::Clone { flags } => {
+            let (flags, clone3) = (*flags, None);
+            [Syscall::Clone { flags, clone3, parent_tid: MEMORY, child_tid: MEMORY }].into()
+        }
         Begun::Wait4 { pid } => {
             let options = WaitOptions::default();
             [Syscall::Wait4 { pid: *pid, status: Ptr::Valid, options }].into()

@@ -19,7 +19,13 @@ pub(super) fn encode(call: &Syscall) -> io::Result<RawCall> {
     let raw = match call {
         Syscall::Fork => RawCall::new(libc::SYS_fork).op(Op::Fork),
         Syscall::Vfork => RawCall::new(libc::SYS_vfork).op(Op::ForkSharing),
-        Syscall::Clone { flags, clone3 } => encode_clone(*flags, *clone3),
+        Syscall::Clone { flags, clone3, parent_tid, child_tid } => {
+            encode_clone(*flags, *clone3, *parent_tid, *child_tid)
+        }
+        Syscall::Unshare(flags) => RawCall::new(libc::SYS_unshare).value(*flags as i64),
+        Syscall::SetTidAddress(address) => {
+            RawCall::new(libc::SYS_set_tid_address).value(*address as i64)
+        }
         Syscall::Execve { path, .. } if &**path == SELF_PATH => {
             RawCall::new(libc::SYS_execve).op(Op::ExecSelf)
         }
@@ -49,6 +55,10 @@ pub(super) fn encode(call: &Syscall) -> io::Result<RawCall> {
         Syscall::Tgkill { tgid, tid, sig } => numbers(libc::SYS_tgkill, &[*tgid, *tid, *sig]),
         Syscall::RtSigqueueinfo { pid, sig, info } => {
             let raw = numbers(libc::SYS_rt_sigqueueinfo, &[*pid, *sig]);
+            info.map_or(raw.clone().value(BAD), |info| raw.words(&queued(*sig, info)))
+        }
+        Syscall::RtTgsigqueueinfo { tgid, tid, sig, info } => {
+            let raw = numbers(libc::SYS_rt_tgsigqueueinfo, &[*tgid, *tid, *sig]);
             info.map_or(raw.clone().value(BAD), |info| raw.words(&queued(*sig, info)))
         }
         Syscall::Pause => RawCall::new(libc::SYS_pause),
@@ -145,14 +155,18 @@ fn optional<const N: usize>(raw: RawCall, words: Option<[u64; N]>) -> RawCall {
     }
 }
 
-fn encode_clone(flags: u64, clone3: Option<u64>) -> RawCall {
+fn encode_clone(flags: u64, clone3: Option<u64>, parent_tid: u64, child_tid: u64) -> RawCall {
     let op = if flags & clone::VM != 0 { Op::ForkSharing } else { Op::Fork };
     let Some(exit_signal) = clone3 else {
-        return RawCall::new(libc::SYS_clone).op(op).value(flags as i64).value(0);
+        // the stack and, last, the storage of threads are the puppet's own
+        let args = [flags, 0, parent_tid, child_tid, 0];
+        return args
+            .iter()
+            .fold(RawCall::new(libc::SYS_clone).op(op), |raw, arg| raw.value(*arg as i64));
     };
     // struct clone_args of 64 bytes: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
     // stack_size, tls
-    let args = [flags, 0, 0, 0, exit_signal, 0, 0, 0];
+    let args = [flags, 0, child_tid, parent_tid, exit_signal, 0, 0, 0];
     RawCall::new(libc::SYS_clone3).op(op).words(&args).value(size_of_val(&args) as i64)
 }
 

@@ -323,7 +323,7 @@ impl Kernel {
                 let flags = clone::VM | clone::VFORK | u64::from(Signal::CHLD.number());
                 return self.fork(task, flags, None, fx);
             }
-            Syscall::Clone { flags, clone3 } => return self.fork(task, flags, clone3, fx),
+            Syscall::Clone { flags, clone3, .. } => return self.fork(task, flags, clone3, fx),
             Syscall::Wait4 { .. } | Syscall::Waitid { .. } => return self.wait(task, call, fx),
             Syscall::Pause => return self.pause(task, fx),
             Syscall::RtSigsuspend { mask, size } => return self.sigsuspend(task, mask, size, fx),
@@ -381,6 +381,9 @@ impl Kernel {
             Syscall::Umask(mask) => self.umask(task, mask, fx),
             Syscall::Chdir { ref path, error } => self.chdir(task, path, error, fx),
             Syscall::Getcwd => Ok(Ret::Path(self.processes[task.process].fs().cwd.clone())),
+            Syscall::RtTgsigqueueinfo { .. } | Syscall::SetTidAddress(_) | Syscall::Unshare(_) => {
+                Err(Errno::ENOSYS)
+            }
             // `perform_number` and `perform` have taken the others
             _ => Err(Errno::ENOSYS),
         }

@@ -593,7 +593,7 @@ impl Generator {
         if self.one_in(8) {
             let flags = self.among(&[clone::AUTOREAP, clone::AUTOREAP | clone::NNP, clone::NNP]);
             let signal = if self.one_in(6) { chld } else { 0 };
-            return Syscall::Clone { flags, clone3: Some(signal) };
+            return Syscall::clone3_call(flags, signal);
         }
         if self.one_in(3) {
             let flags = self.among(&[
@@ -607,7 +607,7 @@ impl Generator {
                 5,
             ]);
             let signal = self.among(&[0, chld, chld, 10, 40, 64, 65, 300]);
-            return Syscall::Clone { flags, clone3: Some(signal) };
+            return Syscall::clone3_call(flags, signal);
         }
         let signal = self.among(&[0, 0, chld, chld, 10, 18, 40, 64, 65, 255]);
         let flags = self.among(&[
@@ -627,7 +627,7 @@ impl Generator {
             clone::FS | clone::NEWNS,
             clone::THREAD | clone::SIGHAND | clone::VM | clone::NEWPID,
         ]);
-        Syscall::Clone { flags: flags | signal, clone3: None }
+        Syscall::clone_call(flags | signal)
     }
 
     /// Any combination, most of them allowed.
@@ -648,13 +648,13 @@ impl Generator {
             _ => u64::from(self.signal().number()),
         };
         if !self.one_in(3) {
-            return Syscall::Clone { flags: flags | signal, clone3: None };
+            return Syscall::clone_call(flags | signal);
         }
         if self.one_in(3) {
             flags |= clone::CLEAR_SIGHAND;
         }
         let signal = if flags & clone::PARENT == 0 || self.one_in(5) { signal } else { 0 };
-        Syscall::Clone { flags, clone3: Some(signal) }
+        Syscall::clone3_call(flags, signal)
     }
 
     fn exec_call(&mut self) -> Syscall {

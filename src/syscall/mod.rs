@@ -28,7 +28,16 @@ pub enum Ptr {
 /// The size of the kernel's `sigset_t`; any other is EINVAL (SIG-06).
 pub const SIGSET_SIZE: usize = 8;
 
-/// Flags of [`Syscall::Clone`] that the model knows.
+/// A good address: what [`text`] reads and prints where strace shows the value behind it.
+pub const MEMORY: u64 = 0x7ffc_0000;
+
+/// Whether a word can be stored at `address`: pages below vm.mmap_min_addr are never mapped.
+pub fn can_store(address: u64) -> bool {
+    const MMAP_MIN_ADDR: u64 = 0x1_0000;
+    address >= MMAP_MIN_ADDR
+}
+
+/// Flags of [`Syscall::Clone`] and [`Syscall::Unshare`].
 pub mod clone {
     /// The low bits: the signal that the child sends to its parent when it ends (FORK-18).
     pub const CSIGNAL: u64 = 0xff;
@@ -36,8 +45,14 @@ pub mod clone {
     pub const VM: u64 = 0x100;
     /// Share umask and working directory.
     pub const FS: u64 = 0x200;
+    /// Share the descriptors.
+    pub const FILES: u64 = 0x400;
     /// Share the dispositions (FORK-27).
     pub const SIGHAND: u64 = 0x800;
+    /// Store a pidfd of the child; clone(2) stores it at `parent_tid`.
+    pub const PIDFD: u64 = 0x1000;
+    /// The tracer of the caller traces the child.
+    pub const PTRACE: u64 = 0x2000;
     /// The parent sleeps until the child execs or ends (FORK-28).
     pub const VFORK: u64 = 0x4000;
     /// The child becomes a sibling (FORK-21).
@@ -46,10 +61,34 @@ pub mod clone {
     pub const THREAD: u64 = 0x1_0000;
     /// A mount namespace of its own.
     pub const NEWNS: u64 = 0x2_0000;
+    /// Share System V semaphore adjustments.
+    pub const SYSVSEM: u64 = 0x4_0000;
+    /// Thread-local storage of its own.
+    pub const SETTLS: u64 = 0x8_0000;
+    /// Store the child's number at `parent_tid`.
+    pub const PARENT_SETTID: u64 = 0x10_0000;
+    /// Clear the word at `child_tid` when the child execs or ends, and wake who waits for it.
+    pub const CHILD_CLEARTID: u64 = 0x20_0000;
+    /// Without meaning, and refused by clone3.
+    pub const DETACHED: u64 = 0x40_0000;
+    /// No tracer can trace the child.
+    pub const UNTRACED: u64 = 0x80_0000;
+    /// Store the child's number at `child_tid` in the child's memory.
+    pub const CHILD_SETTID: u64 = 0x100_0000;
+    /// A cgroup namespace of its own.
+    pub const NEWCGROUP: u64 = 0x200_0000;
+    /// A UTS namespace of its own.
+    pub const NEWUTS: u64 = 0x400_0000;
+    /// An IPC namespace of its own.
+    pub const NEWIPC: u64 = 0x800_0000;
     /// A user namespace of its own.
     pub const NEWUSER: u64 = 0x1000_0000;
     /// A pid namespace of its own.
     pub const NEWPID: u64 = 0x2000_0000;
+    /// A network namespace of its own.
+    pub const NEWNET: u64 = 0x4000_0000;
+    /// Share the I/O context.
+    pub const IO: u64 = 0x8000_0000;
     /// Handlers become SIG_DFL in the child (FORK-26); clone3 only.
     pub const CLEAR_SIGHAND: u64 = 0x1_0000_0000;
     /// A cgroup of the caller's choice; clone3 only.
@@ -61,8 +100,6 @@ pub mod clone {
     pub const NNP: u64 = 1 << 35;
     /// A time namespace of its own; clone3 only, a bit of the signal elsewhere.
     pub const NEWTIME: u64 = 0x80;
-    /// Without meaning, and refused by clone3.
-    pub const DETACHED: u64 = 0x40_0000;
     /// All that clone takes: it drops the bits above (FORK-18).
     pub const LEGACY: u64 = 0xffff_ffff;
     /// All that clone3 takes on every kernel; since Linux 7.1 also [`AUTOREAP`] and [`NNP`].
@@ -114,7 +151,15 @@ pub enum Syscall {
         flags: u64,
         /// `exit_signal` of clone3(2); `None` for clone(2).
         clone3: Option<u64>,
+        /// Where [`clone::PARENT_SETTID`] stores; 0 is NULL.
+        parent_tid: u64,
+        /// Where [`clone::CHILD_SETTID`] and [`clone::CHILD_CLEARTID`] store; 0 is NULL.
+        child_tid: u64,
     },
+    /// unshare(2), of [`clone`] flags.
+    Unshare(u64),
+    /// set_tid_address(2): the word that is cleared when the thread execs or ends; 0 is none.
+    SetTidAddress(u64),
     /// execve(2) of a program that exists, or does not.
     Execve {
         /// The path; it names the new program and nothing else.
@@ -194,6 +239,17 @@ pub enum Syscall {
     RtSigqueueinfo {
         /// The process.
         pid: i32,
+        /// The signal; 0 only checks.
+        sig: i32,
+        /// The siginfo; `None` for an address that cannot be read.
+        info: Option<QueuedInfo>,
+    },
+    /// rt_tgsigqueueinfo(2).
+    RtTgsigqueueinfo {
+        /// The process.
+        tgid: i32,
+        /// The thread.
+        tid: i32,
         /// The signal; 0 only checks.
         sig: i32,
         /// The siginfo; `None` for an address that cannot be read.
@@ -316,7 +372,7 @@ pub enum Syscall {
     Getcwd,
 }
 
-/// The part of `siginfo_t` that rt_sigqueueinfo(2) passes on.
+/// The part of `siginfo_t` that rt_sigqueueinfo(2) and rt_tgsigqueueinfo(2) pass on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct QueuedInfo {
@@ -407,6 +463,16 @@ impl Ret {
 }
 
 impl Syscall {
+    /// clone(2) with the caller's own stack and no addresses; the low byte is the exit signal.
+    pub fn clone_call(flags: u64) -> Syscall {
+        Syscall::Clone { flags, clone3: None, parent_tid: 0, child_tid: 0 }
+    }
+
+    /// clone3(2) with the caller's own stack and no addresses.
+    pub fn clone3_call(flags: u64, exit_signal: u64) -> Syscall {
+        Syscall::Clone { flags, clone3: Some(exit_signal), parent_tid: 0, child_tid: 0 }
+    }
+
     /// The name of the call, as strace(1) writes it.
     pub fn name(&self) -> &'static str {
         if let Syscall::Clone { clone3: Some(_), .. } = self {
@@ -417,6 +483,8 @@ impl Syscall {
             Syscall::Fork => "fork",
             Syscall::Vfork => "vfork",
             Syscall::Clone { .. } => "clone",
+            Syscall::Unshare(_) => "unshare",
+            Syscall::SetTidAddress(_) => "set_tid_address",
             Syscall::Execve { .. } => "execve",
             Syscall::Exit(_) => "exit",
             Syscall::ExitGroup(_) => "exit_group",
@@ -434,6 +502,7 @@ impl Syscall {
             Syscall::Tkill { .. } => "tkill",
             Syscall::Tgkill { .. } => "tgkill",
             Syscall::RtSigqueueinfo { .. } => "rt_sigqueueinfo",
+            Syscall::RtTgsigqueueinfo { .. } => "rt_tgsigqueueinfo",
             Syscall::RtSigaction { .. } => "rt_sigaction",
             Syscall::RtSigprocmask { .. } => "rt_sigprocmask",
             Syscall::RtSigpending { .. } => "rt_sigpending",

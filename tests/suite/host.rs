@@ -346,8 +346,8 @@ fn exit_signals(engine: &mut Engine, _: Mode) -> String {
     let mut play = Play::new(engine);
     play.fork(1);
     play.catch(2, Signal::new(40).unwrap(), SaFlags(0), SigSet::EMPTY);
-    let legacy = |flags| Syscall::Clone { flags, clone3: None };
-    let modern = |flags, signal| Syscall::Clone { flags, clone3: Some(signal) };
+    let legacy = |flags| Syscall::clone_call(flags);
+    let modern = |flags, signal| Syscall::clone3_call(flags, signal);
     // FORK-20
     assert_eq!(play.value(2, legacy(40)), 3);
     let seen = play.call(3, Syscall::ExitGroup(7));
@@ -533,8 +533,8 @@ fn shared_dispositions(engine: &mut Engine, _: Mode) -> String {
     play.fork(1);
     // FORK-27
     let flags = clone::VM | clone::SIGHAND | 17;
-    assert_eq!(play.value(2, Syscall::Clone { flags, clone3: None }), 3);
-    let call = Syscall::Clone { flags: clone::VM | clone::SIGHAND, clone3: Some(17) };
+    assert_eq!(play.value(2, Syscall::clone_call(flags)), 3);
+    let call = Syscall::clone3_call(clone::VM | clone::SIGHAND, 17);
     assert_eq!(play.value(2, call), 4);
     play.catch(3, Signal::USR1, SaFlags(0), SigSet::EMPTY);
     let seen = play.kill(1, 4, Signal::USR1);
@@ -744,10 +744,10 @@ impl Chance {
             },
             15 => self.one_of(&[Syscall::ExitGroup(3), Syscall::Exit(4), Syscall::Pause]),
             16 => Syscall::Vfork,
-            17 => Syscall::Clone {
-                flags: self.one_of(&[0, clone::VM, clone::VM | clone::VFORK, clone::PARENT]),
-                clone3: Some(self.one_of(&[0, 17, 34])),
-            },
+            17 => Syscall::clone3_call(
+                self.one_of(&[0, clone::VM, clone::VM | clone::VFORK, clone::PARENT]),
+                self.one_of(&[0, 17, 34]),
+            ),
             18 => Syscall::Execve { path: SELF_PATH.into(), error: None },
             19 => Syscall::RtSigsuspend { mask: set(&[self.signal()]), size: 8 },
             20 => Syscall::Prctl(Prctl::SetPdeathsig(self.signal() as u64)),

@@ -174,7 +174,7 @@ impl Calls {
     }
 
     fn clone(&mut self, pid: u32, flags: u64) -> Result<Ret, Errno> {
-        self.call(pid, Syscall::Clone { flags, clone3: None })
+        self.call(pid, Syscall::clone_call(flags))
     }
 
     fn exec(&mut self, pid: u32) -> Result<Ret, Errno> {
@@ -232,7 +232,7 @@ fn the_flags_of_clone_and_of_clone3() {
         (17, Err(Errno::EINVAL)),
         (clone::NEWTIME, Ok(Ret::Value(3))),
     ] {
-        let call = Syscall::Clone { flags, clone3: Some(17) };
+        let call = Syscall::clone3_call(flags, 17);
         assert_eq!(calls.call(1, call), expected, "{flags:#x}");
     }
 }

@@ -128,10 +128,10 @@ fn generated(scene: &Scene) -> Vec<u32> {
 fn exec_09_a_sibling_is_judged_by_what_its_creator_is() {
     let mut scene = Scene::new();
     let flags = u64::from(Signal::USR1.number());
-    assert_eq!(scene.value(1, Syscall::Clone { flags, clone3: None }), 2);
+    assert_eq!(scene.value(1, Syscall::clone_call(flags)), 2);
     assert_eq!(scene.exec(1), Ok(Ret::Value(0)));
     scene.block(1, set(&[10, 17]));
-    assert_eq!(scene.value(2, Syscall::Clone { flags: clone::PARENT, clone3: None }), 3);
+    assert_eq!(scene.value(2, Syscall::clone_call(clone::PARENT)), 3);
     scene.exit(3, 0);
     assert_eq!(scene.view(1).shared, set(&[17]));
     scene.same_on_the_kernel();
@@ -668,7 +668,7 @@ fn sig_34_a_fault_that_is_blocked_resets_no_more_than_the_handler() {
     scene.fork(1);
     let (flags, mask) = (SaFlags::NODEFER.with(SaFlags::RESTART), set(&[10, 12]));
     scene.catch(2, Signal::SEGV, flags, mask);
-    let clone = Syscall::Clone { flags: clone::VM | clone::SIGHAND | 17, clone3: None };
+    let clone = Syscall::clone_call(clone::VM | clone::SIGHAND | 17);
     let child = scene.value(2, clone) as u32;
     scene.block(child, set(&[11]));
     fault(&mut scene.kernel, child, Signal::SEGV);
@@ -1117,7 +1117,7 @@ fn lim_08_a_real_time_exit_signal_over_the_limit_is_lost() {
     scene.set_users(2, users(own_user(50)));
     scene.block(2, SigSet::FULL);
     assert_eq!(scene.result(1, queue(2, signal(RT), -1, 0)), Err(Errno::EAGAIN));
-    assert_eq!(scene.value(2, Syscall::Clone { flags: RT as u64, clone3: None }), 3);
+    assert_eq!(scene.value(2, Syscall::clone_call(RT as u64)), 3);
     scene.exit(3, 0);
     assert_eq!(scene.view(2).shared, SigSet::EMPTY);
     assert_eq!(scene.wait(2, WaitOptions::ALL), waited(3, WaitStatus::exited(0)));
@@ -1199,7 +1199,7 @@ fn time_07_exec_keeps_the_timer_and_fork_does_not_copy_it() {
 fn ns_08_an_ending_init_reaps_children_of_both_classes() {
     let mut scene = Scene::new();
     scene.fork(1);
-    scene.value(1, Syscall::Clone { flags: 0, clone3: None });
+    scene.value(1, Syscall::clone_call(0));
     scene.exit(3, 0);
     assert_eq!(scene.run(3), Run::Zombie);
     scene.exit(1, 9);
@@ -1218,7 +1218,7 @@ fn on(major: u16, minor: u16, property: Property) -> Scene {
 
 #[test]
 fn fork_18_clone_takes_exit_signals_above_64_before_linux_7_1() {
-    let call = Syscall::Clone { flags: 65, clone3: None };
+    let call = Syscall::clone_call(65);
     assert_eq!(on(7, 1, Property::ExitSignalChecked).result(1, call.clone()), Err(Errno::EINVAL));
     let mut scene = on(7, 0, Property::ExitSignalChecked);
     assert_eq!(scene.value(1, call), 2);
@@ -1229,7 +1229,7 @@ fn fork_18_clone_takes_exit_signals_above_64_before_linux_7_1() {
 }
 
 fn autoreap(flags: u64, signal: u64) -> Syscall {
-    Syscall::Clone { flags: clone::AUTOREAP | flags, clone3: Some(signal) }
+    Syscall::clone3_call(clone::AUTOREAP | flags, signal)
 }
 
 #[test]
@@ -1240,7 +1240,7 @@ fn fork_34_what_clone_autoreap_goes_with() {
         assert_eq!(scene.result(1, refused), Err(Errno::EINVAL));
     }
     assert_eq!(scene.value(1, autoreap(clone::NNP, 0)), 2);
-    let sibling = Syscall::Clone { flags: clone::PARENT, clone3: None };
+    let sibling = Syscall::clone_call(clone::PARENT);
     assert_eq!(scene.result(2, sibling), Err(Errno::EINVAL));
     assert_eq!(on(7, 0, Property::Autoreap).result(1, autoreap(0, 0)), Err(Errno::EINVAL));
     scene.same_on_the_kernel();
@@ -1339,7 +1339,7 @@ fn exit_05_whoever_shares_the_memory_shares_whether_it_may_be_dumped() {
     assert_eq!(scene.fork(1), 2);
     scene.call(2, Syscall::Vfork);
     scene.value(3, Syscall::Prctl(Prctl::SetDumpable(0)));
-    let own = Syscall::Clone { flags: clone::VM | u64::from(Signal::CHLD.number()), clone3: None };
+    let own = Syscall::clone_call(clone::VM | u64::from(Signal::CHLD.number()));
     assert_eq!(scene.value(3, own), 4);
     assert_eq!((dumpable(&mut scene, 3), dumpable(&mut scene, 4)), (0, 0));
     // a copy is another memory, and so is that of a new program
@@ -1359,7 +1359,7 @@ fn cred_01_exec_beside_clone_fs_took_the_effective_user_away_until_linux_6_16() 
     for (minor, kept) in [(16, false), (17, true)] {
         let mut scene = on(6, minor, Property::SharedExecKeepsUser);
         let shared = clone::FS | u64::from(Signal::CHLD.number());
-        assert_eq!(scene.value(1, Syscall::Clone { flags: shared, clone3: None }), 2);
+        assert_eq!(scene.value(1, Syscall::clone_call(shared)), 2);
         scene.set_users(2, [real, effective, effective]);
         assert_eq!(scene.exec(2), Ok(Ret::Value(0)));
         let users = if kept { [real, effective, effective] } else { [real; 3] };

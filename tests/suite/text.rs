@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proctable::abi::*;
 use proctable::syscall::text::{self, Begun, Outcome, ParseError, Restart};
-use proctable::syscall::{Prctl, Ptr, QueuedInfo, Ret, Syscall};
+use proctable::syscall::{MEMORY, Prctl, Ptr, QueuedInfo, Ret, Syscall, clone};
 use proctable::trace::{self, Entry, Log, LogEvent};
 use proptest::collection::vec;
 use proptest::option;
@@ -131,8 +131,8 @@ fn foreign_forms_are_understood() {
             "rt_sigtimedwait([USR1], NULL, NULL, 8) = 10",
         ),
         (
-            "clone3({flags=CLONE_PARENT_SETTID, child_tid=0x7f, parent_tid=0x7e, exit_signal=SIGCHLD, stack=0x5, stack_size=0x9000, tls=0x7} => {parent_tid=[7]}, 88) = 7",
-            "clone3({flags=CLONE_PARENT_SETTID, parent_tid=0x7ffc0000, exit_signal=SIGCHLD, stack=NULL, stack_size=0} => {parent_tid=[7]}, 88) = 7",
+            "clone3({flags=CLONE_PARENT_SETTID, child_tid=0x7f, parent_tid=0x7e0000, exit_signal=SIGCHLD, stack=0x5, stack_size=0x9000, tls=0x7} => {parent_tid=[7]}, 88) = 7",
+            "clone3({flags=CLONE_PARENT_SETTID, parent_tid=0x7e0000, exit_signal=SIGCHLD, stack=NULL, stack_size=0} => {parent_tid=[7]}, 88) = 7",
         ),
     ] {
         let (call, outcome) = parsed(line);
@@ -297,6 +297,66 @@ fn an_exec_by_a_thread_moves_its_call() {
     );
 }
 
+/// A program with threads: what strace 6.1 writes of the calls that make and address them.
+const THREADS: &str = "\
+6 set_tid_address(0x7f9b10179a10)         = 6
+6 clone3({flags=CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD|CLONE_SYSVSEM|\
+CLONE_SETTLS|CLONE_PARENT_SETTID|CLONE_CHILD_CLEARTID, child_tid=0x7f9b10178990, \
+parent_tid=0x7f9b10178990, exit_signal=0, stack=0x7f9b0f978000, stack_size=0x7fff80, \
+tls=0x7f9b101786c0} => {parent_tid=[7]}, 88) = 7
+6 rt_tgsigqueueinfo(6, 7, SIGUSR1, {si_signo=SIGUSR1, si_code=SI_QUEUE, si_pid=5, si_uid=0, \
+si_int=7, si_ptr=0x7}) = 0
+6 clone(child_stack=0x557d8cb3e0b0, flags=CLONE_VM|CLONE_SIGHAND|CLONE_THREAD|CLONE_SETTLS|\
+CLONE_PARENT_SETTID|CLONE_CHILD_CLEARTID <unfinished ...>
+6 <... clone resumed>, parent_tid=[8], tls=0x7ffdaa510ac0, child_tidptr=0x557d8cb3e0c4) = 8
+6 clone3({flags=CLONE_PARENT_SETTID|CLONE_CHILD_SETTID, child_tid=0x8, parent_tid=0x8, \
+exit_signal=SIGCHLD, stack=NULL, stack_size=0} <unfinished ...>
+6 <... clone3 resumed> => {parent_tid=0x8}, 88) = 9
+6 clone(child_stack=NULL, flags=CLONE_PARENT_SETTID|0x400000|SIGCHLD, parent_tid=NULL) = 10
+6 unshare(CLONE_NEWTIME|CLONE_FS|0x4)     = -1 EINVAL (Invalid argument)
+6 set_tid_address(0)                      = 6
+";
+
+#[test]
+fn calls_that_make_and_address_threads_are_read() {
+    let thread = clone::VM | clone::SIGHAND | clone::THREAD;
+    let ids = clone::SETTLS | clone::PARENT_SETTID | clone::CHILD_CLEARTID;
+    let shared = clone::FS | clone::FILES | clone::SYSVSEM;
+    let to_both = clone::PARENT_SETTID | clone::CHILD_SETTID;
+    let info = QueuedInfo { code: -1, pid: 5, uid: 0, value: 7 };
+    let call = |flags, clone3, parent_tid, child_tid| Syscall::Clone {
+        flags,
+        clone3,
+        parent_tid,
+        child_tid,
+    };
+    let detached = clone::PARENT_SETTID | clone::DETACHED | 17;
+    let expected = [
+        Syscall::SetTidAddress(0x7f9b_1017_9a10),
+        call(thread | shared | ids, Some(0), 0x7f9b_1017_8990, 0x7f9b_1017_8990),
+        Syscall::RtTgsigqueueinfo { tgid: 6, tid: 7, sig: 10, info: Some(info) },
+        // of an address only the number is shown that was stored there
+        call(thread | ids, None, MEMORY, 0x557d_8cb3_e0c4),
+        call(to_both, Some(17), 8, 8),
+        call(detached, None, 0, 0),
+        Syscall::Unshare(clone::NEWTIME | clone::FS | 4),
+        Syscall::SetTidAddress(0),
+    ];
+    let calls: Vec<Syscall> = events(THREADS)
+        .into_iter()
+        .filter_map(|(_, _, event)| match event {
+            LogEvent::Call { call, .. } | LogEvent::Resumed { call, .. } => Some(call),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(calls, expected);
+    // a call that was not resumed: flags are all that is known
+    let cut =
+        events("6 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD <unfinished ...>\n");
+    let flags = clone::CHILD_SETTID | 17;
+    assert_eq!(cut[0].2, LogEvent::Unfinished(Begun::Clone { flags }));
+}
+
 #[test]
 fn a_notice_on_the_terminal_breaks_a_line() {
     let log = "\
@@ -308,7 +368,7 @@ vfork(strace: Process 8 attached
 [pid     8] +++ exited with 0 +++
 <... vfork resumed>) = 8
 ";
-    let fork = |flags| Syscall::Clone { flags, clone3: None };
+    let fork = Syscall::clone_call;
     let events = events(log);
     assert_eq!(
         events[1],
@@ -468,6 +528,23 @@ fn number(calls: impl Strategy<Value = Syscall> + 'static) -> BoxedStrategy<(Sys
         .boxed()
 }
 
+/// Addresses that read as they are printed: of a good one only the value behind it is shown.
+fn addresses() -> impl Strategy<Value = u64> {
+    proptest::sample::select(vec![0, 8, MEMORY])
+}
+
+/// A clone with the addresses that its flags use.
+fn clones((flags, clone3, parent, child): (u64, Option<u64>, u64, u64)) -> Syscall {
+    let to_parent = match clone3 {
+        Some(_) => clone::PARENT_SETTID,
+        None => clone::PARENT_SETTID | clone::PIDFD,
+    };
+    let parent_tid = if flags & to_parent != 0 { parent } else { 0 };
+    let to_child = clone::CHILD_SETTID | clone::CHILD_CLEARTID;
+    let child_tid = if flags & to_child != 0 { child } else { 0 };
+    Syscall::Clone { flags, clone3, parent_tid, child_tid }
+}
+
 fn plain_calls() -> impl Strategy<Value = Syscall> {
     use Syscall::*;
     prop_oneof![
@@ -484,8 +561,9 @@ fn plain_calls() -> impl Strategy<Value = Syscall> {
             Geteuid,
             RtSigreturn,
         ]),
-        u64s().prop_map(|flags| Clone { flags, clone3: None }),
-        (u64s(), u64s()).prop_map(|(flags, signal)| Clone { flags, clone3: Some(signal) }),
+        (u64s(), option::of(u64s()), addresses(), addresses()).prop_map(clones),
+        u64s().prop_map(Unshare),
+        u64s().prop_map(SetTidAddress),
         i32s().prop_map(Exit),
         i32s().prop_map(ExitGroup),
         (i32s(), i32s()).prop_map(|(pid, pgid)| Setpgid { pid, pgid }),
@@ -501,6 +579,13 @@ fn plain_calls() -> impl Strategy<Value = Syscall> {
                 info: info.map(|(code, pid, uid, value)| QueuedInfo { code, pid, uid, value }),
             }
         ),
+        (i32s(), i32s(), i32s(), option::of((i32s(), any::<u32>(), any::<u32>(), u64s())))
+            .prop_map(|(tgid, tid, sig, info)| RtTgsigqueueinfo {
+                tgid,
+                tid,
+                sig,
+                info: info.map(|(code, pid, uid, value)| QueuedInfo { code, pid, uid, value }),
+            }),
         (sigset(), sizes()).prop_map(|(mask, size)| RtSigsuspend { mask, size }),
         any::<u32>().prop_map(Alarm),
         u64s().prop_map(|n| Prctl(self::Prctl::SetPdeathsig(n))),

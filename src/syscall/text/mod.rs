@@ -67,6 +67,11 @@ impl From<Result> for Outcome {
 pub enum Begun {
     /// All of it.
     Whole(Syscall),
+    /// clone(2) that stores numbers; `parent_tid` and `child_tid` are not known.
+    Clone {
+        /// The flags, with the exit signal.
+        flags: u64,
+    },
     /// execve(2); whether the program exists is not known.
     Execve {
         /// The path.
@@ -137,6 +142,7 @@ impl Begun {
     pub fn name(&self) -> &'static str {
         match self {
             Begun::Whole(call) => call.name(),
+            Begun::Clone { .. } => "clone",
             Begun::Execve { .. } => "execve",
             Begun::Chdir { .. } => "chdir",
             Begun::Wait4 { .. } => "wait4",
@@ -154,6 +160,9 @@ impl Begun {
     /// What strace shows of `call` before it returns.
     pub fn of(call: &Syscall) -> Begun {
         match call.clone() {
+            Syscall::Clone { flags, clone3: None, .. } if flags & names::STORES != 0 => {
+                Begun::Clone { flags }
+            }
             Syscall::Execve { path, .. } => Begun::Execve { path },
             Syscall::Chdir { path, .. } => Begun::Chdir { path },
             Syscall::Wait4 { pid, .. } => Begun::Wait4 { pid },

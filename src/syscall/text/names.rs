@@ -1,6 +1,7 @@
 //! Tables of names, in the order in which they are printed.
 
 use crate::abi::{Errno, SiCode};
+use crate::syscall::clone;
 
 use super::Restart;
 
@@ -45,40 +46,47 @@ pub(super) const SIGACTION: Flags = Flags {
 };
 
 const CLONE_NAMES: &[(u64, &str)] = &[
-    (0x100, "CLONE_VM"),
-    (0x200, "CLONE_FS"),
-    (0x400, "CLONE_FILES"),
-    (0x800, "CLONE_SIGHAND"),
-    (0x1000, "CLONE_PIDFD"),
-    (0x2000, "CLONE_PTRACE"),
-    (0x4000, "CLONE_VFORK"),
-    (0x8000, "CLONE_PARENT"),
-    (0x1_0000, "CLONE_THREAD"),
-    (0x2_0000, "CLONE_NEWNS"),
-    (0x4_0000, "CLONE_SYSVSEM"),
-    (SETTLS, "CLONE_SETTLS"),
-    (PARENT_SETTID, "CLONE_PARENT_SETTID"),
-    (CHILD_CLEARTID, "CLONE_CHILD_CLEARTID"),
-    (0x80_0000, "CLONE_UNTRACED"),
-    (CHILD_SETTID, "CLONE_CHILD_SETTID"),
-    (0x200_0000, "CLONE_NEWCGROUP"),
-    (0x400_0000, "CLONE_NEWUTS"),
-    (0x800_0000, "CLONE_NEWIPC"),
-    (0x1000_0000, "CLONE_NEWUSER"),
-    (0x2000_0000, "CLONE_NEWPID"),
-    (0x4000_0000, "CLONE_NEWNET"),
-    (0x8000_0000, "CLONE_IO"),
+    (clone::VM, "CLONE_VM"),
+    (clone::FS, "CLONE_FS"),
+    (clone::FILES, "CLONE_FILES"),
+    (clone::SIGHAND, "CLONE_SIGHAND"),
+    (clone::PIDFD, "CLONE_PIDFD"),
+    (clone::PTRACE, "CLONE_PTRACE"),
+    (clone::VFORK, "CLONE_VFORK"),
+    (clone::PARENT, "CLONE_PARENT"),
+    (clone::THREAD, "CLONE_THREAD"),
+    (clone::NEWNS, "CLONE_NEWNS"),
+    (clone::SYSVSEM, "CLONE_SYSVSEM"),
+    (clone::SETTLS, "CLONE_SETTLS"),
+    (clone::PARENT_SETTID, "CLONE_PARENT_SETTID"),
+    (clone::CHILD_CLEARTID, "CLONE_CHILD_CLEARTID"),
+    (clone::UNTRACED, "CLONE_UNTRACED"),
+    (clone::CHILD_SETTID, "CLONE_CHILD_SETTID"),
+    (clone::NEWCGROUP, "CLONE_NEWCGROUP"),
+    (clone::NEWUTS, "CLONE_NEWUTS"),
+    (clone::NEWIPC, "CLONE_NEWIPC"),
+    (clone::NEWUSER, "CLONE_NEWUSER"),
+    (clone::NEWPID, "CLONE_NEWPID"),
+    (clone::NEWNET, "CLONE_NEWNET"),
+    (clone::IO, "CLONE_IO"),
 ];
 
-/// Flags of clone(2), without the signal in the low byte.
-pub(super) const CLONE: Flags =
-    Flags { names: CLONE_NAMES, unknown: Some("CLONE_???"), aliases: CLONE3_ONLY };
+/// Other names of clone's flags: strace prints a number for this one.
+const DETACHED: (u64, &str) = (clone::DETACHED, "CLONE_DETACHED");
 
-const CLONE3_ONLY: &[(u64, &str)] = &[
-    (0x1_0000_0000, "CLONE_CLEAR_SIGHAND"),
-    (INTO_CGROUP, "CLONE_INTO_CGROUP"),
-    (1 << 34, "CLONE_AUTOREAP"),
-    (1 << 35, "CLONE_NNP"),
+/// Flags of clone(2), without the signal in the low byte.
+pub(super) const CLONE: Flags = Flags {
+    names: CLONE_NAMES,
+    unknown: Some("CLONE_???"),
+    aliases: &[DETACHED, CLONE3_ONLY[1], CLONE3_ONLY[2], CLONE3_ONLY[3], CLONE3_ONLY[4]],
+};
+
+const CLONE3_ONLY: [(u64, &str); 5] = [
+    (clone::NEWTIME, "CLONE_NEWTIME"),
+    (clone::CLEAR_SIGHAND, "CLONE_CLEAR_SIGHAND"),
+    (clone::INTO_CGROUP, "CLONE_INTO_CGROUP"),
+    (clone::AUTOREAP, "CLONE_AUTOREAP"),
+    (clone::NNP, "CLONE_NNP"),
 ];
 
 const CLONE3_NAMES: [(u64, &str); CLONE_NAMES.len() + CLONE3_ONLY.len()] = {
@@ -97,20 +105,36 @@ const CLONE3_NAMES: [(u64, &str); CLONE_NAMES.len() + CLONE3_ONLY.len()] = {
 
 /// Flags of clone3(2).
 pub(super) const CLONE3: Flags =
-    Flags { names: &CLONE3_NAMES, unknown: Some("CLONE_???"), aliases: &[] };
+    Flags { names: &CLONE3_NAMES, unknown: Some("CLONE_???"), aliases: &[DETACHED] };
 
-/// CLONE_PIDFD: an argument more.
-pub(super) const PIDFD: u64 = 0x1000;
-/// CLONE_SETTLS: an argument more.
-pub(super) const SETTLS: u64 = 0x8_0000;
-/// CLONE_PARENT_SETTID: an argument more.
-pub(super) const PARENT_SETTID: u64 = 0x10_0000;
-/// CLONE_CHILD_CLEARTID: an argument more.
-pub(super) const CHILD_CLEARTID: u64 = 0x20_0000;
-/// CLONE_CHILD_SETTID: an argument more.
-pub(super) const CHILD_SETTID: u64 = 0x100_0000;
-/// CLONE_INTO_CGROUP: an argument more.
-pub(super) const INTO_CGROUP: u64 = 0x2_0000_0000;
+/// Flags of unshare(2).
+pub(super) const UNSHARE: Flags = Flags {
+    names: &[
+        (clone::NEWTIME, "CLONE_NEWTIME"),
+        (clone::VM, "CLONE_VM"),
+        (clone::FS, "CLONE_FS"),
+        (clone::FILES, "CLONE_FILES"),
+        (clone::SIGHAND, "CLONE_SIGHAND"),
+        (clone::THREAD, "CLONE_THREAD"),
+        (clone::NEWNS, "CLONE_NEWNS"),
+        (clone::SYSVSEM, "CLONE_SYSVSEM"),
+        (clone::NEWCGROUP, "CLONE_NEWCGROUP"),
+        (clone::NEWUTS, "CLONE_NEWUTS"),
+        (clone::NEWIPC, "CLONE_NEWIPC"),
+        (clone::NEWUSER, "CLONE_NEWUSER"),
+        (clone::NEWPID, "CLONE_NEWPID"),
+        (clone::NEWNET, "CLONE_NEWNET"),
+    ],
+    unknown: Some("CLONE_???"),
+    aliases: CLONE_NAMES,
+};
+
+/// The flags with which clone(2) has an argument `parent_tid`: a pidfd is stored there as well.
+pub(super) const TO_PARENT: u64 = clone::PIDFD | clone::PARENT_SETTID;
+/// The flags with which clone(2) has an argument `child_tidptr`, and clone3(2) a `child_tid`.
+pub(super) const TO_CHILD: u64 = clone::CHILD_SETTID | clone::CHILD_CLEARTID;
+/// The flags with which strace shows arguments of clone(2) when it has returned.
+pub(super) const STORES: u64 = TO_PARENT | TO_CHILD | clone::SETTLS;
 
 /// An enumeration: its names from 0 up, and strace's remark on other numbers.
 pub(super) struct Names {

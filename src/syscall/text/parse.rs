@@ -6,7 +6,7 @@ use crate::abi::{
     Errno, Handler, IdType, Itimerval, Pid, Resource, Rlimit, SaFlags, SiCode, SigAction, SigInfo,
     SigSet, Signal, Timespec, Timeval, Uid, WaitOptions, WaitStatus,
 };
-use crate::syscall::{Prctl, Ptr, QueuedInfo, Ret, Syscall};
+use crate::syscall::{MEMORY, Prctl, Ptr, QueuedInfo, Ret, Syscall};
 
 use super::cursor::{Cursor, Result};
 use super::names;
@@ -33,7 +33,7 @@ pub(crate) fn whole(text: &str) -> Result<Read> {
 pub(crate) fn begun(text: &str) -> Result<(Begun, SigSet)> {
     let c = &mut Cursor::new(text);
     let read = head(c)?;
-    // what may follow at once: clone3's size and clone's pointers, which the model drops
+    // what may follow at once: clone3's size, which the model drops
     if let Begun::Whole(Syscall::Clone { .. }) = read.0 {
         c.skip_arguments()?;
     }
@@ -101,6 +101,7 @@ fn arguments(c: &mut Cursor<'_>, name: &str) -> Result<Begun> {
             let resource = Resource(first(c, |c| c.named(&names::RESOURCE))?);
             Begun::Prlimit { pid, resource, new: first(c, |c| c.input(rlimit))? }
         }
+        "clone" => clone(c)?,
         "prctl" => return prctl(c),
         _ => Begun::Whole(plain(c, name)?),
     })
@@ -118,8 +119,9 @@ fn plain(c: &mut Cursor<'_>, name: &str) -> Result<Syscall> {
     Ok(match name {
         "fork" => Syscall::Fork,
         "vfork" => Syscall::Vfork,
-        "clone" => clone(c)?,
         "clone3" => clone3(c)?,
+        "unshare" => Syscall::Unshare(c.flags(&names::UNSHARE, |_| None)?),
+        "set_tid_address" => Syscall::SetTidAddress(c.address()?),
         "exit" => Syscall::Exit(c.i32()?),
         "exit_group" => Syscall::ExitGroup(c.i32()?),
         "setpgid" => Syscall::Setpgid { pid: first(c, Cursor::i32)?, pgid: c.i32()? },
@@ -139,6 +141,12 @@ fn plain(c: &mut Cursor<'_>, name: &str) -> Result<Syscall> {
         "rt_sigqueueinfo" => {
             let (pid, sig) = (first(c, Cursor::i32)?, first(c, Cursor::signal)?);
             Syscall::RtSigqueueinfo { pid, sig, info: c.out(info)?.split().1.map(Info::queued) }
+        }
+        "rt_tgsigqueueinfo" => {
+            let (tgid, tid) = (first(c, Cursor::i32)?, first(c, Cursor::i32)?);
+            let sig = first(c, Cursor::signal)?;
+            let info = c.out(info)?.split().1.map(Info::queued);
+            Syscall::RtTgsigqueueinfo { tgid, tid, sig, info }
         }
         "rt_sigsuspend" => Syscall::RtSigsuspend {
             mask: first(c, |c| c.needed(Cursor::sigset))?,
@@ -184,7 +192,7 @@ fn prctl(c: &mut Cursor<'_>) -> Result<Begun> {
     })))
 }
 
-fn clone(c: &mut Cursor<'_>) -> Result<Syscall> {
+fn clone(c: &mut Cursor<'_>) -> Result<Begun> {
     c.expect("child_stack=")?;
     c.skip_argument()?;
     c.comma()?;
@@ -195,12 +203,12 @@ fn clone(c: &mut Cursor<'_>) -> Result<Syscall> {
     }
     c.expect("flags=")?;
     let signal = |name: &str| super::signal(name).map(|signal| u64::from(signal.number()));
-    Ok(Syscall::Clone { flags: c.flags(&names::CLONE, signal)?, clone3: None })
+    Ok(Begun::of(&Syscall::clone_call(c.flags(&names::CLONE, signal)?)))
 }
 
 fn clone3(c: &mut Cursor<'_>) -> Result<Syscall> {
     c.needed(|c| {
-        let (mut flags, mut signal) = (None, None);
+        let (mut flags, mut signal, mut parent_tid, mut child_tid) = (None, None, 0, 0);
         c.expect("{")?;
         while !c.accept("}") {
             match c.word() {
@@ -215,13 +223,23 @@ fn clone3(c: &mut Cursor<'_>) -> Result<Syscall> {
                         None => Some(c.u64()?),
                     };
                 }
+                "parent_tid" => {
+                    c.expect("=")?;
+                    parent_tid = c.address()?;
+                }
+                "child_tid" => {
+                    c.expect("=")?;
+                    child_tid = c.address()?;
+                }
                 "" => return c.fail("expected a field of clone_args"),
                 _ => c.skip_argument()?,
             }
             c.accept(",");
         }
         match (flags, signal) {
-            (Some(flags), Some(signal)) => Ok(Syscall::Clone { flags, clone3: Some(signal) }),
+            (Some(flags), Some(signal)) => {
+                Ok(Syscall::Clone { flags, clone3: Some(signal), parent_tid, child_tid })
+            }
             _ => c.fail("expected flags and exit_signal before `}`"),
         }
     })
@@ -325,6 +343,7 @@ fn path_error(outcome: &Outcome) -> Option<Errno> {
 fn finish(c: &mut Cursor<'_>, begun: Begun) -> Result<(Syscall, Outcome)> {
     match begun {
         Begun::Whole(call) => finish_whole(c, call),
+        Begun::Clone { flags } => finish_clone(c, flags),
         Begun::Execve { path } => {
             let outcome = close(c)?.outcome(c, |n| Some(Ret::Value(n)))?;
             Ok((Syscall::Execve { path, error: path_error(&outcome) }, outcome))
@@ -408,6 +427,34 @@ fn finish_whole(c: &mut Cursor<'_>, call: Syscall) -> Result<(Syscall, Outcome)>
         _ => close(c)?.outcome(c, |n| Some(Ret::Value(n)))?,
     };
     Ok((call, outcome))
+}
+
+/// The addresses of clone(2), of which the number of the child stands for one that is good.
+fn finish_clone(c: &mut Cursor<'_>, flags: u64) -> Result<(Syscall, Outcome)> {
+    let (mut parent_tid, mut child_tid) = (0, 0);
+    while c.accept(",") {
+        match c.word() {
+            "parent_tid" => {
+                c.expect("=")?;
+                parent_tid = match c.accept("[") {
+                    true => {
+                        c.i32()?;
+                        c.expect("]")?;
+                        MEMORY
+                    }
+                    false => c.address()?,
+                };
+            }
+            "child_tidptr" => {
+                c.expect("=")?;
+                child_tid = c.address()?;
+            }
+            "tls" => c.skip_argument()?,
+            _ => return c.fail("expected parent_tid, tls or child_tidptr"),
+        }
+    }
+    let outcome = close(c)?.outcome(c, |n| Some(Ret::Value(n)))?;
+    Ok((Syscall::Clone { flags, clone3: None, parent_tid, child_tid }, outcome))
 }
 
 fn wait_options(c: &mut Cursor<'_>) -> Result<WaitOptions> {

@@ -6,7 +6,7 @@ use crate::abi::{
     Errno, Itimerval, Rlimit, SiCode, SigAction, SigInfo, SigSet, Signal, Timespec, Timeval,
     WaitOptions, WaitStatus,
 };
-use crate::syscall::{Prctl, Ptr, Ret, Syscall};
+use crate::syscall::{Prctl, Ptr, QueuedInfo, Ret, Syscall, can_store, clone};
 
 use super::names::{self, Flags, Names};
 use super::{Begun, Outcome, Restart};
@@ -15,9 +15,6 @@ use super::{Begun, Outcome, Restart};
 const VALID: &str = "0x7ffc0000";
 /// What is printed for an address that the caller may not touch.
 const BAD: &str = "0x1";
-/// The flags that give clone(2) and clone3(2) arguments to store to.
-const STORES: u64 = names::PIDFD | names::PARENT_SETTID;
-
 /// A call on one line: `getpid() = 1`.
 pub(crate) struct Whole<'a> {
     pub(crate) call: &'a Syscall,
@@ -124,8 +121,14 @@ fn head(f: &mut Formatter<'_>, call: &Syscall) -> Result {
         | Syscall::Getcwd
         // its mask is not the call's
         | Syscall::RtSigreturn => Ok(()),
-        Syscall::Clone { flags, clone3: None } => clone(f, *flags),
-        Syscall::Clone { flags, clone3: Some(signal) } => clone3(f, *flags, *signal),
+        Syscall::Clone { flags, clone3: None, .. } => clone(f, *flags),
+        Syscall::Clone { flags, clone3: Some(signal), parent_tid, child_tid } => {
+            clone3(f, &Clone { flags: *flags, parent_tid: *parent_tid, child_tid: *child_tid }, *signal)
+        }
+        Syscall::Unshare(flags) => write!(f, "{}", Set(&names::UNSHARE, *flags)),
+        // strace writes a number here, also for NULL
+        Syscall::SetTidAddress(0) => f.write_str("0"),
+        Syscall::SetTidAddress(address) => write!(f, "{}", Address(*address)),
         Syscall::Exit(code) | Syscall::ExitGroup(code) => write!(f, "{code}"),
         Syscall::Setpgid { pid, pgid } => write!(f, "{pid}, {pgid}"),
         Syscall::Getpgid(pid) | Syscall::Getsid(pid) => write!(f, "{pid}"),
@@ -135,9 +138,11 @@ fn head(f: &mut Formatter<'_>, call: &Syscall) -> Result {
         Syscall::Tgkill { tgid, tid, sig } => write!(f, "{tgid}, {tid}, {}", Sig(*sig)),
         Syscall::RtSigqueueinfo { pid, sig, info } => {
             write!(f, "{pid}, {}, ", Sig(*sig))?;
-            let Some(info) = info else { return f.write_str("NULL") };
-            let (code, value) = (SiCode(info.code), info.value);
-            siginfo(f, &Fields { signo: *sig, code, pid: info.pid, uid: info.uid, value })
+            queued(f, *sig, *info)
+        }
+        Syscall::RtTgsigqueueinfo { tgid, tid, sig, info } => {
+            write!(f, "{tgid}, {tid}, {}, ", Sig(*sig))?;
+            queued(f, *sig, *info)
         }
         Syscall::RtSigsuspend { mask, size } => write!(f, "{mask}, {size}"),
         Syscall::Alarm(seconds) => write!(f, "{seconds}"),
@@ -163,6 +168,7 @@ fn head(f: &mut Formatter<'_>, call: &Syscall) -> Result {
 fn begun(f: &mut Formatter<'_>, begun: &Begun) -> Result {
     match begun {
         Begun::Whole(call) => head(f, call),
+        Begun::Clone { flags } => clone(f, *flags),
         Begun::Execve { path } => {
             // the name that a shell would give the program; strace shows the real one
             let name = path.rsplit('/').next().unwrap_or(path);
@@ -210,6 +216,18 @@ fn prctl_head(f: &mut Formatter<'_>, prctl: Prctl) -> Result {
     }
 }
 
+fn queued(f: &mut Formatter<'_>, signo: i32, info: Option<QueuedInfo>) -> Result {
+    let Some(QueuedInfo { code, pid, uid, value }) = info else { return f.write_str("NULL") };
+    siginfo(f, &Fields { signo, code: SiCode(code), pid, uid, value })
+}
+
+/// What clone(2) and clone3(2) have in common.
+struct Clone {
+    flags: u64,
+    parent_tid: u64,
+    child_tid: u64,
+}
+
 fn clone(f: &mut Formatter<'_>, all: u64) -> Result {
     let (flags, signal) = (all & !0xff, (all & 0xff) as i32);
     f.write_str("child_stack=NULL, flags=")?;
@@ -220,29 +238,32 @@ fn clone(f: &mut Formatter<'_>, all: u64) -> Result {
     }
 }
 
-fn clone3(f: &mut Formatter<'_>, flags: u64, signal: u64) -> Result {
+fn clone3(f: &mut Formatter<'_>, call: &Clone, signal: u64) -> Result {
+    let Clone { flags, parent_tid, child_tid } = *call;
     write!(f, "{{flags={}", Set(&names::CLONE3, flags))?;
-    let mut field = |bits: u64, field: &str| match flags & bits {
-        0 => Ok(()),
-        _ => write!(f, ", {field}"),
-    };
-    field(names::PIDFD, "pidfd=0x7ffc0000")?;
-    field(names::CHILD_SETTID | names::CHILD_CLEARTID, "child_tid=0x7ffc0000")?;
-    field(names::PARENT_SETTID, "parent_tid=0x7ffc0000")?;
+    if flags & clone::PIDFD != 0 {
+        write!(f, ", pidfd={VALID}")?;
+    }
+    if flags & names::TO_CHILD != 0 {
+        write!(f, ", child_tid={}", Address(child_tid))?;
+    }
+    if flags & clone::PARENT_SETTID != 0 {
+        write!(f, ", parent_tid={}", Address(parent_tid))?;
+    }
     match i32::try_from(signal) {
         Ok(signal) => write!(f, ", exit_signal={}", Sig(signal))?,
         Err(_) => write!(f, ", exit_signal={signal}")?,
     }
     f.write_str(", stack=NULL, stack_size=0")?;
-    if flags & names::SETTLS != 0 {
+    if flags & clone::SETTLS != 0 {
         f.write_str(", tls=NULL")?;
     }
-    if flags & names::INTO_CGROUP != 0 {
+    if flags & clone::INTO_CGROUP != 0 {
         f.write_str(", cgroup=0")?;
     }
     f.write_str("}")?;
     // the size follows what the kernel stores, where it stores something
-    if flags & STORES == 0 { f.write_str(", 88") } else { Ok(()) }
+    if flags & names::TO_PARENT == 0 { f.write_str(", 88") } else { Ok(()) }
 }
 
 /// The arguments after the split of [`Begun::of`].
@@ -252,7 +273,10 @@ fn tail(f: &mut Formatter<'_>, call: &Syscall, outcome: &Outcome) -> Result {
         _ => None,
     };
     match (call, ret) {
-        (Syscall::Clone { flags, clone3 }, _) => clone_tail(f, *flags, clone3.is_some(), ret),
+        (Syscall::Clone { flags, clone3, parent_tid, child_tid }, _) => {
+            let call = Clone { flags: *flags, parent_tid: *parent_tid, child_tid: *child_tid };
+            if clone3.is_some() { clone3_tail(f, &call, ret) } else { clone_tail(f, &call, ret) }
+        }
         (Syscall::Wait4 { status, options, .. }, _) => {
             let stored = match ret {
                 Some(Ret::Waited { status, .. }) => status.map(Status),
@@ -318,26 +342,51 @@ fn tail(f: &mut Formatter<'_>, call: &Syscall, outcome: &Outcome) -> Result {
     }
 }
 
-fn clone_tail(f: &mut Formatter<'_>, flags: u64, clone3: bool, ret: Option<&Ret>) -> Result {
-    let stored = ret.filter(|ret| **ret != Ret::Never).map(|ret| Bracketed(ret.value()));
-    let parent = flags & STORES != 0;
-    if clone3 {
-        return match (parent, stored) {
-            (true, Some(tid)) => write!(f, " => {{parent_tid={tid}}}, 88"),
-            (true, None) => f.write_str(", 88"),
-            (false, _) => Ok(()),
-        };
+fn clone_tail(f: &mut Formatter<'_>, call: &Clone, ret: Option<&Ret>) -> Result {
+    let Clone { flags, parent_tid, child_tid } = *call;
+    if flags & names::TO_PARENT != 0 {
+        write!(f, ", parent_tid={}", Number(parent_tid, ret))?;
     }
-    if parent {
-        write!(f, ", parent_tid={}", Or(stored, VALID))?;
-    }
-    if flags & names::SETTLS != 0 {
+    if flags & clone::SETTLS != 0 {
         write!(f, ", tls={VALID}")?;
     }
-    if flags & (names::CHILD_SETTID | names::CHILD_CLEARTID) != 0 {
-        write!(f, ", child_tidptr={VALID}")?;
+    if flags & names::TO_CHILD != 0 {
+        write!(f, ", child_tidptr={}", Address(child_tid))?;
     }
     Ok(())
+}
+
+fn clone3_tail(f: &mut Formatter<'_>, call: &Clone, ret: Option<&Ret>) -> Result {
+    let Clone { flags, parent_tid, .. } = *call;
+    if flags & names::TO_PARENT == 0 {
+        return Ok(());
+    }
+    if ret.is_some_and(|ret| *ret != Ret::Never) {
+        let (pidfd, parent) = (flags & clone::PIDFD != 0, flags & clone::PARENT_SETTID != 0);
+        f.write_str(" => {")?;
+        if pidfd {
+            // the model has no descriptors
+            f.write_str("pidfd=[3]")?;
+        }
+        if parent {
+            let comma = if pidfd { ", " } else { "" };
+            write!(f, "{comma}parent_tid={}", Number(parent_tid, ret))?;
+        }
+        f.write_str("}")?;
+    }
+    f.write_str(", 88")
+}
+
+/// The number that a call returned and stored at an address; the address where it could not.
+struct Number<'a>(u64, Option<&'a Ret>);
+
+impl Display for Number<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self.1 {
+            Some(ret) if *ret != Ret::Never && can_store(self.0) => write!(f, "[{}]", ret.value()),
+            _ => write!(f, "{}", Address(self.0)),
+        }
+    }
 }
 
 fn prctl_tail(f: &mut Formatter<'_>, prctl: Prctl, ret: Option<&Ret>) -> Result {
