@@ -170,6 +170,7 @@ fn attempt(
     let cage_config = CageConfig {
         pid_max: changed(config.pid_max, engine.pid_max()),
         last_pid: changed(config.last_pid, Config::default().last_pid),
+        first: None,
     };
     let mut cage = engine.cage(&cage_config)?;
     cage.hold_handlers(hold);

@@ -115,7 +115,8 @@ pub fn serve(link: &mut Link) -> io::Result<()> {
 }
 
 fn work(link: &mut Link, job: Job) -> io::Result<()> {
-    let config = EngineConfig { mode: link.mode, puppet_exe: EXE.into(), cpu: link.cpu };
+    let config =
+        EngineConfig { mode: link.mode, puppet_exe: EXE.into(), cpu: link.cpu, concurrent: false };
     let mut engine = Engine::start(&config)?;
     let version = probe::version(&mut engine, link.mode)?;
     let world = trial::surroundings(&engine, link.mode, version)?;

@@ -1,24 +1,26 @@
 //! One program's pid namespace, and when it is quiet.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, PATIENCE};
 use super::observation::{Ended, Event, Fate, Observation};
-use super::procfs::{self, SleepFile, Status};
+use super::procfs;
 use super::sysctl::Sysctl;
-use super::wire::{BIRTHS, Entry, Op, RECORDS, RawCall};
+use super::task::{Look, Made, Task, view};
+use super::wire::{Entry, Op, RECORDS, RawCall};
 use super::{codec, os};
-use crate::abi::{DefaultAction, Pgid, Pid, SigSet, Signal};
+use crate::abi::Pid;
 use crate::kernel::{Run, View};
-use crate::syscall::{Syscall, clone};
+use crate::syscall::{MEMORY, Syscall, clone};
 
 /// How long a process may take to die.
 const DYING: Duration = Duration::from_millis(20);
+/// How long everyone else sleeps before somebody who was made, and does not say so, is looked for.
+const UNBORN: Duration = Duration::from_millis(5);
 
 /// How a cage begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -27,41 +29,20 @@ pub struct CageConfig {
     pub pid_max: Option<u32>,
     /// The number after which the next process is numbered (PID-12).
     pub last_pid: Option<u32>,
+    /// The number of the first process, where that is not process 1. Then it is a child of process 1,
+    /// in a group and a session that it does not see, and process 1 is in a session of its own; it does
+    /// nothing, is not part of the program and not seen: a `Config` with `parent` and `adopter` 1.
+    pub first: Option<Pid>,
 }
 
-/// A process, from birth until it is gone.
-#[derive(Debug)]
-struct Life {
-    /// Its number in /proc.
-    host: u32,
-    status: File,
-    /// Where there is a file that tells who sleeps.
-    sleep_file: Option<(SleepFile, File)>,
-    pidfd: Option<OwnedFd>,
-    pgid: Pgid,
-    /// Its calls in progress: the innermost last.
-    calls: Vec<u32>,
-    zombie: bool,
-}
-
-impl Life {
-    /// Whether a process that seems to do `run` has really come to rest.
-    fn is_at_rest(&self, run: Run, inner: Option<&Made>) -> bool {
-        let call = inner.and_then(|made| made.call.as_ref());
-        let waits = matches!(call, Some(Syscall::Wait4 { .. } | Syscall::Waitid { .. }));
-        let asked = run == Run::Stopped || run == Run::Blocked && waits;
-        let file = self.sleep_file.as_ref().filter(|_| asked);
-        file.is_none_or(|(kind, file)| kind.sleeps(file))
-    }
-}
-
-/// A call that was made.
-#[derive(Debug)]
-struct Made {
-    /// `None` for calls of the controller's own.
-    call: Option<Syscall>,
-    /// How many processes had been born before.
+/// Somebody whom a call returned and who has not been born.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    tid: u32,
+    /// How many had been born before.
     births: usize,
+    /// The call's command.
+    command: u32,
 }
 
 /// A pid namespace with a program in it.
@@ -70,17 +51,21 @@ pub struct Cage<'e> {
     engine: &'e mut Engine,
     /// The first process's number in the controller's namespace; `None` once it is reaped.
     init: Option<i32>,
-    lives: BTreeMap<u32, Life>,
+    /// Process 1, where it is not part of the program.
+    hidden: Option<u32>,
+    /// Every thread.
+    lives: BTreeMap<u32, Task>,
     /// Numbers by their numbers in /proc.
     by_host: HashMap<u32, u32>,
     /// Every call by its command's number.
     made: HashMap<u32, Made>,
-    /// Who made the newest call.
-    caller: u32,
     /// Every birth.
     births: Vec<u32>,
-    /// Children that a call returned and that have not been born.
-    due: Vec<(u32, usize)>,
+    due: Vec<Due>,
+    /// Somebody went who was making a process: that may be there, and nobody says so.
+    orphaned: bool,
+    /// How often everybody had left the CPU when they were last looked at, where that counts.
+    switches: Vec<(u32, u64)>,
     births_read: u32,
     log_read: u32,
     ends: os::Ends,
@@ -98,12 +83,14 @@ impl<'e> Cage<'e> {
         let mut cage = Cage {
             engine,
             init: Some(init),
+            hidden: None,
             lives: BTreeMap::new(),
             by_host: HashMap::new(),
             made: HashMap::new(),
-            caller: 0,
             births: Vec::new(),
-            due: vec![(1, 0)],
+            due: vec![Due { tid: 1, births: 0, command: 0 }],
+            orphaned: false,
+            switches: Vec::new(),
             births_read,
             log_read,
             ends: os::Ends::new()?,
@@ -114,29 +101,62 @@ impl<'e> Cage<'e> {
         if let Some(value) = config.pid_max {
             cage.write_sysctl(Sysctl::PidMax, value)?;
         }
+        if let Some(first) = config.first.filter(|first| first.0 != 1) {
+            cage.make_first(first)?;
+        }
         if let Some(value) = config.last_pid {
             cage.write_sysctl(Sysctl::LastPid, value)?;
         }
         Ok(cage)
     }
 
-    /// Has `pid` perform `call`, and returns when everything is quiet again.
+    /// Has the thread `tid` perform `call`, and returns when everything is quiet again.
     ///
-    /// A call that blocks shows up in the observation in which it returns. A call by a process
-    /// that is stopped is performed when it is continued.
+    /// A call that blocks shows up in the observation in which it returns. A call by a thread
+    /// that is stopped is performed when it is continued. A thread is made by clone(2) with
+    /// CLONE_THREAD, and then has calls of its own.
+    ///
+    /// Fails as [`Cage::post`] does.
+    pub fn call(&mut self, tid: Pid, call: &Syscall) -> io::Result<Observation> {
+        self.post(tid, call, 0)?;
+        self.settle()
+    }
+
+    /// Has the thread `tid` perform `call` and does not wait: [`Cage::observe`] does. With an engine
+    /// that is [`concurrent`](super::EngineConfig::concurrent) calls of several threads are made at
+    /// the same time, each one after its thread has counted to `delay` (about a nanosecond each).
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it cannot: it is gone, or in a call.
     ///
     /// [`io::ErrorKind::Unsupported`] for the call that would leave a process for ever that
-    /// nothing can remove: the first process joins the group of another. Up to Linux 6.18 at
+    /// nothing can remove: process 1 joins the group of another. Up to Linux 6.18 at
     /// least, it never ends then: dying, it waits until its own number is the last that is
-    /// attached to anything, and its group's number is attached to itself.
-    pub fn call(&mut self, pid: Pid, call: &Syscall) -> io::Result<Observation> {
-        if pid.0 == 1 && self.joins_other_group(call) {
-            let text = "the first process would join another's group, and never end";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    /// attached to anything, and its group's number is attached to itself. And for unshare(2) of the
+    /// pid namespace: the numbers of those who are born into another one have other owners here.
+    pub fn post(&mut self, tid: Pid, call: &Syscall, delay: u32) -> io::Result<()> {
+        let unsupported = |text| Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        if self.lives.get(&tid.0).is_some_and(|task| task.tgid == 1) && self.joins_other_group(call)
+        {
+            return unsupported("process 1 would join another's group, and never end");
+        }
+        if matches!(call, Syscall::Unshare(flags) if flags & clone::NEWPID != 0) {
+            return unsupported("children in another pid namespace");
         }
         let raw = codec::encode(call)?;
-        self.start(pid.0, &raw, Some(call.clone()))?;
-        self.settle()
+        self.start(tid.0, &raw, Some(call.clone()), delay)
+    }
+
+    /// The word at that address, of the page at [`MEMORY`] that all processes of a cage share: there
+    /// the kernel stores numbers of threads. `None` for an address outside.
+    pub fn word(&self, address: u64) -> Option<u32> {
+        let nth = usize::try_from(address.checked_sub(MEMORY)? / 4).ok()?;
+        self.engine.wire.words.get(nth).map(|word| word.load(Acquire))
+    }
+
+    /// Writes the word at that address; `None` for an address outside.
+    pub fn set_word(&mut self, address: u64, value: u32) -> Option<()> {
+        let nth = usize::try_from(address.checked_sub(MEMORY)? / 4).ok()?;
+        self.engine.wire.words.get(nth).map(|word| word.store(value, Relaxed))
     }
 
     /// Lets time pass, so that timers expire.
@@ -150,7 +170,7 @@ impl<'e> Cage<'e> {
         self.settle()
     }
 
-    /// Every process that is not gone.
+    /// Every thread that is not gone.
     pub fn views(&mut self) -> io::Result<BTreeMap<Pid, View>> {
         Ok(self.settle()?.views)
     }
@@ -180,7 +200,7 @@ impl<'e> Cage<'e> {
 
     /// A call of the first process that is not part of the program.
     pub(super) fn own_call(&mut self, raw: &RawCall, what: &str) -> io::Result<Entry> {
-        self.start(1, raw, None)?;
+        self.start(1, raw, None, 0)?;
         self.settle()?;
         let answer = self.answer.take();
         let answer = answer.ok_or_else(|| io::Error::other(format!("{what}: no answer")))?;
@@ -191,33 +211,60 @@ impl<'e> Cage<'e> {
         Ok(answer)
     }
 
-    /// Whether the call, made by the first process, moves it into a group of its namespace that
+    /// Process 1 makes the program's first process and steps aside.
+    fn make_first(&mut self, first: Pid) -> io::Result<()> {
+        // the number after 1 comes by itself
+        if let Some(before) = first.0.checked_sub(1).filter(|before| *before > 1) {
+            self.write_sysctl(Sysctl::LastPid, before)?;
+        }
+        let born = self.call(Pid(1), &Syscall::Fork)?.born;
+        if born != [first] {
+            return Err(io::Error::other(format!("the first process became {born:?}")));
+        }
+        // its parent is no link of its group to the session (ORP-01), as that of process 1 is none
+        self.own_call(&RawCall::new(libc::SYS_setsid), "setsid")?;
+        self.hidden = Some(1);
+        Ok(())
+    }
+
+    /// Whether the call, made by process 1, moves it into a group of its namespace that
     /// is not its own.
     fn joins_other_group(&self, call: &Syscall) -> bool {
         let &Syscall::Setpgid { pid: 0 | 1, pgid: group @ 2.. } = call else { return false };
-        self.lives.values().any(|life| life.pgid.0 == group as u32)
+        self.lives.values().any(|task| task.pgid.0 == group as u32)
     }
 
     /// Gives the command.
-    fn start(&mut self, pid: u32, raw: &RawCall, call: Option<Syscall>) -> io::Result<()> {
+    fn start(
+        &mut self,
+        tid: u32,
+        raw: &RawCall,
+        call: Option<Syscall>,
+        delay: u32,
+    ) -> io::Result<()> {
         let invalid = |text| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        let Some(slot) = self.lives.get(&pid).and(self.engine.wire.slot(pid)) else {
-            return invalid("no such process");
+        let (Some(task), Some(slot)) = (self.lives.get_mut(&tid), self.engine.wire.slot(tid))
+        else {
+            return invalid("no such thread");
         };
-        if slot.busy.load(Acquire) != 0 {
-            return invalid("the process is in a call");
+        let in_handler = slot.depth.load(Relaxed) > 0;
+        let asleep =
+            slot.busy.load(Acquire) == 0 && slot.command.load(Relaxed) == slot.taken.load(Acquire);
+        // a result that nobody has looked at belongs to a call that still goes on
+        if !asleep || !in_handler && !task.calls.is_empty() {
+            return invalid("the thread is in a call");
         }
-        if raw.op == Op::HandlerReturn && slot.depth.load(Relaxed) == 0 {
+        if raw.op == Op::HandlerReturn && !in_handler {
             return invalid("no handler runs");
         }
-        let command = self.engine.post(pid, raw)?;
-        self.caller = pid;
-        self.made.insert(command, Made { call, births: self.births.len() });
-        if raw.op != Op::HandlerReturn
-            && let Some(life) = self.lives.get_mut(&pid)
-        {
-            life.calls.push(command);
+        let outer = task.calls.clone();
+        slot.delay.store(delay, Relaxed);
+        let command = self.engine.post(tid, raw)?;
+        if raw.op != Op::HandlerReturn {
+            task.calls.push(command);
         }
+        let births = self.births.len();
+        self.made.insert(command, Made { tid, call, outer, births, bore: false });
         Ok(())
     }
 
@@ -227,12 +274,19 @@ impl<'e> Cage<'e> {
     /// controller did not leave the CPU while it looked, then they all slept at one moment. Where
     /// puppets are realtime that is so at the first look, as a rule.
     ///
+    /// On several CPUs they all slept at one moment if all sleep in two looks, and nobody has left a
+    /// CPU in between.
+    ///
     /// Where no file tells who sleeps there is no certainty: then what is quiet has to be so a second
-    /// time, after the controller has slept.
+    /// time, after the controller has slept. On several CPUs as well, where a process may be seen to
+    /// have ended before its number is free.
     fn settle(&mut self) -> io::Result<Observation> {
         let start = Instant::now();
         let mut seen = Observation::default();
-        let mut certain = self.engine.sleep_file.is_some() || self.engine.is_realtime();
+        let everywhere = self.engine.is_concurrent();
+        let told = self.engine.sleep_file.is_some() && !everywhere;
+        let mut certain = told || self.engine.is_realtime();
+        let mut before = None;
         if !self.engine.is_realtime() {
             std::thread::yield_now();
         }
@@ -240,14 +294,19 @@ impl<'e> Cage<'e> {
             let switches = os::context_switches();
             self.collect(&mut seen)?;
             let gone = seen.gone.len();
-            let quiet = self.look(&mut seen, start.elapsed() < DYING)? && self.due.is_empty();
+            let mut quiet = self.look(&mut seen, start.elapsed() < DYING)?;
             if seen.gone.len() > gone && !self.engine.is_realtime() {
                 // one that reaps itself is out of sight before its number is free: let it finish
                 certain = false;
             }
-            let quiet = quiet && os::context_switches() == switches;
-            if quiet && self.all_read() {
-                if certain {
+            if everywhere {
+                let slept = before.replace(core::mem::take(&mut self.switches));
+                quiet = quiet && slept == before;
+            } else {
+                quiet = quiet && os::context_switches() == switches;
+            }
+            if quiet && self.due.is_empty() && self.all_read() {
+                if certain && (!self.orphaned || self.find_orphans(&mut seen)?) {
                     seen.forget_looks();
                     return Ok(seen);
                 }
@@ -257,6 +316,9 @@ impl<'e> Cage<'e> {
             }
             if quiet {
                 self.pass_over_lost();
+                if start.elapsed() > UNBORN && self.all_read() {
+                    self.find_unborn(&mut seen)?;
+                }
             }
             if start.elapsed() > PATIENCE {
                 return Err(self.unquiet());
@@ -274,9 +336,9 @@ impl<'e> Cage<'e> {
         let letters: Vec<String> = self
             .lives
             .iter()
-            .filter_map(|(pid, life)| {
-                let status = procfs::read(&life.status).ok()??;
-                Some(format!("{pid} {}", status.state as char))
+            .filter_map(|(tid, task)| {
+                let status = procfs::read(&task.status, false).ok()??;
+                Some(format!("{tid} {}", status.state as char))
             })
             .collect();
         let text = format!("not quiet: {}; unborn: {:?}", letters.join(", "), self.due);
@@ -287,23 +349,17 @@ impl<'e> Cage<'e> {
     fn collect(&mut self, seen: &mut Observation) -> io::Result<()> {
         if self.engine.wire.too_large.load(Relaxed) != 0 {
             self.engine.wire.too_large.store(0, Relaxed);
-            return Err(io::Error::other("more processes than mailboxes"));
+            return Err(io::Error::other("more threads than mailboxes"));
         }
-        let births = self.engine.wire.births.load(Acquire);
         let head = self.engine.wire.head.load(Acquire);
-        if births.wrapping_sub(self.births_read) as usize > BIRTHS
+        if self.engine.wire.lost_births.swap(0, Relaxed) != 0
             || head.wrapping_sub(self.log_read) as usize > RECORDS
         {
             return Err(io::Error::other("the log overflowed"));
         }
-        while self.births_read != births {
-            let place = self.births_read as usize % BIRTHS;
-            let pid = self.engine.wire.born[place].swap(0, Acquire);
-            if pid == 0 {
-                break;
-            }
+        while let Some(tid) = self.engine.wire.take_birth(self.births_read) {
             self.births_read = self.births_read.wrapping_add(1);
-            self.admit(pid, seen)?;
+            self.admit(tid, seen)?;
         }
         while self.log_read != head {
             let record = self.engine.wire.nth_record(self.log_read);
@@ -316,57 +372,143 @@ impl<'e> Cage<'e> {
 
     /// Whether nothing was written since [`Cage::collect`] looked.
     fn all_read(&self) -> bool {
-        self.engine.wire.births.load(Acquire) == self.births_read
+        !self.engine.wire.has_birth(self.births_read)
             && self.engine.wire.head.load(Acquire) == self.log_read
     }
 
-    /// Everybody slept, so nobody is at writing: a line that is not written was a process's that
+    /// Everybody slept, so nobody is at writing: a line that is not written was a thread's that
     /// was killed at it. A timer may go off anywhere.
     fn pass_over_lost(&mut self) {
-        let next = self.engine.wire.nth_record(self.log_read);
-        if self.engine.wire.head.load(Acquire) != self.log_read
+        let wire = &self.engine.wire;
+        let next = wire.nth_record(self.log_read);
+        if wire.head.load(Acquire) != self.log_read
             && next.is_some_and(|record| !record.is_written())
         {
             self.log_read = self.log_read.wrapping_add(1);
         }
     }
 
-    /// A process is born.
-    fn admit(&mut self, pid: u32, seen: &mut Observation) -> io::Result<()> {
-        // its number may be that of one that has gone unnoticed
-        self.bury(pid, Fate::Reaped, seen)?;
-        self.births.push(pid);
-        seen.born.push(Pid(pid));
-        let births = self.births.len();
-        self.due.retain(|(due, since)| *due != pid || *since >= births);
-        let Some(slot) = self.engine.wire.slot(pid) else { return Ok(()) };
-        let host = slot.host_pid.load(Acquire);
-        // a child that is born inside a handler has the calls that its parent was in
-        let calls = match self.lives.get(&self.caller) {
-            Some(parent) if slot.depth.load(Relaxed) > 0 => {
-                parent.calls.split_last().map_or(Vec::new(), |(_, outer)| outer.to_vec())
+    /// Everybody slept for long, and somebody who was made has not said that it lives: it was stopped
+    /// or killed before, by one that ran at the same time.
+    fn find_unborn(&mut self, seen: &mut Observation) -> io::Result<()> {
+        for due in self.due.clone() {
+            // process 1 has nobody here who could hold it up
+            let Some(made) = self.made.get(&due.command) else { continue };
+            let maker = self.lives.get(&made.tid);
+            let is_thread = made.makes_a_thread();
+            let found = match maker {
+                Some(maker) if is_thread => procfs::find_thread(maker.host, due.tid)?,
+                None if is_thread => None,
+                _ => procfs::find_process(|_, status| {
+                    status.pid.0 == due.tid && self.by_host.contains_key(&status.ppid)
+                })?,
+            };
+            let moves = |status: &procfs::Status| !matches!(status.state, b'Z' | b'T');
+            if !self.all_read() || found.as_ref().is_some_and(|(_, status)| moves(status)) {
+                continue;
             }
-            _ => Vec::new(),
+            let tgid = match maker {
+                Some(maker) if is_thread => maker.tgid,
+                None if is_thread => 0,
+                _ => due.tid,
+            };
+            self.admit_unborn(due.tid, tgid, found.map_or(0, |(host, _)| host), seen)?;
+        }
+        Ok(())
+    }
+
+    /// Looks for processes that somebody made who was killed before it knew. Whether nobody of them
+    /// moves.
+    fn find_orphans(&mut self, seen: &mut Observation) -> io::Result<bool> {
+        let is_ours = |host: u32, status: &procfs::Status| {
+            self.by_host.contains_key(&status.ppid) && !self.by_host.contains_key(&host)
         };
-        let opened = File::open(format!("/proc/{host}/status"));
-        let known = opened.and_then(|file| Ok((procfs::read(&file)?, file)));
-        let Ok((Some(status), file)) = known else {
+        match procfs::find_process(is_ours)? {
+            Some((host, status)) if self.all_read() && matches!(status.state, b'Z' | b'T') => {
+                self.admit_unborn(status.pid.0, status.tgid.0, host, seen)?;
+                Ok(false)
+            }
+            Some(_) => Ok(false),
+            None => {
+                self.orphaned = false;
+                Ok(self.all_read())
+            }
+        }
+    }
+
+    /// Takes in one that does not say itself that it lives.
+    fn admit_unborn(
+        &mut self,
+        tid: u32,
+        tgid: u32,
+        host: u32,
+        seen: &mut Observation,
+    ) -> io::Result<()> {
+        self.due.retain(|due| due.tid != tid);
+        self.bury(tid, Fate::Reaped, seen)?;
+        self.births.push(tid);
+        seen.born.push(Pid(tid));
+        if let Some(slot) = self.engine.wire.slot(tid) {
+            // what the last one of that number left
+            slot.busy.store(0, Relaxed);
+            slot.depth.store(0, Relaxed);
+            slot.taken.store(slot.command.load(Relaxed), Relaxed);
+        }
+        self.watch(tid, tgid, host, Vec::new(), seen)
+    }
+
+    /// A thread is born.
+    fn admit(&mut self, tid: u32, seen: &mut Observation) -> io::Result<()> {
+        let Some(slot) = self.engine.wire.slot(tid) else { return Ok(()) };
+        let (host, tgid) = (slot.host_pid.load(Acquire), slot.tgid.load(Relaxed));
+        // a child that is born inside a handler has the calls that its parent was in
+        let mut calls = Vec::new();
+        if let Some(made) = self.made.get_mut(&slot.born_of.load(Relaxed)) {
+            made.bore |= made.makes_a_task();
+            if slot.depth.load(Relaxed) > 0 {
+                calls.clone_from(&made.outer);
+            }
+        }
+        if let Some(task) = self.lives.get_mut(&tid)
+            && task.host == host
+        {
+            // it was found before it could say so
+            task.calls = calls;
+            return Ok(());
+        }
+        // its number may be that of one that has gone unnoticed
+        self.bury(tid, Fate::Reaped, seen)?;
+        self.births.push(tid);
+        seen.born.push(Pid(tid));
+        let births = self.births.len();
+        self.due.retain(|due| due.tid != tid || due.births >= births);
+        self.watch(tid, tgid, host, calls, seen)
+    }
+
+    /// Begins to look at a thread.
+    fn watch(
+        &mut self,
+        tid: u32,
+        tgid: u32,
+        host: u32,
+        calls: Vec<u32>,
+        seen: &mut Observation,
+    ) -> io::Result<()> {
+        let Some(mut task) = Task::open(tid, tgid, host, self.engine.sleep_file) else {
             // gone before it was seen
-            self.ended.push(Ended { pid: Pid(pid), status: None, fate: Fate::Reaped });
-            seen.ended.push((Pid(pid), None));
-            seen.gone.push(Pid(pid));
+            seen.gone.push(Pid(tid));
+            if tid == tgid {
+                self.ended.push(Ended { pid: Pid(tid), status: None, fate: Fate::Reaped });
+                seen.ended.push((Pid(tid), None));
+            }
             return Ok(());
         };
-        let kind = self.engine.sleep_file;
-        let sleep_file = kind.and_then(|kind| Some((kind, kind.open(host).ok()?)));
-        let pidfd = os::pidfd_open(status.outer_pid).ok();
-        if let Some(pidfd) = &pidfd {
-            self.ends.watch(pidfd, pid)?;
+        if let Some(pidfd) = &task.pidfd {
+            self.ends.watch(pidfd, tid)?;
         }
-        let life =
-            Life { host, status: file, sleep_file, pidfd, pgid: status.pgid, calls, zombie: false };
-        self.by_host.insert(host, pid);
-        self.lives.insert(pid, life);
+        task.calls = calls;
+        self.by_host.insert(host, tid);
+        self.lives.insert(tid, task);
         Ok(())
     }
 
@@ -379,73 +521,88 @@ impl<'e> Cage<'e> {
             }
             return;
         }
-        if let Some(life) = self.lives.get_mut(&entry.pid) {
-            life.calls.retain(|command| *command != entry.command);
-        }
         let Some(made) = self.made.get(&entry.command) else { return };
+        if let Some(task) = self.lives.get_mut(&entry.pid) {
+            match made.call {
+                // whoever had that number before (EXEC-12), and whatever it was in
+                Some(Syscall::Execve { .. }) if entry.value == 0 => task.calls.clear(),
+                _ => task.calls.retain(|command| *command != entry.command),
+            }
+        }
         let Some(call) = &made.call else {
             self.answer = Some(entry.clone());
             return;
         };
-        let forks = makes_a_process(call) && entry.value > 0;
-        let child = entry.value as u32;
-        if forks && !self.births[made.births..].contains(&child) {
-            self.due.push((child, made.births));
+        let (tid, births) = (entry.value as u32, made.births);
+        if made.makes_a_task() && entry.value > 0 && !self.births[births..].contains(&tid) {
+            self.due.push(Due { tid, births, command: entry.command });
         }
         let result = codec::decode(call, entry.value, &entry.data);
         seen.events.push(Event::Returned { pid, result });
     }
 
-    /// Looks at every process: whether all are quiet. `soon` after the call, one that a signal ends is
-    /// not; later it is, as what the signal does may have been changed since.
+    /// Looks at every thread: whether all are quiet. `soon` after the call, one that a signal ends is
+    /// not.
     fn look(&mut self, seen: &mut Observation, soon: bool) -> io::Result<bool> {
         seen.views.clear();
         seen.in_handler.clear();
-        let mut quiet = true;
+        self.switches.clear();
+        let everywhere = self.engine.is_concurrent();
+        let (mut quiet, mut init_ended) = (true, false);
         let mut gone = Vec::new();
-        for (pid, life) in &mut self.lives {
-            let Some(status) = procfs::read(&life.status)? else {
-                gone.push(*pid);
-                continue;
-            };
-            let Some(slot) = self.engine.wire.slot(*pid) else { continue };
+        for (tid, task) in &mut self.lives {
+            let Some(slot) = self.engine.wire.slot(*tid) else { continue };
             let busy = slot.busy.load(Acquire) != 0;
-            let inner = life.calls.last().filter(|_| busy).and_then(|call| self.made.get(call));
-            life.pgid = status.pgid;
-            let run = run(&status, busy, inner, self.births.len());
-            let run = run.filter(|run| life.is_at_rest(*run, inner));
-            // one that is dying may sleep just so
-            let run = run.filter(|run| *run != Run::Vfork || !soon || !is_doomed(&status));
-            let Some(run) = run else {
-                quiet = false;
-                continue;
+            let inner = task.calls.last().filter(|_| busy).and_then(|call| self.made.get(call));
+            let (run, status) = match task.look(slot, inner, soon, everywhere)? {
+                Look::Rests(run, status) => (run, status),
+                Look::Gone => {
+                    gone.push(*tid);
+                    continue;
+                }
+                Look::Busy => {
+                    quiet = false;
+                    continue;
+                }
             };
-            if run == Run::Zombie && !life.zombie {
-                let Some(how) = procfs::exit_status(life.host)? else {
-                    gone.push(*pid);
+            // a dead leader among others is not the end of its process (TG-87)
+            let ended = run == Run::Zombie && status.threads == 1;
+            if ended && !task.ended {
+                let Some(how) = procfs::exit_status(task.host)? else {
+                    gone.push(*tid);
                     continue;
                 };
-                life.zombie = true;
-                seen.ended.push((Pid(*pid), Some(how)));
+                task.ended = true;
+                self.orphaned |= task.was_making(&self.made);
+                if self.hidden != Some(*tid) {
+                    seen.ended.push((Pid(*tid), Some(how)));
+                }
+            }
+            init_ended |= ended && *tid == 1;
+            if everywhere {
+                self.switches.push((*tid, status.switches));
+            }
+            if self.hidden == Some(task.tgid) {
+                continue;
             }
             let depth = slot.depth.load(Relaxed);
             if depth > 0 && run != Run::Zombie {
-                seen.in_handler.insert(Pid(*pid), depth);
+                seen.in_handler.insert(Pid(*tid), depth);
             }
             let ppid = self.by_host.get(&status.ppid).copied().unwrap_or(0);
-            seen.views.insert(Pid(*pid), view(&status, run, Pid(ppid)));
+            seen.views.insert(Pid(*tid), view(&status, run, Pid(ppid)));
         }
         self.note_ends(seen)?;
-        for pid in gone {
-            self.bury(pid, Fate::Reaped, seen)?;
+        for tid in gone {
+            self.bury(tid, Fate::Reaped, seen)?;
         }
-        if seen.views.get(&Pid(1)).is_some_and(|init| init.run == Run::Zombie) {
+        if init_ended {
             self.end_of_init(seen)?;
         }
         Ok(quiet)
     }
 
-    /// The first process is dead: so are all others.
+    /// Process 1 is dead: so are all others.
     fn end_of_init(&mut self, seen: &mut Observation) -> io::Result<()> {
         let Some(init) = self.init.take() else { return Ok(()) };
         seen.init = os::reap(init, true)?;
@@ -464,43 +621,53 @@ impl<'e> Cage<'e> {
         Ok(())
     }
 
-    /// Forgets a process that is gone.
-    fn bury(&mut self, pid: u32, fate: Fate, seen: &mut Observation) -> io::Result<()> {
+    /// Forgets a thread that is gone, and the process if it was its leader.
+    fn bury(&mut self, tid: u32, fate: Fate, seen: &mut Observation) -> io::Result<()> {
         // with its descriptor goes what is known of its end
         self.note_ends(seen)?;
-        let Some(life) = self.lives.remove(&pid) else { return Ok(()) };
-        self.by_host.remove(&life.host);
-        let status = life.pidfd.as_ref().and_then(os::exit_status);
-        if !life.zombie {
-            seen.ended.push((Pid(pid), status));
+        let Some(task) = self.lives.remove(&tid) else { return Ok(()) };
+        self.orphaned |= task.was_making(&self.made);
+        self.by_host.remove(&task.host);
+        if self.hidden == Some(task.tgid) {
+            return Ok(());
         }
-        seen.gone.push(Pid(pid));
-        self.ended.push(Ended { pid: Pid(pid), status, fate });
+        seen.gone.push(Pid(tid));
+        if task.is_leader() {
+            let status = task.pidfd.as_ref().and_then(os::exit_status);
+            if !task.ended {
+                seen.ended.push((Pid(tid), status));
+            }
+            self.ended.push(Ended { pid: Pid(tid), status, fate });
+        }
         Ok(())
     }
 
     /// Kills and reaps everything.
     fn close(&mut self) -> io::Result<()> {
-        let Some(init) = self.init.take() else { return Ok(()) };
         let fates: Vec<(u32, Fate)> = self
             .lives
             .iter()
-            .map(|(pid, life)| (*pid, if life.zombie { Fate::Zombie } else { Fate::Alive }))
+            .map(|(tid, task)| (*tid, if task.ended { Fate::Zombie } else { Fate::Alive }))
             .collect();
-        os::kill(init);
-        os::reap(init, true)?;
+        if let Some(init) = self.init.take() {
+            os::kill(init);
+            os::reap(init, true)?;
+        }
         let mut seen = Observation::default();
-        for (pid, fate) in fates {
-            self.bury(pid, fate, &mut seen)?;
+        for (tid, fate) in fates {
+            self.bury(tid, fate, &mut seen)?;
         }
         // what the dying still wrote is not for the next program
-        let head = self.engine.wire.head.load(Acquire);
-        while self.log_read != head {
-            self.engine.wire.nth_record(self.log_read).and_then(|record| record.take());
+        let wire = &self.engine.wire;
+        while self.log_read != wire.head.load(Acquire) {
+            wire.nth_record(self.log_read).and_then(|record| record.take());
             self.log_read = self.log_read.wrapping_add(1);
         }
-        for place in &self.engine.wire.born {
-            place.store(0, Relaxed);
+        while wire.take_birth(self.births_read).is_some() {
+            self.births_read = self.births_read.wrapping_add(1);
+        }
+        for word in &wire.words {
+            word.store(0, Relaxed);
         }
         Ok(())
     }
@@ -510,68 +677,5 @@ impl Drop for Cage<'_> {
     fn drop(&mut self) {
         // an error means that it is gone already
         let _ = self.close();
-    }
-}
-
-/// Whether the call may have a child.
-fn makes_a_process(call: &Syscall) -> bool {
-    matches!(call, Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. })
-}
-
-/// Whether the caller sleeps until its child execs or ends (FORK-28).
-fn waits_for_child(call: &Syscall) -> bool {
-    match call {
-        Syscall::Vfork => true,
-        Syscall::Clone { flags, .. } => flags & clone::VFORK != 0,
-        _ => false,
-    }
-}
-
-/// Whether a pending signal ends it, though it is not a zombie yet: such a signal stays pending.
-/// One that leaves a core, or comes after another one, waits until the process looks at its signals.
-fn is_doomed(status: &Status) -> bool {
-    let pending = (status.private | status.shared) - status.blocked;
-    let mut signals = pending.iter();
-    let (first, second) = (signals.next(), signals.next());
-    first.filter(|_| second.is_none()).is_some_and(|signal| {
-        let default = !(status.caught | status.ignored).contains(signal);
-        default && signal.default_action() == DefaultAction::Terminate
-    })
-}
-
-/// What a process is doing, if it is quiet.
-fn run(status: &Status, busy: bool, inner: Option<&Made>, births: usize) -> Option<Run> {
-    let call = inner.and_then(|made| made.call.as_ref());
-    let pending = status.private | status.shared;
-    match status.state {
-        b'Z' => return Some(Run::Zombie),
-        _ if status.private.contains(Signal::KILL) => return None,
-        b'T' => return Some(Run::Stopped),
-        _ => {}
-    }
-    match (status.state, call) {
-        // a dying init sleeps while it waits for the others (NS-08)
-        (_, Some(Syscall::Exit(_) | Syscall::ExitGroup(_))) => None,
-        (b'S', _) if !(pending - status.blocked).is_empty() => None,
-        (b'S', _) => Some(if busy { Run::Blocked } else { Run::User }),
-        (b'D', Some(call)) if waits_for_child(call) && inner?.births < births => Some(Run::Vfork),
-        _ => None,
-    }
-}
-
-/// What the files say.
-fn view(status: &Status, run: Run, ppid: Pid) -> View {
-    let alive = |set: SigSet| if run == Run::Zombie { SigSet::EMPTY } else { set };
-    View {
-        run,
-        tgid: status.tgid,
-        ppid,
-        pgid: status.pgid,
-        sid: status.sid,
-        private: alive(status.private),
-        shared: alive(status.shared),
-        blocked: alive(status.blocked),
-        ignored: alive(status.ignored),
-        caught: alive(status.caught),
     }
 }

@@ -32,6 +32,9 @@ pub struct EngineConfig {
     pub puppet_exe: PathBuf,
     /// The CPU for controller and puppets; the present one if there is none.
     pub cpu: Option<usize>,
+    /// Controller and puppets run on all CPUs instead, as ordinary processes: what they do they do
+    /// at the same time, and the order is different each time.
+    pub concurrent: bool,
 }
 
 /// The controller's side: it makes [`Cage`]s, one at a time.
@@ -43,6 +46,7 @@ pub struct Engine {
     pub(super) wire: Shared,
     nursery: Child,
     realtime: bool,
+    concurrent: bool,
     /// What tells who sleeps, if anything does here.
     pub(super) sleep_file: Option<SleepFile>,
     pub(super) sysctls: Sysctls,
@@ -77,9 +81,11 @@ impl Abilities {
 }
 
 impl Engine {
-    /// Pins this process to one CPU and starts the nursery.
+    /// Pins this process to one CPU, unless it is to be concurrent, and starts the nursery.
     pub fn start(config: &EngineConfig) -> io::Result<Engine> {
-        os::pin(config.cpu.unwrap_or_else(os::current_cpu))?;
+        if !config.concurrent {
+            os::pin(config.cpu.unwrap_or_else(os::current_cpu))?;
+        }
         let wire = Shared::new(WIRE_FD)?;
         wire.core_limit.store(core_limit(), Relaxed);
         let exe = File::open(&config.puppet_exe)?;
@@ -92,7 +98,9 @@ impl Engine {
             .stdout(Stdio::null())
             .spawn()?;
         let pid = nursery.id() as i32;
-        let realtime = config.mode == Mode::Root && os::make_realtime(pid, PRIORITY).is_ok();
+        let realtime = !config.concurrent
+            && config.mode == Mode::Root
+            && os::make_realtime(pid, PRIORITY).is_ok();
         let unknown = || Err("not tried".to_owned());
         let abilities = Abilities { pid_max: unknown(), last_pid: unknown(), execve: unknown() };
         let sysctls = Sysctls::open();
@@ -101,6 +109,7 @@ impl Engine {
             wire,
             nursery,
             realtime,
+            concurrent: config.concurrent,
             sleep_file: None,
             sysctls,
             abilities,
@@ -151,6 +160,11 @@ impl Engine {
         self.realtime
     }
 
+    /// Whether puppets run on all CPUs.
+    pub fn is_concurrent(&self) -> bool {
+        self.concurrent
+    }
+
     /// A limit that every first process begins with.
     pub fn limit(&self, resource: Resource) -> io::Result<Rlimit> {
         os::limit(self.nursery.id() as i32, resource)
@@ -198,9 +212,9 @@ impl Engine {
     /// Writes a command and wakes the puppet; gives back the command's number.
     ///
     /// Where puppets are realtime, all of them have run until they sleep when this returns.
-    pub(super) fn post(&mut self, pid: u32, call: &RawCall) -> io::Result<u32> {
+    pub(super) fn post(&mut self, tid: u32, call: &RawCall) -> io::Result<u32> {
         let wire: &Wire = &self.wire;
-        let slot = wire.slot(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        let slot = wire.slot(tid).ok_or(io::ErrorKind::InvalidInput)?;
         self.command = self.command.wrapping_add(1);
         call.write(slot);
         slot.command.store(self.command, Release);

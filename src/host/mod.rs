@@ -1,7 +1,7 @@
 //! The live kernel, asked the same questions as the model (Linux on x86-64).
 //!
 //! A *cage* is a pid namespace of its own, so that numbers are the same in every run and equal to
-//! the model's. Its processes are *puppets*: each performs one raw system call per command, and
+//! the model's. Its threads are *puppets*: each performs one raw system call per command, and
 //! nothing else. After each call the controller waits until the cage is quiet and writes down what
 //! happened: an [`Observation`].
 //!
@@ -13,7 +13,8 @@
 //! ```
 //!
 //! - `probe` tells whether it can run here; `worker` makes the process in which it runs;
-//! - `engine` starts the nursery; `cage` is one program's run; `observation` what is seen;
+//! - `engine` starts the nursery; `cage` is one program's run; `task` a thread in it, and whether it
+//!   rests; `observation` what is seen;
 //! - `wire` is the shared memory; `puppet` the code on its other side; `raw` its system calls;
 //! - `codec` translates calls; `procfs` reads /proc; `sysctl` writes what is the cage's own; `os`
 //!   is the controller's own system calls.
@@ -28,6 +29,7 @@ mod procfs;
 mod puppet;
 mod raw;
 mod sysctl;
+mod task;
 mod wire;
 mod worker;
 

@@ -11,14 +11,14 @@ use crate::syscall;
 pub enum Event {
     /// A call returned, perhaps one of long ago.
     Returned {
-        /// Whose.
+        /// Whose: the thread's number.
         pid: Pid,
         /// What it gave.
         result: syscall::Result,
     },
     /// The body of a handler began.
     Handler {
-        /// Whose.
+        /// Whose: the thread's number.
         pid: Pid,
         /// What it was told.
         info: SigInfo,
@@ -28,23 +28,24 @@ pub enum Event {
 /// What happened between two moments of quiet, and how things stand at the second.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Observation {
-    /// In the order in which they happened, over all processes. Calls that do not come back
+    /// In the order in which they happened, over all threads. Calls that do not come back
     /// (exit, a successful rt_sigreturn) are not among them.
     pub events: Vec<Event>,
-    /// Processes that were born, in that order.
+    /// Threads that were born, in that order: a process begins with one of its own number.
     pub born: Vec<Pid>,
     /// Processes that ended, ascending, and how: zombies and those that are gone already. Of these
-    /// the status is not known before Linux 6.15.
+    /// the status is not known before Linux 6.15. A process ends with its last thread (TG-89).
     pub ended: Vec<(Pid, Option<WaitStatus>)>,
     /// The order in which they ended, of those that were alive when they were first looked at.
     pub order_of_ends: Vec<Pid>,
-    /// Processes that are gone (reaped by somebody or by themselves), ascending.
+    /// Threads that are gone, ascending: a process's first with the process (reaped by somebody or
+    /// by itself), any other when it ends (TG-86) or takes the first one's number (EXEC-12).
     pub gone: Vec<Pid>,
     /// How the first process ended, if it did: all others went with it (NS-08).
     pub init: Option<WaitStatus>,
-    /// The processes that wait inside a handler, and in how many.
+    /// The threads that wait inside a handler, and in how many.
     pub in_handler: BTreeMap<Pid, u32>,
-    /// Every process that is not gone.
+    /// Every thread that is not gone. A leader that others outlive is among them (TG-87).
     pub views: BTreeMap<Pid, View>,
 }
 

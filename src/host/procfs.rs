@@ -11,6 +11,8 @@ use crate::abi::{Pgid, Pid, Sid, SigSet, WaitStatus};
 pub(super) struct Status {
     /// The state letter.
     pub(super) state: u8,
+    /// Its number in its own namespace.
+    pub(super) pid: Pid,
     /// Its process's number in its own namespace.
     pub(super) tgid: Pid,
     /// The parent's number in the namespace that /proc is mounted for.
@@ -26,25 +28,61 @@ pub(super) struct Status {
     pub(super) blocked: SigSet,
     pub(super) ignored: SigSet,
     pub(super) caught: SigSet,
+    /// How many threads its process has, a dead leader among them; 0 if it is being removed.
+    pub(super) threads: u32,
+    /// How often it has left the CPU; only in a whole reading.
+    pub(super) switches: u64,
 }
 
-/// Reads the file; `None` if its process is gone.
-pub(super) fn read(file: &File) -> io::Result<Option<Status>> {
-    let mut text = [0; 4096];
+/// Reads the file, `whole` or up to what most want; `None` if its thread is gone.
+pub(super) fn read(file: &File, whole: bool) -> io::Result<Option<Status>> {
+    let mut text = [0; 8192];
     match file.read_at(&mut text, 0) {
-        Ok(length) => Ok(Some(parse(&text[..length]))),
+        Ok(length) => Ok(Some(parse(&text[..length], whole))),
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// How a zombie ended (OBS-01); `None` if it is gone. It stays for its parent to wait for.
+/// How a zombie ended (OBS-01): as its last thread did (TG-89). `None` if it is gone. It stays for its
+/// parent to wait for.
 pub(super) fn exit_status(host: u32) -> io::Result<Option<WaitStatus>> {
     match std::fs::read_to_string(format!("/proc/{host}/stat")) {
         Ok(text) => Ok(last_field(&text).map(WaitStatus)),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The thread `tid`, by its number in its own namespace, of the process that the thread `host` is of.
+/// It may be one that has not run.
+pub(super) fn find_thread(host: u32, tid: u32) -> io::Result<Option<(u32, Status)>> {
+    find(&format!("/proc/{host}/task"), |_, status| status.pid.0 == tid)
+}
+
+/// The first process that is `like` what is wanted, by its number and what its file says. It may be
+/// one that has not run.
+pub(super) fn find_process(
+    like: impl Fn(u32, &Status) -> bool,
+) -> io::Result<Option<(u32, Status)>> {
+    find("/proc", like)
+}
+
+/// Whoever goes meanwhile is passed over.
+fn find(folder: &str, like: impl Fn(u32, &Status) -> bool) -> io::Result<Option<(u32, Status)>> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(None) };
+    for entry in entries {
+        let entry = entry?;
+        let host = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(host) = host else { continue };
+        let Ok(file) = File::open(entry.path().join("status")) else { continue };
+        if let Some(status) = read(&file, false)?
+            && like(host, &status)
+        {
+            return Ok(Some((host, status)));
+        }
+    }
+    Ok(None)
 }
 
 /// The exit code, in the form of wait(2).
@@ -90,7 +128,7 @@ impl SleepFile {
 }
 
 /// The lines that count; the others are skipped.
-fn parse(text: &[u8]) -> Status {
+fn parse(text: &[u8], whole: bool) -> Status {
     let mut status = Status::default();
     for line in text.split(|byte| *byte == b'\n') {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
@@ -99,16 +137,25 @@ fn parse(text: &[u8]) -> Status {
             b"State" => status.state = rest.get(2).copied().unwrap_or(b'?'),
             b"NStgid" => status.tgid = Pid(last_number(rest)),
             b"PPid" => status.ppid = last_number(rest),
-            b"NSpid" => status.outer_pid = last_but_one(rest),
+            b"NSpid" => {
+                status.pid = Pid(last_number(rest));
+                status.outer_pid = last_but_one(rest);
+            }
             b"NSpgid" => status.pgid = Pgid(last_number(rest)),
             b"NSsid" => status.sid = Sid(last_number(rest)),
             b"SigPnd" => status.private = set(rest),
             b"ShdPnd" => status.shared = set(rest),
             b"SigBlk" => status.blocked = set(rest),
             b"SigIgn" => status.ignored = set(rest),
+            b"Threads" => status.threads = last_number(rest),
             b"SigCgt" => {
                 status.caught = set(rest);
-                break;
+                if !whole {
+                    break;
+                }
+            }
+            b"voluntary_ctxt_switches" | b"nonvoluntary_ctxt_switches" => {
+                status.switches += u64::from(last_number(rest));
             }
             _ => {}
         }
@@ -152,10 +199,13 @@ mod tests {
     #[test]
     fn the_columns_of_the_own_namespace() {
         let text = b"Name:\tx: y\nState:\tT (stopped)\nPPid:\t712\nNStgid:\t713\t9\t2\nNSpid:\t713\t9\t2\n\
-            NSpgid:\t713\t9\t2\nNSsid:\t700\t4\t0\nSigPnd:\t0000000000000001\n\
+            NSpgid:\t713\t9\t2\nNSsid:\t700\t4\t0\nThreads:\t3\nSigPnd:\t0000000000000001\n\
             ShdPnd:\t0000000000010000\nSigBlk:\tfffffffffffbfeff\nSigIgn:\t0000000000001000\n\
-            SigCgt:\t0000000000000000\n";
-        let status = parse(text);
+            SigCgt:\t0000000000000000\nvoluntary_ctxt_switches:\t150\n\
+            nonvoluntary_ctxt_switches:\t5\n";
+        let status = parse(text, false);
+        assert_eq!((status.threads, status.switches), (3, 0));
+        assert_eq!(parse(text, true), Status { switches: 155, ..status });
         assert_eq!((status.state, status.ppid, status.outer_pid), (b'T', 712, 9));
         assert_eq!(status.tgid, Pid(2));
         assert_eq!((status.pgid, status.sid), (Pgid(2), Sid(0)));

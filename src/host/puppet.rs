@@ -1,8 +1,9 @@
 //! The code that runs in the caged processes.
 //!
-//! A puppet sleeps until its mailbox has a command, performs exactly that system call and writes
-//! what came back. It must not allocate, panic or call the C library: it may run in a handler, in
-//! its parent's memory, or with half of its life forbidden by a limit.
+//! A puppet, which is a thread, sleeps until its mailbox has a command, performs exactly that system
+//! call and writes what came back. It must not allocate, panic or call the C library: it may run in a
+//! handler, in its parent's memory, beside other threads and without storage of its own, or with half
+//! of its life forbidden by a limit.
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char, c_int};
@@ -13,6 +14,7 @@ use super::raw;
 use super::wire::{INPUT_WORDS, Kind, OUTPUT_WORDS, Op, RecordKind, Slot, Wire};
 use super::{CATCHER, NURSERY_ARG, PUPPET_ARG, RESTORER};
 use crate::abi::{Resource, SaFlags};
+use crate::syscall::MEMORY;
 
 /// Where a puppet finds the shared memory.
 pub(super) const WIRE_FD: i32 = 100;
@@ -20,7 +22,7 @@ pub(super) const WIRE_FD: i32 = 100;
 pub(super) const EXE_FD: i32 = 101;
 /// The same, as a path.
 const EXE_PATH: &CStr = c"/proc/self/fd/101";
-/// The stack of a process that shares its parent's memory. Handlers stack up before the first of
+/// The stack of a thread, or of a process that shares its parent's memory. Handlers stack up before the first of
 /// them runs (SIG-36), and a frame with AVX-512 registers takes 3 KiB.
 const STACK: u64 = 1 << 20;
 /// Words of struct clone_args, the whole input of clone3.
@@ -51,35 +53,38 @@ pub unsafe fn puppet_entry(argc: c_int, argv: *const *const c_char) {
     }
     // SAFETY: there are at least two arguments, each a string
     let first = unsafe { CStr::from_ptr(*argv.add(1)) };
-    if first == PUPPET_ARG {
+    if first == PUPPET_ARG && argc > 2 {
+        // SAFETY: there are at least three
+        let command = unsafe { CStr::from_ptr(*argv.add(2)) };
         map();
-        resume_after_exec();
+        resume_after_exec(number(command.to_bytes()));
         serve(0);
     } else if first == NURSERY_ARG {
         map();
         NURSERY.store(true, Relaxed);
         prepare();
-        birth(0);
+        birth(0, 0);
         serve(0);
     }
 }
 
-/// Maps the shared memory.
+/// Maps the shared memory, and its words once more where programs find them.
 fn map() {
-    let args = [
-        0,
-        size_of::<Wire>() as u64,
-        (libc::PROT_READ | libc::PROT_WRITE) as u64,
-        libc::MAP_SHARED as u64,
-        WIRE_FD as u64,
-        0,
-    ];
-    // SAFETY: a new mapping at an address that the kernel chooses
-    let address = unsafe { raw::syscall(libc::SYS_mmap as u64, args) };
-    if (-4095..0).contains(&address) {
+    WIRE.store(map_at(0, size_of::<Wire>() as u64, 0) as *mut Wire, Relaxed);
+    map_at(MEMORY, PAGE, libc::MAP_FIXED_NOREPLACE);
+}
+
+/// Maps the first `length` bytes of the shared memory.
+fn map_at(address: u64, length: u64, flags: c_int) -> i64 {
+    let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    let flags = (libc::MAP_SHARED | flags) as u64;
+    let args = [address, length, protection, flags, WIRE_FD as u64, 0];
+    // SAFETY: a new mapping, where nothing is
+    let mapped = unsafe { raw::syscall(libc::SYS_mmap as u64, args) };
+    if (-4095..0).contains(&mapped) || address != 0 && mapped as u64 != address {
         raw::exit(BROKEN);
     }
-    WIRE.store(address as *mut Wire, Relaxed);
+    mapped
 }
 
 fn wire() -> &'static Wire {
@@ -88,13 +93,13 @@ fn wire() -> &'static Wire {
     unsafe { &*WIRE.load(Relaxed) }
 }
 
-/// This process's number and mailbox. To be asked for again after every call: it may have forked.
+/// This thread's number and mailbox. To be asked for again after every call: it may have forked.
 fn mailbox() -> (u32, &'static Slot) {
-    let pid = if NURSERY.load(Relaxed) { 0 } else { raw::getpid() };
-    match wire().slot(pid) {
-        Some(slot) => (pid, slot),
+    let tid = if NURSERY.load(Relaxed) { 0 } else { raw::gettid() };
+    match wire().slot(tid) {
+        Some(slot) => (tid, slot),
         None => {
-            wire().too_large.store(pid, Relaxed);
+            wire().too_large.store(tid, Relaxed);
             raw::exit(BROKEN)
         }
     }
@@ -140,32 +145,48 @@ fn limit(resource: Resource, new: &[u64; 2]) {
     }
 }
 
-/// Enters this process, new, into the wire.
-fn birth(depth: u32) {
-    let (pid, slot) = mailbox();
+/// Enters this thread, new, into the wire: made by that command.
+fn birth(depth: u32, command: u32) {
+    let (tid, slot) = mailbox();
     slot.taken.store(slot.command.load(Acquire), Relaxed);
     slot.busy.store(0, Relaxed);
     slot.depth.store(depth, Relaxed);
+    slot.tgid.store(raw::getpid(), Relaxed);
+    slot.born_of.store(command, Relaxed);
     slot.host_pid.store(host_pid(), Release);
-    wire().bear(pid);
+    // the nursery is nobody's child
+    if tid != 0 {
+        wire().bear(tid);
+    }
 }
 
-/// This process's number in /proc, whichever namespace that is of.
+/// This thread's number in /proc, whichever namespace that is of.
 fn host_pid() -> u32 {
-    let mut text = [0u8; 16];
-    let path = c"/proc/self";
+    let mut text = [0u8; 40];
+    let path = c"/proc/thread-self";
     let args = [path.as_ptr() as u64, text.as_mut_ptr() as u64, text.len() as u64, 0, 0, 0];
     // SAFETY: the kernel writes at most that many bytes
     let length = unsafe { raw::syscall(libc::SYS_readlink as u64, args) };
-    let digits = text.iter().take(usize::try_from(length).unwrap_or(0));
-    digits.fold(0, |number, digit| number * 10 + u32::from(digit.wrapping_sub(b'0')))
+    let length = usize::try_from(length).unwrap_or(0);
+    text.get(..length).map_or(0, number)
 }
 
-/// The call that brought this image here was execve, and it went well.
-fn resume_after_exec() {
-    let (pid, slot) = mailbox();
+/// The decimal number at the end of a text: in "12/task/34" 34.
+fn number(text: &[u8]) -> u32 {
+    text.iter().fold(0, |number: u32, byte| match byte {
+        b'0'..=b'9' => number.wrapping_mul(10).wrapping_add(u32::from(byte.wrapping_sub(b'0'))),
+        _ => 0,
+    })
+}
+
+/// The call that brought this image here was execve, and it went well. Whichever thread made it has
+/// the leader's number now (EXEC-12), and the leader's mailbox: what the leader was told to do last
+/// is nobody's any more.
+fn resume_after_exec(command: u32) {
+    let (tid, slot) = mailbox();
     slot.depth.store(0, Relaxed);
-    wire().record(RecordKind::Returned, pid, slot.taken.load(Relaxed), 0, &[]);
+    slot.taken.store(slot.command.load(Acquire), Relaxed);
+    wire().record(RecordKind::Returned, tid, command, 0, &[]);
 }
 
 /// Performs commands, for ever or until the handler that runs this is told to return.
@@ -180,6 +201,9 @@ fn serve(depth: u32) {
         }
         slot.busy.store(1, Relaxed);
         slot.taken.store(command, Relaxed);
+        for _ in 0..slot.delay.load(Relaxed) {
+            core::hint::spin_loop();
+        }
         let op = Op::from_raw(slot.op.load(Relaxed));
         if op == Op::HandlerReturn && depth > 0 {
             return;
@@ -188,9 +212,9 @@ fn serve(depth: u32) {
     }
 }
 
-/// What a child in its parent's memory runs.
-extern "C" fn child() -> ! {
-    birth(0);
+/// What a thread runs, and a child in its parent's memory: made by that command.
+extern "C" fn child(command: u64) -> ! {
+    birth(0, command as u32);
     serve(0);
     raw::exit(BROKEN)
 }
@@ -214,17 +238,17 @@ fn perform(slot: &Slot, op: Op, command: u32, depth: u32) {
             // SAFETY: the child gets a copy of this memory and returns from here as well
             let value = unsafe { raw::syscall(number, args) };
             if value == 0 {
-                return birth(depth);
+                return birth(depth, command);
             }
             value
         }
-        Op::ForkSharing => fork_sharing(number, &args, &input),
+        Op::ForkSharing => fork_sharing(number, &args, &input, command),
         Op::Action => action(args, [input[0], input[1], input[2], input[3]], &mut output),
-        Op::ExecSelf => exec_self(),
+        Op::ExecSelf => exec_self(command),
         Op::MakeInit => make_init(&mut output),
     };
-    let (pid, _) = mailbox();
-    wire().record(RecordKind::Returned, pid, command, value as u64, &output);
+    let (tid, _) = mailbox();
+    wire().record(RecordKind::Returned, tid, command, value as u64, &output);
 }
 
 /// Turns places in the buffers into pointers.
@@ -243,7 +267,7 @@ fn resolve(slot: &Slot, args: &mut [u64; 6], input: u64, output: u64) {
     }
 }
 
-/// A stack for a child in this memory; 0 if there is no room. It is never given back: the memory
+/// A stack for a thread or a child in this memory; 0 if there is no room. It is never given back: the memory
 /// goes with its last user.
 fn new_stack() -> u64 {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
@@ -254,25 +278,26 @@ fn new_stack() -> u64 {
     if (-4095..0).contains(&address) { 0 } else { address as u64 }
 }
 
-/// vfork, clone or clone3 with CLONE_VM: the child runs on a stack of its own.
-fn fork_sharing(number: u64, args: &[u64; 6], input: &[u64; INPUT_WORDS]) -> i64 {
+/// vfork, clone or clone3 with CLONE_VM: the thread or child runs on a stack of its own.
+fn fork_sharing(number: u64, args: &[u64; 6], input: &[u64; INPUT_WORDS], command: u32) -> i64 {
     let base = new_stack();
     if base == 0 {
         return -i64::from(libc::ENOMEM);
     }
     let top = base.wrapping_add(STACK);
-    let mut two = [args[0], args[1]];
+    let [first, second, third, fourth, fifth, _] = *args;
+    let mut args = [first, second, third, fourth, fifth];
     let mut structure = [0u64; CLONE_ARGS];
     if number == libc::SYS_clone as u64 {
-        two[1] = top;
+        args[1] = top;
     } else if number == libc::SYS_clone3 as u64 {
         structure.copy_from_slice(&input[..CLONE_ARGS]);
         // stack and stack_size
         (structure[5], structure[6]) = (base, STACK);
-        two[0] = structure.as_ptr() as u64;
+        args[0] = structure.as_ptr() as u64;
     }
     // SAFETY: one of the three calls; the stack is new
-    unsafe { raw::clone_sharing_memory(number, two, top, child) }
+    unsafe { raw::clone_sharing_memory(number, args, top, child, u64::from(command)) }
 }
 
 /// What a caught signal needs beside what the program asked for: the kernel fills in a siginfo only
@@ -314,12 +339,12 @@ fn action(mut args: [u64; 6], mut new: [u64; 4], output: &mut [u64; OUTPUT_WORDS
 
 /// The handler of every caught signal.
 extern "C" fn recorder(_signal: c_int, info: *const [u64; 16], _context: *const ()) {
-    let (pid, slot) = mailbox();
+    let (tid, slot) = mailbox();
     let (busy, depth) = (slot.busy.load(Relaxed), slot.depth.load(Relaxed));
     // SAFETY: the kernel passes a siginfo of 128 bytes, on this stack, whether SA_SIGINFO is set
     // or not
     let info = unsafe { &*info };
-    wire().record(RecordKind::Handler, pid, 0, 0, info);
+    wire().record(RecordKind::Handler, tid, 0, 0, info);
     if wire().hold.load(Relaxed) != 0 {
         slot.depth.store(depth.wrapping_add(1), Relaxed);
         serve(depth.wrapping_add(1));
@@ -330,9 +355,17 @@ extern "C" fn recorder(_signal: c_int, info: *const [u64; 16], _context: *const 
     }
 }
 
-/// execve of the program that this is. It is open: it works in any folder and for any user.
-fn exec_self() -> i64 {
-    let argv = [c"puppet".as_ptr(), PUPPET_ARG.as_ptr(), core::ptr::null()];
+/// execve of the program that this is. It is open: it works in any folder and for any user. The new
+/// image is told by which command it comes: of several threads that execute, one succeeds (EXEC-20).
+fn exec_self(command: u32) -> i64 {
+    let mut digits = [0u8; 11];
+    let mut rest = command;
+    for digit in digits.iter_mut().take(10).rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let own = digits.as_ptr().cast::<c_char>();
+    let argv = [c"puppet".as_ptr(), PUPPET_ARG.as_ptr(), own, core::ptr::null()];
     let envp: [*const c_char; 1] = [core::ptr::null()];
     let args = [
         EXE_FD as u64,
@@ -369,16 +402,16 @@ fn make_init(output: &mut [u64; OUTPUT_WORDS]) -> i64 {
         TOP.store(base.wrapping_add(STACK), Relaxed);
     }
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT | libc::SIGCHLD;
-    let args = [flags as u64, TOP.load(Relaxed)];
+    let args = [flags as u64, TOP.load(Relaxed), 0, 0, 0];
+    let number = libc::SYS_clone as u64;
     // SAFETY: clone; the previous user of that stack has exited, as CLONE_VFORK waits for it
-    let value =
-        unsafe { raw::clone_sharing_memory(libc::SYS_clone as u64, args, args[1], leader_of_init) };
+    let value = unsafe { raw::clone_sharing_memory(number, args, args[1], leader_of_init, 0) };
     output[0] = INIT_PID.load(Relaxed);
     value
 }
 
 /// The process between the nursery and the first process of a cage.
-extern "C" fn leader_of_init() -> ! {
+extern "C" fn leader_of_init(_: u64) -> ! {
     let flags = libc::CLONE_NEWPID | libc::CLONE_PARENT | libc::SIGCHLD;
     // SAFETY: setsid touches no memory; the child of clone gets a copy of this memory
     let value = unsafe {
@@ -387,7 +420,7 @@ extern "C" fn leader_of_init() -> ! {
     };
     if value == 0 {
         NURSERY.store(false, Relaxed);
-        birth(0);
+        birth(0, 0);
         serve(0);
     }
     INIT_PID.store(value as u64, Relaxed);

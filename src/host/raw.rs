@@ -28,25 +28,31 @@ pub(super) unsafe fn syscall(number: u64, args: [u64; 6]) -> i64 {
 }
 
 global_asm!(
-    // rdi number, rsi and rdx its arguments, rcx the child's stack, r8 its function.
-    // The child of vfork shares the stack of its parent: it leaves it before it touches it.
+    // rdi number, rsi its five arguments, rdx the child's stack, rcx its function, r8 what that gets.
+    // Both wait at the top of that stack. The child of vfork shares the stack of its parent: it leaves
+    // it before it touches it.
     ".hidden proctable_clone",
     ".global proctable_clone",
     ".type proctable_clone, @function",
     "proctable_clone:",
+    "mov [rdx - 8], rcx",
+    "mov [rdx - 16], r8",
+    "mov r9, rdx",
     "mov rax, rdi",
-    "mov rdi, rsi",
-    "mov rsi, rdx",
-    "mov r9, r8",
-    "mov r8, rcx",
-    "xor edx, edx",
-    "xor r10d, r10d",
+    "mov r11, rsi",
+    "mov rdi, [r11]",
+    "mov rsi, [r11 + 8]",
+    "mov rdx, [r11 + 16]",
+    "mov r10, [r11 + 24]",
+    "mov r8, [r11 + 32]",
     "syscall",
     "test rax, rax",
     "jnz 2f",
-    "mov rsp, r8",
+    "lea rsp, [r9 - 16]",
     "xor ebp, ebp",
-    "call r9",
+    "pop rdi",
+    "pop rax",
+    "call rax",
     "ud2",
     "2: ret",
     ".size proctable_clone, . - proctable_clone",
@@ -68,16 +74,16 @@ global_asm!(
 unsafe extern "C" {
     fn proctable_clone(
         number: u64,
-        first: u64,
-        second: u64,
+        args: *const [u64; 5],
         stack: u64,
-        run: extern "C" fn() -> !,
+        run: extern "C" fn(u64) -> !,
+        with: u64,
     ) -> i64;
     fn proctable_restorers();
 }
 
-/// Performs a system call that makes a process with the caller's memory; the child runs `run` on
-/// the stack that ends at `stack`.
+/// Performs a system call that makes a process with the caller's memory, or a thread; it runs
+/// `run(with)` on the stack that ends at `stack`.
 ///
 /// # Safety
 ///
@@ -85,12 +91,13 @@ unsafe extern "C" {
 /// of memory that nobody else uses.
 pub(super) unsafe fn clone_sharing_memory(
     number: u64,
-    args: [u64; 2],
+    args: [u64; 5],
     stack: u64,
-    run: extern "C" fn() -> !,
+    run: extern "C" fn(u64) -> !,
+    with: u64,
 ) -> i64 {
     // SAFETY: the caller's promise; the child leaves the shared stack with its first instruction
-    unsafe { proctable_clone(number, args[0], args[1], stack, run) }
+    unsafe { proctable_clone(number, &raw const args, stack, run, with) }
 }
 
 /// The address of one of four codes that end a handler.
@@ -122,6 +129,12 @@ pub(super) fn exit(code: i32) -> ! {
 pub(super) fn getpid() -> u32 {
     // SAFETY: getpid touches no memory
     unsafe { syscall(libc::SYS_getpid as u64, [0; 6]) as u32 }
+}
+
+/// The number of this thread in its own namespace.
+pub(super) fn gettid() -> u32 {
+    // SAFETY: gettid touches no memory
+    unsafe { syscall(libc::SYS_gettid as u64, [0; 6]) as u32 }
 }
 
 /// Sleeps while `word` is `expected`; returns early whenever the kernel likes to.

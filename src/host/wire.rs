@@ -1,13 +1,13 @@
-//! The memory that the controller and its puppets share: a mailbox per pid and one log.
+//! The memory that the controller and its puppets share: a mailbox per thread and one log.
 //!
-//! A puppet finds its mailbox by its own number, which it asks the kernel for: that works in a
-//! handler, after fork, and in a child that shares its parent's memory. All fields are atomic,
-//! so both sides are safe code; order is given by `command` and `head`.
+//! A puppet finds its mailbox by its thread's own number, which it asks the kernel for: that works in
+//! a handler, after fork, in a thread, and in a child that shares its parent's memory. All fields are
+//! atomic, so both sides are safe code; order is given by `command` and `head`.
 
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-/// Mailboxes: the largest pid of a puppet is one less.
+/// Mailboxes: the largest number of a puppet is one less.
 pub(super) const SLOTS: usize = 1024;
 /// Words of the input of a call: paths and structures.
 pub(super) const INPUT_WORDS: usize = 64;
@@ -16,7 +16,9 @@ pub(super) const OUTPUT_WORDS: usize = 32;
 /// Records between two looks of the controller.
 pub(super) const RECORDS: usize = 2048;
 /// Births between two looks of the controller.
-pub(super) const BIRTHS: usize = 64;
+pub(super) const BIRTHS: usize = 256;
+/// Words of programs: a page of them.
+pub(super) const WORDS: usize = 1024;
 
 /// What the puppet does, beside the system call itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,8 +78,14 @@ pub(super) struct Slot {
     pub(super) busy: AtomicU32,
     /// How many handlers are running that wait for commands.
     pub(super) depth: AtomicU32,
-    /// The process's number in /proc.
+    /// The thread's number in /proc.
     pub(super) host_pid: AtomicU32,
+    /// Its process's number.
+    pub(super) tgid: AtomicU32,
+    /// The number of the command that made it.
+    pub(super) born_of: AtomicU32,
+    /// For how many rounds the puppet counts before it performs the newest command.
+    pub(super) delay: AtomicU32,
     /// An [`Op`].
     pub(super) op: AtomicU32,
     /// The system call.
@@ -118,21 +126,26 @@ pub(super) enum RecordKind {
     Handler = 2,
 }
 
-/// All of it.
-#[repr(C)]
+/// All of it, from the beginning of a page.
+#[repr(C, align(4096))]
 pub(super) struct Wire {
+    /// What programs have the kernel write to, at [`MEMORY`](crate::syscall::MEMORY) in each of them.
+    pub(super) words: [AtomicU32; WORDS],
     /// Records ever written.
     pub(super) head: AtomicU32,
-    /// Processes ever born.
+    /// Threads ever born: processes begin with one. It may be one too low.
     pub(super) births: AtomicU32,
+    /// Births that there was no room for.
+    pub(super) lost_births: AtomicU32,
     /// Whether handlers wait for commands.
     pub(super) hold: AtomicU32,
     /// A puppet whose number has no mailbox.
     pub(super) too_large: AtomicU32,
     /// The soft RLIMIT_CORE that puppets begin with.
     pub(super) core_limit: AtomicU64,
-    /// The numbers of the newest.
-    pub(super) born: [AtomicU32; BIRTHS],
+    /// The newest: how often the place was used before in the upper half, in the lower one the number
+    /// of who was born, or 0.
+    born: [AtomicU64; BIRTHS],
     /// By number; 0 is the nursery.
     pub(super) slots: [Slot; SLOTS],
     /// The log.
@@ -164,12 +177,49 @@ impl Wire {
         }
     }
 
-    /// Enters a process that now lives.
-    pub(super) fn bear(&self, pid: u32) {
-        let nth = self.births.fetch_add(1, Relaxed) as usize;
-        if let Some(place) = self.born.get(nth % BIRTHS) {
-            place.store(pid, Release);
+    /// The place of the birth with that running number, and what is in it as long as it is free.
+    fn nth_birth(&self, nth: u32) -> (&AtomicU64, u64) {
+        let round = u64::from(nth / BIRTHS as u32);
+        (&self.born[nth as usize % BIRTHS], round << 32)
+    }
+
+    /// Enters a thread that now lives. It may be killed at any moment and has then entered or not:
+    /// who comes next completes what it had begun.
+    pub(super) fn bear(&self, tid: u32) {
+        loop {
+            let nth = self.births.load(Acquire);
+            let (place, free) = self.nth_birth(nth);
+            match place.compare_exchange(free, free | u64::from(tid), AcqRel, Acquire) {
+                Ok(_) => return self.count_birth(nth),
+                Err(now) if now >> 32 == free >> 32 => self.count_birth(nth),
+                Err(_) if self.births.load(Acquire) != nth => {}
+                Err(_) => return self.lost_births.store(1, Relaxed),
+            }
         }
+    }
+
+    /// Goes on to the next birth, unless somebody else did.
+    fn count_birth(&self, nth: u32) {
+        // an error means that somebody did
+        let _ = self.births.compare_exchange(nth, nth.wrapping_add(1), AcqRel, Relaxed);
+    }
+
+    /// Whether there was a birth with that running number that has not been taken.
+    pub(super) fn has_birth(&self, nth: u32) -> bool {
+        let (place, free) = self.nth_birth(nth);
+        let now = place.load(Acquire);
+        now >> 32 == free >> 32 && now != free
+    }
+
+    /// Takes out the birth with that running number: who was born.
+    pub(super) fn take_birth(&self, nth: u32) -> Option<u32> {
+        if !self.has_birth(nth) {
+            return None;
+        }
+        let (place, _) = self.nth_birth(nth);
+        self.count_birth(nth);
+        let (_, free_again) = self.nth_birth(nth.wrapping_add(BIRTHS as u32));
+        Some(place.swap(free_again, AcqRel) as u32)
     }
 }
 

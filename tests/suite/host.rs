@@ -17,6 +17,12 @@ use proctable::host::{
 use proctable::kernel::Run;
 use proctable::syscall::{Prctl, Ptr, QueuedInfo, Ret, SIGSET_SIZE, Syscall, clone, how};
 
+mod concurrent;
+mod threads;
+
+use concurrent::*;
+use threads::*;
+
 proctable::host_entry!(serve);
 
 /// What a worker runs: the scenario of the name that it is sent.
@@ -28,6 +34,7 @@ fn serve(link: &mut Link) -> io::Result<()> {
         mode: link.mode,
         puppet_exe: env!("CARGO_BIN_EXE_proctable").into(),
         cpu: link.cpu,
+        concurrent: name.starts_with("concurrent"),
     })?;
     let answer = match catch_unwind(AssertUnwindSafe(|| scenario(&mut engine, link.mode))) {
         Ok(note) => format!("ok {note}"),
@@ -79,6 +86,18 @@ scenarios! {
     exec_disturbs_nothing exit_signals orphans_hang_up pids_wrap init_dies group_of_init users_change
     ends_in_order alarms_fire shared_dispositions handlers_that_wait start_state raw_errors statuses_at_the_end
     caged_by_the_thousand calls_per_second random_programs_repeat
+    threads_have_numbers_and_their_process_s words_for_numbers_are_stored_and_cleared
+    each_thread_has_a_mask tgkill_is_for_one_thread a_process_s_signal_finds_a_thread
+    a_signal_may_wait_for_a_sleeper two_wait_for_one_signal handlers_wait_in_each_thread
+    the_end_of_a_thread_is_not_its_process_s a_process_outlives_its_leader
+    a_dead_leader_does_not_tell_how_it_ended exit_group_and_fatal_signals_end_all
+    process_1_ends_with_its_last_thread exec_by_a_thread_takes_the_leader_s_number
+    exec_revives_a_dead_leader threads_fork_and_wait_for_each_other_s_children
+    a_stop_stops_all_threads vfork_by_a_thread_holds_nobody_else
+    a_creator_may_sleep_until_its_thread_ends a_cage_with_threads_leaves_nothing
+    a_thousand_rounds_of_threads random_programs_with_threads_repeat
+    the_first_process_may_be_another_than_1 the_first_process_may_have_any_number
+    concurrent_kills_and_waits concurrent_calls_of_threads concurrent_signals_meet_newborns
 }
 
 // ------------------------------------------------------------------ vocabulary
@@ -400,7 +419,7 @@ fn orphans_hang_up(engine: &mut Engine, _: Mode) -> String {
 }
 
 fn pids_wrap(engine: &mut Engine, _: Mode) -> String {
-    let config = CageConfig { pid_max: Some(330), last_pid: Some(327) };
+    let config = CageConfig { pid_max: Some(330), last_pid: Some(327), first: None };
     let mut play = match engine.cage(&config) {
         Ok(cage) => Play(cage),
         Err(error) => return format!("SKIPPED: {error}"),
@@ -457,6 +476,46 @@ fn ends_in_order(engine: &mut Engine, _: Mode) -> String {
     // told once, not again when they go
     let seen = play.call(1, wait_any(NONE));
     assert_eq!((seen.order_of_ends, seen.ended, seen.gone), (vec![], vec![], vec![Pid(2)]));
+    String::new()
+}
+
+/// A program whose first process is a child of a process 1 that is not part of it.
+fn the_first_process_may_be_another_than_1(engine: &mut Engine, _: Mode) -> String {
+    let config = CageConfig { first: Some(Pid(2)), ..CageConfig::default() };
+    let mut play = Play(engine.cage(&config).unwrap());
+    let views = play.0.views().unwrap();
+    assert_eq!(views.keys().collect::<Vec<_>>(), [&Pid(2)]);
+    let view = views[&Pid(2)];
+    assert_eq!((view.ppid, view.pgid, view.sid), (Pid(1), Pgid(0), Sid(0)));
+    assert_eq!((play.value(2, Syscall::Getpid), play.value(2, Syscall::Getppid)), (2, 1));
+    // RPT-02, RPT-03: the subreaper adopts, and without one process 1
+    assert_eq!((play.fork(2), play.fork(3), play.fork(4)), (3, 4, 5));
+    let seen = play.call(4, Syscall::ExitGroup(0));
+    assert_eq!(seen.views[&Pid(5)].ppid, Pid(1));
+    play.value(2, Syscall::Prctl(Prctl::SetChildSubreaper(1)));
+    assert_eq!((play.fork(3), play.fork(6)), (6, 7));
+    let seen = play.call(6, Syscall::ExitGroup(0));
+    assert_eq!(seen.views[&Pid(7)].ppid, Pid(2));
+    // its group hears nothing of process 1, and it ends as any other
+    assert_eq!(play.value(7, Syscall::Setsid), 7);
+    for pid in [2, 3, 5] {
+        play.catch(pid, Signal::USR1, SaFlags(0), SigSet::EMPTY);
+    }
+    assert_eq!(handled(&play.call(2, kill(0, Signal::USR1)), 3), [Signal::USR1]);
+    let seen = play.call(2, kill(2, Signal::KILL));
+    assert_eq!((seen.init, seen.views[&Pid(2)].run), (None, Run::Zombie));
+    let ends: Vec<u32> = play.0.finish().unwrap().iter().map(|end| end.pid.0).collect();
+    assert!(!ends.contains(&1), "{ends:?}");
+    String::new()
+}
+
+fn the_first_process_may_have_any_number(engine: &mut Engine, _: Mode) -> String {
+    let config = CageConfig { first: Some(Pid(77)), ..CageConfig::default() };
+    let mut play = match engine.cage(&config) {
+        Ok(cage) => Play(cage),
+        Err(error) => return format!("SKIPPED: {error}"),
+    };
+    assert_eq!((play.value(77, Syscall::Getpid), play.fork(77)), (77, 78));
     String::new()
 }
 
@@ -684,6 +743,13 @@ fn statuses_at_the_end(engine: &mut Engine, _: Mode) -> String {
 /// A program by chance: what it does depends only on its seed and on what it sees.
 struct Chance(u64);
 
+/// What a random program is made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Processes,
+    Threads,
+}
+
 impl Chance {
     /// A number below `end`.
     fn below(&mut self, end: u64) -> u64 {
@@ -699,6 +765,29 @@ impl Chance {
 
     fn signal(&mut self) -> i32 {
         self.one_of(&[1, 2, 9, 10, 10, 12, 15, 17, 18, 18, 19, 20, 23, 34, 34, 64])
+    }
+
+    /// A call that concerns threads.
+    fn thread_call(&mut self, some: &[(i32, i32)]) -> Syscall {
+        let (tid, tgid) = self.one_of(some);
+        match self.below(8) {
+            0..4 if some.len() < 9 => Syscall::clone_call(THR | self.one_of(&[0, 0, clone::VFORK])),
+            0..3 => Syscall::Tgkill { tgid, tid, sig: self.signal() },
+            3 => Syscall::Exit(3),
+            4 => Syscall::Wait4 {
+                pid: -1,
+                status: Ptr::Valid,
+                options: self.one_of(&[NONE, WaitOptions::NOTHREAD, WaitOptions::ALL]),
+            },
+            5 => Syscall::RtSigtimedwait {
+                set: set(&[self.signal(), self.signal()]),
+                info: Ptr::Valid,
+                timeout: None,
+                size: 8,
+            },
+            6 => Syscall::Pause,
+            _ => Syscall::Tkill { tid, sig: self.signal() },
+        }
     }
 
     fn call(&mut self, some: &[i32]) -> Syscall {
@@ -757,7 +846,7 @@ impl Chance {
 }
 
 /// Everything that a program by chance shows.
-fn play_by_chance(engine: &mut Engine, seed: u64) -> Vec<Observation> {
+fn play_by_chance(engine: &mut Engine, seed: u64, kind: Kind) -> Vec<Observation> {
     let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut cage = engine.cage(&CageConfig::default()).unwrap();
     let mut seen = vec![cage.observe().unwrap()];
@@ -769,8 +858,16 @@ fn play_by_chance(engine: &mut Engine, seed: u64) -> Vec<Observation> {
         if idle.is_empty() {
             break;
         }
-        let (pid, call) = (chance.one_of(&idle), chance.call(&some));
-        if pid == Pid(1) && matches!(call, Syscall::Exit(_) | Syscall::ExitGroup(_)) {
+        let pid = chance.one_of(&idle);
+        let call = if kind == Kind::Threads && chance.below(2) == 0 {
+            let tasks = now.views.iter().map(|(tid, view)| (tid.0 as i32, view.tgid.0 as i32));
+            chance.thread_call(&tasks.collect::<Vec<_>>())
+        } else {
+            chance.call(&some)
+        };
+        if now.views[&pid].tgid == Pid(1)
+            && matches!(call, Syscall::Exit(_) | Syscall::ExitGroup(_))
+        {
             continue;
         }
         match cage.call(pid, &call) {
@@ -793,12 +890,20 @@ fn by_process(mut seen: Vec<Observation>) -> Vec<Observation> {
 }
 
 fn random_programs_repeat(engine: &mut Engine, mode: Mode) -> String {
+    programs_repeat(engine, mode, Kind::Processes)
+}
+
+fn random_programs_with_threads_repeat(engine: &mut Engine, mode: Mode) -> String {
+    programs_repeat(engine, mode, Kind::Threads)
+}
+
+fn programs_repeat(engine: &mut Engine, mode: Mode, kind: Kind) -> String {
     let count = std::env::var("PROCTABLE_PROGRAMS").map_or(100, |text| text.parse().unwrap());
     let (mut other, mut races, mut calls, start) = (Vec::new(), 0, 0, Instant::now());
     for seed in 1..=count {
-        let first = play_by_chance(engine, seed);
+        let first = play_by_chance(engine, seed, kind);
         calls += first.len() * 2;
-        let second = play_by_chance(engine, seed);
+        let second = play_by_chance(engine, seed, kind);
         if second != first {
             other.push(seed);
             races += usize::from(by_process(second) != by_process(first));

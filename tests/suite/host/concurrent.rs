@@ -1,0 +1,118 @@
+//! Calls that are made at the same time, on all CPUs: the engine waits until all have come to rest.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const RUNS: u32 = 20;
+
+/// A cage with process 1 and two children, whose calls are about to be posted.
+fn three(engine: &mut Engine) -> Play<'_> {
+    assert!(engine.is_concurrent() && !engine.is_realtime());
+    let mut play = Play::new(engine);
+    assert_eq!((play.fork(1), play.fork(1)), (2, 3));
+    play
+}
+
+fn post(play: &mut Play, chance: &mut Chance, pid: u32, call: Syscall) {
+    let delay = chance.below(20_000) as u32;
+    play.0.post(Pid(pid), &call, delay).unwrap();
+}
+
+/// How a call ended, or that it did not return.
+fn outcome(seen: &Observation, pid: u32) -> String {
+    returned(seen, pid).map_or("-".into(), |result| format!("{result:?}"))
+}
+
+/// Two processes kill each other while their parent waits: one of them may come too late.
+pub(super) fn concurrent_kills_and_waits(engine: &mut Engine, _: Mode) -> String {
+    let mut chance = Chance(0xace);
+    let mut outcomes = BTreeSet::new();
+    for _ in 0..RUNS {
+        let mut play = three(engine);
+        post(&mut play, &mut chance, 1, wait_any(NONE));
+        post(&mut play, &mut chance, 2, kill(3, Signal::TERM));
+        post(&mut play, &mut chance, 3, kill(2, Signal::KILL));
+        // nobody takes a second call while the first one is in flight
+        let busy = play.0.post(Pid(1), &Syscall::Getpid, 0);
+        assert_eq!(busy.map_err(|error| error.kind()), Err(io::ErrorKind::InvalidInput));
+        let seen = play.0.observe().unwrap();
+        let ended: BTreeMap<u32, WaitStatus> =
+            seen.ended.iter().map(|(pid, status)| (pid.0, status.unwrap())).collect();
+        for (pid, signal) in [(2, Signal::KILL), (3, Signal::TERM)] {
+            let alive = seen.views.get(&Pid(pid)).is_some_and(|view| view.run == Run::User);
+            let status = WaitStatus::killed(signal, false);
+            assert!(alive != (ended.get(&pid) == Some(&status)), "{seen:?}");
+        }
+        assert!(!ended.is_empty());
+        // process 1 got one of them, and nothing moves any more
+        let first = seen.gone.first().expect("it waits for either").0;
+        assert_eq!(returned(&seen, 1), Some(waited(first, ended[&first])));
+        assert_eq!(play.0.observe().unwrap().events, []);
+        outcomes.insert(format!("{ended:?} {first} {} {}", outcome(&seen, 2), outcome(&seen, 3)));
+    }
+    format!("{} outcomes in {RUNS} runs: {outcomes:?}", outcomes.len())
+}
+
+/// Threads of one process at once: one executes, one ends all, one makes another.
+pub(super) fn concurrent_calls_of_threads(engine: &mut Engine, _: Mode) -> String {
+    let mut chance = Chance(0xbee);
+    let mut outcomes = BTreeMap::<String, u32>::new();
+    let flags = clone::VM | clone::SIGHAND | clone::THREAD;
+    for _ in 0..RUNS {
+        let mut play = three(engine);
+        for tid in [4, 5] {
+            assert_eq!(play.value(2, Syscall::clone_call(flags)), tid);
+        }
+        let exec = Syscall::Execve { path: SELF_PATH.into(), error: None };
+        post(&mut play, &mut chance, 4, exec);
+        post(&mut play, &mut chance, 5, Syscall::clone_call(flags));
+        post(&mut play, &mut chance, 3, kill(2, Signal::STOP));
+        if chance.below(2) == 0 {
+            post(&mut play, &mut chance, 2, Syscall::ExitGroup(7));
+        }
+        let seen = play.0.observe().unwrap();
+        let left: Vec<Run> =
+            seen.views.values().filter(|view| view.tgid == Pid(2)).map(|view| view.run).collect();
+        // nobody escapes: TG-23, TG-25, TG-114, TG-122
+        let ended = seen.ended == [(Pid(2), Some(WaitStatus::exited(7)))];
+        let stopped = left.iter().all(|run| *run == Run::Stopped);
+        // a stop that a thread takes while another one's execve waits for it to die is lost
+        let executed = left == [Run::User] && outcome(&seen, 2) == "Ok(Value(0))";
+        assert!(if ended { left == [Run::Zombie] } else { stopped || executed }, "{seen:?}");
+        *outcomes.entry(format!("{left:?}")).or_default() += 1;
+        let seen = play.kill(1, 2, Signal::CONT);
+        let left = seen.views.values().filter(|view| view.tgid == Pid(2)).count();
+        assert_eq!(left, 1, "{seen:?}");
+    }
+    format!("{outcomes:?}")
+}
+
+/// Children that are stopped or killed before they have run are found all the same.
+pub(super) fn concurrent_signals_meet_newborns(engine: &mut Engine, _: Mode) -> String {
+    let mut chance = Chance(0xcafe);
+    let mut outcomes = BTreeMap::<String, u32>::new();
+    for nth in 0..10 * RUNS {
+        let mut play = three(engine);
+        let flags = clone::VM | clone::SIGHAND | clone::THREAD;
+        let make = if nth % 2 == 0 { Syscall::Fork } else { Syscall::clone_call(flags) };
+        let signal = if nth % 4 < 2 { Signal::STOP } else { Signal::KILL };
+        play.value(2, Syscall::Setpgid { pid: 0, pgid: 0 });
+        post(&mut play, &mut chance, 2, make);
+        post(&mut play, &mut chance, 3, kill(-2, signal));
+        let seen = play.0.observe().unwrap();
+        let runs: Vec<(Pid, Run)> = seen
+            .views
+            .iter()
+            .filter(|(tid, _)| ![1, 3].contains(&tid.0))
+            .map(|(tid, view)| (*tid, view.run))
+            .collect();
+        assert!(runs.iter().all(|(_, run)| matches!(run, Run::Stopped | Run::Zombie)), "{seen:?}");
+        *outcomes.entry(format!("{signal:?} {runs:?}")).or_default() += 1;
+        play.kill(1, -2, Signal::CONT);
+        if let Some((child, _)) = runs.iter().find(|(pid, run)| pid.0 > 3 && *run == Run::Stopped) {
+            assert_eq!(play.value(child.0, Syscall::Gettid), i64::from(child.0));
+        }
+    }
+    format!("{outcomes:?}")
+}
