@@ -277,20 +277,19 @@ fn nameless(log: &Log) -> Pid {
 /// What a call may have been. One that is not shown whole never returned: of the options that
 /// the model tells apart, those that return the least often say all that can be said.
 fn possible_calls(begun: &Begun) -> Vec<Syscall> {
-    match begun {
-        Begun::Whole(call) => [call.clone()].into(),
-        Begun::Clone { flags } => {
-            let (flags, clone3) = (*flags, None);
+    let head = match begun {
+        Begun::Whole(call) => return [call.clone()].into(),
+        Begun::Head(head) => head,
+    };
+    match *head {
+        Syscall::Clone { flags, clone3, .. } => {
             [Syscall::Clone { flags, clone3, parent_tid: MEMORY, child_tid: MEMORY }].into()
         }
-        Begun::Wait4 { pid } => {
-            let options = WaitOptions::default();
-            [Syscall::Wait4 { pid: *pid, status: Ptr::Valid, options }].into()
-        }
-        Begun::Waitid { idtype, id } => possible_waits(*idtype, *id),
-        Begun::RtSigtimedwait { set } => {
+        Syscall::Wait4 { .. } => [head.clone()].into(),
+        Syscall::Waitid { idtype, id, .. } => possible_waits(idtype, id),
+        Syscall::RtSigtimedwait { set, .. } => {
             let (info, size) = (Ptr::Valid, SIGSET_SIZE);
-            [Syscall::RtSigtimedwait { set: *set, info, timeout: None, size }].into()
+            [Syscall::RtSigtimedwait { set, info, timeout: None, size }].into()
         }
         _ => Vec::new(),
     }

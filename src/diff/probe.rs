@@ -88,8 +88,8 @@ fn does(engine: &mut Engine, scenario: &Log) -> io::Result<bool> {
     let mut cage = engine.cage(&CageConfig::default())?;
     let mut seen = Recorder::default();
     for (entry, call) in calls(scenario) {
-        let step = Step { pid: entry.pid, action: Action::Call(call.clone()) };
-        match cage.call(step.pid, call) {
+        let step = Step { tid: entry.pid, action: Action::Call(call.clone()) };
+        match cage.call(step.tid, call) {
             Ok(observation) => seen.kernel_step(&step, &observation),
             // the process that is to act is not there, or sleeps
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
@@ -114,7 +114,7 @@ mod tests {
         let mut kernel = Kernel::new(Config { version, limits, ..Config::default() });
         let mut seen = Recorder::default();
         for (entry, call) in calls(scenario) {
-            let step = Step { pid: entry.pid, action: Action::Call(call.clone()) };
+            let step = Step { tid: entry.pid, action: Action::Call(call.clone()) };
             let Ok(reaction) = react(&mut kernel, &step, false, &mut Canonical) else { break };
             seen.model_step(&step, &reaction, &kernel);
         }

@@ -79,9 +79,9 @@ impl Recorder {
     ) {
         let mut actor = None;
         if let Action::Call(call) = &step.action {
-            actor = Some(step.pid);
-            self.begun.insert(step.pid, call.clone());
-            self.first_line(step.pid, call, happened);
+            actor = Some(step.tid);
+            self.begun.insert(step.tid, call.clone());
+            self.first_line(step.tid, call, happened);
         }
         for (pid, what) in happened {
             match what {

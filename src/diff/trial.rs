@@ -9,7 +9,7 @@ use super::coverage::Coverage;
 use super::record::{Recorder, columns};
 use crate::abi::{Pid, Resource, Uid};
 use crate::host::{CATCHER, Cage, CageConfig, Engine, Mode, RESTORER, SELF_PATH};
-use crate::kernel::{Config, Kernel, Run, Version};
+use crate::kernel::{Config, Kernel, Run, Seeded, Version};
 use crate::sim::{
     Action, Explainer, Explanation, Generator, Profile, Program, Reaction, Step, Surroundings, What,
 };
@@ -55,16 +55,16 @@ pub struct Failure {
 
 /// Where the steps come from.
 enum Source<'a> {
-    Random { generator: Generator, left: u32 },
+    Random { generator: Generator, choices: Seeded, left: u32 },
     Given(std::slice::Iter<'a, Step>),
 }
 
 impl Source<'_> {
     fn next(&mut self, kernel: &Kernel) -> Option<Step> {
         match self {
-            Source::Random { generator, left } => {
+            Source::Random { generator, choices, left } => {
                 *left = left.checked_sub(1)?;
-                generator.next(kernel)
+                generator.next(kernel, choices)
             }
             Source::Given(steps) => steps.next().cloned(),
         }
@@ -117,6 +117,8 @@ pub fn surroundings(engine: &Engine, mode: Mode, version: Version) -> io::Result
             Mode::Root => (first..first + 3).map(Uid).collect(),
             Mode::User => Vec::new(),
         },
+        // the model has none
+        threads: false,
     })
 }
 
@@ -131,13 +133,14 @@ pub fn run(
 ) -> io::Result<Option<Trial>> {
     for _ in 0..ATTEMPTS {
         let seed = config.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index);
-        let mut generator = Generator::new(profile(index), seed, world.clone());
+        let (generator, mut choices) =
+            (Generator::new(profile(index), world.clone()), Seeded::new(seed));
         let start = Program {
-            config: generator.config(),
+            config: generator.config(&mut choices),
             stay_in_handlers: generator.stay_in_handlers(),
             steps: Vec::new(),
         };
-        let source = Source::Random { generator, left: config.steps };
+        let source = Source::Random { generator, choices, left: config.steps };
         let mut counted = Coverage::default();
         if let Some(trial) = attempt(engine, start, source, prepare, &mut counted)? {
             coverage.add(&counted);
@@ -218,10 +221,10 @@ impl Attempt<'_> {
     fn step(&mut self, step: &Step) -> io::Result<Progress> {
         self.clock.meet(self.explainer.kernel());
         let observation = match &step.action {
-            Action::Call(call) if !can_act(self.explainer.kernel(), step.pid, call) => {
+            Action::Call(call) if !can_act(self.explainer.kernel(), step.tid, call) => {
                 return Ok(Progress::On);
             }
-            Action::Call(call) => match self.cage.call(step.pid, call) {
+            Action::Call(call) => match self.cage.call(step.tid, call) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     return Ok(self.cannot_act(step, &error));
                 }
@@ -261,7 +264,7 @@ impl Attempt<'_> {
     fn cannot_act(&mut self, step: &Step, error: &io::Error) -> Progress {
         self.trial.program.steps.push(step.clone());
         self.differs(Mismatch {
-            what: format!("{} is to act", step.pid),
+            what: format!("{} is to act", step.tid),
             kernel: error.to_string(),
             model: format!("{:?}", step.action),
         })
@@ -272,7 +275,7 @@ impl Attempt<'_> {
         let Some(reaction) = self.explainer.reaction() else { return };
         self.model.model_step(step, reaction, self.explainer.kernel());
         if let Action::Call(call) = &step.action {
-            self.begun.insert(step.pid, call.clone());
+            self.begun.insert(step.tid, call.clone());
         }
         for (pid, what) in &reaction.seen {
             if let What::Returned(result) = what

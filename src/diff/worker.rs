@@ -292,7 +292,7 @@ fn read_program(log: &str, start: Start, world: Surroundings) -> io::Result<Prog
                 LogEvent::Call { call, .. } | LogEvent::Unfinished(Begun::Whole(call)) => call,
                 _ => return None,
             };
-            Some(Step { pid: entry.pid, action: Action::Call(call) })
+            Some(Step { tid: entry.pid, action: Action::Call(call) })
         })
         .collect();
     let config = Config {

@@ -90,14 +90,20 @@ impl Choose for Scripted {
     }
 }
 
-/// Choices from the bytes of a fuzzer, then alternative 0.
+/// Choices from the bytes of a fuzzer, then alternative 0. A choice takes as many bytes as tell its
+/// alternatives apart.
 #[derive(Clone, Debug)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
 impl Choose for Bytes<'_> {
     fn choose(&mut self, alternatives: usize) -> usize {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        usize::from(*first) % alternatives
+        let (mut choice, mut last) = (0_usize, 0_usize);
+        while last < alternatives - 1 {
+            let Some((first, rest)) = self.0.split_first() else { return 0 };
+            self.0 = rest;
+            choice = choice << 8 | usize::from(*first);
+            last = last << 8 | 0xff;
+        }
+        choice % alternatives
     }
 }

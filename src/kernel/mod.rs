@@ -397,8 +397,31 @@ impl Kernel {
             }
             Syscall::SetTidAddress(address) => self.set_tid_address(task, address, fx),
             Syscall::Unshare(flags) => self.unshare(task, flags, fx),
-            // `perform_number` and `perform` have taken the others
-            _ => Err(Errno::ENOSYS),
+            // `perform_number` and `perform` have taken these. Nothing stands for all others: a new
+            // call has to be given its place.
+            Syscall::Setpgid { .. }
+            | Syscall::Getpgid(_)
+            | Syscall::Getpgrp
+            | Syscall::Setsid
+            | Syscall::Getsid(_)
+            | Syscall::Getpid
+            | Syscall::Gettid
+            | Syscall::Getppid
+            | Syscall::Kill { .. }
+            | Syscall::Getuid
+            | Syscall::Geteuid
+            | Syscall::Fork
+            | Syscall::Vfork
+            | Syscall::Clone { .. }
+            | Syscall::Wait4 { .. }
+            | Syscall::Waitid { .. }
+            | Syscall::Pause
+            | Syscall::RtSigsuspend { .. }
+            | Syscall::RtSigtimedwait { .. }
+            | Syscall::Execve { .. }
+            | Syscall::Exit(_)
+            | Syscall::ExitGroup(_)
+            | Syscall::RtSigreturn => Err(Errno::ENOSYS),
         }
     }
 

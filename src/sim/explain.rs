@@ -178,7 +178,7 @@ mod tests {
     fn all_at_once(told: &[u32]) -> Result<Explanation, Vec<u32>> {
         let mut explainer = Explainer::new(Kernel::new(Config::default()), false);
         let mut call = |call, told: &[u32]| {
-            let step = Step { pid: Pid(1), action: Action::Call(call) };
+            let step = Step { tid: Pid(1), action: Action::Call(call) };
             explainer.step(step, Told(told.into()))
         };
         let act = SigAction {

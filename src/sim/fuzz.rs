@@ -19,6 +19,7 @@ pub fn surroundings() -> Surroundings {
         own_pid_max: true,
         last_pid: true,
         users: [Uid(60_000), Uid(60_001), Uid(60_002)].into(),
+        threads: true,
     }
 }
 
@@ -31,9 +32,8 @@ pub fn surroundings() -> Surroundings {
 pub fn events(bytes: &[u8]) -> Result<Kernel, String> {
     let mut choices = Bytes(bytes);
     let profile = Profile::ALL[choices.choose(Profile::ALL.len())];
-    let seed = choices.choose(256) as u64;
-    let mut generator = Generator::new(profile, seed, surroundings());
-    let mut kernel = Kernel::new(generator.config());
+    let mut generator = Generator::new(profile, surroundings());
+    let mut kernel = Kernel::new(generator.config(&mut choices));
     let mut fx = Effects::new();
     while !choices.0.is_empty() {
         fx.clear();
@@ -64,10 +64,10 @@ fn next_event(kernel: &Kernel, generator: &mut Generator, choices: &mut Bytes) -
             // there are more than `nth` of them
             Event::Step { tid: kernel.runnable().nth(nth).unwrap_or(Pid(0)) }
         }
-        kind => match generator.next(kernel) {
+        kind => match generator.next(kernel, choices) {
             Some(step) => match step.action {
                 Action::Call(call) if kind == 8 => Event::Call { tid: any_pid(choices), call },
-                Action::Call(call) => Event::Call { tid: step.pid, call },
+                Action::Call(call) => Event::Call { tid: step.tid, call },
                 Action::Elapse(nanos) => Event::Advance(kernel.now().after(nanos)),
             },
             None => Event::Advance(kernel.now()),

@@ -9,7 +9,7 @@ use crate::syscall::Syscall;
 /// What a step does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// A process makes a call.
+    /// A task makes a call.
     Call(Syscall),
     /// That many nanoseconds pass.
     Elapse(u64),
@@ -18,8 +18,8 @@ pub enum Action {
 /// One step of a program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// Who acts; of no meaning when time passes.
-    pub pid: Pid,
+    /// The task that acts; of no meaning when time passes.
+    pub tid: Pid,
     /// What it does.
     pub action: Action,
 }
@@ -31,6 +31,6 @@ pub struct Program {
     pub config: Config,
     /// Handlers stay entered until the program calls rt_sigreturn; otherwise they return at once.
     pub stay_in_handlers: bool,
-    /// The steps. One whose process cannot act then is skipped.
+    /// The steps. One whose task cannot act then is skipped.
     pub steps: Vec<Step>,
 }

@@ -99,7 +99,7 @@ impl Run {
             steps: Vec::new(),
         };
         match &step.action {
-            Action::Call(call) => run.call(kernel, step.pid, call)?,
+            Action::Call(call) => run.call(kernel, step.tid, call)?,
             Action::Elapse(nanos) => run.until = Some(kernel.now().after(*nanos)),
         }
         Ok(run)

@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn only_the_steps_that_matter_stay() {
-        let step = |nanos| Step { pid: Pid(1), action: Action::Elapse(nanos) };
+        let step = |nanos| Step { tid: Pid(1), action: Action::Elapse(nanos) };
         let steps = (0..100).map(step).collect();
         let program = Program { config: Config::default(), stay_in_handlers: false, steps };
         let needed = [step(17), step(60), step(61)];

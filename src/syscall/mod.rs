@@ -2,15 +2,19 @@
 //!
 //! Numbers are kept as the guest passes them, so that the model can give the kernel's own errno
 //! for those that do not fit. [`text`] prints and parses calls as strace(1) does.
+//!
+//! The calls are declared once, in `declared`: the enum, the names, the classes, the text and the
+//! oracle's encoding come from there.
 
+mod declared;
 pub mod text;
+
+pub use declared::{Class, Syscall};
+pub(crate) use declared::{declared, gives, kind};
 
 use alloc::sync::Arc;
 
-use crate::abi::{
-    Errno, IdType, Itimerval, Pid, Resource, Rlimit, SigAction, SigInfo, SigSet, Timespec, Uid,
-    WaitOptions, WaitStatus,
-};
+use crate::abi::{Errno, Itimerval, Pid, Rlimit, SigAction, SigInfo, SigSet, Uid, WaitStatus};
 
 /// A pointer argument, as far as the model tells pointers apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -137,241 +141,6 @@ pub enum Prctl {
     GetDumpable,
 }
 
-/// A system call.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Syscall {
-    /// fork(2).
-    Fork,
-    /// vfork(2).
-    Vfork,
-    /// clone(2) with the caller's own stack, or clone3(2).
-    Clone {
-        /// [`clone`] flags; for clone(2) with the exit signal in the low byte.
-        flags: u64,
-        /// `exit_signal` of clone3(2); `None` for clone(2).
-        clone3: Option<u64>,
-        /// Where [`clone::PARENT_SETTID`] stores; 0 is NULL.
-        parent_tid: u64,
-        /// Where [`clone::CHILD_SETTID`] and [`clone::CHILD_CLEARTID`] store; 0 is NULL.
-        child_tid: u64,
-    },
-    /// unshare(2), of [`clone`] flags.
-    Unshare(u64),
-    /// set_tid_address(2): the word that is cleared when the thread execs or ends; 0 is none.
-    SetTidAddress(u64),
-    /// execve(2) of a program that exists, or does not.
-    Execve {
-        /// The path; it names the new program and nothing else.
-        path: Arc<str>,
-        /// The error that the file gives, `None` for a program that can be executed.
-        error: Option<Errno>,
-    },
-    /// exit(2): of the calling thread.
-    Exit(i32),
-    /// exit_group(2).
-    ExitGroup(i32),
-    /// wait4(2).
-    Wait4 {
-        /// The selector.
-        pid: i32,
-        /// Where the status goes.
-        status: Ptr,
-        /// The options.
-        options: WaitOptions,
-    },
-    /// waitid(2).
-    Waitid {
-        /// How `id` selects.
-        idtype: IdType,
-        /// The selector.
-        id: i32,
-        /// Where the siginfo goes.
-        info: Ptr,
-        /// The options.
-        options: WaitOptions,
-    },
-    /// setpgid(2).
-    Setpgid {
-        /// The process; 0 is the caller.
-        pid: i32,
-        /// The group; 0 is the number of the process.
-        pgid: i32,
-    },
-    /// getpgid(2).
-    Getpgid(i32),
-    /// getpgrp(2).
-    Getpgrp,
-    /// setsid(2).
-    Setsid,
-    /// getsid(2).
-    Getsid(i32),
-    /// getpid(2).
-    Getpid,
-    /// gettid(2).
-    Gettid,
-    /// getppid(2).
-    Getppid,
-    /// kill(2).
-    Kill {
-        /// The target.
-        pid: i32,
-        /// The signal; 0 only checks.
-        sig: i32,
-    },
-    /// tkill(2).
-    Tkill {
-        /// The thread.
-        tid: i32,
-        /// The signal; 0 only checks.
-        sig: i32,
-    },
-    /// tgkill(2).
-    Tgkill {
-        /// The process.
-        tgid: i32,
-        /// The thread.
-        tid: i32,
-        /// The signal; 0 only checks.
-        sig: i32,
-    },
-    /// rt_sigqueueinfo(2).
-    RtSigqueueinfo {
-        /// The process.
-        pid: i32,
-        /// The signal; 0 only checks.
-        sig: i32,
-        /// The siginfo; `None` for an address that cannot be read.
-        info: Option<QueuedInfo>,
-    },
-    /// rt_tgsigqueueinfo(2).
-    RtTgsigqueueinfo {
-        /// The process.
-        tgid: i32,
-        /// The thread.
-        tid: i32,
-        /// The signal; 0 only checks.
-        sig: i32,
-        /// The siginfo; `None` for an address that cannot be read.
-        info: Option<QueuedInfo>,
-    },
-    /// rt_sigaction(2).
-    RtSigaction {
-        /// The signal.
-        sig: i32,
-        /// The new action, if any.
-        act: Option<SigAction>,
-        /// Where the old one goes.
-        old: Ptr,
-        /// `sigsetsize`.
-        size: usize,
-    },
-    /// rt_sigprocmask(2).
-    RtSigprocmask {
-        /// One of [`how`].
-        how: i32,
-        /// The set, if any.
-        set: Option<SigSet>,
-        /// Where the old mask goes.
-        old: Ptr,
-        /// `sigsetsize`.
-        size: usize,
-    },
-    /// rt_sigpending(2).
-    RtSigpending {
-        /// Where the set goes.
-        set: Ptr,
-        /// `sigsetsize`.
-        size: usize,
-    },
-    /// rt_sigsuspend(2).
-    RtSigsuspend {
-        /// The mask while waiting.
-        mask: SigSet,
-        /// `sigsetsize`.
-        size: usize,
-    },
-    /// rt_sigtimedwait(2).
-    RtSigtimedwait {
-        /// The signals to take.
-        set: SigSet,
-        /// Where the siginfo goes.
-        info: Ptr,
-        /// How long to wait; `None` is for ever.
-        timeout: Option<Timespec>,
-        /// `sigsetsize`.
-        size: usize,
-    },
-    /// rt_sigreturn(2): the running handler ends.
-    RtSigreturn,
-    /// pause(2).
-    Pause,
-    /// alarm(2).
-    Alarm(u32),
-    /// setitimer(2).
-    Setitimer {
-        /// Which timer.
-        which: i32,
-        /// The new value; `None` for NULL, which disarms.
-        new: Option<Itimerval>,
-        /// Where the old value goes.
-        old: Ptr,
-    },
-    /// getitimer(2).
-    Getitimer {
-        /// Which timer.
-        which: i32,
-    },
-    /// prctl(2).
-    Prctl(Prctl),
-    /// getuid(2).
-    Getuid,
-    /// geteuid(2).
-    Geteuid,
-    /// getresuid(2).
-    Getresuid,
-    /// setuid(2).
-    Setuid(u32),
-    /// setreuid(2); `u32::MAX` leaves a user unchanged.
-    Setreuid {
-        /// The real user.
-        real: u32,
-        /// The effective user.
-        effective: u32,
-    },
-    /// setresuid(2); `u32::MAX` leaves a user unchanged.
-    Setresuid {
-        /// The real user.
-        real: u32,
-        /// The effective user.
-        effective: u32,
-        /// The saved user.
-        saved: u32,
-    },
-    /// prlimit64(2).
-    Prlimit {
-        /// The process; 0 is the caller.
-        pid: i32,
-        /// Which limit.
-        resource: Resource,
-        /// The new limits, if any.
-        new: Option<Rlimit>,
-        /// Where the old ones go.
-        old: Ptr,
-    },
-    /// umask(2).
-    Umask(u32),
-    /// chdir(2), to a folder that exists, or does not.
-    Chdir {
-        /// The path.
-        path: Arc<str>,
-        /// The error that the path gives, `None` for a folder that can be entered.
-        error: Option<Errno>,
-    },
-    /// getcwd(2).
-    Getcwd,
-}
-
 /// The part of `siginfo_t` that rt_sigqueueinfo(2) and rt_tgsigqueueinfo(2) pass on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -471,59 +240,5 @@ impl Syscall {
     /// clone3(2) with the caller's own stack and no addresses.
     pub fn clone3_call(flags: u64, exit_signal: u64) -> Syscall {
         Syscall::Clone { flags, clone3: Some(exit_signal), parent_tid: 0, child_tid: 0 }
-    }
-
-    /// The name of the call, as strace(1) writes it.
-    pub fn name(&self) -> &'static str {
-        if let Syscall::Clone { clone3: Some(_), .. } = self {
-            return "clone3";
-        }
-        // nothing but constants, so that it is looked up and not jumped to
-        match self {
-            Syscall::Fork => "fork",
-            Syscall::Vfork => "vfork",
-            Syscall::Clone { .. } => "clone",
-            Syscall::Unshare(_) => "unshare",
-            Syscall::SetTidAddress(_) => "set_tid_address",
-            Syscall::Execve { .. } => "execve",
-            Syscall::Exit(_) => "exit",
-            Syscall::ExitGroup(_) => "exit_group",
-            Syscall::Wait4 { .. } => "wait4",
-            Syscall::Waitid { .. } => "waitid",
-            Syscall::Setpgid { .. } => "setpgid",
-            Syscall::Getpgid(_) => "getpgid",
-            Syscall::Getpgrp => "getpgrp",
-            Syscall::Setsid => "setsid",
-            Syscall::Getsid(_) => "getsid",
-            Syscall::Getpid => "getpid",
-            Syscall::Gettid => "gettid",
-            Syscall::Getppid => "getppid",
-            Syscall::Kill { .. } => "kill",
-            Syscall::Tkill { .. } => "tkill",
-            Syscall::Tgkill { .. } => "tgkill",
-            Syscall::RtSigqueueinfo { .. } => "rt_sigqueueinfo",
-            Syscall::RtTgsigqueueinfo { .. } => "rt_tgsigqueueinfo",
-            Syscall::RtSigaction { .. } => "rt_sigaction",
-            Syscall::RtSigprocmask { .. } => "rt_sigprocmask",
-            Syscall::RtSigpending { .. } => "rt_sigpending",
-            Syscall::RtSigsuspend { .. } => "rt_sigsuspend",
-            Syscall::RtSigtimedwait { .. } => "rt_sigtimedwait",
-            Syscall::RtSigreturn => "rt_sigreturn",
-            Syscall::Pause => "pause",
-            Syscall::Alarm(_) => "alarm",
-            Syscall::Setitimer { .. } => "setitimer",
-            Syscall::Getitimer { .. } => "getitimer",
-            Syscall::Prctl(_) => "prctl",
-            Syscall::Getuid => "getuid",
-            Syscall::Geteuid => "geteuid",
-            Syscall::Getresuid => "getresuid",
-            Syscall::Setuid(_) => "setuid",
-            Syscall::Setreuid { .. } => "setreuid",
-            Syscall::Setresuid { .. } => "setresuid",
-            Syscall::Prlimit { .. } => "prlimit64",
-            Syscall::Umask(_) => "umask",
-            Syscall::Chdir { .. } => "chdir",
-            Syscall::Getcwd => "getcwd",
-        }
     }
 }

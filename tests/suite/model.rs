@@ -3,26 +3,37 @@
 use proctable::abi::{
     Errno, Handler, Itimerval, Pid, Resource, Rlimit, SigAction, Signal, Timeval,
 };
-use proctable::kernel::{Canonical, Choose, Config, Effects, Kernel, Outcome, Seeded};
+use proctable::kernel::{Bytes, Canonical, Choose, Config, Effects, Kernel, Outcome, Seeded};
 use proctable::rule;
 use proctable::sim::{Action, Generator, Profile, Reaction, Step, fuzz, react};
 use proctable::syscall::{Ptr, Ret, Syscall, clone};
 use proptest::prelude::*;
 
-/// Runs a random program on the model alone; `after` sees each state.
+/// Runs the random program of a seed on the model alone; `after` sees each state.
 fn play(
     profile: Profile,
     seed: u64,
     steps: usize,
     choose: &mut dyn Choose,
+    after: impl FnMut(&Step, &mut Kernel, &Reaction),
+) -> Kernel {
+    play_chosen(profile, &mut Seeded::new(seed), steps, choose, after)
+}
+
+/// As [`play`], with a program of any choices.
+fn play_chosen(
+    profile: Profile,
+    program: &mut dyn Choose,
+    steps: usize,
+    choose: &mut dyn Choose,
     mut after: impl FnMut(&Step, &mut Kernel, &Reaction),
 ) -> Kernel {
-    let mut generator = Generator::new(profile, seed, fuzz::surroundings());
-    let mut kernel = Kernel::new(generator.config());
+    let mut generator = Generator::new(profile, fuzz::surroundings());
+    let mut kernel = Kernel::new(generator.config(program));
     for _ in 0..steps {
-        let Some(step) = generator.next(&kernel) else { break };
+        let Some(step) = generator.next(&kernel, program) else { break };
         let stay = generator.stay_in_handlers();
-        let leaves_nowhere = kernel.handler_depth(step.pid) == 0;
+        let leaves_nowhere = kernel.handler_depth(step.tid) == 0;
         if step.action == Action::Call(Syscall::RtSigreturn) && leaves_nowhere {
             continue;
         }
@@ -51,6 +62,21 @@ proptest! {
         });
     }
 
+    /// The same of programs that bytes choose, so that a failure is made small.
+    #[test]
+    fn invariants_hold_in_programs_of_bytes(
+        profile in profiles(),
+        bytes in prop::collection::vec(any::<u8>(), 0..2000),
+        order: u64,
+    ) {
+        let mut choose = Seeded::new(order);
+        play_chosen(profile, &mut Bytes(&bytes), 120, &mut choose, |step, kernel, _| {
+            if let Err(what) = kernel.check_invariants() {
+                panic!("after {step:?}: {what}");
+            }
+        });
+    }
+
     /// Every event that is refused changes nothing, and the invariants hold between events too.
     #[test]
     fn events_of_a_fuzzer_break_nothing(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
@@ -69,9 +95,10 @@ proptest! {
         let mut restored: Kernel = serde_json::from_str(&text).expect("and restored");
         prop_assert_eq!(&restored, &kernel);
         let mut original = kernel;
-        let mut generator = Generator::new(profile, seed ^ 1, fuzz::surroundings());
+        let mut generator = Generator::new(profile, fuzz::surroundings());
+        let mut program = Seeded::new(seed ^ 1);
         for _ in 0..40 {
-            let Some(step) = generator.next(&original) else { break };
+            let Some(step) = generator.next(&original, &mut program) else { break };
             let reactions = [&mut original, &mut restored]
                 .map(|kernel| react(kernel, &step, true, &mut Seeded::new(order)));
             prop_assert_eq!(&reactions[0], &reactions[1]);

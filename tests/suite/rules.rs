@@ -1108,7 +1108,10 @@ fn zombie_frees_records(mut scene: Scene, full: Syscall) -> bool {
 
 #[test]
 fn lim_07_private_records_go_with_the_thread_shared_ones_when_it_is_reaped() {
-    let scene = |user| limited_on(Scene::new().depends_on(Property::EndedFreeRecords), user);
+    let property = Property::EndedFreeRecords;
+    let version = Version::NEWEST.with(property, true);
+    let config = Config { version, ..Config::default() };
+    let scene = |user| limited_on(Scene::with(config.clone()).depends_on(property), user);
     assert!(zombie_frees_records(scene(own_user(40)), Syscall::Tkill { tid: 3, sig: RT }));
     assert!(!zombie_frees_records(scene(own_user(41)), queue(3, signal(RT), -1, 0)));
 }

@@ -54,7 +54,7 @@ impl Scene {
 
     /// One call, and all that comes of it.
     pub fn call(&mut self, pid: u32, call: Syscall) -> &Reaction {
-        let step = Step { pid: Pid(pid), action: Action::Call(call.clone()) };
+        let step = Step { tid: Pid(pid), action: Action::Call(call.clone()) };
         let reaction = self.react(&step);
         let result = returned(reaction, pid);
         let outcome = match (&call, result) {
@@ -70,7 +70,7 @@ impl Scene {
 
     /// Time passes: on the model alone.
     pub fn elapse(&mut self, nanos: u64) -> &Reaction {
-        self.react(&Step { pid: Pid(0), action: Action::Elapse(nanos) })
+        self.react(&Step { tid: Pid(0), action: Action::Elapse(nanos) })
     }
 
     fn react(&mut self, step: &Step) -> &Reaction {

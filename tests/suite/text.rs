@@ -223,7 +223,8 @@ fn halves_are_put_together() {
 
 #[test]
 fn what_was_never_shown_is_unknown() {
-    let cut = Begun::Wait4 { pid: -1 };
+    let wait = Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::default() };
+    let cut = Begun::Head(wait);
     assert_eq!(
         events("1 wait4(-1,  <unfinished ...>\n1 +++ killed by SIGKILL +++\n"),
         [
@@ -354,7 +355,7 @@ fn calls_that_make_and_address_threads_are_read() {
     let cut =
         events("6 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD <unfinished ...>\n");
     let flags = clone::CHILD_SETTID | 17;
-    assert_eq!(cut[0].2, LogEvent::Unfinished(Begun::Clone { flags }));
+    assert_eq!(cut[0].2, LogEvent::Unfinished(Begun::Head(Syscall::clone_call(flags))));
 }
 
 #[test]

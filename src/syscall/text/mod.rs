@@ -15,18 +15,21 @@
 //! arguments and the environment of execve(2), resource usage, CPU times. The order of
 //! the flags is that of the logs in `tests/traces/sequential`; any order is read.
 
+mod by_hand;
+mod call;
 mod cursor;
+mod gives;
+mod kind;
 mod names;
 mod parse;
 mod print;
 
 use alloc::borrow::Cow;
-use alloc::sync::Arc;
 use core::fmt;
 
-use crate::abi::{IdType, Itimerval, Resource, Rlimit, SigAction, SigSet, Signal};
+use crate::abi::{SigSet, Signal};
 
-use super::{Prctl, Result, Syscall};
+use super::{Prctl, Ptr, Result, Syscall};
 
 /// Why an interrupted call came back to the edge of the kernel: strace shows this before the
 /// kernel has decided between a restart and EINTR (SIG-44).
@@ -60,123 +63,46 @@ impl From<Result> for Outcome {
 }
 
 /// A call as far as strace shows it before it returns: `wait4(-1,  <unfinished ...>`.
-///
-/// What is not in a variant is not known.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Begun {
     /// All of it.
     Whole(Syscall),
-    /// clone(2) that stores numbers; `parent_tid` and `child_tid` are not known.
-    Clone {
-        /// The flags, with the exit signal.
-        flags: u64,
-    },
-    /// execve(2); whether the program exists is not known.
-    Execve {
-        /// The path.
-        path: Arc<str>,
-    },
-    /// chdir(2); whether the folder exists is not known.
-    Chdir {
-        /// The path.
-        path: Arc<str>,
-    },
-    /// wait4(2); `status` and the options are not known.
-    Wait4 {
-        /// The selector.
-        pid: i32,
-    },
-    /// waitid(2); `info` and the options are not known.
-    Waitid {
-        /// How `id` selects.
-        idtype: IdType,
-        /// The selector.
-        id: i32,
-    },
-    /// rt_sigaction(2); `old` and the size are not known.
-    RtSigaction {
-        /// The signal.
-        sig: i32,
-        /// The new action, if any.
-        act: Option<SigAction>,
-    },
-    /// rt_sigprocmask(2); `old` and the size are not known.
-    RtSigprocmask {
-        /// One of [`how`](super::how).
-        how: i32,
-        /// The set, if any.
-        set: Option<SigSet>,
-    },
-    /// rt_sigpending(2); nothing is known.
-    RtSigpending,
-    /// rt_sigtimedwait(2); `info`, the timeout and the size are not known.
-    RtSigtimedwait {
-        /// The signals to take.
-        set: SigSet,
-    },
-    /// setitimer(2); `old` is not known.
-    Setitimer {
-        /// Which timer.
-        which: i32,
-        /// The new value, if any.
-        new: Option<Itimerval>,
-    },
-    /// prctl(2) with PR_GET_PDEATHSIG; the pointer is not known.
-    GetPdeathsig,
-    /// prctl(2) with PR_GET_CHILD_SUBREAPER; the pointer is not known.
-    GetChildSubreaper,
-    /// prlimit64(2); `old` is not known.
-    Prlimit {
-        /// The process; 0 is the caller.
-        pid: i32,
-        /// Which limit.
-        resource: Resource,
-        /// The new limits, if any.
-        new: Option<Rlimit>,
-    },
+    /// Without the arguments from the first one on through which the call stores something, and
+    /// without what only its end tells. Those have their defaults.
+    Head(Syscall),
 }
 
 impl Begun {
+    /// The call. In a [`Begun::Head`] not all its arguments count.
+    pub fn call(&self) -> &Syscall {
+        match self {
+            Begun::Whole(call) | Begun::Head(call) => call,
+        }
+    }
+
     /// The name of the call, as strace(1) writes it.
     pub fn name(&self) -> &'static str {
-        match self {
-            Begun::Whole(call) => call.name(),
-            Begun::Clone { .. } => "clone",
-            Begun::Execve { .. } => "execve",
-            Begun::Chdir { .. } => "chdir",
-            Begun::Wait4 { .. } => "wait4",
-            Begun::Waitid { .. } => "waitid",
-            Begun::RtSigaction { .. } => "rt_sigaction",
-            Begun::RtSigprocmask { .. } => "rt_sigprocmask",
-            Begun::RtSigpending => "rt_sigpending",
-            Begun::RtSigtimedwait { .. } => "rt_sigtimedwait",
-            Begun::Setitimer { .. } => "setitimer",
-            Begun::GetPdeathsig | Begun::GetChildSubreaper => "prctl",
-            Begun::Prlimit { .. } => "prlimit64",
-        }
+        self.call().name()
     }
 
     /// What strace shows of `call` before it returns.
     pub fn of(call: &Syscall) -> Begun {
-        match call.clone() {
-            Syscall::Clone { flags, clone3: None, .. } if flags & names::STORES != 0 => {
-                Begun::Clone { flags }
+        let mut head = call.clone();
+        // whether these two store something is in their arguments
+        let stores = match &mut head {
+            Syscall::Clone { flags, clone3: None, parent_tid, child_tid } => {
+                let stores = *flags & names::STORES != 0;
+                (*parent_tid, *child_tid) = if stores { (0, 0) } else { (*parent_tid, *child_tid) };
+                stores
             }
-            Syscall::Execve { path, .. } => Begun::Execve { path },
-            Syscall::Chdir { path, .. } => Begun::Chdir { path },
-            Syscall::Wait4 { pid, .. } => Begun::Wait4 { pid },
-            Syscall::Waitid { idtype, id, .. } => Begun::Waitid { idtype, id },
-            Syscall::RtSigaction { sig, act, .. } => Begun::RtSigaction { sig, act },
-            Syscall::RtSigprocmask { how, set, .. } => Begun::RtSigprocmask { how, set },
-            Syscall::RtSigpending { .. } => Begun::RtSigpending,
-            Syscall::RtSigtimedwait { set, .. } => Begun::RtSigtimedwait { set },
-            Syscall::Setitimer { which, new, .. } => Begun::Setitimer { which, new },
-            Syscall::Prctl(Prctl::GetPdeathsig(_)) => Begun::GetPdeathsig,
-            Syscall::Prctl(Prctl::GetChildSubreaper(_)) => Begun::GetChildSubreaper,
-            Syscall::Prlimit { pid, resource, new, .. } => Begun::Prlimit { pid, resource, new },
-            whole => Begun::Whole(whole),
-        }
+            Syscall::Prctl(Prctl::GetPdeathsig(ptr) | Prctl::GetChildSubreaper(ptr)) => {
+                *ptr = Ptr::default();
+                true
+            }
+            head => head.cut(),
+        };
+        if stores { Begun::Head(head) } else { Begun::Whole(head) }
     }
 }
 
@@ -239,8 +165,9 @@ pub fn parse(text: &str) -> core::result::Result<(Syscall, Outcome), ParseError>
     }
 }
 
-pub(crate) use parse::{begun, siginfo, whole};
-pub(crate) use print::{Head, Info, Tail, Whole};
+pub(crate) use call::{Head, Tail, Whole, begun, whole};
+pub(crate) use parse::siginfo;
+pub(crate) use print::Info;
 
 /// The signal of a name with `SIG`, for the lines that are not calls.
 pub(crate) fn signal(name: &str) -> Option<Signal> {

@@ -1,0 +1,183 @@
+//! Random programs, by profile.
+//!
+//! Every decision is one of a [`Choose`]: a seed, the bytes of a fuzzer or of a property test, and
+//! `diff` steer the same generator.
+//!
+//! - `profile`: how often each kind of step comes;
+//! - `draw`: choices, and the values of arguments;
+//! - `process`, `signal`: the calls.
+
+mod draw;
+mod process;
+mod profile;
+mod signal;
+
+use alloc::vec::Vec;
+
+pub use profile::Profile;
+
+use super::{Action, Step};
+use crate::abi::{Pid, Uid};
+use crate::kernel::{Choose, Config, Kernel};
+use crate::syscall::Syscall;
+use draw::{Draw, below, one_in};
+use profile::{EVERYTHING, Kind};
+
+/// What the generator has to know of the world that its programs will run in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Surroundings {
+    /// Where programs begin.
+    pub config: Config,
+    /// The address of the handler, and the one that it returns to.
+    pub handler: u64,
+    /// Where handlers return to.
+    pub restorer: u64,
+    /// The path of a program that can be executed. None: programs execute nothing.
+    pub program: Option<alloc::sync::Arc<str>>,
+    /// Programs may begin with a small pid_max.
+    pub own_pid_max: bool,
+    /// Programs may begin behind any number.
+    pub last_pid: bool,
+    /// Users that nobody else uses, so that their counts are the program's alone. None: the users
+    /// cannot be changed.
+    pub users: Vec<Uid>,
+    /// Programs make calls that address threads, and threads.
+    pub threads: bool,
+}
+
+/// Makes one program, step by step, from the state that the steps before it led to.
+#[derive(Clone, Debug)]
+pub struct Generator {
+    profile: Profile,
+    world: Surroundings,
+    /// A limit was lowered: from now on nobody becomes the superuser, whose counts a program
+    /// shares with the rest of the machine.
+    limited: bool,
+}
+
+/// Programs do not grow beyond this many processes.
+const CROWD: usize = 14;
+/// One millisecond in nanoseconds.
+const MS: u64 = 1_000_000;
+/// The step of all times in programs, in milliseconds. Time passes in whole steps; timers expire a
+/// third of a step later, and timeouts two thirds: what is done meanwhile takes less than a third on
+/// a real machine. A timer and a timeout that were to come at one moment would come in any order,
+/// by when in real time each was set.
+const TICK: i64 = 18;
+
+impl Generator {
+    /// A program of that profile.
+    pub fn new(profile: Profile, world: Surroundings) -> Generator {
+        Generator { profile, world, limited: false }
+    }
+
+    /// The world at the beginning of the program.
+    pub fn config(&self, choose: &mut dyn Choose) -> Config {
+        let mut config = self.world.config.clone();
+        if self.profile == Profile::Numbers {
+            let pid_max = 301 + below(choose, 30) as u32;
+            let last_pid = [1, 1, 290, 295, 299, pid_max - 1][below(choose, 6)];
+            if self.world.own_pid_max {
+                config.pid_max = pid_max;
+            }
+            if self.world.last_pid {
+                config.last_pid = last_pid;
+            }
+        }
+        config
+    }
+
+    /// Whether handlers stay entered.
+    pub fn stay_in_handlers(&self) -> bool {
+        self.profile == Profile::Handlers
+    }
+
+    /// The next step; `None` if nobody can act.
+    pub fn next(&mut self, kernel: &Kernel, choose: &mut dyn Choose) -> Option<Step> {
+        let actors: Vec<Pid> = tasks(kernel).filter(|tid| kernel.in_user_mode(*tid)).collect();
+        if actors.is_empty() {
+            return None;
+        }
+        // pid 1 a little more often than the others: it decides about most children
+        let tid = if one_in(choose, 8) && kernel.in_user_mode(Pid(1)) {
+            Pid(1)
+        } else {
+            actors[below(choose, actors.len())]
+        };
+        let whole = self.profile == Profile::Mixed || one_in(choose, 4);
+        let weights = if whole { EVERYTHING } else { self.profile.weights() };
+        let mut draw = Draw {
+            choose,
+            kernel,
+            world: &self.world,
+            profile: self.profile,
+            caller: tid,
+            limited: &mut self.limited,
+        };
+        for _ in 0..20 {
+            let kind = draw.weighted(weights);
+            if let Some(action) = draw.action(kind) {
+                return Some(Step { tid, action });
+            }
+        }
+        Some(Step { tid, action: Action::Call(Syscall::Getppid) })
+    }
+}
+
+/// The tasks that may act, in the order of their creation.
+fn tasks(kernel: &Kernel) -> impl Iterator<Item = Pid> + '_ {
+    kernel.pids()
+}
+
+impl Draw<'_> {
+    /// A step of that kind; `None` if it makes no sense now.
+    fn action(&mut self, kind: Kind) -> Option<Action> {
+        if kind == Kind::Elapse {
+            let ticks = 1 + self.below(4) as u64;
+            return Some(Action::Elapse(ticks * TICK as u64 * MS));
+        }
+        self.call(kind).map(Action::Call)
+    }
+
+    fn call(&mut self, kind: Kind) -> Option<Syscall> {
+        let crowd = if self.profile == Profile::Numbers { 40 } else { CROWD };
+        let room = self.kernel.len() < crowd;
+        Some(match kind {
+            Kind::Fork if room => Syscall::Fork,
+            Kind::Vfork if room => Syscall::Vfork,
+            Kind::Clone if room => self.clone_call(),
+            Kind::Fork | Kind::Vfork | Kind::Clone => return None,
+            Kind::Exec => self.exec_call(),
+            // the end of the init ends the program
+            Kind::Exit if self.caller == Pid(1) && !self.one_in(20) => return None,
+            Kind::Exit => self.exit_call(),
+            Kind::Wait => self.wait_call(),
+            Kind::Setpgid => return self.setpgid(),
+            Kind::Setsid => Syscall::Setsid,
+            Kind::GroupGetters => self.group_getter(),
+            Kind::Getters => self.getter(),
+            Kind::Kill => Syscall::Kill { pid: self.process(false), sig: self.signal_number() },
+            Kind::KillGroup => self.kill_group(),
+            Kind::Tgkill => self.tgkill(),
+            Kind::Queue => self.queue(),
+            Kind::Sigaction => self.sigaction(),
+            Kind::Mask => self.mask(),
+            Kind::Pending => Syscall::RtSigpending { set: self.pointer(), size: self.size() },
+            Kind::Suspend => Syscall::RtSigsuspend { mask: self.set(), size: self.size() },
+            Kind::TimedWait => self.timed_wait(),
+            Kind::Pause => Syscall::Pause,
+            Kind::Sigreturn if self.kernel.handler_depth(self.caller) > 0 => Syscall::RtSigreturn,
+            Kind::Sigreturn => return None,
+            Kind::Subreaper => self.subreaper(),
+            Kind::Pdeathsig => self.pdeathsig(),
+            Kind::User => return self.user_call(),
+            Kind::Limit => return self.limit_call(),
+            Kind::Umask => Syscall::Umask(self.among(&[0, 0o22, 0o77, 0o777, 0o7777, u32::MAX])),
+            Kind::Folder => self.folder(),
+            Kind::Alarm => Syscall::Alarm(self.among(&[0, 0, 1, 2, 5, 100, 100_000, u32::MAX])),
+            Kind::Itimer => self.itimer(),
+            Kind::Thread if self.world.threads => self.thread_call(room),
+            Kind::Thread | Kind::Elapse => return None,
+        })
+    }
+}

@@ -1,0 +1,288 @@
+//! What programs stress: how often each kind of step comes.
+
+/// What a program stresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    /// Everything.
+    Mixed,
+    /// Stops, continues, groups, sessions, orphans.
+    Jobs,
+    /// wait4 and waitid, blocked and not.
+    Waits,
+    /// Masks, pending signals, handlers, and the calls that wait for signals.
+    Signals,
+    /// Handlers that stay entered, and calls made inside of them.
+    Handlers,
+    /// Users, and who may signal whom.
+    Users,
+    /// A small pid_max: wrap-around, exhaustion, numbers held by groups and sessions.
+    Numbers,
+    /// Subreapers, the init, parent-death signals, deep trees.
+    Reapers,
+    /// clone with other exit signals, vfork, execve.
+    Clones,
+    /// RLIMIT_SIGPENDING and RLIMIT_NPROC.
+    Limits,
+    /// alarm, setitimer, timeouts.
+    Timers,
+}
+
+impl Profile {
+    /// All of them. Programs take them in turn.
+    pub const ALL: [Profile; 11] = [
+        Profile::Mixed,
+        Profile::Jobs,
+        Profile::Waits,
+        Profile::Signals,
+        Profile::Handlers,
+        Profile::Users,
+        Profile::Numbers,
+        Profile::Reapers,
+        Profile::Clones,
+        Profile::Limits,
+        Profile::Timers,
+    ];
+
+    /// Its name, in small letters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Mixed => "mixed",
+            Profile::Jobs => "jobs",
+            Profile::Waits => "waits",
+            Profile::Signals => "signals",
+            Profile::Handlers => "handlers",
+            Profile::Users => "users",
+            Profile::Numbers => "numbers",
+            Profile::Reapers => "reapers",
+            Profile::Clones => "clones",
+            Profile::Limits => "limits",
+            Profile::Timers => "timers",
+        }
+    }
+
+    /// How often each kind of call comes, in its own part of the steps.
+    pub(super) fn weights(self) -> &'static [(Kind, u32)] {
+        use Kind::{
+            Alarm, Clone, Elapse, Exec, Exit, Folder, Fork, Getters, GroupGetters, Itimer, Kill,
+            KillGroup, Limit, Mask, Pause, Pdeathsig, Pending, Queue, Setpgid, Setsid, Sigaction,
+            Sigreturn, Subreaper, Suspend, Tgkill, TimedWait, Umask, User, Vfork, Wait,
+        };
+        match self {
+            Profile::Mixed => &[(Fork, 0)],
+            Profile::Jobs => &[
+                (Fork, 10),
+                (Setpgid, 14),
+                (Setsid, 4),
+                (Kill, 14),
+                (KillGroup, 14),
+                (Exit, 6),
+                (Wait, 12),
+                (Sigaction, 4),
+                (Subreaper, 1),
+                (GroupGetters, 3),
+                (Mask, 3),
+                (Exec, 2),
+                (Clone, 2),
+                (Vfork, 1),
+            ],
+            Profile::Waits => &[
+                (Fork, 14),
+                (Wait, 36),
+                (Exit, 8),
+                (Kill, 14),
+                (Setpgid, 8),
+                (Sigaction, 6),
+                (Clone, 4),
+                (KillGroup, 3),
+            ],
+            Profile::Signals => &[
+                (Fork, 4),
+                (Sigaction, 22),
+                (Mask, 18),
+                (Kill, 20),
+                (Tgkill, 8),
+                (Queue, 10),
+                (Pending, 6),
+                (Suspend, 5),
+                (TimedWait, 7),
+                (Pause, 4),
+                (Exit, 1),
+                (KillGroup, 4),
+                (Exec, 2),
+                (Clone, 2),
+            ],
+            Profile::Handlers => &[
+                (Fork, 4),
+                (Sigaction, 18),
+                (Mask, 8),
+                (Kill, 20),
+                (Tgkill, 6),
+                (Queue, 6),
+                (Suspend, 4),
+                (Pause, 3),
+                (Wait, 6),
+                (Sigreturn, 16),
+                (Exec, 1),
+                (Pending, 3),
+            ],
+            Profile::Users => &[
+                (Fork, 10),
+                (User, 22),
+                (Kill, 26),
+                (KillGroup, 8),
+                (Tgkill, 5),
+                (Queue, 5),
+                (Setsid, 4),
+                (Exit, 3),
+                (Wait, 5),
+                (Pdeathsig, 5),
+                (Exec, 3),
+                (Getters, 3),
+                (Limit, 3),
+            ],
+            Profile::Numbers => &[
+                (Fork, 40),
+                (Exit, 16),
+                (Wait, 16),
+                (Setpgid, 10),
+                (Setsid, 6),
+                (Kill, 6),
+                (GroupGetters, 4),
+                (Sigaction, 2),
+                (Clone, 5),
+                (Exec, 2),
+                (User, 2),
+                (Limit, 2),
+            ],
+            Profile::Reapers => &[
+                (Fork, 18),
+                (Subreaper, 10),
+                (Pdeathsig, 10),
+                (Exit, 12),
+                (Wait, 10),
+                (Sigaction, 6),
+                (Kill, 8),
+                (Setpgid, 6),
+                (Setsid, 3),
+                (Getters, 6),
+                (Mask, 3),
+                (Clone, 2),
+                (Exec, 2),
+                (KillGroup, 2),
+            ],
+            Profile::Clones => &[
+                (Clone, 18),
+                (Vfork, 8),
+                (Exec, 10),
+                (Exit, 10),
+                (Wait, 18),
+                (Kill, 12),
+                (Sigaction, 8),
+                (Setpgid, 4),
+                (Mask, 3),
+                (Pending, 2),
+                (KillGroup, 3),
+                (Queue, 3),
+                (User, 2),
+                (Pdeathsig, 2),
+                (Subreaper, 2),
+            ],
+            Profile::Limits => &[
+                (Fork, 10),
+                (Limit, 14),
+                (Queue, 20),
+                (Kill, 14),
+                (Tgkill, 8),
+                (Mask, 12),
+                (User, 6),
+                (Sigaction, 6),
+                (Exit, 4),
+                (Wait, 6),
+                (Exec, 3),
+                (TimedWait, 4),
+            ],
+            Profile::Timers => &[
+                (Fork, 9),
+                (Alarm, 14),
+                (Itimer, 16),
+                (Elapse, 10),
+                (Sigaction, 10),
+                (Mask, 10),
+                (TimedWait, 8),
+                (Pause, 5),
+                (Exec, 4),
+                (Kill, 5),
+                (Umask, 2),
+                (Folder, 2),
+            ],
+        }
+    }
+}
+
+/// Everything, for [`Profile::Mixed`] and for a part of the steps of every other one.
+pub(super) const EVERYTHING: &[(Kind, u32)] = &[
+    (Kind::Fork, 12),
+    (Kind::Vfork, 1),
+    (Kind::Clone, 2),
+    (Kind::Exec, 2),
+    (Kind::Exit, 4),
+    (Kind::Wait, 14),
+    (Kind::Setpgid, 9),
+    (Kind::Setsid, 3),
+    (Kind::GroupGetters, 4),
+    (Kind::Getters, 3),
+    (Kind::Kill, 14),
+    (Kind::KillGroup, 7),
+    (Kind::Tgkill, 3),
+    (Kind::Queue, 3),
+    (Kind::Sigaction, 9),
+    (Kind::Mask, 6),
+    (Kind::Pending, 2),
+    (Kind::Suspend, 2),
+    (Kind::TimedWait, 2),
+    (Kind::Pause, 1),
+    (Kind::Subreaper, 2),
+    (Kind::Pdeathsig, 2),
+    (Kind::User, 1),
+    (Kind::Limit, 1),
+    (Kind::Umask, 1),
+    (Kind::Folder, 1),
+    (Kind::Sigreturn, 1),
+    (Kind::Thread, 4),
+];
+
+/// A kind of step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Fork,
+    Vfork,
+    Clone,
+    Exec,
+    Exit,
+    Wait,
+    Setpgid,
+    Setsid,
+    GroupGetters,
+    Getters,
+    Kill,
+    KillGroup,
+    Tgkill,
+    Queue,
+    Sigaction,
+    Mask,
+    Pending,
+    Suspend,
+    TimedWait,
+    Pause,
+    Sigreturn,
+    Subreaper,
+    Pdeathsig,
+    User,
+    Limit,
+    Umask,
+    Folder,
+    Alarm,
+    Itimer,
+    Thread,
+    Elapse,
+}

@@ -1,0 +1,464 @@
+//! The declaration of the system calls.
+//!
+//! [`declared!`] hands one table to a macro; three of them take it. The one at the end of this file
+//! makes [`Syscall`], its names and classes; `text::call` the printer and the parser; `host::codec`
+//! the calls that the oracle's processes make. So a new regular call is written once, here, and the
+//! compiler then asks for what the model does with it:
+//!
+//! ```text
+//! /// getpriority(2).
+//! Getpriority {
+//!     /// What `who` names.
+//!     which: i32 as Number,
+//!     /// The process, group or user.
+//!     who: i32 as Number,
+//! } = SYS_getpriority -> Number, Returns;
+//! ```
+//!
+//! - The arguments come in the order of the system call, each with its type and its [`kind`].
+//!   Behind a `;` stand those that strace(1) shows only when the call has returned: from the first
+//!   through which the call stores something.
+//! - `SYS_…` is the number, and without `SYS_` the name.
+//! - Behind `->` stands what a successful call [gives]. It says how a stored value is printed,
+//!   read, and found in memory.
+//! - Then comes the [`Class`], and where an agent of the oracle does something beside the call,
+//!   which of its operations that is.
+//!
+//! A call that this does not cover is declared under `by_hand`, without kinds: `text::by_hand`
+//! and `host::codec::by_hand` have a type of its name that does the rest.
+
+use alloc::sync::Arc;
+
+use super::{Prctl, Ptr, QueuedInfo};
+use crate::abi::{
+    Errno, IdType, Itimerval, Resource, Rlimit, SigAction, SigSet, Timespec, WaitOptions,
+};
+
+/// How an argument is printed, read and passed.
+pub(crate) mod kind {
+    /// A number.
+    #[derive(Debug)]
+    pub(crate) enum Number {}
+    /// The number of a signal, or of none.
+    #[derive(Debug)]
+    pub(crate) enum Signal {}
+    /// A user; -1 is none.
+    #[derive(Debug)]
+    pub(crate) enum User {}
+    /// A mask of permissions.
+    #[derive(Debug)]
+    pub(crate) enum Octal {}
+    /// An address that the kernel keeps.
+    #[derive(Debug)]
+    pub(crate) enum Address {}
+    /// Flags of clone(2).
+    #[derive(Debug)]
+    pub(crate) enum CloneFlags {}
+    /// What rt_sigprocmask(2) does.
+    #[derive(Debug)]
+    pub(crate) enum How {}
+    /// A timer of setitimer(2).
+    #[derive(Debug)]
+    pub(crate) enum Timer {}
+    /// A resource of prlimit(2).
+    #[derive(Debug)]
+    pub(crate) enum Resource {}
+    /// A structure that the call reads.
+    #[derive(Debug)]
+    pub(crate) enum In {}
+    /// A structure that the call reads, or NULL.
+    #[derive(Debug)]
+    pub(crate) enum Optional {}
+    /// Where the call stores what it gives.
+    #[derive(Debug)]
+    pub(crate) enum Out {}
+}
+
+/// What a successful call gives.
+pub(crate) mod gives {
+    /// [`Ret::Value`](super::super::Ret::Value).
+    #[derive(Debug)]
+    pub(crate) enum Number {}
+    /// The same, a mask of permissions.
+    #[derive(Debug)]
+    pub(crate) enum Octal {}
+    /// [`Ret::Action`](super::super::Ret::Action).
+    #[derive(Debug)]
+    pub(crate) enum Action {}
+    /// [`Ret::Mask`](super::super::Ret::Mask).
+    #[derive(Debug)]
+    pub(crate) enum Mask {}
+    /// [`Ret::Pending`](super::super::Ret::Pending).
+    #[derive(Debug)]
+    pub(crate) enum Pending {}
+    /// [`Ret::Signal`](super::super::Ret::Signal).
+    #[derive(Debug)]
+    pub(crate) enum Signal {}
+    /// [`Ret::Itimer`](super::super::Ret::Itimer).
+    #[derive(Debug)]
+    pub(crate) enum Itimer {}
+    /// [`Ret::Limit`](super::super::Ret::Limit).
+    #[derive(Debug)]
+    pub(crate) enum Limit {}
+}
+
+/// Gives the table to the macro `$then`.
+macro_rules! declared {
+    ($then:ident) => {
+        $then! {
+            regular {
+                /// fork(2).
+                Fork = SYS_fork -> Number, Returns, Fork;
+                /// vfork(2).
+                Vfork = SYS_vfork -> Number, MaySleep, ForkSharing;
+                /// unshare(2), of [`clone`](super::clone) flags.
+                Unshare(flags: u64 as CloneFlags) = SYS_unshare -> Number, Returns;
+                /// set_tid_address(2): the word that is cleared when the thread execs or ends; 0 is
+                /// none.
+                SetTidAddress(address: u64 as Address) = SYS_set_tid_address -> Number, Returns;
+                /// exit(2): of the calling thread.
+                Exit(code: i32 as Number) = SYS_exit -> Number, NeverReturns;
+                /// exit_group(2).
+                ExitGroup(code: i32 as Number) = SYS_exit_group -> Number, NeverReturns;
+                /// setpgid(2).
+                Setpgid {
+                    /// The process; 0 is the caller.
+                    pid: i32 as Number,
+                    /// The group; 0 is the number of the process.
+                    pgid: i32 as Number,
+                } = SYS_setpgid -> Number, Returns;
+                /// getpgid(2).
+                Getpgid(pid: i32 as Number) = SYS_getpgid -> Number, Returns;
+                /// getpgrp(2).
+                Getpgrp = SYS_getpgrp -> Number, Returns;
+                /// setsid(2).
+                Setsid = SYS_setsid -> Number, Returns;
+                /// getsid(2).
+                Getsid(pid: i32 as Number) = SYS_getsid -> Number, Returns;
+                /// getpid(2).
+                Getpid = SYS_getpid -> Number, Returns;
+                /// gettid(2).
+                Gettid = SYS_gettid -> Number, Returns;
+                /// getppid(2).
+                Getppid = SYS_getppid -> Number, Returns;
+                /// kill(2).
+                Kill {
+                    /// The target.
+                    pid: i32 as Number,
+                    /// The signal; 0 only checks.
+                    sig: i32 as Signal,
+                } = SYS_kill -> Number, Returns;
+                /// tkill(2).
+                Tkill {
+                    /// The thread.
+                    tid: i32 as Number,
+                    /// The signal; 0 only checks.
+                    sig: i32 as Signal,
+                } = SYS_tkill -> Number, Returns;
+                /// tgkill(2).
+                Tgkill {
+                    /// The process.
+                    tgid: i32 as Number,
+                    /// The thread.
+                    tid: i32 as Number,
+                    /// The signal; 0 only checks.
+                    sig: i32 as Signal,
+                } = SYS_tgkill -> Number, Returns;
+                /// rt_sigaction(2).
+                RtSigaction {
+                    /// The signal.
+                    sig: i32 as Signal,
+                    /// The new action, if any.
+                    act: Option<SigAction> as Optional,
+                    ;
+                    /// Where the old one goes.
+                    old: Ptr as Out,
+                    /// `sigsetsize`.
+                    size: usize as Number,
+                } = SYS_rt_sigaction -> Action, Returns, Action;
+                /// rt_sigprocmask(2).
+                RtSigprocmask {
+                    /// One of [`how`](super::how).
+                    how: i32 as How,
+                    /// The set, if any.
+                    set: Option<SigSet> as Optional,
+                    ;
+                    /// Where the old mask goes.
+                    old: Ptr as Out,
+                    /// `sigsetsize`.
+                    size: usize as Number,
+                } = SYS_rt_sigprocmask -> Mask, Returns;
+                /// rt_sigpending(2).
+                RtSigpending {
+                    ;
+                    /// Where the set goes.
+                    set: Ptr as Out,
+                    /// `sigsetsize`.
+                    size: usize as Number,
+                } = SYS_rt_sigpending -> Pending, Returns;
+                /// rt_sigsuspend(2).
+                RtSigsuspend {
+                    /// The mask while waiting.
+                    mask: SigSet as In,
+                    /// `sigsetsize`.
+                    size: usize as Number,
+                } = SYS_rt_sigsuspend -> Number, MaySleep;
+                /// rt_sigtimedwait(2).
+                RtSigtimedwait {
+                    /// The signals to take.
+                    set: SigSet as In,
+                    ;
+                    /// Where the siginfo goes.
+                    info: Ptr as Out,
+                    /// How long to wait; `None` is for ever.
+                    timeout: Option<Timespec> as Optional,
+                    /// `sigsetsize`.
+                    size: usize as Number,
+                } = SYS_rt_sigtimedwait -> Signal, MaySleep;
+                /// rt_sigreturn(2): the running handler ends.
+                RtSigreturn = SYS_rt_sigreturn -> Number, NeverReturns, HandlerReturn;
+                /// pause(2).
+                Pause = SYS_pause -> Number, MaySleep;
+                /// alarm(2).
+                Alarm(seconds: u32 as Number) = SYS_alarm -> Number, Returns;
+                /// setitimer(2).
+                Setitimer {
+                    /// Which timer.
+                    which: i32 as Timer,
+                    /// The new value; `None` for NULL, which disarms.
+                    new: Option<Itimerval> as Optional,
+                    ;
+                    /// Where the old value goes.
+                    old: Ptr as Out,
+                } = SYS_setitimer -> Itimer, Returns;
+                /// getuid(2).
+                Getuid = SYS_getuid -> Number, Returns;
+                /// geteuid(2).
+                Geteuid = SYS_geteuid -> Number, Returns;
+                /// setuid(2).
+                Setuid(user: u32 as User) = SYS_setuid -> Number, Returns;
+                /// setreuid(2); `u32::MAX` leaves a user unchanged.
+                Setreuid {
+                    /// The real user.
+                    real: u32 as User,
+                    /// The effective user.
+                    effective: u32 as User,
+                } = SYS_setreuid -> Number, Returns;
+                /// setresuid(2); `u32::MAX` leaves a user unchanged.
+                Setresuid {
+                    /// The real user.
+                    real: u32 as User,
+                    /// The effective user.
+                    effective: u32 as User,
+                    /// The saved user.
+                    saved: u32 as User,
+                } = SYS_setresuid -> Number, Returns;
+                /// prlimit64(2).
+                Prlimit {
+                    /// The process; 0 is the caller.
+                    pid: i32 as Number,
+                    /// Which limit.
+                    resource: Resource as Resource,
+                    /// The new limits, if any.
+                    new: Option<Rlimit> as Optional,
+                    ;
+                    /// Where the old ones go.
+                    old: Ptr as Out,
+                } = SYS_prlimit64 -> Limit, Returns;
+                /// umask(2).
+                Umask(mask: u32 as Octal) = SYS_umask -> Octal, Returns;
+            }
+            by_hand {
+                /// clone(2) with the caller's own stack, or clone3(2).
+                Clone {
+                    /// [`clone`](super::clone) flags; for clone(2) with the exit signal in the low
+                    /// byte.
+                    flags: u64,
+                    /// `exit_signal` of clone3(2); `None` for clone(2).
+                    clone3: Option<u64>,
+                    /// Where [`PARENT_SETTID`](super::clone::PARENT_SETTID) stores; 0 is NULL.
+                    parent_tid: u64,
+                    /// Where [`CHILD_SETTID`](super::clone::CHILD_SETTID) and
+                    /// [`CHILD_CLEARTID`](super::clone::CHILD_CLEARTID) store; 0 is NULL.
+                    child_tid: u64,
+                } = SYS_clone, MaySleep;
+                /// execve(2) of a program that exists, or does not.
+                Execve {
+                    /// The path; it names the new program and nothing else.
+                    path: Arc<str>,
+                    ;
+                    /// The error that the file gives, `None` for a program that can be executed.
+                    error: Option<Errno>,
+                } = SYS_execve, MaySleep;
+                /// wait4(2).
+                Wait4 {
+                    /// The selector.
+                    pid: i32,
+                    ;
+                    /// Where the status goes.
+                    status: Ptr,
+                    /// The options.
+                    options: WaitOptions,
+                } = SYS_wait4, MaySleep;
+                /// waitid(2).
+                Waitid {
+                    /// How `id` selects.
+                    idtype: IdType,
+                    /// The selector.
+                    id: i32,
+                    ;
+                    /// Where the siginfo goes.
+                    info: Ptr,
+                    /// The options.
+                    options: WaitOptions,
+                } = SYS_waitid, MaySleep;
+                /// rt_sigqueueinfo(2).
+                RtSigqueueinfo {
+                    /// The process.
+                    pid: i32,
+                    /// The signal; 0 only checks.
+                    sig: i32,
+                    /// The siginfo; `None` for an address that cannot be read.
+                    info: Option<QueuedInfo>,
+                } = SYS_rt_sigqueueinfo, Returns;
+                /// rt_tgsigqueueinfo(2).
+                RtTgsigqueueinfo {
+                    /// The process.
+                    tgid: i32,
+                    /// The thread.
+                    tid: i32,
+                    /// The signal; 0 only checks.
+                    sig: i32,
+                    /// The siginfo; `None` for an address that cannot be read.
+                    info: Option<QueuedInfo>,
+                } = SYS_rt_tgsigqueueinfo, Returns;
+                /// getitimer(2).
+                Getitimer {
+                    /// Which timer.
+                    which: i32,
+                } = SYS_getitimer, Returns;
+                /// prctl(2).
+                Prctl(operation: Prctl) = SYS_prctl, Returns;
+                /// getresuid(2).
+                Getresuid = SYS_getresuid, Returns;
+                /// chdir(2), to a folder that exists, or does not.
+                Chdir {
+                    /// The path.
+                    path: Arc<str>,
+                    ;
+                    /// The error that the path gives, `None` for a folder that can be entered.
+                    error: Option<Errno>,
+                } = SYS_chdir, Returns;
+                /// getcwd(2).
+                Getcwd = SYS_getcwd, Returns;
+            }
+        }
+    };
+}
+pub(crate) use declared;
+
+/// Whether a call comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Class {
+    /// The caller never sleeps in it.
+    Returns,
+    /// The caller may sleep in it.
+    MaySleep,
+    /// Its own return is not seen: exit, exit_group, rt_sigreturn.
+    NeverReturns,
+}
+
+// A tuple variant and a variant without fields can be written as one with named fields: the name of
+// the only field of a tuple is `0`. So no macro has to tell the three forms apart but the one that
+// makes the enum.
+macro_rules! syscall {
+    (
+        regular { $(
+            $(#[$doc:meta])* $call:ident
+            $( ($one:ident: $one_type:ty as $one_kind:ident) )?
+            $( {
+                $( $(#[$head_doc:meta])* $head:ident: $head_type:ty as $head_kind:ident, )*
+                $(; $( $(#[$tail_doc:meta])* $tail:ident: $tail_type:ty as $tail_kind:ident, )+ )?
+            } )?
+            = $number:ident -> $gives:ident, $class:ident $(, $op:ident)?;
+        )* }
+        by_hand { $(
+            $(#[$doc_:meta])* $call_:ident
+            $( ($one_:ident: $one_type_:ty) )?
+            $( {
+                $( $(#[$head_doc_:meta])* $head_:ident: $head_type_:ty, )*
+                $(; $( $(#[$tail_doc_:meta])* $tail_:ident: $tail_type_:ty, )+ )?
+            } )?
+            = $number_:ident, $class_:ident;
+        )* }
+    ) => {
+        /// A system call.
+        #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        pub enum Syscall {
+            $(
+                $(#[$doc])* $call
+                $( ($one_type) )?
+                $( {
+                    $( $(#[$head_doc])* $head: $head_type, )*
+                    $( $( $(#[$tail_doc])* $tail: $tail_type, )+ )?
+                } )?,
+            )*
+            $(
+                $(#[$doc_])* $call_
+                $( ($one_type_) )?
+                $( {
+                    $( $(#[$head_doc_])* $head_: $head_type_, )*
+                    $( $( $(#[$tail_doc_])* $tail_: $tail_type_, )+ )?
+                } )?,
+            )*
+        }
+
+        impl Syscall {
+            /// The name of the call, as strace(1) writes it.
+            pub fn name(&self) -> &'static str {
+                if let Syscall::Clone { clone3: Some(_), .. } = self {
+                    return "clone3";
+                }
+                // nothing but constants, so that it is looked up and not jumped to
+                match self {
+                    $( Syscall::$call { .. } => const { without_sys(stringify!($number)) }, )*
+                    $( Syscall::$call_ { .. } => const { without_sys(stringify!($number_)) }, )*
+                }
+            }
+
+            /// Whether it comes back.
+            pub fn class(&self) -> Class {
+                match self {
+                    $( Syscall::$call { .. } => Class::$class, )*
+                    $( Syscall::$call_ { .. } => Class::$class_, )*
+                }
+            }
+
+            /// Puts defaults into the arguments that strace(1) shows only when the call has
+            /// returned. Whether there are such.
+            pub(super) fn cut(&mut self) -> bool {
+                match self {
+                    $( Syscall::$call { $($( $($tail,)+ )?)? .. } => {
+                        0 $($( $( + set_default($tail) )+ )?)? > 0
+                    } )*
+                    $( Syscall::$call_ { $($( $($tail_,)+ )?)? .. } => {
+                        0 $($( $( + set_default($tail_) )+ )?)? > 0
+                    } )*
+                }
+            }
+        }
+    };
+}
+declared!(syscall);
+
+/// The name in `SYS_name`.
+const fn without_sys(number: &'static str) -> &'static str {
+    number.split_at("SYS_".len()).1
+}
+
+/// Gives 1, to count.
+fn set_default<T: Default>(value: &mut T) -> usize {
+    *value = T::default();
+    1
+}
