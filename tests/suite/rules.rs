@@ -1073,11 +1073,7 @@ fn exec_05_what_says_that_it_comes_from_a_timer_is_gone_after_exec() {
 }
 
 /// A process 2 of its own user that may have two records, and blocks everything.
-fn limited(user: u32) -> Scene {
-    limited_on(Scene::new(), user)
-}
-
-fn limited_on(mut scene: Scene, user: u32) -> Scene {
+fn limited(mut scene: Scene, user: u32) -> Scene {
     scene.fork(1);
     scene.limit(2, Resource::SIGPENDING, 2);
     scene.set_users(2, users(user));
@@ -1111,7 +1107,7 @@ fn lim_07_private_records_go_with_the_thread_shared_ones_when_it_is_reaped() {
     let property = Property::EndedFreeRecords;
     let version = Version::NEWEST.with(property, true);
     let config = Config { version, ..Config::default() };
-    let scene = |user| limited_on(Scene::with(config.clone()).depends_on(property), user);
+    let scene = |user| limited(Scene::with(config.clone()).depends_on(property), user);
     assert!(zombie_frees_records(scene(own_user(40)), Syscall::Tkill { tid: 3, sig: RT }));
     assert!(!zombie_frees_records(scene(own_user(41)), queue(3, signal(RT), -1, 0)));
 }
