@@ -51,8 +51,10 @@ impl Expectation for Seen {
             }
             What::Generated(info) => self.admits_signal(kernel, before, *pid, info),
             What::Stopped => kernel.view(*pid).is_none_or(|view| {
-                !self.loses_word_of_stop(before, *pid, view.ppid)
-                    && (continues(before) || self.is_stopped_in_turn(kernel, *pid, &view))
+                !is_single(kernel, view.ppid)
+                    || !is_single(kernel, *pid)
+                    || !self.loses_word_of_stop(before, *pid, view.ppid)
+                        && (continues(before) || self.is_stopped_in_turn(kernel, *pid, &view))
             }),
             _ => true,
         }
@@ -112,6 +114,9 @@ impl Seen {
     ) -> bool {
         let signal = info.signal;
         let Some(view) = self.0.views.get(&pid) else { return true };
+        if !is_single(kernel, view.tgid) {
+            return true;
+        }
         let stays = (view.private | view.shared).contains(signal);
         let flushed = signal.is_stop() || signal == Signal::CONT;
         let stopped = view.run == Run::Stopped;
@@ -176,6 +181,9 @@ impl Seen {
         let (Some(view), Some(end)) = (kernel.view(pid), self.0.views.get(&pid)) else {
             return true;
         };
+        if !is_single(kernel, view.tgid) {
+            return true;
+        }
         let has_word = |view: &View| (view.private | view.shared).contains(Signal::CHLD);
         let takes_it = |result: &syscall::Result| matches!(result, Ok(Ret::Signal(_)));
         has_word(&view)
@@ -275,7 +283,7 @@ impl Seen {
     /// How every process stands.
     fn check_views(&self, kernel: &Kernel) -> Result<(), Mismatch> {
         let model: BTreeMap<Pid, View> =
-            kernel.pids().filter_map(|pid| Some((pid, kernel.view(pid)?))).collect();
+            tasks(kernel).filter_map(|tid| Some((tid, kernel.view(tid)?))).collect();
         for pid in model.keys().chain(self.0.views.keys()) {
             let (of_kernel, of_model) = (self.0.views.get(pid), model.get(pid));
             if of_kernel != of_model {
@@ -289,6 +297,17 @@ impl Seen {
         }
         Ok(())
     }
+}
+
+/// All tasks of the model.
+fn tasks(kernel: &Kernel) -> impl Iterator<Item = Pid> + '_ {
+    kernel.pids().flat_map(|pid| kernel.tids(pid))
+}
+
+/// Whether the process has one thread only: of several each may be the one that takes a signal of the
+/// process.
+fn is_single(kernel: &Kernel, pid: Pid) -> bool {
+    kernel.tids(pid).nth(1).is_none()
 }
 
 /// Whether anybody was continued: what stopped may go on.
@@ -331,8 +350,10 @@ fn mismatch<T: std::fmt::Debug>(what: String, kernel: Option<T>, model: Option<T
 }
 
 fn show_view(view: &View) -> String {
-    let mut text =
-        format!("{:?}, parent {}, group {}, session {}", view.run, view.ppid, view.pgid, view.sid);
+    let mut text = format!(
+        "{:?}, of {}, parent {}, group {}, session {}",
+        view.run, view.tgid, view.ppid, view.pgid, view.sid
+    );
     for (name, set) in [
         ("pending", view.private),
         ("shared", view.shared),

@@ -117,8 +117,7 @@ pub fn surroundings(engine: &Engine, mode: Mode, version: Version) -> io::Result
             Mode::Root => (first..first + 3).map(Uid).collect(),
             Mode::User => Vec::new(),
         },
-        // the model has none
-        threads: false,
+        threads: true,
     })
 }
 

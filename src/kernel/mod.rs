@@ -531,6 +531,11 @@ impl Kernel {
         self.processes.len()
     }
 
+    /// How many tasks there are: threads of all processes, and zombies.
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Whether there is no process: an init without a visible parent stays as a zombie, so this
     /// is never so.
     pub fn is_empty(&self) -> bool {

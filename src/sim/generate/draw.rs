@@ -76,6 +76,14 @@ impl Draw<'_> {
         }
     }
 
+    /// Whom a signal is sent to: a process, or now and then the number of a thread.
+    pub(super) fn target(&mut self) -> i32 {
+        if self.kernel.task_count() > self.kernel.len() && self.one_in(4) {
+            return self.task();
+        }
+        self.process(false)
+    }
+
     /// A group that exists, most often.
     pub(super) fn group(&mut self) -> i32 {
         let groups: Vec<i32> = self
@@ -176,6 +184,12 @@ impl Draw<'_> {
         }
         let all: Vec<Pid> = tasks(self.kernel).collect();
         self.among(&all).0 as i32
+    }
+
+    /// The process that a task is of; the number itself if there is no such task.
+    pub(super) fn process_of(&self, tid: i32) -> i32 {
+        let view = u32::try_from(tid).ok().and_then(|tid| self.kernel.view(Pid(tid)));
+        view.map_or(tid, |view| view.tgid.0 as i32)
     }
 
     /// An address of a word: of good memory, NULL, or one that is never mapped.

@@ -126,7 +126,7 @@ impl Generator {
 
 /// The tasks that may act, in the order of their creation.
 fn tasks(kernel: &Kernel) -> impl Iterator<Item = Pid> + '_ {
-    kernel.pids()
+    kernel.pids().flat_map(|pid| kernel.tids(pid))
 }
 
 impl Draw<'_> {
@@ -141,7 +141,7 @@ impl Draw<'_> {
 
     fn call(&mut self, kind: Kind) -> Option<Syscall> {
         let crowd = if self.profile == Profile::Numbers { 40 } else { CROWD };
-        let room = self.kernel.len() < crowd;
+        let room = self.kernel.task_count() < crowd;
         Some(match kind {
             Kind::Fork if room => Syscall::Fork,
             Kind::Vfork if room => Syscall::Vfork,
@@ -156,7 +156,7 @@ impl Draw<'_> {
             Kind::Setsid => Syscall::Setsid,
             Kind::GroupGetters => self.group_getter(),
             Kind::Getters => self.getter(),
-            Kind::Kill => Syscall::Kill { pid: self.process(false), sig: self.signal_number() },
+            Kind::Kill => Syscall::Kill { pid: self.target(), sig: self.signal_number() },
             Kind::KillGroup => self.kill_group(),
             Kind::Tgkill => self.tgkill(),
             Kind::Queue => self.queue(),

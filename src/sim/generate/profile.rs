@@ -23,13 +23,15 @@ pub enum Profile {
     Clones,
     /// RLIMIT_SIGPENDING and RLIMIT_NPROC.
     Limits,
+    /// Threads: which of them takes a signal, stops, waits, ends last, executes a program.
+    Threads,
     /// alarm, setitimer, timeouts.
     Timers,
 }
 
 impl Profile {
     /// All of them. Programs take them in turn.
-    pub const ALL: [Profile; 11] = [
+    pub const ALL: [Profile; 12] = [
         Profile::Mixed,
         Profile::Jobs,
         Profile::Waits,
@@ -40,6 +42,7 @@ impl Profile {
         Profile::Reapers,
         Profile::Clones,
         Profile::Limits,
+        Profile::Threads,
         Profile::Timers,
     ];
 
@@ -56,6 +59,7 @@ impl Profile {
             Profile::Reapers => "reapers",
             Profile::Clones => "clones",
             Profile::Limits => "limits",
+            Profile::Threads => "threads",
             Profile::Timers => "timers",
         }
     }
@@ -65,7 +69,7 @@ impl Profile {
         use Kind::{
             Alarm, Clone, Elapse, Exec, Exit, Folder, Fork, Getters, GroupGetters, Itimer, Kill,
             KillGroup, Limit, Mask, Pause, Pdeathsig, Pending, Queue, Setpgid, Setsid, Sigaction,
-            Sigreturn, Subreaper, Suspend, Tgkill, TimedWait, Umask, User, Vfork, Wait,
+            Sigreturn, Subreaper, Suspend, Tgkill, Thread, TimedWait, Umask, User, Vfork, Wait,
         };
         match self {
             Profile::Mixed => &[(Fork, 0)],
@@ -200,6 +204,32 @@ impl Profile {
                 (Wait, 6),
                 (Exec, 3),
                 (TimedWait, 4),
+            ],
+            Profile::Threads => &[
+                (Thread, 22),
+                (Fork, 6),
+                (Vfork, 2),
+                (Clone, 3),
+                (Exit, 10),
+                (Exec, 3),
+                (Wait, 12),
+                (Kill, 16),
+                (Tgkill, 10),
+                (KillGroup, 3),
+                (Queue, 3),
+                (Sigaction, 10),
+                (Mask, 12),
+                (Pending, 2),
+                (Suspend, 4),
+                (TimedWait, 5),
+                (Pause, 3),
+                (Pdeathsig, 4),
+                (Subreaper, 1),
+                (User, 2),
+                (Setpgid, 2),
+                (Folder, 1),
+                (Umask, 1),
+                (Getters, 2),
             ],
             Profile::Timers => &[
                 (Fork, 9),

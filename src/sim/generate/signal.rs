@@ -19,17 +19,17 @@ impl Draw<'_> {
     }
 
     pub(super) fn tgkill(&mut self) -> Syscall {
-        let tid = self.process(true);
+        let tid = if self.world.threads { self.task() } else { self.process(true) };
         let sig = self.signal_number();
         if self.one_in(3) {
             return Syscall::Tkill { tid, sig };
         }
-        let tgid = if self.one_in(6) { self.process(true) } else { tid };
+        let tgid = if self.one_in(6) { self.process(true) } else { self.process_of(tid) };
         Syscall::Tgkill { tgid, tid, sig }
     }
 
     pub(super) fn queue(&mut self) -> Syscall {
-        let pid = self.process(true);
+        let pid = if self.one_in(4) { self.target() } else { self.process(true) };
         let (sig, info) = self.queued();
         Syscall::RtSigqueueinfo { pid, sig, info }
     }
@@ -150,7 +150,8 @@ impl Draw<'_> {
         match self.below(8) {
             0..=2 if room => self.thread(),
             3..=5 => {
-                let (tgid, tid) = (self.process(true), self.task());
+                let tid = self.task();
+                let tgid = if self.one_in(6) { self.process(true) } else { self.process_of(tid) };
                 let (sig, info) = self.queued();
                 Syscall::RtTgsigqueueinfo { tgid, tid, sig, info }
             }
