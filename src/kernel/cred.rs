@@ -188,7 +188,8 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let (own, other) = (self.cred(caller), self.cred(target));
-        if self.process_of(caller) == self.process_of(target)
+        // of another thread of its own process too
+        if caller == target
             || own.capable && self.config.sys_resource
             || other.users().iter().all(|user| *user == own.real)
         {

@@ -43,6 +43,8 @@ impl Kernel {
         fx.obey(rule!("EXIT-11"));
         let id = self.process_of(task);
         let last = self.begin_exit_of(task);
+        let lost = self.faulty(Fault::LastThreadsStatusIsLost) && self.leader(id) != task;
+        let status = if lost { WaitStatus::exited(0) } else { status };
         if last && matches!(self.processes[id].life, Life::Alive(_)) {
             self.set_life(id, Life::Dying(status));
         }
@@ -257,12 +259,20 @@ impl Kernel {
             let origin = Origin::user(rule!("CHLD-01"));
             // LIM-08: a real-time exit signal is lost where the parent's user has too many
             // TG-60: the thread that created it is aimed at
-            let sent = self.generate(parent_task, &info, origin, fx);
+            let sent = self.generate(self.aimed_at(parent_task), &info, origin, fx);
             debug_assert!(sent.is_ok() || signal.is_realtime());
         }
         fx.obey(rule!("EXIT-16"));
         self.wake_waiters(parent_task, child, fx);
         autoreap
+    }
+
+    /// The thread that is aimed at with what its child has to tell.
+    pub(super) fn aimed_at(&self, parent: Id<Task>) -> Id<Task> {
+        if self.faulty(Fault::ChildSignalGoesToLeader) {
+            return self.leader(self.process_of(parent));
+        }
+        parent
     }
 
     fn note_child_signal(&self, parent: Id<Process>, signal: Signal, fx: &mut Effects) {

@@ -36,7 +36,7 @@ pub enum Fault {
     /// EINTR for every thread that sleeps when a handler runs in one (TG-59).
     HandlerInterruptsAll,
     /// The thread that executes a program keeps its number (EXEC-12).
-    ExecKeepsCallersMask,
+    ExecKeepsTid,
     /// A leader that ends takes the process with it (TG-87).
     DeadLeaderEndsProcess,
     /// The parent-death signal comes when the process of the parent ends (RPT-12, TG-92).
@@ -47,8 +47,8 @@ pub enum Fault {
     WaitSeesOwnChildrenOnly,
     /// __WNOTHREAD has no effect (WAIT-16).
     NothreadIgnored,
-    /// The status is that of the leader, and not of the last thread (TG-89).
-    LeaderDecidesStatus,
+    /// A process whose last thread is not its leader ends with 0 (TG-89).
+    LastThreadsStatusIsLost,
     /// A signal for one thread is pending for the process (SIG-22).
     PrivateIsShared,
     /// SIGCONT resumes only the thread that it is aimed at (TG-129).
@@ -78,13 +78,13 @@ impl Fault {
         Fault::SearchBeginsAtLeader,
         Fault::BlockedSharedIsNotOffered,
         Fault::HandlerInterruptsAll,
-        Fault::ExecKeepsCallersMask,
+        Fault::ExecKeepsTid,
         Fault::DeadLeaderEndsProcess,
         Fault::PdeathAtProcessEnd,
         Fault::StopCountsLeaderAlone,
         Fault::WaitSeesOwnChildrenOnly,
         Fault::NothreadIgnored,
-        Fault::LeaderDecidesStatus,
+        Fault::LastThreadsStatusIsLost,
         Fault::PrivateIsShared,
         Fault::ContResumesOne,
         Fault::ChildSignalGoesToLeader,

@@ -180,7 +180,8 @@ impl Kernel {
         if let Some(signal) = signal {
             fx.obey(rule!("KILL-27"));
             let info = SigInfo { code: SiCode::TKILL, ..self.sender_info(caller, signal) };
-            let origin = Origin { private: true, ..Origin::user(rule!("KILL-30")) };
+            let private = !self.faulty(Fault::PrivateIsShared);
+            let origin = Origin { private, ..Origin::user(rule!("KILL-30")) };
             self.generate(target, &info, origin, fx)?;
         }
         Ok(Ret::Value(0))
@@ -290,7 +291,12 @@ impl Kernel {
         fx.obey(rule!("KILL-16"));
         fx.obey(rule!("CRED-02"));
         // TG-156: the users of the task that is aimed at
-        if cred.may_signal(&self.tasks[target].cred) {
+        let judged = if self.faulty(Fault::LeaderIsJudged) {
+            self.leader_cred(self.process_of(target))
+        } else {
+            &self.tasks[target].cred
+        };
+        if cred.may_signal(judged) {
             return Ok(());
         }
         self.may_kill_stranger(caller, target, signal, fx)

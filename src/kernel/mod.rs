@@ -621,10 +621,9 @@ impl Kernel {
         (!process.is_zombie()).then_some(attributes)
     }
 
-    /// The real user of a process, dead or alive. O(1).
-    pub fn real_user(&self, pid: Pid) -> Option<Uid> {
-        let id = self.process_numbered(pid)?;
-        Some(self.leader_cred(id).real)
+    /// The real user of a task, dead or alive. O(1).
+    pub fn real_user(&self, tid: Pid) -> Option<Uid> {
+        Some(self.tasks[self.task_numbered(tid)?].cred.real)
     }
 
     /// What a process does on a signal; `None` if there is no living process of that number. O(1).

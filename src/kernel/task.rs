@@ -158,6 +158,8 @@ pub struct Task {
     pub clear_child_tid: u64,
     /// It was told to look at its pending signals (the kernel's TIF_SIGPENDING).
     pub notified: bool,
+    /// It stopped while it looked at its pending signals, and goes on with that when it runs (TG-63).
+    pub delivering: bool,
     /// It has to take part in the stop of its process (JOBCTL_STOP_PENDING).
     pub stop_pending: bool,
     /// It has to end, whatever becomes of its process: another one executes a program.
@@ -191,6 +193,7 @@ impl Task {
             vfork_waiter: None,
             clear_child_tid: 0,
             notified: false,
+            delivering: false,
             stop_pending: false,
             killed: false,
             queued: false,

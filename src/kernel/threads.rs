@@ -2,12 +2,12 @@
 
 use alloc::boxed::Box;
 
-use super::Kernel;
 use super::arena::Id;
 use super::effect::Effects;
 use super::group::refuse;
 use super::process::{Process, ThreadGroup};
 use super::task::{State, Task, TaskLinks};
+use super::{Fault, Kernel};
 use crate::abi::{Errno, Pid};
 use crate::rule;
 use crate::syscall::{self, Ret, clone};
@@ -174,7 +174,11 @@ impl Kernel {
         let process = self.process_of(id);
         let old = self.processes[process].leader;
         let own: Pid = self.tasks[id].tid;
-        let pid = self.processes[process].pid;
+        let mut pid = self.processes[process].pid;
+        if self.faulty(Fault::ExecKeepsTid) {
+            self.numbers.edit(pid.0, |named| named.task = None);
+            (pid, self.processes[process].pid) = (own, own);
+        }
         self.numbers.edit(own.0, |named| named.task = None);
         self.numbers.edit(pid.0, |named| named.task = Some(id));
         self.tasks.remove(old);

@@ -37,8 +37,8 @@ impl Kernel {
                 return;
             }
             self.tasks[task].notified = false;
-            self.restore_mask(task, fx);
-            if !self.has_deliverable(task) {
+            self.tasks[task].delivering = false;
+            if !self.restore_mask(task, fx) {
                 break;
             }
         }
@@ -47,14 +47,15 @@ impl Kernel {
 
     /// No handler took the mask that rt_sigsuspend had replaced. The call's fate is decided then:
     /// what the old mask lets through is delivered, and then the call is made again.
-    fn restore_mask(&mut self, task: Id<Task>, fx: &mut Effects) {
-        let Some(mask) = self.tasks[task].saved_mask.take() else { return };
+    /// `true` if there is something to deliver.
+    fn restore_mask(&mut self, task: Id<Task>, fx: &mut Effects) -> bool {
+        let Some(mask) = self.tasks[task].saved_mask.take() else { return false };
         self.set_mask(task, *mask, fx);
         let thread = &mut self.tasks[task];
-        thread.notified = false;
         if let Sleep::Interrupted(_, call) = core::mem::take(&mut thread.sleep) {
             thread.sleep = Sleep::Restarting(call);
         }
+        self.tasks[task].notified
     }
 
     fn deliver_all(&mut self, task: Id<Task>, fx: &mut Effects) -> Delivered {
@@ -87,6 +88,11 @@ impl Kernel {
             }
             if self.tasks[task].state != State::Running {
                 return Delivered::Parked;
+            }
+            // TG-40: what another thread was told of it leaves alone
+            let thread = &self.tasks[task];
+            if !thread.notified && !thread.delivering {
+                return Delivered::Done;
             }
             let Some(info) = self.dequeue(task, fx) else { return Delivered::Done };
             if self.act(task, info, fx) == Delivered::Parked {
@@ -230,6 +236,7 @@ impl Kernel {
     /// The task stops.
     fn park(&mut self, task: Id<Task>, signal: Signal, fx: &mut Effects) {
         self.tasks[task].state = State::Stopped;
+        self.tasks[task].delivering = true;
         // what it was told to look at it has looked at: a deadly signal that comes when it is
         // continued ends it at once, before those that came while it was stopped (SIG-29)
         self.tasks[task].notified = self.has_deliverable(task);
@@ -340,7 +347,7 @@ impl Kernel {
             fx.obey(rule!("CHLD-02"));
             let origin = Origin { force: false, ..Origin::kernel(rule) };
             // TG-60: the thread that created it is aimed at
-            self.generate_kernel(parent_task, info, origin, fx);
+            self.generate_kernel(self.aimed_at(parent_task), info, origin, fx);
         }
         self.wake_waiters(parent_task, id, fx);
     }

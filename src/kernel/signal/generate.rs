@@ -192,12 +192,13 @@ impl Kernel {
 
     /// The tasks of a process stop no longer.
     pub(in crate::kernel) fn wake_stopped(&mut self, id: Id<Process>) {
+        let one = self.faulty(Fault::ContResumesOne).then_some(self.leader(id));
         let mut next = Some(self.leader(id));
         while let Some(task) = next {
             let thread = &mut self.tasks[task];
             next = thread.links.next;
             thread.stop_pending = false;
-            if thread.is_stopped() {
+            if thread.is_stopped() && (one.is_none() || one == Some(task)) {
                 thread.state = State::Running;
                 self.enqueue_task(task);
             }
@@ -231,7 +232,22 @@ impl Kernel {
             fx.obey(rule!("FORK-29"));
             fx.obey(rule!("JOB-17"));
         }
+        if self.faulty(Fault::HandlerInterruptsAll) && fate == Fate::Caught && !private {
+            self.interrupt_others(taker, fx);
+        }
         self.notify(taker);
+    }
+
+    /// The other threads of a process leave their calls with EINTR: a wrong rule.
+    fn interrupt_others(&mut self, taker: Id<Task>, fx: &mut Effects) {
+        let others: Vec<Id<Task>> = self.tasks_from(taker).skip(1).collect();
+        for other in others {
+            if matches!(self.tasks[other].sleep, Sleep::Pause | Sleep::Wait(_)) {
+                self.tasks[other].sleep = Sleep::None;
+                self.return_later(other, Err(Errno::EINTR), rule!("TG-59"), fx);
+                self.enqueue_task(other);
+            }
+        }
     }
 
     /// The task that takes a signal: the one that is aimed at if it can, else for a signal of the process
