@@ -462,3 +462,38 @@ fn set_default<T: Default>(value: &mut T) -> usize {
     *value = T::default();
     1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_numbers() {
+        assert_eq!(
+            Syscall::Prlimit { pid: 0, resource: Resource(0), new: None, old: Ptr::Null }.name(),
+            "prlimit64"
+        );
+        assert_eq!(Syscall::clone_call(0).name(), "clone");
+        assert_eq!(Syscall::clone3_call(0, 0).name(), "clone3");
+    }
+
+    #[test]
+    fn a_call_is_no_larger_than_that_of_a_signal_action() {
+        #[allow(dead_code, reason = "for its size")]
+        enum Largest {
+            RtSigaction { sig: i32, act: Option<SigAction>, old: Ptr, size: usize },
+            Getpid,
+        }
+        assert_eq!(size_of::<Syscall>(), size_of::<Largest>());
+    }
+
+    #[test]
+    fn what_is_shown_later_has_defaults() {
+        let mut call = Syscall::RtSigpending { set: Ptr::Bad, size: 4 };
+        assert!(call.cut());
+        assert_eq!(call, Syscall::RtSigpending { set: Ptr::Valid, size: 0 });
+        let mut call = Syscall::Kill { pid: 2, sig: 15 };
+        assert!(!call.cut());
+        assert_eq!(call, Syscall::Kill { pid: 2, sig: 15 });
+    }
+}

@@ -1,5 +1,7 @@
 //! Properties of the model: what holds after every event, whatever events come.
 
+use std::collections::HashSet;
+
 use proctable::abi::{
     Errno, Handler, Itimerval, Pid, Resource, Rlimit, SigAction, Signal, Timeval,
 };
@@ -118,6 +120,39 @@ proptest! {
         };
         prop_assert_eq!(run(), run());
     }
+}
+
+/// Bytes choose calls and their arguments, and what is behind the bytes that were used is not read.
+#[test]
+fn bytes_steer_calls_and_their_arguments() {
+    let kernel = Kernel::new(Config::default());
+    let first_call = |bytes: &[u8]| {
+        let mut generator = Generator::new(Profile::Mixed, fuzz::surroundings());
+        generator.next(&kernel, &mut Bytes(bytes)).expect("the init can act").action
+    };
+    let mut calls = HashSet::new();
+    for kind in 0..=255 {
+        for argument in 0..=255 {
+            if let Action::Call(call) = first_call(&[0, kind, argument, argument, argument]) {
+                calls.insert(call);
+            }
+        }
+    }
+    let signals = calls.iter().filter(|call| matches!(call, Syscall::Kill { .. })).count();
+    assert!(signals > 20, "{signals} calls of kill");
+    assert!(calls.len() > 300, "{} calls", calls.len());
+    assert_eq!(first_call(&[0, 0, 1, 2]), first_call(&[0, 0, 3, 4]));
+}
+
+/// A choice among many alternatives takes as many bytes as it needs.
+#[test]
+fn a_choice_takes_the_bytes_that_it_needs() {
+    let mut bytes = Bytes(&[7, 1, 0, 0x0f, 0x42, 0x40, 9]);
+    assert_eq!(bytes.choose(256), 7);
+    assert_eq!(bytes.choose(257), 256);
+    assert_eq!(bytes.choose(16_000_000), 1_000_000);
+    assert_eq!(bytes.0, [9]);
+    assert_eq!(bytes.choose(257), 0);
 }
 
 /// Nothing is left to do by itself when `settle` returns.
