@@ -331,8 +331,8 @@ fn mismatch<T: std::fmt::Debug>(what: String, kernel: Option<T>, model: Option<T
 }
 
 fn show_view(view: &View) -> String {
-    let mut text =
-        format!("{:?}, parent {}, group {}, session {}", view.run, view.ppid, view.pgid, view.sid);
+    let View { run, tgid, ppid, pgid, sid, .. } = view;
+    let mut text = format!("{run:?} of {tgid}, parent {ppid}, group {pgid}, session {sid}");
     for (name, set) in [
         ("pending", view.private),
         ("shared", view.shared),
