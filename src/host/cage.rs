@@ -78,7 +78,7 @@ pub struct Cage<'e> {
 impl<'e> Cage<'e> {
     pub(super) fn new(engine: &'e mut Engine, config: &CageConfig) -> io::Result<Cage<'e>> {
         engine.wire.hold.store(0, Relaxed);
-        let births_read = engine.wire.births.load(Acquire);
+        let births_read = engine.wire.births.count();
         let init = engine.bear_init()?;
         let log_read = engine.wire.head.load(Acquire);
         let mut cage = Cage {
@@ -353,12 +353,12 @@ impl<'e> Cage<'e> {
             return Err(io::Error::other("more threads than mailboxes"));
         }
         let head = self.engine.wire.head.load(Acquire);
-        if self.engine.wire.lost_births.swap(0, Relaxed) != 0
+        if self.engine.wire.births.take_lost()
             || head.wrapping_sub(self.log_read) as usize > RECORDS
         {
             return Err(io::Error::other("the log overflowed"));
         }
-        while let Some(tid) = self.engine.wire.take_birth(self.births_read) {
+        while let Some(tid) = self.engine.wire.births.take(self.births_read) {
             self.births_read = self.births_read.wrapping_add(1);
             self.admit(tid, seen)?;
         }
@@ -373,7 +373,7 @@ impl<'e> Cage<'e> {
 
     /// Whether nothing was written since [`Cage::collect`] looked.
     fn all_read(&self) -> bool {
-        !self.engine.wire.has_birth(self.births_read)
+        !self.engine.wire.births.has(self.births_read)
             && self.engine.wire.head.load(Acquire) == self.log_read
     }
 
@@ -672,7 +672,7 @@ impl<'e> Cage<'e> {
             wire.nth_record(self.log_read).and_then(|record| record.take());
             self.log_read = self.log_read.wrapping_add(1);
         }
-        while wire.take_birth(self.births_read).is_some() {
+        while wire.births.take(self.births_read).is_some() {
             self.births_read = self.births_read.wrapping_add(1);
         }
         for word in &wire.words {
