@@ -62,7 +62,8 @@ pub struct Cage<'e> {
     /// Every birth.
     births: Vec<u32>,
     due: Vec<Due>,
-    /// Somebody went who was making a process: that may be there, and nobody says so.
+    /// Somebody who was making a thread or a process went, or rests: that may be there, and nobody
+    /// says so.
     orphaned: bool,
     /// How often everybody had left the CPU when they were last looked at, where that counts.
     switches: Vec<(u32, u64)>,
@@ -77,7 +78,7 @@ pub struct Cage<'e> {
 impl<'e> Cage<'e> {
     pub(super) fn new(engine: &'e mut Engine, config: &CageConfig) -> io::Result<Cage<'e>> {
         engine.wire.hold.store(0, Relaxed);
-        let births_read = engine.wire.births.load(Acquire);
+        let births_read = engine.wire.births.count();
         let init = engine.bear_init()?;
         let log_read = engine.wire.head.load(Acquire);
         let mut cage = Cage {
@@ -352,12 +353,12 @@ impl<'e> Cage<'e> {
             return Err(io::Error::other("more threads than mailboxes"));
         }
         let head = self.engine.wire.head.load(Acquire);
-        if self.engine.wire.lost_births.swap(0, Relaxed) != 0
+        if self.engine.wire.births.take_lost()
             || head.wrapping_sub(self.log_read) as usize > RECORDS
         {
             return Err(io::Error::other("the log overflowed"));
         }
-        while let Some(tid) = self.engine.wire.take_birth(self.births_read) {
+        while let Some(tid) = self.engine.wire.births.take(self.births_read) {
             self.births_read = self.births_read.wrapping_add(1);
             self.admit(tid, seen)?;
         }
@@ -372,7 +373,7 @@ impl<'e> Cage<'e> {
 
     /// Whether nothing was written since [`Cage::collect`] looked.
     fn all_read(&self) -> bool {
-        !self.engine.wire.has_birth(self.births_read)
+        !self.engine.wire.births.has(self.births_read)
             && self.engine.wire.head.load(Acquire) == self.log_read
     }
 
@@ -397,7 +398,9 @@ impl<'e> Cage<'e> {
             let maker = self.lives.get(&made.tid);
             let is_thread = made.makes_a_thread();
             let found = match maker {
-                Some(maker) if is_thread => procfs::find_thread(maker.host, due.tid)?,
+                Some(maker) if is_thread => {
+                    procfs::find_thread(maker.host, |_, status| status.pid.0 == due.tid)?
+                }
                 None if is_thread => None,
                 _ => procfs::find_process(|_, status| {
                     status.pid.0 == due.tid && self.by_host.contains_key(&status.ppid)
@@ -417,13 +420,18 @@ impl<'e> Cage<'e> {
         Ok(())
     }
 
-    /// Looks for processes that somebody made who was killed before it knew. Whether nobody of them
-    /// moves.
+    /// Looks for those that somebody made who was killed or stopped before it knew. Whether none of
+    /// them moves.
     fn find_orphans(&mut self, seen: &mut Observation) -> io::Result<bool> {
-        let is_ours = |host: u32, status: &procfs::Status| {
-            self.by_host.contains_key(&status.ppid) && !self.by_host.contains_key(&host)
-        };
-        match procfs::find_process(is_ours)? {
+        let is_new = |host: u32| !self.by_host.contains_key(&host);
+        let is_ours = |status: &procfs::Status| self.by_host.contains_key(&status.ppid);
+        let mut found = procfs::find_process(|host, status| is_ours(status) && is_new(host))?;
+        for task in self.lives.values().filter(|task| task.is_leader()) {
+            if found.is_none() {
+                found = procfs::find_thread(task.host, |host, _| is_new(host))?;
+            }
+        }
+        match found {
             Some((host, status)) if self.all_read() && matches!(status.state, b'Z' | b'T') => {
                 self.admit_unborn(status.pid.0, status.tgid.0, host, seen)?;
                 Ok(false)
@@ -565,6 +573,7 @@ impl<'e> Cage<'e> {
                     continue;
                 }
             };
+            self.orphaned |= inner.is_some_and(Made::is_making);
             // a dead leader among others is not the end of its process (TG-87)
             let ended = run == Run::Zombie && status.threads == 1;
             if ended && !task.ended {
@@ -573,7 +582,7 @@ impl<'e> Cage<'e> {
                     continue;
                 };
                 task.ended = true;
-                self.orphaned |= task.was_making(&self.made);
+                self.orphaned |= task.is_making(&self.made);
                 if self.hidden != Some(*tid) {
                     seen.ended.push((Pid(*tid), Some(how)));
                 }
@@ -626,7 +635,7 @@ impl<'e> Cage<'e> {
         // with its descriptor goes what is known of its end
         self.note_ends(seen)?;
         let Some(task) = self.lives.remove(&tid) else { return Ok(()) };
-        self.orphaned |= task.was_making(&self.made);
+        self.orphaned |= task.is_making(&self.made);
         self.by_host.remove(&task.host);
         if self.hidden == Some(task.tgid) {
             return Ok(());
@@ -663,7 +672,7 @@ impl<'e> Cage<'e> {
             wire.nth_record(self.log_read).and_then(|record| record.take());
             self.log_read = self.log_read.wrapping_add(1);
         }
-        while wire.take_birth(self.births_read).is_some() {
+        while wire.births.take(self.births_read).is_some() {
             self.births_read = self.births_read.wrapping_add(1);
         }
         for word in &wire.words {

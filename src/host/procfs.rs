@@ -54,10 +54,13 @@ pub(super) fn exit_status(host: u32) -> io::Result<Option<WaitStatus>> {
     }
 }
 
-/// The thread `tid`, by its number in its own namespace, of the process that the thread `host` is of.
-/// It may be one that has not run.
-pub(super) fn find_thread(host: u32, tid: u32) -> io::Result<Option<(u32, Status)>> {
-    find(&format!("/proc/{host}/task"), |_, status| status.pid.0 == tid)
+/// The first of the process that the thread `host` is of that is `like` what is wanted. It may be one
+/// that has not run.
+pub(super) fn find_thread(
+    host: u32,
+    like: impl Fn(u32, &Status) -> bool,
+) -> io::Result<Option<(u32, Status)>> {
+    find(&format!("/proc/{host}/task"), like)
 }
 
 /// The first process that is `like` what is wanted, by its number and what its file says. It may be

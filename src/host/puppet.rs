@@ -156,7 +156,7 @@ fn birth(depth: u32, command: u32) {
     slot.host_pid.store(host_pid(), Release);
     // the nursery is nobody's child
     if tid != 0 {
-        wire().bear(tid);
+        wire().births.enter(tid);
     }
 }
 

@@ -77,9 +77,9 @@ impl Task {
     }
 
     /// Whether the call that it is in makes a thread or process that has not been born.
-    pub(super) fn was_making(&self, made: &HashMap<u32, Made>) -> bool {
+    pub(super) fn is_making(&self, made: &HashMap<u32, Made>) -> bool {
         let inner = self.calls.last().and_then(|command| made.get(command));
-        inner.is_some_and(|made| made.makes_a_task() && !made.bore)
+        inner.is_some_and(Made::is_making)
     }
 
     /// Looks at it. `soon` after the call, one that a signal ends does not rest; later it does, as
@@ -94,7 +94,7 @@ impl Task {
     ) -> io::Result<Look> {
         let Some(status) = procfs::read(&self.status, slept)? else { return Ok(Look::Gone) };
         self.pgid = status.pgid;
-        let run = self.run(&status, slot, inner);
+        let run = self.run(&status, slot, inner, soon);
         let run = run.filter(|run| self.is_at_rest(*run, &status, inner, slept));
         // one that is dying may sleep just so
         let run = run.filter(|run| *run != Run::Vfork || !soon || !is_doomed(&status));
@@ -102,7 +102,7 @@ impl Task {
     }
 
     /// What it is doing, if it is quiet.
-    fn run(&self, status: &Status, slot: &Slot, inner: Option<&Made>) -> Option<Run> {
+    fn run(&self, status: &Status, slot: &Slot, inner: Option<&Made>, soon: bool) -> Option<Run> {
         let call = inner.and_then(|made| made.call.as_ref());
         let busy = slot.busy.load(Acquire) != 0;
         match status.state {
@@ -122,7 +122,10 @@ impl Task {
             (b'S', _) if busy => Some(Run::Blocked),
             (b'S', _) if slot.command.load(Acquire) != slot.taken.load(Relaxed) => None,
             (b'S', _) => Some(Run::User),
-            (b'D', Some(call)) if waits_for_child(call) && inner?.bore => Some(Run::Vfork),
+            // a child that has not said that it lives does so soon, unless it was stopped before
+            (b'D', Some(call)) if waits_for_child(call) => {
+                (inner?.bore || !soon).then_some(Run::Vfork)
+            }
             _ => None,
         }
     }
@@ -149,6 +152,11 @@ impl Made {
     /// Whether the call may make a thread or a process.
     pub(super) fn makes_a_task(&self) -> bool {
         matches!(self.call, Some(Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. }))
+    }
+
+    /// Whether it makes one that has not been born.
+    pub(super) fn is_making(&self) -> bool {
+        self.makes_a_task() && !self.bore
     }
 
     /// Whether what it makes is a thread.

@@ -133,19 +133,14 @@ pub(super) struct Wire {
     pub(super) words: [AtomicU32; WORDS],
     /// Records ever written.
     pub(super) head: AtomicU32,
-    /// Threads ever born: processes begin with one. It may be one too low.
-    pub(super) births: AtomicU32,
-    /// Births that there was no room for.
-    pub(super) lost_births: AtomicU32,
+    /// Threads that were born: processes begin with one.
+    pub(super) births: Births,
     /// Whether handlers wait for commands.
     pub(super) hold: AtomicU32,
     /// A puppet whose number has no mailbox.
     pub(super) too_large: AtomicU32,
     /// The soft RLIMIT_CORE that puppets begin with.
     pub(super) core_limit: AtomicU64,
-    /// The newest: how often the place was used before in the upper half, in the lower one the number
-    /// of who was born, or 0.
-    born: [AtomicU64; BIRTHS],
     /// By number; 0 is the nursery.
     pub(super) slots: [Slot; SLOTS],
     /// The log.
@@ -176,49 +171,72 @@ impl Wire {
             record.put(kind, pid, command, value, data);
         }
     }
+}
 
-    /// The place of the birth with that running number, and what is in it as long as it is free.
-    fn nth_birth(&self, nth: u32) -> (&AtomicU64, u64) {
-        let round = u64::from(nth / BIRTHS as u32);
-        (&self.born[nth as usize % BIRTHS], round << 32)
+/// A queue of births. Whoever enters one may be killed at any moment, and has then entered or not.
+#[repr(C)]
+pub(super) struct Births {
+    /// How many ever. It may be one too low.
+    count: AtomicU32,
+    /// 1 if there was no room for one.
+    lost: AtomicU32,
+    /// The newest: how often the place was used before in the upper half, in the lower one the number
+    /// of who was born, or 0.
+    places: [AtomicU64; BIRTHS],
+}
+
+impl Births {
+    /// How many there have been; one that is not counted yet comes next.
+    pub(super) fn count(&self) -> u32 {
+        self.count.load(Acquire)
     }
 
-    /// Enters a thread that now lives. It may be killed at any moment and has then entered or not:
-    /// who comes next completes what it had begun.
-    pub(super) fn bear(&self, tid: u32) {
+    /// Whether there was no room for one since the last question.
+    pub(super) fn take_lost(&self) -> bool {
+        self.lost.swap(0, Relaxed) != 0
+    }
+
+    /// The place of the birth with that running number, and what is in it as long as it is free.
+    fn nth(&self, nth: u32) -> (&AtomicU64, u64) {
+        let round = u64::from(nth / BIRTHS as u32);
+        (&self.places[nth as usize % BIRTHS], round << 32)
+    }
+
+    /// Enters a thread that now lives: who comes next completes what one began that was killed.
+    pub(super) fn enter(&self, tid: u32) {
         loop {
-            let nth = self.births.load(Acquire);
-            let (place, free) = self.nth_birth(nth);
+            let nth = self.count.load(Acquire);
+            let (place, free) = self.nth(nth);
             match place.compare_exchange(free, free | u64::from(tid), AcqRel, Acquire) {
-                Ok(_) => return self.count_birth(nth),
-                Err(now) if now >> 32 == free >> 32 => self.count_birth(nth),
-                Err(_) if self.births.load(Acquire) != nth => {}
-                Err(_) => return self.lost_births.store(1, Relaxed),
+                Ok(_) => return self.go_on(nth),
+                Err(now) if now >> 32 == free >> 32 => self.go_on(nth),
+                Err(_) if self.count.load(Acquire) != nth => {}
+                Err(_) => return self.lost.store(1, Relaxed),
             }
         }
     }
 
-    /// Goes on to the next birth, unless somebody else did.
-    fn count_birth(&self, nth: u32) {
+    /// Counts the birth, unless somebody else did.
+    fn go_on(&self, nth: u32) {
         // an error means that somebody did
-        let _ = self.births.compare_exchange(nth, nth.wrapping_add(1), AcqRel, Relaxed);
+        let _ = self.count.compare_exchange(nth, nth.wrapping_add(1), AcqRel, Relaxed);
     }
 
     /// Whether there was a birth with that running number that has not been taken.
-    pub(super) fn has_birth(&self, nth: u32) -> bool {
-        let (place, free) = self.nth_birth(nth);
+    pub(super) fn has(&self, nth: u32) -> bool {
+        let (place, free) = self.nth(nth);
         let now = place.load(Acquire);
         now >> 32 == free >> 32 && now != free
     }
 
     /// Takes out the birth with that running number: who was born.
-    pub(super) fn take_birth(&self, nth: u32) -> Option<u32> {
-        if !self.has_birth(nth) {
+    pub(super) fn take(&self, nth: u32) -> Option<u32> {
+        if !self.has(nth) {
             return None;
         }
-        let (place, _) = self.nth_birth(nth);
-        self.count_birth(nth);
-        let (_, free_again) = self.nth_birth(nth.wrapping_add(BIRTHS as u32));
+        let (place, _) = self.nth(nth);
+        self.go_on(nth);
+        let (_, free_again) = self.nth(nth.wrapping_add(BIRTHS as u32));
         Some(place.swap(free_again, AcqRel) as u32)
     }
 }
@@ -356,6 +374,78 @@ mod tests {
         if looks & 255 == 0 {
             std::thread::yield_now();
         }
+    }
+
+    fn no_births() -> Births {
+        Births {
+            count: AtomicU32::new(0),
+            lost: AtomicU32::new(0),
+            places: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    #[test]
+    fn a_birth_is_neither_lost_nor_seen_twice() {
+        const EACH: u32 = 20_000;
+        let (births, taken) = (no_births(), AtomicU32::new(0));
+        let deadline = Instant::now() + Duration::from_secs(120);
+        let mut seen: Vec<u32> = Vec::new();
+        std::thread::scope(|scope| {
+            for begin in [1, 1 + EACH] {
+                let (births, taken) = (&births, &taken);
+                scope.spawn(move || {
+                    for tid in begin..begin + EACH {
+                        for looks in 1u32.. {
+                            let waiting = births.count().wrapping_sub(taken.load(Acquire));
+                            if waiting < BIRTHS as u32 / 2 || Instant::now() > deadline {
+                                break;
+                            }
+                            pause(looks);
+                        }
+                        births.enter(tid);
+                    }
+                });
+            }
+            for looks in 1u32.. {
+                if seen.len() == 2 * EACH as usize || Instant::now() > deadline {
+                    break;
+                }
+                pause(looks);
+                seen.extend(births.take(seen.len() as u32));
+                taken.store(seen.len() as u32, Release);
+            }
+        });
+        assert!(!births.take_lost());
+        let (first, second): (Vec<u32>, Vec<u32>) = seen.iter().partition(|tid| **tid <= EACH);
+        assert_eq!(first, (1..=EACH).collect::<Vec<_>>());
+        assert_eq!(second, (1 + EACH..=2 * EACH).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_birth_whose_writer_died_is_complete_or_not_there() {
+        let births = no_births();
+        births.enter(7);
+        // one that dies before it has counted itself
+        let (place, free) = births.nth(1);
+        place.store(free | 8, Release);
+        assert_eq!(births.count(), 1);
+        births.enter(9);
+        assert_eq!((births.count(), births.take(0), births.take(1)), (3, Some(7), Some(8)));
+        assert_eq!((births.take(2), births.take(3), births.has(3)), (Some(9), None, false));
+        // nobody comes after it
+        let (place, free) = births.nth(3);
+        place.store(free | 10, Release);
+        assert!(births.has(3));
+        assert_eq!((births.take(3), births.count()), (Some(10), 4));
+        // round and round, until there is no room
+        for tid in 1..=BIRTHS as u32 {
+            births.enter(tid);
+        }
+        assert!(!births.take_lost());
+        births.enter(1000);
+        assert!(births.take_lost());
+        assert_eq!((4..4 + BIRTHS as u32).filter_map(|nth| births.take(nth)).count(), BIRTHS);
+        assert_eq!(births.take(4 + BIRTHS as u32), None);
     }
 
     #[test]

@@ -905,6 +905,9 @@ fn programs_repeat(engine: &mut Engine, mode: Mode, kind: Kind) -> String {
         calls += first.len() * 2;
         let second = play_by_chance(engine, seed, kind);
         if second != first {
+            let at = first.iter().zip(&second).position(|(a, b)| a != b);
+            let [a, b] = [&first, &second].map(|seen| at.and_then(|at| seen.get(at)));
+            println!("program {seed}, step {at:?}:\n  {a:?}\n  {b:?}");
             other.push(seed);
             races += usize::from(by_process(second) != by_process(first));
         }
@@ -926,6 +929,7 @@ fn linger(engine: &mut Engine, _: Mode) -> String {
     play.value(2, Syscall::Setsid);
     play.kill(1, 3, Signal::STOP);
     play.call(4, Syscall::Vfork);
+    play.value(2, Syscall::clone_call(THR));
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
         play.action(5, signal, SigAction::IGNORE);
     }
