@@ -6,31 +6,58 @@ use core::num::NonZeroU32;
 use core::ops::{Index, IndexMut};
 use core::{fmt, hash};
 
-/// The identity of a `T` in its [`Arena`]: a place, and how often that place had been given up
-/// when the element came there. An identity is never given out twice, so that a stale one names
-/// nobody.
+/// The place of a `T` in its [`Arena`]: for whoever knows that it is there, such as the lists that run
+/// through the elements. A place may be used again; [`Handle`] says for whom.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(bound = ""))]
-pub struct Id<T> {
-    place: NonZeroU32,
-    generation: u32,
-    #[cfg_attr(feature = "serde", serde(skip))]
-    element: PhantomData<fn() -> T>,
-}
+pub struct Id<T>(NonZeroU32, PhantomData<fn() -> T>);
 
 impl<T> Id<T> {
-    fn at(place: usize, generation: u32) -> Id<T> {
+    fn at(place: usize) -> Id<T> {
         // an arena cannot hold 2^32 elements: pids end at 2^22
-        let place = NonZeroU32::new(place as u32 + 1).unwrap_or(NonZeroU32::MAX);
-        Id { place, generation, element: PhantomData }
+        let number = NonZeroU32::new(place as u32 + 1).unwrap_or(NonZeroU32::MAX);
+        Id(number, PhantomData)
     }
 
     fn place(self) -> usize {
-        self.place.get() as usize - 1
+        self.0.get() as usize - 1
     }
+}
 
-    fn key(self) -> (NonZeroU32, u32) {
-        (self.place, self.generation)
+/// The identity of a `T`: its place, and how often that had been given up before. No identity is ever
+/// given out twice, so that a stale one names nobody.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(bound = ""))]
+pub struct Handle<T> {
+    id: Id<T>,
+    generation: u32,
+}
+
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Handle<T> {
+        *self
+    }
+}
+
+impl<T> Copy for Handle<T> {}
+
+impl<T> PartialEq for Handle<T> {
+    fn eq(&self, other: &Handle<T>) -> bool {
+        (self.id, self.generation) == (other.id, other.generation)
+    }
+}
+
+impl<T> Eq for Handle<T> {}
+
+impl<T> hash::Hash for Handle<T> {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        (self.id, self.generation).hash(state);
+    }
+}
+
+impl<T> fmt::Debug for Handle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}.{}", self.id, self.generation)
     }
 }
 
@@ -44,7 +71,7 @@ impl<T> Copy for Id<T> {}
 
 impl<T> PartialEq for Id<T> {
     fn eq(&self, other: &Id<T>) -> bool {
-        self.key() == other.key()
+        self.0 == other.0
     }
 }
 
@@ -58,31 +85,27 @@ impl<T> PartialOrd for Id<T> {
 
 impl<T> Ord for Id<T> {
     fn cmp(&self, other: &Id<T>) -> core::cmp::Ordering {
-        self.key().cmp(&other.key())
+        self.0.cmp(&other.0)
     }
 }
 
 impl<T> hash::Hash for Id<T> {
     fn hash<H: hash::Hasher>(&self, state: &mut H) {
-        self.key().hash(state);
+        self.0.hash(state);
     }
 }
 
 impl<T> fmt::Debug for Id<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}.{}", self.place, self.generation)
+        write!(f, "#{}", self.0)
     }
 }
 
-/// One place of an arena.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-struct Slot<T> {
-    /// How often the place was given up.
-    generation: u32,
-    /// The place that was given up before this one, while this one is free.
-    next_free: Option<NonZeroU32>,
-    element: Option<T>,
+enum Slot<T> {
+    Used(T),
+    Free(Option<Id<T>>),
 }
 
 /// Elements by [`Id`]. Insertion, removal and look-up are O(1).
@@ -90,14 +113,15 @@ struct Slot<T> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Arena<T> {
     slots: Vec<Slot<T>>,
-    /// The place, counted from 1, that was given up last.
-    free: Option<NonZeroU32>,
+    /// How often each place was given up. By themselves: only handles need them.
+    generations: Vec<u32>,
+    free: Option<Id<T>>,
     len: u32,
 }
 
 impl<T> Arena<T> {
     pub const fn new() -> Arena<T> {
-        Arena { slots: Vec::new(), free: None, len: 0 }
+        Arena { slots: Vec::new(), generations: Vec::new(), free: None, len: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -108,77 +132,88 @@ impl<T> Arena<T> {
         self.insert_with(|| element)
     }
 
-    /// The id that the next element gets: for two that name each other.
-    #[inline]
-    pub fn next_id(&self) -> Id<T> {
-        match self.free {
-            Some(place) => {
-                let place = place.get() as usize - 1;
-                Id::at(place, self.slots[place].generation)
-            }
-            None => Id::at(self.slots.len(), 0),
-        }
-    }
-
     /// As [`Arena::insert`], for an element that is written where it stays: one that is large is not moved there.
     #[inline(always)]
     pub fn insert_with(&mut self, make: impl FnOnce() -> T) -> Id<T> {
         self.len += 1;
-        let place = match self.free {
-            Some(place) => place.get() as usize - 1,
-            None => self.add_slot(),
-        };
-        let slot = &mut self.slots[place];
-        self.free = slot.next_free.take();
-        slot.element = Some(make());
-        Id::at(place, slot.generation)
+        let id = self.free.unwrap_or_else(|| self.add_slot());
+        let slot = &mut self.slots[id.place()];
+        if let Slot::Free(next) = slot {
+            self.free = *next;
+        }
+        *slot = Slot::Used(make());
+        id
     }
 
     /// One more slot, which is free, and the last of those.
     #[cold]
-    fn add_slot(&mut self) -> usize {
+    fn add_slot(&mut self) -> Id<T> {
         if self.slots.len() == self.slots.capacity() {
             // an eighth more and not twice as much: most of what is stored stays; but a world of one
             // process has no room for eight
             let len = self.slots.len();
-            self.slots.reserve_exact((len / 8).max(len.clamp(1, 8)));
+            let more = (len / 8).max(len.clamp(1, 8));
+            self.slots.reserve_exact(more);
+            self.generations.reserve_exact(more);
         }
-        self.slots.push(Slot { generation: 0, next_free: None, element: None });
-        self.slots.len() - 1
+        self.slots.push(Slot::Free(None));
+        self.generations.push(0);
+        Id::at(self.slots.len() - 1)
     }
 
-    /// Takes the element out. Its place may be given out again, its id is not, but for a place that
-    /// was given up 2^32 times: that one is left unused.
+    /// Takes the element out. Its place is used again, unless it was given up 2^32 - 1 times.
     pub fn remove(&mut self, id: Id<T>) {
-        let slot = &mut self.slots[id.place()];
-        debug_assert!(slot.generation == id.generation && slot.element.is_some());
-        slot.element = None;
         self.len -= 1;
-        if let Some(generation) = slot.generation.checked_add(1) {
-            slot.generation = generation;
-            slot.next_free = self.free;
-            self.free = Some(id.place);
+        let generation = &mut self.generations[id.place()];
+        *generation = generation.saturating_add(1);
+        if *generation == u32::MAX {
+            self.slots[id.place()] = Slot::Free(None);
+        } else {
+            self.slots[id.place()] = Slot::Free(self.free);
+            self.free = Some(id);
         }
     }
 
-    /// The element of that id; `None` if it was taken out.
+    /// The id that the next element gets: for two that name each other.
+    #[inline]
+    pub fn next_id(&self) -> Id<T> {
+        self.free.unwrap_or_else(|| Id::at(self.slots.len()))
+    }
+
+    /// The identity of an element that is there.
+    pub fn handle(&self, id: Id<T>) -> Handle<T> {
+        Handle { id, generation: self.generations[id.place()] }
+    }
+
+    /// The place of the element with that identity; `None` if it was taken out.
+    pub fn resolve(&self, handle: Handle<T>) -> Option<Id<T>> {
+        let same = self.generations.get(handle.id.place()) == Some(&handle.generation);
+        (same && self.get(handle.id).is_some()).then_some(handle.id)
+    }
+
+    /// The element at that place; `None` if there is none.
     #[inline]
     pub fn get(&self, id: Id<T>) -> Option<&T> {
-        let slot = self.slots.get(id.place())?;
-        slot.element.as_ref().filter(|_| slot.generation == id.generation)
+        match self.slots.get(id.place())? {
+            Slot::Used(element) => Some(element),
+            Slot::Free(_) => None,
+        }
     }
 
-    /// The element of that id, to be changed; `None` if it was taken out.
+    /// The element at that place, to be changed; `None` if there is none.
     #[inline]
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
-        let slot = self.slots.get_mut(id.place())?;
-        slot.element.as_mut().filter(|_| slot.generation == id.generation)
+        match self.slots.get_mut(id.place())? {
+            Slot::Used(element) => Some(element),
+            Slot::Free(_) => None,
+        }
     }
 
-    /// The elements in the order of their places.
+    /// The elements in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
-        self.slots.iter().enumerate().filter_map(|(place, slot)| {
-            slot.element.as_ref().map(|element| (Id::at(place, slot.generation), element))
+        self.slots.iter().enumerate().filter_map(|(place, slot)| match slot {
+            Slot::Used(element) => Some((Id::at(place), element)),
+            Slot::Free(_) => None,
         })
     }
 }
@@ -188,10 +223,9 @@ impl<T> Index<Id<T>> for Arena<T> {
 
     #[inline(always)]
     fn index(&self, id: Id<T>) -> &T {
-        let slot = &self.slots[id.place()];
-        match &slot.element {
-            Some(element) if slot.generation == id.generation => element,
-            _ => unreachable!("an id outlived its element"),
+        match &self.slots[id.place()] {
+            Slot::Used(element) => element,
+            Slot::Free(_) => unreachable!("an id outlived its element"),
         }
     }
 }
@@ -199,10 +233,9 @@ impl<T> Index<Id<T>> for Arena<T> {
 impl<T> IndexMut<Id<T>> for Arena<T> {
     #[inline(always)]
     fn index_mut(&mut self, id: Id<T>) -> &mut T {
-        let slot = &mut self.slots[id.place()];
-        match &mut slot.element {
-            Some(element) if slot.generation == id.generation => element,
-            _ => unreachable!("an id outlived its element"),
+        match &mut self.slots[id.place()] {
+            Slot::Used(element) => element,
+            Slot::Free(_) => unreachable!("an id outlived its element"),
         }
     }
 }
@@ -210,7 +243,7 @@ impl<T> IndexMut<Id<T>> for Arena<T> {
 #[cfg(test)]
 impl<T> Id<T> {
     pub fn for_test() -> Id<T> {
-        Id::at(0, 0)
+        Id::at(0)
     }
 }
 
@@ -219,13 +252,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_id_names_nobody() {
+    fn a_stale_handle_names_nobody() {
         let mut arena = Arena::new();
-        let first = arena.insert(1);
-        arena.remove(first);
-        let second = arena.insert(2);
-        assert_eq!((arena.get(first), arena.get(second)), (None, Some(&2)));
-        assert_ne!(first, second);
-        assert_eq!(arena.slots.len(), 1, "the place is used again");
+        let id = arena.insert(1);
+        let first = arena.handle(id);
+        assert_eq!(arena.resolve(first), Some(id));
+        arena.remove(id);
+        assert_eq!(arena.resolve(first), None);
+        assert_eq!(arena.insert(2), id, "the place is used again");
+        assert_eq!(arena.resolve(first), None);
+        assert_ne!(arena.handle(id), first);
+    }
+
+    #[test]
+    fn a_place_that_was_given_up_too_often_is_used_no_more() {
+        let mut arena = Arena::new();
+        let id = arena.insert(1);
+        arena.generations[0] = u32::MAX - 1;
+        let last = arena.handle(id);
+        arena.remove(id);
+        assert_ne!(arena.insert(2), id);
+        assert_eq!(arena.resolve(last), None);
     }
 }

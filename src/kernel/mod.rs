@@ -74,6 +74,7 @@ pub use fault::Fault;
 #[cfg(not(feature = "faults"))]
 use fault::Fault;
 pub use rule::{Rule, RuleSet};
+pub use task::TaskId;
 pub use version::{NotAVersion, Property, Version};
 pub use view::{Attributes, Run, View};
 
@@ -552,6 +553,37 @@ impl Kernel {
     pub fn tids(&self, pid: Pid) -> impl Iterator<Item = Pid> + '_ {
         let id = self.process_numbered(pid);
         id.into_iter().flat_map(|id| self.tasks_of(id)).map(|task| self.tasks[task].tid)
+    }
+
+    /// The identity of the task that has that number now, dead or alive. O(1).
+    pub fn task_id(&self, tid: Pid) -> Option<TaskId> {
+        Some(TaskId(self.tasks.handle(self.task_numbered(tid)?)))
+    }
+
+    /// The number of a task; `None` if it is gone, whoever has its number by now. O(1).
+    ///
+    /// ```
+    /// # use proctable::abi::{Pid, WaitOptions};
+    /// # use proctable::kernel::{Canonical, Config, Effects, Kernel};
+    /// # use proctable::syscall::{Ptr, Syscall};
+    /// let mut kernel = Kernel::new(Config { pid_max: 301, last_pid: 299, ..Config::default() });
+    /// let mut call = |kernel: &mut Kernel, tid, call: Syscall| {
+    ///     let mut fx = Effects::new();
+    ///     let _ = kernel.call(Pid(tid), &call, &mut fx);
+    ///     kernel.settle(&mut Canonical, &mut fx);
+    /// };
+    /// call(&mut kernel, 1, Syscall::Fork);
+    /// let child = kernel.task_id(Pid(300)).expect("it lives");
+    /// call(&mut kernel, 300, Syscall::ExitGroup(0));
+    /// let wait = Syscall::Wait4 { pid: -1, status: Ptr::Null, options: WaitOptions::default() };
+    /// call(&mut kernel, 1, wait);
+    /// call(&mut kernel, 1, Syscall::Fork);
+    /// // another process has the number
+    /// assert!(kernel.view(Pid(300)).is_some());
+    /// assert_eq!(kernel.tid(child), None);
+    /// ```
+    pub fn tid(&self, id: TaskId) -> Option<Pid> {
+        Some(self.tasks[self.tasks.resolve(id.0)?].tid)
     }
 
     /// The task from outside; `None` if there is none of that number. O(1).

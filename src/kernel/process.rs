@@ -124,7 +124,7 @@ pub struct Process {
 // With its number, its dispositions and its share of group and family a process takes at most
 // 300 bytes: see benches/peers.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Process>() <= 232, "a process has grown");
+const _: () = assert!(size_of::<Process>() <= 144, "a process has grown");
 
 /// Neighbours in a list that runs through the processes themselves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

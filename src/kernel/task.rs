@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use super::arena::Id;
+use super::arena::{Handle, Id};
 use super::children::Children;
 use super::cred::Cred;
 use super::effect::Restart;
@@ -117,6 +117,13 @@ pub struct Frame {
     pub resume: Resume,
 }
 
+/// The identity of a task. It is never another's, also when the number of the task is: one that has
+/// ended is refused. execve(2) by another thread than the leader changes the number, and not the
+/// identity (EXEC-12).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct TaskId(pub(super) Handle<Task>);
+
 /// Neighbours in the list of a process's tasks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -152,7 +159,8 @@ pub struct Task {
     pub children: Option<Box<Children>>,
     /// Umask and working directory, where they are not the process's (a thread without CLONE_FS).
     pub own_fs: Option<Box<Fs>>,
-    /// The task that sleeps until this one execs or ends (FORK-28).
+    /// The task that sleeps until this one execs or ends (FORK-28). It may be gone, and its place be
+    /// another's, which then does not sleep for this one.
     pub vfork_waiter: Option<Id<Task>>,
     /// Where 0 is stored when it ends (CLONE_CHILD_CLEARTID); 0 for nowhere.
     pub clear_child_tid: u64,
@@ -170,7 +178,7 @@ pub struct Task {
 
 // A further thread of a process takes no more, besides its number.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Task>() <= 216, "a task has grown");
+const _: () = assert!(size_of::<Task>() <= 144, "a task has grown");
 
 impl Task {
     /// A task of that process that runs its own code, in no handler, with an empty mask.
