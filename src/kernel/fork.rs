@@ -66,20 +66,20 @@ impl Kernel {
         // PID-16: a fork that is refused here takes no number
         self.may_fork(caller, fx)?;
         // LIM-05: the mark is gone, whatever comes of this fork
-        let marked = core::mem::take(&mut self.processes[process].flags.over_nproc);
+        let marked = core::mem::take(&mut self.tasks[caller].over_nproc);
         if self.zapping {
             return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
         }
         let pid = self.allocate_number(fx)?;
         // the child, a copy made before, keeps it
-        self.processes[process].flags.over_nproc = marked;
+        self.tasks[caller].over_nproc = marked;
         let child = if flags & clone::THREAD != 0 {
             self.create_thread(caller, pid, &plan, fx)
         } else {
             let child = self.create(caller, pid, &plan, fx);
             self.leader(child)
         };
-        self.processes[process].flags.over_nproc = false;
+        self.tasks[caller].over_nproc = false;
         Ok((child, pid))
     }
 
@@ -127,6 +127,7 @@ impl Kernel {
             own_fs,
             vfork_waiter: (plan.flags & clone::VFORK != 0).then_some(caller),
             clear_child_tid: plan.clear_child_tid,
+            over_nproc: creator.over_nproc,
             ..Task::new(tid, creator.process, creator.cred)
         };
         let user = task.cred.real;
@@ -160,7 +161,7 @@ impl Kernel {
         let vfork_waiter = (plan.flags & clone::VFORK != 0).then_some(caller);
         let autoreap = plan.flags & clone::AUTOREAP != 0;
         let frames = child_frames(task, plan.flags);
-        let (mask, cred) = (task.mask, task.cred);
+        let (mask, cred, over_nproc) = (task.mask, task.cred, task.over_nproc);
         // FORK-13, FORK-09
         let inherited = match &task.own_fs {
             None => creator.inherited.clone(),
@@ -168,7 +169,7 @@ impl Kernel {
         };
         let (outside, group, exec_count) = (creator.outside, creator.group, creator.exec_count);
         // the others are not inherited: FORK-15, FORK-12 (and so GRP-21), FORK-11
-        let Flags { dumpable, over_nproc, .. } = creator.flags;
+        let dumpable = creator.flags.dumpable;
         if creator.itimer.is_some() {
             fx.obey(rule!("TIME-07"));
         }
@@ -196,6 +197,7 @@ impl Kernel {
             frames,
             vfork_waiter,
             clear_child_tid,
+            over_nproc,
             ..Task::new(pid, process, cred)
         };
         let make = |leader| Process {
@@ -204,7 +206,7 @@ impl Kernel {
             exit_signal,
             exec_count,
             parent_exec_count,
-            flags: Flags { dumpable, over_nproc, autoreap, ..Flags::default() },
+            flags: Flags { dumpable, autoreap, ..Flags::default() },
             ..Process::new(pid, leader, group, sighand, inherited)
         };
         let child = self.add_process(task, make, fx);
