@@ -9,7 +9,7 @@ use super::coverage::Coverage;
 use super::record::{Recorder, columns};
 use crate::abi::{Pid, Resource, Uid};
 use crate::host::{CATCHER, Cage, CageConfig, Engine, Mode, RESTORER, SELF_PATH};
-use crate::kernel::{Config, Kernel, Run, Seeded, Version};
+use crate::kernel::{Config, Kernel, Seeded, Version};
 use crate::sim::{
     Action, Explainer, Explanation, Generator, Profile, Program, Reaction, Step, Surroundings, What,
 };
@@ -113,6 +113,7 @@ pub fn surroundings(engine: &Engine, mode: Mode, version: Version) -> io::Result
         program: abilities.execve.is_ok().then(|| SELF_PATH.into()),
         own_pid_max: abilities.pid_max.is_ok(),
         last_pid: abilities.last_pid.is_ok(),
+        below_init: true,
         users: match mode {
             Mode::Root => (first..first + 3).map(Uid).collect(),
             Mode::User => Vec::new(),
@@ -171,8 +172,8 @@ fn attempt(
     let changed = |value, usual| (value != usual).then_some(value);
     let cage_config = CageConfig {
         pid_max: changed(config.pid_max, engine.pid_max()),
-        last_pid: changed(config.last_pid, Config::default().last_pid),
-        first: None,
+        last_pid: changed(config.last_pid, config.first.0),
+        first: (config.first != Pid(1)).then_some(config.first),
     };
     let mut cage = engine.cage(&cage_config)?;
     cage.hold_handlers(hold);
@@ -337,7 +338,8 @@ fn can_act(kernel: &Kernel, pid: Pid, call: &Syscall) -> bool {
 
 /// Whether a program has come to its end: its init is gone.
 fn is_over(kernel: &Kernel) -> bool {
-    kernel.view(Pid(1)).is_none_or(|view| view.run == Run::Zombie)
+    let first = kernel.config().first;
+    first == Pid(1) && (kernel.view(first).is_none() || kernel.exit_status(first).is_some())
 }
 
 impl Trial {
