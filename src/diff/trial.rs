@@ -132,7 +132,8 @@ pub fn run(
     coverage: &mut Coverage,
 ) -> io::Result<Option<Trial>> {
     for _ in 0..ATTEMPTS {
-        let seed = config.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index);
+        // neither programs nor seeds that are next to each other have anything in common
+        let seed = Seeded::new(Seeded::new(config.seed).next_u64() ^ index).next_u64();
         let (generator, mut choices) =
             (Generator::new(profile(index), world.clone()), Seeded::new(seed));
         let start = Program {

@@ -87,7 +87,7 @@ impl Generator {
             }
         }
         // without an init in the model
-        if self.world.below_init && one_in(choose, 6) {
+        if self.world.below_init && self.profile != Profile::Numbers && one_in(choose, 6) {
             return config.below_init(Pid(2));
         }
         config
