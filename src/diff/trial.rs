@@ -79,10 +79,15 @@ const LATE: Duration = Duration::from_millis(4);
 /// A program that is late that often is given up.
 const ATTEMPTS: u32 = 5;
 
-/// Which profile a program has: the one with timers has to sleep, so it comes more rarely.
+/// Which profile a program has: the one with timers has to sleep, so it comes more rarely, and the one
+/// with threads more often.
 pub fn profile(index: u64) -> Profile {
     const QUICK: usize = Profile::ALL.len() - 1;
-    if index % 23 == 22 { Profile::Timers } else { Profile::ALL[(index % 23) as usize % QUICK] }
+    match (index % 24) as usize {
+        23 => Profile::Timers,
+        22 => Profile::Threads,
+        nth => Profile::ALL[nth % QUICK],
+    }
 }
 
 /// The first of the users of this worker's programs. Programs that run at the same time are other

@@ -146,6 +146,12 @@ impl Draw<'_> {
         self.call(kind).map(Action::Call)
     }
 
+    /// Whether a thread of the first process acts.
+    fn is_first(&self) -> bool {
+        let first = self.kernel.config().first;
+        self.kernel.view(self.caller).is_some_and(|view| view.tgid == first)
+    }
+
     fn call(&mut self, kind: Kind) -> Option<Syscall> {
         let crowd = if self.profile == Profile::Numbers { 40 } else { CROWD };
         let room = self.kernel.task_count() < crowd;
@@ -185,6 +191,8 @@ impl Draw<'_> {
             Kind::Folder => self.folder(),
             Kind::Alarm => Syscall::Alarm(self.among(&[0, 0, 1, 2, 5, 100, 100_000, u32::MAX])),
             Kind::Itimer => self.itimer(),
+            // an init takes few signals: threads are of other processes, most often
+            Kind::Thread if self.is_first() && !self.one_in(4) => return None,
             Kind::Thread if self.world.threads => self.thread_call(room),
             Kind::Thread | Kind::Elapse => return None,
         })
