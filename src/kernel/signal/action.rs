@@ -131,7 +131,7 @@ impl Kernel {
     }
 
     /// A thread looks whether it has anything to deliver: also what another one was told of (TG-40).
-    pub(super) fn recalc_sigpending(&mut self, task: Id<Task>) {
+    pub(in crate::kernel) fn recalc_sigpending(&mut self, task: Id<Task>) {
         let deliverable = self.has_deliverable(task);
         let thread = &mut self.tasks[task];
         thread.notified = thread.stop_pending || deliverable;
