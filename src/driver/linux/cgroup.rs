@@ -6,11 +6,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::command::{Command, Step};
 use super::procfs::{self, Proc};
-use super::{child, delegate};
+use super::{child, delegate, pidfd};
 
 /// The folder of the cgroup that this process is in, below the mount of the v2 hierarchy; where it
 /// has moved aside itself, that which it came from.
@@ -102,6 +104,9 @@ pub(super) fn unescape(text: &str) -> PathBuf {
 
 /// What the name of each of our cgroups begins with.
 pub(super) const PREFIX: &str = "proctable-";
+
+/// How long members are kept frozen until they are killed one by one.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Writes a value into a file of a cgroup.
 pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
@@ -203,11 +208,20 @@ impl Cgroup {
     /// Whether a new one can do what it is for; it is removed if not.
     pub fn check(folder: PathBuf) -> io::Result<Cgroup> {
         let clean_up = |_: &io::Error| drop(fs::remove_dir(&folder));
-        let open = |file: &str| open(&folder, file).inspect_err(clean_up);
         for file in ["cgroup.procs", "cgroup.freeze"] {
-            open(file)?;
+            open(&folder, file).inspect_err(clean_up)?;
         }
-        let kill = Some(open("cgroup.kill")?);
+        let kill = match open(&folder, "cgroup.kill") {
+            // before Linux 5.14: each of its members is killed by a descriptor, while they are frozen
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                pidfd::can_open().inspect_err(clean_up).map_err(|without| {
+                    let why = format!("{error}, nor pidfd_open: {without}");
+                    io::Error::new(io::ErrorKind::Unsupported, why)
+                })?;
+                None
+            }
+            kill => Some(kill.inspect_err(clean_up)?),
+        };
         let entrance = Entrance {
             folder: File::open(&folder).inspect_err(clean_up)?.into(),
             killed: AtomicBool::new(false),
@@ -247,14 +261,59 @@ impl Cgroup {
         write(&self.folder.join("cgroup.procs"), &pid.to_string())
     }
 
-    /// Kills everybody in it, also those that are frozen or being created.
-    pub fn kill(&self) -> io::Result<()> {
+    /// Whether the kernel kills everybody in one that this process has made (cgroup.kill, Linux 5.14).
+    pub fn has_kill(&self) -> bool {
+        self.kill.is_some()
+    }
+
+    /// Kills everybody in it, also those that are frozen or being created. Where the kernel cannot do
+    /// that (before Linux 5.14), `each` is called while they are frozen, again and again as long as
+    /// it kills somebody new: who is frozen creates nobody.
+    pub fn kill(&self, each: &mut dyn FnMut() -> io::Result<bool>) -> io::Result<()> {
         if let Some(entrance) = &self.entrance {
             entrance.killed.store(true, Ordering::SeqCst);
         }
-        match &self.kill {
-            Some(file) => (&*file).write_all(b"1"),
+        let killed = match &self.kill {
+            Some(file) => return (&*file).write_all(b"1"),
             None => write(&self.folder.join("cgroup.kill"), "1"),
+        };
+        match killed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.folder.exists() => {
+                self.kill_frozen(each)
+            }
+            killed => killed,
+        }
+    }
+
+    fn kill_frozen(&self, each: &mut dyn FnMut() -> io::Result<bool>) -> io::Result<()> {
+        self.freeze(true)?;
+        // who cannot be frozen now (uninterruptible sleep) creates nobody either
+        let begun = Instant::now();
+        let frozen = self.await_frozen(begun + PATIENCE / 10);
+        let killed = frozen.and_then(|()| {
+            // a fork that was under way when they were frozen has a child by the second look; whoever
+            // is sent in from outside meanwhile may go on coming
+            while each()? && begun.elapsed() < PATIENCE {}
+            Ok(())
+        });
+        // they die frozen, too; whoever was missed must not stay frozen for ever
+        self.freeze(false).and(killed)
+    }
+
+    /// Waits until everybody in it is frozen, as cgroup.events tells; not longer than that.
+    fn await_frozen(&self, deadline: Instant) -> io::Result<()> {
+        let file = self.folder.join("cgroup.events");
+        loop {
+            // a look at the file begins what is waited for
+            let events = File::open(&file)?;
+            let text = io::read_to_string(&events)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if text.lines().any(|line| line == "frozen 1") || left.is_zero() {
+                return Ok(());
+            }
+            let left = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+            // a signal of the owner's: it is looked again
+            let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left));
         }
     }
 
@@ -284,6 +343,13 @@ impl Cgroup {
             folders.extend(below.map(|entry| entry.path()));
         }
         Ok(members)
+    }
+
+    /// Whether anybody is in it or below it, also one who is on the way out: that one is in no list
+    /// of members any more, and may still have files open and memory. `false` if it is gone.
+    pub fn is_populated(&self) -> bool {
+        let events = fs::read_to_string(self.folder.join("cgroup.events"));
+        events.is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
     }
 
     /// The CPU time of everybody who was ever in it.
@@ -333,6 +399,11 @@ pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::command::Stdio;
+    use super::super::scan::{self, Mark};
+    use super::super::spawner;
     use super::*;
 
     #[test]
@@ -342,5 +413,41 @@ mod tests {
         let found: Vec<_> = hybrid.lines().filter_map(|line| find_mount(line, "cgroup2")).collect();
         assert_eq!(found, [("/box a".into(), "/sys/fs/cgroup/unified".into())]);
         assert_eq!(find_mount("1 2 3:4 / / rw - ext4 /dev/x rw", "cgroup2"), None);
+    }
+
+    /// As before Linux 5.14, on any kernel: who multiplies is caught while frozen, by one call.
+    #[test]
+    fn members_are_killed_one_by_one_while_they_are_frozen() {
+        let cgroup = match Cgroup::create(&Mark::new(false).value) {
+            Ok(cgroup) => cgroup,
+            Err(error) => return println!("SKIPPED: no cgroup: {error}"),
+        };
+        // each ends after it has begun another one, in a session of its own
+        let script = "echo; exec >&-; eval \"$0\"";
+        let again = "sleep 0.001; setsid sh -c \"$0\" \"$0\" & setsid sleep 1000 & exit";
+        for _ in 0..3 {
+            let command = Command::new("sh").args(["-c", script, again]).stdout(Stdio::Piped);
+            let command = command.stdin(Stdio::Null).cgroup(cgroup.entrance());
+            let (prepared, mut pipes) = command.prepare().expect("there is a sh");
+            let born = spawner::spawn(prepared).expect("it can be entered");
+            let mut byte = [0];
+            let mut output = pipes.stdout.take().expect("it was asked for");
+            io::Read::read_exact(&mut output, &mut byte).expect("it writes one");
+            let enough = || cgroup.members().expect("it is there").len() > 8;
+            while !enough() {
+                std::thread::yield_now();
+            }
+            let mut known = BTreeSet::new();
+            cgroup.kill_frozen(&mut || scan::kill_in(&cgroup, &mut known)).expect("it is ours");
+            assert!(known.len() > 8, "{known:?}");
+            // whoever escaped would go on multiplying
+            let begun = Instant::now();
+            while !cgroup.members().expect("it is there").is_empty() {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", cgroup.members());
+                std::thread::yield_now();
+            }
+            pidfd::reap(born.pid, &born.pidfd, 0).expect("it is ours");
+        }
+        cgroup.remove().expect("nobody is in it");
     }
 }

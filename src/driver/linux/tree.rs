@@ -80,14 +80,20 @@ fn needs_pidfds(error: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
-fn needs_cgroup(why: Option<&io::Error>) -> io::Error {
-    let why = why.map_or(String::new(), ToString::to_string);
-    let text = format!("a guardian needs a cgroup, and there is none: {why}");
-    io::Error::new(io::ErrorKind::Unsupported, text)
+/// Why a tree has no guardian: a small shell could only signal members by numbers.
+fn needs_cgroup(core: &Core) -> io::Error {
+    let why = match (&core.without, &core.cgroup) {
+        (Some(error), _) => format!("a cgroup, and there is none: {error}"),
+        _ => "cgroup.kill, which Linux has from 5.14 on".into(),
+    };
+    io::Error::new(io::ErrorKind::Unsupported, format!("a guardian needs {why}"))
 }
 
 fn start_guardian(options: &Options, mark: &str) -> io::Result<Guardian> {
-    let place = Cgroup::place(mark).map_err(|error| needs_cgroup(Some(&error)))?;
+    let place = Cgroup::place(mark).map_err(|error| {
+        let why = format!("a guardian needs a cgroup, and there is none: {error}");
+        io::Error::new(io::ErrorKind::Unsupported, why)
+    })?;
     let mut folders = vec![place];
     folders.extend(Limited::planned(&options.limits, mark));
     Guardian::start(&folders).map_err(|(step, error)| {
@@ -152,7 +158,8 @@ impl ProcessTree {
         let (children, lane) = (Mutex::default(), Mutex::default());
         let suspended = RwLock::new(false);
         // nobody guards what is no cgroup
-        let guardian = match (guardian, cgroup.is_some() || options.guarded) {
+        let can_kill = cgroup.as_ref().is_some_and(Cgroup::has_kill);
+        let guardian = match (guardian, can_kill || options.guarded) {
             (Some(guardian), false) => {
                 guardian.dismiss();
                 None
@@ -188,8 +195,8 @@ impl ProcessTree {
             _subreaper: subreaper,
             delegation,
         };
-        if options.guarded && tree.core.cgroup.is_none() {
-            return Err(needs_cgroup(tree.core.without.as_ref()));
+        if options.guarded && !can_kill {
+            return Err(needs_cgroup(&tree.core));
         }
         match (failed, not_delegated) {
             (None, _) => Ok(tree),
