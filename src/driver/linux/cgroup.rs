@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::command::{Command, Step};
 use super::procfs::{self, Proc};
 use super::{child, delegate, pidfd};
+use crate::sync::Mutex;
 
 /// The folder of the cgroup that this process is in, below the mount of the v2 hierarchy; where it
 /// has moved aside itself, that which it came from.
@@ -144,6 +146,9 @@ impl Entrance {
     }
 }
 
+/// The place, by its path and its inode, in which a child of this process has entered a cgroup.
+static PROVED: Mutex<Option<(PathBuf, u64)>> = Mutex::new(None);
+
 /// A cgroup that we have made, and remove.
 #[derive(Debug)]
 pub(super) struct Cgroup {
@@ -163,8 +168,31 @@ impl Cgroup {
     /// A new one below our own, which children can enter. Its name tells who made it: see `sweep`.
     pub fn create(mark: &str) -> io::Result<Cgroup> {
         let cgroup = Cgroup::check(Cgroup::make(mark)?)?;
-        cgroup.try_entry().inspect_err(|_| drop(cgroup.remove()))?;
+        if cgroup.is_like_proved() {
+            return Ok(cgroup);
+        }
+        if cgroup.trial().inspect_err(|_| drop(cgroup.remove()))?.is_some() {
+            *PROVED.lock() = cgroup.place_of();
+        }
         Ok(cgroup)
+    }
+
+    /// Whether a child has entered another one in the same place, and nothing that decides on that
+    /// has changed since: who may write to the files of both cgroups, and the types that they are of.
+    /// A child that tries it costs more than all the rest of a tree.
+    fn is_like_proved(&self) -> bool {
+        let place = self.place_of();
+        let type_of = fs::read_to_string(self.folder.join("cgroup.type"));
+        place.is_some()
+            && *PROVED.lock() == place
+            && type_of.is_ok_and(|type_of| type_of.trim() == "domain")
+            && self.folder.parent().is_some_and(|above| open(above, "cgroup.procs").is_ok())
+    }
+
+    /// Where it is: another cgroup may be at the same path later.
+    fn place_of(&self) -> Option<(PathBuf, u64)> {
+        let above = self.folder.parent()?;
+        Some((above.into(), fs::metadata(above).ok()?.ino()))
     }
 
     /// Whether children can enter it, and are even born in it. Only the kernel knows: who may write
@@ -174,6 +202,11 @@ impl Cgroup {
     ///
     /// What kept a child out.
     pub fn try_entry(&self) -> io::Result<bool> {
+        Ok(self.trial()?.unwrap_or(false))
+    }
+
+    /// The same; nothing where there can be no child at all now.
+    fn trial(&self) -> io::Result<Option<bool>> {
         let no_entry =
             |error| io::Error::new(io::Error::kind(&error), format!("no entry: {error}"));
         let prepared = Command::new("/").env_clear().cgroup(self.entrance()).prepare();
@@ -181,16 +214,16 @@ impl Cgroup {
         let entrance = self.entrance.as_deref().filter(|entrance| entrance.has_births());
         let trial = match child::try_child(&prepared, entrance) {
             // there can be no child at all now: a spawn will tell why
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(None),
             Ok(trial) => trial,
         };
         match (trial.failed, entrance) {
-            (None, _) => Ok(trial.born),
+            (None, _) => Ok(Some(trial.born)),
             (Some(Some((Step::Cgroup, error))), _) => Err(no_entry(error)),
             // what fails after that, a spawn will tell
-            (Some(Some(_)), _) => Ok(trial.born),
+            (Some(Some(_)), _) => Ok(Some(trial.born)),
             // killed, as the owner's own cgroup was once
-            (Some(None), Some(entrance)) if entrance.is_barren() => self.try_entry(),
+            (Some(None), Some(entrance)) if entrance.is_barren() => self.trial(),
             (Some(None), _) => Err(no_entry(io::ErrorKind::Interrupted.into())),
         }
     }

@@ -1,5 +1,6 @@
 //! Places where people run this that are not like an ordinary machine: what holds there holds, and
 //! what does not is said. Each row of the table in docs/CONTAINMENT.md is one of these.
+#![allow(unsafe_code)]
 
 use std::process::{Child as StdChild, Command as StdCommand, Stdio as StdStdio};
 
@@ -250,6 +251,44 @@ fn without_an_entrance() {
     until("all are found", || tree.members().unwrap().len() >= 9);
     let shutdown = tree.kill().unwrap();
     assert!(shutdown.survivors.is_empty() && shutdown.unseen.is_none(), "{shutdown:?}");
+}
+
+/// A child that has entered one cgroup proves it for others in the same place, as long as nothing is
+/// changed there: here the owner becomes a user who may make cgroups and not enter them.
+#[test]
+fn an_entry_is_proved_again_after_a_change() {
+    if !has_namespaces() {
+        return;
+    }
+    let Some(folder) = Folder::new("changed") else { return };
+    let script = "chown 65534 $0; echo $$ > $0/cgroup.procs || exit 1; exec \"$@\"";
+    alone_here("linux::places::becoming_a_user", &folder.place(script));
+}
+
+#[test]
+#[ignore = "a scenario of an_entry_is_proved_again_after_a_change"]
+fn becoming_a_user() {
+    if !is_alone() {
+        return;
+    }
+    for _ in 0..2 {
+        let tree = ProcessTree::new().unwrap();
+        assert!(matches!(tree.mechanism(), Mechanism::Cgroup(_)), "{:?}", tree.mechanism());
+        let child = tree.spawn(Command::new("true")).unwrap();
+        assert_eq!(child.wait(), Ok(WaitStatus::exited(0)));
+    }
+    // SAFETY: plain calls, for all threads
+    unsafe {
+        assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+        assert_eq!(libc::setresgid(65534, 65534, 65534), 0);
+        assert_eq!(libc::setresuid(65534, 65534, 65534), 0);
+    }
+    let tree = ProcessTree::new().unwrap();
+    assert_eq!(tree.mechanism(), Mechanism::Scan);
+    let why = tree.without_cgroup_because().unwrap().to_string();
+    assert!(why.contains("no entry"), "{why}");
+    let child = tree.spawn(Command::new("true")).unwrap();
+    assert_eq!(child.wait(), Ok(WaitStatus::exited(0)));
 }
 
 /// Members may make threaded cgroups in theirs.
