@@ -25,8 +25,12 @@ use crate::sync::Mutex;
 ///
 /// NotFound, with the reason in words.
 pub(super) fn own_folder() -> io::Result<PathBuf> {
+    folder_of(&procfs::own_file("cgroup")?, std::process::id() as i32).map(delegate::base)
+}
+
+/// The same for a process, with what /proc says of its cgroups.
+pub(super) fn folder_of(groups: &str, pid: i32) -> io::Result<PathBuf> {
     let mounts = procfs::own_file("mountinfo")?;
-    let groups = procfs::own_file("cgroup")?;
     let path = groups
         .lines()
         .find_map(|line| line.strip_prefix("0::"))
@@ -34,8 +38,8 @@ pub(super) fn own_folder() -> io::Result<PathBuf> {
     let mut why = not_found("no cgroup2 is mounted");
     // it may be mounted several times, one over the other
     for (root, mount) in mounts.lines().filter_map(|line| find_mount(line, "cgroup2")) {
-        match below(Path::new(path), &root, &mount).and_then(is_own) {
-            Ok(folder) => return Ok(delegate::base(folder)),
+        match below(Path::new(path), &root, &mount).and_then(|folder| is_own(folder, pid)) {
+            Ok(folder) => return Ok(folder),
             Err(error) => why = error,
         }
     }
@@ -50,13 +54,13 @@ pub(super) fn below(cgroup: &Path, root: &Path, mount: &Path) -> io::Result<Path
     Ok(mount.join(below.ok_or_else(|| not_found("the own cgroup lies outside of the mount"))?))
 }
 
-/// That folder, if it is of a cgroup that this process is in: another may be mounted over it.
-fn is_own(folder: PathBuf) -> io::Result<PathBuf> {
+/// That folder, if it is of a cgroup that the process is in: another may be mounted over it.
+fn is_own(folder: PathBuf, pid: i32) -> io::Result<PathBuf> {
     let kind = rustix::fs::statfs(&folder)?.f_type;
     if kind != libc::CGROUP2_SUPER_MAGIC {
         return Err(not_found("something else is mounted over cgroup2"));
     }
-    let own = std::process::id().to_string();
+    let own = pid.to_string();
     match fs::read_to_string(folder.join("cgroup.procs")) {
         Ok(members) if members.lines().any(|pid| pid == own) => Ok(folder),
         // a threaded one, which has no such list
@@ -102,6 +106,15 @@ pub(super) fn unescape(text: &str) -> PathBuf {
     }
     path.push_str(rest);
     path.into()
+}
+
+/// Makes a cgroup below the owner's, and removes it.
+///
+/// # Errors
+///
+/// What keeps children out of it.
+pub(super) fn try_place(mark: &str) -> io::Result<()> {
+    Cgroup::create(mark)?.remove()
 }
 
 /// What the name of each of our cgroups begins with.

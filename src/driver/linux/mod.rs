@@ -65,6 +65,7 @@ mod procfs;
 mod real;
 mod reaper;
 mod scan;
+mod scope;
 mod signalfd;
 mod spawner;
 mod spawning;

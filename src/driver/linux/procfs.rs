@@ -169,6 +169,12 @@ impl Proc {
         Ok(children)
     }
 
+    /// PID/cgroup.
+    #[cfg(feature = "systemd")]
+    pub fn cgroups(&self, pid: i32) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.read(&format!("{pid}/cgroup"))?).into_owned())
+    }
+
     /// Whether a process is in a cgroup (v2) of that name, or below one.
     pub fn is_below(&self, pid: i32, cgroup: &OsStr) -> bool {
         let groups = self.read(&format!("{pid}/cgroup")).unwrap_or_default();

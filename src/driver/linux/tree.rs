@@ -198,14 +198,15 @@ impl ProcessTree {
         if options.guarded && !can_kill {
             return Err(needs_cgroup(&tree.core));
         }
-        match (failed, not_delegated) {
-            (None, _) => Ok(tree),
-            (Some(error), None) => Err(error),
-            (Some(error), Some(not_delegated)) => {
-                let text = format!("{error}; delegation failed: {not_delegated}");
-                Err(io::Error::new(error.kind(), text))
-            }
+        let Some(error) = failed else { return Ok(tree) };
+        let mut text = error.to_string();
+        if let Some(why) = tree.core.without.as_ref().filter(|_| !options.without_cgroup) {
+            text += &format!("; no cgroup: {why}");
         }
+        if let Some(why) = not_delegated {
+            text += &format!("; delegation failed: {why}");
+        }
+        Err(io::Error::new(error.kind(), text))
     }
 
     /// What keeps it together.

@@ -255,7 +255,9 @@ fn of_memory() {
     let kills = stats.oom_kills.unwrap();
     assert!(kills.value >= 1, "{status}: {stats:?}");
     assert_ne!(status, WaitStatus::exited(0));
-    assert!(stats.memory_peak.unwrap().value <= (64 << 20) + (1 << 20), "{stats:?}");
+    if stats::keeps_peak(&tree) {
+        assert!(stats.memory_peak.unwrap().value <= (64 << 20) + (1 << 20), "{stats:?}");
+    }
     println!("memory: {}; {} killed, {:?}", tree.enforced()[0], kills.value, kills.source);
     drop_and_look(tree, &passed);
 }
@@ -334,17 +336,27 @@ fn an_owner_moves_aside_for_its_limits() {
         return println!("SKIPPED: no controller of v2 can be had: {}", tree.enforced()[0]);
     }
     drop_and_look(tree, &before);
+    // pids is a controller of threads, which a cgroup with processes could enable to nobody's good
+    for (option, inner, outer, name) in
+        [("--memory", "64M", "1G", "memory"), ("--pids", "50", "500", "pids")]
+    {
+        moves_aside([option, inner], [option, outer], name);
+    }
+}
+
+#[cfg(feature = "cli")]
+fn moves_aside(inner: [&str; 2], outer: [&str; 2], name: &str) {
     let program = env!("CARGO_BIN_EXE_proctable");
     let run = |how: &str| {
-        let inner = [program, "exec", how, "--memory", "64M", "--summary", "--", "true"];
-        let outer = ["exec", "--delegate", "--memory", "1G", "--"];
-        let mut command = program::proctable(&[&outer[..], &inner].concat());
+        let inner = [&[program, "exec", how], &inner[..], &["--summary", "--", "true"]].concat();
+        let outer = [&["exec", "--delegate"], &outer[..], &["--"]].concat();
+        let mut command = program::proctable(&[outer, inner].concat());
         let before = passed_on();
         let outer = command.stdout(StdStdio::null()).stderr(StdStdio::piped()).spawn().unwrap();
-        let (name, mut output) = (format!("proctable-{}-", outer.id()), None);
+        let (own, mut output) = (format!("proctable-{}-", outer.id()), None);
         disables(
             &before,
-            |other| other.starts_with(&name),
+            |other| other.starts_with(&own),
             || output = Some(outer.wait_with_output().unwrap()),
         );
         output.unwrap()
@@ -352,10 +364,10 @@ fn an_owner_moves_aside_for_its_limits() {
     let output = run("--delegate=move");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.contains("memory: enforced by cgroup v2"), "{said}");
+    assert!(said.contains(": enforced by cgroup v2"), "{said}");
     let output = run("--delegate");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(125), "{said}");
     assert!(said.contains("Delegate::Move"), "{said}");
-    assert!(said.contains("echo +memory > "), "{said}");
+    assert!(said.contains(&format!("echo +{name} > ")), "{said}");
 }

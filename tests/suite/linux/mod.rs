@@ -13,6 +13,7 @@ mod program;
 #[cfg(feature = "cli")]
 mod reaper;
 #[cfg(feature = "cli")]
+mod scope;
 mod signals;
 mod spawn;
 mod stats;
