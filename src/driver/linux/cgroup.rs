@@ -483,9 +483,20 @@ mod tests {
             while !enough() {
                 std::thread::yield_now();
             }
-            let mut known = BTreeSet::new();
-            cgroup.kill_frozen(&mut || scan::kill_in(&cgroup, &mut known)).expect("it is ours");
-            assert!(known.len() > 8, "{known:?}");
+            let (mut known, mut frozen) = (BTreeSet::new(), Vec::new());
+            let events = || fs::read_to_string(cgroup.folder.join("cgroup.events"));
+            let kill = &mut || {
+                frozen.push(events()?.contains("frozen 1"));
+                scan::kill_in(&cgroup, &mut known)
+            };
+            cgroup.kill_frozen(kill).expect("it is ours");
+            assert!(frozen[0] && known.len() > 8, "{frozen:?} {known:?}");
+            let freeze = fs::read_to_string(cgroup.folder.join("cgroup.freeze"));
+            assert_eq!(
+                freeze.expect("it is there").trim(),
+                "0",
+                "whoever comes next is not frozen"
+            );
             // whoever escaped would go on multiplying
             let begun = Instant::now();
             while !cgroup.members().expect("it is there").is_empty() {

@@ -332,10 +332,12 @@ fn mounted(script: &str, by: &[&str]) -> Vec<String> {
 
 const NO_ADMIN: &[&str] = &["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"];
 
-/// A /proc that lies: it is no proc file system.
-const FAKE: &str = "mount -t tmpfs tmp /proc && mkdir -p /proc/self /proc/1 && \\
-    echo 0::/ > /proc/self/cgroup && cat /etc/passwd > /proc/self/status && \\
-    echo '1 1 0:1 / / rw - cgroup2 cgroup2 rw' > /proc/self/mountinfo";
+/// A /proc that lies: it is no proc file system, and says what a process would look for. `exec` keeps
+/// the number of the shell.
+const FAKE: &str = "mount -t tmpfs tmp /proc && mkdir -p /proc/$$/ns /proc/1 && \
+    ln -s $$ /proc/self && touch /proc/1/stat && \
+    printf 'NSpid:\\t%s\\n' $$ > /proc/$$/status && echo 0::/ > /proc/$$/cgroup && \
+    echo '1 1 0:1 / / rw - cgroup2 cgroup2 rw' > /proc/$$/mountinfo";
 
 fn places(user: &[&str]) -> Vec<Place> {
     let proc = |options: &str| format!("mount -t proc -o {options} proc /proc");
@@ -480,7 +482,9 @@ fn a_hidden_child() {
         return;
     }
     let tree = Options::new().without_cgroup().create().unwrap();
-    let child = tree.spawn(Command::new(std::env::var("HIDDEN").unwrap()).arg("1000")).unwrap();
+    // if it survives it must not keep the pipe open whose end tells that this is over
+    let hidden = Command::new(std::env::var("HIDDEN").unwrap()).arg("1000");
+    let child = tree.spawn(hidden.stdout(Stdio::Null).stderr(Stdio::Null)).unwrap();
     let pid = child.pid();
     if std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok() {
         println!("SKIPPED: it is not hidden: set-uid programs are not obeyed there");

@@ -160,10 +160,15 @@ fn spawn_in_a_tree(over: &AtomicBool) -> u64 {
     let tree = ProcessTree::new().unwrap();
     let mut waited = 0;
     while !over.load(Ordering::Relaxed) || waited == 0 {
-        let child = tree.spawn(sh("(true &) ; exit 7")).unwrap();
-        assert_eq!(child.wait(), Ok(WaitStatus::exited(7)), "a status was stolen");
-        waited += 1;
-        std::thread::sleep(Duration::from_millis(5));
+        let children: Vec<_> = (0..8)
+            .map(|code| tree.spawn(sh(&format!("(true &) ; exit {code}"))).unwrap())
+            .collect();
+        // zombies for a while, as nobody has waited for them
+        std::thread::sleep(Duration::from_millis(5 + waited % 3 * 20));
+        for (code, child) in (0..8).zip(children) {
+            assert_eq!(child.wait(), Ok(WaitStatus::exited(code)), "a status was stolen");
+            waited += 1;
+        }
     }
     waited
 }
