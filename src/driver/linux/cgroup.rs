@@ -61,7 +61,7 @@ fn is_own(folder: PathBuf, pid: i32) -> io::Result<PathBuf> {
         return Err(not_found("something else is mounted over cgroup2"));
     }
     let own = pid.to_string();
-    match fs::read_to_string(folder.join("cgroup.procs")) {
+    match File::open(folder.join("cgroup.procs")).and_then(procfs::read_all) {
         Ok(members) if members.lines().any(|pid| pid == own) => Ok(folder),
         // a threaded one, which has no such list
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {

@@ -135,8 +135,7 @@ impl ProcessTree {
         let autokill = options.kill_on_owner_death && child::try_autokill().is_ok();
         // before what it watches: an owner that dies in between leaves nothing
         let wants_guardian = options.kill_on_owner_death && !autokill && !options.without_cgroup;
-        let has_place = Cgroup::place(&mark.value).is_ok();
-        let guarded = options.guarded || wants_guardian && has_place;
+        let guarded = options.guarded || wants_guardian && Cgroup::place(&mark.value).is_ok();
         let guardian = guarded.then(|| start_guardian(&options, &mark.value)).transpose()?;
         let made = if options.without_cgroup {
             Err(io::Error::other("not wanted"))

@@ -437,7 +437,9 @@ fn ends_all_it_reaches(tree: &ProcessTree, told: &proctable::driver::linux::Pref
         true if told.groups.is_ok() => "sleep 1000 & echo; wait",
         true => "echo; exec sleep 1000",
     };
-    let child = tree.spawn(sh(script).stdout(Stdio::Piped)).unwrap();
+    // whoever survives must not keep the pipe open whose end tells that this is over
+    let command = sh(script).stdout(Stdio::Piped).stderr(Stdio::Null);
+    let child = tree.spawn(command).unwrap();
     let mut output = child.take_stdout().unwrap();
     output.read_exact(&mut [0]).unwrap();
     let members = || tree.members().unwrap().len();

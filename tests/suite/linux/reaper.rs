@@ -339,14 +339,49 @@ fn in_doubt() {
     assert!(asked.load(Ordering::Relaxed) >= 1);
 }
 
+/// A tree has its children's ends before a reaper can take them away; but their numbers are to stay
+/// theirs, too, until somebody has waited for them.
+#[test]
+fn a_trees_child_is_a_zombie_until_it_is_waited_for() {
+    alone_here("linux::reaper::of_a_tree", &[]);
+}
+
+#[test]
+#[ignore = "a scenario of a_trees_child_is_a_zombie_until_it_is_waited_for"]
+fn of_a_tree() {
+    if !is_alone() {
+        return;
+    }
+    let reaper = Reaper::new(Doubt::Reap).unwrap();
+    for tree in trees() {
+        let child = tree.spawn(sh("exit 7")).unwrap();
+        until("it has ended", || is_zombie(child.pid()));
+        // each is found by a look that begins after the child's end
+        for _ in 0..3 {
+            let before = reaper.reaped();
+            let creating = reaper.creating();
+            let (mut shell, _) = orphan("(sleep 0.02 >&- & echo $!)", false);
+            creating.created(shell.id());
+            shell.wait().unwrap();
+            until("the orphan is reaped", || reaper.reaped() > before);
+            assert!(is_zombie(child.pid()), "its number is free");
+        }
+        assert_eq!(child.wait(), Ok(WaitStatus::exited(7)));
+    }
+}
+
 /// Without /proc, and with another namespace's: by waits and sessions alone.
 #[test]
 fn orphans_are_reaped_without_proc() {
     if !is_root() {
         return println!("SKIPPED: a pid namespace needs root");
     }
-    let unmount = "umount -l /proc; exec \"$@\"";
-    for (proc, script) in [("--mount-proc", unmount), ("--mount", "exec \"$@\"")] {
+    // who may mount one has a /proc after all, aside
+    let no_admin = "exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin -- \"$@\"";
+    let unmount = format!("umount -l /proc; {no_admin}");
+    for (proc, script) in
+        [("--mount-proc", &*unmount), ("--mount", no_admin), ("--mount", "exec \"$@\"")]
+    {
         alone_here(
             "linux::reaper::without_proc",
             &["unshare", "--pid", "--fork", "--kill-child", proc, "--", "sh", "-c", script, "sh"],
@@ -372,7 +407,13 @@ fn without_proc() {
         creating.created(shell.id());
         assert_eq!(shell.wait().unwrap().code(), Some(0));
         // SAFETY: plain call
-        until("it is reaped", || unsafe { libc::kill(orphan, 0) } != 0 && reaper.reaped() == nth);
+        let is_free = || unsafe { libc::kill(orphan, 0) } != 0;
+        let begin = Instant::now();
+        while !is_free() || reaper.reaped() != nth {
+            let state = (orphan, is_free(), reaper.reaped(), nth);
+            assert!(begin.elapsed() < SOON, "(number, free, reaped, expected): {state:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
     println!("50 orphans one after the other behind a zombie: {:.1?}", begin.elapsed());
     assert_eq!(first.wait().unwrap().code(), Some(3));
