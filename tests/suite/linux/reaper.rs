@@ -98,15 +98,12 @@ impl Ages {
         self.lateness = self.lateness.max(begin.elapsed() - LOOK);
     }
 
-    /// What is promised, wherever a thread that only sleeps is not late by a good part of that: on
-    /// such a machine the reaper is late, too.
+    /// What is promised where the reaper gets a CPU. Where others have it, a thread that only slept
+    /// tells how late each of three is: the reaper's sleep, its look, and the look at the ages.
     fn check(&self) {
         const PROMISED: Duration = Duration::from_millis(100);
-        if self.lateness > PROMISED / 4 {
-            println!("SKIPPED: the ages: a thread that only slept was late by {:?}", self.lateness);
-        } else {
-            assert!(self.longest < PROMISED, "{:?} {:?}", self.longest, self.lateness);
-        }
+        let allowed = PROMISED + 3 * self.lateness;
+        assert!(self.longest < allowed, "{:?} of {allowed:?}", self.longest);
     }
 }
 
