@@ -359,6 +359,18 @@ fn calls_that_make_and_address_threads_are_read() {
 }
 
 #[test]
+fn a_result_that_fits_in_no_word_was_not_stored() {
+    for flags in [clone::PARENT_SETTID, clone::PIDFD] {
+        let call = Syscall::Clone { flags, clone3: None, parent_tid: MEMORY, child_tid: 0 };
+        for number in [i64::from(i32::MIN) - 1, -1, 7, i64::from(i32::MAX) + 1] {
+            let outcome: Outcome = Ok(Ret::Value(number)).into();
+            let line = text::print(&call, &outcome).to_string();
+            assert_eq!(text::parse(&line), Ok((call.clone(), outcome)), "{line}");
+        }
+    }
+}
+
+#[test]
 fn a_notice_on_the_terminal_breaks_a_line() {
     let log = "\
 clone(child_stack=NULL, flags=SIGCHLDstrace: Process 7 attached
