@@ -161,8 +161,7 @@ impl<'s, 'a> Search<'s, 'a> {
     /// Outside of a namespace of its own, others take numbers too: a child has the number that
     /// the log says, if that is free.
     fn number_the_child(&self, kernel: &mut Kernel, call: &Syscall, ret: &Ret) {
-        let forks = matches!(call, Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. });
-        if forks
+        if call.is_fork()
             && self.world.first != Pid(1)
             && let Ok(number @ 1..) = u32::try_from(ret.value())
         {

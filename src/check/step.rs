@@ -375,7 +375,7 @@ fn nameless(log: &Log) -> Pid {
             Some((Syscall::Getpid | Syscall::Gettid, value)) if entry.pid == Pid(0) => {
                 return Pid(value);
             }
-            Some((Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. }, value)) => {
+            Some((call, value)) if call.is_fork() => {
                 created.insert(value);
             }
             _ => {}

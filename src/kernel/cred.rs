@@ -169,7 +169,7 @@ impl Kernel {
         if new.real != old.real {
             // CRED-06: the charge moves; LIM-04: and never fails
             fx.obey(rule!("CRED-06"));
-            self.move_task_charge(self.process_of(task), old.real, new.real, fx);
+            self.move_task_charge(task, old.real, new.real, fx);
         }
         self.tasks[task].cred = new;
         Ok(Ret::Value(0))

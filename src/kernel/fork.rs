@@ -12,9 +12,17 @@ use super::task::{Frame, Sleep, Task};
 use super::{Kernel, Property, Version};
 use crate::abi::{Errno, Pid, Signal};
 use crate::rule;
-use crate::syscall::{self, Ret, clone};
+use crate::syscall::{self, Ret, Syscall, clone};
 
-/// A new process as its creator asks for it.
+/// What a call asks for.
+pub struct Request {
+    pub flags: u64,
+    /// The exit signal of clone3.
+    pub clone3: Option<u64>,
+    pub child_tid: u64,
+}
+
+/// A new process or thread, of flags that are allowed.
 struct Plan {
     flags: u64,
     exit_signal: u8,
@@ -23,20 +31,32 @@ struct Plan {
 }
 
 impl Kernel {
-    /// clone and its relatives; `None` if the caller sleeps until the child execs or ends.
+    /// clone and its relatives; `None` if the caller sleeps until the child execs or ends, or has signals
+    /// to deliver before it makes the call.
     pub(super) fn fork(
         &mut self,
         caller: Id<Task>,
-        flags: u64,
-        clone3: Option<u64>,
-        child_tid: u64,
+        request: &Request,
+        call: &Syscall,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
-        // the older call drops the bits above the first 32
-        let flags = if clone3.is_some() { flags } else { flags & clone::LEGACY };
-        match self.try_fork(caller, flags, clone3, child_tid, fx) {
+        let plan = match self.check_fork(caller, request, fx) {
+            Ok(plan) => plan,
+            Err(errno) => return Some(Err(errno)),
+        };
+        if self.running == Some(caller) {
+            // TG-24: what is pending comes before the fork, also what another thread was told of; the
+            // call is made again then (ERESTARTNOINTR)
+            self.recalc_sigpending(caller);
+            if self.tasks[caller].notified {
+                fx.obey(rule!("TG-24"));
+                self.tasks[caller].sleep = Sleep::Restarting(Box::new(call.clone()));
+                return None;
+            }
+        }
+        match self.try_fork(caller, &plan, fx) {
             Err(errno) => Some(Err(errno)),
-            Ok((child, pid)) if flags & clone::VFORK != 0 => {
+            Ok((child, pid)) if plan.flags & clone::VFORK != 0 => {
                 fx.obey(rule!("FORK-28"));
                 self.tasks[caller].sleep = Sleep::Vfork(child, pid);
                 None
@@ -45,41 +65,48 @@ impl Kernel {
         }
     }
 
+    /// Whether the caller may ask for that at all.
+    fn check_fork(
+        &self,
+        caller: Id<Task>,
+        request: &Request,
+        fx: &mut Effects,
+    ) -> Result<Plan, Errno> {
+        let plan = check_flags(request, self.config.version, fx)?;
+        let process = self.process_of(caller);
+        if plan.flags & clone::PARENT != 0 && self.init == Some(process) {
+            return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
+        }
+        check_sharing(plan.flags, fx)?;
+        if plan.flags & clone::PARENT != 0 && self.processes[process].flags.autoreap {
+            return refuse(fx, rule!("FORK-34"), Errno::EINVAL);
+        }
+        Ok(plan)
+    }
+
     fn try_fork(
         &mut self,
         caller: Id<Task>,
-        flags: u64,
-        clone3: Option<u64>,
-        child_tid: u64,
+        plan: &Plan,
         fx: &mut Effects,
     ) -> Result<(Id<Task>, Pid), Errno> {
-        let plan = check_flags(flags, clone3, child_tid, self.config.version, fx)?;
-        let process = self.process_of(caller);
-        let init = self.init == Some(process);
-        if flags & clone::PARENT != 0 && init {
-            return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
-        }
-        check_sharing(flags, fx)?;
-        if flags & clone::PARENT != 0 && self.processes[process].flags.autoreap {
-            return refuse(fx, rule!("FORK-34"), Errno::EINVAL);
-        }
         // PID-16: a fork that is refused here takes no number
         self.may_fork(caller, fx)?;
         // LIM-05: the mark is gone, whatever comes of this fork
-        let marked = core::mem::take(&mut self.processes[process].flags.over_nproc);
+        let marked = core::mem::take(&mut self.tasks[caller].over_nproc);
         if self.zapping {
             return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
         }
         let pid = self.allocate_number(fx)?;
         // the child, a copy made before, keeps it
-        self.processes[process].flags.over_nproc = marked;
-        let child = if flags & clone::THREAD != 0 {
-            self.create_thread(caller, pid, &plan, fx)
+        self.tasks[caller].over_nproc = marked;
+        let child = if plan.flags & clone::THREAD != 0 {
+            self.create_thread(caller, pid, plan, fx)
         } else {
-            let child = self.create(caller, pid, &plan, fx);
+            let child = self.create(caller, pid, plan, fx);
             self.leader(child)
         };
-        self.processes[process].flags.over_nproc = false;
+        self.tasks[caller].over_nproc = false;
         Ok((child, pid))
     }
 
@@ -127,6 +154,7 @@ impl Kernel {
             own_fs,
             vfork_waiter: (plan.flags & clone::VFORK != 0).then_some(caller),
             clear_child_tid: plan.clear_child_tid,
+            over_nproc: creator.over_nproc,
             ..Task::new(tid, creator.process, creator.cred)
         };
         let user = task.cred.real;
@@ -160,7 +188,7 @@ impl Kernel {
         let vfork_waiter = (plan.flags & clone::VFORK != 0).then_some(caller);
         let autoreap = plan.flags & clone::AUTOREAP != 0;
         let frames = child_frames(task, plan.flags);
-        let (mask, cred) = (task.mask, task.cred);
+        let (mask, cred, over_nproc) = (task.mask, task.cred, task.over_nproc);
         // FORK-13, FORK-09
         let inherited = match &task.own_fs {
             None => creator.inherited.clone(),
@@ -168,7 +196,7 @@ impl Kernel {
         };
         let (outside, group, exec_count) = (creator.outside, creator.group, creator.exec_count);
         // the others are not inherited: FORK-15, FORK-12 (and so GRP-21), FORK-11
-        let Flags { dumpable, over_nproc, .. } = creator.flags;
+        let dumpable = creator.flags.dumpable;
         if creator.itimer.is_some() {
             fx.obey(rule!("TIME-07"));
         }
@@ -196,6 +224,7 @@ impl Kernel {
             frames,
             vfork_waiter,
             clear_child_tid,
+            over_nproc,
             ..Task::new(pid, process, cred)
         };
         let make = |leader| Process {
@@ -204,7 +233,7 @@ impl Kernel {
             exit_signal,
             exec_count,
             parent_exec_count,
-            flags: Flags { dumpable, over_nproc, autoreap, ..Flags::default() },
+            flags: Flags { dumpable, autoreap, ..Flags::default() },
             ..Process::new(pid, leader, group, sighand, inherited)
         };
         let child = self.add_process(task, make, fx);
@@ -299,13 +328,10 @@ fn child_frames(creator: &Task, flags: u64) -> Few<Frame> {
 }
 
 /// The exit signal, and whether the call takes the flags at all.
-fn check_flags(
-    flags: u64,
-    clone3: Option<u64>,
-    child_tid: u64,
-    version: Version,
-    fx: &mut Effects,
-) -> Result<Plan, Errno> {
+fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<Plan, Errno> {
+    let Request { flags, clone3, child_tid } = *request;
+    // the older call drops the bits above the first 32
+    let flags = if clone3.is_some() { flags } else { flags & clone::LEGACY };
     let clear_child_tid = if flags & clone::CHILD_CLEARTID != 0 { child_tid } else { 0 };
     let Some(signal) = clone3 else {
         // FORK-18: older kernels take any number, and invalid ones send nothing

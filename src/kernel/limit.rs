@@ -121,22 +121,24 @@ impl Kernel {
         self.processes[process].limits().get(resource).soft
     }
 
-    /// A task of the process moves to another user (CRED-06), who may be over its limit then
+    /// A task moves to another user (CRED-06), who may be over its limit then
     /// (LIM-05).
     pub(super) fn move_task_charge(
         &mut self,
-        process: Id<Process>,
+        task: Id<Task>,
         from: Uid,
         to: Uid,
         fx: &mut Effects,
     ) {
         // LIM-04, LIM-05: judged before the caller is added
         fx.obey(rule!("LIM-04"));
-        let (tasks, limit) =
-            (u64::from(self.count_of(to).tasks), self.soft_limit(process, Resource::NPROC));
+        let (tasks, limit) = (
+            u64::from(self.count_of(to).tasks),
+            self.soft_limit(self.process_of(task), Resource::NPROC),
+        );
         let strict = self.config.version.has(Property::NprocMarkAboveLimit);
         let over = to != Uid::ROOT && (tasks > limit || !strict && tasks == limit);
-        self.processes[process].flags.over_nproc = over;
+        self.tasks[task].over_nproc = over;
         self.charge_task(to);
         self.discharge_task(from);
     }
@@ -161,7 +163,7 @@ impl Kernel {
 
     /// EAGAIN if a set*uid left the user over its limit and it still is (LIM-05, EXEC-17).
     pub(super) fn may_exec(&mut self, caller: Id<Task>, fx: &mut Effects) -> Result<(), Errno> {
-        if !self.processes[self.tasks[caller].process].flags.over_nproc {
+        if !self.tasks[caller].over_nproc {
             return Ok(());
         }
         fx.obey(rule!("LIM-05"));
@@ -169,7 +171,7 @@ impl Kernel {
         if u64::from(self.count_of(self.cred(caller).real).tasks) > limit {
             return refuse(fx, rule!("EXEC-17"), Errno::EAGAIN);
         }
-        self.processes[self.tasks[caller].process].flags.over_nproc = false;
+        self.tasks[caller].over_nproc = false;
         Ok(())
     }
 

@@ -174,8 +174,6 @@ pub struct Flags {
     pub subreaper: bool,
     /// A core may be written (EXIT-05).
     pub dumpable: bool,
-    /// A set*uid left its user over RLIMIT_NPROC (LIM-05).
-    pub over_nproc: bool,
     /// Default actions do not reach it: it is an init (KILL-21).
     pub unkillable: bool,
     /// Somebody else rules it: signals are forwarded, and what becomes of it is reported.

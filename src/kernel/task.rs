@@ -172,6 +172,8 @@ pub struct Task {
     pub stop_pending: bool,
     /// It has to end, whatever becomes of its process: another one executes a program.
     pub killed: bool,
+    /// A set*uid left its user over RLIMIT_NPROC (LIM-05).
+    pub over_nproc: bool,
     /// It stands in the run queue.
     pub queued: bool,
 }
@@ -204,6 +206,7 @@ impl Task {
             delivering: false,
             stop_pending: false,
             killed: false,
+            over_nproc: false,
             queued: false,
         }
     }

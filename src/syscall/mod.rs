@@ -237,6 +237,11 @@ impl Syscall {
         Syscall::Clone { flags, clone3: None, parent_tid: 0, child_tid: 0 }
     }
 
+    /// Whether it makes a process or a thread: fork, vfork, clone, clone3.
+    pub fn is_fork(&self) -> bool {
+        matches!(self, Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. })
+    }
+
     /// clone3(2) with the caller's own stack and no addresses.
     pub fn clone3_call(flags: u64, exit_signal: u64) -> Syscall {
         Syscall::Clone { flags, clone3: Some(exit_signal), parent_tid: 0, child_tid: 0 }

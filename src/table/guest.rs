@@ -36,10 +36,6 @@ fn needs_time(call: &Syscall) -> bool {
     )
 }
 
-fn is_fork(call: &Syscall) -> bool {
-    matches!(call, Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. })
-}
-
 impl Shared {
     /// A guest's call begins.
     #[inline]
@@ -128,7 +124,7 @@ impl Shared {
         if serial.is_some_and(stranger) {
             return Started::Ended(End::Gone);
         }
-        if is_fork(call) && state.is_full() && state.kernel.in_user_mode(caller) {
+        if call.is_fork() && state.is_full() && state.kernel.in_user_mode(caller) {
             return Started::Ended(End::Returned(Err(Errno::EAGAIN)));
         }
         state.make(caller, call, parker, &*self.clock)
@@ -165,7 +161,7 @@ impl State {
         parker: Option<&Arc<Parker>>,
         clock: &dyn Clock,
     ) -> Started {
-        let means_more = is_fork(call) || matches!(call, Syscall::Execve { .. });
+        let means_more = call.is_fork() || matches!(call, Syscall::Execve { .. });
         if !means_more && let Some(result) = self.plain(&outcome) {
             self.settle(clock);
             return Started::Plain(result);
@@ -215,7 +211,7 @@ impl State {
     /// A fork's result names the child for good: its number may be another's soon.
     #[inline]
     fn name_child(&self, call: &Syscall, started: Started) -> Started {
-        if !is_fork(call) {
+        if !call.is_fork() {
             return started;
         }
         let child = match &started {
@@ -278,7 +274,7 @@ impl State {
         let Some(Queued { call, pending, .. }) = self.book.next_queued(pid, handlers) else {
             return;
         };
-        if is_fork(&call) && self.is_full() {
+        if call.is_fork() && self.is_full() {
             self.book.finish(pid, &pending, End::Returned(Err(Errno::EAGAIN)));
             return self.book.make_ready(pid);
         }

@@ -8,7 +8,7 @@ use proctable::abi::{
 use proctable::kernel::{Bytes, Canonical, Choose, Config, Effects, Kernel, Outcome, Seeded};
 use proctable::rule;
 use proctable::sim::{Action, Generator, Profile, Reaction, Step, fuzz, react};
-use proctable::syscall::{Ptr, Ret, Syscall, clone};
+use proctable::syscall::{Class, Ptr, Ret, Syscall, clone};
 use proptest::prelude::*;
 
 /// Runs the random program of a seed on the model alone; `after` sees each state.
@@ -119,6 +119,29 @@ proptest! {
             (kernel, effects)
         };
         prop_assert_eq!(run(), run());
+    }
+}
+
+/// A call sleeps, or does not come back, only if its class says so.
+#[test]
+fn calls_are_of_their_class() {
+    for seed in 0..200 {
+        let profile = Profile::ALL[seed as usize % Profile::ALL.len()];
+        let mut program = Seeded::new(seed);
+        let mut generator = Generator::new(profile, fuzz::surroundings());
+        let mut kernel = Kernel::new(generator.config(&mut program));
+        for _ in 0..60 {
+            let Some(step) = generator.next(&kernel, &mut program) else { break };
+            let Action::Call(call) = step.action else { continue };
+            let outcome = kernel.call(step.tid, &call, &mut Effects::new());
+            kernel.settle(&mut Canonical, &mut Effects::new());
+            match (call.class(), outcome) {
+                (Class::Returns | Class::MaySleep, Ok(Outcome::Returned(_)))
+                | (Class::MaySleep, Ok(Outcome::Blocked))
+                | (Class::NeverReturns, Ok(Outcome::Gone)) => {}
+                (class, outcome) => panic!("{call:?} is of class {class:?}: {outcome:?}"),
+            }
+        }
     }
 }
 
