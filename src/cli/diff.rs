@@ -64,6 +64,9 @@ pub struct Options {
     /// The number given out last, for --replay
     #[arg(long, value_name = "N", requires = "replay")]
     last_pid: Option<u32>,
+    /// The number of the first process, where that is not process 1, for --replay
+    #[arg(long, value_name = "N", requires = "replay")]
+    first: Option<u32>,
     /// Handlers wait for rt_sigreturn, for --replay
     #[arg(long, requires = "replay")]
     stay_in_handlers: bool,
@@ -194,6 +197,7 @@ fn run_replay(options: &Options, mode: Mode, log: String) -> io::Result<Summary>
     let start = Start {
         pid_max: options.pid_max,
         last_pid: options.last_pid,
+        first: options.first,
         stay_in_handlers: options.stay_in_handlers,
     };
     replay(std::env::current_exe()?, mode, log, start)

@@ -9,7 +9,7 @@ use super::coverage::Coverage;
 use super::record::{Recorder, columns};
 use crate::abi::{Pid, Resource, Uid};
 use crate::host::{CATCHER, Cage, CageConfig, Engine, Mode, RESTORER, SELF_PATH};
-use crate::kernel::{Config, Kernel, Run, Seeded, Version};
+use crate::kernel::{Config, Kernel, Seeded, Version};
 use crate::sim::{
     Action, Explainer, Explanation, Generator, Profile, Program, Reaction, Step, Surroundings, What,
 };
@@ -79,10 +79,15 @@ const LATE: Duration = Duration::from_millis(4);
 /// A program that is late that often is given up.
 const ATTEMPTS: u32 = 5;
 
-/// Which profile a program has: the one with timers has to sleep, so it comes more rarely.
+/// Which profile a program has: the one with timers has to sleep, so it comes more rarely, and the one
+/// with threads more often.
 pub fn profile(index: u64) -> Profile {
     const QUICK: usize = Profile::ALL.len() - 1;
-    if index % 23 == 22 { Profile::Timers } else { Profile::ALL[(index % 23) as usize % QUICK] }
+    match (index % 24) as usize {
+        23 => Profile::Timers,
+        22 => Profile::Threads,
+        nth => Profile::ALL[nth % QUICK],
+    }
 }
 
 /// The first of the users of this worker's programs. Programs that run at the same time are other
@@ -113,6 +118,7 @@ pub fn surroundings(engine: &Engine, mode: Mode, version: Version) -> io::Result
         program: abilities.execve.is_ok().then(|| SELF_PATH.into()),
         own_pid_max: abilities.pid_max.is_ok(),
         last_pid: abilities.last_pid.is_ok(),
+        below_init: true,
         users: match mode {
             Mode::Root => (first..first + 3).map(Uid).collect(),
             Mode::User => Vec::new(),
@@ -131,7 +137,8 @@ pub fn run(
     coverage: &mut Coverage,
 ) -> io::Result<Option<Trial>> {
     for _ in 0..ATTEMPTS {
-        let seed = config.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index);
+        // neither programs nor seeds that are next to each other have anything in common
+        let seed = Seeded::new(Seeded::new(config.seed).next_u64() ^ index).next_u64();
         let (generator, mut choices) =
             (Generator::new(profile(index), world.clone()), Seeded::new(seed));
         let start = Program {
@@ -171,8 +178,8 @@ fn attempt(
     let changed = |value, usual| (value != usual).then_some(value);
     let cage_config = CageConfig {
         pid_max: changed(config.pid_max, engine.pid_max()),
-        last_pid: changed(config.last_pid, Config::default().last_pid),
-        first: None,
+        last_pid: changed(config.last_pid, config.first.0),
+        first: (config.first != Pid(1)).then_some(config.first),
     };
     let mut cage = engine.cage(&cage_config)?;
     cage.hold_handlers(hold);
@@ -337,7 +344,8 @@ fn can_act(kernel: &Kernel, pid: Pid, call: &Syscall) -> bool {
 
 /// Whether a program has come to its end: its init is gone.
 fn is_over(kernel: &Kernel) -> bool {
-    kernel.view(Pid(1)).is_none_or(|view| view.run == Run::Zombie)
+    let first = kernel.config().first;
+    first == Pid(1) && (kernel.view(first).is_none() || kernel.exit_status(first).is_some())
 }
 
 impl Trial {

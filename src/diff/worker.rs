@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::coverage::Coverage;
 use super::probe;
 use super::trial::{self, Trial, TrialConfig};
+use crate::abi::Pid;
 use crate::host::{Engine, EngineConfig, Link, SELF_PATH};
 use crate::kernel::{Config, Kernel, Version};
 use crate::sim::{Program, Surroundings, shrink};
@@ -46,6 +47,8 @@ pub struct Start {
     pub pid_max: Option<u32>,
     /// The number given out last; 1, the first process's, if it is not given.
     pub last_pid: Option<u32>,
+    /// The number of the first process, where that is not process 1.
+    pub first: Option<u32>,
     /// Handlers wait for rt_sigreturn.
     pub stay_in_handlers: bool,
 }
@@ -253,12 +256,19 @@ impl Run<'_> {
 fn difference(trial: &Trial, index: u64) -> Difference {
     let Program { config, stay_in_handlers, .. } = &trial.program;
     let hold = if *stay_in_handlers { " --stay-in-handlers" } else { "" };
+    let first = match config.first {
+        Pid(1) => String::new(),
+        first => format!(" --first {first}"),
+    };
     Difference {
         index,
         profile: trial::profile(index).name().into(),
         text: trial.explain(),
         log: trial.kernel.log().to_string(),
-        options: format!("--pid-max {} --last-pid {}{hold}", config.pid_max, config.last_pid),
+        options: format!(
+            "--pid-max {} --last-pid {}{first}{hold}",
+            config.pid_max, config.last_pid
+        ),
     }
 }
 
@@ -299,6 +309,10 @@ fn read_program(log: &str, start: Start, world: Surroundings) -> io::Result<Prog
         pid_max: start.pid_max.unwrap_or(world.config.pid_max),
         last_pid: start.last_pid.unwrap_or(world.config.last_pid),
         ..world.config
+    };
+    let config = match start.first {
+        Some(first) if first != 1 => config.below_init(Pid(first)),
+        _ => config,
     };
     Ok(Program { config, stay_in_handlers: start.stay_in_handlers, steps })
 }

@@ -18,8 +18,9 @@ use super::{Mode, NURSERY_ARG, SELF_PATH, raw};
 use crate::abi::{Pid, Resource, Rlimit};
 use crate::syscall::Syscall;
 
-/// How long the kernel may take for what takes microseconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the kernel may take for what takes microseconds, where an ordinary process has to wait for
+/// its turn behind many others.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// The priority of puppets: above everything ordinary.
 const PRIORITY: i32 = 10;
 

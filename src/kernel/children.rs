@@ -212,10 +212,16 @@ impl Kernel {
 
     /// Changes the life of `pid`'s process and what its parent's index and its group know of it.
     pub(super) fn set_life(&mut self, id: Id<Process>, life: Life) {
-        let was_stopped = self.processes[id].is_stopped();
-        self.unindex_child(id);
-        self.processes[id].life = life;
-        self.index_child(id);
+        let process = &mut self.processes[id];
+        let was_stopped = process.is_stopped();
+        let before = (process.is_zombie(), process.report);
+        let old = core::mem::replace(&mut process.life, life);
+        if before != (process.is_zombie(), report_of(process)) {
+            process.life = old;
+            self.unindex_child(id);
+            self.processes[id].life = life;
+            self.index_child(id);
+        }
         let process = &self.processes[id];
         let (group, is_stopped) = (process.group, process.is_stopped());
         if was_stopped != is_stopped {

@@ -72,3 +72,13 @@ impl Default for Config {
         }
     }
 }
+
+impl Config {
+    /// The same world for a first process of that number, which is a child of the namespace's process 1:
+    /// that is not in the model, and adopts its orphans without waiting for them.
+    #[must_use]
+    pub fn below_init(self, first: Pid) -> Config {
+        let last_pid = self.last_pid.max(first.0);
+        Config { first, last_pid, parent: Pid(1), adopter: Pid(1), ..self }
+    }
+}

@@ -40,9 +40,9 @@ impl Kernel {
         self.set_executing(process, Some(caller));
         self.kill_threads(process, Some(caller));
         self.tasks[caller].sleep = Sleep::Exec;
-        if self.others_have_ended(caller) {
-            return Some(self.take_over(caller, fx));
-        }
+        // TG-110: of a leader that has ended already nothing is left to wait for; the call returns under
+        // its number
+        self.go_on_executing(caller, fx);
         None
     }
 

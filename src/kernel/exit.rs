@@ -25,12 +25,13 @@ impl Kernel {
     /// exit_group: the process ends with `status`, unless it has to end already (TG-90).
     pub(super) fn exit_group(&mut self, task: Id<Task>, status: WaitStatus, fx: &mut Effects) {
         let id = self.process_of(task);
-        let executing = self.executing_task(id).is_some();
-        if matches!(self.processes[id].life, Life::Alive(_)) && !executing {
-            if !self.processes[id].is_single() {
-                fx.obey(rule!("EXIT-07"));
-                fx.obey(rule!("TG-84"));
-            }
+        let process = &self.processes[id];
+        if !process.is_single()
+            && matches!(process.life, Life::Alive(_))
+            && self.executing_task(id).is_none()
+        {
+            fx.obey(rule!("EXIT-07"));
+            fx.obey(rule!("TG-84"));
             self.set_life(id, Life::Dying(status));
             self.kill_threads(id, Some(task));
         }
@@ -131,6 +132,9 @@ impl Kernel {
     /// LIM-07: the records of a task go with it, or with the process where it is its leader; those of the
     /// process when it is reaped.
     pub(super) fn drop_private_signals(&mut self, task: Id<Task>) {
+        if self.tasks[task].pending.set().is_empty() {
+            return;
+        }
         let mut charged = Vec::new();
         self.tasks[task].pending.flush(SigSet::FULL, |queued| charged.push(queued.charged));
         self.discharge_all_queued(charged);
@@ -139,8 +143,10 @@ impl Kernel {
     /// TG-11: 0 is stored where the task wants it, if somebody else can see that.
     pub(super) fn clear_child_tid(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
         let address = core::mem::take(&mut self.tasks[task].clear_child_tid);
-        let shared = !last || !self.memory_shares.sharers(self.process_of(task)).is_empty();
-        if address != 0 && shared {
+        if address == 0 {
+            return;
+        }
+        if !last || !self.memory_shares.sharers(self.process_of(task)).is_empty() {
             let tid = self.tasks[task].tid;
             fx.push_with(tid, rule!("TG-11"), || Consequence::TidCleared(address));
         }

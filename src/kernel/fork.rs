@@ -12,9 +12,17 @@ use super::task::{Frame, Sleep, Task};
 use super::{Kernel, Property, Version};
 use crate::abi::{Errno, Pid, Signal};
 use crate::rule;
-use crate::syscall::{self, Ret, clone};
+use crate::syscall::{self, Ret, Syscall, clone};
 
-/// A new process as its creator asks for it.
+/// What a call asks for.
+pub struct Request {
+    pub flags: u64,
+    /// The exit signal of clone3.
+    pub clone3: Option<u64>,
+    pub child_tid: u64,
+}
+
+/// A new process or thread, of flags that are allowed.
 struct Plan {
     flags: u64,
     exit_signal: u8,
@@ -23,20 +31,32 @@ struct Plan {
 }
 
 impl Kernel {
-    /// clone and its relatives; `None` if the caller sleeps until the child execs or ends.
+    /// clone and its relatives; `None` if the caller sleeps until the child execs or ends, or has signals
+    /// to deliver before it makes the call.
     pub(super) fn fork(
         &mut self,
         caller: Id<Task>,
-        flags: u64,
-        clone3: Option<u64>,
-        child_tid: u64,
+        request: &Request,
+        call: &Syscall,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
-        // the older call drops the bits above the first 32
-        let flags = if clone3.is_some() { flags } else { flags & clone::LEGACY };
-        match self.try_fork(caller, flags, clone3, child_tid, fx) {
+        let plan = match self.check_fork(caller, request, fx) {
+            Ok(plan) => plan,
+            Err(errno) => return Some(Err(errno)),
+        };
+        if self.running == Some(caller) {
+            // TG-24: what is pending comes before the fork, also what another thread was told of; the
+            // call is made again then (ERESTARTNOINTR)
+            self.recalc_sigpending(caller);
+            if self.tasks[caller].notified {
+                fx.obey(rule!("TG-24"));
+                self.tasks[caller].sleep = Sleep::Restarting(Box::new(call.clone()));
+                return None;
+            }
+        }
+        match self.try_fork(caller, &plan, fx) {
             Err(errno) => Some(Err(errno)),
-            Ok((child, pid)) if flags & clone::VFORK != 0 => {
+            Ok((child, pid)) if plan.flags & clone::VFORK != 0 => {
                 fx.obey(rule!("FORK-28"));
                 self.tasks[caller].sleep = Sleep::Vfork(child, pid);
                 None
@@ -45,24 +65,31 @@ impl Kernel {
         }
     }
 
+    /// Whether the caller may ask for that at all.
+    fn check_fork(
+        &self,
+        caller: Id<Task>,
+        request: &Request,
+        fx: &mut Effects,
+    ) -> Result<Plan, Errno> {
+        let plan = check_flags(request, self.config.version, fx)?;
+        let process = self.process_of(caller);
+        if plan.flags & clone::PARENT != 0 && self.init == Some(process) {
+            return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
+        }
+        check_sharing(plan.flags, fx)?;
+        if plan.flags & clone::PARENT != 0 && self.processes[process].flags.autoreap {
+            return refuse(fx, rule!("FORK-34"), Errno::EINVAL);
+        }
+        Ok(plan)
+    }
+
     fn try_fork(
         &mut self,
         caller: Id<Task>,
-        flags: u64,
-        clone3: Option<u64>,
-        child_tid: u64,
+        plan: &Plan,
         fx: &mut Effects,
     ) -> Result<(Id<Task>, Pid), Errno> {
-        let plan = check_flags(flags, clone3, child_tid, self.config.version, fx)?;
-        let process = self.process_of(caller);
-        let init = self.init == Some(process);
-        if flags & clone::PARENT != 0 && init {
-            return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
-        }
-        check_sharing(flags, fx)?;
-        if flags & clone::PARENT != 0 && self.processes[process].flags.autoreap {
-            return refuse(fx, rule!("FORK-34"), Errno::EINVAL);
-        }
         // PID-16: a fork that is refused here takes no number
         self.may_fork(caller, fx)?;
         // LIM-05: the mark is gone, whatever comes of this fork
@@ -73,10 +100,10 @@ impl Kernel {
         let pid = self.allocate_number(fx)?;
         // the child, a copy made before, keeps it
         self.tasks[caller].over_nproc = marked;
-        let child = if flags & clone::THREAD != 0 {
-            self.create_thread(caller, pid, &plan, fx)
+        let child = if plan.flags & clone::THREAD != 0 {
+            self.create_thread(caller, pid, plan, fx)
         } else {
-            let child = self.create(caller, pid, &plan, fx);
+            let child = self.create(caller, pid, plan, fx);
             self.leader(child)
         };
         self.tasks[caller].over_nproc = false;
@@ -301,13 +328,10 @@ fn child_frames(creator: &Task, flags: u64) -> Few<Frame> {
 }
 
 /// The exit signal, and whether the call takes the flags at all.
-fn check_flags(
-    flags: u64,
-    clone3: Option<u64>,
-    child_tid: u64,
-    version: Version,
-    fx: &mut Effects,
-) -> Result<Plan, Errno> {
+fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<Plan, Errno> {
+    let Request { flags, clone3, child_tid } = *request;
+    // the older call drops the bits above the first 32
+    let flags = if clone3.is_some() { flags } else { flags & clone::LEGACY };
     let clear_child_tid = if flags & clone::CHILD_CLEARTID != 0 { child_tid } else { 0 };
     let Some(signal) = clone3 else {
         // FORK-18: older kernels take any number, and invalid ones send nothing

@@ -84,6 +84,7 @@ use crate::syscall::{self, Ret, Syscall, clone};
 pub(crate) use arena::{Arena, Id};
 #[cfg(feature = "table")]
 pub(crate) use few::Few;
+use fork::Request;
 use group::{Group, Session};
 use limit::{Limits, Users};
 use pid::Numbers;
@@ -323,13 +324,18 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
         Some(match *call {
-            Syscall::Fork => return self.fork(task, Signal::CHLD.number().into(), None, 0, fx),
+            Syscall::Fork => {
+                let flags = u64::from(Signal::CHLD.number());
+                let request = Request { flags, clone3: None, child_tid: 0 };
+                return self.fork(task, &request, call, fx);
+            }
             Syscall::Vfork => {
                 let flags = clone::VM | clone::VFORK | u64::from(Signal::CHLD.number());
-                return self.fork(task, flags, None, 0, fx);
+                let request = Request { flags, clone3: None, child_tid: 0 };
+                return self.fork(task, &request, call, fx);
             }
             Syscall::Clone { flags, clone3, child_tid, .. } => {
-                return self.fork(task, flags, clone3, child_tid, fx);
+                return self.fork(task, &Request { flags, clone3, child_tid }, call, fx);
             }
             Syscall::Wait4 { .. } | Syscall::Waitid { .. } => return self.wait(task, call, fx),
             Syscall::Pause => return self.pause(task, fx),

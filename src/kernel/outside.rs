@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::arena::Id;
 use super::effect::{Effects, Woken};
+use super::fork::Request;
 use super::process::{Announcement, Job, Life, Process};
 use super::signal::Origin;
 use super::task::{State, Task};
@@ -30,8 +31,10 @@ impl Kernel {
         let task = self.living_task(parent)?;
         fx.begin(parent, Some("fork"));
         let flags = clone::VM | u64::from(Signal::CHLD.number());
-        // only vfork sleeps
-        Ok(self.fork(task, flags, None, 0, fx).unwrap_or(Err(Errno::ENOSYS)))
+        let request = Request { flags, clone3: None, child_tid: 0 };
+        // only vfork sleeps, and only a caller has signals to deliver first
+        let result = self.fork(task, &request, &Syscall::Fork, fx);
+        Ok(result.unwrap_or(Err(Errno::ENOSYS)))
     }
 
     /// A process executes another program, whatever its own thread does: as if that had called

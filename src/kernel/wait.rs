@@ -232,8 +232,8 @@ impl Kernel {
         Ok((selector, options))
     }
 
-    /// The tasks whose children a wait of the caller is about, in the order in which it looks at them:
-    /// its own first, then those of the others (WAIT-32, TG-142), unless it says __WNOTHREAD (WAIT-16).
+    /// The other tasks whose children a wait of the caller is about, in the order in which it looks at
+    /// them after its own (WAIT-32, TG-142): none if it says __WNOTHREAD (WAIT-16).
     fn waiting_tasks(&self, caller: Id<Task>, options: WaitOptions) -> Few<Id<Task>> {
         let mut tasks = Few::new();
         let process = &self.processes[self.process_of(caller)];
@@ -277,30 +277,48 @@ impl Kernel {
             count += 1;
         }
         let classes = wanted.classes();
-        let others = self.waiting_tasks(caller, options);
-        let parents = core::iter::once(caller).chain(others.iter().copied());
-        for parent in parents.clone() {
-            if let Some(child) = self.earliest_child(parent, scope, &events[..count], classes) {
-                fx.obey(rule!("WAIT-30"));
-                fx.obey(rule!("FORK-16"));
-                if count > 1 {
-                    fx.obey(rule!("WAIT-31"));
-                }
-                if !others.is_empty() {
-                    fx.obey(rule!("WAIT-32"));
-                    fx.obey(rule!("TG-142"));
-                }
-                return Found::Ready(child);
+        let events = &events[..count];
+        let found = self.look_at_children(caller, scope, events, classes, fx);
+        if let Found::Ready(_) = found {
+            return found;
+        }
+        let mut later = matches!(found, Found::Later);
+        for parent in self.waiting_tasks(caller, options).iter() {
+            fx.obey(rule!("WAIT-32"));
+            fx.obey(rule!("TG-142"));
+            match self.look_at_children(*parent, scope, events, classes, fx) {
+                Found::Ready(child) => return Found::Ready(child),
+                Found::Later => later = true,
+                Found::Nobody => {}
             }
+        }
+        if later {
+            Found::Later
+        } else {
+            fx.obey(rule!("WAIT-23"));
+            Found::Nobody
+        }
+    }
+
+    /// The same among the children of one thread.
+    fn look_at_children(
+        &mut self,
+        parent: Id<Task>,
+        scope: Scope,
+        events: &[Event],
+        classes: &[bool],
+        fx: &mut Effects,
+    ) -> Found {
+        if let Some(child) = self.earliest_child(parent, scope, events, classes) {
+            fx.obey(rule!("WAIT-30"));
+            fx.obey(rule!("FORK-16"));
+            if events.len() > 1 {
+                fx.obey(rule!("WAIT-31"));
+            }
+            return Found::Ready(child);
         }
         // WAIT-23: a dead child that is not asked for is not one that may report later
-        for parent in parents {
-            if self.has_living_child(parent, scope, classes) {
-                return Found::Later;
-            }
-        }
-        fx.obey(rule!("WAIT-23"));
-        Found::Nobody
+        if self.has_living_child(parent, scope, classes) { Found::Later } else { Found::Nobody }
     }
 
     /// Where a selector looks; `None` if there is no such group.

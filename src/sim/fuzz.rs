@@ -18,6 +18,7 @@ pub fn surroundings() -> Surroundings {
         program: Some("./puppet".into()),
         own_pid_max: true,
         last_pid: true,
+        below_init: true,
         users: [Uid(60_000), Uid(60_001), Uid(60_002)].into(),
         threads: true,
     }

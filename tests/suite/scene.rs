@@ -209,6 +209,7 @@ impl Scene {
         let fresh = Config::default();
         let given = |value, usual| (value != usual).then_some(value);
         let start = Start {
+            first: None,
             pid_max: given(config.pid_max, fresh.pid_max),
             last_pid: given(config.last_pid, fresh.last_pid),
             stay_in_handlers: self.hold,

@@ -110,22 +110,31 @@ impl Kernel {
     /// Replaces the mask; what it no longer blocks is delivered when the thread next runs, and what it
     /// does not take any more of the process's signals the other threads are offered (TG-45).
     pub(in crate::kernel) fn set_mask(&mut self, task: Id<Task>, mask: SigSet, fx: &mut Effects) {
+        // TG-40: a mask that stays as it is lets nothing through that another thread was told of
+        if mask - SigSet::KERNEL_ONLY != self.tasks[task].mask {
+            self.replace_mask(task, mask, fx);
+        }
+    }
+
+    /// The same also for a mask that stays as it is (__set_task_blocked).
+    fn replace_mask(&mut self, task: Id<Task>, mask: SigSet, fx: &mut Effects) {
         // SIG-14
         let mask = mask - SigSet::KERNEL_ONLY;
         let thread = &self.tasks[task];
         let blocked = mask - thread.mask;
-        if thread.notified
-            && !blocked.is_empty()
-            && !self.processes[thread.process].is_single()
-            && (self.has_deliverable(task) || thread.stop_pending)
-        {
+        let told = thread.notified && (thread.stop_pending || self.has_deliverable(task));
+        if told && !blocked.is_empty() && !self.processes[thread.process].is_single() {
             self.offer_shared(task, blocked, fx);
         }
+        self.tasks[task].mask = mask;
+        self.recalc_sigpending(task);
+    }
+
+    /// A thread looks whether it has anything to deliver: also what another one was told of (TG-40).
+    pub(in crate::kernel) fn recalc_sigpending(&mut self, task: Id<Task>) {
+        let deliverable = self.has_deliverable(task);
         let thread = &mut self.tasks[task];
-        thread.mask = mask;
-        let stop_pending = thread.stop_pending;
-        // TG-40: also what another thread was told of
-        self.tasks[task].notified = stop_pending || self.has_deliverable(task);
+        thread.notified = thread.stop_pending || deliverable;
     }
 
     pub(in crate::kernel) fn sigpending(
@@ -221,6 +230,7 @@ impl Kernel {
             return Some(Err(Errno::EAGAIN));
         }
         let deadline = timeout.map(|nanos| self.now.after(nanos));
+        self.recalc_sigpending(caller);
         if self.tasks[caller].notified {
             return Some(Err(Errno::EINTR));
         }
@@ -243,7 +253,9 @@ impl Kernel {
         info: Ptr,
         fx: &mut Effects,
     ) -> MayBlock {
-        let taken = self.take_among(task, set, fx)?;
+        let taken = self.take_among(task, set, fx);
+        self.recalc_sigpending(task);
+        let taken = taken?;
         fx.obey(rule!("SIG-35"));
         Some(match info {
             Ptr::Valid => Ok(Ret::Signal(taken)),
@@ -256,7 +268,7 @@ impl Kernel {
     pub(in crate::kernel) fn end_sigtimedwait(&mut self, task: Id<Task>, fx: &mut Effects) {
         let sleep = core::mem::take(&mut self.tasks[task].sleep);
         let Sleep::Timed(timed) = sleep else { return };
-        self.set_mask(task, timed.real_blocked, fx);
+        self.replace_mask(task, timed.real_blocked, fx);
         if let Some(deadline) = timed.deadline {
             self.clear_timeout(task, deadline);
         }

@@ -103,7 +103,9 @@ impl Kernel {
 
     /// Takes the next signal that the thread does not block: private before shared (SIG-32).
     fn dequeue(&mut self, task: Id<Task>, fx: &mut Effects) -> Option<SigInfo> {
-        self.take_among(task, !self.tasks[task].mask, fx)
+        let taken = self.take_among(task, !self.tasks[task].mask, fx);
+        self.recalc_sigpending(task);
+        taken
     }
 
     /// Takes the next signal of a set.
@@ -403,9 +405,7 @@ impl Kernel {
         if !action.flags.contains(SaFlags::NODEFER) || keep {
             mask = mask.with(signal);
         }
-        let notified = thread.notified;
         self.set_mask(task, mask, fx);
-        self.tasks[task].notified = notified;
         fx.push(tid, Consequence::Caught(info), rule!("SIG-41"));
     }
 

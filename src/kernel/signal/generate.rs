@@ -58,10 +58,13 @@ impl Kernel {
             forward(process, info, origin.rule, fx);
             return Ok(());
         }
-        if origin.private && !self.tasks[target].is_alive() {
-            // TG-83: of a leader that has ended others live on, and it takes nothing
+        if origin.private && self.tasks[target].is_dead() {
+            // TG-83: a leader that has ended takes nothing, whatever is pending for it
             fx.obey(rule!("TG-83"));
-            return Ok(());
+            fx.obey(rule!("THR-11"));
+            if self.config.version.has(Property::EndedFreeRecords) {
+                return Ok(());
+            }
         }
         self.generate_here(target, info, origin, fx)
     }

@@ -62,6 +62,12 @@ impl Draw<'_> {
 
     /// A number for a process argument: most often one that exists.
     pub(super) fn process(&mut self, zero: bool) -> i32 {
+        let pid = self.any_process(zero);
+        // a process 1 that is not in the model is not spoken of
+        if pid == 1 && self.kernel.config().first != Pid(1) { self.caller.0 as i32 } else { pid }
+    }
+
+    fn any_process(&mut self, zero: bool) -> i32 {
         match self.below(24) {
             0 => self.caller.0 as i32,
             5..=7 if zero => 0,

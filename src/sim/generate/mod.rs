@@ -41,6 +41,8 @@ pub struct Surroundings {
     /// Users that nobody else uses, so that their counts are the program's alone. None: the users
     /// cannot be changed.
     pub users: Vec<Uid>,
+    /// Programs may begin with a first process that is a child of a process 1 that they do not see.
+    pub below_init: bool,
     /// Programs make calls that address threads, and threads.
     pub threads: bool,
 }
@@ -84,6 +86,10 @@ impl Generator {
                 config.last_pid = last_pid;
             }
         }
+        // without an init in the model
+        if self.world.below_init && self.profile != Profile::Numbers && one_in(choose, 6) {
+            return config.below_init(Pid(2));
+        }
         config
     }
 
@@ -98,9 +104,10 @@ impl Generator {
         if actors.is_empty() {
             return None;
         }
-        // pid 1 a little more often than the others: it decides about most children
-        let tid = if one_in(choose, 8) && kernel.in_user_mode(Pid(1)) {
-            Pid(1)
+        // the first one a little more often than the others: it decides about most children
+        let first = kernel.config().first;
+        let tid = if one_in(choose, 8) && kernel.in_user_mode(first) {
+            first
         } else {
             actors[below(choose, actors.len())]
         };
@@ -139,6 +146,12 @@ impl Draw<'_> {
         self.call(kind).map(Action::Call)
     }
 
+    /// Whether a thread of the first process acts.
+    fn is_first(&self) -> bool {
+        let first = self.kernel.config().first;
+        self.kernel.view(self.caller).is_some_and(|view| view.tgid == first)
+    }
+
     fn call(&mut self, kind: Kind) -> Option<Syscall> {
         let crowd = if self.profile == Profile::Numbers { 40 } else { CROWD };
         let room = self.kernel.task_count() < crowd;
@@ -149,7 +162,9 @@ impl Draw<'_> {
             Kind::Fork | Kind::Vfork | Kind::Clone => return None,
             Kind::Exec => self.exec_call(),
             // the end of the init ends the program
-            Kind::Exit if self.caller == Pid(1) && !self.one_in(20) => return None,
+            Kind::Exit if self.caller == self.kernel.config().first && !self.one_in(20) => {
+                return None;
+            }
             Kind::Exit => self.exit_call(),
             Kind::Wait => self.wait_call(),
             Kind::Setpgid => return self.setpgid(),
@@ -176,6 +191,8 @@ impl Draw<'_> {
             Kind::Folder => self.folder(),
             Kind::Alarm => Syscall::Alarm(self.among(&[0, 0, 1, 2, 5, 100, 100_000, u32::MAX])),
             Kind::Itimer => self.itimer(),
+            // an init takes few signals: threads are of other processes, most often
+            Kind::Thread if self.is_first() && !self.one_in(4) => return None,
             Kind::Thread if self.world.threads => self.thread_call(room),
             Kind::Thread | Kind::Elapse => return None,
         })

@@ -229,8 +229,10 @@ impl Draw<'_> {
         let small = Rlimit { soft: self.below(6) as u64, hard: 100 };
         let target = if self.one_in(2) { 0 } else { self.process(true) };
         let affected = if target == 0 { self.caller } else { Pid(target.unsigned_abs()) };
-        let shared =
-            self.kernel.real_user(affected).is_some_and(|user| !self.world.users.contains(&user));
+        // a limit is that of the whole process, and its threads may have several users
+        let process = Pid(self.process_of(affected.0 as i32).unsigned_abs());
+        let users = self.kernel.tids(process).filter_map(|tid| self.kernel.real_user(tid));
+        let shared = users.into_iter().any(|user| !self.world.users.contains(&user));
         let new = match self.below(8) {
             0 => None,
             1 => Some(Rlimit { soft: 5, hard: 4 }),

@@ -74,6 +74,7 @@ impl Profile {
         match self {
             Profile::Mixed => &[(Fork, 0)],
             Profile::Jobs => &[
+                (Thread, 8),
                 (Fork, 10),
                 (Setpgid, 14),
                 (Setsid, 4),
@@ -87,9 +88,10 @@ impl Profile {
                 (Mask, 3),
                 (Exec, 2),
                 (Clone, 2),
-                (Vfork, 1),
+                (Vfork, 3),
             ],
             Profile::Waits => &[
+                (Thread, 4),
                 (Fork, 14),
                 (Wait, 36),
                 (Exit, 8),
@@ -100,6 +102,7 @@ impl Profile {
                 (KillGroup, 3),
             ],
             Profile::Signals => &[
+                (Thread, 6),
                 (Fork, 4),
                 (Sigaction, 22),
                 (Mask, 18),
@@ -130,6 +133,7 @@ impl Profile {
                 (Pending, 3),
             ],
             Profile::Users => &[
+                (Thread, 6),
                 (Fork, 10),
                 (User, 22),
                 (Kill, 26),
@@ -206,9 +210,9 @@ impl Profile {
                 (TimedWait, 4),
             ],
             Profile::Threads => &[
-                (Thread, 22),
-                (Fork, 6),
-                (Vfork, 2),
+                (Thread, 24),
+                (Fork, 10),
+                (Vfork, 3),
                 (Clone, 3),
                 (Exit, 10),
                 (Exec, 3),
