@@ -229,6 +229,22 @@ fn exec_by_another_thread_than_the_leader_ends_the_others() {
     assert_eq!(process.exit_status(), Some(WaitStatus::exited(2)));
 }
 
+/// TG-110: a leader that has ended is not waited for.
+#[test]
+fn exec_by_the_last_thread_takes_the_number_of_a_leader_that_has_ended() {
+    let table = ProcessTable::new();
+    let (process, [first, second], driver) = two_threads(&table);
+    first.exit(0).unwrap();
+    process.exec(Image::new("next")).unwrap();
+    assert_eq!(process.image().unwrap().program, "next");
+    assert_eq!((second.tid(), second.is_alive()), (process.pid(), true));
+    assert_eq!(process.main_thread(), Some(second.clone()));
+    assert_eq!(second.syscall(Syscall::Gettid), Ok(Ret::Value(process.pid().0.into())));
+    assert_eq!(driver.seen(), [Op::EndThread(process.pid())]);
+    second.exit(1).unwrap();
+    assert_eq!(process.exit_status(), Some(WaitStatus::exited(1)));
+}
+
 /// The image is the new one when the execve of a leader with threads has returned.
 #[test]
 fn exec_by_a_leader_with_threads_changes_its_image() {
