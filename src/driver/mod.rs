@@ -37,7 +37,7 @@ pub enum Authority {
 pub struct Delivery {
     /// The signal and what a handler is told about it.
     pub info: SigInfo,
-    /// The handler to run, as the guest's sigaction(2) gave it; when it returns, the guest calls
+    /// The handler to run, as the guest's sigaction(2) gave it; when it returns, the thread calls
     /// rt_sigreturn(2). `None` under [`Authority::Host`]: the host decides.
     pub handler: Option<u64>,
     /// The thread that runs the handler; the process under [`Authority::Host`].

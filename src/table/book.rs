@@ -68,14 +68,35 @@ pub(super) struct Entry {
     pub lane: Option<Id<Lane>>,
     /// Of its leader; `None` while that makes no call that takes time.
     pub calls: Option<Box<Calls>>,
-    pub authority: Authority,
+    pub run_by: RunBy,
     pub phase: Phase,
     /// Its leader has ended, and other threads may live on (TG-87).
     pub leader_ended: bool,
-    /// Its handlers run when it takes them.
-    pub safe_points: bool,
     /// It is a zombie that stands among those whose time will come.
     pub expires: bool,
+}
+
+// the table keeps one for each process
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Option<Entry>>() <= 40, "an entry has grown");
+
+/// Who decides what becomes of a process, and who has its handlers run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum RunBy {
+    /// The model decides, and the driver runs handlers.
+    Driver,
+    /// The model decides, and the process takes its handlers itself.
+    SafePoints,
+    Host,
+}
+
+impl RunBy {
+    pub fn authority(self) -> Authority {
+        match self {
+            RunBy::Driver | RunBy::SafePoints => Authority::Model,
+            RunBy::Host => Authority::Host,
+        }
+    }
 }
 
 /// What is counted.
@@ -169,10 +190,9 @@ impl Book {
             started,
             lane: None,
             calls: None,
-            authority: Authority::Model,
+            run_by: RunBy::Driver,
             phase: Phase::Running,
             leader_ended: false,
-            safe_points: false,
             expires: false,
         });
     }
@@ -202,7 +222,7 @@ impl Book {
                 self.enter(pid, image.unwrap_or_default(), clock);
             }
             Consequence::Resumed(result) => {
-                self.end_call(pid, result);
+                self.end_call(kernel, pid, result);
                 self.make_ready(pid);
             }
             Consequence::Handling(info, _) | Consequence::Forwarded(info) => {
@@ -333,7 +353,7 @@ impl Book {
 
     /// The host knows what it has reported itself. Whether the driver is told.
     fn operate_unless_reported(&mut self, effect: &Effect, op: Op) -> bool {
-        let hosted = |entry: &Entry| entry.authority == Authority::Host;
+        let hosted = |entry: &Entry| entry.run_by == RunBy::Host;
         let reported = effect.cause.call.is_none();
         let knows = reported && self.entries.get(effect.pid).is_some_and(hosted);
         !knows && self.operate(effect.pid, || op)

@@ -54,6 +54,8 @@ pub(crate) enum Started {
 /// A call that has not returned.
 pub(crate) struct Pending {
     end: Mutex<Option<End>>,
+    /// It creates a process or a thread, which its result names for good.
+    pub creates: bool,
     /// Where whoever is interested sleeps.
     pub parker: Arc<Parker>,
 }
@@ -65,9 +67,9 @@ impl fmt::Debug for Pending {
 }
 
 impl Pending {
-    pub fn new(parker: Option<&Arc<Parker>>) -> Arc<Pending> {
+    pub fn new(call: &Syscall, parker: Option<&Arc<Parker>>) -> Arc<Pending> {
         let parker = parker.cloned().unwrap_or_default();
-        Arc::new(Pending { end: Mutex::new(None), parker })
+        Arc::new(Pending { end: Mutex::new(None), creates: call.is_fork(), parker })
     }
 
     /// It ended. The parker is for the one who ended it to tell, outside of the table's lock.

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::book::Book;
+use super::book::{Book, RunBy};
 use super::call::{End, Pending, Started};
 use super::callback::tells_of_children;
 use super::commit::{Shared, State};
@@ -161,7 +161,7 @@ impl Bell {
 impl Book {
     fn takes_handlers(&self, tid: Pid) -> bool {
         let process = self.process_of(tid).and_then(|process| self.entries.get(process));
-        process.is_some_and(|entry| entry.safe_points)
+        process.is_some_and(|entry| entry.run_by == RunBy::SafePoints)
     }
 
     /// A handler was set up. Others may be above it before it begins.

@@ -12,7 +12,7 @@ use super::delivery::Handlers;
 use super::outbox::Wake;
 use super::thread::ThreadToken;
 use crate::abi::{Errno, Pid};
-use crate::kernel::{Outcome, Refused};
+use crate::kernel::{Kernel, Outcome, Refused};
 use crate::sync::{MutexGuard, Parker};
 use crate::syscall::{self, Ret, Syscall};
 
@@ -150,7 +150,7 @@ impl State {
             return Started::Ended(End::Returned(Err(Errno::EAGAIN)));
         }
         if self.book.entered > 0 && self.must_deliver(tid) {
-            return self.queue(tid, call.clone(), Pending::new(parker));
+            return self.queue(tid, call.clone(), Pending::new(call, parker));
         }
         self.make(tid, call, parker, clock)
     }
@@ -192,12 +192,12 @@ impl State {
         match outcome {
             Ok(outcome) => {
                 let own = self.is_callback();
-                let started = self.begin(caller, call, outcome, own, || Pending::new(parker));
+                let started = self.begin(caller, call, outcome, own, || Pending::new(call, parker));
                 self.settle(clock);
                 self.name_child(call, started)
             }
             Err(Refused::NotInUserMode(_)) => {
-                self.queue(caller, call.clone(), Pending::new(parker))
+                self.queue(caller, call.clone(), Pending::new(call, parker))
             }
             // a process whose first thread has ended: the next one calls
             Err(_) => match self.first_living(caller) {
@@ -241,15 +241,12 @@ impl State {
         if !call.is_fork() {
             return started;
         }
-        let child = match &started {
-            Started::Ended(End::Returned(Ok(Ret::Value(pid)))) => Pid(*pid as u32),
-            _ => return started,
-        };
-        if let Some(child) = self.book.token(child) {
-            return Started::Ended(End::Forked(child));
+        match started {
+            Started::Ended(End::Returned(result)) => {
+                Started::Ended(self.book.created(&self.kernel, result))
+            }
+            started => started,
         }
-        let thread = self.book.threads.get(child).and_then(|_| self.kernel.task_id(child));
-        thread.map_or(started, |thread| Started::Ended(End::Threaded(thread, child)))
     }
 
     /// What a call has come to before others have run. The callback that runs now does not wait for
@@ -341,11 +338,25 @@ impl State {
 }
 
 impl Book {
+    /// How a fork ends: its result names the child for good.
+    fn created(&self, kernel: &Kernel, result: syscall::Result) -> End {
+        let Ok(Ret::Value(number)) = result else { return End::Returned(result) };
+        let child = Pid(number as u32);
+        if let Some(child) = self.token(child) {
+            return End::Forked(child);
+        }
+        let thread = self.threads.get(child).and_then(|_| kernel.task_id(child));
+        thread.map_or(End::Returned(result), |thread| End::Threaded(thread, child))
+    }
+
     /// The program sees the result of its innermost call.
-    pub fn end_call(&mut self, pid: Pid, result: &syscall::Result) {
+    pub fn end_call(&mut self, kernel: &Kernel, pid: Pid, result: &syscall::Result) {
         let Some(Some(calls)) = self.calls_mut(pid) else { return };
         let Some(pending) = calls.begun.pop() else { return };
-        let end = End::Returned(result.clone());
+        let end = match pending.creates {
+            true => self.created(kernel, result.clone()),
+            false => End::Returned(result.clone()),
+        };
         let notice = match self.notices.is_empty() {
             false if !self.is_the_callbacks(&pending.parker) => self.notice_of(result),
             _ => None,

@@ -76,7 +76,7 @@ impl State {
             status: self.kernel.exit_status(pid),
             image: entry.image.clone(),
             started: entry.started,
-            authority: entry.authority,
+            authority: entry.run_by.authority(),
         })
     }
 

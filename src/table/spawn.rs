@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use super::book::{Image, Token};
+use super::book::{Image, RunBy, Token};
 use super::clock::Clock;
 use super::commit::{Shared, State, wait_for_zombie};
 use super::process::Process;
@@ -308,9 +308,12 @@ impl State {
         }
         let entry = self.book.entries.get_mut(pid).ok_or(Errno::ESRCH)?;
         let token = Token { pid, serial: entry.serial };
-        entry.authority = spawn.authority;
-        entry.safe_points = spawn.safe_points;
-        self.book.has_safe_points |= spawn.safe_points;
+        entry.run_by = match spawn.authority {
+            Authority::Host => RunBy::Host,
+            Authority::Model if spawn.safe_points => RunBy::SafePoints,
+            Authority::Model => RunBy::Driver,
+        };
+        self.book.has_safe_points |= entry.run_by == RunBy::SafePoints;
         if let Some(driver) = spawn.driver.take() {
             entry.lane = Some(self.book.lanes.add(token, driver));
         }
