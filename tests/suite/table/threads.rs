@@ -8,11 +8,11 @@ use std::thread;
 
 use proctable::abi::{Errno, Pid, SaFlags, SigAction, SigSet, Signal, WaitOptions, WaitStatus};
 use proctable::driver::{Expected, Guest, Op, ScriptedDriver, ThreadDriver};
-use proctable::kernel::Run;
+use proctable::kernel::{Choose, Run, Seeded};
 use proctable::syscall::{Ptr, Ret, Syscall, clone, how};
 use proctable::table::{
-    Call, Checkpoint, Image, Process, ProcessTable, Progress, SigmaskHow, Spawn, StaleDelivery,
-    TableConfig, TableLimits, Thread, What,
+    Begun, Call, Checkpoint, Image, Process, ProcessTable, Progress, SigmaskHow, Spawn,
+    StaleDelivery, TableConfig, TableLimits, Thread, What,
 };
 
 use super::{SOON, caught, killed, recorded, shell, spawn};
@@ -157,11 +157,16 @@ fn a_process_ends_with_its_last_thread_and_its_status() {
         Ok(Ret::Value(second.tid().0.into()))
     );
     assert_eq!(process.main_thread(), Some(second.clone()));
+    // so are the acts of the runtime
+    let child = process.spawn(Spawn::fork()).unwrap();
+    assert_eq!(child.syscall(Syscall::Getppid), Ok(Ret::Value(process.pid().0.into())));
+    child.exit(0).unwrap();
+    assert_eq!(process.wait(&child, EXITED).unwrap().pid, child.pid());
     second.exit(7).unwrap();
     assert_eq!(table.init().wait(&process, EXITED).unwrap().status, WaitStatus::exited(7));
     let pid = process.pid();
-    let of_threads: Vec<_> =
-        events.try_iter().map(|event| (event.pid, event.tid, event.what)).collect();
+    let of_process = events.try_iter().filter(|event| event.pid == pid);
+    let of_threads: Vec<_> = of_process.map(|event| (event.pid, event.tid, event.what)).collect();
     assert_eq!(
         of_threads,
         [
@@ -577,6 +582,165 @@ fn a_handler_that_tells_of_a_child_comes_after_the_callback() {
     thread.run_handlers(&mut |_| reaped = thread.waitpid(-1, WaitOptions::NOHANG).unwrap());
     assert_eq!(reaped, Some((child.pid(), WaitStatus::exited(0))));
     table.set_on_process_exit(None);
+}
+
+/// One thread of a cooperative engine, as a random test drives it.
+struct Coroutine {
+    thread: Thread,
+    /// The mask of its code outside of handlers.
+    mask: SigSet,
+    /// The handlers that it runs, the innermost last.
+    running: Vec<Begun>,
+    /// A call of the code outside of handlers, and the mask that it sets.
+    call: Option<(Call, Option<SigSet>)>,
+    /// The returns of handlers that wait, and how many handlers are below each.
+    returning: Vec<(usize, Call)>,
+}
+
+impl Coroutine {
+    fn new(thread: Thread, mask: SigSet) -> Coroutine {
+        Coroutine { thread, mask, running: Vec::new(), call: None, returning: Vec::new() }
+    }
+
+    /// What the last turn left open may have come to its end.
+    fn look(&mut self) {
+        self.returning.retain(|(_, call)| call.result().is_none());
+        let returned = |(call, _): &mut (Call, Option<SigSet>)| call.result().is_some();
+        if let Some((call, mask)) = self.call.take_if(returned)
+            && call.result() != Some(Err(Errno::ESRCH))
+        {
+            self.mask = mask.unwrap_or(self.mask);
+        }
+    }
+
+    /// Whether its engine may have it run its own code.
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.returning.is_empty() && self.call.is_none()
+    }
+
+    fn begin(&mut self) -> bool {
+        let begun = self.thread.begin_delivery();
+        self.running.extend(begun);
+        begun.is_some()
+    }
+
+    fn end(&mut self) {
+        let below = self.running.len();
+        // one returns when those above it have
+        if self.returning.iter().all(|(depth, _)| *depth < below)
+            && let Some(begun) = self.running.pop()
+        {
+            let returns = self.thread.end_delivery(&begun);
+            self.returning.push((below - 1, returns.expect("it runs")));
+            assert_eq!(self.thread.end_delivery(&begun).err(), Some(StaleDelivery));
+        }
+    }
+}
+
+/// Whatever comes in whatever order - signals, stops, calls, threads that come and go, programs - each
+/// call comes to its end, no handler is lost or returns twice, and no code has the mask of another.
+#[test]
+fn random_turns_of_cooperative_threads_lose_nothing() {
+    let signals = [Signal::USR1, Signal::USR2, Signal::CHLD, Signal::WINCH];
+    for seed in 1..=200 {
+        let mut choose = Seeded::new(seed);
+        let mut pick = move |of: usize| choose.choose(of);
+        let table = ProcessTable::new();
+        let shell = shell(&table);
+        let process = shell.spawn(Spawn::new(Image::new("loop")).safe_points()).unwrap();
+        let action = |nth: usize| SigAction {
+            flags: [SaFlags(0), SaFlags::RESTART, SaFlags::NODEFER][nth % 3],
+            ..caught()
+        };
+        let catch = |process: &Thread, nth: usize| {
+            for (signal, nth) in signals.into_iter().zip(nth..) {
+                let (sig, act) = (signal.number().into(), Some(action(nth)));
+                let call = Syscall::RtSigaction { sig, act, old: Ptr::Null, size: 8 };
+                drop(process.submit(call));
+            }
+        };
+        let first = process.main_thread().unwrap();
+        catch(&first, 0);
+        let mut threads = vec![Coroutine::new(first, SigSet::EMPTY)];
+        for _ in 0..150 {
+            let nth = pick(threads.len());
+            let signal = signals[pick(signals.len())];
+            let len = threads.len();
+            let coroutine = &mut threads[nth];
+            match pick(14) {
+                0 | 1 => shell.kill(process.pid(), signal).unwrap(),
+                2 | 3 => tgkill(&table, &coroutine.thread, signal),
+                4 => process.send(Signal::STOP).unwrap(),
+                5 | 6 => process.send(Signal::CONT).unwrap(),
+                7 | 8 => drop(coroutine.begin()),
+                9 => coroutine.end(),
+                10 if coroutine.is_idle() => {
+                    let mask = signals[..pick(4)].iter().fold(SigSet::EMPTY, |set, s| set.with(*s));
+                    let (how, set, old, size) = (how::SETMASK, Some(mask), Ptr::Null, 8);
+                    let call = Syscall::RtSigprocmask { how, set, old, size };
+                    coroutine.call = Some((coroutine.thread.submit(call), Some(mask)));
+                }
+                11 if coroutine.is_idle() => {
+                    let waits = pick(2) == 0;
+                    let call = if waits { Syscall::Pause } else { Syscall::Gettid };
+                    coroutine.call = Some((coroutine.thread.submit(call), None));
+                }
+                12 if coroutine.is_idle() && coroutine.thread.checkpoint() == Checkpoint::GoOn => {
+                    match pick(4) {
+                        0 if len > 1 => {
+                            coroutine.thread.exit(0).unwrap();
+                            assert_eq!(coroutine.thread.checkpoint(), Checkpoint::Ended);
+                        }
+                        1 => {
+                            let call = Syscall::Execve { path: "next".into(), error: None };
+                            coroutine.thread.syscall(call).unwrap();
+                            catch(&coroutine.thread, nth);
+                        }
+                        _ => {
+                            let mask = coroutine.mask;
+                            let thread = coroutine.thread.spawn_thread().unwrap();
+                            threads.push(Coroutine::new(thread, mask));
+                        }
+                    }
+                }
+                _ => {}
+            }
+            threads.iter_mut().for_each(Coroutine::look);
+            threads.retain(|coroutine| coroutine.thread.is_alive());
+            assert_eq!(threads.len(), process.threads().len(), "seed {seed}");
+            for coroutine in &threads {
+                let thread = &coroutine.thread;
+                let waiting = thread.checkpoint() != Checkpoint::GoOn;
+                if coroutine.is_idle() && !waiting {
+                    assert_eq!(thread.info().unwrap().blocked, coroutine.mask, "seed {seed}");
+                }
+            }
+        }
+        // everybody comes to rest
+        process.send(Signal::CONT).unwrap();
+        for _ in 0..1000 {
+            for coroutine in &mut threads {
+                if !coroutine.begin() {
+                    coroutine.end();
+                }
+                coroutine.look();
+            }
+        }
+        for coroutine in &threads {
+            let sleeps = run_of(&coroutine.thread) == Run::Blocked;
+            assert!(
+                coroutine.is_idle() || sleeps && coroutine.running.is_empty(),
+                "seed {seed}: {:?}, {:?} running, {} returning, {:?}",
+                coroutine.thread.info(),
+                coroutine.running,
+                coroutine.returning.len(),
+                coroutine.call
+            );
+            assert_eq!(coroutine.thread.checkpoint(), Checkpoint::GoOn, "seed {seed}");
+            assert_eq!(coroutine.thread.info().unwrap().blocked, coroutine.mask, "seed {seed}");
+        }
+        assert_eq!(process.exit_status(), None, "SIG-47: nobody returned from no handler");
+    }
 }
 
 /// Waits until the threads of a process do that.
