@@ -24,6 +24,8 @@ pub fn worlds(world: &World, mismatch: &Mismatch<'_>, steps: &Steps<'_>) -> Vec<
     match (&mismatch.difference, event) {
         (Difference::Shown { shown, .. }, Some(event)) => guess.differing(shown, event),
         (Difference::Shown { shown, .. }, None) => guess.missing(shown),
+        // a signal that only a tracer sees
+        (Difference::Nothing { .. }, Some(LogEvent::Signal(info))) => guess.user(info.uid),
         (Difference::Refused(_), _) => guess.alive(),
         _ => {}
     }
@@ -57,6 +59,13 @@ impl Guess<'_, '_, '_> {
             (Shown::Handler(model), LogEvent::Signal(log)) => self.infos(model, log),
             (Shown::Ended(status), LogEvent::Killed { signal, core }) => {
                 self.core(*status, *signal, *core);
+                self.missing(shown);
+            }
+            (Shown::Ended(status), LogEvent::Signal(info)) => {
+                // the deadly signal, which has another sender than the model has
+                if status.term_signal() == Some(info.signal) {
+                    self.user(info.uid);
+                }
                 self.missing(shown);
             }
             (Shown::Ended(_) | Shown::Handler(_), _) => self.missing(shown),

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use super::step::Line;
+use super::step::{Again, Line};
 use crate::abi::{Pid, SigInfo, SigSet, WaitStatus};
 use crate::kernel::Restart;
 use crate::syscall::text::{self, Begun, Outcome};
@@ -30,8 +30,12 @@ pub enum Shown {
     Restarted { mask: SigSet },
     /// That call is made again; `None` if it sleeps.
     Again(Option<syscall::Result>),
-    /// The process ended.
+    /// A handler returned that interrupted no call.
+    Left { mask: SigSet },
+    /// The process ended, or the thread.
     Ended(WaitStatus),
+    /// The process has the thread of that number as its leader now, which executed a program.
+    Superseded(Pid),
 }
 
 impl Shown {
@@ -47,6 +51,14 @@ impl Shown {
                 Shown::Interrupted(restart),
                 LogEvent::Call { outcome, .. } | LogEvent::Resumed { outcome, .. },
             ) => *outcome == Outcome::Interrupted(shown_restart(*restart)),
+            // it slept on when signals came that nobody but a tracer sees
+            (Shown::Result(result), LogEvent::Call { call, outcome })
+                if line.again.as_ref().is_some_and(|again| !again.handled) =>
+            {
+                let same = |again: &Again| is_same_call(&again.call, &Begun::Whole(call.clone()));
+                line.again.as_ref().is_some_and(same)
+                    && *outcome == Outcome::Returned(result.clone())
+            }
             (_, _) if line.again.is_some() => false,
             (
                 Shown::Result(result),
@@ -62,6 +74,23 @@ impl Shown {
                 Shown::Restarted { mask },
                 LogEvent::Sigreturn { mask: shown, returned: Some(Outcome::Returned(Ok(ret))) },
             ) => same_mask(mask, shown) && matches!(ret.value(), NR_WAIT4 | NR_WAITID),
+            (
+                Shown::Failed { result, .. },
+                LogEvent::Resumed { call: Syscall::RtSigreturn, outcome },
+            ) => *outcome == Outcome::Returned(result.clone()),
+            (
+                Shown::Restarted { .. },
+                LogEvent::Resumed {
+                    call: Syscall::RtSigreturn,
+                    outcome: Outcome::Returned(Ok(ret)),
+                },
+            ) => matches!(ret.value(), NR_WAIT4 | NR_WAITID),
+            // what the register held
+            (Shown::Left { mask }, LogEvent::Sigreturn { mask: shown, returned: Some(_) }) => {
+                same_mask(mask, shown)
+            }
+            (Shown::Left { .. }, LogEvent::Resumed { call: Syscall::RtSigreturn, .. }) => true,
+            (Shown::Superseded(by), LogEvent::Superseded(shown)) => by == shown,
             (Shown::Ended(status), LogEvent::Exited(code)) => status.exit_code() == Some(*code),
             (Shown::Ended(status), LogEvent::Killed { signal, core }) => {
                 *status == WaitStatus::killed(*signal, *core)
@@ -91,7 +120,11 @@ impl Shown {
                 let returned = Some(Ok(Ret::Value(NR_WAIT4)).into());
                 LogEvent::Sigreturn { mask: *mask, returned }
             }
+            Shown::Left { mask } => {
+                LogEvent::Sigreturn { mask: *mask, returned: Some(Ok(Ret::Value(0)).into()) }
+            }
             Shown::Ended(status) => ended(*status),
+            Shown::Superseded(by) => LogEvent::Superseded(*by),
         };
         Entry { line: 0, pid, event }.to_string()
     }
@@ -122,7 +155,7 @@ fn shown_restart(restart: Restart) -> text::Restart {
 
 /// Whether `line` begins the interrupted call again, and ends it if it ends.
 fn is_again(result: Option<&syscall::Result>, line: &Line<'_>) -> bool {
-    let Some(open) = &line.again else { return false };
+    let Some(Again { call: open, .. }) = &line.again else { return false };
     match (&line.entry.event, result) {
         (LogEvent::Call { call, outcome }, Some(result)) => {
             is_same_call(open, &Begun::Whole(call.clone()))
@@ -138,7 +171,7 @@ fn is_again(result: Option<&syscall::Result>, line: &Line<'_>) -> bool {
 }
 
 /// Whether two calls are the same as far as both are known.
-fn is_same_call(one: &Begun, other: &Begun) -> bool {
+pub fn is_same_call(one: &Begun, other: &Begun) -> bool {
     match (one, other) {
         (Begun::Whole(one), Begun::Whole(other)) => one == other,
         (Begun::Whole(whole), partial) | (partial, Begun::Whole(whole)) => {

@@ -1,8 +1,17 @@
 //! Does the model explain a log? Where not: what it allows there instead, and by which rule.
 //!
-//! A sequential log is a row of steps: a call, and all that comes of it, before the next call. The
-//! lines of one process must be in the model's order; the order between processes is free, and
-//! where Linux leaves an order to timing, any order that explains the rest of the log will do.
+//! A log is a row of steps: a call, and all that comes of it. Calls are taken in the order in which
+//! they begin. The lines of one thread must be in the model's order; the order between threads is
+//! free, but for that no line comes before its cause. Where Linux leaves an order to timing, any order
+//! that explains the rest of the log will do.
+//!
+//! The log of a tracer may show more than the model does: signals that are ignored, that stop or
+//! kill, the stops of each thread, calls that these interrupt and that are made again, every return
+//! of a handler. That has to fit what the model did, and may be missing.
+//!
+//! Each thread has its lines. The leader's end is that of the process, whenever it ended itself; of a
+//! thread that others end, it has the status of the process, or 0 if another thread executes a
+//! program.
 //!
 //! What the log cannot tell about its first process is unknown, and fixed by the first line that
 //! shows it.
@@ -22,6 +31,7 @@
 //!
 //! - `step`: the log cut into steps;
 //! - `line`: what the model shows, and whether a line of the log says the same;
+//! - `progress`: how much of the log is explained, and what only a tracer sees;
 //! - `run`: one step on the model, line by line against the log;
 //! - `search`: other orders, and other arguments of calls that the log does not show whole;
 //! - `world`: what the log does not say about its first process;
@@ -29,6 +39,7 @@
 
 mod guess;
 mod line;
+mod progress;
 mod run;
 mod search;
 mod step;

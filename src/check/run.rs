@@ -3,11 +3,13 @@
 use alloc::vec::Vec;
 
 use super::line::Shown;
-use super::step::{Line, Step};
-use crate::abi::{Errno, Pid};
+use super::progress::{Progress, status_of_killed};
+use super::step::{Item, Line, Step, Steps};
+use crate::abi::{Errno, Pid, Signal, WaitStatus};
 use crate::kernel::{
-    Choose, Consequence, Effects, Event, Kernel, Outcome, Refused, Restart, Rule, RuleSet, Run,
+    Choose, Consequence, Effect, Effects, Event, Kernel, Outcome, Refused, Rule, RuleSet, Run,
 };
+use crate::rule;
 use crate::syscall::{self, Ret, Syscall};
 use crate::trace::LogEvent;
 
@@ -16,8 +18,8 @@ use crate::trace::LogEvent;
 pub enum Difference {
     /// The process cannot make the call.
     Refused(Refused),
-    /// The model shows something, and the line at that place in the step says something else, or
-    /// there is none.
+    /// The model shows something, and the next line of the thread, which is that one of the log, says
+    /// something else, or there is none before its next call.
     Shown { pid: Pid, shown: Shown, line: Option<usize>, rules: Vec<Rule> },
     /// The model shows nothing more of the process, and this line does.
     Nothing { line: usize, rules: Vec<Rule> },
@@ -27,6 +29,13 @@ pub enum Difference {
     Unfinished { result: syscall::Result, rules: Vec<Rule> },
 }
 
+/// Where the model and the log are.
+#[derive(Clone, PartialEq, Debug)]
+pub struct State {
+    pub kernel: Kernel,
+    pub progress: Progress,
+}
+
 /// What to try of a step, and what has been tried.
 pub struct Attempt<'t> {
     pub call: Option<&'t Syscall>,
@@ -34,9 +43,9 @@ pub struct Attempt<'t> {
     pub choose: &'t mut dyn Choose,
     /// How many of its choices were made before, up to the last, which is new.
     pub given: usize,
-    /// The states in the middle of the step at which something could be chosen, each with the
-    /// lines explained by then: nothing new comes after them.
-    pub crossings: &'t mut Vec<(Kernel, Vec<bool>)>,
+    /// The states in the middle of the step at which something could be chosen: nothing new comes
+    /// after them.
+    pub crossings: &'t mut Vec<State>,
 }
 
 type Result<T> = core::result::Result<T, Difference>;
@@ -44,101 +53,173 @@ type Result<T> = core::result::Result<T, Difference>;
 /// How many expiries of timers a step may wait for.
 const EXPIRIES: usize = 8;
 
-/// Carries out `step` as `attempt` says, as long as the log agrees.
+/// Carries out the step at that place as `attempt` says, as long as the log agrees.
 pub fn run(
-    kernel: &mut Kernel,
-    step: &Step<'_>,
-    masks: bool,
+    state: &mut State,
+    steps: &Steps<'_>,
+    at: usize,
     mut attempt: Attempt<'_>,
 ) -> Result<()> {
+    let step = &steps.list[at];
     let mut running = Running {
-        kernel,
+        state,
+        steps,
         step,
-        masks,
-        used: alloc::vec![false; step.lines.len()],
+        nth: at,
+        made: attempt.call.cloned(),
         fx: Effects::new(),
         at: 0,
         call_rules: RuleSet::EMPTY,
-        interrupted: Vec::new(),
-        owed: None,
     };
+    if step.is_call() {
+        if running.next_item(step.pid) != Some(Item::Call(at)) {
+            // the thread had to end before it came to make it
+            return Ok(());
+        }
+        running.state.progress.pass(step.pid);
+    }
     if let Some(call) = attempt.call {
         running.call(call)?;
     }
     running.settle(&mut attempt)?;
-    for _ in 0..EXPIRIES {
-        if running.left().is_none() || !running.advance()? {
-            break;
+    let mut expiries = 0;
+    while let Some(line) = running.left() {
+        if running.fault(line)? || expiries < EXPIRIES && running.advance()? {
+            expiries += 1;
+            running.settle(&mut attempt)?;
+        } else {
+            let rules = running.call_rules.iter().take(4).collect();
+            return Err(Difference::Nothing { line, rules });
         }
-        running.settle(&mut attempt)?;
     }
-    running.end()
+    Ok(())
 }
 
 struct Running<'k, 's, 'a> {
-    kernel: &'k mut Kernel,
+    state: &'k mut State,
+    steps: &'s Steps<'a>,
     step: &'s Step<'a>,
-    /// The log knows the masks that handlers restore.
-    masks: bool,
-    /// The lines that are explained.
-    used: Vec<bool>,
+    /// Its place among the steps.
+    nth: usize,
+    made: Option<Syscall>,
     fx: Effects,
     /// The effects before this one have been looked at.
     at: usize,
     /// The rules that the call itself obeyed.
     call_rules: RuleSet,
-    /// The processes whose blocked call was interrupted, and whether a handler has shown it.
-    interrupted: Vec<(Pid, Restart, bool)>,
-    /// The result of a call that the log does not show: then the process must die in it.
-    owed: Option<syscall::Result>,
 }
 
-impl<'a> Running<'_, '_, 'a> {
+impl<'s, 'a> Running<'_, 's, 'a> {
     fn call(&mut self, call: &Syscall) -> Result<()> {
         let pid = self.step.pid;
-        let outcome = self.kernel.call(pid, call, &mut self.fx).map_err(Difference::Refused)?;
+        if *call == Syscall::RtSigreturn {
+            return self.sigreturn(pid);
+        }
+        let outcome =
+            self.state.kernel.call(pid, call, &mut self.fx).map_err(Difference::Refused)?;
         self.call_rules = *self.fx.rules();
         match outcome {
-            Outcome::Returned(result) => self.result(pid, result)?,
+            Outcome::Returned(result) => {
+                let pid = self.number_after(pid);
+                if pid != self.step.pid {
+                    self.note_effects()?;
+                }
+                self.result(pid, result)?;
+            }
             Outcome::Gone => self.result(pid, Ok(Ret::Never))?,
             Outcome::Blocked | Outcome::Done => {}
         }
         self.note_effects()
     }
 
+    /// The number of the caller when its call is over: execve by another thread than the leader
+    /// gives it the leader's (EXEC-12).
+    fn number_after(&self, pid: Pid) -> Pid {
+        let gone = |effect: &Effect| effect.pid == pid && is_take_over(effect);
+        let executed = || {
+            self.fx.list().iter().find_map(|effect| {
+                matches!(effect.what, Consequence::Executed).then_some(effect.pid)
+            })
+        };
+        let moved = self.fx.list().iter().any(gone);
+        if moved { executed().unwrap_or(pid) } else { pid }
+    }
+
     /// The call of this step returns. The log does not show it if the caller dies before it is
     /// back in its own code.
     fn result(&mut self, pid: Pid, result: syscall::Result) -> Result<()> {
-        let shown = self.next_line(pid).map(|line| &line.1.entry.event);
+        let shown = self.next_line(pid).map(|line| &line.entry.event);
         match shown {
             Some(LogEvent::Call { outcome, .. }) if is_never(outcome) => {
+                self.state.progress.pass(pid);
+                if result == Ok(Ret::Never) { Ok(()) } else { self.dies_in_it(pid, result) }
+            }
+            Some(LogEvent::Resumed { outcome, .. }) if is_never(outcome) => {
                 if result != Ok(Ret::Never) {
-                    self.owed = Some(result);
+                    return self.dies_in_it(pid, result);
                 }
-                self.use_next(pid);
+                self.state.progress.pass(pid);
                 Ok(())
             }
+            _ if result == Ok(Ret::Never) => Ok(()),
             Some(LogEvent::Call { .. } | LogEvent::Resumed { .. }) => {
                 self.show(pid, Shown::Result(result))
             }
-            _ if result == Ok(Ret::Never) => Ok(()),
-            _ => {
-                self.owed = Some(result);
-                Ok(())
-            }
+            _ => self.dies_in_it(pid, result),
         }
+    }
+
+    /// The log shows no result of a call that returns, so the end of the thread has to come next.
+    fn dies_in_it(&self, pid: Pid, result: syscall::Result) -> Result<()> {
+        let (progress, steps) = (&self.state.progress, self.steps);
+        let mut lines = progress.next_lines(steps, pid).map(|line| &line.entry.event);
+        let dies = match (lines.next(), lines.next()) {
+            (Some(LogEvent::Resumed { outcome, .. }), _) => is_never(outcome),
+            (
+                Some(
+                    LogEvent::ResumedCut(_)
+                    | LogEvent::Exited(_)
+                    | LogEvent::Killed { .. }
+                    | LogEvent::Superseded(_),
+                ),
+                _,
+            ) => true,
+            // the deadly signal, and the end by it
+            (Some(LogEvent::Signal(info)), Some(LogEvent::Killed { signal, .. })) => {
+                info.signal == *signal
+            }
+            _ => false,
+        };
+        if dies {
+            return Ok(());
+        }
+        if pid == self.step.pid && self.at == 0 {
+            let rules = self.call_rules.iter().take(4).collect();
+            return Err(Difference::Unfinished { result, rules });
+        }
+        Err(self.differs(pid, Shown::Result(result)))
+    }
+
+    /// The model shows something that the log does not have next.
+    fn differs(&self, pid: Pid, shown: Shown) -> Difference {
+        let line = match self.next_item(pid) {
+            Some(Item::Line(nth)) => Some(nth),
+            Some(Item::Call(_)) | None => None,
+        };
+        let rules = self.rules(pid, &shown);
+        Difference::Shown { pid, shown, line, rules }
     }
 
     fn settle(&mut self, attempt: &mut Attempt<'_>) -> Result<()> {
         loop {
-            let alternatives = self.kernel.runnable().len();
+            let alternatives = self.state.kernel.runnable().len();
             let nth = match alternatives {
                 0 => return Ok(()),
                 1 => 0,
                 _ if self.in_any_order() => 0,
                 several => self.choose(several, attempt)?,
             };
-            let Some(pid) = self.kernel.runnable().nth(nth) else { return Ok(()) };
+            let Some(pid) = self.state.kernel.runnable().nth(nth) else { return Ok(()) };
             self.step_task(pid)?;
             self.run_handlers(pid)?;
         }
@@ -147,14 +228,10 @@ impl<'a> Running<'_, '_, 'a> {
     fn choose(&self, several: usize, attempt: &mut Attempt<'_>) -> Result<usize> {
         if attempt.given > 0 {
             attempt.given -= 1;
-        } else if attempt
-            .crossings
-            .iter()
-            .any(|(kernel, used)| *used == self.used && *kernel == *self.kernel)
-        {
+        } else if attempt.crossings.iter().any(|state| state == self.state) {
             return Err(Difference::Known);
         } else {
-            attempt.crossings.push((self.kernel.clone(), self.used.clone()));
+            attempt.crossings.push(self.state.clone());
         }
         Ok(attempt.choose.choose(several).min(several - 1))
     }
@@ -162,8 +239,8 @@ impl<'a> Running<'_, '_, 'a> {
     /// Whether each runnable task will do something that concerns nobody else: then their order
     /// makes no difference.
     fn in_any_order(&self) -> bool {
-        self.kernel.runnable().all(|pid| {
-            let mut kernel = self.kernel.clone();
+        self.state.kernel.runnable().all(|pid| {
+            let mut kernel = self.state.kernel.clone();
             let mut fx = Effects::new();
             if kernel.apply(&Event::Step { tid: pid }, &mut fx).is_err() {
                 return false;
@@ -176,96 +253,124 @@ impl<'a> Running<'_, '_, 'a> {
                 );
                 effect.pid == pid && !concerns_others
             });
-            own && others(&kernel) == others(self.kernel)
+            own && others(&kernel) == others(&self.state.kernel)
         })
     }
 
     fn step_task(&mut self, pid: Pid) -> Result<()> {
         // it stands in the queue, so it can step
-        let stepped = self.kernel.apply(&Event::Step { tid: pid }, &mut self.fx);
+        let stepped = self.state.kernel.apply(&Event::Step { tid: pid }, &mut self.fx);
         debug_assert!(stepped.is_ok());
         self.note_effects()
     }
 
     /// The bodies of the handlers that `pid` has entered run, the innermost first, and return.
     fn run_handlers(&mut self, pid: Pid) -> Result<()> {
-        while self.kernel.in_user_mode(pid) {
-            if self.kernel.handler(pid).is_none() {
+        // else the log shows when
+        while !self.steps.returns && self.state.kernel.in_user_mode(pid) {
+            if self.state.kernel.handler(pid).is_none() {
                 return Ok(());
             }
-            if !self.sigreturn(pid)? {
-                return Ok(());
-            }
+            self.sigreturn(pid)?;
             // what was unblocked by the return comes before anything else of this task
-            if self.kernel.runnable().next() == Some(pid) {
+            if self.state.kernel.runnable().next() == Some(pid) {
                 self.step_task(pid)?;
             }
         }
         Ok(())
     }
 
-    fn sigreturn(&mut self, pid: Pid) -> Result<bool> {
+    fn sigreturn(&mut self, pid: Pid) -> Result<()> {
         let mut fx = Effects::new();
-        if self.kernel.call(pid, &Syscall::RtSigreturn, &mut fx).is_err() {
-            return Ok(false);
-        }
-        let mask = self.kernel.view(pid).map(|view| view.blocked).unwrap_or_default();
+        let called = self.state.kernel.call(pid, &Syscall::RtSigreturn, &mut fx);
+        called.map_err(Difference::Refused)?;
+        let mask = self.state.kernel.view(pid).map(|view| view.blocked).unwrap_or_default();
         let result = fx.list().iter().find_map(|effect| match &effect.what {
             Consequence::Returned(result) if effect.pid == pid => Some(result.clone()),
             _ => None,
         });
-        let asleep = self.kernel.view(pid).is_some_and(|view| view.run == Run::Blocked);
+        let asleep = self.state.kernel.view(pid).is_some_and(|view| view.run == Run::Blocked);
         if result == Some(Err(Errno::EINTR)) {
             self.show(pid, Shown::Failed { mask, result: Err(Errno::EINTR) })?;
         } else if result.is_some() || asleep {
             self.show(pid, Shown::Restarted { mask })?;
             self.show(pid, Shown::Again(result))?;
+        } else if self.steps.returns {
+            self.show(pid, Shown::Left { mask })?;
         }
         // the rest of its effects
         for effect in fx.list() {
-            if let Consequence::Handling(info, _) = effect.what {
+            if let Consequence::Handling(info, _) = effect.what
+                && !self.steps.returns
+            {
                 self.show(effect.pid, Shown::Handler(info))?;
             }
         }
         // made again, it finds a signal at once, and is interrupted without having slept
-        let again = asleep && self.kernel.runnable().next() == Some(pid);
-        match self.interruption(pid) {
+        let again = asleep && self.state.kernel.runnable().next() == Some(pid);
+        let depth = self.state.kernel.handler_depth(pid);
+        let progress = &mut self.state.progress;
+        match progress.interruption(pid) {
             Some(state) if again => state.2 = false,
-            _ => self
-                .interrupted
-                .retain(|state| state.0 != pid || self.kernel.handler_depth(pid) > 0),
+            _ => progress.interrupted.retain(|state| state.0 != pid || depth > 0),
         }
-        Ok(true)
-    }
-
-    fn interruption(&mut self, pid: Pid) -> Option<&mut (Pid, Restart, bool)> {
-        self.interrupted.iter_mut().find(|state| state.0 == pid)
+        Ok(())
     }
 
     fn note_effects(&mut self) -> Result<()> {
-        while let Some(effect) = self.fx.list().get(self.at) {
+        while self.at < self.fx.list().len() {
             self.at += 1;
+            let effects = &self.fx.list()[..self.at];
+            self.state.progress.note(&self.state.kernel, self.made.as_ref(), effects);
+            let Some(effect) = effects.last() else { return Ok(()) };
             let pid = effect.pid;
             match effect.what.clone() {
                 Consequence::Returned(result) => {
-                    self.interrupted.retain(|state| state.0 != pid);
-                    self.show(pid, Shown::Result(result))?;
+                    self.state.progress.interrupted.retain(|state| state.0 != pid);
+                    self.result(pid, result)?;
                 }
                 Consequence::Interrupted(restart) => {
-                    self.interrupted.retain(|state| state.0 != pid);
-                    self.interrupted.push((pid, restart, false));
+                    self.state.progress.interrupted.retain(|state| state.0 != pid);
+                    self.state.progress.interrupted.push((pid, restart, false));
                 }
-                Consequence::Ended(status) => self.ended(pid, Shown::Ended(status))?,
-                Consequence::Handling(info, _) => self.handling(pid, Shown::Handler(info))?,
+                Consequence::Ended(status) => self.ended(pid, status)?,
+                Consequence::ThreadEnded if is_take_over(effect) => {
+                    let leader = self.number_after(pid);
+                    self.state.progress.interrupted.retain(|state| state.0 != leader);
+                    self.show_end(leader, Shown::Superseded(pid))?;
+                }
+                // TG-87: of a leader nothing is to be seen while others live
+                Consequence::ThreadEnded if effect.cause.rule != rule!("TG-87") => {
+                    let status = self.thread_status(pid);
+                    self.ended(pid, status)?;
+                }
+                // the signals of a call are dequeued one after the other, and strace sees that
+                Consequence::Caught(info) if self.steps.returns => {
+                    self.handling(pid, Shown::Handler(info))?;
+                }
+                Consequence::Handling(info, _) if !self.steps.returns => {
+                    self.handling(pid, Shown::Handler(info))?;
+                }
                 _ => {}
             }
         }
         Ok(())
     }
 
+    /// How a thread that is not the leader has ended just now.
+    fn thread_status(&self, tid: Pid) -> WaitStatus {
+        match self.made {
+            Some(Syscall::Exit(code)) if tid == self.step.pid => WaitStatus::exited(code),
+            _ => {
+                let process = self.state.progress.process_of(&self.state.kernel, tid);
+                status_of_killed(&self.state.kernel, &self.fx, process)
+            }
+        }
+    }
+
     /// An interrupted call is shown only if a handler runs: else it is made again, unseen.
     fn handling(&mut self, pid: Pid, shown: Shown) -> Result<()> {
-        if let Some(state) = self.interruption(pid)
+        if let Some(state) = self.state.progress.interruption(pid)
             && !state.2
         {
             state.2 = true;
@@ -275,48 +380,83 @@ impl<'a> Running<'_, '_, 'a> {
         self.show(pid, shown)
     }
 
-    fn ended(&mut self, pid: Pid, shown: Shown) -> Result<()> {
-        if pid == self.step.pid {
-            self.owed = None;
-        }
-        // the call that it died in
-        if let Some((_, line)) = self.next_line(pid)
-            && matches!(line.entry.event, LogEvent::ResumedCut(_))
-        {
-            self.use_next(pid);
-        }
-        if self.step.last_words && pid == self.step.pid && self.next_line(pid).is_none() {
+    fn ended(&mut self, pid: Pid, status: WaitStatus) -> Result<()> {
+        self.state.progress.interrupted.retain(|state| state.0 != pid);
+        let last_words = self.step.last_words && pid == self.step.pid;
+        if last_words && self.next_line(pid).is_none() {
             return Ok(());
+        }
+        self.show_end(pid, Shown::Ended(status))
+    }
+
+    /// The call that the thread died in comes before its end, also one that it had not come to make.
+    fn show_end(&mut self, pid: Pid, shown: Shown) -> Result<()> {
+        if let Some(Item::Call(step)) = self.next_item(pid)
+            && self.is_never_made(pid, step, &shown)
+        {
+            self.state.progress.pass(pid);
+        }
+        if let Some(line) = self.next_line(pid)
+            && match &line.entry.event {
+                LogEvent::ResumedCut(_) => true,
+                LogEvent::Resumed { outcome, .. } | LogEvent::Call { outcome, .. } => {
+                    is_never(outcome)
+                }
+                _ => false,
+            }
+        {
+            self.state.progress.pass(pid);
         }
         self.show(pid, shown)
     }
 
-    /// The first line of `pid` that is not explained.
-    fn next_line(&self, pid: Pid) -> Option<(usize, &Line<'a>)> {
-        let lines = self.step.lines.iter().enumerate();
-        lines
-            .zip(&self.used)
-            .find_map(|((nth, line), used)| (!used && line.pid == pid).then_some((nth, line)))
+    /// Whether the call of that step, which is later, is one that strace saw begin when the thread
+    /// had to end already: nothing follows but the end.
+    fn is_never_made(&self, pid: Pid, step: usize, shown: &Shown) -> bool {
+        let cut = matches!(
+            self.steps.list[step].entry.map(|entry| &entry.event),
+            Some(LogEvent::Unfinished(_) | LogEvent::Cut(_) | LogEvent::Call { .. })
+        );
+        let mut progress = self.state.progress.clone();
+        progress.pass(pid);
+        let mut lines =
+            progress.next_lines(self.steps, pid).skip_while(|line| match &line.entry.event {
+                LogEvent::ResumedCut(_) => true,
+                LogEvent::Resumed { outcome, .. } | LogEvent::Call { outcome, .. } => {
+                    is_never(outcome)
+                }
+                _ => false,
+            });
+        let ends = lines.next().is_some_and(|line| shown.is_in(line, self.steps.masks));
+        cut && step > self.nth && ends
     }
 
-    fn use_next(&mut self, pid: Pid) {
-        if let Some((nth, _)) = self.next_line(pid) {
-            self.used[nth] = true;
-        }
+    fn next_item(&self, pid: Pid) -> Option<Item> {
+        self.state.progress.next_item(self.steps, pid)
+    }
+
+    /// The next line of `pid`, unless it makes a call before.
+    fn next_line(&self, pid: Pid) -> Option<&'s Line<'a>> {
+        self.state.progress.next_line(self.steps, pid)
     }
 
     fn show(&mut self, pid: Pid, shown: Shown) -> Result<()> {
-        let next = self.next_line(pid);
-        let Some((nth, line)) = next.filter(|(_, line)| shown.is_in(line, self.masks)) else {
-            let line = next.map(|(nth, _)| nth);
-            let rules = self.rules(pid, &shown);
-            return Err(Difference::Shown { pid, shown, line, rules });
-        };
-        // the line of a call that is made again and interrupted again says both
-        let twice =
-            shown == Shown::Again(None) && matches!(line.entry.event, LogEvent::Call { .. });
-        self.used[nth] = !twice;
-        Ok(())
+        loop {
+            let next = self.next_line(pid);
+            if let Some(line) = next.filter(|line| shown.is_in(line, self.steps.masks)) {
+                // the line of a call that is made again and interrupted again says both
+                let twice = shown == Shown::Again(None)
+                    && matches!(line.entry.event, LogEvent::Call { .. });
+                if !twice {
+                    self.state.progress.pass(pid);
+                }
+                return Ok(());
+            }
+            let State { kernel, progress } = &mut *self.state;
+            if !progress.pass_remark(kernel, self.steps, pid) {
+                return Err(self.differs(pid, shown));
+            }
+        }
     }
 
     /// The rules behind what the model shows of `pid`.
@@ -355,31 +495,47 @@ impl<'a> Running<'_, '_, 'a> {
         }
     }
 
-    /// The first line that is not explained.
-    fn left(&self) -> Option<usize> {
-        self.used.iter().position(|used| !used)
+    /// The first line of the step that is not explained, also by what only a tracer sees.
+    fn left(&mut self) -> Option<usize> {
+        let State { kernel, progress } = &mut *self.state;
+        for nth in self.step.lines.clone() {
+            let line = &self.steps.lines[nth];
+            while !progress.is_explained(line) {
+                if !progress.pass_remark(kernel, self.steps, line.pid) {
+                    return Some(nth);
+                }
+            }
+        }
+        None
     }
 
-    /// Time passes up to the next expiry.
-    fn advance(&mut self) -> Result<bool> {
-        let Some(deadline) = self.kernel.next_deadline() else { return Ok(false) };
-        if self.kernel.apply(&Event::Advance(deadline), &mut self.fx).is_err() {
+    /// The thread does what the hardware refuses, where that line says so.
+    fn fault(&mut self, line: usize) -> Result<bool> {
+        let line = &self.steps.lines[line];
+        let LogEvent::OtherSignal { signal, .. } = line.entry.event else { return Ok(false) };
+        let faults = [Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE, Signal::TRAP];
+        let event = Event::Fault { tid: line.pid, signal };
+        if !faults.contains(&signal) || self.state.kernel.apply(&event, &mut self.fx).is_err() {
             return Ok(false);
         }
         self.note_effects()?;
         Ok(true)
     }
 
-    fn end(self) -> Result<()> {
-        let rules = || self.call_rules.iter().take(4).collect();
-        if let Some(line) = self.left() {
-            return Err(Difference::Nothing { line, rules: rules() });
+    /// Time passes up to the next expiry.
+    fn advance(&mut self) -> Result<bool> {
+        let Some(deadline) = self.state.kernel.next_deadline() else { return Ok(false) };
+        if self.state.kernel.apply(&Event::Advance(deadline), &mut self.fx).is_err() {
+            return Ok(false);
         }
-        match self.owed {
-            Some(result) => Err(Difference::Unfinished { result, rules: rules() }),
-            None => Ok(()),
-        }
+        self.note_effects()?;
+        Ok(true)
     }
+}
+
+/// Whether a thread takes the leader's place with this (EXEC-12).
+fn is_take_over(effect: &Effect) -> bool {
+    matches!(effect.what, Consequence::ThreadEnded) && effect.cause.rule == rule!("EXEC-12")
 }
 
 fn is_never(outcome: &syscall::text::Outcome) -> bool {

@@ -6,7 +6,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Rejection;
-use super::run::{Attempt, Difference, run};
+use super::progress::Progress;
+use super::run::{Attempt, Difference, State, run};
 use super::step::{Line, Step, Steps};
 use super::world::World;
 use crate::abi::Pid;
@@ -29,7 +30,7 @@ pub struct Mismatch<'a> {
     pub difference: Difference,
     /// What the process was doing that could not make the call.
     pub busy: Option<&'static str>,
-    lines: Vec<Line<'a>>,
+    line: Option<Line<'a>>,
 }
 
 /// Follows a log step by step, and takes choices back where they turn out wrong.
@@ -43,14 +44,14 @@ pub struct Search<'s, 'a> {
 /// A step at which there was something to choose.
 struct Point {
     step: usize,
-    before: Kernel,
+    before: State,
     call: usize,
     script: Scripted,
     /// How many choices the script gives.
     given: usize,
-    crossings: Vec<(Kernel, Vec<bool>)>,
+    crossings: Vec<State>,
     /// The states that it has led to so far.
-    after: Vec<Kernel>,
+    after: Vec<State>,
 }
 
 impl<'s, 'a> Search<'s, 'a> {
@@ -60,15 +61,15 @@ impl<'s, 'a> Search<'s, 'a> {
 
     /// Looks for choices that explain the log. `Err` is the difference that comes latest.
     pub fn run(mut self) -> Result<(), Box<Mismatch<'a>>> {
-        let mut kernel = self.world.kernel();
+        let mut state = State { kernel: self.world.kernel(), progress: Progress::default() };
         let (mut at, mut reached) = (0, 0);
         let mut furthest: Option<Box<Mismatch<'a>>> = None;
         while let Some(step) = self.steps.list.get(at) {
-            let mut point = Point::new(at, kernel.clone());
-            let tried = self.attempt(&mut kernel, step, &mut point);
+            let mut point = Point::new(at, state.clone());
+            let tried = self.attempt(&mut state, step, &mut point);
             if step.calls.len() > 1 || !point.script.taken().is_empty() {
                 if tried.is_ok() {
-                    point.after.push(kernel.clone());
+                    point.after.push(state.clone());
                 }
                 self.push(point);
             }
@@ -81,11 +82,11 @@ impl<'s, 'a> Search<'s, 'a> {
                     }
                 }
                 Err(difference) => {
-                    let mismatch = self.mismatch(at, 0, difference, &kernel);
+                    let mismatch = self.mismatch(at, 0, difference, &state.kernel);
                     if furthest.as_ref().is_none_or(|best| best.step < at) {
                         furthest = Some(mismatch);
                     }
-                    match self.take_back(&mut kernel, &mut furthest) {
+                    match self.take_back(&mut state, &mut furthest) {
                         Some(next) => at = next,
                         None => break,
                     }
@@ -109,24 +110,25 @@ impl<'s, 'a> Search<'s, 'a> {
     /// where to go on; `None` if there is nothing left to try.
     fn take_back(
         &mut self,
-        kernel: &mut Kernel,
+        state: &mut State,
         furthest: &mut Option<Box<Mismatch<'a>>>,
     ) -> Option<usize> {
         while let Some(mut point) = self.points.pop() {
             let step = self.steps.list.get(point.step)?;
             while point.advance(step) {
                 self.budget = self.budget.checked_sub(1)?;
-                kernel.clone_from(&point.before);
-                let tried = self.attempt(kernel, step, &mut point);
+                state.clone_from(&point.before);
+                let tried = self.attempt(state, step, &mut point);
                 if let Err(difference) = tried {
                     let known = matches!(difference, Difference::Known);
                     if !known && furthest.as_ref().is_none_or(|best| best.step < point.step) {
-                        *furthest = Some(self.mismatch(point.step, point.call, difference, kernel));
+                        *furthest =
+                            Some(self.mismatch(point.step, point.call, difference, &state.kernel));
                     }
                     continue;
                 }
-                if !point.after.contains(kernel) {
-                    point.after.push(kernel.clone());
+                if !point.after.contains(state) {
+                    point.after.push(state.clone());
                     let next = point.step + 1;
                     self.points.push(point);
                     return Some(next);
@@ -138,13 +140,14 @@ impl<'s, 'a> Search<'s, 'a> {
 
     fn attempt(
         &self,
-        kernel: &mut Kernel,
+        state: &mut State,
         step: &Step<'a>,
         point: &mut Point,
     ) -> Result<(), Difference> {
-        let call = step.calls.get(point.call).map(|call| self.world.filled(step, call, kernel));
+        let call =
+            step.calls.get(point.call).map(|call| self.world.filled(step, call, &state.kernel));
         if let (Some(call), Some(Outcome::Returned(Ok(ret)))) = (call.as_deref(), step.result) {
-            self.number_the_child(kernel, call, ret);
+            self.number_the_child(&mut state.kernel, call, ret);
         }
         let attempt = Attempt {
             call: call.as_deref(),
@@ -152,7 +155,7 @@ impl<'s, 'a> Search<'s, 'a> {
             given: point.given,
             crossings: &mut point.crossings,
         };
-        run(kernel, step, self.steps.masks, attempt)
+        run(state, self.steps, point.step, attempt)
     }
 
     /// Outside of a namespace of its own, others take numbers too: a child has the number that
@@ -175,6 +178,11 @@ impl<'s, 'a> Search<'s, 'a> {
         kernel: &Kernel,
     ) -> Box<Mismatch<'a>> {
         let step = &self.steps.list[at];
+        let line = match &difference {
+            Difference::Shown { line, .. } => *line,
+            Difference::Nothing { line, .. } => Some(*line),
+            Difference::Refused(_) | Difference::Known | Difference::Unfinished { .. } => None,
+        };
         let busy = matches!(difference, Difference::Refused(Refused::NotInUserMode(_)))
             .then(|| what_it_does(kernel, step.pid));
         Box::new(Mismatch {
@@ -182,7 +190,7 @@ impl<'s, 'a> Search<'s, 'a> {
             call: step.calls.get(call).cloned(),
             difference,
             busy,
-            lines: step.lines.clone(),
+            line: line.and_then(|nth| self.steps.lines.get(nth)).cloned(),
         })
     }
 }
@@ -199,7 +207,7 @@ fn what_it_does(kernel: &Kernel, pid: Pid) -> &'static str {
 }
 
 impl Point {
-    fn new(step: usize, before: Kernel) -> Point {
+    fn new(step: usize, before: State) -> Point {
         Point {
             step,
             before,
@@ -228,11 +236,7 @@ impl Point {
 impl<'a> Mismatch<'a> {
     /// The line of the log that differs, if there is one.
     pub fn line(&self) -> Option<&Line<'a>> {
-        match &self.difference {
-            Difference::Shown { line, .. } => line.and_then(|nth| self.lines.get(nth)),
-            Difference::Nothing { line, .. } => self.lines.get(*line),
-            _ => None,
-        }
+        self.line.as_ref()
     }
 
     /// In words.

@@ -3,8 +3,10 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::Rejection;
+use super::line::is_same_call;
 use crate::abi::{IdType, Pid, WaitOptions};
 use crate::syscall::text::{Begun, Outcome};
 use crate::syscall::{MEMORY, Ptr, Ret, SIGSET_SIZE, Syscall};
@@ -16,6 +18,10 @@ const PID_LIMIT: u32 = 4_194_304;
 /// A log as steps.
 pub struct Steps<'a> {
     pub list: Vec<Step<'a>>,
+    /// The lines to be explained, in the order of the log.
+    pub lines: Vec<Line<'a>>,
+    /// What the log has of each thread, in order.
+    rows: BTreeMap<Pid, Vec<Item>>,
     /// The first process.
     pub first: Option<Pid>,
     /// Lines that the model knows nothing about.
@@ -23,8 +29,21 @@ pub struct Steps<'a> {
     /// It shows the masks that handlers restore. A recorder outside of the process may not know
     /// them, and writes `[]` everywhere.
     pub masks: bool,
+    /// It shows the return of every handler, and the handlers in the order in which they were set
+    /// up, as strace does. Other recorders show the return from a call that a handler interrupted,
+    /// and the handlers in the order in which their bodies begin.
+    pub returns: bool,
     /// Every number that stands somewhere in the log.
     pub numbers: BTreeSet<u32>,
+}
+
+/// What the log has of a thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Item {
+    /// It makes the call of that step.
+    Call(usize),
+    /// A line to be explained.
+    Line(usize),
 }
 
 /// A call, and the lines that follow before the next one.
@@ -38,7 +57,7 @@ pub struct Step<'a> {
     /// What the call returns in the end, here or on a later line.
     pub result: Option<&'a Outcome>,
     /// The lines to be explained, the call's own outcome first.
-    pub lines: Vec<Line<'a>>,
+    pub lines: Range<usize>,
     /// The init of the namespace exits here, and the log ends with that line: a recorder inside
     /// of the namespace may not come to write more.
     pub last_words: bool,
@@ -52,7 +71,17 @@ pub struct Line<'a> {
     pub pid: Pid,
     pub entry: &'a Entry,
     /// A call that a signal had interrupted is made again: this one.
-    pub again: Option<Begun>,
+    pub again: Option<Again>,
+    /// Its place among the items of its thread.
+    pub place: usize,
+}
+
+/// A call that is made again.
+#[derive(Clone)]
+pub struct Again {
+    pub call: Begun,
+    /// Behind a handler; else behind signals that nobody but a tracer sees.
+    pub handled: bool,
 }
 
 impl Step<'_> {
@@ -61,19 +90,37 @@ impl Step<'_> {
     }
 }
 
+impl<'a> Steps<'a> {
+    /// What the log has of `pid` at that place.
+    pub fn item(&self, pid: Pid, place: usize) -> Option<Item> {
+        self.rows.get(&pid)?.get(place).copied()
+    }
+
+    /// The line of `pid` at that place, unless it makes a call there.
+    pub fn line(&self, pid: Pid, place: usize) -> Option<&Line<'a>> {
+        match self.item(pid, place)? {
+            Item::Line(nth) => self.lines.get(nth),
+            Item::Call(_) => None,
+        }
+    }
+}
+
 /// Cuts a log into steps.
 pub fn split(log: &Log) -> Result<Steps<'_>, Rejection> {
     let mut splitter = Splitter {
         steps: Steps {
             list: Vec::new(),
+            lines: Vec::new(),
+            rows: BTreeMap::new(),
             first: None,
             skipped: 0,
             masks: shows_masks(log),
+            returns: shows_returns(log),
             numbers: BTreeSet::new(),
         },
         nameless: nameless(log),
         results: results(log),
-        last: BTreeMap::new(),
+        threads: BTreeMap::new(),
     };
     for (nth, entry) in log.entries.iter().enumerate() {
         splitter.entry(nth, entry)?;
@@ -90,8 +137,18 @@ struct Splitter<'a> {
     /// Who is meant where a line does not say it.
     nameless: Pid,
     results: BTreeMap<usize, &'a Outcome>,
-    /// The call that each process made last.
-    last: BTreeMap<Pid, Begun>,
+    threads: BTreeMap<Pid, Thread>,
+}
+
+/// What a thread was doing.
+#[derive(Default)]
+struct Thread {
+    /// The call that it made last.
+    last: Option<Begun>,
+    /// The calls that signals have interrupted, the innermost last.
+    interrupted: Vec<Begun>,
+    /// The call that it makes again, if that comes next.
+    again: Option<Again>,
 }
 
 impl<'a> Splitter<'a> {
@@ -115,15 +172,29 @@ impl<'a> Splitter<'a> {
         let begun = match &entry.event {
             LogEvent::Call { call, .. } => Begun::Whole(call.clone()),
             LogEvent::Unfinished(begun) | LogEvent::Cut(begun) => begun.clone(),
+            LogEvent::Sigreturn { .. } if self.steps.returns => {
+                self.begin(nth, pid, entry, &Begun::Whole(Syscall::RtSigreturn));
+                self.threads.entry(pid).or_default().note(&entry.event);
+                return Ok(());
+            }
             _ => {
-                self.consequence(Line { pid, entry, again: None });
+                self.consequence(pid, entry, None);
+                self.threads.entry(pid).or_default().note(&entry.event);
                 return Ok(());
             }
         };
-        let open = self.last.insert(pid, begun.clone());
-        if self.returned_into_a_call(pid) {
-            self.consequence(Line { pid, entry, again: open });
+        let thread = self.threads.entry(pid).or_default();
+        let again =
+            thread.again.take().filter(|again| again.handled || is_same_call(&again.call, &begun));
+        thread.last = Some(begun.clone());
+        if again.is_some() {
+            if again.as_ref().is_some_and(|again| !again.handled) {
+                thread.interrupted.pop();
+            }
+            thread.note(&entry.event);
+            self.consequence(pid, entry, again);
         } else {
+            thread.note(&entry.event);
             self.begin(nth, pid, entry, &begun);
         }
         Ok(())
@@ -133,53 +204,41 @@ impl<'a> Splitter<'a> {
         if let Some(step) = self.steps.list.last_mut() {
             step.end = entry.line;
         }
-        let result = self.results.get(&nth).copied();
-        let calls = possible_calls(begun);
-        let mut step = Step {
+        let (step, at) = (self.steps.list.len(), self.steps.lines.len());
+        self.steps.list.push(Step {
             pid,
             entry: Some(entry),
-            calls,
-            result,
-            lines: Vec::new(),
+            calls: possible_calls(begun),
+            result: self.results.get(&nth).copied(),
+            lines: at..at,
             last_words: false,
             end: entry.line,
-        };
-        if let LogEvent::Call { .. } = entry.event {
-            step.lines.push(Line { pid, entry, again: None });
+        });
+        self.steps.rows.entry(pid).or_default().push(Item::Call(step));
+        if let LogEvent::Call { .. } | LogEvent::Sigreturn { returned: Some(_), .. } = entry.event {
+            self.consequence(pid, entry, None);
         }
-        self.steps.list.push(step);
     }
 
-    fn consequence(&mut self, line: Line<'a>) {
+    fn consequence(&mut self, pid: Pid, entry: &'a Entry, again: Option<Again>) {
+        let nth = self.steps.lines.len();
+        let row = self.steps.rows.entry(pid).or_default();
+        self.steps.lines.push(Line { pid, entry, again, place: row.len() });
+        row.push(Item::Line(nth));
         if self.steps.list.is_empty() {
             self.steps.list.push(Step {
-                pid: line.pid,
+                pid,
                 entry: None,
                 calls: Vec::new(),
                 result: None,
-                lines: Vec::new(),
+                lines: 0..0,
                 last_words: false,
-                end: line.entry.line,
+                end: entry.line,
             });
         }
         if let Some(step) = self.steps.list.last_mut() {
-            step.lines.push(line);
+            step.lines.end = nth + 1;
         }
-    }
-
-    /// The last line of `pid` in this step is the return of a handler into a call that is made
-    /// again.
-    fn returned_into_a_call(&self, pid: Pid) -> bool {
-        let Some(step) = self.steps.list.last() else { return false };
-        let last = step.lines.iter().rfind(|line| line.pid == pid);
-        last.is_some_and(|line| {
-            let LogEvent::Sigreturn { returned: Some(Outcome::Returned(returned)), .. } =
-                &line.entry.event
-            else {
-                return false;
-            };
-            returned.is_ok()
-        })
     }
 
     /// Notes the numbers that a line shows.
@@ -197,6 +256,8 @@ impl<'a> Splitter<'a> {
             }
             match *call {
                 Syscall::Kill { pid, .. }
+                | Syscall::Tkill { tid: pid, .. }
+                | Syscall::Tgkill { tid: pid, .. }
                 | Syscall::Wait4 { pid, .. }
                 | Syscall::Waitid { id: pid, .. }
                 | Syscall::Getpgid(pid)
@@ -207,6 +268,32 @@ impl<'a> Splitter<'a> {
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+impl Thread {
+    /// Notes what a line says about calls that are interrupted.
+    fn note(&mut self, event: &LogEvent) {
+        match event {
+            LogEvent::Call { outcome: Outcome::Interrupted(_), .. }
+            | LogEvent::Resumed { outcome: Outcome::Interrupted(_), .. } => {
+                self.interrupted.extend(self.last.clone());
+                self.again = self.last.clone().map(|call| Again { call, handled: false });
+            }
+            // what was interrupted may go on behind them
+            LogEvent::Signal(_) | LogEvent::OtherSignal { .. } | LogEvent::Stopped(_) => {}
+            LogEvent::Sigreturn { returned: Some(outcome), .. }
+            | LogEvent::Resumed { call: Syscall::RtSigreturn, outcome } => {
+                self.again = self.interrupted.pop().and_then(|call| {
+                    let again = matches!(outcome, Outcome::Returned(Ok(_)));
+                    again.then_some(Again { call, handled: true })
+                });
+            }
+            LogEvent::Exited(_) | LogEvent::Killed { .. } | LogEvent::Superseded(_) => {
+                *self = Thread::default();
+            }
+            _ => self.again = None,
         }
     }
 }
@@ -229,6 +316,12 @@ fn results(log: &Log) -> BTreeMap<usize, &Outcome> {
                     results.insert(begun, outcome);
                 }
             }
+            // its call goes on under this number
+            LogEvent::Superseded(by) => {
+                if let Some(begun) = open.remove(by) {
+                    open.insert(entry.pid, begun);
+                }
+            }
             _ => {}
         }
     }
@@ -243,6 +336,27 @@ fn shows_masks(log: &Log) -> bool {
     log.entries
         .iter()
         .any(|entry| matches!(&entry.event, LogEvent::Sigreturn { mask, .. } if !mask.is_empty()))
+}
+
+/// A handler that interrupted no call returns, or one that made calls.
+fn shows_returns(log: &Log) -> bool {
+    let mut interrupted = BTreeSet::new();
+    log.entries.iter().any(|entry| {
+        match &entry.event {
+            LogEvent::Call { outcome: Outcome::Interrupted(_), .. }
+            | LogEvent::Resumed { outcome: Outcome::Interrupted(_), .. } => {
+                interrupted.insert(entry.pid);
+            }
+            LogEvent::Sigreturn { returned, .. } => {
+                return !interrupted.remove(&entry.pid) || returned.is_none();
+            }
+            LogEvent::Call { .. } | LogEvent::Unfinished(_) => {
+                interrupted.remove(&entry.pid);
+            }
+            _ => {}
+        }
+        false
+    })
 }
 
 /// The number of the process whose lines do not say it, as without -f or before the first fork.
@@ -285,7 +399,9 @@ fn possible_calls(begun: &Begun) -> Vec<Syscall> {
         Syscall::Clone { flags, clone3, .. } => {
             [Syscall::Clone { flags, clone3, parent_tid: MEMORY, child_tid: MEMORY }].into()
         }
-        Syscall::Wait4 { .. } => [head.clone()].into(),
+        Syscall::Wait4 { pid, .. } => [WaitOptions::default(), WaitOptions::ALL]
+            .map(|options| Syscall::Wait4 { pid, status: Ptr::Valid, options })
+            .into(),
         Syscall::Waitid { idtype, id, .. } => possible_waits(idtype, id),
         Syscall::RtSigtimedwait { set, .. } => {
             let (info, size) = (Ptr::Valid, SIGSET_SIZE);

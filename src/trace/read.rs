@@ -16,6 +16,8 @@ use super::{Entry, Log, LogEvent};
 
 const UNFINISHED: &str = "<unfinished ...>";
 const DETACHED: &str = "<detached ...>";
+/// The end of an execve that gives the thread another number: ` <pid changed to 5 ...>`.
+const MOVED: (&str, &str) = ("<pid changed to ", " ...>");
 
 type Result<T> = core::result::Result<T, ParseError>;
 
@@ -144,6 +146,12 @@ fn before<'t>(text: &'t str, suffix: &str) -> Option<&'t str> {
     Some(head.strip_suffix(' ').unwrap_or(head))
 }
 
+/// The text before `<pid changed to 5 ...>`.
+fn before_move(text: &str) -> Option<&str> {
+    let head = text.strip_suffix(MOVED.1)?.trim_end_matches(|c: char| c.is_ascii_digit());
+    before(head, MOVED.0)
+}
+
 /// The text before `<unfinished ...>) = ?`.
 fn before_death(text: &str) -> Option<&str> {
     let rest = text.strip_suffix('?')?.trim_end_matches(' ').strip_suffix('=')?;
@@ -203,10 +211,15 @@ impl<'a> Reader<'a> {
     /// A line that begins a call.
     fn call(&mut self, body: &Body<'a>, name: &str, text: &str) -> Result<LogEvent> {
         let fault = |fault| fault_of(fault, &body.pieces);
-        if let Some(head) = before(text, UNFINISHED) {
+        // what a thread was about to call that had to end: strace does not know
+        if name == "???" {
+            return Ok(other(name, text));
+        }
+        let unfinished = before(text, UNFINISHED).or_else(|| before_move(text));
+        if let Some(head) = unfinished {
             self.unfinished(body, name, head.len())?;
         }
-        if let Some(head) = before(text, UNFINISHED).or_else(|| before(text, DETACHED)) {
+        if let Some(head) = unfinished.or_else(|| before(text, DETACHED)) {
             return match text::begun(head) {
                 Ok((Begun::Whole(Syscall::RtSigreturn), mask)) => {
                     Ok(LogEvent::Sigreturn { mask, returned: None })

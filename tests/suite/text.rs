@@ -298,6 +298,25 @@ fn an_exec_by_a_thread_moves_its_call() {
     );
 }
 
+#[test]
+fn a_thread_that_has_another_number_goes_on_under_that() {
+    let log = "\
+6 execve(\"./x\", [\"x\"], 0x7ffc0000 /* 0 vars */ <pid changed to 5 ...>
+5 +++ superseded by execve in pid 6 +++
+5 <... execve resumed>) = 0
+7 ???( <unfinished ...>
+7 +++ exited with 0 +++
+8 ???() = ?
+";
+    let call = Syscall::Execve { path: "./x".into(), error: None };
+    let events = events(log);
+    assert_eq!(events[0].2, LogEvent::Unfinished(Begun::Whole(call.clone())));
+    assert_eq!(events[2], (3, 5, LogEvent::Resumed { call, outcome: Ok(Ret::Value(0)).into() }));
+    // what a thread was about to call when it had to end
+    assert!(matches!(events[3].2, LogEvent::Other { .. }));
+    assert!(matches!(events[5].2, LogEvent::Other { .. }));
+}
+
 /// A program with threads: what strace 6.1 writes of the calls that make and address them.
 const THREADS: &str = "\
 6 set_tid_address(0x7f9b10179a10)         = 6
@@ -356,6 +375,18 @@ fn calls_that_make_and_address_threads_are_read() {
         events("6 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD <unfinished ...>\n");
     let flags = clone::CHILD_SETTID | 17;
     assert_eq!(cut[0].2, LogEvent::Unfinished(Begun::Head(Syscall::clone_call(flags))));
+}
+
+#[test]
+fn a_result_that_fits_in_no_word_was_not_stored() {
+    for flags in [clone::PARENT_SETTID, clone::PIDFD] {
+        let call = Syscall::Clone { flags, clone3: None, parent_tid: MEMORY, child_tid: 0 };
+        for number in [i64::from(i32::MIN) - 1, -1, 7, i64::from(i32::MAX) + 1] {
+            let outcome: Outcome = Ok(Ret::Value(number)).into();
+            let line = text::print(&call, &outcome).to_string();
+            assert_eq!(text::parse(&line), Ok((call.clone(), outcome)), "{line}");
+        }
+    }
 }
 
 #[test]

@@ -140,9 +140,11 @@ impl Clone {
         f.write_str(", 88")
     }
 
-    /// The number of the child, where it could be stored; the address elsewhere.
+    /// The number of the child, where it could be stored: in a word of 32 bits, at an address that
+    /// may be mapped. The address elsewhere.
     fn stored(f: &mut Formatter<'_>, child: Option<i64>, address: u64) -> fmt::Result {
-        match child.filter(|_| can_store(address)) {
+        let fits = |child: &i64| i32::try_from(*child).is_ok() && can_store(address);
+        match child.filter(fits) {
             Some(child) => write!(f, "{}", Bracketed(child)),
             None => write!(f, "{}", Address(address)),
         }

@@ -1,0 +1,246 @@
+//! How much of a log is explained, and what a tracer may show besides.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::step::{Item, Line, Steps};
+use crate::abi::{Handler, Pid, SigInfo, Signal};
+use crate::kernel::{Consequence, Effect, Effects, Kernel, Restart, Run};
+use crate::rule;
+use crate::syscall::text::{self, Outcome};
+use crate::syscall::{Ret, Syscall};
+use crate::trace::LogEvent;
+
+/// What is known between two steps besides the state of the model.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Progress {
+    /// How many items of each thread are explained.
+    explained: BTreeMap<Pid, usize>,
+    /// The threads whose blocked call was interrupted, and whether a handler has shown it.
+    pub interrupted: Vec<(Pid, Restart, bool)>,
+    /// The process of each further thread, also of those that are gone.
+    threads: BTreeMap<Pid, Pid>,
+    /// Signals that a tracer sees, although they do nothing or do not come to a handler.
+    signals: Vec<Seen>,
+    /// The threads that have stopped, of which a tracer is told.
+    stops: Vec<(Pid, Signal)>,
+}
+
+/// How many signals that a tracer may have seen are remembered: their lines do not come much later.
+const SIGNALS: usize = 16;
+
+/// A signal that a tracer may have seen.
+#[derive(Clone, PartialEq, Debug)]
+struct Seen {
+    /// The thread or the process that it was for.
+    whom: Pid,
+    signal: Signal,
+    /// What is known of its siginfo.
+    info: Option<SigInfo>,
+}
+
+impl Progress {
+    /// What the log has next of `pid`.
+    pub fn next_item(&self, steps: &Steps<'_>, pid: Pid) -> Option<Item> {
+        steps.item(pid, self.place(pid))
+    }
+
+    /// The next line of `pid` to be explained, unless it makes a call before.
+    pub fn next_line<'s, 'a>(&self, steps: &'s Steps<'a>, pid: Pid) -> Option<&'s Line<'a>> {
+        steps.line(pid, self.place(pid))
+    }
+
+    /// The lines of `pid` to be explained before it makes a call.
+    pub fn next_lines<'s, 'a>(
+        &self,
+        steps: &'s Steps<'a>,
+        pid: Pid,
+    ) -> impl Iterator<Item = &'s Line<'a>> + use<'s, 'a> {
+        (self.place(pid)..).map_while(move |place| steps.line(pid, place))
+    }
+
+    fn place(&self, pid: Pid) -> usize {
+        self.explained.get(&pid).copied().unwrap_or(0)
+    }
+
+    /// The next item of `pid` is explained.
+    pub fn pass(&mut self, pid: Pid) {
+        *self.explained.entry(pid).or_insert(0) += 1;
+    }
+
+    pub fn is_explained(&self, line: &Line<'_>) -> bool {
+        self.place(line.pid) > line.place
+    }
+
+    pub fn interruption(&mut self, pid: Pid) -> Option<&mut (Pid, Restart, bool)> {
+        self.interrupted.iter_mut().find(|state| state.0 == pid)
+    }
+
+    /// The process that the thread belongs to, or belonged to.
+    pub fn process_of(&self, kernel: &Kernel, tid: Pid) -> Pid {
+        let gone = || self.threads.get(&tid).copied().unwrap_or(tid);
+        kernel.view(tid).map_or_else(gone, |view| view.tgid)
+    }
+
+    /// Notes what a tracer may show of the last of `effects`.
+    pub fn note(&mut self, kernel: &Kernel, call: Option<&Syscall>, effects: &[Effect]) {
+        let Some((effect, before)) = effects.split_last() else { return };
+        let whom = effect.pid;
+        match effect.what {
+            Consequence::ThreadCreated => {
+                if let Some(view) = kernel.view(whom) {
+                    self.threads.insert(whom, view.tgid);
+                }
+            }
+            Consequence::Generated(info) => {
+                self.see(Seen { whom, signal: info.signal, info: Some(info) });
+            }
+            // dropped at once: others were noted when they were generated
+            Consequence::Discarded(signal) if effect.cause.rule == rule!("SIG-19") => {
+                let info = dropped_info(kernel, effect, signal, call, before);
+                self.see(Seen { whom, signal, info });
+            }
+            Consequence::Caught(info) => {
+                let process = self.process_of(kernel, whom);
+                self.signals.retain(|seen| {
+                    seen.signal != info.signal || (seen.whom != whom && seen.whom != process)
+                });
+            }
+            Consequence::Stopped(signal) => {
+                for tid in kernel.tids(whom) {
+                    let stopped = kernel.view(tid).is_some_and(|view| view.run == Run::Stopped);
+                    if stopped && !self.stops.contains(&(tid, signal)) {
+                        self.stops.push((tid, signal));
+                    }
+                }
+            }
+            Consequence::Reaped => {
+                self.signals.retain(|seen| seen.whom != whom);
+                self.stops.retain(|stop| stop.0 != whom);
+            }
+            _ => {}
+        }
+    }
+
+    fn see(&mut self, seen: Seen) {
+        if self.signals.len() == SIGNALS {
+            self.signals.remove(0);
+        }
+        self.signals.push(seen);
+    }
+
+    /// Explains the next line of `pid` if it is one that only a tracer sees.
+    pub fn pass_remark(&mut self, kernel: &Kernel, steps: &Steps<'_>, pid: Pid) -> bool {
+        let Some(line) = self.next_line(steps, pid) else { return false };
+        let remark = match &line.entry.event {
+            LogEvent::Signal(info) => self.take_signal(kernel, pid, info.signal, Some(info)),
+            LogEvent::OtherSignal { signal, .. } => self.take_signal(kernel, pid, *signal, None),
+            LogEvent::Stopped(signal) => {
+                let stop = self.stops.iter().position(|stop| *stop == (pid, *signal));
+                stop.map(|nth| self.stops.remove(nth)).is_some()
+            }
+            // it makes the call again at once, or ends
+            LogEvent::Resumed { call, outcome: Outcome::Interrupted(restart) }
+            | LogEvent::Call { call, outcome: Outcome::Interrupted(restart) } => {
+                let next = steps.line(pid, self.place(pid) + 1);
+                is_restart_of(*restart, call)
+                    && next.is_some_and(|next| {
+                        is_of_tracer(&next.entry.event)
+                            || is_death(&next.entry.event)
+                            || next.again.as_ref().is_some_and(|again| !again.handled)
+                    })
+            }
+            LogEvent::Unfinished(_)
+            | LogEvent::Cut(_)
+            | LogEvent::Call { outcome: Outcome::Returned(Ok(Ret::Never)), .. } => {
+                line.again.as_ref().is_some_and(|again| !again.handled)
+            }
+            _ => false,
+        };
+        if remark {
+            self.pass(pid);
+        }
+        remark
+    }
+
+    /// Takes a signal that was noted. One that is caught is told by its handler alone.
+    fn take_signal(
+        &mut self,
+        kernel: &Kernel,
+        tid: Pid,
+        signal: Signal,
+        shown: Option<&SigInfo>,
+    ) -> bool {
+        let process = self.process_of(kernel, tid);
+        let action = kernel.disposition(process, signal);
+        if action.is_some_and(|action| matches!(action.handler, Handler::Catch(_))) {
+            return false;
+        }
+        let fits = |seen: &Seen| {
+            seen.signal == signal
+                && (seen.whom == tid || seen.whom == process)
+                && seen.info.as_ref().zip(shown).is_none_or(|(info, shown)| info == shown)
+        };
+        let found = self.signals.iter().position(fits);
+        found.map(|nth| self.signals.remove(nth)).is_some()
+    }
+}
+
+/// The siginfo of a signal that was dropped at once, as far as that is known: of an end, a stop, or
+/// a kill.
+fn dropped_info(
+    kernel: &Kernel,
+    effect: &Effect,
+    signal: Signal,
+    call: Option<&Syscall>,
+    before: &[Effect],
+) -> Option<SigInfo> {
+    let actor = effect.cause.actor;
+    match (effect.cause.call, call) {
+        (Some("kill"), Some(Syscall::Kill { sig, .. })) if i32::from(signal.number()) == *sig => {
+            let sender = kernel.view(actor)?.tgid;
+            Some(SigInfo::user(signal, sender, kernel.real_user(actor)?))
+        }
+        _ if signal == Signal::CHLD => {
+            let (child, status) = before.iter().rev().find_map(|effect| match effect.what {
+                Consequence::Ended(status) => Some((effect.pid, status)),
+                _ => None,
+            })?;
+            Some(SigInfo::child(signal, child, kernel.real_user(child)?, status))
+        }
+        _ => None,
+    }
+}
+
+/// Whether an interrupted call comes back so.
+fn is_restart_of(restart: text::Restart, call: &Syscall) -> bool {
+    match call {
+        Syscall::Wait4 { .. } | Syscall::Waitid { .. } => restart == text::Restart::Sys,
+        Syscall::Pause | Syscall::RtSigsuspend { .. } => restart == text::Restart::NoHand,
+        _ => false,
+    }
+}
+
+fn is_death(event: &LogEvent) -> bool {
+    matches!(event, LogEvent::Exited(_) | LogEvent::Killed { .. })
+}
+
+fn is_of_tracer(event: &LogEvent) -> bool {
+    matches!(event, LogEvent::Signal(_) | LogEvent::OtherSignal { .. } | LogEvent::Stopped(_))
+}
+
+/// The status that the thread `tid` of `process` ends with, which others made it end: that of its
+/// process, or 0 where another thread executes a program.
+pub fn status_of_killed(kernel: &Kernel, fx: &Effects, process: Pid) -> crate::abi::WaitStatus {
+    let ended = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect.what {
+            Consequence::Ended(status) if effect.pid == process => Some(status),
+            _ => None,
+        })
+    };
+    ended(fx.list()).unwrap_or_else(|| {
+        let (mut kernel, mut later) = (kernel.clone(), Effects::new());
+        kernel.settle(&mut crate::kernel::Canonical, &mut later);
+        ended(later.list()).unwrap_or(crate::abi::WaitStatus::exited(0))
+    })
+}

@@ -1,0 +1,248 @@
+//! Random programs on the model, recorded as the logs of `tests/traces/sequential` were, with the
+//! threads as strace shows them.
+
+use std::collections::BTreeMap;
+
+use proctable::abi::*;
+use proctable::kernel::{
+    Cause, Config, Consequence, Effects, Event, Kernel, Outcome as Done, Restart, Run, Seeded,
+};
+use proctable::sim::{Action, Generator, Profile, Surroundings};
+use proctable::syscall::text::{self, Begun, Outcome};
+use proctable::syscall::{Result, Ret, Syscall};
+use proctable::trace::{Entry, Log, LogEvent};
+
+/// A random program of `profile`, of at most that many steps.
+pub fn record(profile: Profile, seed: u64, steps: usize) -> Log {
+    let world = Surroundings {
+        config: Config::default(),
+        handler: 0x40_1136,
+        restorer: 0x40_1000,
+        program: Some("/bin/true".into()),
+        own_pid_max: false,
+        last_pid: false,
+        users: [1_000_001, 1_000_002, 1_000_003].map(Uid).into(),
+        below_init: false,
+        threads: true,
+    };
+    let (mut generator, mut choices) = (Generator::new(profile, world), Seeded::new(seed));
+    let mut recorder = Recorder::new(Kernel::new(generator.config(&mut choices)));
+    for _ in 0..steps {
+        let Some(step) = generator.next(&recorder.kernel, &mut choices) else { break };
+        match step.action {
+            // it has returned already
+            Action::Call(Syscall::RtSigreturn) | Action::Elapse(_) => {}
+            Action::Call(call) => recorder.step(step.tid, &call),
+        }
+    }
+    Log { entries: recorder.entries }
+}
+
+struct Recorder {
+    kernel: Kernel,
+    fx: Effects,
+    /// The effects before this one are recorded.
+    at: usize,
+    entries: Vec<Entry>,
+    /// The calls in progress.
+    open: BTreeMap<Pid, Syscall>,
+    /// The interrupted ones that no handler has shown yet.
+    interrupted: BTreeMap<Pid, Restart>,
+    /// The ends of threads whose status follows from what else the step does: the entry, and the
+    /// process.
+    unknown: Vec<(usize, Pid)>,
+}
+
+impl Recorder {
+    fn new(kernel: Kernel) -> Recorder {
+        Recorder {
+            kernel,
+            fx: Effects::new(),
+            at: 0,
+            entries: Vec::new(),
+            open: BTreeMap::new(),
+            interrupted: BTreeMap::new(),
+            unknown: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, pid: Pid, event: LogEvent) {
+        let line = u32::try_from(self.entries.len() + 1).expect("a short log");
+        self.entries.push(Entry { line, pid, event });
+    }
+
+    fn step(&mut self, tid: Pid, call: &Syscall) {
+        (self.fx, self.at) = (Effects::new(), 0);
+        let processes = self.processes();
+        let Ok(done) = self.kernel.call(tid, call, &mut self.fx) else { return };
+        let whole = |result: Result| LogEvent::Call { call: call.clone(), outcome: result.into() };
+        match done {
+            Done::Returned(result) if self.kernel.view(tid).is_some() => {
+                self.push(tid, whole(result));
+            }
+            // it has another number now
+            Done::Returned(result) => {
+                self.push(tid, LogEvent::Unfinished(Begun::of(call)));
+                self.open.insert(tid, call.clone());
+                self.note(&processes, None);
+                self.resumed(processes[&tid], result);
+            }
+            Done::Gone => self.push(tid, whole(Ok(Ret::Never))),
+            Done::Blocked | Done::Done => {
+                self.push(tid, LogEvent::Unfinished(Begun::of(call)));
+                self.open.insert(tid, call.clone());
+            }
+        }
+        let exit = match call {
+            Syscall::Exit(code) => Some((tid, *code)),
+            _ => None,
+        };
+        self.note(&processes, exit);
+        loop {
+            let next = self.kernel.runnable().next();
+            let Some(task) = next else { break };
+            self.kernel.apply(&Event::Step { tid: task }, &mut self.fx).expect("it is runnable");
+            self.note(&processes, exit);
+            self.run_handlers(task, &processes);
+        }
+        self.name_ends();
+    }
+
+    /// The process of each task.
+    fn processes(&self) -> BTreeMap<Pid, Pid> {
+        let pids = self.kernel.pids();
+        pids.flat_map(|pid| self.kernel.tids(pid).map(move |tid| (tid, pid))).collect()
+    }
+
+    /// The statuses of threads that others ended.
+    fn name_ends(&mut self) {
+        for (entry, process) in std::mem::take(&mut self.unknown) {
+            let status = self.fx.list().iter().find_map(|effect| match effect.what {
+                Consequence::Ended(status) if effect.pid == process => Some(status),
+                _ => None,
+            });
+            self.entries[entry].event = end(status.unwrap_or(WaitStatus::exited(0)));
+        }
+    }
+
+    fn resumed(&mut self, pid: Pid, result: Result) {
+        self.interrupted.remove(&pid);
+        if let Some(call) = self.open.remove(&pid) {
+            self.push(pid, LogEvent::Resumed { call, outcome: result.into() });
+        }
+    }
+
+    fn note(&mut self, processes: &BTreeMap<Pid, Pid>, exit: Option<(Pid, i32)>) {
+        while let Some(effect) = self.fx.list().get(self.at).cloned() {
+            self.at += 1;
+            let pid = effect.pid;
+            match effect.what {
+                Consequence::Returned(result) => self.resumed(pid, result),
+                Consequence::Interrupted(restart) => {
+                    self.interrupted.insert(pid, restart);
+                }
+                Consequence::Handling(info, _) => self.handler(pid, info),
+                Consequence::ThreadEnded => {
+                    self.thread_ended(pid, &effect.cause, processes, exit);
+                }
+                Consequence::Ended(status) => {
+                    self.open.remove(&pid);
+                    self.interrupted.remove(&pid);
+                    self.push(pid, end(status));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn thread_ended(
+        &mut self,
+        tid: Pid,
+        cause: &Cause,
+        processes: &BTreeMap<Pid, Pid>,
+        exit: Option<(Pid, i32)>,
+    ) {
+        let call = self.open.remove(&tid);
+        self.interrupted.remove(&tid);
+        let process = processes[&tid];
+        if cause.rule.to_string() == "EXEC-12" {
+            self.open.extend(call.map(|call| (process, call)));
+            self.push(process, LogEvent::Superseded(tid));
+        } else if process != tid {
+            match exit.filter(|exit| exit.0 == tid) {
+                Some((_, code)) => self.push(tid, end(WaitStatus::exited(code))),
+                None => {
+                    self.unknown.push((self.entries.len(), process));
+                    self.push(tid, LogEvent::Exited(0));
+                }
+            }
+        }
+    }
+
+    fn handler(&mut self, pid: Pid, info: SigInfo) {
+        if let Some(restart) = self.interrupted.remove(&pid)
+            && let Some(call) = self.open.get(&pid)
+        {
+            let restart = match restart {
+                Restart::Sys => text::Restart::Sys,
+                Restart::NoHandler => text::Restart::NoHand,
+            };
+            let outcome = Outcome::Interrupted(restart);
+            self.push(pid, LogEvent::Resumed { call: call.clone(), outcome });
+        }
+        self.push(pid, LogEvent::Signal(info));
+    }
+
+    /// The bodies of the handlers that `pid` has entered run, the innermost first, and return.
+    fn run_handlers(&mut self, pid: Pid, processes: &BTreeMap<Pid, Pid>) {
+        while self.kernel.in_user_mode(pid) && self.kernel.handler(pid).is_some() {
+            let from = self.fx.list().len();
+            let called = self.kernel.call(pid, &Syscall::RtSigreturn, &mut self.fx);
+            called.expect("it is in a handler");
+            let mask = self.kernel.view(pid).map_or(SigSet::EMPTY, |view| view.blocked);
+            let returned = self.fx.list()[from..].iter().find_map(|effect| match &effect.what {
+                Consequence::Returned(result) if effect.pid == pid => Some(result.clone()),
+                _ => None,
+            });
+            let asleep = self.kernel.view(pid).is_some_and(|view| view.run == Run::Blocked);
+            if returned == Some(Err(Errno::EINTR)) {
+                self.open.remove(&pid);
+                let returned = Some(Err(Errno::EINTR).into());
+                self.push(pid, LogEvent::Sigreturn { mask, returned });
+            } else if returned.is_some() || asleep {
+                let number = match self.open.get(&pid) {
+                    Some(Syscall::Waitid { .. }) => 247,
+                    _ => 61,
+                };
+                let number = Some(Ok(Ret::Value(number)).into());
+                self.push(pid, LogEvent::Sigreturn { mask, returned: number });
+                self.again(pid, returned);
+            }
+            self.note(processes, None);
+            if self.kernel.runnable().next() == Some(pid) {
+                let stepped = self.kernel.apply(&Event::Step { tid: pid }, &mut self.fx);
+                stepped.expect("it is runnable");
+                self.note(processes, None);
+            }
+        }
+    }
+
+    /// The call that a handler interrupted is made again.
+    fn again(&mut self, pid: Pid, returned: Option<Result>) {
+        let call = self.open[&pid].clone();
+        match returned {
+            Some(result) => {
+                self.open.remove(&pid);
+                self.push(pid, LogEvent::Call { call, outcome: result.into() });
+            }
+            None => self.push(pid, LogEvent::Unfinished(Begun::of(&call))),
+        }
+    }
+}
+
+fn end(status: WaitStatus) -> LogEvent {
+    match status.term_signal() {
+        Some(signal) => LogEvent::Killed { signal, core: status.core() },
+        None => LogEvent::Exited(status.exit_code().expect("an end")),
+    }
+}
