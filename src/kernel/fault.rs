@@ -29,8 +29,8 @@ pub enum Fault {
     SubreaperForgotten,
     /// A signal of a process goes to its leader, whatever that blocks (SIG-26).
     SharedGoesToLeader,
-    /// The search for a thread that takes a signal begins at the leader (TG-34).
-    SearchBeginsAtLeader,
+    /// The search for a thread that takes a signal begins behind the one that took the last (TG-34).
+    SharedSignalsRotate,
     /// What a thread blocks is not offered to the others (TG-45).
     BlockedSharedIsNotOffered,
     /// EINTR for every thread that sleeps when a handler runs in one (TG-59).
@@ -75,7 +75,7 @@ impl Fault {
         Fault::NodeferIgnored,
         Fault::SubreaperForgotten,
         Fault::SharedGoesToLeader,
-        Fault::SearchBeginsAtLeader,
+        Fault::SharedSignalsRotate,
         Fault::BlockedSharedIsNotOffered,
         Fault::HandlerInterruptsAll,
         Fault::ExecKeepsTid,

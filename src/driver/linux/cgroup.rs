@@ -490,7 +490,8 @@ mod tests {
                 scan::kill_in(&cgroup, &mut known)
             };
             cgroup.kill_frozen(kill).expect("it is ours");
-            assert!(frozen[0] && known.len() > 8, "{frozen:?} {known:?}");
+            // some of those that were counted have ended since
+            assert!(frozen[0] && known.len() > 1, "{frozen:?} {known:?}");
             let freeze = fs::read_to_string(cgroup.folder.join("cgroup.freeze"));
             assert_eq!(
                 freeze.expect("it is there").trim(),

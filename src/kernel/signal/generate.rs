@@ -279,17 +279,18 @@ impl Kernel {
             return None;
         }
         let group = self.processes[id].threads.as_ref().filter(|group| group.tasks > 1)?;
-        let start = group.current_target;
+        let start = if self.faulty(Fault::SharedSignalsRotate) {
+            self.task_after(group.current_target)
+        } else {
+            group.current_target
+        };
         fx.obey_all(&[rule!("SIG-26"), rule!("TG-28"), rule!("TG-30"), rule!("TG-35")]);
         let found = self.tasks_from(start).find(|task| self.wants(*task, signal))?;
         fx.obey_all(&[rule!("SIG-27"), rule!("TG-34")]);
         if self.tasks[target].is_dead() {
             fx.obey_all(&[rule!("THR-10"), rule!("TG-82")]);
         }
-        let remembers = !self.faulty(Fault::SearchBeginsAtLeader);
-        if let Some(group) = &mut self.processes[id].threads
-            && remembers
-        {
+        if let Some(group) = &mut self.processes[id].threads {
             group.current_target = found;
         }
         Some(found)
