@@ -7,10 +7,11 @@ use super::progress::{Progress, status_of_killed};
 use super::step::{Item, Line, Step, Steps};
 use crate::abi::{Errno, Pid, Signal, WaitStatus};
 use crate::kernel::{
-    Choose, Consequence, Effect, Effects, Event, Kernel, Outcome, Refused, Rule, RuleSet, Run,
+    Choose, Consequence, Effect, Effects, Event, Kernel, Outcome, Refused, Restart, Rule, RuleSet,
+    Run,
 };
 use crate::rule;
-use crate::syscall::{self, Ret, Syscall};
+use crate::syscall::{self, Ret, Syscall, text};
 use crate::trace::LogEvent;
 
 /// How a step differs from the log.
@@ -127,9 +128,17 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                 self.result(pid, result)?;
             }
             Outcome::Gone => self.result(pid, Ok(Ret::Never))?,
+            // signals come first, and the call is made again then (TG-24)
+            Outcome::Blocked if call.is_fork() && self.run_of(pid) == Some(Run::Blocked) => {
+                self.state.progress.interrupted.push((pid, text::Restart::NoIntr, false));
+            }
             Outcome::Blocked | Outcome::Done => {}
         }
         self.note_effects()
+    }
+
+    fn run_of(&self, pid: Pid) -> Option<Run> {
+        self.state.kernel.view(pid).map(|view| view.run)
     }
 
     /// The number of the caller when its call is over: execve by another thread than the leader
@@ -289,7 +298,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
             Consequence::Returned(result) if effect.pid == pid => Some(result.clone()),
             _ => None,
         });
-        let asleep = self.state.kernel.view(pid).is_some_and(|view| view.run == Run::Blocked);
+        let asleep = matches!(self.run_of(pid), Some(Run::Blocked | Run::Vfork));
         if result == Some(Err(Errno::EINTR)) {
             self.show(pid, Shown::Failed { mask, result: Err(Errno::EINTR) })?;
         } else if result.is_some() || asleep {
@@ -299,6 +308,10 @@ impl<'s, 'a> Running<'_, 's, 'a> {
             self.show(pid, Shown::Left { mask })?;
         }
         // the rest of its effects
+        for end in 1..=fx.list().len() {
+            let made = Some(&Syscall::RtSigreturn);
+            self.state.progress.note(&self.state.kernel, made, &fx.list()[..end]);
+        }
         for effect in fx.list() {
             if let Consequence::Handling(info, _) = effect.what
                 && !self.steps.returns
@@ -331,6 +344,10 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                 }
                 Consequence::Interrupted(restart) => {
                     self.state.progress.interrupted.retain(|state| state.0 != pid);
+                    let restart = match restart {
+                        Restart::Sys => text::Restart::Sys,
+                        Restart::NoHandler => text::Restart::NoHand,
+                    };
                     self.state.progress.interrupted.push((pid, restart, false));
                 }
                 Consequence::Ended(status) => self.ended(pid, status)?,
@@ -538,6 +555,6 @@ fn is_take_over(effect: &Effect) -> bool {
     matches!(effect.what, Consequence::ThreadEnded) && effect.cause.rule == rule!("EXEC-12")
 }
 
-fn is_never(outcome: &syscall::text::Outcome) -> bool {
-    *outcome == syscall::text::Outcome::Returned(Ok(Ret::Never))
+fn is_never(outcome: &text::Outcome) -> bool {
+    *outcome == text::Outcome::Returned(Ok(Ret::Never))
 }

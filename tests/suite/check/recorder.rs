@@ -21,6 +21,7 @@ pub fn record(profile: Profile, seed: u64, steps: usize) -> Log {
         program: Some("/bin/true".into()),
         own_pid_max: false,
         last_pid: false,
+        below_init: false,
         users: [1_000_001, 1_000_002, 1_000_003].map(Uid).into(),
         threads: true,
     };
@@ -46,7 +47,7 @@ struct Recorder {
     /// The calls in progress.
     open: BTreeMap<Pid, Syscall>,
     /// The interrupted ones that no handler has shown yet.
-    interrupted: BTreeMap<Pid, Restart>,
+    interrupted: BTreeMap<Pid, text::Restart>,
     /// The ends of threads whose status follows from what else the step does: the entry, and the
     /// process.
     unknown: Vec<(usize, Pid)>,
@@ -90,6 +91,10 @@ impl Recorder {
             Done::Blocked | Done::Done => {
                 self.push(tid, LogEvent::Unfinished(Begun::of(call)));
                 self.open.insert(tid, call.clone());
+                // a fork that signals come before
+                if call.is_fork() && self.run_of(tid) == Some(Run::Blocked) {
+                    self.interrupted.insert(tid, text::Restart::NoIntr);
+                }
             }
         }
         let exit = match call {
@@ -105,6 +110,10 @@ impl Recorder {
             self.run_handlers(task, &processes);
         }
         self.name_ends();
+    }
+
+    fn run_of(&self, tid: Pid) -> Option<Run> {
+        self.kernel.view(tid).map(|view| view.run)
     }
 
     /// The process of each task.
@@ -138,6 +147,10 @@ impl Recorder {
             match effect.what {
                 Consequence::Returned(result) => self.resumed(pid, result),
                 Consequence::Interrupted(restart) => {
+                    let restart = match restart {
+                        Restart::Sys => text::Restart::Sys,
+                        Restart::NoHandler => text::Restart::NoHand,
+                    };
                     self.interrupted.insert(pid, restart);
                 }
                 Consequence::Handling(info, _) => self.handler(pid, info),
@@ -182,10 +195,6 @@ impl Recorder {
         if let Some(restart) = self.interrupted.remove(&pid)
             && let Some(call) = self.open.get(&pid)
         {
-            let restart = match restart {
-                Restart::Sys => text::Restart::Sys,
-                Restart::NoHandler => text::Restart::NoHand,
-            };
             let outcome = Outcome::Interrupted(restart);
             self.push(pid, LogEvent::Resumed { call: call.clone(), outcome });
         }
@@ -203,7 +212,7 @@ impl Recorder {
                 Consequence::Returned(result) if effect.pid == pid => Some(result.clone()),
                 _ => None,
             });
-            let asleep = self.kernel.view(pid).is_some_and(|view| view.run == Run::Blocked);
+            let asleep = matches!(self.run_of(pid), Some(Run::Blocked | Run::Vfork));
             if returned == Some(Err(Errno::EINTR)) {
                 self.open.remove(&pid);
                 let returned = Some(Err(Errno::EINTR).into());
@@ -211,6 +220,10 @@ impl Recorder {
             } else if returned.is_some() || asleep {
                 let number = match self.open.get(&pid) {
                     Some(Syscall::Waitid { .. }) => 247,
+                    Some(Syscall::Clone { clone3: Some(_), .. }) => 435,
+                    Some(Syscall::Clone { .. }) => 56,
+                    Some(Syscall::Fork) => 57,
+                    Some(Syscall::Vfork) => 58,
                     _ => 61,
                 };
                 let number = Some(Ok(Ret::Value(number)).into());
