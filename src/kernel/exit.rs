@@ -184,11 +184,11 @@ impl Kernel {
             fx.push_with(self.processes[id].pid, rule!("TG-87"), || Consequence::ThreadEnded);
         }
         let ends = self.tasks[leader].is_dead() && self.processes[id].is_single();
-        if ends && self.end_process(id, fx) {
-            reaped.push(id);
+        if ends && let Some(rule) = self.end_process(id, fx) {
+            reaped.push((id, rule));
         }
-        for child in reaped {
-            self.reap(child, rule!("ZOM-02"), fx);
+        for (child, rule) in reaped {
+            self.reap(child, rule, fx);
         }
         if self.processes.get(id).is_some() {
             self.wake_executing(id);
@@ -196,15 +196,16 @@ impl Kernel {
         self.wake_zapping_init();
     }
 
-    /// The last task of a process has ended. `true` if nobody wants the zombie.
-    fn end_process(&mut self, id: Id<Process>, fx: &mut Effects) -> bool {
-        let Life::Dying(status) = self.processes[id].life else { return false };
+    /// The last task of a process has ended. The rule by which it is no zombie, if nobody wants one.
+    fn end_process(&mut self, id: Id<Process>, fx: &mut Effects) -> Option<Rule> {
+        let Life::Dying(status) = self.processes[id].life else { return None };
         self.set_life(id, Life::Zombie(status));
         let pid = self.processes[id].pid;
         fx.push_with(pid, rule!("ZOM-01"), || Consequence::Ended(status));
         let of_init = self.parent_of(id) == self.init;
         // NS-08: an init that ends waits for children of both classes
-        self.notify_parent(id, fx) || self.zapping && of_init && self.init.is_some()
+        let zapped = self.zapping && of_init && self.init.is_some();
+        self.notify_parent(id, fx).or(zapped.then_some(rule!("NS-08")))
     }
 
     /// A thread that has ended and is not the leader is gone at once (TG-86).
@@ -217,12 +218,12 @@ impl Kernel {
         self.remove_thread(task);
     }
 
-    /// SIGCHLD, or what else the child was created with, and the waiters are woken. `true` if the
-    /// parent wants no zombie.
-    fn notify_parent(&mut self, child: Id<Process>, fx: &mut Effects) -> bool {
+    /// SIGCHLD, or what else the child was created with, and the waiters are woken. The rule by
+    /// which it is no zombie, if the parent wants none.
+    fn notify_parent(&mut self, child: Id<Process>, fx: &mut Effects) -> Option<Rule> {
         let process = &self.processes[child];
-        let Life::Zombie(status) = process.life else { return false };
-        let Some(parent_task) = process.parent else { return false };
+        let Life::Zombie(status) = process.life else { return None };
+        let Some(parent_task) = process.parent else { return None };
         let parent = self.process_of(parent_task);
         // TG-97: the number and the user of the leader
         let (pid, uid) = (process.pid, self.leader_cred(child).real);
@@ -231,7 +232,7 @@ impl Kernel {
             fx.obey(rule!("ZOM-15"));
             fx.obey(rule!("EXIT-16"));
             self.wake_waiters(parent_task, child, fx);
-            return true;
+            return Some(rule!("ZOM-15"));
         }
         let mut signal = Signal::new(i32::from(process.exit_signal));
         if process.is_clone_child() {
@@ -244,17 +245,15 @@ impl Kernel {
                 fx.obey(rule!("FORK-19"));
             }
         }
-        let mut autoreap = false;
+        let mut autoreap = None;
         let sighand = &self.sighands[self.processes[parent].sighand];
         if signal == Some(Signal::CHLD) && sighand.reaps_children() {
             // ZOM-05: by the disposition of this moment; ZOM-06: blocked or not
-            autoreap = true;
-            if sighand.ignored().contains(Signal::CHLD) {
-                fx.obey(rule!("ZOM-02"));
+            let ignored = sighand.ignored().contains(Signal::CHLD);
+            autoreap = Some(if ignored { rule!("ZOM-02") } else { rule!("ZOM-03") });
+            if ignored {
                 fx.obey(rule!("ZOM-06"));
                 signal = None;
-            } else {
-                fx.obey(rule!("ZOM-03"));
             }
         } else if sighand.reaps_children() {
             fx.obey(rule!("ZOM-04"));
@@ -293,8 +292,8 @@ impl Kernel {
     }
 
     /// Gives the children of a task to a new parent (RPT group); those that it does not want as zombies
-    /// are returned.
-    fn forget_children(&mut self, father: Id<Task>, fx: &mut Effects) -> Vec<Id<Process>> {
+    /// are returned, each with the rule that says so.
+    fn forget_children(&mut self, father: Id<Task>, fx: &mut Effects) -> Vec<(Id<Process>, Rule)> {
         let mut reaped = Vec::new();
         let children: Vec<Id<Process>> = self.children(father).collect();
         if children.is_empty() {
@@ -317,8 +316,8 @@ impl Kernel {
                 // the father's own SIGCHLD goes to the same process, later
                 fx.obey(rule!("RPT-10"));
             }
-            if self.notify_adopter(*child, fx) {
-                reaped.push(*child);
+            if let Some(rule) = self.notify_adopter(*child, fx) {
+                reaped.push((*child, rule));
             }
             if !self.faulty(Fault::ParentExitOrphansNobody) {
                 self.check_orphaned(*child, Some(process), fx);
@@ -419,19 +418,21 @@ impl Kernel {
         fx.push(pid, Consequence::Reparented(reaper), rule!("RPT-07"));
     }
 
-    /// A zombie is announced to its new parent (RPT-09); `true` if that wants none. A stop that
+    /// A zombie is announced to its new parent (RPT-09); the rule by which it
+    /// is none, if that wants none. A stop that
     /// was not waited for stays to be waited for, without a signal (RPT-11).
-    fn notify_adopter(&mut self, child: Id<Process>, fx: &mut Effects) -> bool {
+    fn notify_adopter(&mut self, child: Id<Process>, fx: &mut Effects) -> Option<Rule> {
         match self.processes[child].life {
             Life::Zombie(_) => {
                 fx.obey(rule!("RPT-09"));
-                self.processes[child].parent.is_some() && self.notify_parent(child, fx)
+                self.processes[child].parent?;
+                self.notify_parent(child, fx)
             }
             Life::Alive(super::process::Job::Stopped { .. }) => {
                 fx.obey(rule!("RPT-11"));
-                false
+                None
             }
-            _ => false,
+            _ => None,
         }
     }
 

@@ -82,6 +82,10 @@ impl Kernel {
             require(living == group.living as usize, || "it miscounts its living threads".into())?;
             require(tasks.last() == Some(&group.newest), || "its newest thread is another".into())?;
             require(tasks.contains(&group.current_target), || "its target is gone".into())?;
+            let lives = |task: Id<Task>| tasks.contains(&task) && self.tasks[task].is_alive();
+            require(group.exec.is_none_or(lives), || "who executes a program has ended".into())?;
+            let stopping = tasks.iter().filter(|task| self.tasks[**task].stop_pending).count();
+            require(group.stopping as usize <= stopping, || "it miscounts a stop".into())?;
         }
         for (nth, task) in tasks.iter().enumerate() {
             let previous = nth.checked_sub(1).map(|nth| tasks[nth]);

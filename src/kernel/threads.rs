@@ -77,6 +77,8 @@ impl Kernel {
         task.state = State::Exiting;
         let Some(group) = &mut self.processes[task.process].threads else { return true };
         group.living -= 1;
+        // a group exit ends it too
+        group.exec.take_if(|executing| *executing == id);
         group.living == 0
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use proctable::driver::linux::set_foreground;
+use proctable::driver::linux::{OwnProc, own_proc, set_foreground};
 
 /// The terminal on standard input.
 pub(super) struct Terminal {
@@ -77,7 +77,7 @@ impl Terminal {
         if self.leads || std::process::id() == 1 {
             return false;
         }
-        let mut place = Place::of("self").filter(|_| proc_is_own());
+        let mut place = Place::of("self").filter(|_| has_own_proc());
         while let Some(Place { parent, session, .. }) = place {
             place = Place::of(&parent.to_string());
             match &place {
@@ -91,12 +91,10 @@ impl Terminal {
     }
 }
 
-/// Whether /proc shows this process's own pid namespace: in another one's, numbers are strangers'.
-pub(super) fn proc_is_own() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    let mut numbers = numbers.unwrap_or_default().split_whitespace();
-    numbers.next() == Some(&std::process::id().to_string()) && numbers.next().is_none()
+/// Whether what is mounted at /proc shows this process's own pid namespace: in another one's, numbers
+/// are strangers'.
+pub(super) fn has_own_proc() -> bool {
+    own_proc().is_ok_and(|from| from == OwnProc::Mounted)
 }
 
 /// Where a process stands.

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use super::terminal::proc_is_own;
+use super::terminal::has_own_proc;
 use proctable::driver::linux::Reaper;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getpgid, getppid, kill_process_group};
@@ -24,7 +24,7 @@ pub(super) struct Waker(Child);
 impl Waker {
     /// Starts one for a command; `None` where there can be none: then the shell alone continues.
     pub fn start(command: i32, reaper: Option<&Reaper>) -> Option<Waker> {
-        if !proc_is_own() {
+        if !has_own_proc() {
             return None;
         }
         let creating = reaper.map(Reaper::creating);

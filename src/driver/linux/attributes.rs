@@ -25,6 +25,13 @@ pub(super) fn set_rlimit(pid: i32, resource: u32, limit: libc::rlimit64) -> io::
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Whether this process acts as root.
+#[cfg(feature = "systemd")]
+pub(super) fn is_root() -> bool {
+    // SAFETY: no arguments
+    unsafe { libc::geteuid() == 0 }
+}
+
 /// Whether orphans of this process's descendants become its children: PR_GET_CHILD_SUBREAPER.
 pub(super) fn is_subreaper() -> io::Result<bool> {
     let mut is: libc::c_int = 0;

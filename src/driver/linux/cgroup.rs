@@ -3,14 +3,18 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::command::{Command, Step};
 use super::procfs::{self, Proc};
-use super::{child, delegate};
+use super::{child, delegate, pidfd};
+use crate::sync::Mutex;
 
 /// The folder of the cgroup that this process is in, below the mount of the v2 hierarchy; where it
 /// has moved aside itself, that which it came from.
@@ -21,8 +25,12 @@ use super::{child, delegate};
 ///
 /// NotFound, with the reason in words.
 pub(super) fn own_folder() -> io::Result<PathBuf> {
+    folder_of(&procfs::own_file("cgroup")?, std::process::id() as i32).map(delegate::base)
+}
+
+/// The same for a process, with what /proc says of its cgroups.
+pub(super) fn folder_of(groups: &str, pid: i32) -> io::Result<PathBuf> {
     let mounts = procfs::own_file("mountinfo")?;
-    let groups = procfs::own_file("cgroup")?;
     let path = groups
         .lines()
         .find_map(|line| line.strip_prefix("0::"))
@@ -30,8 +38,8 @@ pub(super) fn own_folder() -> io::Result<PathBuf> {
     let mut why = not_found("no cgroup2 is mounted");
     // it may be mounted several times, one over the other
     for (root, mount) in mounts.lines().filter_map(|line| find_mount(line, "cgroup2")) {
-        match below(Path::new(path), &root, &mount).and_then(is_own) {
-            Ok(folder) => return Ok(delegate::base(folder)),
+        match below(Path::new(path), &root, &mount).and_then(|folder| is_own(folder, pid)) {
+            Ok(folder) => return Ok(folder),
             Err(error) => why = error,
         }
     }
@@ -46,14 +54,14 @@ pub(super) fn below(cgroup: &Path, root: &Path, mount: &Path) -> io::Result<Path
     Ok(mount.join(below.ok_or_else(|| not_found("the own cgroup lies outside of the mount"))?))
 }
 
-/// That folder, if it is of a cgroup that this process is in: another may be mounted over it.
-fn is_own(folder: PathBuf) -> io::Result<PathBuf> {
+/// That folder, if it is of a cgroup that the process is in: another may be mounted over it.
+fn is_own(folder: PathBuf, pid: i32) -> io::Result<PathBuf> {
     let kind = rustix::fs::statfs(&folder)?.f_type;
     if kind != libc::CGROUP2_SUPER_MAGIC {
         return Err(not_found("something else is mounted over cgroup2"));
     }
-    let own = std::process::id().to_string();
-    match fs::read_to_string(folder.join("cgroup.procs")) {
+    let own = pid.to_string();
+    match File::open(folder.join("cgroup.procs")).and_then(procfs::read_all) {
         Ok(members) if members.lines().any(|pid| pid == own) => Ok(folder),
         // a threaded one, which has no such list
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
@@ -100,8 +108,20 @@ pub(super) fn unescape(text: &str) -> PathBuf {
     path.into()
 }
 
+/// Makes a cgroup below the owner's, and removes it.
+///
+/// # Errors
+///
+/// What keeps children out of it.
+pub(super) fn try_place(mark: &str) -> io::Result<()> {
+    Cgroup::create(mark)?.remove()
+}
+
 /// What the name of each of our cgroups begins with.
 pub(super) const PREFIX: &str = "proctable-";
+
+/// How long members are kept frozen until they are killed one by one.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Writes a value into a file of a cgroup.
 pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
@@ -139,6 +159,9 @@ impl Entrance {
     }
 }
 
+/// The place, by its path and its inode, in which a child of this process has entered a cgroup.
+static PROVED: Mutex<Option<(PathBuf, u64)>> = Mutex::new(None);
+
 /// A cgroup that we have made, and remove.
 #[derive(Debug)]
 pub(super) struct Cgroup {
@@ -158,8 +181,31 @@ impl Cgroup {
     /// A new one below our own, which children can enter. Its name tells who made it: see `sweep`.
     pub fn create(mark: &str) -> io::Result<Cgroup> {
         let cgroup = Cgroup::check(Cgroup::make(mark)?)?;
-        cgroup.try_entry().inspect_err(|_| drop(cgroup.remove()))?;
+        if cgroup.is_like_proved() {
+            return Ok(cgroup);
+        }
+        if cgroup.trial().inspect_err(|_| drop(cgroup.remove()))?.is_some() {
+            *PROVED.lock() = cgroup.place_of();
+        }
         Ok(cgroup)
+    }
+
+    /// Whether a child has entered another one in the same place, and nothing that decides on that
+    /// has changed since: who may write to the files of both cgroups, and the types that they are of.
+    /// A child that tries it costs more than all the rest of a tree.
+    fn is_like_proved(&self) -> bool {
+        let place = self.place_of();
+        let type_of = fs::read_to_string(self.folder.join("cgroup.type"));
+        place.is_some()
+            && *PROVED.lock() == place
+            && type_of.is_ok_and(|type_of| type_of.trim() == "domain")
+            && self.folder.parent().is_some_and(|above| open(above, "cgroup.procs").is_ok())
+    }
+
+    /// Where it is: another cgroup may be at the same path later.
+    fn place_of(&self) -> Option<(PathBuf, u64)> {
+        let above = self.folder.parent()?;
+        Some((above.into(), fs::metadata(above).ok()?.ino()))
     }
 
     /// Whether children can enter it, and are even born in it. Only the kernel knows: who may write
@@ -169,6 +215,11 @@ impl Cgroup {
     ///
     /// What kept a child out.
     pub fn try_entry(&self) -> io::Result<bool> {
+        Ok(self.trial()?.unwrap_or(false))
+    }
+
+    /// The same; nothing where there can be no child at all now.
+    fn trial(&self) -> io::Result<Option<bool>> {
         let no_entry =
             |error| io::Error::new(io::Error::kind(&error), format!("no entry: {error}"));
         let prepared = Command::new("/").env_clear().cgroup(self.entrance()).prepare();
@@ -176,16 +227,16 @@ impl Cgroup {
         let entrance = self.entrance.as_deref().filter(|entrance| entrance.has_births());
         let trial = match child::try_child(&prepared, entrance) {
             // there can be no child at all now: a spawn will tell why
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(None),
             Ok(trial) => trial,
         };
         match (trial.failed, entrance) {
-            (None, _) => Ok(trial.born),
+            (None, _) => Ok(Some(trial.born)),
             (Some(Some((Step::Cgroup, error))), _) => Err(no_entry(error)),
             // what fails after that, a spawn will tell
-            (Some(Some(_)), _) => Ok(trial.born),
+            (Some(Some(_)), _) => Ok(Some(trial.born)),
             // killed, as the owner's own cgroup was once
-            (Some(None), Some(entrance)) if entrance.is_barren() => self.try_entry(),
+            (Some(None), Some(entrance)) if entrance.is_barren() => self.trial(),
             (Some(None), _) => Err(no_entry(io::ErrorKind::Interrupted.into())),
         }
     }
@@ -203,11 +254,20 @@ impl Cgroup {
     /// Whether a new one can do what it is for; it is removed if not.
     pub fn check(folder: PathBuf) -> io::Result<Cgroup> {
         let clean_up = |_: &io::Error| drop(fs::remove_dir(&folder));
-        let open = |file: &str| open(&folder, file).inspect_err(clean_up);
         for file in ["cgroup.procs", "cgroup.freeze"] {
-            open(file)?;
+            open(&folder, file).inspect_err(clean_up)?;
         }
-        let kill = Some(open("cgroup.kill")?);
+        let kill = match open(&folder, "cgroup.kill") {
+            // before Linux 5.14: each of its members is killed by a descriptor, while they are frozen
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                pidfd::can_open().inspect_err(clean_up).map_err(|without| {
+                    let why = format!("{error}, nor pidfd_open: {without}");
+                    io::Error::new(io::ErrorKind::Unsupported, why)
+                })?;
+                None
+            }
+            kill => Some(kill.inspect_err(clean_up)?),
+        };
         let entrance = Entrance {
             folder: File::open(&folder).inspect_err(clean_up)?.into(),
             killed: AtomicBool::new(false),
@@ -247,14 +307,59 @@ impl Cgroup {
         write(&self.folder.join("cgroup.procs"), &pid.to_string())
     }
 
-    /// Kills everybody in it, also those that are frozen or being created.
-    pub fn kill(&self) -> io::Result<()> {
+    /// Whether the kernel kills everybody in one that this process has made (cgroup.kill, Linux 5.14).
+    pub fn has_kill(&self) -> bool {
+        self.kill.is_some()
+    }
+
+    /// Kills everybody in it, also those that are frozen or being created. Where the kernel cannot do
+    /// that (before Linux 5.14), `each` is called while they are frozen, again and again as long as
+    /// it kills somebody new: who is frozen creates nobody.
+    pub fn kill(&self, each: &mut dyn FnMut() -> io::Result<bool>) -> io::Result<()> {
         if let Some(entrance) = &self.entrance {
             entrance.killed.store(true, Ordering::SeqCst);
         }
-        match &self.kill {
-            Some(file) => (&*file).write_all(b"1"),
+        let killed = match &self.kill {
+            Some(file) => return (&*file).write_all(b"1"),
             None => write(&self.folder.join("cgroup.kill"), "1"),
+        };
+        match killed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.folder.exists() => {
+                self.kill_frozen(each)
+            }
+            killed => killed,
+        }
+    }
+
+    fn kill_frozen(&self, each: &mut dyn FnMut() -> io::Result<bool>) -> io::Result<()> {
+        self.freeze(true)?;
+        // who cannot be frozen now (uninterruptible sleep) creates nobody either
+        let begun = Instant::now();
+        let frozen = self.await_frozen(begun + PATIENCE / 10);
+        let killed = frozen.and_then(|()| {
+            // a fork that was under way when they were frozen has a child by the second look; whoever
+            // is sent in from outside meanwhile may go on coming
+            while each()? && begun.elapsed() < PATIENCE {}
+            Ok(())
+        });
+        // they die frozen, too; whoever was missed must not stay frozen for ever
+        self.freeze(false).and(killed)
+    }
+
+    /// Waits until everybody in it is frozen, as cgroup.events tells; not longer than that.
+    fn await_frozen(&self, deadline: Instant) -> io::Result<()> {
+        let file = self.folder.join("cgroup.events");
+        loop {
+            // a look at the file begins what is waited for
+            let events = File::open(&file)?;
+            let text = io::read_to_string(&events)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if text.lines().any(|line| line == "frozen 1") || left.is_zero() {
+                return Ok(());
+            }
+            let left = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+            // a signal of the owner's: it is looked again
+            let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left));
         }
     }
 
@@ -284,6 +389,13 @@ impl Cgroup {
             folders.extend(below.map(|entry| entry.path()));
         }
         Ok(members)
+    }
+
+    /// Whether anybody is in it or below it, also one who is on the way out: that one is in no list
+    /// of members any more, and may still have files open and memory. `false` if it is gone.
+    pub fn is_populated(&self) -> bool {
+        let events = fs::read_to_string(self.folder.join("cgroup.events"));
+        events.is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
     }
 
     /// The CPU time of everybody who was ever in it.
@@ -333,6 +445,11 @@ pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::command::Stdio;
+    use super::super::scan::{self, Mark};
+    use super::super::spawner;
     use super::*;
 
     #[test]
@@ -342,5 +459,52 @@ mod tests {
         let found: Vec<_> = hybrid.lines().filter_map(|line| find_mount(line, "cgroup2")).collect();
         assert_eq!(found, [("/box a".into(), "/sys/fs/cgroup/unified".into())]);
         assert_eq!(find_mount("1 2 3:4 / / rw - ext4 /dev/x rw", "cgroup2"), None);
+    }
+
+    /// As before Linux 5.14, on any kernel: who multiplies is caught while frozen, by one call.
+    #[test]
+    fn members_are_killed_one_by_one_while_they_are_frozen() {
+        let cgroup = match Cgroup::create(&Mark::new(false).value) {
+            Ok(cgroup) => cgroup,
+            Err(error) => return println!("SKIPPED: no cgroup: {error}"),
+        };
+        // each ends after it has begun another one, in a session of its own
+        let script = "echo; exec >&-; eval \"$0\"";
+        let again = "sleep 0.001; setsid sh -c \"$0\" \"$0\" & setsid sleep 1000 & exit";
+        for _ in 0..3 {
+            let command = Command::new("sh").args(["-c", script, again]).stdout(Stdio::Piped);
+            let command = command.stdin(Stdio::Null).cgroup(cgroup.entrance());
+            let (prepared, mut pipes) = command.prepare().expect("there is a sh");
+            let born = spawner::spawn(prepared).expect("it can be entered");
+            let mut byte = [0];
+            let mut output = pipes.stdout.take().expect("it was asked for");
+            io::Read::read_exact(&mut output, &mut byte).expect("it writes one");
+            let enough = || cgroup.members().expect("it is there").len() > 8;
+            while !enough() {
+                std::thread::yield_now();
+            }
+            let (mut known, mut frozen) = (BTreeSet::new(), Vec::new());
+            let events = || fs::read_to_string(cgroup.folder.join("cgroup.events"));
+            let kill = &mut || {
+                frozen.push(events()?.contains("frozen 1"));
+                scan::kill_in(&cgroup, &mut known)
+            };
+            cgroup.kill_frozen(kill).expect("it is ours");
+            assert!(frozen[0] && known.len() > 8, "{frozen:?} {known:?}");
+            let freeze = fs::read_to_string(cgroup.folder.join("cgroup.freeze"));
+            assert_eq!(
+                freeze.expect("it is there").trim(),
+                "0",
+                "whoever comes next is not frozen"
+            );
+            // whoever escaped would go on multiplying
+            let begun = Instant::now();
+            while !cgroup.members().expect("it is there").is_empty() {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", cgroup.members());
+                std::thread::yield_now();
+            }
+            pidfd::reap(born.pid, &born.pidfd, 0).expect("it is ours");
+        }
+        cgroup.remove().expect("nobody is in it");
     }
 }

@@ -11,10 +11,15 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::cgroup::{self, PREFIX, write};
 use super::scan::Mark;
+use super::scope::Scope;
 use crate::sync::Mutex;
 
 /// What a tree may change of its owner's own cgroup (v2), so that it has the controllers of its
 /// limits.
+///
+/// Where that cgroup is not the owner's to change and systemd runs, either of the last two asks it for
+/// a scope that is (`Delegate=yes`; with the feature `systemd`). A helper of this library is put into
+/// it, and the owner itself with [`Delegate::Move`] alone, where children cannot enter it otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Delegate {
     /// Nothing. The error of a limit that lacks its controller names the command that would help.
@@ -36,15 +41,18 @@ struct State {
     base: PathBuf,
     /// The one below it into which it has moved.
     leaf: Option<PathBuf>,
+    /// The scope of systemd that the base is the cgroup of.
+    scope: Option<Scope>,
     /// How many trees need each controller that this process has enabled.
     enabled: BTreeMap<&'static str, usize>,
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
 
-/// The cgroup below which trees are made: where the owner was before it moved.
+/// The cgroup below which trees are made: that of the scope, or where the owner was before it moved.
 pub(super) fn base(own: PathBuf) -> PathBuf {
     match &*STATE.lock() {
+        Some(State { base, scope: Some(_), .. }) => base.clone(),
         Some(State { base, leaf: Some(leaf), .. }) if *leaf == own => base.clone(),
         _ => own,
     }
@@ -55,7 +63,7 @@ pub(super) fn base(own: PathBuf) -> PathBuf {
 pub(super) struct Delegation(Vec<&'static str>);
 
 impl Delegation {
-    /// Enables those that are not.
+    /// Enables those that are not; where that cannot be, in a scope of systemd.
     ///
     /// # Errors
     ///
@@ -64,12 +72,60 @@ impl Delegation {
         if how == Delegate::Nothing || wanted.is_empty() {
             return Ok(Delegation(Vec::new()));
         }
-        let base = cgroup::own_folder()?;
+        let enabled = cgroup::own_folder().and_then(|base| Delegation::below(base, how, wanted));
+        enabled.or_else(|error| {
+            let with_reason = |no_scope: io::Error| {
+                let text = format!("{error}; no scope of systemd: {no_scope}");
+                io::Error::new(error.kind(), text)
+            };
+            Delegation::in_scope(how, wanted).map_err(with_reason)
+        })
+    }
+
+    /// In a scope that holds a helper, if children of the owner can enter it; else, if the owner may
+    /// be moved, in one that holds the owner.
+    fn in_scope(how: Delegate, wanted: &[&'static str]) -> io::Result<Delegation> {
+        forget_unused();
+        let in_use = || io::Error::other("other trees of this process have controllers elsewhere");
+        let begin = |scope: Scope| {
+            let base = scope.folder.clone();
+            let fresh = State { base, leaf: None, scope: Some(scope), enabled: BTreeMap::new() };
+            let mut state = STATE.lock();
+            if state.is_some() {
+                return Err(in_use());
+            }
+            let base = fresh.base.clone();
+            *state = Some(fresh);
+            Ok(base)
+        };
+        if STATE.lock().is_some() {
+            return Err(in_use());
+        }
+        let tried = Scope::with_helper().and_then(begin).and_then(|base| {
+            cgroup::try_place(&Mark::new(false).value)?;
+            Delegation::below(base, Delegate::Enable, wanted)
+        });
+        let error = match tried {
+            Ok(delegation) => return Ok(delegation),
+            Err(error) => error,
+        };
+        forget_unused();
+        if how != Delegate::Move {
+            return Err(error);
+        }
+        let moved = Scope::with_owner().and_then(begin);
+        let moved = moved.and_then(|base| Delegation::below(base, how, wanted));
+        moved.inspect_err(|_| forget_unused())
+    }
+
+    /// In a cgroup that the owner is in, or that is its scope's.
+    fn below(base: PathBuf, how: Delegate, wanted: &[&'static str]) -> io::Result<Delegation> {
         let mut state = STATE.lock();
         let _alone = lock(&base)?;
         let state = state.get_or_insert_with(|| State {
             base: base.clone(),
             leaf: None,
+            scope: None,
             enabled: BTreeMap::new(),
         });
         let (there, enabled) = (list(&base, CONTROLLERS)?, list(&base, SUBTREE)?);
@@ -102,10 +158,22 @@ impl Drop for Delegation {
         }
         // there is nobody to tell of an error; what stays enabled stays this process's to disable
         let _ = changed.disable(&unused);
-        if changed.enabled.is_empty() && changed.leaf.is_none() {
-            *state = None;
-        }
+        let over = changed.enabled.is_empty() && changed.leaf.is_none();
+        // a helper is waited for without the lock
+        let ended = if over { state.take() } else { None };
+        drop(state);
+        drop(ended);
     }
+}
+
+/// Lets a scope go that no tree uses.
+fn forget_unused() {
+    let mut state = STATE.lock();
+    let unused =
+        state.as_ref().is_some_and(|state| state.enabled.is_empty() && state.leaf.is_none());
+    let ended = if unused { state.take() } else { None };
+    drop(state);
+    drop(ended);
 }
 
 impl State {
@@ -130,7 +198,18 @@ impl State {
         Err(io::Error::new(error.kind(), format!("{}: {error}{why}", self.base.display())))
     }
 
+    /// cgroups(7): enabled where there are processes, controllers of threads (pids and cpu) would make
+    /// this the cgroup of a process's threads, and no process could enter one below it any more.
+    fn is_busy(&self) -> bool {
+        // the root has no type, and may do both
+        let procs = fs::read_to_string(self.base.join("cgroup.procs"));
+        self.base.join("cgroup.type").exists() && procs.is_ok_and(|procs| !procs.is_empty())
+    }
+
     fn set(&self, names: &[&str], sign: char) -> io::Result<()> {
+        if sign == '+' && self.is_busy() {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
         let text: Vec<String> = names.iter().map(|name| format!("{sign}{name}")).collect();
         write(&self.base.join(SUBTREE), &text.join(" "))
     }
@@ -151,6 +230,14 @@ impl State {
     }
 
     fn disable(&mut self, names: &[&'static str]) -> io::Result<()> {
+        if self.scope.is_some() {
+            // it goes with the scope, which is nobody else's
+            self.enabled.retain(|name, _| !names.contains(name));
+            if self.enabled.is_empty() {
+                self.move_back();
+            }
+            return Ok(());
+        }
         let _alone = lock(&self.base)?;
         // cgroups of others may have limits by now, which would be gone without a word
         if names.is_empty() || self.has_others()? {

@@ -171,25 +171,31 @@ impl Core {
 
     fn kill_once(&self) -> io::Result<()> {
         match &self.cgroup {
-            Some(cgroup) => cgroup.kill(),
+            Some(cgroup) => {
+                let mut known = BTreeSet::new();
+                cgroup.kill(&mut || self.tell(Signal::KILL, &mut known))
+            }
             None if self.blind.is_some() => self.send(&[Signal::KILL]),
             // with an error, those at hand are killed all the same
             None => self.kill_seen(),
         }
     }
 
+    /// Sends a signal to whoever is seen; whether there was anybody who was not known.
+    fn tell(&self, signal: Signal, known: &mut BTreeSet<(i32, u64)>) -> io::Result<bool> {
+        let mut news = false;
+        self.visit(&mut |stat, pidfd| {
+            news |= known.insert((stat.pid, stat.started));
+            let _ = pidfd::send(pidfd, signal.number().into());
+        })?;
+        Ok(news)
+    }
+
     /// Kills whoever is seen. If there are new ones after that, they are stopped before they are
     /// killed: who multiplies must first be kept from it, or each look finds the next generation.
     fn kill_seen(&self) -> io::Result<()> {
         let mut known = BTreeSet::new();
-        let mut look = |signal: Signal| {
-            let mut news = false;
-            self.visit(&mut |stat, pidfd| {
-                news |= known.insert((stat.pid, stat.started));
-                let _ = pidfd::send(pidfd, signal.number().into());
-            })?;
-            Ok::<_, io::Error>(news)
-        };
+        let mut look = |signal: Signal| self.tell(signal, &mut known);
         look(Signal::KILL)?;
         let deadline = Instant::now() + GONE / 10;
         if look(Signal::STOP)? {
@@ -225,7 +231,8 @@ impl Core {
                 shutdown.note(Err(error));
                 Vec::new()
             });
-            if left.is_empty() && !self.has_groups() {
+            let is_leaving = || self.cgroup.as_ref().is_some_and(Cgroup::is_populated);
+            if left.is_empty() && !self.has_groups() && !is_leaving() {
                 return Ok(true);
             }
             if Instant::now() >= deadline {

@@ -65,6 +65,7 @@ mod procfs;
 mod real;
 mod reaper;
 mod scan;
+mod scope;
 mod signalfd;
 mod spawner;
 mod spawning;
@@ -91,6 +92,16 @@ pub use tree::{Mechanism, ProcessTree};
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+
+/// Whether numbers in /proc are those of this process's own pid namespace, or where else it may
+/// have such a proc file system. It is proved anew at each call, for five system calls.
+///
+/// # Errors
+///
+/// Why there is none, in words.
+pub fn own_proc() -> io::Result<OwnProc> {
+    procfs::Proc::own().map(|proc| proc.from)
+}
 
 /// Makes a process group the foreground group of a terminal, also from the background, as the
 /// shell of the session may: tcsetpgrp(3) with SIGTTOU blocked.

@@ -33,7 +33,8 @@ pub struct Preflight {
     /// Signals for the process groups of children by their descriptors (Linux 6.9), where
     /// descendants cannot be looked for.
     pub groups: Available,
-    /// cgroup.kill (Linux 5.14): everybody in a cgroup at once.
+    /// cgroup.kill (Linux 5.14): everybody in a cgroup at once. Before, its members are frozen, and each
+    /// is killed by a descriptor; there is no guardian then.
     pub kill: Available,
     /// cgroup.freeze (Linux 5.2): suspending that cannot be seen.
     pub freeze: Available,
@@ -96,6 +97,11 @@ pub fn preflight() -> Preflight {
             Ok(cgroup) => Ok(cgroup.folder().parent().unwrap_or(cgroup.folder()).into()),
             Err(why) => Err(why.clone()),
         },
+        guardian: cgroup
+            .as_ref()
+            .map_err(none)
+            .and_then(|_| kill.clone())
+            .and_then(|()| try_guardian()),
         kill,
         freeze,
         birth: entry.and_then(|born| match born {
@@ -104,7 +110,6 @@ pub fn preflight() -> Preflight {
         }),
         limits: Limit::ALL.map(|limit| (limit, enforcer(limit, &mark, &cgroup))),
         disabled: words(delegate::disabled(&Limit::ALL.map(Limit::controller))),
-        guardian: cgroup.as_ref().map_err(none).and_then(|_| try_guardian()),
         autokill: words(child::try_autokill()),
         proc: proc.as_ref().map(|proc| proc.from).map_err(Clone::clone),
         others: proc.as_ref().map_err(Clone::clone).and_then(|proc| match proc.hides() {

@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::fs::{CWD, Dir, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat, readlinkat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -169,6 +170,12 @@ impl Proc {
         Ok(children)
     }
 
+    /// PID/cgroup.
+    #[cfg(feature = "systemd")]
+    pub fn cgroups(&self, pid: i32) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.read(&format!("{pid}/cgroup"))?).into_owned())
+    }
+
     /// Whether a process is in a cgroup (v2) of that name, or below one.
     pub fn is_below(&self, pid: i32, cgroup: &OsStr) -> bool {
         let groups = self.read(&format!("{pid}/cgroup")).unwrap_or_default();
@@ -244,9 +251,15 @@ fn own_folder() -> io::Result<OwnedFd> {
 /// mount shows, but for numbers of processes.
 pub(super) fn own_file(name: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let mut text = Vec::new();
     let file = openat(own_folder()?, name, flags, Mode::empty())?;
-    File::from(file).read_to_end(&mut text)?;
+    read_all(file.into())
+}
+
+/// What is in a file of the kernel's: it tells no size, and is given in as few pieces as there is room.
+pub(super) fn read_all(mut file: File) -> io::Result<String> {
+    let mut text = Vec::with_capacity(4096);
+    // without a look at the size, which is 0
+    (&mut file as &mut dyn Read).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -304,8 +317,17 @@ pub(super) fn now() -> u64 {
 
 /// The number of this boot; empty if it is not known.
 pub(super) fn boot_id() -> String {
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return known.clone();
+    }
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().replace('-', "")
+    let id = id.trim().replace('-', "");
+    // another mount may tell it later
+    if !id.is_empty() {
+        let _ = KNOWN.set(id.clone());
+    }
+    id
 }
 
 /// A process at one moment. The number and the time of its start name it for good.

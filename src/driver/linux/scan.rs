@@ -290,6 +290,17 @@ pub(super) fn visit_cgroup(cgroup: &Cgroup, roots: &[Root], act: Act) -> io::Res
     result
 }
 
+/// Kills everybody who is seen in a cgroup; whether there was anybody who was not known.
+pub(super) fn kill_in(cgroup: &Cgroup, known: &mut BTreeSet<(i32, u64)>) -> io::Result<bool> {
+    let mut news = false;
+    visit_cgroup(cgroup, &[], &mut |stat, pidfd| {
+        news |= known.insert((stat.pid, stat.started));
+        // gone by itself meanwhile
+        let _ = pidfd::send(pidfd, libc::SIGKILL);
+    })?;
+    Ok(news)
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;

@@ -145,6 +145,12 @@ fn named(parent: &Path, is_it: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Kills everybody in a cgroup.
+fn kill(cgroup: &Cgroup) -> io::Result<()> {
+    let mut known = BTreeSet::new();
+    cgroup.kill(&mut || scan::kill_in(cgroup, &mut known))
+}
+
 impl Swept {
     fn end(&mut self, cgroup: &Cgroup) {
         let killed = &mut self.killed;
@@ -152,7 +158,7 @@ impl Swept {
         let _ = scan::visit_cgroup(cgroup, &[], &mut |stat, _| killed.push(stat.clone().into()));
         let deadline = Instant::now() + GONE;
         let result = loop {
-            match cgroup.kill().and_then(|()| cgroup.remove()) {
+            match kill(cgroup).and_then(|()| cgroup.remove()) {
                 Err(error) if Instant::now() < deadline => {
                     // dying takes a moment
                     let _ = error;

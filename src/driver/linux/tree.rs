@@ -80,14 +80,20 @@ fn needs_pidfds(error: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
-fn needs_cgroup(why: Option<&io::Error>) -> io::Error {
-    let why = why.map_or(String::new(), ToString::to_string);
-    let text = format!("a guardian needs a cgroup, and there is none: {why}");
-    io::Error::new(io::ErrorKind::Unsupported, text)
+/// Why a tree has no guardian: a small shell could only signal members by numbers.
+fn needs_cgroup(core: &Core) -> io::Error {
+    let why = match (&core.without, &core.cgroup) {
+        (Some(error), _) => format!("a cgroup, and there is none: {error}"),
+        _ => "cgroup.kill, which Linux has from 5.14 on".into(),
+    };
+    io::Error::new(io::ErrorKind::Unsupported, format!("a guardian needs {why}"))
 }
 
 fn start_guardian(options: &Options, mark: &str) -> io::Result<Guardian> {
-    let place = Cgroup::place(mark).map_err(|error| needs_cgroup(Some(&error)))?;
+    let place = Cgroup::place(mark).map_err(|error| {
+        let why = format!("a guardian needs a cgroup, and there is none: {error}");
+        io::Error::new(io::ErrorKind::Unsupported, why)
+    })?;
     let mut folders = vec![place];
     folders.extend(Limited::planned(&options.limits, mark));
     Guardian::start(&folders).map_err(|(step, error)| {
@@ -129,8 +135,7 @@ impl ProcessTree {
         let autokill = options.kill_on_owner_death && child::try_autokill().is_ok();
         // before what it watches: an owner that dies in between leaves nothing
         let wants_guardian = options.kill_on_owner_death && !autokill && !options.without_cgroup;
-        let has_place = Cgroup::place(&mark.value).is_ok();
-        let guarded = options.guarded || wants_guardian && has_place;
+        let guarded = options.guarded || wants_guardian && Cgroup::place(&mark.value).is_ok();
         let guardian = guarded.then(|| start_guardian(&options, &mark.value)).transpose()?;
         let made = if options.without_cgroup {
             Err(io::Error::other("not wanted"))
@@ -152,7 +157,8 @@ impl ProcessTree {
         let (children, lane) = (Mutex::default(), Mutex::default());
         let suspended = RwLock::new(false);
         // nobody guards what is no cgroup
-        let guardian = match (guardian, cgroup.is_some() || options.guarded) {
+        let can_kill = cgroup.as_ref().is_some_and(Cgroup::has_kill);
+        let guardian = match (guardian, can_kill || options.guarded) {
             (Some(guardian), false) => {
                 guardian.dismiss();
                 None
@@ -188,17 +194,18 @@ impl ProcessTree {
             _subreaper: subreaper,
             delegation,
         };
-        if options.guarded && tree.core.cgroup.is_none() {
-            return Err(needs_cgroup(tree.core.without.as_ref()));
+        if options.guarded && !can_kill {
+            return Err(needs_cgroup(&tree.core));
         }
-        match (failed, not_delegated) {
-            (None, _) => Ok(tree),
-            (Some(error), None) => Err(error),
-            (Some(error), Some(not_delegated)) => {
-                let text = format!("{error}; delegation failed: {not_delegated}");
-                Err(io::Error::new(error.kind(), text))
-            }
+        let Some(error) = failed else { return Ok(tree) };
+        let mut text = error.to_string();
+        if let Some(why) = tree.core.without.as_ref().filter(|_| !options.without_cgroup) {
+            text += &format!("; no cgroup: {why}");
         }
+        if let Some(why) = not_delegated {
+            text += &format!("; delegation failed: {why}");
+        }
+        Err(io::Error::new(error.kind(), text))
     }
 
     /// What keeps it together.

@@ -1,5 +1,6 @@
 //! Places where people run this that are not like an ordinary machine: what holds there holds, and
 //! what does not is said. Each row of the table in docs/CONTAINMENT.md is one of these.
+#![allow(unsafe_code)]
 
 use std::process::{Child as StdChild, Command as StdCommand, Stdio as StdStdio};
 
@@ -252,6 +253,44 @@ fn without_an_entrance() {
     assert!(shutdown.survivors.is_empty() && shutdown.unseen.is_none(), "{shutdown:?}");
 }
 
+/// A child that has entered one cgroup proves it for others in the same place, as long as nothing is
+/// changed there: here the owner becomes a user who may make cgroups and not enter them.
+#[test]
+fn an_entry_is_proved_again_after_a_change() {
+    if !has_namespaces() {
+        return;
+    }
+    let Some(folder) = Folder::new("changed") else { return };
+    let script = "chown 65534 $0; echo $$ > $0/cgroup.procs || exit 1; exec \"$@\"";
+    alone_here("linux::places::becoming_a_user", &folder.place(script));
+}
+
+#[test]
+#[ignore = "a scenario of an_entry_is_proved_again_after_a_change"]
+fn becoming_a_user() {
+    if !is_alone() {
+        return;
+    }
+    for _ in 0..2 {
+        let tree = ProcessTree::new().unwrap();
+        assert!(matches!(tree.mechanism(), Mechanism::Cgroup(_)), "{:?}", tree.mechanism());
+        let child = tree.spawn(Command::new("true")).unwrap();
+        assert_eq!(child.wait(), Ok(WaitStatus::exited(0)));
+    }
+    // SAFETY: plain calls, for all threads
+    unsafe {
+        assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+        assert_eq!(libc::setresgid(65534, 65534, 65534), 0);
+        assert_eq!(libc::setresuid(65534, 65534, 65534), 0);
+    }
+    let tree = ProcessTree::new().unwrap();
+    assert_eq!(tree.mechanism(), Mechanism::Scan);
+    let why = tree.without_cgroup_because().unwrap().to_string();
+    assert!(why.contains("no entry"), "{why}");
+    let child = tree.spawn(Command::new("true")).unwrap();
+    assert_eq!(child.wait(), Ok(WaitStatus::exited(0)));
+}
+
 /// Members may make threaded cgroups in theirs.
 #[test]
 fn members_in_threaded_cgroups_are_members() {
@@ -293,10 +332,12 @@ fn mounted(script: &str, by: &[&str]) -> Vec<String> {
 
 const NO_ADMIN: &[&str] = &["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"];
 
-/// A /proc that lies: it is no proc file system.
-const FAKE: &str = "mount -t tmpfs tmp /proc && mkdir -p /proc/self /proc/1 && \\
-    echo 0::/ > /proc/self/cgroup && cat /etc/passwd > /proc/self/status && \\
-    echo '1 1 0:1 / / rw - cgroup2 cgroup2 rw' > /proc/self/mountinfo";
+/// A /proc that lies: it is no proc file system, and says what a process would look for. `exec` keeps
+/// the number of the shell.
+const FAKE: &str = "mount -t tmpfs tmp /proc && mkdir -p /proc/$$/ns /proc/1 && \
+    ln -s $$ /proc/self && touch /proc/1/stat && \
+    printf 'NSpid:\\t%s\\n' $$ > /proc/$$/status && echo 0::/ > /proc/$$/cgroup && \
+    echo '1 1 0:1 / / rw - cgroup2 cgroup2 rw' > /proc/$$/mountinfo";
 
 fn places(user: &[&str]) -> Vec<Place> {
     let proc = |options: &str| format!("mount -t proc -o {options} proc /proc");
@@ -396,7 +437,9 @@ fn ends_all_it_reaches(tree: &ProcessTree, told: &proctable::driver::linux::Pref
         true if told.groups.is_ok() => "sleep 1000 & echo; wait",
         true => "echo; exec sleep 1000",
     };
-    let child = tree.spawn(sh(script).stdout(Stdio::Piped)).unwrap();
+    // whoever survives must not keep the pipe open whose end tells that this is over
+    let command = sh(script).stdout(Stdio::Piped).stderr(Stdio::Null);
+    let child = tree.spawn(command).unwrap();
     let mut output = child.take_stdout().unwrap();
     output.read_exact(&mut [0]).unwrap();
     let members = || tree.members().unwrap().len();
@@ -441,7 +484,9 @@ fn a_hidden_child() {
         return;
     }
     let tree = Options::new().without_cgroup().create().unwrap();
-    let child = tree.spawn(Command::new(std::env::var("HIDDEN").unwrap()).arg("1000")).unwrap();
+    // if it survives it must not keep the pipe open whose end tells that this is over
+    let hidden = Command::new(std::env::var("HIDDEN").unwrap()).arg("1000");
+    let child = tree.spawn(hidden.stdout(Stdio::Null).stderr(Stdio::Null)).unwrap();
     let pid = child.pid();
     if std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok() {
         println!("SKIPPED: it is not hidden: set-uid programs are not obeyed there");

@@ -98,15 +98,12 @@ impl Ages {
         self.lateness = self.lateness.max(begin.elapsed() - LOOK);
     }
 
-    /// What is promised, wherever a thread that only sleeps is not late by a good part of that: on
-    /// such a machine the reaper is late, too.
+    /// What is promised where the reaper gets a CPU. Where others have it, a thread that only slept
+    /// tells how late each of three is: the reaper's sleep, its look, and the look at the ages.
     fn check(&self) {
         const PROMISED: Duration = Duration::from_millis(100);
-        if self.lateness > PROMISED / 4 {
-            println!("SKIPPED: the ages: a thread that only slept was late by {:?}", self.lateness);
-        } else {
-            assert!(self.longest < PROMISED, "{:?} {:?}", self.longest, self.lateness);
-        }
+        let allowed = PROMISED + 3 * self.lateness;
+        assert!(self.longest < allowed, "{:?} of {allowed:?}", self.longest);
     }
 }
 
@@ -160,10 +157,15 @@ fn spawn_in_a_tree(over: &AtomicBool) -> u64 {
     let tree = ProcessTree::new().unwrap();
     let mut waited = 0;
     while !over.load(Ordering::Relaxed) || waited == 0 {
-        let child = tree.spawn(sh("(true &) ; exit 7")).unwrap();
-        assert_eq!(child.wait(), Ok(WaitStatus::exited(7)), "a status was stolen");
-        waited += 1;
-        std::thread::sleep(Duration::from_millis(5));
+        let children: Vec<_> = (0..8)
+            .map(|code| tree.spawn(sh(&format!("(true &) ; exit {code}"))).unwrap())
+            .collect();
+        // zombies for a while, as nobody has waited for them
+        std::thread::sleep(Duration::from_millis(5 + waited % 3 * 20));
+        for (code, child) in (0..8).zip(children) {
+            assert_eq!(child.wait(), Ok(WaitStatus::exited(code)), "a status was stolen");
+            waited += 1;
+        }
     }
     waited
 }
@@ -334,14 +336,49 @@ fn in_doubt() {
     assert!(asked.load(Ordering::Relaxed) >= 1);
 }
 
+/// A tree has its children's ends before a reaper can take them away; but their numbers are to stay
+/// theirs, too, until somebody has waited for them.
+#[test]
+fn a_trees_child_is_a_zombie_until_it_is_waited_for() {
+    alone_here("linux::reaper::of_a_tree", &[]);
+}
+
+#[test]
+#[ignore = "a scenario of a_trees_child_is_a_zombie_until_it_is_waited_for"]
+fn of_a_tree() {
+    if !is_alone() {
+        return;
+    }
+    let reaper = Reaper::new(Doubt::Reap).unwrap();
+    for tree in trees() {
+        let child = tree.spawn(sh("exit 7")).unwrap();
+        until("it has ended", || is_zombie(child.pid()));
+        // each is found by a look that begins after the child's end
+        for _ in 0..3 {
+            let before = reaper.reaped();
+            let creating = reaper.creating();
+            let (mut shell, _) = orphan("(sleep 0.02 >&- & echo $!)", false);
+            creating.created(shell.id());
+            shell.wait().unwrap();
+            until("the orphan is reaped", || reaper.reaped() > before);
+            assert!(is_zombie(child.pid()), "its number is free");
+        }
+        assert_eq!(child.wait(), Ok(WaitStatus::exited(7)));
+    }
+}
+
 /// Without /proc, and with another namespace's: by waits and sessions alone.
 #[test]
 fn orphans_are_reaped_without_proc() {
     if !is_root() {
         return println!("SKIPPED: a pid namespace needs root");
     }
-    let unmount = "umount -l /proc; exec \"$@\"";
-    for (proc, script) in [("--mount-proc", unmount), ("--mount", "exec \"$@\"")] {
+    // who may mount one has a /proc after all, aside
+    let no_admin = "exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin -- \"$@\"";
+    let unmount = format!("umount -l /proc; {no_admin}");
+    for (proc, script) in
+        [("--mount-proc", &*unmount), ("--mount", no_admin), ("--mount", "exec \"$@\"")]
+    {
         alone_here(
             "linux::reaper::without_proc",
             &["unshare", "--pid", "--fork", "--kill-child", proc, "--", "sh", "-c", script, "sh"],
@@ -367,7 +404,13 @@ fn without_proc() {
         creating.created(shell.id());
         assert_eq!(shell.wait().unwrap().code(), Some(0));
         // SAFETY: plain call
-        until("it is reaped", || unsafe { libc::kill(orphan, 0) } != 0 && reaper.reaped() == nth);
+        let is_free = || unsafe { libc::kill(orphan, 0) } != 0;
+        let begin = Instant::now();
+        while !is_free() || reaper.reaped() != nth {
+            let state = (orphan, is_free(), reaper.reaped(), nth);
+            assert!(begin.elapsed() < SOON, "(number, free, reaped, expected): {state:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
     println!("50 orphans one after the other behind a zombie: {:.1?}", begin.elapsed());
     assert_eq!(first.wait().unwrap().code(), Some(3));

@@ -200,8 +200,8 @@ fn guarded(script: &str, arguments: &[&str], moment: Option<Duration>, token: &s
 
 #[test]
 fn nobody_survives_the_owner_with_a_guardian() {
-    if let Some(why) = ProcessTree::new().unwrap().without_cgroup_because() {
-        println!("SKIPPED: a guardian needs a cgroup: {why}");
+    if let Err(why) = proctable::driver::linux::preflight().guardian {
+        println!("SKIPPED: no guardian: {why}");
         return;
     }
     let mut random = Random(0xdead);
