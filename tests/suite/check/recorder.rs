@@ -23,7 +23,6 @@ pub fn record(profile: Profile, seed: u64, steps: usize) -> Log {
         last_pid: false,
         below_init: false,
         users: [1_000_001, 1_000_002, 1_000_003].map(Uid).into(),
-        below_init: false,
         threads: true,
     };
     let (mut generator, mut choices) = (Generator::new(profile, world), Seeded::new(seed));
