@@ -15,9 +15,9 @@ use std::fmt;
 
 pub use report::Reporter;
 pub use scripted::{Expected, ScriptedDriver};
-pub use thread::{Guest, ThreadDriver};
+pub use thread::{Guest, GuestThread, ThreadDriver};
 
-use crate::abi::{SigInfo, Signal, WaitStatus};
+use crate::abi::{Pid, SigInfo, Signal, WaitStatus};
 use crate::table::Spawn;
 
 /// Who decides what becomes of a process.
@@ -37,9 +37,11 @@ pub enum Authority {
 pub struct Delivery {
     /// The signal and what a handler is told about it.
     pub info: SigInfo,
-    /// The handler to run, as the guest's sigaction(2) gave it; when it returns, the guest calls
+    /// The handler to run, as the guest's sigaction(2) gave it; when it returns, the thread calls
     /// rt_sigreturn(2). `None` under [`Authority::Host`]: the host decides.
     pub handler: Option<u64>,
+    /// The thread that runs the handler; the process under [`Authority::Host`].
+    pub tid: Pid,
 }
 
 /// What an operation on a driver was, for reports of faults and for tests.
@@ -47,6 +49,17 @@ pub struct Delivery {
 pub enum Op {
     /// [`DriverProcess::deliver`].
     Deliver(Delivery),
+    /// [`DriverProcess::interrupt`].
+    Interrupt(Pid),
+    /// [`DriverProcess::end_thread`].
+    EndThread(Pid),
+    /// [`DriverProcess::clear_tid`].
+    ClearTid {
+        /// The thread.
+        tid: Pid,
+        /// Where 0 is to be stored.
+        address: u64,
+    },
     /// [`DriverProcess::stop`].
     Stop(Signal),
     /// [`DriverProcess::resume`].
@@ -59,7 +72,7 @@ pub enum Op {
     Abandon,
 }
 
-/// The execution of one process: a WASM instance, an isolate, a thread, a real child.
+/// The execution of one process: a WASM instance, an isolate, threads, a real child.
 ///
 /// The table never calls it while it holds a lock, and never two operations of one process at
 /// once. It may call the table from inside an operation: what that causes for the same process, or
@@ -78,10 +91,34 @@ pub trait DriverProcess: Send + Sync + 'static {
         let _ = spawn;
     }
 
-    /// Run a handler ([`Authority::Model`]), or pass the signal on ([`Authority::Host`]).
+    /// Run a handler, in the thread that the delivery names ([`Authority::Model`]), or pass the signal
+    /// on ([`Authority::Host`]). Not called for handlers of a process with
+    /// [safe points](Spawn::safe_points).
     fn deliver(&self, delivery: Delivery);
 
-    /// It is stopped: it must not run its own code until [`resume`](DriverProcess::resume).
+    /// The thread has a handler to run: at its next safe point
+    /// [`Thread::begin_delivery`](crate::table::Thread::begin_delivery) gives it. Called only for a
+    /// process with [safe points](Spawn::safe_points).
+    fn interrupt(&self, tid: Pid) {
+        let _ = tid;
+    }
+
+    /// The thread has ended in the table, and its process goes on or ends next: it must not run its own
+    /// code any more. Those who sleep in its calls have been woken, so this may wait until they have
+    /// left. Not called for a thread that has another number since it executed a program (EXEC-12): that
+    /// is the leader now, and the one that was has ended.
+    fn end_thread(&self, tid: Pid) {
+        let _ = tid;
+    }
+
+    /// The thread ends, and 0 is to be stored at that address of the process's memory, and one who waits
+    /// there by futex(2) to be woken: CLONE_CHILD_CLEARTID of clone(2), set_tid_address(2).
+    fn clear_tid(&self, tid: Pid, address: u64) {
+        let _ = (tid, address);
+    }
+
+    /// All of its threads are stopped: they must not run their own code until
+    /// [`resume`](DriverProcess::resume).
     fn stop(&self, signal: Signal);
 
     /// It continues.
@@ -128,6 +165,9 @@ impl DriverProcess for NullDriver {
 pub(crate) fn perform(driver: &dyn DriverProcess, op: &Op) {
     match *op {
         Op::Deliver(delivery) => driver.deliver(delivery),
+        Op::Interrupt(tid) => driver.interrupt(tid),
+        Op::EndThread(tid) => driver.end_thread(tid),
+        Op::ClearTid { tid, address } => driver.clear_tid(tid, address),
         Op::Stop(signal) => driver.stop(signal),
         Op::Resume => driver.resume(),
         Op::Terminate(status) => driver.terminate(status),

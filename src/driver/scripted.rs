@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::{Delivery, DriverProcess, Op, Reporter};
-use crate::abi::{Signal, WaitStatus};
+use crate::abi::{Pid, Signal, WaitStatus};
 use crate::sync::Mutex;
 use crate::table::Spawn;
 
@@ -20,6 +20,9 @@ pub struct Expected {
 enum Match {
     Attach,
     Deliver(Signal),
+    Interrupt(Pid),
+    EndThread(Pid),
+    ClearTid(Pid, u64),
     Stop(Signal),
     Resume,
     Terminate(WaitStatus),
@@ -40,6 +43,21 @@ impl Expected {
     /// That signal, for a handler or for the host.
     pub fn deliver(signal: Signal) -> Expected {
         Expected::new(Match::Deliver(signal))
+    }
+
+    /// That a thread has a handler to run, of a process with safe points.
+    pub fn interrupt(tid: Pid) -> Expected {
+        Expected::new(Match::Interrupt(tid))
+    }
+
+    /// The end of a thread.
+    pub fn end_thread(tid: Pid) -> Expected {
+        Expected::new(Match::EndThread(tid))
+    }
+
+    /// That 0 is to be stored at that address, as a thread ends.
+    pub fn clear_tid(tid: Pid, address: u64) -> Expected {
+        Expected::new(Match::ClearTid(tid, address))
     }
 
     /// A stop by that signal.
@@ -90,6 +108,11 @@ impl Expected {
         match (self.op, op) {
             (Match::Resume, Op::Resume) | (Match::Abandon, Op::Abandon) => true,
             (Match::Deliver(signal), Op::Deliver(delivery)) => delivery.info.signal == signal,
+            (Match::Interrupt(tid), Op::Interrupt(interrupted)) => interrupted == tid,
+            (Match::EndThread(tid), Op::EndThread(ended)) => ended == tid,
+            (Match::ClearTid(tid, address), Op::ClearTid { tid: of, address: at }) => {
+                (tid, address) == (of, at)
+            }
             (Match::Stop(signal), Op::Stop(stopped)) => stopped == signal,
             (Match::Terminate(status), Op::Terminate(ended)) => ended == status,
             _ => false,
@@ -212,6 +235,18 @@ impl DriverProcess for ScriptedDriver {
 
     fn deliver(&self, delivery: Delivery) {
         self.act(Op::Deliver(delivery));
+    }
+
+    fn interrupt(&self, tid: Pid) {
+        self.act(Op::Interrupt(tid));
+    }
+
+    fn end_thread(&self, tid: Pid) {
+        self.act(Op::EndThread(tid));
+    }
+
+    fn clear_tid(&self, tid: Pid, address: u64) {
+        self.act(Op::ClearTid { tid, address });
     }
 
     fn stop(&self, signal: Signal) {

@@ -1,44 +1,35 @@
-//! A guest that is a Rust closure on a thread of its own.
+//! A guest that is Rust closures on threads of their own.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::{Delivery, DriverProcess};
 use crate::abi::{
     Errno, Handler, Pgid, Pid, SaFlags, SigAction, SigInfo, SigSet, Signal, WaitOptions, WaitStatus,
 };
 use crate::sync::{Mutex, Parker};
-use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall};
-use crate::table::{End, Pending, Process, Shared, Spawn, Started, Token};
+use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall, clone};
+use crate::table::{
+    Begun, Bell, Caller, End, Process, Shared, Spawn, Started, THREAD, ThreadToken, Token,
+};
 
-/// What unwinds the thread of a guest that is gone.
+/// What unwinds a thread of a guest that is gone.
 struct Gone;
 
-/// Carries out for a guest on a thread: handlers run on that thread, at its next call or in the
-/// call that it sleeps in.
+/// Runs guests on threads: a process is a thread of the host, and so is each thread that it creates. Its
+/// calls are its safe points ([`Spawn::safe_points`]): handlers run on the thread that the kernel chose
+/// for them, at its next call or in the call that it sleeps in.
 ///
 /// A thread cannot be stopped or ended from outside: a guest that is stopped sleeps in its next
 /// call, and one that has ended unwinds from it. Code that makes no call runs on; a
 /// [`Guest::checkpoint`] is a call that does nothing else.
-#[derive(Debug)]
-pub struct ThreadDriver {
-    inbox: Arc<Inbox>,
-}
-
-/// Handlers that are to run.
-#[derive(Debug, Default)]
-struct Inbox {
-    /// The last one is for the handler that is set up above all others.
-    deliveries: Mutex<Vec<Delivery>>,
-    parker: Arc<Parker>,
-}
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ThreadDriver;
 
 impl ThreadDriver {
     /// Creates a child of `parent` that runs `body` on a thread of its own, and ends with the code
-    /// that this returns (101 if it panics, as a program does).
+    /// that this returns (101 if it panics, as a program does), whatever other threads it has.
     ///
     /// ```
     /// use proctable::abi::{WaitOptions, WaitStatus};
@@ -47,9 +38,12 @@ impl ThreadDriver {
     ///
     /// let table = ProcessTable::new();
     /// let spawn = Spawn::new(Image::new("guest"));
-    /// let guest = ThreadDriver::spawn(&table.init(), spawn, |guest| guest.pid().0 as i32)?;
+    /// let guest = ThreadDriver::spawn(&table.init(), spawn, |guest| {
+    ///     let half = guest.spawn_thread(|guest| guest.tid().0 as i32).expect("there is room");
+    ///     guest.join(half).expect("it returned") + guest.pid().0 as i32
+    /// })?;
     /// let waited = table.init().wait(&guest, WaitOptions::EXITED)?;
-    /// assert_eq!(waited.status, WaitStatus::exited(2));
+    /// assert_eq!(waited.status, WaitStatus::exited(3 + 2));
     /// # Ok::<(), proctable::abi::Errno>(())
     /// ```
     ///
@@ -68,92 +62,126 @@ impl ThreadDriver {
     }
 }
 
+/// Where a thread of the host waits until there is the thread that it runs.
+#[derive(Default)]
+struct Cradle {
+    thread: Mutex<Option<ThreadToken>>,
+    parker: Arc<Parker>,
+}
+
+impl Cradle {
+    /// A thread of the host, which runs `body` as a thread of a guest once there is that; `None` if there
+    /// can be none.
+    fn with(
+        shared: &Arc<Shared>,
+        handlers: Handlers,
+        body: impl FnOnce(Guest) + Send + 'static,
+    ) -> Option<Arc<Cradle>> {
+        let cradle = Arc::<Cradle>::default();
+        let (own, shared) = (cradle.clone(), shared.clone());
+        let thread = move || {
+            own.parker.park(None);
+            let Some(thread) = *own.thread.lock() else { return };
+            body(Guest::new(shared, thread, handlers));
+        };
+        crate::sync::spawn("proctable-guest", thread).ok().map(|()| cradle)
+    }
+
+    /// There is the thread, or will be none.
+    fn rock(&self, thread: Option<ThreadToken>) {
+        *self.thread.lock() = thread;
+        self.parker.unpark();
+    }
+}
+
 fn start(
     shared: &Arc<Shared>,
     parent: Token,
     spawning: Spawn,
     body: impl FnOnce(&mut Guest) -> i32 + Send + 'static,
 ) -> Result<Token, Errno> {
-    let inbox = Arc::new(Inbox::default());
-    let driver = Arc::new(ThreadDriver { inbox: inbox.clone() });
-    // the thread waits until its process exists, so that there is none without a thread
-    let born: Arc<(Mutex<Option<Token>>, Arc<Parker>)> = Arc::default();
-    let (told, of) = (born.clone(), shared.clone());
-    let thread = move || {
-        born.1.park(None);
-        let Some(token) = *born.0.lock() else { return };
-        run(Guest::new(of, token, inbox), body);
-    };
-    if crate::sync::spawn("proctable-guest", thread).is_err() {
-        return Err(Errno::EAGAIN);
-    }
-    let token = shared.spawn(parent, spawning.driver(driver));
-    *told.0.lock() = token.ok();
-    told.1.unpark();
+    // first, so that there is no process without a thread
+    let cradle = Cradle::with(shared, Handlers::default(), |guest| run(guest, body));
+    let cradle = cradle.ok_or(Errno::EAGAIN)?;
+    let token = shared.spawn(parent, spawning.safe_points());
+    cradle.rock(token.ok().and_then(|token| shared.leader_of(token)));
     token
 }
 
-/// The thread of a guest, from its first call to its end.
+/// The first thread of a guest, from its first call to its end.
 fn run(mut guest: Guest, body: impl FnOnce(&mut Guest) -> i32) {
-    const PANICKED: i32 = 101;
-    let code = match catch_unwind(AssertUnwindSafe(|| body(&mut guest))) {
-        Ok(code) => code,
-        Err(cause) if cause.is::<Gone>() => return,
-        Err(_) => PANICKED,
-    };
+    let Some(code) = contain(&mut guest, body) else { return };
     // it unwinds from this, as from any call that does not return
     let _ = catch_unwind(AssertUnwindSafe(|| guest.exit(code)));
 }
 
-impl DriverProcess for ThreadDriver {
-    fn deliver(&self, delivery: Delivery) {
-        self.inbox.deliveries.lock().push(delivery);
-        self.inbox.parker.unpark();
+/// A further thread of a guest.
+fn run_thread<T>(mut guest: Guest, body: impl FnOnce(&mut Guest) -> T, value: &Mutex<Option<T>>) {
+    let returned = contain(&mut guest, |guest| {
+        // one that is created while its process is stopped sleeps here
+        guest.checkpoint();
+        *value.lock() = Some(body(guest));
+        0
+    });
+    let _ = catch_unwind(AssertUnwindSafe(|| match returned {
+        Some(0) => guest.exit_thread(0),
+        Some(code) => guest.exit(code),
+        None => {}
+    }));
+}
+
+/// Runs a guest's code; `None` if it was unwound because it has ended.
+fn contain(guest: &mut Guest, body: impl FnOnce(&mut Guest) -> i32) -> Option<i32> {
+    const PANICKED: i32 = 101;
+    match catch_unwind(AssertUnwindSafe(|| body(guest))) {
+        Ok(code) => Some(code),
+        Err(cause) if cause.is::<Gone>() => None,
+        Err(_) => Some(PANICKED),
     }
+}
 
-    // its next call sleeps until it continues, or does not return
-    fn stop(&self, _: Signal) {}
-    fn resume(&self) {}
+/// A thread that a guest has created, to be joined: [`Guest::spawn_thread`].
+#[derive(Debug)]
+pub struct GuestThread<T> {
+    thread: ThreadToken,
+    tid: Pid,
+    value: Arc<Mutex<Option<T>>>,
+}
 
-    fn terminate(&self, _: WaitStatus) {
-        self.inbox.parker.unpark();
+impl<T> GuestThread<T> {
+    /// Its number when it was created.
+    pub fn tid(&self) -> Pid {
+        self.tid
     }
 }
 
 type Body = Arc<dyn Fn(&mut Guest, &SigInfo) + Send + Sync>;
 
-/// A guest's own view, on its thread: its system calls.
+/// By the address in the action: that is the signal's number, moved out of the way of SIG_IGN. All threads
+/// of a process have the same.
+type Handlers = Arc<Mutex<BTreeMap<u64, Body>>>;
+
+/// A guest's own view, on one of its threads: the system calls of that.
 ///
-/// A call of a guest that has ended does not return: the thread unwinds, running the destructors
-/// on its way. What these call fails with ESRCH.
+/// A call of a thread that has ended, or of a guest that has, does not return: the thread unwinds,
+/// running the destructors on its way. What these call fails with ESRCH. A panic ends the guest, all
+/// threads of it, with the code 101.
 ///
 /// A successful execve in a handler makes what is left of that handler the new program: the code
 /// that it interrupted does not go on, and the guest ends with code 0 when the handler returns.
 pub struct Guest {
     shared: Arc<Shared>,
-    token: Token,
-    inbox: Arc<Inbox>,
-    /// By signal; an action's address is the signal's number, moved out of the way of SIG_IGN.
-    handlers: BTreeMap<u64, Body>,
-    place: Place,
+    thread: ThreadToken,
+    tid: Pid,
+    bell: Arc<Bell>,
+    handlers: Handlers,
     /// How many programs it has executed.
     programs: u64,
 }
 
-/// Where the code that runs now stands among the handlers that were entered.
-#[derive(Default)]
-struct Place {
-    /// How many handlers run on the stack: the innermost is that code.
-    active: usize,
-    /// How many of those in the inbox were entered before it: they come after it.
-    older: usize,
-    /// The innermost one's return, if it has called for that: once it is made it counts no more.
-    returning: Option<Arc<Pending>>,
-}
-
 impl core::fmt::Debug for Guest {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_tuple("Guest").field(&self.token.pid).finish()
+        f.debug_tuple("Guest").field(&self.thread.process.pid).field(&self.tid).finish()
     }
 }
 
@@ -163,14 +191,21 @@ fn address(signal: Signal) -> u64 {
 }
 
 impl Guest {
-    fn new(shared: Arc<Shared>, token: Token, inbox: Arc<Inbox>) -> Guest {
-        let handlers = BTreeMap::new();
-        Guest { shared, token, inbox, handlers, place: Place::default(), programs: 0 }
+    fn new(shared: Arc<Shared>, thread: ThreadToken, handlers: Handlers) -> Guest {
+        let bell = Arc::new(Bell::default());
+        shared.hang(thread, &bell);
+        let tid = shared.tid(thread).unwrap_or(thread.process.pid);
+        Guest { shared, thread, tid, bell, handlers, programs: 0 }
     }
 
-    /// Its number.
+    /// The number of its process.
     pub fn pid(&self) -> Pid {
-        self.token.pid
+        self.thread.process.pid
+    }
+
+    /// The number of this thread: that of its process once it has executed a program (EXEC-12).
+    pub fn tid(&self) -> Pid {
+        self.tid
     }
 
     /// Makes a system call. Handlers that come meanwhile run on this thread.
@@ -180,98 +215,89 @@ impl Guest {
     /// The errno of the call.
     pub fn syscall(&mut self, call: Syscall) -> syscall::Result {
         let executes = matches!(call, Syscall::Execve { .. });
-        let result = self.make(call);
+        let end = self.make(&call);
+        let result = self.result(end);
         if executes && result.is_ok() {
-            // EXEC-03: those that were entered and have not run are gone
-            self.inbox.deliveries.lock().clear();
-            self.place = Place::default();
             self.programs += 1;
+            self.tid = self.pid();
         }
         self.run_handlers();
         result
     }
 
     /// Makes a call, and runs the handlers that come before it is made and before it has returned.
-    fn make(&mut self, call: Syscall) -> syscall::Result {
-        let parker = self.inbox.parker.clone();
-        let pending = loop {
-            match self.start(&call, &parker) {
-                Some(Started::Plain(result)) => return result.map(Ret::Value),
-                Some(Started::Ended(end)) => return self.result(end),
-                Some(Started::Pending(pending)) => break pending,
-                None if self.run_handlers() => {}
-                // its delivery is on the way
-                None => drop(parker.park(None)),
-            }
-        };
-        if call == Syscall::RtSigreturn && self.place.active > 0 {
-            self.place.returning = Some(pending.clone());
-        }
-        loop {
-            self.run_handlers();
-            if let Some(end) = pending.end() {
-                return self.result(end);
-            }
-            parker.park(None);
-        }
+    fn make(&mut self, call: &Syscall) -> End {
+        let started = self.shared.start_on(self.thread, call, &self.bell.parker);
+        self.finish(started)
     }
 
-    fn start(&self, call: &Syscall, parker: &Arc<Parker>) -> Option<Started> {
-        let handlers = self.place.active + self.place.older;
-        self.shared.start_within(self.token, call, parker, handlers)
+    fn finish(&mut self, started: Started) -> End {
+        let pending = match started {
+            Started::Plain(result) => return End::Returned(result.map(Ret::Value)),
+            Started::Ended(end) => return end,
+            Started::Pending(pending) => pending,
+        };
+        loop {
+            if let Some(end) = pending.end() {
+                return end;
+            }
+            if !self.run_handlers() {
+                self.bell.parker.park(None);
+            }
+        }
     }
 
     fn result(&self, end: End) -> syscall::Result {
         match end {
             End::Returned(Ok(Ret::Never)) if self.is_alive() => Ok(Ret::Never),
-            // a destructor's call: the thread unwinds already
-            End::Gone | End::Returned(Ok(Ret::Never)) if std::thread::panicking() => {
-                Err(Errno::ESRCH)
-            }
-            End::Gone | End::Returned(Ok(Ret::Never)) => resume_unwind(Box::new(Gone)),
+            End::Gone | End::Returned(Ok(Ret::Never)) => Err(self.leave()),
             end => end.result(),
         }
     }
 
+    /// The thread has ended: it unwinds, but from a destructor's call, which fails.
+    fn leave(&self) -> Errno {
+        if !std::thread::panicking() {
+            resume_unwind(Box::new(Gone));
+        }
+        Errno::ESRCH
+    }
+
     fn is_alive(&self) -> bool {
-        self.shared.is_alive(self.token)
+        self.shared.tid(self.thread).is_some()
     }
 
     /// Runs the handlers that were entered above the code that runs now, the last one first
     /// (SIG-36); whether there were any.
     fn run_handlers(&mut self) -> bool {
-        let mut any = false;
-        loop {
-            let mut deliveries = self.inbox.deliveries.lock();
-            if deliveries.len() <= self.place.older {
-                return any;
-            }
-            let Some(delivery) = deliveries.pop() else { return any };
-            let older = deliveries.len();
-            drop(deliveries);
-            any = true;
-            self.run_handler(&delivery, older);
+        // most calls need not ask the table
+        if !self.bell.take() {
+            return false;
         }
+        let mut any = false;
+        while let Some(begun) = self.shared.begin_delivery(Caller::Thread(self.thread)) {
+            any = true;
+            self.run_handler(&begun);
+        }
+        any
     }
 
-    fn run_handler(&mut self, delivery: &Delivery, older: usize) {
-        // made before this one was entered, or not before it has returned
-        if self.place.returning.take_if(|returning| returning.is_made()).is_some() {
-            self.place.active -= 1;
-        }
-        let place = Place { active: self.place.active + 1, older, returning: None };
-        let (outer, program) = (core::mem::replace(&mut self.place, place), self.programs);
-        let body = delivery.handler.and_then(|address| self.handlers.get(&address).cloned());
+    fn run_handler(&mut self, begun: &Begun) {
+        let program = self.programs;
+        let body = self.handlers.lock().get(&begun.handler()).cloned();
         if let Some(body) = body {
-            body(self, &delivery.info);
+            body(self, begun.info());
         }
         if self.programs != program {
             // EXEC-03: there is nothing that it could return to
             self.exit(0);
         }
-        // what comes next is the loop's, so that many do not lie on the stack at once
-        let _ = self.make(Syscall::RtSigreturn);
-        self.place = outer;
+        // it may have called for its return itself
+        let parker = self.bell.parker.clone();
+        if let Ok(started) = self.shared.end_delivery(begun, Some(&parker)) {
+            let end = self.finish(started);
+            let _ = self.result(end);
+        }
     }
 
     /// Does nothing but what every call does: run handlers, sleep while stopped, unwind if it has
@@ -280,10 +306,65 @@ impl Guest {
         let _ = self.syscall(Syscall::Getpid);
     }
 
-    /// Ends.
+    /// Ends, all threads of it.
     pub fn exit(&mut self, code: i32) -> ! {
         let _ = self.syscall(Syscall::ExitGroup(code));
         resume_unwind(Box::new(Gone))
+    }
+
+    /// This thread ends, and the guest with its last thread: with the `code` of that.
+    pub fn exit_thread(&mut self, code: i32) -> ! {
+        let _ = self.syscall(Syscall::Exit(code));
+        resume_unwind(Box::new(Gone))
+    }
+
+    /// Creates a thread of the guest that runs `body` on a thread of the host, and ends when that
+    /// returns.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if there can be no more threads: of the host, or at a limit (LIM-01).
+    #[doc(alias = "pthread_create")]
+    pub fn spawn_thread<T: Send + 'static>(
+        &mut self,
+        body: impl FnOnce(&mut Guest) -> T + Send + 'static,
+    ) -> Result<GuestThread<T>, Errno> {
+        let value = Arc::new(Mutex::new(None));
+        let of = value.clone();
+        let run = move |guest| run_thread(guest, body, &of);
+        let cradle = Cradle::with(&self.shared, self.handlers.clone(), run).ok_or(Errno::EAGAIN)?;
+        let end = self.make(&Syscall::clone_call(THREAD | clone::CHILD_CLEARTID));
+        let created = match end {
+            End::Gone => Err(Errno::ESRCH),
+            end => self.shared.created(end),
+        };
+        let thread =
+            created.map(|(task, tid)| (ThreadToken { process: self.thread.process, task }, tid));
+        cradle.rock(thread.ok().map(|(thread, _)| thread));
+        self.checkpoint();
+        let (thread, tid) = thread?;
+        Ok(GuestThread { thread, tid, value })
+    }
+
+    /// Sleeps until a thread has ended; handlers that come meanwhile run on this one. What its closure
+    /// returned; `None` if it ended in another way.
+    #[doc(alias = "pthread_join")]
+    pub fn join<T>(&mut self, thread: GuestThread<T>) -> Option<T> {
+        let parker = self.bell.parker.clone();
+        // a handler may unwind
+        let joining = Joining { shared: self.shared.clone(), thread: thread.thread, parker };
+        while !joining.is_over() {
+            if !self.is_alive() {
+                self.leave();
+                return None;
+            }
+            if !self.run_handlers() {
+                joining.parker.park(None);
+            }
+        }
+        drop(joining);
+        self.checkpoint();
+        thread.value.lock().take()
     }
 
     /// Has `handler` run on a signal.
@@ -300,7 +381,9 @@ impl Guest {
         let address = address(signal);
         let action = SigAction { handler: Handler::Catch(address), flags, ..SigAction::DEFAULT };
         // the table entry first: the signal may come at once
-        self.handlers.insert(address, Arc::new(handler));
+        let old = self.handlers.lock().insert(address, Arc::new(handler));
+        // foreign, and so outside of the lock
+        drop(old);
         self.sigaction(signal, action)
     }
 
@@ -374,6 +457,25 @@ impl Guest {
         body: impl FnOnce(&mut Guest) -> i32 + Send + 'static,
     ) -> Result<Pid, Errno> {
         self.checkpoint();
-        start(&self.shared, self.token, spawn, body).map(|token| token.pid)
+        start(&self.shared, self.thread.process, spawn, body).map(|token| token.pid)
+    }
+}
+
+/// A wait for the end of a thread.
+struct Joining {
+    shared: Arc<Shared>,
+    thread: ThreadToken,
+    parker: Arc<Parker>,
+}
+
+impl Joining {
+    fn is_over(&self) -> bool {
+        self.shared.has_ended(self.thread, &self.parker)
+    }
+}
+
+impl Drop for Joining {
+    fn drop(&mut self) {
+        self.shared.stop_joining(self.thread, &self.parker);
     }
 }

@@ -160,6 +160,10 @@ impl Kernel {
         fx: &mut Effects,
     ) -> syscall::Result {
         new.adjust(&old);
+        if !self.processes[self.process_of(task)].is_single() {
+            fx.obey(rule!("CRED-07"));
+            fx.obey(rule!("TG-155"));
+        }
         if new.effective != old.effective {
             // RPT-17
             fx.obey(rule!("RPT-17"));

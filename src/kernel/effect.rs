@@ -245,6 +245,14 @@ impl Effects {
         }
     }
 
+    /// Notes several rules, as [`Effects::obey`] does one.
+    #[inline]
+    pub(super) fn obey_all(&mut self, rules: &[Rule]) {
+        if self.noting {
+            rules.iter().for_each(|rule| self.note(*rule));
+        }
+    }
+
     /// By itself: in the table, which notes none, each of many places would carry all of this.
     #[cold]
     fn note(&mut self, rule: Rule) {

@@ -33,15 +33,16 @@ impl Kernel {
         if self.processes[process].is_single() {
             return Some(self.execute(caller, fx));
         }
-        // EXEC-12
-        for rule in [rule!("EXEC-12"), rule!("THR-08"), rule!("TG-104")] {
-            fx.obey(rule);
-        }
+        fx.obey_all(&[rule!("EXEC-11"), rule!("TG-23"), rule!("TG-107"), rule!("TG-108")]);
         self.set_executing(process, Some(caller));
         self.kill_threads(process, Some(caller));
         self.tasks[caller].sleep = Sleep::Exec;
         // TG-110: of a leader that has ended already nothing is left to wait for; the call returns under
         // its number
+        if self.others_have_ended(caller) {
+            fx.obey(rule!("EXEC-12"));
+            fx.obey(rule!("TG-110"));
+        }
         self.go_on_executing(caller, fx);
         None
     }
@@ -70,13 +71,18 @@ impl Kernel {
         self.set_executing(process, None);
         let leader = self.leader(process);
         if leader != caller {
-            fx.obey(rule!("EXEC-13"));
-            fx.obey(rule!("TG-110"));
+            fx.obey_all(&[
+                rule!("EXEC-13"),
+                rule!("TG-104"),
+                rule!("TG-105"),
+                rule!("TG-106"),
+                rule!("TG-121"),
+            ]);
             // TG-105
             self.drop_private_signals(leader);
             self.discharge_task(self.tasks[leader].cred.real);
             let tid = self.tasks[caller].tid;
-            fx.push_with(tid, rule!("EXEC-12"), || Consequence::ThreadEnded);
+            fx.push_with(tid, rule!("EXEC-11"), || Consequence::ThreadEnded);
             self.replace_leader(caller);
         }
         self.execute(caller, fx)

@@ -30,8 +30,7 @@ impl Kernel {
             && matches!(process.life, Life::Alive(_))
             && self.executing_task(id).is_none()
         {
-            fx.obey(rule!("EXIT-07"));
-            fx.obey(rule!("TG-84"));
+            fx.obey_all(&[rule!("EXIT-07"), rule!("TG-84"), rule!("TG-90")]);
             self.set_life(id, Life::Dying(status));
             self.kill_threads(id, Some(task));
         }
@@ -47,6 +46,9 @@ impl Kernel {
         let lost = self.faulty(Fault::LastThreadsStatusIsLost) && self.leader(id) != task;
         let status = if lost { WaitStatus::exited(0) } else { status };
         if last && matches!(self.processes[id].life, Life::Alive(_)) {
+            if self.processes[id].threads.is_some() {
+                fx.obey_all(&[rule!("EXIT-10"), rule!("THR-02"), rule!("TG-89")]);
+            }
             self.set_life(id, Life::Dying(status));
         }
         self.leave_signals(task, fx);
@@ -181,9 +183,13 @@ impl Kernel {
         if task != leader {
             self.release_thread(task, fx);
         } else if !self.processes[id].is_single() {
+            fx.obey(rule!("EXIT-09"));
             fx.push_with(self.processes[id].pid, rule!("TG-87"), || Consequence::ThreadEnded);
         }
         let ends = self.tasks[leader].is_dead() && self.processes[id].is_single();
+        if ends && task != leader {
+            fx.obey_all(&[rule!("ZOM-14"), rule!("CHLD-09"), rule!("TG-97")]);
+        }
         if ends && let Some(rule) = self.end_process(id, fx) {
             reaped.push((id, rule));
         }
@@ -211,6 +217,7 @@ impl Kernel {
     /// A thread that has ended and is not the leader is gone at once (TG-86).
     fn release_thread(&mut self, task: Id<Task>, fx: &mut Effects) {
         let (tid, user) = (self.tasks[task].tid, self.tasks[task].cred.real);
+        fx.obey(rule!("THR-09"));
         fx.push_with(tid, rule!("TG-86"), || Consequence::ThreadEnded);
         self.drop_private_signals(task);
         self.dequeue_task(task);
@@ -335,9 +342,14 @@ impl Kernel {
         to: Id<Task>,
         fx: &mut Effects,
     ) {
-        fx.obey(rule!("RPT-01"));
-        fx.obey(rule!("TG-91"));
-        fx.obey(rule!("THR-07"));
+        fx.obey_all(&[
+            rule!("RPT-01"),
+            rule!("ORP-17"),
+            rule!("THR-07"),
+            rule!("TG-91"),
+            rule!("TG-94"),
+            rule!("TG-143"),
+        ]);
         for child in children {
             self.send_pdeath_signals(father, *child, fx);
             self.disown(*child);
@@ -381,6 +393,7 @@ impl Kernel {
             return self.send_pdeath_signal(father, self.leader(child), fx);
         }
         let tasks: Vec<Id<Task>> = self.tasks_of(child).collect();
+        fx.obey(rule!("TG-93"));
         for task in tasks {
             self.send_pdeath_signal(father, task, fx);
         }
@@ -392,6 +405,9 @@ impl Kernel {
         if self.may_kill(father, self.cred(father), child, Some(signal), fx).is_err() {
             fx.obey(rule!("RPT-15"));
             return;
+        }
+        if self.first_living_task(self.process_of(father)).is_some() {
+            fx.obey(rule!("TG-92"));
         }
         fx.obey(rule!("RPT-14"));
         let info = self.sender_info(father, signal);

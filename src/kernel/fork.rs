@@ -138,8 +138,20 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Id<Task> {
         // TG-15: users and mask are those of the creating thread; nothing is pending for the new one
-        for rule in [rule!("THR-01"), rule!("TG-13"), rule!("TG-15"), rule!("TG-32")] {
-            fx.obey(rule);
+        fx.obey_all(&[
+            rule!("THR-01"),
+            rule!("THR-05"),
+            rule!("THR-08"),
+            rule!("PID-11"),
+            rule!("TG-13"),
+            rule!("TG-15"),
+            rule!("TG-32"),
+        ]);
+        if clone_signal(plan) {
+            fx.obey(rule!("TG-02"));
+        }
+        if plan.flags & clone::PARENT != 0 {
+            fx.obey(rule!("TG-03"));
         }
         let creator = &self.tasks[caller];
         let own_fs = if plan.flags & clone::FS == 0 {
@@ -201,7 +213,10 @@ impl Kernel {
             fx.obey(rule!("TIME-07"));
         }
         if task.tid != creator.pid {
-            fx.obey(rule!("THR-06"));
+            fx.obey(rule!("THR-07"));
+            if sibling {
+                fx.obey(rule!("TG-04"));
+            }
         }
         for rule in [
             rule!("FORK-01"),
@@ -319,6 +334,11 @@ impl Kernel {
         // JOB-17, FORK-29: what was sent to it meanwhile acts now
         self.enqueue_task(waiter);
     }
+}
+
+/// Whether the call names an exit signal.
+fn clone_signal(plan: &Plan) -> bool {
+    plan.exit_signal != 0
 }
 
 /// The handlers that a child is in: a copy of the memory is in the same ones, and a child that shares

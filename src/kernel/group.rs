@@ -159,7 +159,8 @@ impl Kernel {
         let process = &self.processes[target];
         if process.leader != task {
             // TG-159: a thread has no group of its own
-            return refuse(fx, rule!("TG-159"), Errno::EINVAL);
+            fx.obey(rule!("TG-159"));
+            return refuse(fx, rule!("GRP-04"), Errno::EINVAL);
         }
         let Group { pgid: before, session, .. } = self.groups[process.group];
         self.may_set_group(own, target, session, fx)?;
@@ -244,6 +245,10 @@ impl Kernel {
         let own = self.process_of(caller);
         let process = &self.processes[own];
         let pid = process.pid;
+        if process.leader != caller {
+            fx.obey(rule!("THR-06"));
+            fx.obey(rule!("TG-168"));
+        }
         if process.flags.session_leader {
             return refuse(fx, rule!("GRP-17"), Errno::EPERM);
         }

@@ -90,6 +90,10 @@ impl Kernel {
             return Ok(());
         };
         if self.process_of(target) == self.process_of(caller) {
+            if target != caller {
+                fx.obey(rule!("TG-33"));
+                fx.obey(rule!("TG-157"));
+            }
             fx.obey(rule!("KILL-34"));
             fx.obey(rule!("KILL-17"));
         }
@@ -238,7 +242,12 @@ impl Kernel {
     ) -> Result<(), Errno> {
         let own = self.tasks[caller].tid.0 as i32;
         if (info.code >= 0 || info.code == SiCode::TKILL.0) && number != own {
-            return refuse(fx, rule!("KILL-32"), Errno::EPERM);
+            if u32::try_from(number) == Ok(self.processes[self.process_of(caller)].pid.0) {
+                // the number of its process is not that of a thread
+                fx.obey(rule!("KILL-32"));
+                fx.obey(rule!("TG-162"));
+            }
+            return refuse(fx, rule!("KILL-31"), Errno::EPERM);
         }
         Ok(())
     }
@@ -296,6 +305,9 @@ impl Kernel {
         } else {
             &self.tasks[target].cred
         };
+        if self.leader(self.process_of(target)) != target {
+            fx.obey(rule!("TG-156"));
+        }
         if cred.may_signal(judged) {
             return Ok(());
         }

@@ -332,7 +332,13 @@ impl Kernel {
     /// The same for one child.
     fn look_at_child(&self, caller: Id<Task>, pid: i32, wanted: Wanted, fx: &mut Effects) -> Found {
         // TG-151: the number of a thread is nobody's
-        let Some(child) = self.process_numbered(Pid(pid as u32)) else { return Found::Nobody };
+        let Some(child) = self.process_numbered(Pid(pid as u32)) else {
+            if self.task_named(pid).is_some() {
+                fx.obey(rule!("WAIT-47"));
+                fx.obey(rule!("TG-151"));
+            }
+            return Found::Nobody;
+        };
         let process = &self.processes[child];
         let nothread = wanted.options.contains(WaitOptions::NOTHREAD);
         // TG-145
@@ -343,6 +349,9 @@ impl Kernel {
         } else {
             self.parent_of(child) == Some(self.process_of(caller))
         };
+        if own && process.parent != Some(caller) {
+            fx.obey(rule!("TG-145"));
+        }
         if !own || !wanted.classes().contains(&process.is_clone_child()) {
             return Found::Nobody;
         }

@@ -14,9 +14,10 @@ use super::event::Subscribers;
 use super::guest::Calls;
 use super::lane::{Lane, Lanes};
 use super::outbox::{Outbox, Wake};
+use super::threads::{Threads, process_in};
 use super::waits::{Waiting, Waits};
 use super::zombies::Zombies;
-use crate::abi::{Pid, SigInfo, Time, WaitStatus};
+use crate::abi::{Pid, SigInfo, Signal, Time, WaitStatus};
 use crate::driver::{Authority, Delivery, Op};
 use crate::kernel::{Consequence, Effect, Few, Id, Kernel, Woken};
 use crate::sync::{OnceLock, Parker};
@@ -65,12 +66,37 @@ pub(super) struct Entry {
     pub started: Time,
     /// `None` for a driver that does nothing.
     pub lane: Option<Id<Lane>>,
-    /// `None` while it makes no call that takes time.
+    /// Of its leader; `None` while that makes no call that takes time.
     pub calls: Option<Box<Calls>>,
-    pub authority: Authority,
+    pub run_by: RunBy,
     pub phase: Phase,
+    /// Its leader has ended, and other threads may live on (TG-87).
+    pub leader_ended: bool,
     /// It is a zombie that stands among those whose time will come.
     pub expires: bool,
+}
+
+// the table keeps one for each process
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Option<Entry>>() <= 40, "an entry has grown");
+
+/// Who decides what becomes of a process, and who has its handlers run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum RunBy {
+    /// The model decides, and the driver runs handlers.
+    Driver,
+    /// The model decides, and the process takes its handlers itself.
+    SafePoints,
+    Host,
+}
+
+impl RunBy {
+    pub fn authority(self) -> Authority {
+        match self {
+            RunBy::Driver | RunBy::SafePoints => Authority::Model,
+            RunBy::Host => Authority::Host,
+        }
+    }
 }
 
 /// What is counted.
@@ -98,6 +124,14 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct Book {
     pub entries: ByPid<Entry>,
+    /// Those that are not the leaders of their processes.
+    pub threads: Threads,
+    /// There is, or was, a process that takes its handlers itself.
+    pub has_safe_points: bool,
+    /// How many handlers of such processes were entered and have not returned.
+    pub entered: usize,
+    /// Whoever waits for the end of a thread, by its number.
+    pub joins: BTreeMap<Pid, Vec<Arc<Parker>>>,
     pub lanes: Lanes,
     serial: u64,
     /// What the process that is created next executes, if not its creator's program.
@@ -114,10 +148,10 @@ pub(super) struct Book {
     pub announces: bool,
     /// A process that turned out to be impossible: its end is not announced.
     pub withdrawn: Option<Pid>,
-    /// Who is about to be woken, and whose call or wait it was.
+    /// Who is about to be woken, by the thread whose call it was, or the process whose wait.
     pub unwoken: BTreeMap<Pid, Vec<Arc<Parker>>>,
     pub notices: VecDeque<Notice>,
-    /// Processes with queued calls that may be able to make them.
+    /// Threads with queued calls that may be able to make them.
     pub ready: Vec<Pid>,
     /// Where the callback that runs now sleeps, or has something sleep: it cannot wait for what
     /// comes after it.
@@ -147,20 +181,26 @@ impl Book {
 
     /// Enters a new process.
     pub fn enter(&mut self, pid: Pid, image: Arc<Image>, clock: &dyn Clock) {
-        self.serial += 1;
         self.counts.processes += 1;
         self.counts.running += 1;
-        let (serial, started) = (self.serial, self.time(clock));
+        let (serial, started) = (self.next_serial(), self.time(clock));
         *self.entries.vacant(pid) = Some(Entry {
             serial,
             image,
             started,
             lane: None,
             calls: None,
-            authority: Authority::Model,
+            run_by: RunBy::Driver,
             phase: Phase::Running,
+            leader_ended: false,
             expires: false,
         });
+    }
+
+    /// A number that no process, and no handler that was entered, has had.
+    pub fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
     }
 
     /// The time of this transition.
@@ -170,7 +210,9 @@ impl Book {
 
     /// What one effect means.
     pub fn note(&mut self, kernel: &Kernel, effect: &Effect, clock: &dyn Clock) {
-        self.subscribers.effect(effect);
+        let (entries, threads) = (&self.entries, &self.threads);
+        self.subscribers.effect(effect, |tid| process_in(entries, threads, tid));
+        // the number of a thread, where the effect is on one
         let pid = effect.pid;
         match &effect.what {
             Consequence::Created => {
@@ -180,7 +222,7 @@ impl Book {
                 self.enter(pid, image.unwrap_or_default(), clock);
             }
             Consequence::Resumed(result) => {
-                self.end_call(pid, result);
+                self.end_call(kernel, pid, result);
                 self.make_ready(pid);
             }
             Consequence::Handling(info, _) | Consequence::Forwarded(info) => {
@@ -192,9 +234,24 @@ impl Book {
             }
             Consequence::Continued => {
                 self.change_phase(pid, Phase::Running);
-                self.make_ready(pid);
+                self.make_all_ready(kernel, pid);
                 self.operate_unless_reported(effect, Op::Resume);
             }
+            // JOB-13: where a stop was not complete nobody says that it is over
+            Consequence::Discarded(Signal::CONT)
+            | Consequence::Generated(SigInfo { signal: Signal::CONT, .. })
+                if !self.threads.is_empty() =>
+            {
+                self.make_all_ready(kernel, self.process_of(pid).unwrap_or(pid));
+            }
+            Consequence::Caught(_) if self.has_safe_points => self.note_caught(pid),
+            Consequence::ThreadCreated => self.enter_thread(pid, effect.cause.actor),
+            Consequence::ThreadEnded => self.note_thread_end(effect),
+            Consequence::TidCleared(address) => {
+                let (tid, address) = (pid, *address);
+                self.operate(tid, || Op::ClearTid { tid, address });
+            }
+            Consequence::Executed => self.note_executed(pid),
             Consequence::Ended(status) => self.note_end(kernel, effect, *status, clock),
             Consequence::Reparented(to) if kernel.exit_status(pid).is_some() => {
                 self.note_zombie(pid, *to, clock);
@@ -232,6 +289,7 @@ impl Book {
         self.change_phase(pid, Phase::Zombie);
         let untold = self.operate_unless_reported(effect, Op::Terminate(status));
         self.abort_calls(pid);
+        self.wake_joins(pid);
         self.outbox.wakes.extend(self.waits.of_parent(pid).map(|waiting| waiting.wake()));
         let alive = self.counts.running + self.counts.stopped;
         let told = self.mourners.iter().filter_map(|mourner| mourner.note(pid, status, alive));
@@ -254,10 +312,13 @@ impl Book {
         }
     }
 
-    /// An operation for the driver; whether it has one.
+    /// An operation for the driver of a process, or of a thread's; whether it has one.
     #[inline(always)]
-    pub fn operate(&mut self, pid: Pid, op: impl FnOnce() -> Op) -> bool {
-        let lane = self.entries.get(pid).and_then(|entry| entry.lane);
+    pub fn operate(&mut self, tid: Pid, op: impl FnOnce() -> Op) -> bool {
+        let lane = match self.entries.get(tid) {
+            Some(entry) => entry.lane,
+            None => self.lane_of_thread(tid),
+        };
         let Some(lane) = lane else { return false };
         if self.notices.is_empty() {
             self.lanes.send(lane, op, &mut self.outbox.errands);
@@ -267,28 +328,32 @@ impl Book {
         true
     }
 
-    /// A signal for the driver.
+    /// A signal for the driver, or for a process that takes its handlers itself.
     #[inline(always)]
     fn deliver(&mut self, effect: &Effect, info: &SigInfo) {
-        if matches!(effect.what, Consequence::Handling(..)) {
-            self.make_ready(effect.pid);
+        let tid = effect.pid;
+        if let Consequence::Handling(_, handler) = effect.what {
+            if self.has_safe_points && self.hand_over(tid, info, handler) {
+                return;
+            }
+            self.make_ready(tid);
         }
         // taken apart here and put together where it stays: a copy of the whole in between would
         // wait until the stores of its fields are through
         let SigInfo { signal, code, pid, uid, value } = *info;
-        self.operate(effect.pid, move || {
+        self.operate(tid, move || {
             let info = SigInfo { signal, code, pid, uid, value };
             let handler = match effect.what {
                 Consequence::Handling(_, handler) => Some(handler),
                 _ => None,
             };
-            Op::Deliver(Delivery { info, handler })
+            Op::Deliver(Delivery { info, handler, tid })
         });
     }
 
     /// The host knows what it has reported itself. Whether the driver is told.
     fn operate_unless_reported(&mut self, effect: &Effect, op: Op) -> bool {
-        let hosted = |entry: &Entry| entry.authority == Authority::Host;
+        let hosted = |entry: &Entry| entry.run_by == RunBy::Host;
         let reported = effect.cause.call.is_none();
         let knows = reported && self.entries.get(effect.pid).is_some_and(hosted);
         !knows && self.operate(effect.pid, || op)
@@ -323,8 +388,11 @@ impl Book {
 
     /// The table ends: everybody is told.
     pub fn close(&mut self) -> Outbox {
+        let threads: Vec<Pid> = self.threads.tids().collect();
         let pids: Vec<Pid> = self.entries.pids().collect();
-        pids.iter().for_each(|pid| self.abort_calls(*pid));
+        threads.iter().chain(&pids).for_each(|tid| self.abort_calls(*tid));
+        let joins = core::mem::take(&mut self.joins).into_values().flatten();
+        self.outbox.wakes.extend(joins.map(|parker| Wake::new(parker, None)));
         self.abandon_notices();
         for pid in pids {
             let living = self.entries.get(pid).is_some_and(|e| e.phase != Phase::Zombie);

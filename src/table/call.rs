@@ -5,12 +5,14 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll};
 use core::time::Duration;
 
+use super::delivery::progress;
+use super::guest::Caller;
 use super::{ProcessTable, Shared, Token};
-use crate::abi::Errno;
+use crate::abi::{Errno, Pid};
+use crate::kernel::TaskId;
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{self, Ret, Syscall};
 
@@ -21,6 +23,8 @@ pub(crate) enum End {
     Returned(syscall::Result),
     /// It created that process, and returned its number.
     Forked(Token),
+    /// It created that thread, and returned its number.
+    Threaded(TaskId, Pid),
     /// The caller is gone, or runs another program: nobody sees a result.
     Gone,
 }
@@ -32,6 +36,7 @@ impl End {
         match self {
             End::Returned(result) => result,
             End::Forked(child) => Ok(Ret::Value(child.pid.0.into())),
+            End::Threaded(_, tid) => Ok(Ret::Value(tid.0.into())),
             End::Gone => Err(Errno::ESRCH),
         }
     }
@@ -49,8 +54,8 @@ pub(crate) enum Started {
 /// A call that has not returned.
 pub(crate) struct Pending {
     end: Mutex<Option<End>>,
-    /// Whether it waits until its caller can make it.
-    queued: AtomicBool,
+    /// It creates a process or a thread, which its result names for good.
+    pub creates: bool,
     /// Where whoever is interested sleeps.
     pub parker: Arc<Parker>,
 }
@@ -62,26 +67,9 @@ impl fmt::Debug for Pending {
 }
 
 impl Pending {
-    pub fn new(parker: Option<&Arc<Parker>>) -> Arc<Pending> {
+    pub fn new(call: &Syscall, parker: Option<&Arc<Parker>>) -> Arc<Pending> {
         let parker = parker.cloned().unwrap_or_default();
-        Arc::new(Pending { end: Mutex::new(None), queued: AtomicBool::new(false), parker })
-    }
-
-    /// One that is not made yet.
-    pub fn queued(parker: Option<&Arc<Parker>>) -> Arc<Pending> {
-        let pending = Pending::new(parker);
-        pending.queued.store(true, Ordering::Release);
-        pending
-    }
-
-    /// Now it is made: under the table's lock, before anything that comes of it.
-    pub fn make(&self) {
-        self.queued.store(false, Ordering::Release);
-    }
-
-    /// Whether it is.
-    pub fn is_made(&self) -> bool {
-        !self.queued.load(Ordering::Acquire)
+        Arc::new(Pending { end: Mutex::new(None), creates: call.is_fork(), parker })
     }
 
     /// It ended. The parker is for the one who ended it to tell, outside of the table's lock.
@@ -114,6 +102,16 @@ pub(super) struct Queued {
 pub struct Call {
     table: ProcessTable,
     state: State,
+    caller: Caller,
+}
+
+/// What a call has come to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// It has returned.
+    Returned(syscall::Result),
+    /// Its caller has a handler to run first: it takes, runs and ends that, and asks again.
+    Deliver,
 }
 
 #[derive(Debug)]
@@ -123,13 +121,13 @@ enum State {
 }
 
 impl Call {
-    pub(super) fn new(table: ProcessTable, started: Started) -> Call {
+    pub(super) fn new(table: ProcessTable, started: Started, caller: Caller) -> Call {
         let state = match started {
             Started::Plain(result) => State::Ended(Box::new(End::Returned(result.map(Ret::Value)))),
             Started::Ended(end) => State::Ended(Box::new(end)),
             Started::Pending(pending) => State::Pending(pending),
         };
-        Call { table, state }
+        Call { table, state, caller }
     }
 
     /// The result, if the call has returned.
@@ -153,6 +151,39 @@ impl Call {
         match &self.state {
             State::Ended(end) => (**end).clone().result(),
             State::Pending(pending) => self.table.shared().finish_call(pending).result(),
+        }
+    }
+
+    /// Blocks until the call returns, or its caller has a handler to run first. Only a thread of a
+    /// process with [safe points](super::Spawn::safe_points) has one.
+    ///
+    /// The model settles what becomes of a call that a handler interrupts: it fails with EINTR when the
+    /// handler has returned, or goes on, as SA_RESTART says (SIG-44).
+    pub fn wait_or_deliver(&mut self) -> Progress {
+        let State::Pending(pending) = &self.state else {
+            return Progress::Returned(self.result().unwrap_or(Err(Errno::ESRCH)));
+        };
+        loop {
+            match progress(self.table.shared(), pending, self.caller) {
+                Some(Some(end)) => return Progress::Returned(end.result()),
+                Some(None) => return Progress::Deliver,
+                None => drop(pending.parker.park(None)),
+            }
+        }
+    }
+
+    /// The same for an executor: with [`core::future::poll_fn`] it is a future.
+    pub fn poll_or_deliver(&mut self, context: &mut Context<'_>) -> Poll<Progress> {
+        let State::Pending(pending) = &self.state else {
+            return Poll::Ready(Progress::Returned(self.result().unwrap_or(Err(Errno::ESRCH))));
+        };
+        loop {
+            match progress(self.table.shared(), pending, self.caller) {
+                Some(Some(end)) => return Poll::Ready(Progress::Returned(end.result())),
+                Some(None) => return Poll::Ready(Progress::Deliver),
+                None if pending.parker.poll(context.waker()) => {}
+                None => return Poll::Pending,
+            }
         }
     }
 

@@ -31,6 +31,9 @@ pub(super) struct Notice {
     calls: Vec<(Pid, Arc<Pending>, End)>,
     /// What drivers are told once the callback has run: that children ended, and what follows.
     ops: Vec<(Id<Lane>, Op)>,
+    /// The handlers that tell of children, by their threads and serials, of processes that take their
+    /// handlers themselves.
+    handlers: Vec<(Pid, u64)>,
 }
 
 impl Notice {
@@ -43,7 +46,7 @@ impl Notice {
 }
 
 /// Whether a signal tells of children, or may have swallowed one that does (CHLD-06).
-fn tells_of_children(info: &SigInfo) -> bool {
+pub(super) fn tells_of_children(info: &SigInfo) -> bool {
     let codes = SiCode::CLD_EXITED..=SiCode::CLD_CONTINUED;
     info.signal == Signal::CHLD || codes.contains(&info.code)
 }
@@ -64,8 +67,9 @@ impl Book {
             self.outbox.exits = token.serial;
         }
         let step = Some(self.outbox.exits);
-        let (waits, calls, ops) = Default::default();
-        self.notices.push_back(Notice { token, status, step, untold, waits, calls, ops });
+        let (waits, calls, ops, handlers) = Default::default();
+        let notice = Notice { token, status, step, untold, waits, calls, ops, handlers };
+        self.notices.push_back(notice);
     }
 
     /// Whether the callback that runs now sleeps there, or has something sleep.
@@ -107,12 +111,18 @@ impl Book {
         }
     }
 
-    /// The result of a call of `pid` is about an exit, or may be, whose callback has not run.
-    pub fn hold_back(&mut self, notice: usize, pid: Pid, pending: Arc<Pending>, end: End) {
-        if let Some(entry) = self.entries.get_mut(pid) {
-            entry.calls.get_or_insert_default().held.push(pending.clone());
+    /// EXIT-11: a handler that hears of an end, and waits, finds it. Whether it has to wait for a callback.
+    pub fn hide(&mut self, tid: Pid, serial: u64) -> bool {
+        let last = self.notices.back_mut();
+        last.map(|last| last.handlers.push((tid, serial))).is_some()
+    }
+
+    /// The result of a call of `tid` is about an exit, or may be, whose callback has not run.
+    pub fn hold_back(&mut self, notice: usize, tid: Pid, pending: Arc<Pending>, end: End) {
+        if let Some(calls) = self.calls_mut(tid) {
+            calls.get_or_insert_default().held.push(pending.clone());
         }
-        self.notices[notice].calls.push((pid, pending, end));
+        self.notices[notice].calls.push((tid, pending, end));
     }
 
     /// Drivers have been told of what happened in a step: the exits in it can be announced. Costs a
@@ -170,14 +180,16 @@ impl Book {
         for (lane, op) in notice.ops {
             self.lanes.send(lane, || op, &mut self.outbox.errands);
         }
-        for (pid, pending, end) in notice.calls {
-            let calls = self.entries.get_mut(pid).and_then(|entry| entry.calls.as_mut());
-            if let Some(calls) = calls {
+        for (tid, serial) in notice.handlers {
+            self.reveal(tid, serial);
+        }
+        for (tid, pending, end) in notice.calls {
+            if let Some(Some(calls)) = self.calls_mut(tid) {
                 calls.held.retain(|other| !Arc::ptr_eq(other, &pending));
             }
             // nobody sees the result if its caller has ended
             if pending.end().is_none() {
-                self.finish(pid, &pending, end);
+                self.finish(tid, &pending, end);
             }
         }
     }

@@ -199,8 +199,8 @@ impl State {
     pub fn settle(&mut self, clock: &dyn Clock) {
         self.settled = true;
         self.digest(clock);
-        while let Some(pid) = self.book.ready.pop() {
-            self.make_queued(pid, clock);
+        while let Some(tid) = self.book.ready.pop() {
+            self.make_queued(tid, clock);
         }
         if !self.book.concerned.is_empty() {
             self.answer_waits(clock);
@@ -225,9 +225,9 @@ impl State {
         }
     }
 
-    /// Whether there can be no more processes.
+    /// Whether there can be no more processes and threads.
     pub fn is_full(&self) -> bool {
-        self.kernel.len() >= self.max_processes as usize
+        self.kernel.task_count() >= self.max_processes as usize
     }
 
     /// Whether what happens now depends on what time it is.

@@ -37,7 +37,7 @@ pub enum Keeper {
 /// How many of each there can be in a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TableLimits {
-    /// Processes, zombies and process 1 included: EAGAIN beyond, as of the pids controller of
+    /// Processes, zombies and process 1 included, and further threads of them: EAGAIN beyond, as of the pids controller of
     /// cgroups(7). Unlimited by default, up to `pid_max` numbers.
     pub processes: u32,
     /// Queued signal records of a user (RLIMIT_SIGPENDING): EAGAIN beyond (LIM-08). 4,096 by

@@ -15,6 +15,8 @@ pub struct Event {
     pub number: u64,
     /// The process.
     pub pid: Pid,
+    /// The thread that it is about; the number of the process where it is about all of that.
+    pub tid: Pid,
     /// What happened.
     pub what: What,
     /// Why; `None` for what the model has no part in (a driver's fault, lost events).
@@ -26,6 +28,11 @@ pub struct Event {
 pub enum What {
     /// The process was created, by [`Cause::actor`].
     Created,
+    /// It has got a thread, [`Event::tid`], by [`Cause::actor`].
+    ThreadCreated,
+    /// The thread has ended, or has the number of the process since it executed a program
+    /// (EXEC-12). The process goes on, or its end follows.
+    ThreadEnded,
     /// It executes a new program.
     Executed,
     /// It stopped.
@@ -36,7 +43,7 @@ pub enum What {
     Exited(WaitStatus),
     /// The zombie is gone and its number free, unless a group or a session has it.
     Reaped,
-    /// A signal was generated for it.
+    /// A signal was generated for it, or for one thread of it.
     Generated(SigInfo),
     /// Its driver panicked in this operation.
     DriverFault(Op),
@@ -49,6 +56,8 @@ impl What {
     fn of(consequence: &Consequence) -> Option<What> {
         Some(match consequence {
             Consequence::Created => What::Created,
+            Consequence::ThreadCreated => What::ThreadCreated,
+            Consequence::ThreadEnded => What::ThreadEnded,
             Consequence::Executed => What::Executed,
             Consequence::Stopped(signal) => What::Stopped(*signal),
             Consequence::Continued => What::Continued,
@@ -87,19 +96,26 @@ impl Subscribers {
 
     /// Publishes an effect of the model. Costs a message for each subscriber.
     #[inline]
-    pub fn effect(&mut self, effect: &Effect) {
+    pub fn effect(&mut self, effect: &Effect, process_of: impl Fn(Pid) -> Option<Pid>) {
         if self.list.is_empty() {
             return;
         }
-        if let Some(what) = What::of(&effect.what) {
-            self.publish(effect.pid, what, Some(effect.cause));
-        }
+        let Some(what) = What::of(&effect.what) else { return };
+        let tid = effect.pid;
+        let known = if what == What::ThreadCreated { effect.cause.actor } else { tid };
+        // a new process is not known yet
+        let pid = process_of(known).unwrap_or(tid);
+        self.send(pid, tid, what, Some(effect.cause));
     }
 
-    /// Publishes anything.
-    pub fn publish(&mut self, pid: Pid, what: What, cause: Option<Cause>) {
+    /// Publishes what is about a process and not of the model.
+    pub fn publish(&mut self, pid: Pid, what: What) {
+        self.send(pid, pid, what, None);
+    }
+
+    fn send(&mut self, pid: Pid, tid: Pid, what: What, cause: Option<Cause>) {
         self.number += 1;
-        let event = Event { number: self.number, pid, what, cause };
+        let event = Event { number: self.number, pid, tid, what, cause };
         self.list.retain_mut(|subscriber| subscriber.send(&event));
     }
 }
@@ -114,7 +130,8 @@ impl Subscriber {
                 return true;
             }
             let what = What::Lost(self.lost);
-            let note = Event { number: event.number - 1, pid: Pid(0), what, cause: None };
+            let (number, nobody) = (event.number - 1, Pid(0));
+            let note = Event { number, pid: nobody, tid: nobody, what, cause: None };
             match self.sender.try_send(note) {
                 Ok(()) => self.lost = 0,
                 Err(TrySendError::Full(_)) => {

@@ -8,21 +8,44 @@ use super::book::{Book, Image, Token};
 use super::call::{End, Pending, Queued, Started};
 use super::clock::Clock;
 use super::commit::{Shared, State};
+use super::delivery::Handlers;
 use super::outbox::Wake;
+use super::thread::ThreadToken;
 use crate::abi::{Errno, Pid};
-use crate::kernel::{Outcome, Refused};
+use crate::kernel::{Kernel, Outcome, Refused};
 use crate::sync::{MutexGuard, Parker};
 use crate::syscall::{self, Ret, Syscall};
 
-/// Calls in progress.
+/// Who makes a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Caller {
+    /// The thread that has that number now, or the process.
+    Number(Pid),
+    /// The first thread of that process.
+    Process(Token),
+    Thread(ThreadToken),
+}
+
+/// Calls in progress of one thread, and the handlers that it takes itself.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     /// The innermost last: a handler may call while the call that it interrupted has not returned.
     pub begun: Vec<Arc<Pending>>,
-    /// Calls that the process cannot make yet.
+    /// Calls that the thread cannot make yet.
     pub queued: VecDeque<Queued>,
     /// Calls whose results wait for a callback.
     pub held: Vec<Arc<Pending>>,
+    /// The program that it executes when the other threads of its process have ended.
+    executing: Option<Executing>,
+    pub handlers: Handlers,
+}
+
+/// An execve that is not done when it begins.
+#[derive(Debug)]
+struct Executing {
+    path: Arc<str>,
+    /// The call, if it has not returned.
+    call: Option<Arc<Pending>>,
 }
 
 /// Calls that read the clock.
@@ -39,46 +62,30 @@ fn needs_time(call: &Syscall) -> bool {
 impl Shared {
     /// A guest's call begins.
     #[inline]
-    pub(crate) fn start(
-        self: &Arc<Shared>,
-        caller: Pid,
-        serial: Option<u64>,
-        call: &Syscall,
-    ) -> Started {
-        self.start_under(self.state.lock(), caller, serial, call, None)
+    pub(crate) fn start(self: &Arc<Shared>, caller: Caller, call: &Syscall) -> Started {
+        self.start_under(self.state.lock(), caller, call, None)
     }
 
-    /// A call of a guest by its own thread, which sleeps on `parker`, from code that is in that many
-    /// handlers, those that were entered before included. `None` if it is in more by now: they come
-    /// first.
-    pub(crate) fn start_within(
+    /// A call of a guest by its own thread, which sleeps on `parker`.
+    pub(crate) fn start_on(
         self: &Arc<Shared>,
-        caller: Token,
+        caller: ThreadToken,
         call: &Syscall,
         parker: &Arc<Parker>,
-        handlers: usize,
-    ) -> Option<Started> {
-        let mut state = self.state.lock();
-        state.catch_up(&*self.clock);
-        let lives = state.book.entry(caller).is_some();
-        if lives && state.kernel.handler_depth(caller.pid) > handlers {
-            self.leave(state);
-            return None;
-        }
-        Some(self.start_under(state, caller.pid, Some(caller.serial), call, Some(parker)))
+    ) -> Started {
+        self.start_under(self.state.lock(), Caller::Thread(caller), call, Some(parker))
     }
 
     #[inline]
-    fn start_under(
+    pub(super) fn start_under(
         self: &Arc<Shared>,
         mut state: MutexGuard<'_, State>,
-        caller: Pid,
-        serial: Option<u64>,
+        caller: Caller,
         call: &Syscall,
         parker: Option<&Arc<Parker>>,
     ) -> Started {
         let timed = state.is_timed() || needs_time(call);
-        let started = self.begin(&mut state, caller, serial, call, parker, timed);
+        let started = self.begin(&mut state, caller, call, parker, timed);
         // nothing is to be done, and nothing is due that was not before
         let is_quiet = !timed && !state.settled;
         match started {
@@ -108,8 +115,7 @@ impl Shared {
     fn begin(
         &self,
         state: &mut State,
-        caller: Pid,
-        serial: Option<u64>,
+        caller: Caller,
         call: &Syscall,
         parker: Option<&Arc<Parker>>,
         timed: bool,
@@ -120,18 +126,35 @@ impl Shared {
         if timed {
             state.advance(self.clock.now(), &*self.clock);
         }
-        let stranger = |serial| state.book.entry(Token { pid: caller, serial }).is_none();
-        if serial.is_some_and(stranger) {
-            return Started::Ended(End::Gone);
-        }
-        if call.is_fork() && state.is_full() && state.kernel.in_user_mode(caller) {
-            return Started::Ended(End::Returned(Err(Errno::EAGAIN)));
-        }
-        state.make(caller, call, parker, &*self.clock)
+        let tid = match caller {
+            Caller::Number(number) => Some(number),
+            Caller::Process(token) => state.book.entry(token).map(|_| token.pid),
+            Caller::Thread(token) => state.tid_of(token.task),
+        };
+        let Some(tid) = tid else { return Started::Ended(End::Gone) };
+        state.try_make(tid, call, parker, &*self.clock)
     }
 }
 
 impl State {
+    /// Makes a guest's call, unless there can be no more processes, or handlers come first.
+    #[inline]
+    fn try_make(
+        &mut self,
+        tid: Pid,
+        call: &Syscall,
+        parker: Option<&Arc<Parker>>,
+        clock: &dyn Clock,
+    ) -> Started {
+        if call.is_fork() && self.is_full() && self.kernel.in_user_mode(tid) {
+            return Started::Ended(End::Returned(Err(Errno::EAGAIN)));
+        }
+        if self.book.entered > 0 && self.must_deliver(tid) {
+            return self.queue(tid, call.clone(), Pending::new(call, parker));
+        }
+        self.make(tid, call, parker, clock)
+    }
+
     /// Makes a guest's call, or notes it for when the guest can.
     #[inline(always)]
     pub fn make(
@@ -169,14 +192,18 @@ impl State {
         match outcome {
             Ok(outcome) => {
                 let own = self.is_callback();
-                let started = self.begin(caller, call, outcome, own, || Pending::new(parker));
+                let started = self.begin(caller, call, outcome, own, || Pending::new(call, parker));
                 self.settle(clock);
                 self.name_child(call, started)
             }
             Err(Refused::NotInUserMode(_)) => {
-                self.queue(caller, call.clone(), Pending::queued(parker))
+                self.queue(caller, call.clone(), Pending::new(call, parker))
             }
-            Err(_) => Started::Ended(End::Gone),
+            // a process whose first thread has ended: the next one calls
+            Err(_) => match self.first_living(caller) {
+                Some(tid) => self.try_make(tid, call, parker, clock),
+                None => Started::Ended(End::Gone),
+            },
         }
     }
 
@@ -198,12 +225,12 @@ impl State {
 
     /// Notes a call for when its caller can make it.
     fn queue(&mut self, caller: Pid, call: Syscall, pending: Arc<Pending>) -> Started {
-        let handlers = self.kernel.handlers_below(caller);
-        let Some(entry) = self.book.entries.get_mut(caller) else {
+        let handlers = self.level(caller);
+        let Some(calls) = self.book.calls_mut(caller) else {
             return Started::Ended(End::Gone);
         };
         let queued = Queued { call, pending: pending.clone(), handlers };
-        entry.calls.get_or_insert_default().queued.push_back(queued);
+        calls.get_or_insert_default().queued.push_back(queued);
         self.note_sleep(&pending.parker);
         Started::Pending(pending)
     }
@@ -214,11 +241,12 @@ impl State {
         if !call.is_fork() {
             return started;
         }
-        let child = match &started {
-            Started::Ended(End::Returned(Ok(Ret::Value(pid)))) => Pid(*pid as u32),
-            _ => return started,
-        };
-        self.book.token(child).map_or(started, |child| Started::Ended(End::Forked(child)))
+        match started {
+            Started::Ended(End::Returned(result)) => {
+                Started::Ended(self.book.created(&self.kernel, result))
+            }
+            started => started,
+        }
     }
 
     /// What a call has come to before others have run. The callback that runs now does not wait for
@@ -234,8 +262,20 @@ impl State {
     ) -> Started {
         // what others do because of it comes before the program sees the result
         let held = self.kernel.runnable().len() > 0;
-        if let (Syscall::Execve { path, .. }, Outcome::Returned(Ok(_))) = (call, &outcome) {
-            self.book.execute(caller, path);
+        if let Syscall::Execve { path, .. } = call {
+            match &outcome {
+                Outcome::Returned(Ok(_)) if self.book.entries.get(caller).is_some() => {
+                    self.book.execute(caller, path, None);
+                }
+                // when the others have ended, and the caller is the leader
+                Outcome::Returned(Ok(_)) | Outcome::Blocked => {
+                    self.book.begin_executing(caller, path.clone());
+                }
+                Outcome::Returned(Err(_)) | Outcome::Gone | Outcome::Done => {}
+            }
+        }
+        if matches!(call, Syscall::RtSigreturn) {
+            self.book.note_sigreturn(caller);
         }
         if matches!(call, Syscall::Execve { .. } | Syscall::RtSigreturn) {
             // what a handler kept from being made
@@ -257,15 +297,19 @@ impl State {
             Outcome::Returned(_) | Outcome::Blocked => {
                 let pending = pending();
                 self.note_sleep(&pending.parker);
-                if let Some(entry) = self.book.entries.get_mut(caller) {
-                    entry.calls.get_or_insert_default().begun.push(pending.clone());
+                if let Some(calls) = self.book.calls_mut(caller) {
+                    let calls = calls.get_or_insert_default();
+                    calls.begun.push(pending.clone());
+                    if let Some(executing) = &mut calls.executing {
+                        executing.call = Some(pending.clone());
+                    }
                 }
                 Started::Pending(pending)
             }
         }
     }
 
-    /// A process that had calls waiting may be able to make one.
+    /// A thread that had calls waiting may be able to make one.
     pub fn make_queued(&mut self, pid: Pid, clock: &dyn Clock) {
         if !self.kernel.in_user_mode(pid) {
             return;
@@ -283,7 +327,6 @@ impl State {
         }
         self.fx.clear();
         let Ok(outcome) = self.kernel.call(pid, &call, &mut self.fx) else { return };
-        pending.make();
         let own = self.book.is_the_callbacks(&pending.parker);
         let started = self.begin(pid, &call, outcome, own, || pending.clone());
         self.digest(clock);
@@ -295,12 +338,25 @@ impl State {
 }
 
 impl Book {
+    /// How a fork ends: its result names the child for good.
+    fn created(&self, kernel: &Kernel, result: syscall::Result) -> End {
+        let Ok(Ret::Value(number)) = result else { return End::Returned(result) };
+        let child = Pid(number as u32);
+        if let Some(child) = self.token(child) {
+            return End::Forked(child);
+        }
+        let thread = self.threads.get(child).and_then(|_| kernel.task_id(child));
+        thread.map_or(End::Returned(result), |thread| End::Threaded(thread, child))
+    }
+
     /// The program sees the result of its innermost call.
-    pub fn end_call(&mut self, pid: Pid, result: &syscall::Result) {
-        let Some(entry) = self.entries.get_mut(pid) else { return };
-        let Some(calls) = &mut entry.calls else { return };
+    pub fn end_call(&mut self, kernel: &Kernel, pid: Pid, result: &syscall::Result) {
+        let Some(Some(calls)) = self.calls_mut(pid) else { return };
         let Some(pending) = calls.begun.pop() else { return };
-        let end = End::Returned(result.clone());
+        let end = match pending.creates {
+            true => self.created(kernel, result.clone()),
+            false => End::Returned(result.clone()),
+        };
         let notice = match self.notices.is_empty() {
             false if !self.is_the_callbacks(&pending.parker) => self.notice_of(result),
             _ => None,
@@ -319,16 +375,15 @@ impl Book {
     /// The next call that waits for its caller to be in no more handlers than that. Costs a look
     /// at those in front of it.
     pub fn next_queued(&mut self, pid: Pid, handlers: usize) -> Option<Queued> {
-        let calls = self.entries.get_mut(pid)?.calls.as_mut()?;
+        let calls = self.calls_mut(pid)?.as_mut()?;
         // a handler's call overtakes those that wait for the handler to return
         let nth = calls.queued.iter().position(|queued| handlers <= queued.handlers)?;
         calls.queued.remove(nth)
     }
 
-    /// A process may be able to make the calls that wait for it.
+    /// A thread may be able to make the calls that wait for it.
     pub fn make_ready(&mut self, pid: Pid) {
-        let calls = self.entries.get(pid).and_then(|entry| entry.calls.as_ref());
-        if calls.is_some_and(|calls| !calls.queued.is_empty()) {
+        if self.calls(pid).is_some_and(|calls| !calls.queued.is_empty()) {
             self.ready.push(pid);
         }
     }
@@ -338,9 +393,11 @@ impl Book {
         for parker in self.unwoken.get(&pid).into_iter().flatten().cloned() {
             self.outbox.wakes.push(Wake::first(parker, Some(pid)));
         }
-        let Some(calls) = self.entries.get_mut(pid).and_then(|entry| entry.calls.take()) else {
-            return;
-        };
+        let Some(mut calls) = self.calls_mut(pid).and_then(Option::take) else { return };
+        self.entered -= calls.handlers.clear();
+        if let Some(bell) = calls.handlers.bell() {
+            self.outbox.wakes.push(Wake::first(bell.parker.clone(), None));
+        }
         let queued = calls.queued.into_iter().map(|queued| queued.pending);
         for pending in calls.begun.into_iter().chain(queued).chain(calls.held) {
             self.abort(&pending);
@@ -352,15 +409,51 @@ impl Book {
         self.outbox.wakes.push(Wake::first(pending.parker.clone(), None));
     }
 
+    /// A thread is about to execute a program: see [`Book::note_executed`].
+    fn begin_executing(&mut self, tid: Pid, path: Arc<str>) {
+        if let Some(calls) = self.calls_mut(tid) {
+            calls.get_or_insert_default().executing = Some(Executing { path, call: None });
+        }
+    }
+
+    /// The process executes a program. Where it had other threads its image changes only now.
+    pub fn note_executed(&mut self, pid: Pid) {
+        let Some(Some(calls)) = self.calls_mut(pid) else { return };
+        if let Some(Executing { path, call }) = calls.executing.take() {
+            self.execute(pid, &path, call.as_ref());
+        }
+    }
+
     /// It executes another program: the calls that handlers had interrupted do not return.
-    pub fn execute(&mut self, pid: Pid, path: &Arc<str>) {
+    fn execute(&mut self, pid: Pid, path: &Arc<str>, own: Option<&Arc<Pending>>) {
         let image = self.take_prepared(path).unwrap_or_else(|| Arc::new(Image::new(&**path)));
         let Some(entry) = self.entries.get_mut(pid) else { return };
         entry.image = image;
-        let calls = entry.calls.as_mut();
-        let begun = calls.map(|calls| core::mem::take(&mut calls.begun)).unwrap_or_default();
-        for pending in begun {
+        let Some(calls) = entry.calls.as_mut() else { return };
+        let is_own = |pending: &Arc<Pending>| own.is_some_and(|own| Arc::ptr_eq(own, pending));
+        let mut gone: Vec<Arc<Pending>> = Vec::new();
+        for pending in core::mem::take(&mut calls.begun) {
+            if is_own(&pending) { calls.begun.push(pending) } else { gone.push(pending) }
+        }
+        let handlers = calls.handlers.clear();
+        self.entered -= handlers;
+        if handlers > 0 {
+            // so do calls of code that is gone, which waited for a handler to return
+            let queued = core::mem::take(&mut calls.queued);
+            gone.extend(queued.into_iter().map(|queued| queued.pending));
+        }
+        for pending in gone {
             self.abort(&pending);
+        }
+    }
+
+    /// The innermost handler of a thread has returned.
+    fn note_sigreturn(&mut self, tid: Pid) {
+        if self.has_safe_points
+            && let Some(Some(calls)) = self.calls_mut(tid)
+        {
+            let returned = calls.handlers.pop();
+            self.entered -= usize::from(returned);
         }
     }
 }

@@ -18,9 +18,10 @@
 //!
 //! # Two ways to call
 //!
-//! - A *guest's* call, [`ProcessTable::syscall`] and the methods of [`Process`], is made by the
-//!   process itself: one that is stopped makes it when it continues, one that sleeps in another
-//!   call when that has returned, and signals interrupt it.
+//! - A *guest's* call, [`ProcessTable::syscall`] and the methods of [`Thread`], is made by a thread of
+//!   the process itself: one that is stopped makes it when it continues, one that sleeps in another
+//!   call when that has returned, and signals interrupt it. The methods of [`Process`] are calls of its
+//!   first thread, which is all there is in most processes.
 //! - The *runtime's* acts go around that: [`Process::spawn`], [`Process::wait`] and
 //!   [`Process::send`] work whatever the process does, as if another thread of it, or somebody
 //!   outside of its namespace, acted. The process that stands for the runtime is
@@ -46,6 +47,7 @@ mod callback;
 mod clock;
 mod commit;
 mod config;
+mod delivery;
 mod end;
 mod event;
 mod guest;
@@ -55,6 +57,8 @@ mod outbox;
 mod process;
 mod query;
 mod spawn;
+mod thread;
+mod threads;
 mod wait;
 mod waits;
 mod zombies;
@@ -65,16 +69,21 @@ use std::fmt;
 
 pub(crate) use book::Token;
 pub use book::{Counts, Image};
-pub use call::Call;
-pub(crate) use call::{End, Pending, Started};
+pub use call::{Call, Progress};
+pub(crate) use call::{End, Started};
 pub use clock::{Clock, ManualClock, RealClock};
 pub(crate) use commit::Shared;
 pub use config::{Init, Keeper, TableConfig, TableLimits};
+pub(crate) use delivery::Bell;
+pub use delivery::{Begun, Checkpoint, StaleDelivery};
 pub use end::Terminated;
 pub use event::{Event, What};
+pub(crate) use guest::Caller;
 pub use process::{Process, ProcessId, SigmaskHow};
-pub use query::{Node, ProcessInfo};
+pub use query::{Node, ProcessInfo, ThreadInfo};
 pub use spawn::{Group, Spawn};
+pub use thread::Thread;
+pub(crate) use thread::{THREAD, ThreadToken};
 pub use wait::{CancelToken, Wait, WaitTarget, Waited};
 
 use crate::abi::{Errno, Pid, Time, WaitStatus};
@@ -148,8 +157,9 @@ impl ProcessTable {
         self.init().spawn(spawn)
     }
 
-    /// The process `caller` makes a system call, and this thread waits until it returns. A caller
-    /// that is stopped or sleeps in another call makes it when it can.
+    /// The thread `caller` makes a system call, and this thread waits until it returns. A caller
+    /// that is stopped or sleeps in another call makes it when it can. The number of a process is that
+    /// of its first thread; where that has ended, the first of those that it has left makes the call.
     ///
     /// A result is returned when the program would see it: handlers that interrupt or follow the
     /// call go to the driver ([`deliver`](crate::driver::DriverProcess::deliver)) and must have
@@ -157,16 +167,17 @@ impl ProcessTable {
     ///
     /// # Errors
     ///
-    /// The errno of the call; ESRCH if there is no living process `caller`, or if it ends during
+    /// The errno of the call; ESRCH if there is no living thread `caller`, or if it ends during
     /// the call.
     pub fn syscall(&self, caller: Pid, call: Syscall) -> syscall::Result {
         let shared = self.shared();
-        shared.result(shared.start(caller, None, &call))
+        shared.result(shared.start(Caller::Number(caller), &call))
     }
 
     /// The same without waiting for its return.
     pub fn submit(&self, caller: Pid, call: Syscall) -> Call {
-        Call::new(self.clone(), self.shared().start(caller, None, &call))
+        let started = self.shared().start(Caller::Number(caller), &call);
+        Call::new(self.clone(), started, Caller::Number(caller))
     }
 
     /// The events of all processes from now on, through a channel that holds `capacity` of them.

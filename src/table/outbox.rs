@@ -31,9 +31,9 @@ impl Outbox {
 #[derive(Debug)]
 pub(super) struct Wake {
     parker: Arc<Parker>,
-    /// Whose call or wait it was.
+    /// The thread whose call it was, or the process whose wait.
     of: Option<Pid>,
-    /// Before drivers are told: the process has ended, or executes another program, and its driver may
+    /// Before drivers are told: the thread or process has ended, or executes another program, and its driver may
     /// wait until its threads have left their calls.
     first: bool,
 }
@@ -57,8 +57,10 @@ impl Book {
         let others_wait = !errands.is_empty() || *exits != 0;
         for wake in wakes {
             let Some(pid) = wake.of else { continue };
-            let entry = self.entries.get(pid);
-            wake.first |= entry.is_none_or(|entry| entry.phase == Phase::Zombie);
+            wake.first |= match self.entries.get(pid) {
+                Some(entry) => entry.phase == Phase::Zombie,
+                None => self.threads.get(pid).is_none(),
+            };
             if others_wait && !wake.first {
                 self.unwoken.entry(pid).or_default().push(wake.parker.clone());
             }
@@ -153,6 +155,6 @@ impl Shared {
 
     /// A driver panicked.
     fn fault(&self, pid: Pid, op: Op) {
-        self.state.lock().book.subscribers.publish(pid, What::DriverFault(op), None);
+        self.state.lock().book.subscribers.publish(pid, What::DriverFault(op));
     }
 }

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::book::{Image, Token};
 use super::call::{End, Started};
+use super::guest::Caller;
 use super::{Call, Init, ProcessTable, Shared};
 use crate::abi::{
     Errno, Itimerval, Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, Signal,
@@ -24,12 +25,51 @@ pub enum SigmaskHow {
     SetMask,
 }
 
+impl SigmaskHow {
+    /// The call that does it.
+    pub(super) fn call(self, set: SigSet) -> Syscall {
+        let how = match self {
+            SigmaskHow::Block => how::BLOCK,
+            SigmaskHow::Unblock => how::UNBLOCK,
+            SigmaskHow::SetMask => how::SETMASK,
+        };
+        Syscall::RtSigprocmask { how, set: Some(set), old: Ptr::Valid, size: SIGSET_SIZE }
+    }
+}
+
+/// The mask that rt_sigprocmask gives back.
+pub(super) fn old_mask(ret: &Ret) -> SigSet {
+    match ret {
+        Ret::Mask(Some(old)) => *old,
+        _ => SigSet::EMPTY,
+    }
+}
+
+/// The call that takes a signal of a set, and waits for one as long as that.
+pub(super) fn sigtimedwait(set: SigSet, timeout: Option<Duration>) -> Syscall {
+    let timeout = timeout.map(|timeout| Timespec {
+        sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        nsec: timeout.subsec_nanos().into(),
+    });
+    Syscall::RtSigtimedwait { set, info: Ptr::Valid, timeout, size: SIGSET_SIZE }
+}
+
+/// The signal that it took.
+pub(super) fn taken(result: syscall::Result) -> Result<SigInfo, Errno> {
+    match result? {
+        Ret::Signal(info) => Ok(info),
+        _ => Err(Errno::EAGAIN),
+    }
+}
+
 /// One process of a table, for good: when its number is another's, this handle still names the
 /// one that it was made for, and everything gives ESRCH.
 ///
 /// Unless they say otherwise, its methods are calls of the process itself, as
 /// [`ProcessTable::syscall`] makes them: they wait while the process is stopped or in another
-/// call, and give ESRCH if it is dead. It holds a handle of its table.
+/// call, and give ESRCH if it is dead. Its first thread makes them, or the first of those that
+/// outlive that; each other thread has a handle of its own, [`Thread`](super::Thread). It holds a
+/// handle of its table.
 #[derive(Clone)]
 pub struct Process {
     pub(super) table: ProcessTable,
@@ -55,12 +95,12 @@ impl fmt::Debug for Process {
 }
 
 /// A number as a guest passes it.
-fn raw(number: u32) -> i32 {
+pub(super) fn raw(number: u32) -> i32 {
     // the model's numbers end at 2^22
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-fn done(result: syscall::Result) -> Result<(), Errno> {
+pub(super) fn done(result: syscall::Result) -> Result<(), Errno> {
     result.map(drop)
 }
 
@@ -95,7 +135,7 @@ impl Process {
 
     /// The same without waiting for its return.
     pub fn submit(&self, call: Syscall) -> Call {
-        Call::new(self.table.clone(), self.start(&call))
+        Call::new(self.table.clone(), self.start(&call), self.caller())
     }
 
     fn is_tables_init(&self) -> bool {
@@ -103,7 +143,12 @@ impl Process {
     }
 
     fn start(&self, call: &Syscall) -> Started {
-        self.table.shared().start(self.token.pid, Some(self.token.serial), call)
+        self.table.shared().start(self.caller(), call)
+    }
+
+    #[inline]
+    pub(super) fn caller(&self) -> Caller {
+        Caller::Process(self.token)
     }
 
     /// A call that cannot sleep in the model.
@@ -330,16 +375,7 @@ impl Process {
     /// rt_sigprocmask(2); RULES SIG.
     #[doc(alias = "rt_sigprocmask")]
     pub fn sigprocmask(&self, change: SigmaskHow, set: SigSet) -> Result<SigSet, Errno> {
-        let how = match change {
-            SigmaskHow::Block => how::BLOCK,
-            SigmaskHow::Unblock => how::UNBLOCK,
-            SigmaskHow::SetMask => how::SETMASK,
-        };
-        let (set, old, size) = (Some(set), Ptr::Valid, SIGSET_SIZE);
-        match self.call(Syscall::RtSigprocmask { how, set, old, size })? {
-            Ret::Mask(Some(old)) => Ok(old),
-            _ => Ok(SigSet::EMPTY),
-        }
+        self.call(change.call(set)).map(|ret| old_mask(&ret))
     }
 
     /// The pending signals that it blocks.
@@ -390,15 +426,7 @@ impl Process {
     #[doc(alias = "sigwaitinfo")]
     #[doc(alias = "rt_sigtimedwait")]
     pub fn sigtimedwait(&self, set: SigSet, timeout: Option<Duration>) -> Result<SigInfo, Errno> {
-        let timeout = timeout.map(|timeout| Timespec {
-            sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            nsec: timeout.subsec_nanos().into(),
-        });
-        let call = Syscall::RtSigtimedwait { set, info: Ptr::Valid, timeout, size: SIGSET_SIZE };
-        match self.syscall(call)? {
-            Ret::Signal(info) => Ok(info),
-            _ => Err(Errno::EAGAIN),
-        }
+        taken(self.syscall(sigtimedwait(set, timeout)))
     }
 
     /// Its innermost handler returns: what a driver has called once it has run one.

@@ -4,10 +4,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::ProcessTable;
-use super::book::{Counts, Entry, Image, Phase, Token};
-use super::commit::{Shared, State};
+use super::book::{Counts, Image, Phase};
+use super::commit::State;
 use super::process::Process;
-use crate::abi::{Pgid, Pid, Sid, Time, WaitStatus};
+use crate::abi::{Pgid, Pid, Sid, SigSet, Time, WaitStatus};
 use crate::driver::Authority;
 use crate::kernel::{Attributes, Run, View};
 
@@ -22,7 +22,7 @@ pub struct ProcessInfo {
     pub pgid: Pgid,
     /// Its session.
     pub sid: Sid,
-    /// What it does.
+    /// What it does; its first thread that lives, where there are several.
     pub run: Run,
     /// How it ended, if it has.
     pub status: Option<WaitStatus>,
@@ -32,6 +32,21 @@ pub struct ProcessInfo {
     pub started: Time,
     /// Who decides what becomes of it.
     pub authority: Authority,
+}
+
+/// A thread at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ThreadInfo {
+    /// Its number.
+    pub tid: Pid,
+    /// Its process.
+    pub pid: Pid,
+    /// What it does. A leader that others outlive is a zombie (TG-87).
+    pub run: Run,
+    /// The signals that it blocks.
+    pub blocked: SigSet,
+    /// The signals that are pending for it alone.
+    pub pending: SigSet,
 }
 
 /// A process in a [tree](ProcessTable::tree).
@@ -47,17 +62,27 @@ impl State {
     fn info(&self, pid: Pid) -> Option<ProcessInfo> {
         let view = self.kernel.view(pid)?;
         let entry = self.book.entries.get(pid)?;
+        let mut run = view.run;
+        if entry.leader_ended && entry.phase != Phase::Zombie {
+            let living = self.first_living(pid).and_then(|tid| self.kernel.view(tid));
+            run = living.map_or(run, |view| view.run);
+        }
         Some(ProcessInfo {
             pid,
             ppid: view.ppid,
             pgid: view.pgid,
             sid: view.sid,
-            run: view.run,
+            run,
             status: self.kernel.exit_status(pid),
             image: entry.image.clone(),
             started: entry.started,
-            authority: entry.authority,
+            authority: entry.run_by.authority(),
         })
+    }
+
+    pub(super) fn thread_info(&self, tid: Pid) -> Option<ThreadInfo> {
+        let View { tgid: pid, run, blocked, private: pending, .. } = self.kernel.view(tid)?;
+        Some(ThreadInfo { tid, pid, run, blocked, pending })
     }
 
     fn infos(&self, pids: impl Iterator<Item = Pid>) -> Vec<ProcessInfo> {
@@ -86,6 +111,14 @@ impl ProcessTable {
         let mut list = Vec::with_capacity(state.kernel.len());
         list.extend(state.kernel.pids());
         list
+    }
+
+    /// The threads of a process, a leader included that others outlive, in the order of their creation;
+    /// nothing if there is no such process. O(1) a thread.
+    #[doc(alias = "tids")]
+    pub fn threads(&self, pid: Pid) -> Vec<ThreadInfo> {
+        let state = self.shared().state.lock();
+        state.kernel.tids(pid).filter_map(|tid| state.thread_info(tid)).collect()
     }
 
     /// How many there are. O(1).
@@ -182,14 +215,5 @@ impl Process {
             return Vec::new();
         }
         state.infos(state.kernel.children_of(self.pid()))
-    }
-}
-
-impl Shared {
-    /// Whether the process lives.
-    pub(crate) fn is_alive(&self, token: Token) -> bool {
-        let state = self.state.lock();
-        let alive = |entry: &Entry| entry.phase != Phase::Zombie;
-        !state.is_closed() && state.book.entry(token).is_some_and(alive)
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use super::book::{Image, Token};
+use super::book::{Image, RunBy, Token};
 use super::clock::Clock;
 use super::commit::{Shared, State, wait_for_zombie};
 use super::process::Process;
@@ -37,6 +37,7 @@ pub struct Spawn {
     image: Option<Arc<Image>>,
     group: Group,
     authority: Authority,
+    safe_points: bool,
     driver: Option<Arc<dyn DriverProcess>>,
     reporter: EarlyReporter,
     /// What the child does before it executes its program.
@@ -68,6 +69,7 @@ impl Spawn {
             image: None,
             group: Group::Inherit,
             authority: Authority::Model,
+            safe_points: false,
             driver: None,
             reporter: EarlyReporter::default(),
             calls: Few::new(),
@@ -81,6 +83,18 @@ impl Spawn {
         // a table keeps no queue for what does nothing
         let null = core::any::TypeId::of::<D>() == core::any::TypeId::of::<NullDriver>();
         self.driver = if null { None } else { Some(driver) };
+        self
+    }
+
+    /// It runs its handlers at certain points only, as an engine without preemption does: each thread
+    /// takes them itself ([`Thread::checkpoint`](super::Thread::checkpoint)), and
+    /// [`deliver`](DriverProcess::deliver) is not called.
+    ///
+    /// Handlers come before the next call of their thread, and a call that sleeps is interrupted for
+    /// them: [`Call::wait_or_deliver`](super::Call::wait_or_deliver). A child that it creates itself by
+    /// fork(2) has none, and a driver of its own neither.
+    pub fn safe_points(mut self) -> Spawn {
+        self.safe_points = true;
         self
     }
 
@@ -294,7 +308,12 @@ impl State {
         }
         let entry = self.book.entries.get_mut(pid).ok_or(Errno::ESRCH)?;
         let token = Token { pid, serial: entry.serial };
-        entry.authority = spawn.authority;
+        entry.run_by = match spawn.authority {
+            Authority::Host => RunBy::Host,
+            Authority::Model if spawn.safe_points => RunBy::SafePoints,
+            Authority::Model => RunBy::Driver,
+        };
+        self.book.has_safe_points |= entry.run_by == RunBy::SafePoints;
         if let Some(driver) = spawn.driver.take() {
             entry.lane = Some(self.book.lanes.add(token, driver));
         }

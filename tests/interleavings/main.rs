@@ -9,6 +9,7 @@
 mod drops;
 mod exits;
 mod reports;
+mod threads;
 mod waits;
 
 use std::sync::Arc;

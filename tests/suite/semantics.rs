@@ -42,14 +42,14 @@ fn rows() -> BTreeMap<Rule, Row> {
     rows
 }
 
-/// All that looks like an id of one of our groups: capitals, a dash, two digits.
+/// All that looks like an id of one of our groups: capitals, a dash, two or three digits.
 fn ids(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     let groups: BTreeSet<&str> = Rule::all().map(|rule| rule.group_and_number().0).collect();
     let is_id = |word: &&str| {
         word.split_once('-').is_some_and(|(group, number)| {
             groups.contains(group)
-                && number.len() == 2
+                && (2..=3).contains(&number.len())
                 && number.bytes().all(|b| b.is_ascii_digit())
         })
     };

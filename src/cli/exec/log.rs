@@ -43,6 +43,8 @@ impl Log {
 fn what(what: &What) -> Value {
     match what {
         What::Created => json!({ "event": "created" }),
+        What::ThreadCreated => json!({ "event": "thread_created" }),
+        What::ThreadEnded => json!({ "event": "thread_ended" }),
         What::Executed => json!({ "event": "executed" }),
         What::Stopped(signal) => json!({ "event": "stopped", "signal": signal.to_string() }),
         What::Continued => json!({ "event": "continued" }),

@@ -34,7 +34,12 @@ impl Kernel {
                 return Err(Errno::EINVAL);
             }
         }
-        let sighand = self.processes[self.process_of(caller)].sighand;
+        let process = &self.processes[self.process_of(caller)];
+        let sighand = process.sighand;
+        if process.leader != caller {
+            fx.obey(rule!("SIG-12"));
+            fx.obey(rule!("TG-65"));
+        }
         let before = self.sighands[sighand].get(signal);
         if let Some(act) = act {
             self.set_action(caller, signal, act, fx);
@@ -124,6 +129,7 @@ impl Kernel {
         let blocked = mask - thread.mask;
         let told = thread.notified && (thread.stop_pending || self.has_deliverable(task));
         if told && !blocked.is_empty() && !self.processes[thread.process].is_single() {
+            fx.obey(rule!("SIG-18"));
             self.offer_shared(task, blocked, fx);
         }
         self.tasks[task].mask = mask;
@@ -151,6 +157,9 @@ impl Kernel {
         fx.obey(rule!("SIG-31"));
         let thread = &self.tasks[caller];
         let pending = thread.pending.set() | self.processes[thread.process].shared.set();
+        if !self.processes[thread.process].is_single() {
+            fx.obey_all(&[rule!("SIG-28"), rule!("TG-41"), rule!("TG-42")]);
+        }
         let stored =
             SigSet::from_bits(1u64.checked_shl(size as u32 * 8).unwrap_or(0).wrapping_sub(1));
         match set {
@@ -256,6 +265,9 @@ impl Kernel {
         let taken = self.take_among(task, set, fx);
         self.recalc_sigpending(task);
         let taken = taken?;
+        if !self.processes[self.process_of(task)].is_single() {
+            fx.obey_all(&[rule!("SIG-53"), rule!("TG-43")]);
+        }
         fx.obey(rule!("SIG-35"));
         Some(match info {
             Ptr::Valid => Ok(Ret::Signal(taken)),

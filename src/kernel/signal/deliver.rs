@@ -285,6 +285,12 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         self.set_life(id, Life::Alive(Job::Stopped { signal, unreported: true }));
+        if !self.processes[id].is_single() {
+            fx.obey_all(&[rule!("JOB-09"), rule!("TG-125"), rule!("TG-126")]);
+            if self.tasks[self.leader(id)].is_dead() {
+                fx.obey_all(&[rule!("WAIT-35"), rule!("TG-135")]);
+            }
+        }
         fx.obey(rule!("WAIT-24"));
         fx.obey(rule!("JOB-19"));
         fx.push(self.processes[id].pid, Consequence::Stopped(signal), rule!("WAIT-29"));

@@ -122,6 +122,10 @@ impl Kernel {
         let process = &self.processes[task.process];
         let fate = self.sighands[process.sighand].fate(signal);
         // TG-64: by what the task blocks that is aimed at
+        if !process.is_single() {
+            fx.obey_all(&[rule!("SIG-21"), rule!("TG-27"), rule!("TG-64")]);
+        }
+        let process = &self.processes[task.process];
         if drops(process, task, signal, fate, origin.force, fx) {
             fx.push(process.pid, Consequence::Discarded(signal), rule!("SIG-19"));
             return Ok(());
@@ -220,6 +224,9 @@ impl Kernel {
     ) {
         let Some(taker) = self.find_taker(target, signal, private, fx) else { return };
         let thread = &self.tasks[taker];
+        if private && signal == Signal::KILL {
+            fx.obey(rule!("THR-04"));
+        }
         if fate == Fate::Default(DefaultAction::Terminate) {
             // TG-79
             if thread.really_blocks(signal) {
@@ -272,11 +279,13 @@ impl Kernel {
             return None;
         }
         let group = self.processes[id].threads.as_ref().filter(|group| group.tasks > 1)?;
-        for rule in [rule!("SIG-26"), rule!("TG-28"), rule!("TG-30"), rule!("TG-34")] {
-            fx.obey(rule);
-        }
         let start = group.current_target;
+        fx.obey_all(&[rule!("SIG-26"), rule!("TG-28"), rule!("TG-30"), rule!("TG-35")]);
         let found = self.tasks_from(start).find(|task| self.wants(*task, signal))?;
+        fx.obey_all(&[rule!("SIG-27"), rule!("TG-34")]);
+        if self.tasks[target].is_dead() {
+            fx.obey_all(&[rule!("THR-10"), rule!("TG-82")]);
+        }
         let remembers = !self.faulty(Fault::SearchBeginsAtLeader);
         if let Some(group) = &mut self.processes[id].threads
             && remembers
@@ -342,6 +351,9 @@ impl Kernel {
             fx.obey(rule!("EXIT-12"));
             fx.obey(rule!("WAIT-22"));
             fx.obey(rule!("CHLD-08"));
+        }
+        if !self.processes[id].is_single() {
+            fx.obey_all(&[rule!("THR-03"), rule!("TG-70"), rule!("TG-74")]);
         }
         self.set_life(id, Life::Dying(status));
         self.kill_threads(id, None);

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::draw::Draw;
+use super::profile::Profile;
 use crate::abi::{Errno, IdType, Pid, Resource, Rlimit, Signal, WaitOptions};
 use crate::syscall::{Prctl, Syscall, clone};
 
@@ -102,7 +103,9 @@ impl Draw<'_> {
                 options = options.with(*event);
             }
         }
-        if !self.one_in(4) {
+        // who sleeps does little else: only where that is what the program is about it is frequent
+        let sleeps = matches!(self.profile, Profile::Waits | Profile::Handlers | Profile::Threads);
+        if !self.one_in(if sleeps { 2 } else { 4 }) {
             options = options.with(WaitOptions::NOHANG);
         }
         match self.below(20) {

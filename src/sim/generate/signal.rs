@@ -54,7 +54,10 @@ impl Draw<'_> {
 
     fn flags(&mut self) -> SaFlags {
         let mut flags = SaFlags::SIGINFO.with(SaFlags::RESTORER);
-        for flag in [SaFlags::RESTART, SaFlags::NODEFER, SaFlags::NOCLDSTOP, SaFlags::NOCLDWAIT] {
+        if self.one_in(2) {
+            flags = flags.with(SaFlags::RESTART);
+        }
+        for flag in [SaFlags::NODEFER, SaFlags::NOCLDSTOP, SaFlags::NOCLDWAIT] {
             if self.one_in(4) {
                 flags = flags.with(flag);
             }

@@ -6,7 +6,7 @@ use std::thread;
 use super::*;
 use crate::abi::Signal;
 use crate::driver::{Delivery, DriverProcess};
-use crate::table::{Image, ProcessTable, Spawn, Started};
+use crate::table::{Caller, Image, ProcessTable, Spawn, Started};
 
 const EXITED: WaitOptions = WaitOptions::EXITED;
 
@@ -291,13 +291,13 @@ fn drivers_are_abandoned_after_everybody_has_left_its_call() {
         let about = if held { &child } else { &other };
         let (pid, status, options) = (about.pid().0 as i32, Ptr::Null, WaitOptions::default());
         let call = Syscall::Wait4 { pid, status, options };
-        let started = shared.start(parent.pid(), None, &call);
+        let started = shared.start(Caller::Number(parent.pid()), &call);
         let Started::Pending(pending) = started else { panic!("it sleeps") };
         *looks.sleeper.lock().expect("nobody panics") = Some(pending.parker.clone());
         let pid = child.pid();
         *drops.0.lock().expect("nobody panics") = vec![parent, child, other];
         drop(table);
-        let _ = shared.start(pid, None, &Syscall::ExitGroup(0));
+        let _ = shared.start(Caller::Number(pid), &Syscall::ExitGroup(0));
         assert_eq!(*looks.was_told.lock().expect("nobody panics"), Some(true), "{held}");
     }
 }

@@ -12,6 +12,7 @@ mod peers;
 mod races;
 mod signals;
 mod spawns;
+mod threads;
 mod time;
 mod waits;
 

@@ -1,0 +1,342 @@
+//! Handlers of processes that have safe points: the model enters a handler when its signal comes, and
+//! the process runs it when it can.
+//!
+//! What the model has entered stands on a stack, for each thread. The thread takes what is at the top,
+//! runs it, and has it return. A call of the thread comes after the handlers that were entered above the
+//! code that makes it, so that it is made with the mask of that code.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::book::{Book, RunBy};
+use super::call::{End, Pending, Started};
+use super::callback::tells_of_children;
+use super::commit::{Shared, State};
+use super::guest::Caller;
+use super::outbox::Wake;
+use super::thread::ThreadToken;
+use crate::abi::{Pid, SigInfo};
+use crate::driver::Op;
+use crate::kernel::Run;
+use crate::sync::Parker;
+use crate::syscall::Syscall;
+
+/// What a thread has to do at a safe point.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Checkpoint {
+    /// Nothing: it goes on.
+    GoOn,
+    /// Run a handler, which [`Thread::begin_delivery`](super::Thread::begin_delivery) gives.
+    Deliver,
+    /// Run no code of its own until its process continues.
+    Stopped,
+    /// Run no code any more: the thread has ended.
+    Ended,
+}
+
+/// A handler that a thread has begun to run: to be given back when it has returned, once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Begun {
+    pub(super) thread: ThreadToken,
+    serial: u64,
+    tid: Pid,
+    handler: u64,
+    info: SigInfo,
+}
+
+impl Begun {
+    /// The thread that runs it.
+    pub fn tid(&self) -> Pid {
+        self.tid
+    }
+
+    /// The handler, as the guest's sigaction(2) gave it.
+    pub fn handler(&self) -> u64 {
+        self.handler
+    }
+
+    /// The signal, and what the handler is told about it.
+    pub fn info(&self) -> &SigInfo {
+        &self.info
+    }
+}
+
+/// The handler does not run any more: it has returned, its process executes another program, or its
+/// thread has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct StaleDelivery;
+
+impl fmt::Display for StaleDelivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the handler has returned already, or its thread or program is gone")
+    }
+}
+
+impl core::error::Error for StaleDelivery {}
+
+/// A handler that the model has entered.
+#[derive(Debug)]
+pub(super) struct Entered {
+    serial: u64,
+    info: SigInfo,
+    handler: u64,
+    /// How many handlers its code is in, with those that were set up below it and wait for it.
+    depth: usize,
+    stage: Stage,
+}
+
+/// How far a thread is with a handler.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// It tells of a child whose end has a callback that has not run (EXIT-11).
+    Hidden,
+    Waiting,
+    Running,
+    /// Its return has been called for, once.
+    Returning,
+}
+
+impl Entered {
+    fn is_running(&self) -> bool {
+        matches!(self.stage, Stage::Running | Stage::Returning)
+    }
+}
+
+/// The handlers of one thread.
+#[derive(Debug, Default)]
+pub(super) struct Handlers {
+    /// The innermost last.
+    entered: Vec<Entered>,
+    /// How many were set up and have not returned, those included whose turn has not come.
+    frames: usize,
+    /// Where the thread sleeps when it is in no call.
+    bell: Option<Arc<Bell>>,
+}
+
+impl Handlers {
+    /// How many handlers the code is in that the thread runs.
+    fn level(&self) -> usize {
+        let running = self.entered.iter().rev().find(|entered| entered.is_running());
+        running.map_or(0, |entered| entered.depth)
+    }
+
+    /// Whether the innermost one is to be taken.
+    fn waits(&self) -> bool {
+        self.entered.last().is_some_and(|entered| entered.stage == Stage::Waiting)
+    }
+
+    /// The innermost one has returned; whether there was one.
+    pub fn pop(&mut self) -> bool {
+        self.frames = self.frames.saturating_sub(1);
+        self.entered.pop().is_some()
+    }
+
+    /// The thread has ended, or executes another program; how many there were.
+    pub fn clear(&mut self) -> usize {
+        self.frames = 0;
+        core::mem::take(&mut self.entered).len()
+    }
+
+    pub fn bell(&self) -> Option<&Arc<Bell>> {
+        self.bell.as_ref()
+    }
+}
+
+/// Where a thread that runs on a thread of the host is told that it has a handler to take.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: AtomicBool,
+    pub parker: Arc<Parker>,
+}
+
+impl Bell {
+    /// Whether it was rung since it was asked.
+    pub fn take(&self) -> bool {
+        self.rung.load(Ordering::Acquire) && self.rung.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Book {
+    fn takes_handlers(&self, tid: Pid) -> bool {
+        let process = self.process_of(tid).and_then(|process| self.entries.get(process));
+        process.is_some_and(|entry| entry.run_by == RunBy::SafePoints)
+    }
+
+    /// A handler was set up. Others may be above it before it begins.
+    pub fn note_caught(&mut self, tid: Pid) {
+        if self.takes_handlers(tid)
+            && let Some(calls) = self.calls_mut(tid)
+        {
+            calls.get_or_insert_default().handlers.frames += 1;
+        }
+    }
+
+    /// The handler that was set up last begins; `false` if that is for the driver to run.
+    pub fn hand_over(&mut self, tid: Pid, info: &SigInfo, handler: u64) -> bool {
+        if !self.takes_handlers(tid) {
+            return false;
+        }
+        let serial = self.next_serial();
+        let hidden = tells_of_children(info) && self.hide(tid, serial);
+        let stage = if hidden { Stage::Hidden } else { Stage::Waiting };
+        let Some(calls) = self.calls_mut(tid) else { return true };
+        let handlers = &mut calls.get_or_insert_default().handlers;
+        let (info, depth) = (*info, handlers.frames);
+        handlers.entered.push(Entered { serial, info, handler, depth, stage });
+        self.entered += 1;
+        if !hidden {
+            self.offer(tid);
+        }
+        true
+    }
+
+    /// The callbacks have run that a handler had to wait for.
+    pub fn reveal(&mut self, tid: Pid, serial: u64) {
+        let Some(Some(calls)) = self.calls_mut(tid) else { return };
+        let entered = &mut calls.handlers.entered;
+        let hidden = entered.iter_mut().find(|entered| entered.serial == serial);
+        if let Some(hidden) = hidden {
+            hidden.stage = Stage::Waiting;
+            self.offer(tid);
+        }
+    }
+
+    /// The thread, and the driver of its process, hear of a handler.
+    fn offer(&mut self, tid: Pid) {
+        self.ring(tid);
+        self.operate(tid, || Op::Interrupt(tid));
+    }
+
+    /// Whoever sleeps for a thread is to look whether it has a handler to take, if it has.
+    pub fn ring(&mut self, tid: Pid) {
+        let Some(Some(calls)) = self.calls_mut(tid) else { return };
+        if !calls.handlers.waits() {
+            return;
+        }
+        let wake = |parker: &Arc<Parker>| Wake::new(parker.clone(), Some(tid));
+        let own = calls.handlers.bell.as_ref().map(|bell| {
+            bell.rung.store(true, Ordering::Release);
+            &bell.parker
+        });
+        let queued = calls.queued.iter().map(|queued| &queued.pending);
+        let calls = calls.begun.last().into_iter().chain(queued);
+        let others = calls.map(|pending| &pending.parker);
+        let others = others.filter(|parker| !own.is_some_and(|own| Arc::ptr_eq(own, parker)));
+        let wakes: Vec<Wake> = own.into_iter().chain(others).map(wake).collect();
+        self.outbox.wakes.extend(wakes);
+    }
+}
+
+impl State {
+    /// How many handlers the code is in that a thread runs.
+    pub fn level(&self, tid: Pid) -> usize {
+        if self.book.has_safe_points && self.book.takes_handlers(tid) {
+            return self.book.calls(tid).map_or(0, |calls| calls.handlers.level());
+        }
+        self.kernel.handlers_below(tid)
+    }
+
+    /// Whether handlers come before the next call of a thread.
+    pub fn must_deliver(&self, tid: Pid) -> bool {
+        self.book.calls(tid).is_some_and(|calls| {
+            calls.handlers.entered.last().is_some_and(|entered| !entered.is_running())
+        })
+    }
+
+    fn checkpoint(&self, caller: Caller) -> Checkpoint {
+        let Some(tid) = self.acting(caller).filter(|_| !self.is_closed()) else {
+            return Checkpoint::Ended;
+        };
+        if self.kernel.view(tid).is_some_and(|view| view.run == Run::Stopped) {
+            Checkpoint::Stopped
+        } else if self.book.calls(tid).is_some_and(|calls| calls.handlers.waits()) {
+            Checkpoint::Deliver
+        } else {
+            Checkpoint::GoOn
+        }
+    }
+
+    fn begin_delivery(&mut self, caller: Caller) -> Option<Begun> {
+        let tid = self.acting(caller)?;
+        let process = self.book.token(self.book.process_of(tid)?)?;
+        let thread = ThreadToken { process, task: self.kernel.task_id(tid)? };
+        // a stopped thread runs it when it continues
+        if !self.kernel.in_user_mode(tid) {
+            return None;
+        }
+        let calls = self.book.calls_mut(tid)?.as_mut()?;
+        let entered = calls.handlers.entered.last_mut()?;
+        if entered.stage != Stage::Waiting {
+            return None;
+        }
+        entered.stage = Stage::Running;
+        let Entered { serial, info, handler, .. } = *entered;
+        Some(Begun { thread, serial, tid, handler, info })
+    }
+
+    /// The return of a handler is called for, once.
+    fn end_delivery(&mut self, begun: &Begun) -> Result<(), StaleDelivery> {
+        let tid = self.tid_of(begun.thread.task).ok_or(StaleDelivery)?;
+        let calls = self.book.calls_mut(tid).and_then(|calls| calls.as_mut());
+        let entered = calls.map(|calls| &mut calls.handlers.entered).ok_or(StaleDelivery)?;
+        let innermost = entered.iter_mut().rev().find(|entered| entered.is_running());
+        match innermost {
+            Some(innermost)
+                if innermost.serial == begun.serial && innermost.stage == Stage::Running =>
+            {
+                innermost.stage = Stage::Returning;
+                Ok(())
+            }
+            _ => Err(StaleDelivery),
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn checkpoint(self: &Arc<Shared>, caller: Caller) -> Checkpoint {
+        self.commit(|state| state.checkpoint(caller))
+    }
+
+    pub(crate) fn begin_delivery(self: &Arc<Shared>, caller: Caller) -> Option<Begun> {
+        self.commit(|state| state.begin_delivery(caller))
+    }
+
+    /// A handler returns: rt_sigreturn of its thread.
+    pub(crate) fn end_delivery(
+        self: &Arc<Shared>,
+        begun: &Begun,
+        parker: Option<&Arc<Parker>>,
+    ) -> Result<Started, StaleDelivery> {
+        let mut state = self.state.lock();
+        state.end_delivery(begun)?;
+        let caller = Caller::Thread(begun.thread);
+        Ok(self.start_under(state, caller, &Syscall::RtSigreturn, parker))
+    }
+
+    /// Whether a handler waits for the caller to take it.
+    fn has_delivery(&self, caller: Caller) -> bool {
+        self.state.lock().checkpoint(caller) == Checkpoint::Deliver
+    }
+
+    /// The thread sleeps there when it is in no call. It is rung if there is a handler already.
+    pub(crate) fn hang(self: &Arc<Shared>, thread: ThreadToken, bell: &Arc<Bell>) {
+        self.commit(|state| {
+            let tid = state.tid_of(thread.task);
+            let calls = tid.and_then(|tid| state.book.calls_mut(tid));
+            if let Some((calls, tid)) = calls.zip(tid) {
+                calls.get_or_insert_default().handlers.bell = Some(bell.clone());
+                state.book.ring(tid);
+            }
+        });
+    }
+}
+
+/// A call that has come to its end, or cannot before a handler has run.
+pub(super) fn progress(shared: &Shared, pending: &Pending, caller: Caller) -> Option<Option<End>> {
+    match pending.end() {
+        Some(end) => Some(Some(end)),
+        None => shared.has_delivery(caller).then_some(None),
+    }
+}

@@ -1,0 +1,460 @@
+//! A handle of one thread, and the calls that it makes.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use super::book::Token;
+use super::call::{End, Started};
+use super::commit::Shared;
+use super::delivery::{Begun, Checkpoint, StaleDelivery};
+use super::guest::Caller;
+use super::process::{Process, SigmaskHow, done, old_mask, raw, sigtimedwait, taken};
+use super::query::ThreadInfo;
+use super::{Call, ProcessTable, Progress};
+use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, WaitOptions, WaitStatus};
+use crate::kernel::TaskId;
+use crate::sync::Parker;
+use crate::syscall::{self, Ptr, SIGSET_SIZE, Syscall, clone};
+
+/// One thread for good, and its process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct ThreadToken {
+    pub process: Token,
+    pub task: TaskId,
+}
+
+/// What pthread_create(3) asks clone(2) for, without addresses.
+pub(crate) const THREAD: u64 =
+    clone::VM | clone::FS | clone::FILES | clone::SIGHAND | clone::THREAD | clone::SYSVSEM;
+
+/// One thread of a process of a table, for good: when it has ended, this handle names nobody, also if
+/// its number is another's, and everything gives ESRCH.
+///
+/// Its methods are calls of the thread, as [`ProcessTable::syscall`] makes them; two threads of a
+/// process can be in calls at the same time. One that ends in a call, by an exit_group or execve of
+/// another thread or by a deadly signal, leaves it with ESRCH. A thread that executes a program keeps its
+/// handle, and has the number of its process from then on (EXEC-12). It holds a handle of its table.
+///
+/// ```
+/// use proctable::abi::{WaitOptions, WaitStatus};
+/// use proctable::table::{Image, ProcessTable, Spawn, WaitTarget};
+///
+/// let table = ProcessTable::new();
+/// let server = table.spawn(Spawn::new(Image::new("server")))?;
+/// let main = server.main_thread().expect("it lives");
+/// let worker = main.spawn_thread()?;
+/// main.exit(0)?;
+/// assert_eq!(server.exit_status(), None, "the process ends with its last thread");
+/// worker.exit(3)?;
+/// let waited = table.init().wait(&server, WaitOptions::EXITED)?;
+/// assert_eq!(waited.status, WaitStatus::exited(3));
+/// # Ok::<(), proctable::abi::Errno>(())
+/// ```
+///
+/// # Safe points
+///
+/// An engine that can run a handler only at certain points creates its process with
+/// [`Spawn::safe_points`](super::Spawn::safe_points). At such a point a thread asks
+/// ([`checkpoint`](Thread::checkpoint)), takes a handler ([`begin_delivery`](Thread::begin_delivery)),
+/// runs it, and has it return ([`end_delivery`](Thread::end_delivery)). Two threads of a cooperative
+/// event loop:
+///
+/// ```
+/// use proctable::abi::{Errno, Handler, SaFlags, SigAction, SigSet, Signal, WaitOptions};
+/// use proctable::syscall::{Ptr, Syscall};
+/// use proctable::table::{
+///     Checkpoint, Image, ProcessTable, Progress, SigmaskHow, Spawn, Thread, What,
+/// };
+///
+/// /// What one thread does at its turn.
+/// fn turn(thread: &Thread, log: &mut Vec<String>) {
+///     while thread.checkpoint() == Checkpoint::Deliver {
+///         let Some(begun) = thread.begin_delivery() else { break };
+///         log.push(format!("{} in {}", begun.info().signal, begun.tid()));
+///         // here the engine runs the handler whose address is `begun.handler()`
+///         let returned = thread.end_delivery(&begun).expect("it has not returned before");
+///         assert!(returned.result().is_some(), "nothing stops it");
+///     }
+/// }
+///
+/// let table = ProcessTable::new();
+/// let loops = table.spawn(Spawn::new(Image::new("loop")).safe_points())?;
+/// let child = loops.spawn(Spawn::new(Image::new("child")))?;
+/// let first = loops.main_thread().expect("it lives");
+/// let second = first.spawn_thread()?;
+/// let handler = SigAction { handler: Handler::Catch(0x40), ..SigAction::DEFAULT };
+/// loops.sigaction(Signal::USR1, handler)?;
+/// loops.sigaction(Signal::USR2, SigAction { flags: SaFlags::RESTART, ..handler })?;
+/// // the second one waits for a child, and takes no SIGUSR1
+/// second.sigprocmask(SigmaskHow::Block, Signal::USR1.set())?;
+/// let (pid, status, options) = (-1, Ptr::Valid, WaitOptions::default());
+/// let mut waits = second.submit(Syscall::Wait4 { pid, status, options });
+///
+/// let mut log = Vec::new();
+/// table.init().kill(loops.pid(), Signal::USR1)?;
+/// table.init().syscall(Syscall::Tgkill {
+///     tgid: loops.pid().0 as i32,
+///     tid: second.tid().0 as i32,
+///     sig: Signal::USR2.number().into(),
+/// })?;
+/// turn(&first, &mut log);
+/// // its wait is interrupted by the handler, and goes on behind it: SA_RESTART
+/// assert_eq!(waits.wait_or_deliver(), Progress::Deliver);
+/// turn(&second, &mut log);
+/// assert_eq!(log, ["SIGUSR1 in 2", "SIGUSR2 in 4"]);
+/// assert_eq!(waits.result(), None);
+/// child.exit(0)?;
+/// assert!(matches!(waits.wait_or_deliver(), Progress::Returned(Ok(_))));
+/// # Ok::<(), Errno>(())
+/// ```
+#[derive(Clone)]
+pub struct Thread {
+    table: ProcessTable,
+    token: ThreadToken,
+    /// Its number when it was made.
+    tid: Pid,
+}
+
+impl PartialEq for Thread {
+    fn eq(&self, other: &Thread) -> bool {
+        self.token == other.token && Arc::ptr_eq(self.table.shared(), other.table.shared())
+    }
+}
+
+impl Eq for Thread {}
+
+impl fmt::Debug for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Thread").field(&self.token.process.pid.0).field(&self.tid.0).finish()
+    }
+}
+
+impl Thread {
+    /// Its number: that of its process once it has executed a program, and the one that it had if it
+    /// has ended. O(1).
+    pub fn tid(&self) -> Pid {
+        self.table.shared().tid(self.token).unwrap_or(self.tid)
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> Pid {
+        self.token.process.pid
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Process {
+        Process::new(self.table.clone(), self.token.process)
+    }
+
+    /// Its table.
+    pub fn table(&self) -> &ProcessTable {
+        &self.table
+    }
+
+    /// Whether it has not ended. O(1).
+    pub fn is_alive(&self) -> bool {
+        self.table.shared().tid(self.token).is_some()
+    }
+
+    /// The thread at this moment; `None` once it has ended. O(1).
+    pub fn info(&self) -> Option<ThreadInfo> {
+        let state = self.table.shared().state.lock();
+        state.thread_info(state.tid_of(self.token.task)?)
+    }
+
+    /// The thread makes a call, and this thread waits for it: see [`ProcessTable::syscall`].
+    ///
+    /// # Errors
+    ///
+    /// The errno of the call; ESRCH if the thread has ended, or if it ends during the call.
+    pub fn syscall(&self, call: Syscall) -> syscall::Result {
+        self.table.shared().result(self.start(&call))
+    }
+
+    /// The same without waiting for its return.
+    pub fn submit(&self, call: Syscall) -> Call {
+        Call::new(self.table.clone(), self.start(&call), self.caller())
+    }
+
+    fn start(&self, call: &Syscall) -> Started {
+        self.table.shared().start(self.caller(), call)
+    }
+
+    fn caller(&self) -> Caller {
+        Caller::Thread(self.token)
+    }
+
+    /// Creates a thread of the same process, with the mask and the users of this one.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN at a limit (LIM-01, PID-05, [`TableLimits`](super::TableLimits)).
+    ///
+    /// # References
+    ///
+    /// clone(2) with CLONE_THREAD, pthread_create(3); RULES THR.
+    #[doc(alias = "clone")]
+    #[doc(alias = "pthread_create")]
+    pub fn spawn_thread(&self) -> Result<Thread, Errno> {
+        let end = self.table.shared().end(self.start(&Syscall::clone_call(THREAD)));
+        let (task, tid) = self.table.shared().created(end)?;
+        let token = ThreadToken { process: self.token.process, task };
+        Ok(Thread { table: self.table.clone(), token, tid })
+    }
+
+    /// The thread ends, and its process with its last thread: with the `code` of that, of which the low 8
+    /// bits count. [`Process::exit`] ends all of them.
+    ///
+    /// # References
+    ///
+    /// _exit(2), pthread_exit(3); RULES THR.
+    #[doc(alias = "pthread_exit")]
+    pub fn exit(&self, code: i32) -> Result<(), Errno> {
+        done(self.syscall(Syscall::Exit(code)))
+    }
+
+    /// Blocks until the thread has ended: the runtime's act.
+    ///
+    /// # References
+    ///
+    /// pthread_join(3).
+    #[doc(alias = "pthread_join")]
+    pub fn join(&self) {
+        let parker = Parker::new();
+        while !self.table.shared().has_ended(self.token, &parker) {
+            parker.park(None);
+        }
+    }
+
+    /// Sends a signal to one thread (SIG-22).
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if that has ended, EPERM if its users forbid it (KILL-14).
+    ///
+    /// # References
+    ///
+    /// tgkill(2).
+    pub fn tgkill(&self, thread: &Thread, signal: Signal) -> Result<(), Errno> {
+        let tid = self.table.shared().tid(thread.token).ok_or(Errno::ESRCH)?;
+        let (tgid, tid, sig) = (raw(thread.pid().0), raw(tid.0), signal.number().into());
+        done(self.syscall(Syscall::Tgkill { tgid, tid, sig }))
+    }
+
+    /// Changes its mask: as [`Process::sigprocmask`].
+    #[doc(alias = "pthread_sigmask")]
+    pub fn sigprocmask(&self, change: SigmaskHow, set: SigSet) -> Result<SigSet, Errno> {
+        self.syscall(change.call(set)).map(|ret| old_mask(&ret))
+    }
+
+    /// Waits with another mask until a handler has run: as [`Process::sigsuspend`].
+    pub fn sigsuspend(&self, mask: SigSet) -> Result<(), Errno> {
+        done(self.syscall(Syscall::RtSigsuspend { mask, size: SIGSET_SIZE }))
+    }
+
+    /// Waits until a handler has run: as [`Process::pause`].
+    pub fn pause(&self) -> Result<(), Errno> {
+        done(self.syscall(Syscall::Pause))
+    }
+
+    /// Takes a pending signal of a set: as [`Process::sigtimedwait`].
+    #[doc(alias = "sigwaitinfo")]
+    pub fn sigtimedwait(&self, set: SigSet, timeout: Option<Duration>) -> Result<SigInfo, Errno> {
+        taken(self.syscall(sigtimedwait(set, timeout)))
+    }
+
+    /// Waits for a child of the process as the thread itself: as [`Process::waitpid`].
+    #[doc(alias = "wait4")]
+    pub fn waitpid(
+        &self,
+        pid: i32,
+        options: WaitOptions,
+    ) -> Result<Option<(Pid, WaitStatus)>, Errno> {
+        let call = Syscall::Wait4 { pid, status: Ptr::Valid, options };
+        Ok(self.syscall(call)?.waited())
+    }
+
+    /// Its innermost handler returns: as [`Process::sigreturn`]. With safe points it is
+    /// [`end_delivery`](Thread::end_delivery) that has one return.
+    pub fn sigreturn(&self) -> Result<(), Errno> {
+        done(self.syscall(Syscall::RtSigreturn))
+    }
+}
+
+/// With [safe points](super::Spawn::safe_points).
+impl Thread {
+    /// What the thread has to do now, at a point at which it can. O(1).
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.table.shared().checkpoint(self.caller())
+    }
+
+    /// Takes the handler that comes first, if there is one: it runs from now on, and the mask is its
+    /// own. Others may be taken before it returns, and run above it.
+    pub fn begin_delivery(&self) -> Option<Begun> {
+        self.table.shared().begin_delivery(self.caller())
+    }
+
+    /// A handler returns: rt_sigreturn(2). The mask is that of the code below, and a call that it
+    /// interrupted fails or goes on. The call that this gives has returned, but where the process is
+    /// stopped, or where another handler was entered meanwhile: that runs first
+    /// ([`Call::wait_or_deliver`]).
+    ///
+    /// # Errors
+    ///
+    /// [`StaleDelivery`] if it does not run any more, or is not the innermost of those that do; then
+    /// nothing has changed.
+    pub fn end_delivery(&self, begun: &Begun) -> Result<Call, StaleDelivery> {
+        if begun.thread != self.token {
+            return Err(StaleDelivery);
+        }
+        let started = self.table.shared().end_delivery(begun, None)?;
+        Ok(Call::new(self.table.clone(), started, self.caller()))
+    }
+
+    /// Runs the handlers that are to run now, each by `run`, until there is none.
+    pub fn run_handlers(&self, run: &mut dyn FnMut(&Begun)) {
+        while let Some(begun) = self.begin_delivery() {
+            run(&begun);
+            if let Ok(mut returns) = self.end_delivery(&begun) {
+                self.finish(&mut returns, run).ok();
+            }
+        }
+    }
+
+    /// The thread makes a call, and runs handlers by `run` as they come.
+    ///
+    /// # Errors
+    ///
+    /// As [`Thread::syscall`].
+    pub fn syscall_with(&self, call: Syscall, run: &mut dyn FnMut(&Begun)) -> syscall::Result {
+        let result = self.finish(&mut self.submit(call), run);
+        self.run_handlers(run);
+        result
+    }
+
+    fn finish(&self, call: &mut Call, run: &mut dyn FnMut(&Begun)) -> syscall::Result {
+        loop {
+            match call.wait_or_deliver() {
+                Progress::Returned(result) => return result,
+                Progress::Deliver => self.run_handlers(run),
+            }
+        }
+    }
+}
+
+impl Process {
+    /// Its first thread, or the first of those that have outlived that; `None` once it has ended.
+    pub fn main_thread(&self) -> Option<Thread> {
+        let state = self.table().shared().state.lock();
+        let tid = state.acting(self.caller())?;
+        Some(Thread { table: self.table().clone(), token: state.thread(self.token, tid)?, tid })
+    }
+
+    /// Its threads that live, in the order of their creation. O(1) a thread.
+    pub fn threads(&self) -> Vec<Thread> {
+        let state = self.table().shared().state.lock();
+        if state.book.entry(self.token).is_none() {
+            return Vec::new();
+        }
+        let threads = state.kernel.tids(self.pid()).filter_map(|tid| {
+            let token = state.thread(self.token, tid)?;
+            state.tid_of(token.task)?;
+            Some(Thread { table: self.table().clone(), token, tid })
+        });
+        threads.collect()
+    }
+
+    /// What its first thread has to do now: [`Thread::checkpoint`].
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.table().shared().checkpoint(self.caller())
+    }
+
+    /// Takes a handler for its first thread: [`Thread::begin_delivery`].
+    pub fn begin_delivery(&self) -> Option<Begun> {
+        self.table().shared().begin_delivery(self.caller())
+    }
+
+    /// A handler of one of its threads returns: [`Thread::end_delivery`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn end_delivery(&self, begun: &Begun) -> Result<Call, StaleDelivery> {
+        if begun.thread.process != self.token {
+            return Err(StaleDelivery);
+        }
+        let started = self.table().shared().end_delivery(begun, None)?;
+        Ok(Call::new(self.table().clone(), started, Caller::Thread(begun.thread)))
+    }
+}
+
+impl ProcessTable {
+    /// The thread that has that number now, if it lives. O(1).
+    pub fn thread(&self, tid: Pid) -> Option<Thread> {
+        let state = self.shared().state.lock();
+        let process = state.book.token(state.book.process_of(tid)?)?;
+        let token = state.thread(process, tid)?;
+        state.tid_of(token.task)?;
+        Some(Thread { table: self.clone(), token, tid })
+    }
+}
+
+impl super::commit::State {
+    /// The identity of a thread.
+    fn thread(&self, process: Token, tid: Pid) -> Option<ThreadToken> {
+        Some(ThreadToken { process, task: self.kernel.task_id(tid)? })
+    }
+}
+
+impl Shared {
+    /// The number of a thread, if it lives.
+    pub(crate) fn tid(&self, thread: ThreadToken) -> Option<Pid> {
+        let state = self.state.lock();
+        state.tid_of(thread.task).filter(|_| !state.is_closed())
+    }
+
+    /// The first thread of a process that was just created.
+    pub(crate) fn leader_of(&self, process: Token) -> Option<ThreadToken> {
+        let state = self.state.lock();
+        state.book.entry(process)?;
+        state.thread(process, process.pid)
+    }
+
+    /// The thread that a call has created.
+    pub(crate) fn created(&self, end: End) -> Result<(TaskId, Pid), Errno> {
+        if let End::Threaded(task, tid) = end {
+            return Ok((task, tid));
+        }
+        // others ran before the result was seen
+        let tid = Pid(end.result()?.value() as u32);
+        let task = self.state.lock().kernel.task_id(tid).ok_or(Errno::ESRCH)?;
+        Ok((task, tid))
+    }
+
+    /// Whether a thread has ended; if not, `parker` hears of it.
+    pub(crate) fn has_ended(&self, thread: ThreadToken, parker: &Arc<Parker>) -> bool {
+        let mut state = self.state.lock();
+        let Some(tid) = state.tid_of(thread.task).filter(|_| !state.is_closed()) else {
+            return true;
+        };
+        let joins = state.book.joins.entry(tid).or_default();
+        if !joins.iter().any(|other| Arc::ptr_eq(other, parker)) {
+            joins.push(parker.clone());
+        }
+        false
+    }
+
+    /// Whoever waits there does not wait for the end of the thread any more.
+    pub(crate) fn stop_joining(&self, thread: ThreadToken, parker: &Arc<Parker>) {
+        let mut state = self.state.lock();
+        let Some(tid) = state.tid_of(thread.task) else { return };
+        if let Some(joins) = state.book.joins.get_mut(&tid) {
+            joins.retain(|other| !Arc::ptr_eq(other, parker));
+            if joins.is_empty() {
+                state.book.joins.remove(&tid);
+            }
+        }
+    }
+}

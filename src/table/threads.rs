@@ -1,0 +1,199 @@
+//! What the table knows of threads beyond the model: of those that are not the leaders of their
+//! processes, for what a leader has stands with its process.
+
+use alloc::boxed::Box;
+
+use super::book::{Book, Entry, Phase};
+use super::by_pid::ByPid;
+use super::commit::State;
+use super::guest::{Caller, Calls};
+use super::lane::Lane;
+use super::outbox::Wake;
+use crate::abi::Pid;
+use crate::driver::Op;
+use crate::kernel::{Effect, Id, Kernel, Run, TaskId};
+use crate::rule;
+
+/// A thread that is not the leader of its process, from its creation to its end.
+#[derive(Debug)]
+pub(super) struct Thread {
+    pub process: Pid,
+    /// `None` while it makes no call that takes time.
+    pub calls: Option<Box<Calls>>,
+}
+
+/// The threads that are not the leaders of their processes, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    by_tid: ByPid<Thread>,
+    len: usize,
+}
+
+impl Threads {
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn get(&self, tid: Pid) -> Option<&Thread> {
+        self.by_tid.get(tid)
+    }
+
+    pub fn tids(&self) -> impl Iterator<Item = Pid> + '_ {
+        self.by_tid.pids()
+    }
+
+    fn enter(&mut self, tid: Pid, process: Pid) {
+        *self.by_tid.vacant(tid) = Some(Thread { process, calls: None });
+        self.len += 1;
+    }
+
+    fn remove(&mut self, tid: Pid) -> Option<Thread> {
+        let thread = self.by_tid.remove(tid)?;
+        self.len -= 1;
+        Some(thread)
+    }
+}
+
+/// The process of a thread, dead or alive.
+#[inline]
+pub(super) fn process_in(entries: &ByPid<Entry>, threads: &Threads, tid: Pid) -> Option<Pid> {
+    match entries.get(tid) {
+        Some(_) => Some(tid),
+        None => threads.get(tid).map(|thread| thread.process),
+    }
+}
+
+impl Book {
+    /// The process of a thread, dead or alive. O(1).
+    #[inline]
+    pub fn process_of(&self, tid: Pid) -> Option<Pid> {
+        process_in(&self.entries, &self.threads, tid)
+    }
+
+    /// The calls of a thread.
+    #[inline]
+    pub fn calls(&self, tid: Pid) -> Option<&Calls> {
+        let calls = match self.entries.get(tid) {
+            Some(entry) => &entry.calls,
+            None => &self.threads.get(tid)?.calls,
+        };
+        calls.as_deref()
+    }
+
+    /// The place of the calls of a thread.
+    #[inline]
+    pub fn calls_mut(&mut self, tid: Pid) -> Option<&mut Option<Box<Calls>>> {
+        match self.entries.get_mut(tid) {
+            Some(entry) => Some(&mut entry.calls),
+            None => self.threads.by_tid.get_mut(tid).map(|thread| &mut thread.calls),
+        }
+    }
+
+    /// A new thread of the process of `creator`.
+    pub fn enter_thread(&mut self, tid: Pid, creator: Pid) {
+        if let Some(process) = self.process_of(creator) {
+            self.threads.enter(tid, process);
+        }
+    }
+
+    /// A thread has ended; its process goes on, or ends next.
+    pub fn note_thread_end(&mut self, effect: &Effect) {
+        let tid = effect.pid;
+        if effect.cause.rule == rule!("EXEC-12") {
+            return self.take_over(tid);
+        }
+        self.operate(tid, || Op::EndThread(tid));
+        self.abort_calls(tid);
+        self.wake_joins(tid);
+        match self.entries.get_mut(tid) {
+            Some(leader) => leader.leader_ended = true,
+            None => drop(self.threads.remove(tid)),
+        }
+    }
+
+    /// Where operations go for the driver of the process of a thread that is not its leader.
+    #[cold]
+    pub fn lane_of_thread(&self, tid: Pid) -> Option<Id<Lane>> {
+        self.entries.get(self.threads.get(tid)?.process)?.lane
+    }
+
+    /// A thread that executes a program is the leader now, with its number (EXEC-12).
+    fn take_over(&mut self, tid: Pid) {
+        for parker in self.unwoken.get(&tid).into_iter().flatten().cloned() {
+            self.outbox.wakes.push(Wake::first(parker, Some(tid)));
+        }
+        let Some(Thread { process, calls }) = self.threads.remove(tid) else { return };
+        if let Some(entry) = self.entries.get_mut(process) {
+            entry.leader_ended = false;
+            entry.calls = calls;
+        }
+        if let Some(joins) = self.joins.remove(&tid) {
+            self.joins.entry(process).or_default().extend(joins);
+        }
+        self.make_ready(process);
+    }
+
+    /// Whoever waits for the end of that thread is to look again.
+    pub fn wake_joins(&mut self, tid: Pid) {
+        // asked first: there are nearly never any
+        if !self.joins.is_empty()
+            && let Some(joins) = self.joins.remove(&tid)
+        {
+            self.outbox.wakes.extend(joins.into_iter().map(|parker| Wake::new(parker, None)));
+        }
+    }
+
+    /// The threads of a process may be able to make the calls that wait for them, and to take their
+    /// handlers. Costs a look at each.
+    pub fn make_all_ready(&mut self, kernel: &Kernel, process: Pid) {
+        if self.threads.is_empty() {
+            return self.make_able(process);
+        }
+        for tid in kernel.tids(process) {
+            self.make_able(tid);
+        }
+    }
+
+    fn make_able(&mut self, tid: Pid) {
+        self.make_ready(tid);
+        if self.has_safe_points {
+            self.ring(tid);
+        }
+    }
+}
+
+impl State {
+    /// The number of a thread that lives.
+    #[inline]
+    pub fn tid_of(&self, task: TaskId) -> Option<Pid> {
+        let tid = self.kernel.tid(task)?;
+        let ended = |entry: &Entry| entry.leader_ended || entry.phase == Phase::Zombie;
+        (!self.book.entries.get(tid).is_some_and(ended)).then_some(tid)
+    }
+
+    /// The number of the thread that makes a caller's calls, if it lives.
+    pub fn acting(&self, caller: Caller) -> Option<Pid> {
+        let number = match caller {
+            Caller::Number(number) => number,
+            Caller::Process(token) => self.book.entry(token).map(|_| token.pid)?,
+            Caller::Thread(token) => return self.tid_of(token.task),
+        };
+        match self.book.entries.get(number) {
+            Some(entry) if entry.leader_ended => self.first_living(number),
+            Some(entry) => (entry.phase != Phase::Zombie).then_some(number),
+            None => self.book.threads.get(number).map(|_| number),
+        }
+    }
+
+    /// The first thread of a process that lives: its leader, or one that has outlived that. Costs a look
+    /// at those before it.
+    pub fn first_living(&self, process: Pid) -> Option<Pid> {
+        let entry = self.book.entries.get(process)?;
+        if entry.phase == Phase::Zombie {
+            return None;
+        }
+        let lives = |tid: &Pid| self.kernel.view(*tid).is_some_and(|view| view.run != Run::Zombie);
+        self.kernel.tids(process).find(lives)
+    }
+}
