@@ -10,7 +10,6 @@ use crate::kernel::{
     Choose, Consequence, Effect, Effects, Event, Kernel, Outcome, Refused, Restart, Rule, RuleSet,
     Run,
 };
-use crate::rule;
 use crate::syscall::{self, Ret, Syscall, text};
 use crate::trace::LogEvent;
 
@@ -144,14 +143,10 @@ impl<'s, 'a> Running<'_, 's, 'a> {
     /// The number of the caller when its call is over: execve by another thread than the leader
     /// gives it the leader's (EXEC-12).
     fn number_after(&self, pid: Pid) -> Pid {
-        let gone = |effect: &Effect| effect.pid == pid && is_take_over(effect);
-        let executed = || {
-            self.fx.list().iter().find_map(|effect| {
-                matches!(effect.what, Consequence::Executed).then_some(effect.pid)
-            })
+        let executes = |effect: &&Effect| {
+            effect.cause.actor == pid && matches!(effect.what, Consequence::Executed)
         };
-        let moved = self.fx.list().iter().any(gone);
-        if moved { executed().unwrap_or(pid) } else { pid }
+        self.fx.list().iter().find(executes).map_or(pid, |effect| effect.pid)
     }
 
     /// The call of this step returns. The log does not show it if the caller dies before it is
@@ -351,13 +346,15 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                     self.state.progress.interrupted.push((pid, restart, false));
                 }
                 Consequence::Ended(status) => self.ended(pid, status)?,
-                Consequence::ThreadEnded if is_take_over(effect) => {
+                Consequence::ThreadEnded if self.number_after(pid) != pid => {
                     let leader = self.number_after(pid);
                     self.state.progress.interrupted.retain(|state| state.0 != leader);
                     self.show_end(leader, Shown::Superseded(pid))?;
                 }
                 // TG-87: of a leader nothing is to be seen while others live
-                Consequence::ThreadEnded if effect.cause.rule != rule!("TG-87") => {
+                Consequence::ThreadEnded
+                    if self.state.progress.process_of(&self.state.kernel, pid) != pid =>
+                {
                     let status = self.thread_status(pid);
                     self.ended(pid, status)?;
                 }
@@ -548,11 +545,6 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         self.note_effects()?;
         Ok(true)
     }
-}
-
-/// Whether a thread takes the leader's place with this (EXEC-12).
-fn is_take_over(effect: &Effect) -> bool {
-    matches!(effect.what, Consequence::ThreadEnded) && effect.cause.rule == rule!("EXEC-12")
 }
 
 fn is_never(outcome: &text::Outcome) -> bool {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proctable::abi::*;
 use proctable::kernel::{
-    Cause, Config, Consequence, Effects, Event, Kernel, Outcome as Done, Restart, Run, Seeded,
+    Config, Consequence, Effect, Effects, Event, Kernel, Outcome as Done, Restart, Run, Seeded,
 };
 use proctable::sim::{Action, Generator, Profile, Surroundings};
 use proctable::syscall::text::{self, Begun, Outcome};
@@ -155,7 +155,7 @@ impl Recorder {
                 }
                 Consequence::Handling(info, _) => self.handler(pid, info),
                 Consequence::ThreadEnded => {
-                    self.thread_ended(pid, &effect.cause, processes, exit);
+                    self.thread_ended(pid, processes, exit);
                 }
                 Consequence::Ended(status) => {
                     self.open.remove(&pid);
@@ -167,17 +167,14 @@ impl Recorder {
         }
     }
 
-    fn thread_ended(
-        &mut self,
-        tid: Pid,
-        cause: &Cause,
-        processes: &BTreeMap<Pid, Pid>,
-        exit: Option<(Pid, i32)>,
-    ) {
+    fn thread_ended(&mut self, tid: Pid, processes: &BTreeMap<Pid, Pid>, exit: Option<(Pid, i32)>) {
         let call = self.open.remove(&tid);
         self.interrupted.remove(&tid);
         let process = processes[&tid];
-        if cause.rule.to_string() == "EXEC-12" {
+        let executes = |effect: &Effect| {
+            effect.cause.actor == tid && matches!(effect.what, Consequence::Executed)
+        };
+        if self.fx.list().iter().any(executes) {
             self.open.extend(call.map(|call| (process, call)));
             self.push(process, LogEvent::Superseded(tid));
         } else if process != tid {
