@@ -5,15 +5,19 @@ use alloc::string::{String, ToString};
 
 use super::step::{Again, Line};
 use crate::abi::{Pid, SigInfo, SigSet, WaitStatus};
-use crate::kernel::Restart;
 use crate::syscall::text::{self, Begun, Outcome};
 use crate::syscall::{self, Ret, Syscall};
 use crate::trace::{Entry, LogEvent};
 
 /// `wait4` in the call table of x86-64: what its return register holds when it is made again.
 const NR_WAIT4: i64 = 61;
-/// `waitid`, likewise.
-const NR_WAITID: i64 = 247;
+/// waitid, clone, fork, vfork and clone3, likewise.
+const NR_OTHERS: [i64; 5] = [247, 56, 57, 58, 435];
+
+/// Whether a handler that returns this returns into a call that is made again.
+fn is_number(value: i64) -> bool {
+    value == NR_WAIT4 || NR_OTHERS.contains(&value)
+}
 
 /// Something that the model shows of a process.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,7 +25,7 @@ pub enum Shown {
     /// A call returned.
     Result(syscall::Result),
     /// A blocked call was interrupted, and a handler runs.
-    Interrupted(Restart),
+    Interrupted(text::Restart),
     /// The body of a handler began.
     Handler(SigInfo),
     /// A handler returned into the call that it had interrupted, which fails.
@@ -50,7 +54,7 @@ impl Shown {
             (
                 Shown::Interrupted(restart),
                 LogEvent::Call { outcome, .. } | LogEvent::Resumed { outcome, .. },
-            ) => *outcome == Outcome::Interrupted(shown_restart(*restart)),
+            ) => *outcome == Outcome::Interrupted(*restart),
             // it slept on when signals came that nobody but a tracer sees
             (Shown::Result(result), LogEvent::Call { call, outcome })
                 if line.again.as_ref().is_some_and(|again| !again.handled) =>
@@ -73,7 +77,7 @@ impl Shown {
             (
                 Shown::Restarted { mask },
                 LogEvent::Sigreturn { mask: shown, returned: Some(Outcome::Returned(Ok(ret))) },
-            ) => same_mask(mask, shown) && matches!(ret.value(), NR_WAIT4 | NR_WAITID),
+            ) => same_mask(mask, shown) && is_number(ret.value()),
             (
                 Shown::Failed { result, .. },
                 LogEvent::Resumed { call: Syscall::RtSigreturn, outcome },
@@ -84,7 +88,7 @@ impl Shown {
                     call: Syscall::RtSigreturn,
                     outcome: Outcome::Returned(Ok(ret)),
                 },
-            ) => matches!(ret.value(), NR_WAIT4 | NR_WAITID),
+            ) => is_number(ret.value()),
             // what the register held
             (Shown::Left { mask }, LogEvent::Sigreturn { mask: shown, returned: Some(_) }) => {
                 same_mask(mask, shown)
@@ -106,7 +110,7 @@ impl Shown {
                 return returned(pid, call, result.clone().into());
             }
             Shown::Interrupted(restart) => {
-                let outcome = Outcome::Interrupted(shown_restart(*restart));
+                let outcome = Outcome::Interrupted(*restart);
                 return returned(pid, call, outcome);
             }
             Shown::Again(None) => {
@@ -143,13 +147,6 @@ fn ended(status: WaitStatus) -> LogEvent {
     match status.term_signal() {
         Some(signal) => LogEvent::Killed { signal, core: status.core() },
         None => LogEvent::Exited(status.exit_code().unwrap_or(0)),
-    }
-}
-
-fn shown_restart(restart: Restart) -> text::Restart {
-    match restart {
-        Restart::Sys => text::Restart::Sys,
-        Restart::NoHandler => text::Restart::NoHand,
     }
 }
 

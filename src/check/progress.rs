@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::step::{Item, Line, Steps};
 use crate::abi::{Handler, Pid, SigInfo, Signal};
-use crate::kernel::{Consequence, Effect, Effects, Kernel, Restart, Run};
+use crate::kernel::{Consequence, Effect, Effects, Kernel, Run};
 use crate::rule;
 use crate::syscall::text::{self, Outcome};
 use crate::syscall::{Ret, Syscall};
@@ -17,7 +17,7 @@ pub struct Progress {
     /// How many items of each thread are explained.
     explained: BTreeMap<Pid, usize>,
     /// The threads whose blocked call was interrupted, and whether a handler has shown it.
-    pub interrupted: Vec<(Pid, Restart, bool)>,
+    pub interrupted: Vec<(Pid, text::Restart, bool)>,
     /// The process of each further thread, also of those that are gone.
     threads: BTreeMap<Pid, Pid>,
     /// Signals that a tracer sees, although they do nothing or do not come to a handler.
@@ -59,6 +59,12 @@ impl Progress {
         (self.place(pid)..).map_while(move |place| steps.line(pid, place))
     }
 
+    /// How a call ends that `pid` makes again behind the call that it makes now.
+    pub fn again<'s>(&self, steps: &'s Steps<'_>, pid: Pid) -> Option<(&'s Syscall, &'s Outcome)> {
+        let mut lines = (self.place(pid) + 1..).map_while(|place| steps.line(pid, place));
+        lines.find_map(|line| Some((line.again.as_ref()?.call.call(), line.result?)))
+    }
+
     fn place(&self, pid: Pid) -> usize {
         self.explained.get(&pid).copied().unwrap_or(0)
     }
@@ -72,7 +78,7 @@ impl Progress {
         self.place(line.pid) > line.place
     }
 
-    pub fn interruption(&mut self, pid: Pid) -> Option<&mut (Pid, Restart, bool)> {
+    pub fn interruption(&mut self, pid: Pid) -> Option<&mut (Pid, text::Restart, bool)> {
         self.interrupted.iter_mut().find(|state| state.0 == pid)
     }
 
@@ -217,7 +223,7 @@ fn is_restart_of(restart: text::Restart, call: &Syscall) -> bool {
     match call {
         Syscall::Wait4 { .. } | Syscall::Waitid { .. } => restart == text::Restart::Sys,
         Syscall::Pause | Syscall::RtSigsuspend { .. } => restart == text::Restart::NoHand,
-        _ => false,
+        call => call.is_fork() && restart == text::Restart::NoIntr,
     }
 }
 

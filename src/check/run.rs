@@ -7,10 +7,10 @@ use super::progress::{Progress, status_of_killed};
 use super::step::{Item, Line, Step, Steps};
 use crate::abi::{Errno, Pid, Signal, WaitStatus};
 use crate::kernel::{
-    Choose, Consequence, Effect, Effects, Event, Kernel, Outcome, Refused, Rule, RuleSet, Run,
+    Choose, Consequence, Effect, Effects, Event, Kernel, Outcome, Refused, Restart, Rule, RuleSet,
+    Run,
 };
-use crate::rule;
-use crate::syscall::{self, Ret, Syscall};
+use crate::syscall::{self, Ret, Syscall, text};
 use crate::trace::LogEvent;
 
 /// How a step differs from the log.
@@ -127,22 +127,26 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                 self.result(pid, result)?;
             }
             Outcome::Gone => self.result(pid, Ok(Ret::Never))?,
+            // signals come first, and the call is made again then (TG-24)
+            Outcome::Blocked if call.is_fork() && self.run_of(pid) == Some(Run::Blocked) => {
+                self.state.progress.interrupted.push((pid, text::Restart::NoIntr, false));
+            }
             Outcome::Blocked | Outcome::Done => {}
         }
         self.note_effects()
     }
 
+    fn run_of(&self, pid: Pid) -> Option<Run> {
+        self.state.kernel.view(pid).map(|view| view.run)
+    }
+
     /// The number of the caller when its call is over: execve by another thread than the leader
     /// gives it the leader's (EXEC-12).
     fn number_after(&self, pid: Pid) -> Pid {
-        let gone = |effect: &Effect| effect.pid == pid && is_take_over(effect);
-        let executed = || {
-            self.fx.list().iter().find_map(|effect| {
-                matches!(effect.what, Consequence::Executed).then_some(effect.pid)
-            })
+        let executes = |effect: &&Effect| {
+            effect.cause.actor == pid && matches!(effect.what, Consequence::Executed)
         };
-        let moved = self.fx.list().iter().any(gone);
-        if moved { executed().unwrap_or(pid) } else { pid }
+        self.fx.list().iter().find(executes).map_or(pid, |effect| effect.pid)
     }
 
     /// The call of this step returns. The log does not show it if the caller dies before it is
@@ -289,7 +293,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
             Consequence::Returned(result) if effect.pid == pid => Some(result.clone()),
             _ => None,
         });
-        let asleep = self.state.kernel.view(pid).is_some_and(|view| view.run == Run::Blocked);
+        let asleep = matches!(self.run_of(pid), Some(Run::Blocked | Run::Vfork));
         if result == Some(Err(Errno::EINTR)) {
             self.show(pid, Shown::Failed { mask, result: Err(Errno::EINTR) })?;
         } else if result.is_some() || asleep {
@@ -299,6 +303,10 @@ impl<'s, 'a> Running<'_, 's, 'a> {
             self.show(pid, Shown::Left { mask })?;
         }
         // the rest of its effects
+        for end in 1..=fx.list().len() {
+            let made = Some(&Syscall::RtSigreturn);
+            self.state.progress.note(&self.state.kernel, made, &fx.list()[..end]);
+        }
         for effect in fx.list() {
             if let Consequence::Handling(info, _) = effect.what
                 && !self.steps.returns
@@ -331,16 +339,22 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                 }
                 Consequence::Interrupted(restart) => {
                     self.state.progress.interrupted.retain(|state| state.0 != pid);
+                    let restart = match restart {
+                        Restart::Sys => text::Restart::Sys,
+                        Restart::NoHandler => text::Restart::NoHand,
+                    };
                     self.state.progress.interrupted.push((pid, restart, false));
                 }
                 Consequence::Ended(status) => self.ended(pid, status)?,
-                Consequence::ThreadEnded if is_take_over(effect) => {
+                Consequence::ThreadEnded if self.number_after(pid) != pid => {
                     let leader = self.number_after(pid);
                     self.state.progress.interrupted.retain(|state| state.0 != leader);
                     self.show_end(leader, Shown::Superseded(pid))?;
                 }
                 // TG-87: of a leader nothing is to be seen while others live
-                Consequence::ThreadEnded if effect.cause.rule != rule!("TG-87") => {
+                Consequence::ThreadEnded
+                    if self.state.progress.process_of(&self.state.kernel, pid) != pid =>
+                {
                     let status = self.thread_status(pid);
                     self.ended(pid, status)?;
                 }
@@ -533,11 +547,6 @@ impl<'s, 'a> Running<'_, 's, 'a> {
     }
 }
 
-/// Whether a thread takes the leader's place with this (EXEC-12).
-fn is_take_over(effect: &Effect) -> bool {
-    matches!(effect.what, Consequence::ThreadEnded) && effect.cause.rule == rule!("EXEC-12")
-}
-
-fn is_never(outcome: &syscall::text::Outcome) -> bool {
-    *outcome == syscall::text::Outcome::Returned(Ok(Ret::Never))
+fn is_never(outcome: &text::Outcome) -> bool {
+    *outcome == text::Outcome::Returned(Ok(Ret::Never))
 }

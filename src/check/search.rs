@@ -146,8 +146,12 @@ impl<'s, 'a> Search<'s, 'a> {
     ) -> Result<(), Difference> {
         let call =
             step.calls.get(point.call).map(|call| self.world.filled(step, call, &state.kernel));
-        if let (Some(call), Some(Outcome::Returned(Ok(ret)))) = (call.as_deref(), step.result) {
-            self.number_the_child(&mut state.kernel, call, ret);
+        let made = call.as_deref().zip(step.result);
+        let again = state.progress.again(self.steps, step.pid);
+        for (call, outcome) in made.into_iter().chain(again) {
+            if let Outcome::Returned(Ok(ret)) = outcome {
+                self.number_the_child(&mut state.kernel, call, ret);
+            }
         }
         let attempt = Attempt {
             call: call.as_deref(),

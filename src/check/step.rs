@@ -72,6 +72,8 @@ pub struct Line<'a> {
     pub entry: &'a Entry,
     /// A call that a signal had interrupted is made again: this one.
     pub again: Option<Again>,
+    /// What a call that is made here returns in the end, here or on a later line.
+    pub result: Option<&'a Outcome>,
     /// Its place among the items of its thread.
     pub place: usize,
 }
@@ -178,7 +180,7 @@ impl<'a> Splitter<'a> {
                 return Ok(());
             }
             _ => {
-                self.consequence(pid, entry, None);
+                self.consequence(nth, pid, entry, None);
                 self.threads.entry(pid).or_default().note(&entry.event);
                 return Ok(());
             }
@@ -192,7 +194,7 @@ impl<'a> Splitter<'a> {
                 thread.interrupted.pop();
             }
             thread.note(&entry.event);
-            self.consequence(pid, entry, again);
+            self.consequence(nth, pid, entry, again);
         } else {
             thread.note(&entry.event);
             self.begin(nth, pid, entry, &begun);
@@ -216,14 +218,15 @@ impl<'a> Splitter<'a> {
         });
         self.steps.rows.entry(pid).or_default().push(Item::Call(step));
         if let LogEvent::Call { .. } | LogEvent::Sigreturn { returned: Some(_), .. } = entry.event {
-            self.consequence(pid, entry, None);
+            self.consequence(nth, pid, entry, None);
         }
     }
 
-    fn consequence(&mut self, pid: Pid, entry: &'a Entry, again: Option<Again>) {
+    fn consequence(&mut self, at: usize, pid: Pid, entry: &'a Entry, again: Option<Again>) {
         let nth = self.steps.lines.len();
+        let result = self.results.get(&at).copied();
         let row = self.steps.rows.entry(pid).or_default();
-        self.steps.lines.push(Line { pid, entry, again, place: row.len() });
+        self.steps.lines.push(Line { pid, entry, again, result, place: row.len() });
         row.push(Item::Line(nth));
         if self.steps.list.is_empty() {
             self.steps.list.push(Step {
@@ -399,9 +402,9 @@ fn possible_calls(begun: &Begun) -> Vec<Syscall> {
         Syscall::Clone { flags, clone3, .. } => {
             [Syscall::Clone { flags, clone3, parent_tid: MEMORY, child_tid: MEMORY }].into()
         }
-        Syscall::Wait4 { pid, .. } => [WaitOptions::default(), WaitOptions::ALL]
-            .map(|options| Syscall::Wait4 { pid, status: Ptr::Valid, options })
-            .into(),
+        Syscall::Wait4 { pid, .. } => {
+            CLASSES.map(|options| Syscall::Wait4 { pid, status: Ptr::Valid, options }).into()
+        }
         Syscall::Waitid { idtype, id, .. } => possible_waits(idtype, id),
         Syscall::RtSigtimedwait { set, .. } => {
             let (info, size) = (Ptr::Valid, SIGSET_SIZE);
@@ -411,8 +414,11 @@ fn possible_calls(begun: &Begun) -> Vec<Syscall> {
     }
 }
 
+/// The children that a wait may look for.
+const CLASSES: [WaitOptions; 3] = [WaitOptions(0), WaitOptions::ALL, WaitOptions::CLONE];
+
 fn possible_waits(idtype: IdType, id: i32) -> Vec<Syscall> {
-    [WaitOptions::EXITED, WaitOptions::STOPPED, WaitOptions::CONTINUED]
-        .map(|options| Syscall::Waitid { idtype, id, info: Ptr::Valid, options })
-        .into()
+    let events = [WaitOptions::EXITED, WaitOptions::STOPPED, WaitOptions::CONTINUED];
+    let options = CLASSES.iter().flat_map(|class| events.map(|event| event.with(*class)));
+    options.map(|options| Syscall::Waitid { idtype, id, info: Ptr::Valid, options }).collect()
 }

@@ -230,7 +230,7 @@ impl Kernel {
     fn notify_parent(&mut self, child: Id<Process>, fx: &mut Effects) -> Option<Rule> {
         let process = &self.processes[child];
         let Life::Zombie(status) = process.life else { return None };
-        let Some(parent_task) = process.parent else { return None };
+        let parent_task = process.parent?;
         let parent = self.process_of(parent_task);
         // TG-97: the number and the user of the leader
         let (pid, uid) = (process.pid, self.leader_cred(child).real);

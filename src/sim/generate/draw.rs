@@ -84,10 +84,20 @@ impl Draw<'_> {
 
     /// Whom a signal is sent to: a process, or now and then the number of a thread.
     pub(super) fn target(&mut self) -> i32 {
-        if self.kernel.task_count() > self.kernel.len() && self.one_in(4) {
+        if self.kernel.task_count() == self.kernel.len() {
+            return self.process(false);
+        }
+        if self.one_in(4) {
             return self.task();
         }
-        self.process(false)
+        if self.profile != Profile::Threads || self.one_in(3) {
+            return self.process(false);
+        }
+        // a process with several threads, if it is not the first one
+        let kernel = self.kernel;
+        let threaded = |pid: &Pid| kernel.tids(*pid).nth(1).is_some();
+        let several: Vec<Pid> = kernel.pids().skip(1).filter(threaded).collect();
+        if several.is_empty() { self.process(false) } else { self.among(&several).0 as i32 }
     }
 
     /// A group that exists, most often.
@@ -125,6 +135,20 @@ impl Draw<'_> {
             Signal::WINCH,
             Signal::SEGV,
         ];
+        // few, so that what is sent is what is caught, blocked and waited for
+        const OF_THREADS: [Signal; 8] = [
+            Signal::USR1,
+            Signal::USR1,
+            Signal::USR2,
+            Signal::USR2,
+            Signal::CHLD,
+            Signal::STOP,
+            Signal::CONT,
+            Signal::TERM,
+        ];
+        if self.profile == Profile::Threads && !self.one_in(4) {
+            return self.among(&OF_THREADS);
+        }
         match self.below(10) {
             0..=4 => self.among(&JOBS),
             5..=6 => self.among(&PLAIN),

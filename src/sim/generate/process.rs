@@ -93,7 +93,9 @@ impl Draw<'_> {
 
     pub(super) fn exit_call(&mut self) -> Syscall {
         let code = self.among(&[0, 1, 2, 3, 127, 255, 256, 257, -1, 300, 0x1234_5678]);
-        if self.one_in(3) { Syscall::Exit(code) } else { Syscall::ExitGroup(code) }
+        let thread =
+            if self.profile == Profile::Threads { !self.one_in(5) } else { self.one_in(3) };
+        if thread { Syscall::Exit(code) } else { Syscall::ExitGroup(code) }
     }
 
     fn wait_options(&mut self, events: &[WaitOptions]) -> WaitOptions {

@@ -78,6 +78,7 @@ impl Draw<'_> {
             _ => i32::from(self.signal().number()),
         };
         let handler = match self.below(10) {
+            0..=7 if self.profile == Profile::Threads => Handler::Catch(self.world.handler),
             0 | 1 => Handler::Default,
             2 | 3 => Handler::Ignore,
             _ => Handler::Catch(self.world.handler),

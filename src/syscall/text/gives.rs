@@ -104,7 +104,8 @@ impl Gives for gives::Pending {
     }
 
     fn ret(number: i64, stored: Option<SigSet>) -> Option<Ret> {
-        stored.filter(|_| number == 0).map(Ret::Pending)
+        // a set of size 0 is stored nowhere
+        (number == 0).then(|| Ret::Pending(stored.unwrap_or_default()))
     }
 
     fn shown(ret: &Ret) -> Option<impl Display> {

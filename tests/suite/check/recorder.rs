@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proctable::abi::*;
 use proctable::kernel::{
-    Cause, Config, Consequence, Effects, Event, Kernel, Outcome as Done, Restart, Run, Seeded,
+    Config, Consequence, Effect, Effects, Event, Kernel, Outcome as Done, Restart, Run, Seeded,
 };
 use proctable::sim::{Action, Generator, Profile, Surroundings};
 use proctable::syscall::text::{self, Begun, Outcome};
@@ -21,8 +21,8 @@ pub fn record(profile: Profile, seed: u64, steps: usize) -> Log {
         program: Some("/bin/true".into()),
         own_pid_max: false,
         last_pid: false,
-        users: [1_000_001, 1_000_002, 1_000_003].map(Uid).into(),
         below_init: false,
+        users: [1_000_001, 1_000_002, 1_000_003].map(Uid).into(),
         threads: true,
     };
     let (mut generator, mut choices) = (Generator::new(profile, world), Seeded::new(seed));
@@ -47,7 +47,7 @@ struct Recorder {
     /// The calls in progress.
     open: BTreeMap<Pid, Syscall>,
     /// The interrupted ones that no handler has shown yet.
-    interrupted: BTreeMap<Pid, Restart>,
+    interrupted: BTreeMap<Pid, text::Restart>,
     /// The ends of threads whose status follows from what else the step does: the entry, and the
     /// process.
     unknown: Vec<(usize, Pid)>,
@@ -91,6 +91,10 @@ impl Recorder {
             Done::Blocked | Done::Done => {
                 self.push(tid, LogEvent::Unfinished(Begun::of(call)));
                 self.open.insert(tid, call.clone());
+                // a fork that signals come before
+                if call.is_fork() && self.run_of(tid) == Some(Run::Blocked) {
+                    self.interrupted.insert(tid, text::Restart::NoIntr);
+                }
             }
         }
         let exit = match call {
@@ -106,6 +110,10 @@ impl Recorder {
             self.run_handlers(task, &processes);
         }
         self.name_ends();
+    }
+
+    fn run_of(&self, tid: Pid) -> Option<Run> {
+        self.kernel.view(tid).map(|view| view.run)
     }
 
     /// The process of each task.
@@ -139,11 +147,15 @@ impl Recorder {
             match effect.what {
                 Consequence::Returned(result) => self.resumed(pid, result),
                 Consequence::Interrupted(restart) => {
+                    let restart = match restart {
+                        Restart::Sys => text::Restart::Sys,
+                        Restart::NoHandler => text::Restart::NoHand,
+                    };
                     self.interrupted.insert(pid, restart);
                 }
                 Consequence::Handling(info, _) => self.handler(pid, info),
                 Consequence::ThreadEnded => {
-                    self.thread_ended(pid, &effect.cause, processes, exit);
+                    self.thread_ended(pid, processes, exit);
                 }
                 Consequence::Ended(status) => {
                     self.open.remove(&pid);
@@ -155,17 +167,14 @@ impl Recorder {
         }
     }
 
-    fn thread_ended(
-        &mut self,
-        tid: Pid,
-        cause: &Cause,
-        processes: &BTreeMap<Pid, Pid>,
-        exit: Option<(Pid, i32)>,
-    ) {
+    fn thread_ended(&mut self, tid: Pid, processes: &BTreeMap<Pid, Pid>, exit: Option<(Pid, i32)>) {
         let call = self.open.remove(&tid);
         self.interrupted.remove(&tid);
         let process = processes[&tid];
-        if cause.rule.to_string() == "EXEC-12" {
+        let executes = |effect: &Effect| {
+            effect.cause.actor == tid && matches!(effect.what, Consequence::Executed)
+        };
+        if self.fx.list().iter().any(executes) {
             self.open.extend(call.map(|call| (process, call)));
             self.push(process, LogEvent::Superseded(tid));
         } else if process != tid {
@@ -183,10 +192,6 @@ impl Recorder {
         if let Some(restart) = self.interrupted.remove(&pid)
             && let Some(call) = self.open.get(&pid)
         {
-            let restart = match restart {
-                Restart::Sys => text::Restart::Sys,
-                Restart::NoHandler => text::Restart::NoHand,
-            };
             let outcome = Outcome::Interrupted(restart);
             self.push(pid, LogEvent::Resumed { call: call.clone(), outcome });
         }
@@ -204,7 +209,7 @@ impl Recorder {
                 Consequence::Returned(result) if effect.pid == pid => Some(result.clone()),
                 _ => None,
             });
-            let asleep = self.kernel.view(pid).is_some_and(|view| view.run == Run::Blocked);
+            let asleep = matches!(self.run_of(pid), Some(Run::Blocked | Run::Vfork));
             if returned == Some(Err(Errno::EINTR)) {
                 self.open.remove(&pid);
                 let returned = Some(Err(Errno::EINTR).into());
@@ -212,6 +217,10 @@ impl Recorder {
             } else if returned.is_some() || asleep {
                 let number = match self.open.get(&pid) {
                     Some(Syscall::Waitid { .. }) => 247,
+                    Some(Syscall::Clone { clone3: Some(_), .. }) => 435,
+                    Some(Syscall::Clone { .. }) => 56,
+                    Some(Syscall::Fork) => 57,
+                    Some(Syscall::Vfork) => 58,
                     _ => 61,
                 };
                 let number = Some(Ok(Ret::Value(number)).into());
