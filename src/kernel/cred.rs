@@ -165,7 +165,7 @@ impl Kernel {
             fx.obey(rule!("TG-155"));
         }
         if new.effective != old.effective {
-            // RPT-17
+            // RPT-17, TG-158
             fx.obey(rule!("RPT-17"));
             self.tasks[task].pdeath_signal = None;
             self.set_dumpable(self.process_of(task), false);
