@@ -4,6 +4,8 @@
 
 use alloc::vec::Vec;
 
+#[cfg(doc)]
+use super::Consequence;
 use super::arena::Id;
 use super::effect::{Effects, Woken};
 use super::fork::Request;
