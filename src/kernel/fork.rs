@@ -94,6 +94,7 @@ impl Kernel {
         self.may_fork(caller, fx)?;
         // LIM-05: the mark is gone, whatever comes of this fork
         let marked = core::mem::take(&mut self.tasks[caller].over_nproc);
+        check_namespaces(plan.flags, self.cred(caller).capable, fx)?;
         if self.zapping {
             return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
         }
@@ -384,6 +385,27 @@ fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<
         return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
     }
     Ok(Plan { flags, exit_signal: signal as u8, clear_child_tid })
+}
+
+/// Who may have a namespace of its own (TG-05): it is not in the model itself.
+fn check_namespaces(flags: u64, capable: bool, fx: &mut Effects) -> Result<(), Errno> {
+    const NAMESPACES: u64 = clone::NEWNS
+        | clone::NEWUTS
+        | clone::NEWIPC
+        | clone::NEWPID
+        | clone::NEWNET
+        | clone::NEWCGROUP;
+    if flags & NAMESPACES == 0 {
+        return Ok(());
+    }
+    if !capable && flags & clone::NEWUSER == 0 {
+        return refuse(fx, rule!("TG-05"), Errno::EPERM);
+    }
+    if flags & clone::NEWIPC != 0 && flags & clone::SYSVSEM != 0 {
+        return refuse(fx, rule!("TG-05"), Errno::EINVAL);
+    }
+    fx.obey(rule!("TG-05"));
+    Ok(())
 }
 
 /// Which flags need which others.

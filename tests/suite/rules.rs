@@ -14,6 +14,8 @@ use proctable::syscall::{Prctl, Ptr, Ret, SIGSET_SIZE, Syscall, clone};
 
 use super::scene::*;
 
+mod threads;
+
 const RT: i32 = 40;
 const MS: u64 = 1_000_000;
 

@@ -1,0 +1,289 @@
+//! Threads that end, and processes that end with the last of them.
+
+use super::*;
+
+#[test]
+fn tg_86_a_thread_that_ends_is_gone_at_once() {
+    let mut scene = process(3);
+    scene.block(1, set(&[17]));
+    scene.block(3, set(&[40]));
+    scene.call(1, queue_to(2, 3, 40, -1));
+    exit_thread(&mut scene, 3, 5);
+    // THR-09
+    assert!(scene.is_gone(3));
+    for call in [kill(3, Signal::USR1), tgkill(2, 3, Signal::USR1), Syscall::Getpgid(3)] {
+        assert_eq!(scene.result(1, call), Err(Errno::ESRCH));
+    }
+    assert_eq!(scene.view(1).shared, SigSet::EMPTY);
+    assert_eq!(scene.wait(1, NOHANG.with(WaitOptions::ALL)), NOTHING);
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_87_a_leader_that_ends_before_its_threads_is_a_zombie_that_nobody_reaps() {
+    let mut scene = process(2);
+    exit_thread(&mut scene, 2, 3);
+    // EXIT-09
+    assert_eq!(runs(&scene, &[2, 3]), [Run::Zombie, Run::User]);
+    assert_eq!(scene.value(1, Syscall::Kill { pid: 2, sig: 0 }), 0);
+    assert_eq!(scene.wait(1, NOHANG), NOTHING);
+    // its group and session cannot be seen from here (PID-21)
+    assert_eq!(scene.value(1, Syscall::Getpgid(2)), 0);
+    assert_eq!(scene.value(1, Syscall::Getsid(2)), 0);
+    let resource = Resource::CORE;
+    scene.result(1, Syscall::Prlimit { pid: 2, resource, new: None, old: Ptr::Valid }).unwrap();
+    // TG-88
+    assert_eq!(scene.value(3, Syscall::Getpid), 2);
+    assert_eq!(scene.value(3, Syscall::Getppid), 1);
+    assert_eq!(scene.value(3, Syscall::Getpgrp), 0);
+    assert_eq!(scene.value(3, Syscall::Setsid), 2);
+    assert_eq!(scene.result(3, Syscall::Setsid), Err(Errno::EPERM));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_88_a_dead_leader_can_be_moved() {
+    let mut scene = process(2);
+    exit_thread(&mut scene, 2, 3);
+    scene.setpgid(1, 2, 0);
+    assert_eq!(scene.value(3, Syscall::Getpgrp), 2);
+    // it leads a group now
+    assert_eq!(scene.result(3, Syscall::Setsid), Err(Errno::EPERM));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_89_the_last_thread_s_code_is_the_status() {
+    // EXIT-10
+    for order in [[2, 3, 4], [4, 2, 3], [3, 4, 2]] {
+        let mut scene = process(3);
+        for tid in order {
+            exit_thread(&mut scene, tid, tid as i32 + 1);
+        }
+        // ZOM-14
+        ended(&mut scene, WaitStatus::exited(order[2] as i32 + 1));
+        scene.same_on_the_kernel();
+    }
+    let mut scene = process(3);
+    for (tid, code) in [(2, 3), (3, 4)] {
+        exit_thread(&mut scene, tid, code);
+    }
+    shared(&mut scene, 2, 15);
+    ended(&mut scene, killed(Signal::TERM));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_90_exit_group_decides_whatever_threads_exited_with() {
+    // EXIT-07, THR-02
+    let mut scene = process(3);
+    exit_thread(&mut scene, 2, 3);
+    scene.exit(3, 8);
+    assert!(scene.is_gone(4));
+    ended(&mut scene, WaitStatus::exited(8));
+    scene.same_on_the_kernel();
+    // the first of two: on the model alone, as it is a race
+    let mut scene = process(3);
+    let mut fx = Effects::new();
+    let group_exit = |code| Syscall::ExitGroup(code);
+    scene.kernel.call(Pid(4), &group_exit(8), &mut fx).expect("it ends");
+    let late = scene.kernel.call(Pid(3), &group_exit(9), &mut fx);
+    assert_eq!(late, Err(Refused::NotInUserMode(Pid(3))));
+    scene.kernel.settle(&mut Canonical, &mut fx);
+    assert_eq!(status(&scene), WaitStatus::exited(8));
+}
+
+#[test]
+fn tg_84_all_threads_leave_what_they_sleep_in() {
+    let mut scene = process(5);
+    scene.call(2, wait_for(-1, NONE));
+    scene.fork(2 + 1);
+    scene.call(3, wait_for(-1, NONE));
+    scene.call(4, Syscall::Pause);
+    scene.call(5, sigwait(&[10]));
+    scene.exit(6, 7);
+    for tid in 3..=6 {
+        assert!(scene.is_gone(tid));
+    }
+    ended(&mut scene, WaitStatus::exited(7));
+    scene.same_on_the_kernel();
+}
+
+/// Whose own children there are, among these threads.
+fn owners(scene: &mut Scene, tids: &[u32]) -> Vec<u32> {
+    let mut owners = Vec::new();
+    for tid in tids {
+        match scene.wait(*tid, OWN) {
+            Err(Errno::ECHILD) => {}
+            result => {
+                assert_eq!(result, NOTHING);
+                owners.push(*tid);
+            }
+        }
+    }
+    owners
+}
+
+#[test]
+fn tg_91_children_of_a_thread_that_ends_go_to_the_first_that_lives() {
+    let mut scene = process(4);
+    let child = scene.fork(3);
+    assert_eq!(owners(&mut scene, &[2, 3, 4, 5]), [3]);
+    exit_thread(&mut scene, 3, 0);
+    // RPT-01
+    assert_eq!(owners(&mut scene, &[2, 4, 5]), [2]);
+    exit_thread(&mut scene, 2, 0);
+    assert_eq!(owners(&mut scene, &[4, 5]), [4]);
+    assert_eq!(scene.value(child, Syscall::Getppid), 2);
+    scene.exit(child, 0);
+    assert_eq!(scene.wait(5, NONE), waited(child, WaitStatus::exited(0)));
+    scene.fork(5);
+    assert_eq!(owners(&mut scene, &[4, 5]), [5]);
+    exit_thread(&mut scene, 5, 0);
+    assert_eq!(owners(&mut scene, &[4]), [4]);
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_92_the_parent_death_signal_comes_at_each_hand_over() {
+    let mut scene = process(3);
+    let child = scene.fork(3);
+    scene.catch(child, Signal::USR1, SaFlags(0), SigSet::EMPTY);
+    pdeath(&mut scene, child, 10);
+    for parent in [3, 2] {
+        exit_thread(&mut scene, parent, 0);
+        // RPT-14: from the process that lives on
+        let from: Vec<Pid> = scene.handled(child).iter().map(|info| info.pid).collect();
+        assert_eq!(from, [Pid(2)], "{parent}");
+    }
+    // of a thread that has no children nobody hears
+    assert_eq!(thread(&mut scene, 4), child + 1);
+    exit_thread(&mut scene, child + 1, 0);
+    assert_eq!(handled(&scene), []);
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_93_each_thread_of_a_child_has_a_parent_death_signal() {
+    let mut scene = process(2);
+    let child = scene.fork(3);
+    let other = thread(&mut scene, child);
+    for (tid, number) in [(child, 10), (other, 12)] {
+        scene.catch(tid, signal(number), SaFlags(0), SigSet::EMPTY);
+        pdeath(&mut scene, tid, number);
+    }
+    // both are the process's, and the first thread that runs takes them (TG-37)
+    exit_thread(&mut scene, 3, 0);
+    assert_eq!(handled(&scene), [(child, 12), (child, 10)]);
+    // the other one does where this one blocks
+    scene.block(child, set(&[12]));
+    scene.block(other, set(&[10]));
+    exit_thread(&mut scene, 2, 0);
+    assert_eq!(handled(&scene), [(child, 10), (other, 12)]);
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_94_a_zombie_that_is_handed_over_is_not_announced_again() {
+    let mut scene = catching(3, &[17]);
+    let own = scene.fork(2);
+    let dead = scene.fork(3);
+    scene.exit(dead, 6);
+    assert_eq!(handled(&scene), [(3, 17)]);
+    scene.call(2, wait_for(-1, WaitOptions::NOTHREAD));
+    exit_thread(&mut scene, 3, 0);
+    assert_eq!((handled(&scene), scene.returned(2)), (vec![], None));
+    // TG-103: another thread can reap it
+    assert_eq!(scene.wait(4, NONE), waited(dead, WaitStatus::exited(6)));
+    scene.exit(own, 7);
+    assert_eq!(scene.returned(2), Some(waited(own, WaitStatus::exited(7))));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_95_a_subreaper_adopts_by_its_first_living_thread() {
+    let mut scene = process(3);
+    scene.value(4, Syscall::Prctl(Prctl::SetChildSubreaper(1)));
+    for adopter in [2, 3] {
+        let child = scene.fork(4);
+        let orphan = scene.fork(child);
+        scene.exit(child, 0);
+        assert_eq!(scene.wait(4, NONE), waited(child, WaitStatus::exited(0)));
+        assert_eq!(scene.view(orphan).ppid, Pid(2));
+        let living: &[u32] = if adopter == 2 { &[2, 3, 4] } else { &[3, 4] };
+        assert_eq!(owners(&mut scene, living), [adopter]);
+        scene.exit(orphan, 0);
+        assert_eq!(scene.wait(4, NONE), waited(orphan, WaitStatus::exited(0)));
+        if adopter == 2 {
+            exit_thread(&mut scene, 2, 0);
+        }
+    }
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_96_what_is_pending_for_the_process_survives_its_threads() {
+    let mut scene = catching(3, &[10]);
+    for tid in 2..=4 {
+        scene.block(tid, set(&[10]));
+    }
+    shared(&mut scene, 2, 10);
+    for tid in [2, 3] {
+        exit_thread(&mut scene, tid, 0);
+    }
+    assert_eq!(scene.view(4).shared, set(&[10]));
+    scene.unblock(4, set(&[10]));
+    assert_eq!(handled(&scene), [(4, 10)]);
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_97_the_end_is_announced_once_by_the_leader_s_number_and_user() {
+    let mut scene = process(3);
+    scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
+    scene.set_users(4, users(own_user(30)));
+    exit_thread(&mut scene, 2, 0);
+    exit_thread(&mut scene, 3, 0);
+    assert_eq!(scene.handled(1), []);
+    exit_thread(&mut scene, 4, 5);
+    // CHLD-09
+    let told: Vec<_> =
+        scene.handled(1).iter().map(|info| (info.pid, info.uid, info.value)).collect();
+    assert_eq!(told, [(Pid(2), user(0), 5)]);
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_99_a_namespace_lives_until_the_last_thread_of_its_init_ends() {
+    let mut scene = Scene::new();
+    assert_eq!(thread(&mut scene, 1), 2);
+    exit_thread(&mut scene, 1, 3);
+    assert_eq!(runs(&scene, &[1, 2]), [Run::Zombie, Run::User]);
+    assert_eq!(scene.fork(2), 3);
+    assert_eq!(scene.value(3, Syscall::Getppid), 1);
+    exit_thread(&mut scene, 2, 4);
+    assert_eq!(scene.kernel.exit_status(Pid(1)), Some(WaitStatus::exited(4)));
+    assert!(scene.is_gone(3));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tg_102_eight_bits_of_the_last_thread_s_code_are_kept() {
+    let mut scene = process(2);
+    exit_thread(&mut scene, 2, 1);
+    exit_thread(&mut scene, 3, 300);
+    ended(&mut scene, WaitStatus::exited(44));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn orp_17_the_end_of_one_of_several_threads_checks_no_group() {
+    let mut scene = process(2);
+    let job = scene.fork(3);
+    scene.setpgid(3, job as i32, job as i32);
+    scene.setpgid(1, 2, 2);
+    shared(&mut scene, job, 19);
+    exit_thread(&mut scene, 3, 0);
+    assert_eq!((scene.run(job), scene.view(job).shared), (Run::Stopped, SigSet::EMPTY));
+    scene.same_on_the_kernel();
+}
