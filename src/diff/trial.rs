@@ -85,7 +85,7 @@ pub fn profile(index: u64) -> Profile {
     const QUICK: usize = Profile::ALL.len() - 1;
     match (index % 24) as usize {
         23 => Profile::Timers,
-        20..=22 => Profile::Threads,
+        17..=22 => Profile::Threads,
         nth => Profile::ALL[nth % QUICK],
     }
 }

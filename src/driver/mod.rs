@@ -105,7 +105,7 @@ pub trait DriverProcess: Send + Sync + 'static {
 
     /// The thread has ended in the table, and its process goes on or ends next: it must not run its own
     /// code any more. Those who sleep in its calls have been woken, so this may wait until they have
-    /// left. Not called for a thread that has another number since it executed a program (EXEC-12): that
+    /// left. Not called for a thread that has another number since it executed a program (EXEC-11): that
     /// is the leader now, and the one that was has ended.
     fn end_thread(&self, tid: Pid) {
         let _ = tid;

@@ -9,7 +9,7 @@ use crate::abi::{
     Errno, Handler, Pgid, Pid, SaFlags, SigAction, SigInfo, SigSet, Signal, WaitOptions, WaitStatus,
 };
 use crate::sync::{Mutex, Parker};
-use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall, clone};
+use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall};
 use crate::table::{
     Begun, Bell, Caller, End, Process, Shared, Spawn, Started, THREAD, ThreadToken, Token,
 };
@@ -203,7 +203,7 @@ impl Guest {
         self.thread.process.pid
     }
 
-    /// The number of this thread: that of its process once it has executed a program (EXEC-12).
+    /// The number of this thread: that of its process once it has executed a program (EXEC-11).
     pub fn tid(&self) -> Pid {
         self.tid
     }
@@ -214,10 +214,15 @@ impl Guest {
     ///
     /// The errno of the call.
     pub fn syscall(&mut self, call: Syscall) -> syscall::Result {
-        let executes = matches!(call, Syscall::Execve { .. });
-        let end = self.make(&call);
-        let result = self.result(end);
-        if executes && result.is_ok() {
+        let result = match self.start(&call) {
+            // most calls
+            Started::Plain(result) => result.map(Ret::Value),
+            started => {
+                let end = self.finish(started);
+                self.result(end)
+            }
+        };
+        if matches!(call, Syscall::Execve { .. }) && result.is_ok() {
             self.programs += 1;
             self.tid = self.pid();
         }
@@ -225,12 +230,11 @@ impl Guest {
         result
     }
 
-    /// Makes a call, and runs the handlers that come before it is made and before it has returned.
-    fn make(&mut self, call: &Syscall) -> End {
-        let started = self.shared.start_on(self.thread, call, &self.bell.parker);
-        self.finish(started)
+    fn start(&self, call: &Syscall) -> Started {
+        self.shared.start_on(self.thread, call, &self.bell.parker)
     }
 
+    /// Runs the handlers that come before a call is made, and before it has returned.
     fn finish(&mut self, started: Started) -> End {
         let pending = match started {
             Started::Plain(result) => return End::Returned(result.map(Ret::Value)),
@@ -333,8 +337,8 @@ impl Guest {
         let of = value.clone();
         let run = move |guest| run_thread(guest, body, &of);
         let cradle = Cradle::with(&self.shared, self.handlers.clone(), run).ok_or(Errno::EAGAIN)?;
-        let end = self.make(&Syscall::clone_call(THREAD | clone::CHILD_CLEARTID));
-        let created = match end {
+        let started = self.start(&Syscall::clone_call(THREAD));
+        let created = match self.finish(started) {
             End::Gone => Err(Errno::ESRCH),
             end => self.shared.created(end),
         };

@@ -1,10 +1,12 @@
 //! Users of a process, as far as signals and limits need them.
 
-use super::Kernel;
+use alloc::vec::Vec;
+
 use super::arena::Id;
 use super::effect::Effects;
 use super::group::refuse;
 use super::task::Task;
+use super::{Fault, Kernel};
 use crate::abi::{Errno, Uid};
 use crate::rule;
 use crate::syscall::{self, Ret};
@@ -165,7 +167,7 @@ impl Kernel {
             fx.obey(rule!("TG-155"));
         }
         if new.effective != old.effective {
-            // RPT-17
+            // RPT-17, TG-158
             fx.obey(rule!("RPT-17"));
             self.tasks[task].pdeath_signal = None;
             self.set_dumpable(self.process_of(task), false);
@@ -176,6 +178,14 @@ impl Kernel {
             self.move_task_charge(task, old.real, new.real, fx);
         }
         self.tasks[task].cred = new;
+        if self.faulty(Fault::UsersAreOfTheProcess) {
+            let others: Vec<Id<Task>> = self.tasks_from(task).skip(1).collect();
+            for other in others {
+                let old = self.tasks[other].cred.real;
+                self.move_task_charge(other, old, new.real, fx);
+                self.tasks[other].cred = new;
+            }
+        }
         Ok(Ret::Value(0))
     }
 

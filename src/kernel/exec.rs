@@ -64,7 +64,9 @@ impl Kernel {
         }
     }
 
-    /// The other threads have ended: the caller takes the leader's place (EXEC-12, de_thread).
+    /// The other threads have ended, also those in vfork or in a wait (TG-112, TG-123): the caller takes the
+    /// leader's place (EXEC-12, de_thread). Of two that execute one is ended (TG-113), a group exit ends both
+    /// (TG-114), and other signals wait (TG-118, TG-122).
     fn take_over(&mut self, caller: Id<Task>, fx: &mut Effects) -> syscall::Result {
         let process = self.process_of(caller);
         self.tasks[caller].sleep = Sleep::None;
@@ -88,7 +90,8 @@ impl Kernel {
         self.execute(caller, fx)
     }
 
-    /// The only thread of a process executes a program.
+    /// The only thread of a process executes a program. Whose child it is does not change (TG-109), and the
+    /// lists of its own threads' children are one (TG-144, TG-173).
     fn execute(&mut self, caller: Id<Task>, fx: &mut Effects) -> syscall::Result {
         let id = self.process_of(caller);
         self.change_dispositions(caller, fx);
@@ -101,6 +104,7 @@ impl Kernel {
             self.fs_shares.replace(FsHolder::Task(caller), FsHolder::Process(id));
         }
         if self.processes[id].is_clone_child() {
+            // TG-115
             self.unindex_child(id);
             self.processes[id].exit_signal = Signal::CHLD.number();
             self.index_child(id);
@@ -114,7 +118,7 @@ impl Kernel {
         ] {
             fx.obey(rule);
         }
-        // LSM_UNSAFE_SHARE: another process could change the working directory meanwhile
+        // LSM_UNSAFE_SHARE (TG-124): another process could change the working directory meanwhile
         let shared = !self.fs_shares.sharers(self.fs_holder(caller)).is_empty();
         let downgrade = shared && !self.config.version.has(Property::SharedExecKeepsUser);
         self.change_image(caller, downgrade);
@@ -164,8 +168,8 @@ impl Kernel {
         self.discharge_all_queued(users);
     }
 
-    /// Handlers are gone with the old program. Dispositions that were shared become the process's own
-    /// (EXEC-16).
+    /// Handlers are gone with the old program (TG-117). Dispositions that were shared become the process's own
+    /// (EXEC-16, TG-120)
     fn change_dispositions(&mut self, caller: Id<Task>, fx: &mut Effects) {
         fx.obey(rule!("EXEC-01"));
         fx.obey(rule!("EXEC-02"));

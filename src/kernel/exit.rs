@@ -37,7 +37,7 @@ impl Kernel {
         self.exit(task, status, fx);
     }
 
-    /// The task ends; its process does so with `status` if it was the last one to begin with that, and
+    /// The task ends; its process does so with `status` (its low 8 bits, TG-102) if it was the last one to begin with that, and
     /// no other status was decided before (TG-89). EXIT-11 is the order.
     pub(super) fn exit(&mut self, task: Id<Task>, status: WaitStatus, fx: &mut Effects) {
         fx.obey(rule!("EXIT-11"));
@@ -85,7 +85,7 @@ impl Kernel {
     }
 
     /// What a task does not take any more of the signals of its process, others do (exit_signals,
-    /// TG-46); and it counts as stopped (TG-139).
+    /// TG-46, TG-96); and it counts as stopped (TG-139).
     fn leave_signals(&mut self, task: Id<Task>, fx: &mut Effects) {
         let id = self.process_of(task);
         if self.processes[id].is_single() || matches!(self.processes[id].life, Life::Dying(_)) {
@@ -108,6 +108,7 @@ impl Kernel {
     fn leave_user_mode_for_good(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
         let id = self.process_of(task);
         if last {
+            // TG-66
             self.cancel_itimer(id);
             self.fs_shares.leave(FsHolder::Process(id));
         }
@@ -298,7 +299,7 @@ impl Kernel {
         fx.obey(rule!("CHLD-04"));
     }
 
-    /// Gives the children of a task to a new parent (RPT group); those that it does not want as zombies
+    /// Gives the children of a task to a new parent, who is aimed at from now on (TG-62), (RPT group); those that it does not want as zombies
     /// are returned, each with the rule that says so.
     fn forget_children(&mut self, father: Id<Task>, fx: &mut Effects) -> Vec<(Id<Process>, Rule)> {
         let mut reaped = Vec::new();
@@ -334,7 +335,8 @@ impl Kernel {
     }
 
     /// The children of a thread go to another one of the same process (TG-91): nobody but they can tell,
-    /// by their parent-death signals (TG-92).
+    /// by their parent-death signals (TG-92). Any thread can reap them (TG-103), also where the leader has
+    /// ended (TG-88, TG-146).
     fn hand_over(
         &mut self,
         father: Id<Task>,

@@ -55,8 +55,8 @@ pub enum Fault {
     ContResumesOne,
     /// SIGCHLD is aimed at the leader (TG-60).
     ChildSignalGoesToLeader,
-    /// Permission to signal is judged by the leader (TG-156).
-    LeaderIsJudged,
+    /// set*uid changes the users of all threads (TG-155).
+    UsersAreOfTheProcess,
 }
 
 #[cfg(feature = "faults")]
@@ -88,6 +88,6 @@ impl Fault {
         Fault::PrivateIsShared,
         Fault::ContResumesOne,
         Fault::ChildSignalGoesToLeader,
-        Fault::LeaderIsJudged,
+        Fault::UsersAreOfTheProcess,
     ];
 }

@@ -50,6 +50,11 @@ impl Kernel {
             self.recalc_sigpending(caller);
             if self.tasks[caller].notified {
                 fx.obey(rule!("TG-24"));
+                if self.tasks[caller].stop_pending {
+                    // nor does a thread that is created escape a stop
+                    fx.obey(rule!("JOB-15"));
+                    fx.obey(rule!("TG-25"));
+                }
                 self.tasks[caller].sleep = Sleep::Restarting(Box::new(call.clone()));
                 return None;
             }
@@ -58,6 +63,7 @@ impl Kernel {
             Err(errno) => Some(Err(errno)),
             Ok((child, pid)) if plan.flags & clone::VFORK != 0 => {
                 fx.obey(rule!("FORK-28"));
+                // TG-26, TG-81: the caller alone, until it is killed
                 self.tasks[caller].sleep = Sleep::Vfork(child, pid);
                 None
             }
@@ -94,7 +100,6 @@ impl Kernel {
         self.may_fork(caller, fx)?;
         // LIM-05: the mark is gone, whatever comes of this fork
         let marked = core::mem::take(&mut self.tasks[caller].over_nproc);
-        check_namespaces(plan.flags, self.cred(caller).capable, fx)?;
         if self.zapping {
             return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
         }
@@ -178,7 +183,6 @@ impl Kernel {
         if shares {
             self.fs_shares.share(FsHolder::Task(caller), FsHolder::Task(thread));
         }
-        self.join_stop(thread, fx);
         fx.push_with(tid, rule!("TG-01"), || Consequence::ThreadCreated);
         thread
     }
@@ -348,7 +352,8 @@ fn child_frames(creator: &Task, flags: u64) -> Few<Frame> {
     if flags & clone::VM != 0 { Few::new() } else { creator.frames.clone() }
 }
 
-/// The exit signal, and whether the call takes the flags at all.
+/// The exit signal, and whether the call takes the flags at all (TG-07, TG-09). Addresses that cannot
+/// be written are no error (TG-10).
 fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<Plan, Errno> {
     let Request { flags, clone3, child_tid } = *request;
     // the older call drops the bits above the first 32
@@ -387,30 +392,12 @@ fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<
     Ok(Plan { flags, exit_signal: signal as u8, clear_child_tid })
 }
 
-/// Who may have a namespace of its own (TG-05): it is not in the model itself.
-fn check_namespaces(flags: u64, capable: bool, fx: &mut Effects) -> Result<(), Errno> {
-    const NAMESPACES: u64 = clone::NEWNS
-        | clone::NEWUTS
-        | clone::NEWIPC
-        | clone::NEWPID
-        | clone::NEWNET
-        | clone::NEWCGROUP;
-    if flags & NAMESPACES == 0 {
-        return Ok(());
-    }
-    if !capable && flags & clone::NEWUSER == 0 {
-        return refuse(fx, rule!("TG-05"), Errno::EPERM);
-    }
-    if flags & clone::NEWIPC != 0 && flags & clone::SYSVSEM != 0 {
-        return refuse(fx, rule!("TG-05"), Errno::EINVAL);
-    }
-    fx.obey(rule!("TG-05"));
-    Ok(())
-}
-
 /// Which flags need which others.
 fn check_sharing(flags: u64, fx: &mut Effects) -> Result<(), Errno> {
     let has = |flag| flags & flag != 0;
+    if has(clone::NEWIPC) && has(clone::SYSVSEM) {
+        return refuse(fx, rule!("TG-05"), Errno::EINVAL);
+    }
     if has(clone::FS) && (has(clone::NEWNS) || has(clone::NEWUSER)) {
         return refuse(fx, rule!("FORK-24"), Errno::EINVAL);
     }

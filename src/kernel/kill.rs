@@ -300,15 +300,10 @@ impl Kernel {
         fx.obey(rule!("KILL-16"));
         fx.obey(rule!("CRED-02"));
         // TG-156: the users of the task that is aimed at
-        let judged = if self.faulty(Fault::LeaderIsJudged) {
-            self.leader_cred(self.process_of(target))
-        } else {
-            &self.tasks[target].cred
-        };
         if self.leader(self.process_of(target)) != target {
             fx.obey(rule!("TG-156"));
         }
-        if cred.may_signal(judged) {
+        if cred.may_signal(&self.tasks[target].cred) {
             return Ok(());
         }
         self.may_kill_stranger(caller, target, signal, fx)

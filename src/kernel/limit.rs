@@ -62,7 +62,7 @@ pub struct UserCount {
 /// What each user has.
 pub type Users = BTreeMap<Uid, UserCount>;
 
-/// Charges a signal record to `user` (LIM-07); `None` if the limit is reached and `ignore_limit` is not
+/// Charges a signal record to `user` (LIM-07, TG-167); `None` if the limit is reached and `ignore_limit` is not
 /// set.
 #[inline]
 pub fn charge_queued(
@@ -202,6 +202,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> syscall::Result {
         fx.obey(rule!("LIM-13"));
+        // TG-18: a thread's number names its process
         let target = if pid == 0 { caller } else { self.task_named(pid).ok_or(Errno::ESRCH)? };
         self.may_limit(caller, target, fx)?;
         if resource.0 >= Resource::COUNT {

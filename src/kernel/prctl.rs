@@ -21,6 +21,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> syscall::Result {
         match operation {
+            // TG-17: the thread's; TG-16: the process's are the subreaper's mark and dumpability
             Prctl::SetPdeathsig(sig) => {
                 fx.obey(rule!("RPT-16"));
                 let signal = i32::try_from(sig).ok().and_then(Signal::new);

@@ -166,7 +166,7 @@ impl Kernel {
         }
     }
 
-    /// The calling task is about to return: what it has to do before that goes before all else.
+    /// The calling task is about to return: what it has to do before that goes before all else (TG-172).
     #[inline(always)]
     pub(super) fn back_to_user(&mut self, task: Id<Task>, fx: &mut Effects) {
         let Some(thread) = self.tasks.get(task) else { return };

@@ -82,22 +82,6 @@ impl Kernel {
         group.living == 0
     }
 
-    /// A thread that is created while its process stops takes part in that (JOB-15, TG-25).
-    pub(super) fn join_stop(&mut self, thread: Id<Task>, fx: &mut Effects) {
-        let process = self.process_of(thread);
-        let stopped = self.processes[process].is_stopped();
-        let Some(group) = &mut self.processes[process].threads else { return };
-        if group.stopping > 0 {
-            group.stopping += 1;
-        } else if !stopped {
-            return;
-        }
-        fx.obey(rule!("JOB-15"));
-        fx.obey(rule!("TG-25"));
-        self.tasks[thread].stop_pending = true;
-        self.notify(thread);
-    }
-
     /// Takes a task that has ended, and is not the leader, out of its process.
     pub(super) fn remove_thread(&mut self, id: Id<Task>) {
         let task = &self.tasks[id];

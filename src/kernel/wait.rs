@@ -110,7 +110,8 @@ impl Kernel {
         }
     }
 
-    /// What a wait finds; `None` if there is nothing yet.
+    /// What a wait finds; `None` if there is nothing yet. Each time anew: also children that came after the
+    /// wait began (TG-150), and none if they are reaped by themselves (TG-152).
     #[inline(always)]
     fn look(
         &mut self,
@@ -377,6 +378,7 @@ impl Kernel {
         options: WaitOptions,
         fx: &mut Effects,
     ) -> syscall::Result {
+        // TG-147
         let keep = options.contains(WaitOptions::NOWAIT);
         if keep {
             fx.obey(rule!("WAIT-33"));

@@ -245,8 +245,8 @@ impl Book {
                 self.make_all_ready(kernel, self.process_of(pid).unwrap_or(pid));
             }
             Consequence::Caught(_) if self.has_safe_points => self.note_caught(pid),
-            Consequence::ThreadCreated => self.enter_thread(pid, effect.cause.actor),
-            Consequence::ThreadEnded => self.note_thread_end(effect),
+            Consequence::ThreadCreated => self.enter_thread(kernel, pid, effect.cause.actor),
+            Consequence::ThreadEnded => self.note_thread_end(kernel, pid),
             Consequence::TidCleared(address) => {
                 let (tid, address) = (pid, *address);
                 self.operate(tid, || Op::ClearTid { tid, address });

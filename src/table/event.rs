@@ -31,7 +31,7 @@ pub enum What {
     /// It has got a thread, [`Event::tid`], by [`Cause::actor`].
     ThreadCreated,
     /// The thread has ended, or has the number of the process since it executed a program
-    /// (EXEC-12). The process goes on, or its end follows.
+    /// (EXEC-11). The process goes on, or its end follows.
     ThreadEnded,
     /// It executes a new program.
     Executed,

@@ -263,23 +263,9 @@ impl State {
         // what others do because of it comes before the program sees the result
         let held = self.kernel.runnable().len() > 0;
         if let Syscall::Execve { path, .. } = call {
-            match &outcome {
-                Outcome::Returned(Ok(_)) if self.book.entries.get(caller).is_some() => {
-                    self.book.execute(caller, path, None);
-                }
-                // when the others have ended, and the caller is the leader
-                Outcome::Returned(Ok(_)) | Outcome::Blocked => {
-                    self.book.begin_executing(caller, path.clone());
-                }
-                Outcome::Returned(Err(_)) | Outcome::Gone | Outcome::Done => {}
-            }
-        }
-        if matches!(call, Syscall::RtSigreturn) {
+            self.begin_execve(caller, path, &outcome);
+        } else if matches!(call, Syscall::RtSigreturn) {
             self.book.note_sigreturn(caller);
-        }
-        if matches!(call, Syscall::Execve { .. } | Syscall::RtSigreturn) {
-            // what a handler kept from being made
-            self.book.make_ready(caller);
         }
         match outcome {
             Outcome::Gone | Outcome::Done => Started::Ended(End::Returned(Ok(Ret::Never))),
@@ -307,6 +293,22 @@ impl State {
                 Started::Pending(pending)
             }
         }
+    }
+
+    #[inline(never)]
+    fn begin_execve(&mut self, caller: Pid, path: &Arc<str>, outcome: &Outcome) {
+        match outcome {
+            Outcome::Returned(Ok(_)) if self.book.entries.get(caller).is_some() => {
+                self.book.execute(caller, path, None);
+            }
+            // when the others have ended, and the caller is the leader
+            Outcome::Returned(Ok(_)) | Outcome::Blocked => {
+                self.book.begin_executing(caller, path.clone());
+            }
+            Outcome::Returned(Err(_)) | Outcome::Gone | Outcome::Done => {}
+        }
+        // what a handler kept from being made
+        self.book.make_ready(caller);
     }
 
     /// A thread that had calls waiting may be able to make one.
@@ -447,7 +449,8 @@ impl Book {
         }
     }
 
-    /// The innermost handler of a thread has returned.
+    /// The innermost handler of a thread has returned: what it kept from being made may be.
+    #[inline(never)]
     fn note_sigreturn(&mut self, tid: Pid) {
         if self.has_safe_points
             && let Some(Some(calls)) = self.calls_mut(tid)
@@ -455,5 +458,6 @@ impl Book {
             let returned = calls.handlers.pop();
             self.entered -= usize::from(returned);
         }
+        self.make_ready(tid);
     }
 }

@@ -35,7 +35,7 @@ pub(crate) const THREAD: u64 =
 /// Its methods are calls of the thread, as [`ProcessTable::syscall`] makes them; two threads of a
 /// process can be in calls at the same time. One that ends in a call, by an exit_group or execve of
 /// another thread or by a deadly signal, leaves it with ESRCH. A thread that executes a program keeps its
-/// handle, and has the number of its process from then on (EXEC-12). It holds a handle of its table.
+/// handle, and has the number of its process from then on (EXEC-11). It holds a handle of its table.
 ///
 /// ```
 /// use proctable::abi::{WaitOptions, WaitStatus};

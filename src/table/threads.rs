@@ -11,13 +11,14 @@ use super::lane::Lane;
 use super::outbox::Wake;
 use crate::abi::Pid;
 use crate::driver::Op;
-use crate::kernel::{Effect, Id, Kernel, Run, TaskId};
-use crate::rule;
+use crate::kernel::{Id, Kernel, Run, TaskId};
 
 /// A thread that is not the leader of its process, from its creation to its end.
 #[derive(Debug)]
 pub(super) struct Thread {
     pub process: Pid,
+    /// `None` if it had ended when it was entered.
+    task: Option<TaskId>,
     /// `None` while it makes no call that takes time.
     pub calls: Option<Box<Calls>>,
 }
@@ -43,8 +44,8 @@ impl Threads {
         self.by_tid.pids()
     }
 
-    fn enter(&mut self, tid: Pid, process: Pid) {
-        *self.by_tid.vacant(tid) = Some(Thread { process, calls: None });
+    fn enter(&mut self, tid: Pid, process: Pid, task: Option<TaskId>) {
+        *self.by_tid.vacant(tid) = Some(Thread { process, task, calls: None });
         self.len += 1;
     }
 
@@ -91,16 +92,17 @@ impl Book {
     }
 
     /// A new thread of the process of `creator`.
-    pub fn enter_thread(&mut self, tid: Pid, creator: Pid) {
+    pub fn enter_thread(&mut self, kernel: &Kernel, tid: Pid, creator: Pid) {
         if let Some(process) = self.process_of(creator) {
-            self.threads.enter(tid, process);
+            self.threads.enter(tid, process, kernel.task_id(tid));
         }
     }
 
-    /// A thread has ended; its process goes on, or ends next.
-    pub fn note_thread_end(&mut self, effect: &Effect) {
-        let tid = effect.pid;
-        if effect.cause.rule == rule!("EXEC-12") {
+    /// A thread has ended, or has another number; its process goes on, or ends next.
+    pub fn note_thread_end(&mut self, kernel: &Kernel, tid: Pid) {
+        // EXEC-11: the number goes, the task stays
+        let task = self.threads.get(tid).and_then(|thread| thread.task);
+        if task.is_some_and(|task| kernel.tid(task).is_some()) {
             return self.take_over(tid);
         }
         self.operate(tid, || Op::EndThread(tid));
@@ -118,12 +120,12 @@ impl Book {
         self.entries.get(self.threads.get(tid)?.process)?.lane
     }
 
-    /// A thread that executes a program is the leader now, with its number (EXEC-12).
+    /// A thread that executes a program is the leader now, with its number (EXEC-11).
     fn take_over(&mut self, tid: Pid) {
         for parker in self.unwoken.get(&tid).into_iter().flatten().cloned() {
             self.outbox.wakes.push(Wake::first(parker, Some(tid)));
         }
-        let Some(Thread { process, calls }) = self.threads.remove(tid) else { return };
+        let Some(Thread { process, calls, .. }) = self.threads.remove(tid) else { return };
         if let Some(entry) = self.entries.get_mut(process) {
             entry.leader_ended = false;
             entry.calls = calls;

@@ -92,7 +92,7 @@ fn every_wrong_rule_is_found() {
         let wrong = Campaign {
             fault: Some(format!("{fault:?}")),
             max_differences: 1,
-            config: TrialConfig { seed: 42, steps: 60, shrink: false },
+            config: TrialConfig { seed: 42, steps: 80, shrink: false },
             ..campaign(mode, 2000)
         };
         let summary = run(&wrong);

@@ -254,7 +254,8 @@ impl Kernel {
         None
     }
 
-    /// Takes a signal of `set` for rt_sigtimedwait, if one is pending.
+    /// Takes a signal of `set` for rt_sigtimedwait, if one is pending: a stop too (TG-51), and SIGCHLD
+    /// whoever forked (TG-61).
     fn take_awaited(
         &mut self,
         task: Id<Task>,
@@ -276,7 +277,8 @@ impl Kernel {
         })
     }
 
-    /// rt_sigtimedwait wakes: a signal that it waited for, or a handler's, or the time is up.
+    /// rt_sigtimedwait wakes: a signal that it waited for, or a handler's, or the time is up (TG-56). What
+    /// another thread took meanwhile is gone (TG-57).
     pub(in crate::kernel) fn end_sigtimedwait(&mut self, task: Id<Task>, fx: &mut Effects) {
         let sleep = core::mem::take(&mut self.tasks[task].sleep);
         let Sleep::Timed(timed) = sleep else { return };

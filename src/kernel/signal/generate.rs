@@ -152,7 +152,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// What a stop signal and SIGCONT do before it is known whether they are kept.
+    /// What a stop signal and SIGCONT do before it is known whether they are kept, for all threads
+    /// (TG-131), whichever is aimed at (TG-130).
     fn change_job(&mut self, id: Id<Process>, signal: Signal, fx: &mut Effects) {
         if signal.is_stop() {
             // JOB-01
@@ -213,7 +214,8 @@ impl Kernel {
     }
 
     /// Finds the thread that takes the signal and tells it; starts the end of the process if
-    /// that is what the signal does (SIG-29).
+    /// that is what the signal does (SIG-29, TG-78, TG-80): not where all block it (TG-71, TG-72), nor for a
+    /// signal that dumps core (TG-75, TG-76).
     fn complete(
         &mut self,
         target: Id<Task>,
@@ -260,8 +262,10 @@ impl Kernel {
         }
     }
 
-    /// The task that takes a signal: the one that is aimed at if it can, else for a signal of the process
-    /// the first one that can, from the one on that was found last (SIG-26, TG-28).
+    /// The task that takes a signal: the one that is aimed at if it can, which the next search does not
+    /// remember (TG-29); else for a signal of the process the first one that can, from the one on that was
+    /// found last (SIG-26, TG-28, TG-36, TG-58). Who waits for it by rt_sigtimedwait has no precedence
+    /// (TG-47, TG-50).
     fn find_taker(
         &mut self,
         target: Id<Task>,
@@ -296,7 +300,8 @@ impl Kernel {
         Some(found)
     }
 
-    /// Whether the thread can take the signal now (SIG-26, TG-35).
+    /// Whether the thread can take the signal now (SIG-26, TG-35): also where it sleeps in vfork, and so
+    /// does not run (TG-39).
     fn wants(&self, id: Id<Task>, signal: Signal) -> bool {
         let thread = &self.tasks[id];
         if thread.mask.contains(signal) || !thread.is_alive() {
@@ -312,7 +317,8 @@ impl Kernel {
     }
 
     /// Signals of the process that `task` does not take any more are offered to the others
-    /// (retarget_shared_pending, TG-45).
+    /// (retarget_shared_pending, TG-45): of several in rt_sigtimedwait one takes it, one is woken for
+    /// nothing, and the others sleep on (TG-48, TG-49).
     pub(in crate::kernel) fn offer_shared(
         &mut self,
         task: Id<Task>,
@@ -340,7 +346,7 @@ impl Kernel {
         }
     }
 
-    /// The process has to end with `status`: each thread is woken, also from a stop or a vfork.
+    /// The process has to end with `status`: each thread is woken, also from a stop or a vfork (TG-128).
     pub(in crate::kernel) fn begin_group_exit(
         &mut self,
         id: Id<Process>,
@@ -461,7 +467,7 @@ impl Kernel {
     }
 }
 
-/// Whether a signal does anything to the process at all. JOB-18: stops are no exception.
+/// Whether a signal does anything to the process at all (TG-85). JOB-18: stops are no exception.
 fn is_heard(process: &Process, fx: &mut Effects) -> bool {
     match process.life {
         Life::Alive(_) => return true,

@@ -8,9 +8,7 @@ use proctable::abi::{
     Errno, Pid, Resource, Rlimit, SaFlags, SiCode, SigAction, SigSet, Signal, Timespec,
     WaitOptions, WaitStatus,
 };
-use proctable::kernel::{
-    Canonical, Consequence, Effects, Event, Kernel, Outcome, Property, Refused, Run,
-};
+use proctable::kernel::{Canonical, Consequence, Effects, Kernel, Outcome, Property, Refused, Run};
 use proctable::sim::What;
 use proctable::syscall::{self, MEMORY, Prctl, Ptr, QueuedInfo, Ret, SIGSET_SIZE, Syscall, clone};
 

@@ -200,7 +200,7 @@ fn exit_group_takes_the_others_out_of_their_calls() {
     assert_eq!(second.syscall(Syscall::Gettid), Err(Errno::ESRCH));
 }
 
-/// EXEC-12: the others end and leave their calls, the caller has the number of the leader, and handles
+/// EXEC-11: the others end and leave their calls, the caller has the number of the leader, and handles
 /// of the old leader name nobody.
 #[test]
 fn exec_by_another_thread_than_the_leader_ends_the_others() {
@@ -234,7 +234,7 @@ fn exec_by_another_thread_than_the_leader_ends_the_others() {
     assert_eq!(process.exit_status(), Some(WaitStatus::exited(2)));
 }
 
-/// TG-110: a leader that has ended is not waited for.
+/// EXEC-12, TG-110: a leader that has ended is not waited for.
 #[test]
 fn exec_by_the_last_thread_takes_the_number_of_a_leader_that_has_ended() {
     let table = ProcessTable::new();
@@ -836,7 +836,7 @@ fn handlers_on_a_thread_that_were_set_up_together_make_calls() {
     assert_eq!(ended(&table, &guest.unwrap()), WaitStatus::exited(2));
 }
 
-/// EXEC-12: a thread that executes goes on, alone; the closures of the others unwind.
+/// EXEC-11: a thread that executes goes on, alone; the closures of the others unwind.
 #[test]
 fn exec_by_a_thread_of_a_guest_unwinds_the_others() {
     struct Unwound(crossbeam_channel::Sender<&'static str>, &'static str);

@@ -342,58 +342,22 @@ fn tg_21_what_threads_share_stays_shared() {
 
 /// On the model alone: on the kernel it is a race.
 #[test]
-fn tg_23_no_thread_escapes_the_end_of_its_process_or_an_exec() {
-    for end in [Syscall::ExitGroup(5), Syscall::Execve { path: "./other".into(), error: None }] {
-        let mut scene = process(3);
-        let ended = matches!(end, Syscall::ExitGroup(_));
-        // one that nobody has seen run
-        let fx = race(&mut scene.kernel, &[(3, Syscall::clone_call(THR)), (4, end)]);
-        let threads = |what| fx.list().iter().filter(move |effect| effect.what == what).count();
-        assert_eq!(threads(Consequence::ThreadCreated), 1);
-        assert!(scene.is_gone(5));
-        if ended {
-            assert_eq!(status(&scene), WaitStatus::exited(5));
-        } else {
-            assert_eq!(scene.kernel.tids(Pid(2)).count(), 1);
-        }
-    }
-}
-
-/// On the model alone: on the kernel it is a race.
-#[test]
-fn tg_24_a_clone_that_finds_a_signal_is_made_once_behind_the_handler() {
-    let mut scene = catching(2, &[10]);
-    let calls = [(1, tgkill(2, 3, Signal::USR1)), (3, Syscall::clone_call(THR))];
-    let fx = race(&mut scene.kernel, &calls);
-    // FORK-06
-    assert!(fx.rules().contains(proctable::rule!("TG-24")));
-    assert_eq!(caught(&fx), [(3, 10)]);
-    assert!(scene.is_gone(4));
-    let fx = race(&mut scene.kernel, &[(3, Syscall::RtSigreturn)]);
-    let returned = fx.list().iter().find_map(|effect| match &effect.what {
-        Consequence::Returned(result) if effect.pid == Pid(3) => Some(result.clone()),
-        _ => None,
-    });
-    assert_eq!(returned, Some(Ok(Ret::Value(4))));
-    assert_eq!(scene.kernel.tids(Pid(2)).count(), 3);
-}
-
-/// On the model alone: on the kernel it is a race.
-#[test]
-fn tg_25_a_thread_that_makes_another_during_a_stop_does_so_behind_it() {
-    let mut scene = process(3);
-    let calls = [(1, kill(2, Signal::STOP)), (3, Syscall::clone_call(THR))];
+fn tg_25_a_thread_is_made_behind_a_stop_that_has_begun() {
+    let mut kernel = process(3).kernel;
     let mut fx = Effects::new();
-    scene.kernel.call(Pid(1), &calls[0].1, &mut fx).expect("it kills");
+    kernel.call(Pid(1), &kill(2, Signal::STOP), &mut fx).expect("it kills");
     // the leader begins the stop, and thread 3 has not seen it
-    scene.kernel.apply(&Event::Step { tid: Pid(2) }, &mut fx).expect("it stops");
-    let fx = race(&mut scene.kernel, &calls[1..]);
-    // one stop, of all tasks that there are
-    let stops = fx.list().iter().filter(|e| matches!(e.what, Consequence::Stopped(_)));
-    assert_eq!(stops.count(), 1);
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::Stopped; 3]);
-    race(&mut scene.kernel, &[(1, kill(2, Signal::CONT))]);
-    assert_eq!(runs(&scene, &[2, 3, 4, 5]), [Run::User; 4]);
+    kernel.apply(&proctable::kernel::Event::Step { tid: Pid(2) }, &mut fx).expect("it stops");
+    let made = kernel.call(Pid(3), &Syscall::clone_call(THR), &mut fx);
+    assert_eq!(made, Ok(Outcome::Blocked));
+    kernel.settle(&mut Canonical, &mut fx);
+    assert!((2..=4).all(|tid| kernel.view(Pid(tid)).is_some_and(|v| v.run == Run::Stopped)));
+    assert_eq!(kernel.tids(Pid(2)).count(), 3);
+    fx.clear();
+    kernel.call(Pid(1), &kill(2, Signal::CONT), &mut fx).expect("it kills");
+    kernel.settle(&mut Canonical, &mut fx);
+    // JOB-15
+    assert_eq!(kernel.tids(Pid(2)).count(), 4);
 }
 
 #[test]
