@@ -45,7 +45,7 @@ impl Kernel {
             Err(errno) => return Some(Err(errno)),
         };
         if self.running == Some(caller) {
-            // TG-24: what is pending comes before the fork, also what another thread was told of; the
+            // FORK-06, TG-24: what is pending comes before the fork, also what another thread was told of; the
             // call is made again then (ERESTARTNOINTR)
             self.recalc_sigpending(caller);
             if self.tasks[caller].notified {
@@ -100,6 +100,7 @@ impl Kernel {
         self.may_fork(caller, fx)?;
         // LIM-05: the mark is gone, whatever comes of this fork
         let marked = core::mem::take(&mut self.tasks[caller].over_nproc);
+        check_namespaces(plan.flags, self.cred(caller).capable, fx)?;
         if self.zapping {
             return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
         }
@@ -392,12 +393,30 @@ fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<
     Ok(Plan { flags, exit_signal: signal as u8, clear_child_tid })
 }
 
+/// Who may have a namespace of its own (TG-05): it is not in the model itself.
+fn check_namespaces(flags: u64, capable: bool, fx: &mut Effects) -> Result<(), Errno> {
+    const NAMESPACES: u64 = clone::NEWNS
+        | clone::NEWUTS
+        | clone::NEWIPC
+        | clone::NEWPID
+        | clone::NEWNET
+        | clone::NEWCGROUP;
+    if flags & NAMESPACES == 0 {
+        return Ok(());
+    }
+    fx.obey(rule!("TG-05"));
+    if !capable && flags & clone::NEWUSER == 0 {
+        return Err(Errno::EPERM);
+    }
+    if flags & clone::NEWIPC != 0 && flags & clone::SYSVSEM != 0 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
 /// Which flags need which others.
 fn check_sharing(flags: u64, fx: &mut Effects) -> Result<(), Errno> {
     let has = |flag| flags & flag != 0;
-    if has(clone::NEWIPC) && has(clone::SYSVSEM) {
-        return refuse(fx, rule!("TG-05"), Errno::EINVAL);
-    }
     if has(clone::FS) && (has(clone::NEWNS) || has(clone::NEWUSER)) {
         return refuse(fx, rule!("FORK-24"), Errno::EINVAL);
     }
