@@ -95,6 +95,7 @@ impl Kernel {
     fn execute(&mut self, caller: Id<Task>, fx: &mut Effects) -> syscall::Result {
         let id = self.process_of(caller);
         self.change_dispositions(caller, fx);
+        // TG-101: its own word stays, unless another process shares the memory
         self.clear_child_tid(caller, true, fx);
         self.memory_shares.leave(id);
         if let Some(fs) = self.tasks[caller].own_fs.take() {

@@ -45,7 +45,7 @@ impl Kernel {
             Err(errno) => return Some(Err(errno)),
         };
         if self.running == Some(caller) {
-            // TG-24: what is pending comes before the fork, also what another thread was told of; the
+            // FORK-06, TG-24: what is pending comes before the fork, also what another thread was told of; the
             // call is made again then (ERESTARTNOINTR)
             self.recalc_sigpending(caller);
             if self.tasks[caller].notified {
@@ -404,13 +404,13 @@ fn check_namespaces(flags: u64, capable: bool, fx: &mut Effects) -> Result<(), E
     if flags & NAMESPACES == 0 {
         return Ok(());
     }
+    fx.obey(rule!("TG-05"));
     if !capable && flags & clone::NEWUSER == 0 {
-        return refuse(fx, rule!("TG-05"), Errno::EPERM);
+        return Err(Errno::EPERM);
     }
     if flags & clone::NEWIPC != 0 && flags & clone::SYSVSEM != 0 {
-        return refuse(fx, rule!("TG-05"), Errno::EINVAL);
+        return Err(Errno::EINVAL);
     }
-    fx.obey(rule!("TG-05"));
     Ok(())
 }
 

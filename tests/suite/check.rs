@@ -615,7 +615,8 @@ fn programs_of_the_model_are_accepted() {
             threads += text.matches("CLONE_THREAD").count();
         }
     }
-    assert!(threads > 800, "{threads}");
+    // about one in each program of that profile
+    assert!(threads > 500, "{threads}");
 }
 
 const CHANGES: usize = 5_000;

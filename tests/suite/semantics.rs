@@ -10,9 +10,9 @@ use proctable::kernel::Rule;
 use crate::sources::{is_test, quoted, root, sources};
 
 /// The groups in which every rule has a row; of the others only what is modelled.
-const WHOLE: [&str; 17] = [
+const WHOLE: [&str; 19] = [
     "PID", "FORK", "EXEC", "EXIT", "ZOM", "RPT", "WAIT", "GRP", "ORP", "KILL", "SIG", "JOB",
-    "CHLD", "CRED", "LIM", "TIME", "MISC",
+    "CHLD", "CRED", "LIM", "TIME", "MISC", "THR", "TG",
 ];
 /// Modelled, and shown by nothing: SEMANTICS.md says why.
 const NOT_SHOWN: [&str; 1] = ["NS-04"];

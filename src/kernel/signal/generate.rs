@@ -160,7 +160,7 @@ impl Kernel {
             self.flush(id, Signal::CONT.set(), rule!("JOB-01"), fx);
         } else {
             // JOB-02, whatever becomes of SIGCONT itself: also a stop that is blocked (JOB-05) or has
-            // not acted yet (JOB-14)
+            // not acted yet (JOB-14, TG-138)
             if !self.faulty(Fault::ContKeepsStops) {
                 self.flush(id, SigSet::STOPS, rule!("JOB-02"), fx);
             }

@@ -94,6 +94,22 @@ fn tg_05_threads_and_namespaces() {
 }
 
 #[test]
+fn tg_05_a_namespace_of_one_s_own_takes_a_capability_and_is_judged_behind_the_limit() {
+    let mut scene = process(1);
+    scene.limit(2, Resource::NPROC, 2);
+    scene.set_users(2, users(own_user(23)));
+    for flags in [clone::NEWUTS, clone::NEWIPC | clone::SYSVSEM] {
+        for call in [Syscall::clone_call(flags | 17), Syscall::clone_call(THR | flags)] {
+            assert_eq!(scene.result(2, call), Err(Errno::EPERM));
+        }
+    }
+    assert_eq!(thread(&mut scene, 2), 3);
+    let call = Syscall::clone_call(THR | clone::NEWUTS);
+    assert_eq!(scene.result(2, call), Err(Errno::EAGAIN));
+    scene.same_on_the_kernel();
+}
+
+#[test]
 fn tg_07_what_clone3_refuses_and_clone_does_not() {
     let mut scene = process(1);
     assert_eq!(scene.value(2, Syscall::clone_call(THR | clone::DETACHED)), 3);
@@ -338,6 +354,44 @@ fn tg_21_what_threads_share_stays_shared() {
     let results = all.map(|flags| scene.result(4, Syscall::Unshare(flags)));
     assert_eq!(results, [Ok(Ret::Value(0)), Err(Errno::EINVAL), Err(Errno::EINVAL)]);
     scene.same_on_the_kernel();
+}
+
+/// On the model alone: on the kernel it is a race.
+#[test]
+fn tg_23_no_thread_escapes_the_end_of_its_process_or_an_exec() {
+    for end in [Syscall::ExitGroup(5), Syscall::Execve { path: "./other".into(), error: None }] {
+        let mut scene = process(3);
+        let ended = matches!(end, Syscall::ExitGroup(_));
+        // one that nobody has seen run
+        let fx = race(&mut scene.kernel, &[(3, Syscall::clone_call(THR)), (4, end)]);
+        let threads = |what| fx.list().iter().filter(move |effect| effect.what == what).count();
+        assert_eq!(threads(Consequence::ThreadCreated), 1);
+        assert!(scene.is_gone(5));
+        if ended {
+            assert_eq!(status(&scene), WaitStatus::exited(5));
+        } else {
+            assert_eq!(scene.kernel.tids(Pid(2)).count(), 1);
+        }
+    }
+}
+
+/// On the model alone: on the kernel it is a race.
+#[test]
+fn tg_24_a_clone_that_finds_a_signal_is_made_once_behind_the_handler() {
+    let mut scene = catching(2, &[10]);
+    let calls = [(1, tgkill(2, 3, Signal::USR1)), (3, Syscall::clone_call(THR))];
+    let fx = race(&mut scene.kernel, &calls);
+    // FORK-06
+    assert!(fx.rules().contains(proctable::rule!("TG-24")));
+    assert_eq!(caught(&fx), [(3, 10)]);
+    assert!(scene.is_gone(4));
+    let fx = race(&mut scene.kernel, &[(3, Syscall::RtSigreturn)]);
+    let returned = fx.list().iter().find_map(|effect| match &effect.what {
+        Consequence::Returned(result) if effect.pid == Pid(3) => Some(result.clone()),
+        _ => None,
+    });
+    assert_eq!(returned, Some(Ok(Ret::Value(4))));
+    assert_eq!(scene.kernel.tids(Pid(2)).count(), 3);
 }
 
 /// On the model alone: on the kernel it is a race.
