@@ -99,10 +99,11 @@ impl Ages {
     }
 
     /// What is promised where the reaper gets a CPU. Where others have it, a thread that only slept
-    /// tells how late each of three is: the reaper's sleep, its look, and the look at the ages.
+    /// tells how late each wait for one may be, and a zombie's age has several in it: the reaper's
+    /// sleep, each preemption in its look, and those of the look at the ages.
     fn check(&self) {
         const PROMISED: Duration = Duration::from_millis(100);
-        let allowed = PROMISED + 3 * self.lateness;
+        let allowed = PROMISED + 10 * self.lateness;
         assert!(self.longest < allowed, "{:?} of {allowed:?}", self.longest);
     }
 }
