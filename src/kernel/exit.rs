@@ -78,10 +78,9 @@ impl Kernel {
     /// The part of an exit that others see.
     pub(super) fn go_on_exiting(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
         self.tasks[task].sleep = Sleep::None;
-        if last && self.init == Some(self.process_of(task)) && !self.zapping {
-            return self.begin_zap(task, fx);
+        if !self.reaper_ends(task, last, fx) {
+            self.finish_exit(task, last, fx);
         }
-        self.finish_exit(task, last, fx);
     }
 
     /// What a task does not take any more of the signals of its process, others do (exit_signals,
@@ -172,7 +171,7 @@ impl Kernel {
 
     /// The children get another parent, and the process is a zombie with its last task; a thread that
     /// is not the leader is gone (TG-86), a leader is kept (TG-87).
-    fn finish_exit(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
+    pub(super) fn finish_exit(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
         let id = self.process_of(task);
         let mut reaped = self.forget_children(task, fx);
         if last {
@@ -209,9 +208,8 @@ impl Kernel {
         self.set_life(id, Life::Zombie(status));
         let pid = self.processes[id].pid;
         fx.push_with(pid, rule!("ZOM-01"), || Consequence::Ended(status));
-        let of_init = self.parent_of(id) == self.init;
         // NS-08: an init that ends waits for children of both classes
-        let zapped = self.zapping && of_init && self.init.is_some();
+        let zapped = self.is_zapping() && self.parent_of(id) == self.init_process();
         self.notify_parent(id, fx).or(zapped.then_some(rule!("NS-08")))
     }
 
@@ -364,8 +362,9 @@ impl Kernel {
     /// subreaper.
     fn find_reaper(&self, father: Id<Process>, fx: &mut Effects) -> Option<Id<Task>> {
         if self.subreapers > 0 && !self.faulty(Fault::SubreaperForgotten) {
+            let init = self.init_process();
             let mut next = self.parent_of(father);
-            while let Some(ancestor) = next.filter(|ancestor| Some(*ancestor) != self.init) {
+            while let Some(ancestor) = next.filter(|ancestor| Some(*ancestor) != init) {
                 // TG-95: its first thread that has not begun to end
                 if self.processes[ancestor].flags.subreaper
                     && let Some(thread) = self.first_living_task(ancestor)
@@ -378,9 +377,9 @@ impl Kernel {
             }
         }
         // NS-12: the init of the dying process's namespace
-        let init = self.init?;
+        let reaper = self.child_reaper()?;
         fx.obey(rule!("RPT-03"));
-        Some(self.first_living_task(init).unwrap_or(self.leader(init)))
+        Some(reaper)
     }
 
     /// RPT-12 to RPT-15: to each thread of the child that wants one (TG-93), if the dying parent may
@@ -488,59 +487,5 @@ impl Kernel {
         if !self.sighands[id].unshare() {
             self.sighands.remove(id);
         }
-    }
-
-    /// The last task of the namespace's init ends: everyone in it is killed, and that task waits until
-    /// they are gone (NS-08, TG-99); its children leave no zombies meanwhile (NS-09).
-    fn begin_zap(&mut self, task: Id<Task>, fx: &mut Effects) {
-        let init = self.process_of(task);
-        self.zapping = true;
-        fx.obey(rule!("NS-08"));
-        fx.obey(rule!("NS-09"));
-        fx.obey(rule!("RPT-19"));
-        let sighand = self.processes[init].sighand;
-        self.sighands[sighand].set(Signal::CHLD, crate::abi::SigAction::IGNORE);
-        let others: Vec<Id<Process>> = self.all().filter(|other| *other != init).collect();
-        for other in others {
-            let origin = Origin::kernel(rule!("NS-08"));
-            let leader = self.leader(other);
-            self.generate_kernel(leader, SigInfo::kernel(Signal::KILL), origin, fx);
-        }
-        let zombies: Vec<Id<Process>> =
-            self.children(task).filter(|child| self.processes[*child].is_zombie()).collect();
-        for zombie in zombies {
-            self.reap(zombie, rule!("NS-08"), fx);
-        }
-        self.tasks[task].sleep = Sleep::Zap;
-        self.finish_zap(task, fx);
-    }
-
-    /// The last of the others is gone: the init can go on ending.
-    fn wake_zapping_init(&mut self) {
-        let Some(init) = self.init.filter(|_| self.zapping) else { return };
-        if !self.is_alone(init) {
-            return;
-        }
-        let waiting = self.tasks_of(init).find(|task| self.tasks[*task].sleep == Sleep::Zap);
-        if let Some(task) = waiting {
-            self.enqueue_task(task);
-        }
-    }
-
-    /// Whether the init's number is the only one in use. One that is in the group of another
-    /// process keeps that number in use: the kernel waits for ever (NS-08).
-    fn is_alone(&self, init: Id<Process>) -> bool {
-        let process = &self.processes[init];
-        let pgid = self.groups[process.group].pgid.0;
-        self.processes.len() == 1 && (pgid == 0 || pgid == process.pid.0)
-    }
-
-    /// The init was woken: it ends if it is alone.
-    pub(super) fn finish_zap(&mut self, task: Id<Task>, fx: &mut Effects) {
-        if !self.is_alone(self.process_of(task)) {
-            return;
-        }
-        self.tasks[task].sleep = Sleep::None;
-        self.finish_exit(task, true, fx);
     }
 }

@@ -80,7 +80,7 @@ impl Kernel {
     ) -> Result<Plan, Errno> {
         let plan = check_flags(request, self.config.version, fx)?;
         let process = self.process_of(caller);
-        if plan.flags & clone::PARENT != 0 && self.init == Some(process) {
+        if plan.flags & clone::PARENT != 0 && self.init_process() == Some(process) {
             return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
         }
         check_sharing(plan.flags, fx)?;
@@ -101,7 +101,7 @@ impl Kernel {
         // LIM-05: the mark is gone, whatever comes of this fork
         let marked = core::mem::take(&mut self.tasks[caller].over_nproc);
         check_namespaces(plan.flags, self.cred(caller).capable, fx)?;
-        if self.zapping {
+        if self.is_zapping() {
             return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
         }
         let pid = self.allocate_number(fx)?;

@@ -39,6 +39,7 @@ mod fault;
 mod few;
 mod fork;
 mod group;
+mod init;
 mod invariant;
 mod kill;
 mod limit;
@@ -86,6 +87,7 @@ pub(crate) use arena::{Arena, Id};
 pub(crate) use few::Few;
 use fork::Request;
 use group::{Group, Session};
+use init::Init;
 use limit::{Limits, Users};
 use pid::Numbers;
 use process::{Flags, Fs, FsHolder, Inherited, Job, Life, Process};
@@ -111,9 +113,7 @@ pub struct Kernel {
     oldest: Option<Id<Process>>,
     newest: Option<Id<Process>>,
     /// The init of the namespace, if the first process is one.
-    init: Option<Id<Process>>,
-    /// The init has ended, everyone else is being killed (NS-08).
-    zapping: bool,
+    init: Option<Init>,
     #[cfg_attr(feature = "serde", serde(with = "snapshot::pairs"))]
     users: Users,
     /// Who shares umask and working directory with whom (CLONE_FS).
@@ -152,7 +152,6 @@ impl Kernel {
             oldest: None,
             newest: None,
             init: None,
-            zapping: false,
             users: Users::new(),
             fs_shares: Shares::new(),
             memory_shares: Shares::new(),
@@ -170,7 +169,7 @@ impl Kernel {
         let session = kernel.create_session(kernel.config.sid);
         let group = kernel.create_group(kernel.config.pgid, session);
         let id = kernel.create_first_process(group);
-        kernel.init = (first == Pid(1)).then_some(id);
+        kernel.init = (first == Pid(1)).then(|| Init::new(id, kernel.leader(id)));
         kernel
     }
 

@@ -35,7 +35,7 @@ impl Kernel {
         }
         // ORP-02: of all parents only the init of the whole system is no link
         let parent = process.parent.map(|parent| self.process_of(parent));
-        if self.config.global_init && parent.is_some() && self.init == parent {
+        if self.config.global_init && parent.is_some() && self.init_process() == parent {
             return false;
         }
         self.is_linked_to(member, parent)

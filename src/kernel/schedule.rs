@@ -90,7 +90,7 @@ impl Kernel {
     /// A task that was cut while it ended goes on with that.
     fn end(&mut self, task: Id<Task>, fx: &mut Effects) {
         match self.tasks[task].sleep {
-            Sleep::Zap => self.finish_zap(task, fx),
+            Sleep::Zap { last } => self.finish_zap(task, last, fx),
             Sleep::Exiting { last } => self.go_on_exiting(task, last, fx),
             _ => {}
         }
@@ -132,7 +132,7 @@ impl Kernel {
             | Sleep::Pause
             | Sleep::Suspend(_)
             | Sleep::Vfork(..)
-            | Sleep::Zap
+            | Sleep::Zap { .. }
             | Sleep::Exiting { .. }
             | Sleep::Interrupted(..)
             | Sleep::Restarting(_) => {}

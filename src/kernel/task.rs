@@ -48,10 +48,11 @@ pub enum Sleep {
     Vfork(Id<Task>, Pid),
     /// execve: until the other threads of the process have ended (EXEC-13).
     Exec,
-    /// An init that ended: until its namespace is empty (NS-08).
-    Zap,
-    /// It ends, and has let go of its memory; nobody has been told yet. The process has
-    /// no other task that has not begun to end.
+    /// The last thread of an init has ended: until the namespace is empty (NS-08). `last` as in
+    /// [`Sleep::Exiting`].
+    Zap { last: bool },
+    /// It ends, and has let go of its memory; nobody has been told yet. `last`: all other tasks of
+    /// its process had begun to end before it.
     Exiting { last: bool },
     /// A call that a signal has interrupted and whose fate the first handler decides.
     Interrupted(Restart, Box<Syscall>),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use proctable::abi::{
-    Errno, Handler, Itimerval, Pid, Resource, Rlimit, SigAction, Signal, Timeval,
+    Errno, Handler, Itimerval, Pid, Resource, Rlimit, SigAction, Signal, Timeval, WaitStatus,
 };
 use proctable::kernel::{Bytes, Canonical, Choose, Config, Effects, Kernel, Outcome, Seeded};
 use proctable::rule;
@@ -333,4 +333,37 @@ fn a_long_period_is_cut() {
     let longest = Timeval { sec: 9_223_372_036, usec: 854_775 };
     let left = Itimerval { interval: longest, value: Timeval { sec: 100, usec: 0 } };
     assert_eq!(calls.call(1, Syscall::Getitimer { which: 0 }), Ok(Ret::Itimer(Some(left))));
+}
+
+/// TG-99: whichever thread of an init is the last to go on ending, nobody keeps children.
+#[test]
+fn an_init_with_threads_ends_in_every_order() {
+    for seed in 0..64 {
+        let mut choose = Seeded::new(seed);
+        let mut kernel = Kernel::new(Config::default());
+        let mut call = |tid: u32, call: Syscall| {
+            let outcome = kernel.call(Pid(tid), &call, &mut Effects::new());
+            kernel.settle(&mut choose, &mut Effects::new());
+            let held = kernel.check_invariants();
+            assert_eq!(held, Ok(()), "order {seed}, {call:?} by {tid}");
+            outcome
+        };
+        let thread = clone::THREAD | clone::VM | clone::SIGHAND;
+        let create = Syscall::Clone { flags: thread, clone3: None, parent_tid: 0, child_tid: 0 };
+        let made = [
+            (1, create.clone(), 2),
+            (2, create, 3),
+            (1, Syscall::Fork, 4),
+            (2, Syscall::Fork, 5),
+            (3, Syscall::Fork, 6),
+        ];
+        for (tid, create, made) in made {
+            assert_eq!(call(tid, create), Ok(Outcome::Returned(Ok(Ret::Value(made)))));
+        }
+        assert_eq!(call(5, Syscall::ExitGroup(0)), Ok(Outcome::Gone));
+        call(2, Syscall::ExitGroup(7)).expect("it runs");
+        let status = kernel.exit_status(Pid(1));
+        assert_eq!(status, Some(WaitStatus::exited(7)), "order {seed}");
+        assert_eq!((kernel.len(), kernel.task_count()), (1, 1), "order {seed}");
+    }
 }

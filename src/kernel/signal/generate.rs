@@ -373,7 +373,7 @@ impl Kernel {
         let running = self.running == Some(task);
         let thread = &mut self.tasks[task];
         thread.notified = true;
-        if matches!(thread.sleep, Sleep::Vfork(..) | Sleep::Exec | Sleep::Zap) {
+        if matches!(thread.sleep, Sleep::Vfork(..) | Sleep::Exec | Sleep::Zap { .. }) {
             return;
         }
         // one that runs looks at everything new before it goes on: see `back_to_user`
