@@ -37,8 +37,8 @@ impl Kernel {
         self.set_executing(process, Some(caller));
         self.kill_threads(process, Some(caller));
         self.tasks[caller].sleep = Sleep::Exec;
-        // TG-110: of a leader that has ended already nothing is left to wait for; the call returns under
-        // its number
+        // TG-110: of a leader that has ended already nothing is left to wait for; the call returns
+        // under its number
         if self.others_have_ended(caller) {
             fx.obey(rule!("EXEC-12"));
             fx.obey(rule!("TG-110"));
@@ -64,9 +64,9 @@ impl Kernel {
         }
     }
 
-    /// The other threads have ended, also those in vfork or in a wait (TG-112, TG-123): the caller takes the
-    /// leader's place (EXEC-12, de_thread). Of two that execute one is ended (TG-113), a group exit ends both
-    /// (TG-114), and other signals wait (TG-118, TG-122).
+    /// The other threads have ended, also those in vfork or in a wait (TG-112, TG-123): the caller
+    /// takes the leader's place (EXEC-12, de_thread). Of two that execute one is ended (TG-113), a
+    /// group exit ends both (TG-114), and other signals wait (TG-118, TG-122).
     fn take_over(&mut self, caller: Id<Task>, fx: &mut Effects) -> syscall::Result {
         let process = self.process_of(caller);
         self.tasks[caller].sleep = Sleep::None;
@@ -90,8 +90,8 @@ impl Kernel {
         self.execute(caller, fx)
     }
 
-    /// The only thread of a process executes a program. Whose child it is does not change (TG-109), and the
-    /// lists of its own threads' children are one (TG-144, TG-173).
+    /// The only thread of a process executes a program. Whose child it is does not change (TG-109),
+    /// and the lists of its own threads' children are one (TG-144, TG-173).
     fn execute(&mut self, caller: Id<Task>, fx: &mut Effects) -> syscall::Result {
         let id = self.process_of(caller);
         self.change_dispositions(caller, fx);
@@ -110,15 +110,13 @@ impl Kernel {
             self.processes[id].exit_signal = Signal::CHLD.number();
             self.index_child(id);
         }
-        for rule in [
+        fx.obey_all(&[
             rule!("EXEC-03"),
             rule!("EXEC-04"),
             rule!("EXEC-08"),
             rule!("EXEC-10"),
             rule!("EXEC-14"),
-        ] {
-            fx.obey(rule);
-        }
+        ]);
         // LSM_UNSAFE_SHARE (TG-124): another process could change the working directory meanwhile
         let shared = !self.fs_shares.sharers(self.fs_holder(caller)).is_empty();
         let downgrade = shared && !self.config.version.has(Property::SharedExecKeepsUser);
@@ -154,8 +152,8 @@ impl Kernel {
         process.flags.dumpable = kept.effective == kept.real;
     }
 
-    /// EXEC-05: what is pending of POSIX timers goes with them. Their records are told by their code,
-    /// which others may have queued, too.
+    /// EXEC-05: what is pending of POSIX timers goes with them. Their records are told by their
+    /// code, which others may have queued, too.
     fn drop_timer_signals(&mut self, caller: Id<Task>, fx: &mut Effects) {
         let mut users = Vec::new();
         let task = &mut self.tasks[caller];
@@ -169,8 +167,8 @@ impl Kernel {
         self.discharge_all_queued(users);
     }
 
-    /// Handlers are gone with the old program (TG-117). Dispositions that were shared become the process's own
-    /// (EXEC-16, TG-120)
+    /// Handlers are gone with the old program (TG-117). Dispositions that were shared become the
+    /// process's own (EXEC-16, TG-120)
     fn change_dispositions(&mut self, caller: Id<Task>, fx: &mut Effects) {
         fx.obey(rule!("EXEC-01"));
         fx.obey(rule!("EXEC-02"));

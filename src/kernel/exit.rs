@@ -1,5 +1,5 @@
-//! The end of a task, and of its process with the last one: what happens to its children, its group,
-//! its parent, its number.
+//! The end of a task, and of its process with the last one: what happens to its children, its
+//! group, its parent, its number.
 
 use alloc::vec::Vec;
 
@@ -11,6 +11,7 @@ use super::task::{Sleep, State, Task};
 use super::{Fault, Kernel, Property, Rule};
 use crate::abi::{SigInfo, SigSet, Signal, WaitStatus};
 use crate::rule;
+use crate::syscall::{self, Ret};
 
 impl Kernel {
     /// exit: the calling thread ends, and its process with the last one.
@@ -37,8 +38,9 @@ impl Kernel {
         self.exit(task, status, fx);
     }
 
-    /// The task ends; its process does so with `status` (its low 8 bits, TG-102) if it was the last one to begin with that, and
-    /// no other status was decided before (TG-89). EXIT-11 is the order.
+    /// The task ends; its process does so with `status` (its low 8 bits, TG-102) if it was the last
+    /// one to begin with that, and no other status was decided before (TG-89). EXIT-11 is the
+    /// order.
     pub(super) fn exit(&mut self, task: Id<Task>, status: WaitStatus, fx: &mut Effects) {
         fx.obey(rule!("EXIT-11"));
         let id = self.process_of(task);
@@ -67,8 +69,8 @@ impl Kernel {
     }
 
     /// Whether others that run before anyone is told of the end can tell that from their running
-    /// before all of it: only children can, who are not waited for any more, and other threads. Where
-    /// each exit is preempted the others run in that order.
+    /// before all of it: only children can, who are not waited for any more, and other threads.
+    /// Where each exit is preempted the others run in that order.
     fn may_be_preempted(&self, task: Id<Task>) -> bool {
         let tells = self.config.version.has(Property::ExitIsPreempted)
             || self.children(task).next().is_some();
@@ -102,8 +104,8 @@ impl Kernel {
         }
     }
 
-    /// From here on the task takes no signal, and sleeps in nothing; the last one of a process takes the
-    /// timer with it (EXIT-14).
+    /// From here on the task takes no signal, and sleeps in nothing; the last one of a process
+    /// takes the timer with it (EXIT-14).
     fn leave_user_mode_for_good(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
         let id = self.process_of(task);
         if last {
@@ -131,8 +133,8 @@ impl Kernel {
         }
     }
 
-    /// LIM-07: the records of a task go with it, or with the process where it is its leader; those of the
-    /// process when it is reaped.
+    /// LIM-07: the records of a task go with it, or with the process where it is its leader; those
+    /// of the process when it is reaped.
     pub(super) fn drop_private_signals(&mut self, task: Id<Task>) {
         if self.tasks[task].pending.set().is_empty() {
             return;
@@ -140,6 +142,19 @@ impl Kernel {
         let mut charged = Vec::new();
         self.tasks[task].pending.flush(SigSet::FULL, |queued| charged.push(queued.charged));
         self.discharge_all_queued(charged);
+    }
+
+    /// set_tid_address (TG-12).
+    pub(super) fn set_tid_address(
+        &mut self,
+        caller: Id<Task>,
+        address: u64,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        fx.obey(rule!("TG-12"));
+        let task = &mut self.tasks[caller];
+        task.clear_child_tid = address;
+        Ok(Ret::Value(i64::from(task.tid.0)))
     }
 
     /// TG-11: 0 is stored where the task wants it, if somebody else can see that.
@@ -169,8 +184,8 @@ impl Kernel {
         }
     }
 
-    /// The children get another parent, and the process is a zombie with its last task; a thread that
-    /// is not the leader is gone (TG-86), a leader is kept (TG-87).
+    /// The children get another parent, and the process is a zombie with its last task; a thread
+    /// that is not the leader is gone (TG-86), a leader is kept (TG-87).
     pub(super) fn finish_exit(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
         let id = self.process_of(task);
         let mut reaped = self.forget_children(task, fx);
@@ -202,7 +217,8 @@ impl Kernel {
         self.wake_zapping_init();
     }
 
-    /// The last task of a process has ended. The rule by which it is no zombie, if nobody wants one.
+    /// The last task of a process has ended. The rule by which it is no zombie, if nobody wants
+    /// one.
     fn end_process(&mut self, id: Id<Process>, fx: &mut Effects) -> Option<Rule> {
         let Life::Dying(status) = self.processes[id].life else { return None };
         self.set_life(id, Life::Zombie(status));
@@ -297,8 +313,9 @@ impl Kernel {
         fx.obey(rule!("CHLD-04"));
     }
 
-    /// Gives the children of a task to a new parent, who is aimed at from now on (TG-62), (RPT group); those that it does not want as zombies
-    /// are returned, each with the rule that says so.
+    /// Gives the children of a task to a new parent, who is aimed at from now on (TG-62), (RPT
+    /// group); those that it does not want as zombies are returned, each with the rule that says
+    /// so.
     fn forget_children(&mut self, father: Id<Task>, fx: &mut Effects) -> Vec<(Id<Process>, Rule)> {
         let mut reaped = Vec::new();
         let children: Vec<Id<Process>> = self.children(father).collect();
@@ -332,9 +349,9 @@ impl Kernel {
         reaped
     }
 
-    /// The children of a thread go to another one of the same process (TG-91): nobody but they can tell,
-    /// by their parent-death signals (TG-92). Any thread can reap them (TG-103), also where the leader has
-    /// ended (TG-88, TG-146).
+    /// The children of a thread go to another one of the same process (TG-91): nobody but they can
+    /// tell, by their parent-death signals (TG-92). Any thread can reap them (TG-103), also where
+    /// the leader has ended (TG-88, TG-146).
     fn hand_over(
         &mut self,
         father: Id<Task>,
@@ -357,9 +374,9 @@ impl Kernel {
         }
     }
 
-    /// The task that adopts the children of a process that ends: a thread of the nearest subreaper above
-    /// it, else of the init of the namespace, else someone outside. Costs the depth where there is a
-    /// subreaper.
+    /// The task that adopts the children of a process that ends: a thread of the nearest subreaper
+    /// above it, else of the init of the namespace, else someone outside. Costs the depth where
+    /// there is a subreaper.
     fn find_reaper(&self, father: Id<Process>, fx: &mut Effects) -> Option<Id<Task>> {
         if self.subreapers > 0 && !self.faulty(Fault::SubreaperForgotten) {
             let init = self.init_process();
@@ -382,8 +399,8 @@ impl Kernel {
         Some(reaper)
     }
 
-    /// RPT-12 to RPT-15: to each thread of the child that wants one (TG-93), if the dying parent may
-    /// send it.
+    /// RPT-12 to RPT-15: to each thread of the child that wants one (TG-93), if the dying parent
+    /// may send it.
     fn send_pdeath_signals(&mut self, father: Id<Task>, child: Id<Process>, fx: &mut Effects) {
         if self.faulty(Fault::PdeathAtProcessEnd)
             && self.first_living_task(self.process_of(father)).is_some()

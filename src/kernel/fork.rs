@@ -31,8 +31,8 @@ struct Plan {
 }
 
 impl Kernel {
-    /// clone and its relatives; `None` if the caller sleeps until the child execs or ends, or has signals
-    /// to deliver before it makes the call.
+    /// clone and its relatives; `None` if the caller sleeps until the child execs or ends, or has
+    /// signals to deliver before it makes the call.
     pub(super) fn fork(
         &mut self,
         caller: Id<Task>,
@@ -45,8 +45,8 @@ impl Kernel {
             Err(errno) => return Some(Err(errno)),
         };
         if self.running == Some(caller) {
-            // FORK-06, TG-24: what is pending comes before the fork, also what another thread was told of; the
-            // call is made again then (ERESTARTNOINTR)
+            // FORK-06, TG-24: what is pending comes before the fork, also what another thread was
+            // told of; the call is made again then (ERESTARTNOINTR)
             self.recalc_sigpending(caller);
             if self.tasks[caller].notified {
                 fx.obey(rule!("TG-24"));
@@ -144,7 +144,8 @@ impl Kernel {
         plan: &Plan,
         fx: &mut Effects,
     ) -> Id<Task> {
-        // TG-15: users and mask are those of the creating thread; nothing is pending for the new one
+        // TG-15: users and mask are those of the creating thread; nothing is pending for the new
+        // one
         fx.obey_all(&[
             rule!("THR-01"),
             rule!("THR-05"),
@@ -154,7 +155,7 @@ impl Kernel {
             rule!("TG-15"),
             rule!("TG-32"),
         ]);
-        if clone_signal(plan) {
+        if plan.exit_signal != 0 {
             fx.obey(rule!("TG-02"));
         }
         if plan.flags & clone::PARENT != 0 {
@@ -224,7 +225,7 @@ impl Kernel {
                 fx.obey(rule!("TG-04"));
             }
         }
-        for rule in [
+        fx.obey_all(&[
             rule!("FORK-01"),
             rule!("FORK-02"),
             rule!("FORK-04"),
@@ -235,9 +236,7 @@ impl Kernel {
             rule!("FORK-14"),
             rule!("CRED-01"),
             rule!("MISC-02"),
-        ] {
-            fx.obey(rule);
-        }
+        ]);
         // FORK-01, FORK-04, FORK-07; FORK-02, FORK-14; FORK-10: no parent-death signal
         let clear_child_tid = plan.clear_child_tid;
         let task = |process| Task {
@@ -342,19 +341,14 @@ impl Kernel {
     }
 }
 
-/// Whether the call names an exit signal.
-fn clone_signal(plan: &Plan) -> bool {
-    plan.exit_signal != 0
-}
-
-/// The handlers that a child is in: a copy of the memory is in the same ones, and a child that shares
-/// the memory has a stack of its own.
+/// The handlers that a child is in: a copy of the memory is in the same ones, and a child that
+/// shares the memory has a stack of its own.
 fn child_frames(creator: &Task, flags: u64) -> Few<Frame> {
     if flags & clone::VM != 0 { Few::new() } else { creator.frames.clone() }
 }
 
-/// The exit signal, and whether the call takes the flags at all (TG-07, TG-09). Addresses that cannot
-/// be written are no error (TG-10).
+/// The exit signal, and whether the call takes the flags at all (TG-07, TG-09). Addresses that
+/// cannot be written are no error (TG-10).
 fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<Plan, Errno> {
     let Request { flags, clone3, child_tid } = *request;
     // the older call drops the bits above the first 32
@@ -395,12 +389,7 @@ fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<
 
 /// Who may have a namespace of its own (TG-05): it is not in the model itself.
 fn check_namespaces(flags: u64, capable: bool, fx: &mut Effects) -> Result<(), Errno> {
-    const NAMESPACES: u64 = clone::NEWNS
-        | clone::NEWUTS
-        | clone::NEWIPC
-        | clone::NEWPID
-        | clone::NEWNET
-        | clone::NEWCGROUP;
+    const NAMESPACES: u64 = clone::OTHER_NAMESPACES | clone::NEWPID;
     if flags & NAMESPACES == 0 {
         return Ok(());
     }

@@ -38,6 +38,7 @@ mod exit;
 mod fault;
 mod few;
 mod fork;
+mod fs;
 mod group;
 mod init;
 mod invariant;
@@ -447,11 +448,11 @@ impl Kernel {
     /// Whether the task runs its own code.
     #[inline(always)]
     fn is_in_user_mode(&self, task: Id<Task>) -> bool {
-        let task = &self.tasks[task];
-        let running = task.state == State::Running && !task.killed;
-        let life = self.processes[task.process].life;
-        running
-            && matches!(task.sleep, Sleep::None)
+        let thread = &self.tasks[task];
+        let life = self.processes[thread.process].life;
+        thread.state == State::Running
+            && matches!(thread.sleep, Sleep::None)
+            && !self.must_end(task)
             && matches!(
                 life,
                 Life::Alive(

@@ -12,9 +12,9 @@ use crate::abi::{SigInfo, Signal};
 use crate::rule;
 
 impl Kernel {
-    /// Whether no living member of `group` but `ignored` has a parent in another group of the
-    /// same session (ORP-01); a session leader's own group has none (ORP-03). Computed when it is asked for (ORP-18); costs a look at the members
-    /// up to the first such link.
+    /// Whether no living member of `group` but `ignored` has a parent in another group of the same
+    /// session (ORP-01); a session leader's own group has none (ORP-03). Computed when it is asked
+    /// for (ORP-18); costs a look at the members up to the first such link.
     pub(super) fn is_orphaned(&self, group: Id<Group>, ignored: Option<Id<Process>>) -> bool {
         !self.members(group).any(|member| Some(member) != ignored && self.is_link(member))
     }
@@ -86,9 +86,7 @@ impl Kernel {
         let cause = if father.is_none() { rule!("ORP-08") } else { rule!("ORP-07") };
         let pgid = self.groups[group].pgid;
         fx.push(self.processes[process].pid, Consequence::Orphaned(pgid), cause);
-        for rule in [rule!("ORP-11"), rule!("ORP-19"), rule!("KILL-20")] {
-            fx.obey(rule);
-        }
+        fx.obey_all(&[rule!("ORP-11"), rule!("ORP-19"), rule!("KILL-20")]);
         self.note_adopter(process, father, fx);
         self.signal_orphans(group, Signal::HUP, fx);
         self.signal_orphans(group, Signal::CONT, fx);

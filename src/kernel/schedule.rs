@@ -83,8 +83,9 @@ impl Kernel {
 
     /// Whether the task has to end: with its process, or because another one executes a program.
     pub(super) fn must_end(&self, task: Id<Task>) -> bool {
-        let task = &self.tasks[task];
-        task.killed || matches!(self.processes[task.process].life, Life::Dying(_))
+        let process = self.process_of(task);
+        matches!(self.processes[process].life, Life::Dying(_))
+            || self.executing_task(process).is_some_and(|executing| executing != task)
     }
 
     /// A task that was cut while it ended goes on with that.
@@ -166,7 +167,8 @@ impl Kernel {
         }
     }
 
-    /// The calling task is about to return: what it has to do before that goes before all else (TG-172).
+    /// The calling task is about to return: what it has to do before that goes before all else
+    /// (TG-172).
     #[inline(always)]
     pub(super) fn back_to_user(&mut self, task: Id<Task>, fx: &mut Effects) {
         let Some(thread) = self.tasks.get(task) else { return };

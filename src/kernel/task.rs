@@ -160,19 +160,18 @@ pub struct Task {
     pub children: Option<Box<Children>>,
     /// Umask and working directory, where they are not the process's (a thread without CLONE_FS).
     pub own_fs: Option<Box<Fs>>,
-    /// The task that sleeps until this one execs or ends (FORK-28). It may be gone, and its place be
-    /// another's, which then does not sleep for this one.
+    /// The task that sleeps until this one execs or ends (FORK-28). It may be gone, and its place
+    /// be another's, which then does not sleep for this one.
     pub vfork_waiter: Option<Id<Task>>,
     /// Where 0 is stored when it ends (CLONE_CHILD_CLEARTID); 0 for nowhere.
     pub clear_child_tid: u64,
     /// It was told to look at its pending signals (the kernel's TIF_SIGPENDING).
     pub notified: bool,
-    /// It stopped while it looked at its pending signals, and goes on with that when it runs (TG-63).
+    /// It stopped while it looked at its pending signals, and goes on with that when it runs
+    /// (TG-63).
     pub delivering: bool,
     /// It has to take part in the stop of its process (JOBCTL_STOP_PENDING).
     pub stop_pending: bool,
-    /// It has to end, whatever becomes of its process: another one executes a program.
-    pub killed: bool,
     /// A set*uid left its user over RLIMIT_NPROC (LIM-05).
     pub over_nproc: bool,
     /// It stands in the run queue.
@@ -206,7 +205,6 @@ impl Task {
             notified: false,
             delivering: false,
             stop_pending: false,
-            killed: false,
             over_nproc: false,
             queued: false,
         }

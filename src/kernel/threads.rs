@@ -3,14 +3,10 @@
 use alloc::boxed::Box;
 
 use super::arena::Id;
-use super::effect::Effects;
-use super::group::refuse;
 use super::process::{Process, ThreadGroup};
 use super::task::{State, Task, TaskLinks};
 use super::{Fault, Kernel};
-use crate::abi::{Errno, Pid};
-use crate::rule;
-use crate::syscall::{self, Ret, clone};
+use crate::abi::Pid;
 
 impl Kernel {
     /// The tasks of a process, a dead leader included: the leader, then the others in the order of
@@ -118,7 +114,7 @@ impl Kernel {
             let task = &mut self.tasks[id];
             next = task.links.next;
             if task.is_alive() && Some(id) != except {
-                (task.stop_pending, task.killed) = (false, true);
+                task.stop_pending = false;
                 task.state = State::Running;
                 self.enqueue_task(id);
             }
@@ -154,8 +150,8 @@ impl Kernel {
         }
     }
 
-    /// The only task that is left besides a dead leader takes its place and its number (EXEC-12); the
-    /// task that was the leader is gone.
+    /// The only task that is left besides a dead leader takes its place and its number (EXEC-12);
+    /// the task that was the leader is gone.
     pub(super) fn replace_leader(&mut self, id: Id<Task>) {
         let process = self.process_of(id);
         let old = self.processes[process].leader;
@@ -176,62 +172,5 @@ impl Kernel {
             group.tasks = 1;
             (group.newest, group.current_target) = (id, id);
         }
-    }
-
-    /// set_tid_address (TG-12).
-    pub(super) fn set_tid_address(
-        &mut self,
-        caller: Id<Task>,
-        address: u64,
-        fx: &mut Effects,
-    ) -> syscall::Result {
-        fx.obey(rule!("TG-12"));
-        let task = &mut self.tasks[caller];
-        task.clear_child_tid = address;
-        Ok(Ret::Value(i64::from(task.tid.0)))
-    }
-
-    /// unshare, of what the model has (TG-20, TG-21): a mount, network or other namespace changes nothing
-    /// that it shows.
-    pub(super) fn unshare(
-        &mut self,
-        caller: Id<Task>,
-        flags: u64,
-        fx: &mut Effects,
-    ) -> syscall::Result {
-        const NAMESPACES: u64 = clone::NEWNS
-            | clone::NEWCGROUP
-            | clone::NEWUTS
-            | clone::NEWIPC
-            | clone::NEWNET
-            | clone::NEWTIME;
-        const PARTS: u64 =
-            clone::THREAD | clone::FS | clone::SIGHAND | clone::VM | clone::FILES | clone::SYSVSEM;
-        if flags & (clone::NEWPID | clone::NEWUSER) != 0 {
-            // namespaces of these are not in the model
-            return Err(Errno::ENOSYS);
-        }
-        if flags & !(PARTS | NAMESPACES) != 0 {
-            return refuse(fx, rule!("TG-21"), Errno::EINVAL);
-        }
-        let process = self.process_of(caller);
-        let single = self.processes[process].is_single();
-        let shares_handlers = self.sighands[self.processes[process].sighand].is_shared();
-        let shares_memory = !self.memory_shares.sharers(process).is_empty();
-        let of_group = clone::THREAD | clone::SIGHAND | clone::VM;
-        if flags & of_group != 0 && !single
-            || flags & (clone::SIGHAND | clone::VM) != 0 && shares_handlers
-            || flags & clone::VM != 0 && shares_memory
-        {
-            return refuse(fx, rule!("TG-21"), Errno::EINVAL);
-        }
-        if flags & NAMESPACES != 0 && !self.cred(caller).capable {
-            return Err(Errno::EPERM);
-        }
-        if flags & (clone::FS | clone::NEWNS) != 0 {
-            fx.obey(rule!("TG-20"));
-            self.unshare_fs(caller);
-        }
-        Ok(Ret::Value(0))
     }
 }

@@ -104,6 +104,8 @@ pub mod clone {
     pub const NNP: u64 = 1 << 35;
     /// A time namespace of its own; clone3 only, a bit of the signal elsewhere.
     pub const NEWTIME: u64 = 0x80;
+    /// The namespaces that change nothing of what processes are, and take CAP_SYS_ADMIN.
+    pub const OTHER_NAMESPACES: u64 = NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWNET;
     /// All that clone takes: it drops the bits above (FORK-18).
     pub const LEGACY: u64 = 0xffff_ffff;
     /// All that clone3 takes on every kernel; since Linux 7.1 also [`AUTOREAP`] and [`NNP`].

@@ -63,7 +63,7 @@ impl Kernel {
         loop {
             if let Life::Alive(Job::Continued { unannounced: Some(_), .. }) =
                 self.processes[id].life
-                && !self.tasks[task].killed
+                && !self.must_end(task)
             {
                 self.announce_continued(id, fx);
                 if self.has_deliverable(task) {
@@ -101,8 +101,8 @@ impl Kernel {
         }
     }
 
-    /// Takes the next signal that the thread does not block: private before shared (SIG-32, TG-73), of all
-    /// that are pending for the process (TG-37, TG-69).
+    /// Takes the next signal that the thread does not block: private before shared (SIG-32, TG-73),
+    /// of all that are pending for the process (TG-37, TG-69).
     fn dequeue(&mut self, task: Id<Task>, fx: &mut Effects) -> Option<SigInfo> {
         let taken = self.take_among(task, !self.tasks[task].mask, fx);
         self.recalc_sigpending(task);
@@ -188,8 +188,8 @@ impl Kernel {
         }
     }
 
-    /// Stops the process, unless its group is orphaned and the signal is one of the terminal's; whichever
-    /// thread dequeued it (TG-132, TG-134), and none where it is caught (TG-133).
+    /// Stops the process, unless its group is orphaned and the signal is one of the terminal's;
+    /// whichever thread dequeued it (TG-132, TG-134), and none where it is caught (TG-133).
     fn stop(&mut self, task: Id<Task>, signal: Signal, fx: &mut Effects) -> Delivered {
         let id = self.process_of(task);
         let process = &self.processes[id];
@@ -225,7 +225,7 @@ impl Kernel {
         while let Some(other) = next {
             let thread = &self.tasks[other];
             next = thread.links.next;
-            if other == task || thread.state != State::Running || thread.killed {
+            if other == task || thread.state != State::Running || self.must_end(other) {
                 continue;
             }
             self.tasks[other].stop_pending = true;
@@ -259,8 +259,8 @@ impl Kernel {
         }
     }
 
-    /// One more task of the process has stopped, or ends; with the last one the process is stopped, and
-    /// its parent is told (TG-126).
+    /// One more task of the process has stopped, or ends; with the last one the process is stopped,
+    /// and its parent is told (TG-126).
     pub(in crate::kernel) fn count_stopped(
         &mut self,
         task: Id<Task>,
@@ -333,8 +333,8 @@ impl Kernel {
         }
     }
 
-    /// SIGCHLD for a stop or a continue (CHLD-02), and the waiters are woken (CHLD-12): one of them gets the
-    /// event, the others sleep on (TG-148, TG-149).
+    /// SIGCHLD for a stop or a continue (CHLD-02), and the waiters are woken (CHLD-12): one of them
+    /// gets the event, the others sleep on (TG-148, TG-149).
     pub(in crate::kernel) fn tell_parent_of_job(
         &mut self,
         id: Id<Process>,
@@ -364,8 +364,8 @@ impl Kernel {
         self.wake_waiters(parent_task, id, fx);
     }
 
-    /// Enters the handler of a signal: its mask, its frame (TG-44), and the fate of an interrupted call. The
-    /// calls of other threads go on (TG-137, TG-153, TG-154).
+    /// Enters the handler of a signal: its mask, its frame (TG-44), and the fate of an interrupted
+    /// call. The calls of other threads go on (TG-137, TG-153, TG-154).
     fn enter_handler(
         &mut self,
         task: Id<Task>,
@@ -446,8 +446,8 @@ impl Kernel {
         }
     }
 
-    /// No handler took the interrupted call: it is made again (SIG-45), also where another thread took the
-    /// signal (TG-38).
+    /// No handler took the interrupted call: it is made again (SIG-45), also where another thread
+    /// took the signal (TG-38).
     fn restart_interrupted(&mut self, task: Id<Task>, fx: &mut Effects) {
         let thread = &mut self.tasks[task];
         let call = match core::mem::take(&mut thread.sleep) {
@@ -497,8 +497,8 @@ impl Kernel {
         }
     }
 
-    /// A synchronous fault: it cannot be blocked or ignored, and it kills an init too (KILL-25). It is that
-    /// of the thread (TG-53).
+    /// A synchronous fault: it cannot be blocked or ignored, and it kills an init too (KILL-25). It
+    /// is that of the thread (TG-53).
     pub(in crate::kernel) fn force_fault(
         &mut self,
         task: Id<Task>,

@@ -125,7 +125,6 @@ impl Kernel {
         if !process.is_single() {
             fx.obey_all(&[rule!("SIG-21"), rule!("TG-27"), rule!("TG-64")]);
         }
-        let process = &self.processes[task.process];
         if drops(process, task, signal, fate, origin.force, fx) {
             fx.push(process.pid, Consequence::Discarded(signal), rule!("SIG-19"));
             return Ok(());
@@ -159,8 +158,8 @@ impl Kernel {
             // JOB-01
             self.flush(id, Signal::CONT.set(), rule!("JOB-01"), fx);
         } else {
-            // JOB-02, whatever becomes of SIGCONT itself: also a stop that is blocked (JOB-05) or has
-            // not acted yet (JOB-14, TG-138)
+            // JOB-02, whatever becomes of SIGCONT itself: also a stop that is blocked (JOB-05) or
+            // has not acted yet (JOB-14, TG-138)
             if !self.faulty(Fault::ContKeepsStops) {
                 self.flush(id, SigSet::STOPS, rule!("JOB-02"), fx);
             }
@@ -168,8 +167,8 @@ impl Kernel {
         }
     }
 
-    /// SIGCONT makes a stopped process run, whether or not it is blocked or ignored (JOB-03), all of its
-    /// threads (TG-129).
+    /// SIGCONT makes a stopped process run, whether or not it is blocked or ignored (JOB-03), all
+    /// of its threads (TG-129).
     fn resume(&mut self, id: Id<Process>, fx: &mut Effects) {
         let process = &mut self.processes[id];
         let stopped = process.is_stopped();
@@ -213,9 +212,9 @@ impl Kernel {
         }
     }
 
-    /// Finds the thread that takes the signal and tells it; starts the end of the process if
-    /// that is what the signal does (SIG-29, TG-78, TG-80): not where all block it (TG-71, TG-72), nor for a
-    /// signal that dumps core (TG-75, TG-76).
+    /// Finds the thread that takes the signal and tells it; starts the end of the process if that
+    /// is what the signal does (SIG-29, TG-78, TG-80): not where all block it (TG-71, TG-72), nor
+    /// for a signal that dumps core (TG-75, TG-76).
     fn complete(
         &mut self,
         target: Id<Task>,
@@ -262,10 +261,10 @@ impl Kernel {
         }
     }
 
-    /// The task that takes a signal: the one that is aimed at if it can, which the next search does not
-    /// remember (TG-29); else for a signal of the process the first one that can, from the one on that was
-    /// found last (SIG-26, TG-28, TG-36, TG-58). Who waits for it by rt_sigtimedwait has no precedence
-    /// (TG-47, TG-50).
+    /// The task that takes a signal: the one that is aimed at if it can, which the next search does
+    /// not remember (TG-29); else for a signal of the process the first one that can, from the one
+    /// on that was found last (SIG-26, TG-28, TG-36, TG-58). Who waits for it by rt_sigtimedwait
+    /// has no precedence (TG-47, TG-50).
     fn find_taker(
         &mut self,
         target: Id<Task>,
@@ -300,8 +299,8 @@ impl Kernel {
         Some(found)
     }
 
-    /// Whether the thread can take the signal now (SIG-26, TG-35): also where it sleeps in vfork, and so
-    /// does not run (TG-39).
+    /// Whether the thread can take the signal now (SIG-26, TG-35): also where it sleeps in vfork,
+    /// and so does not run (TG-39).
     fn wants(&self, id: Id<Task>, signal: Signal) -> bool {
         let thread = &self.tasks[id];
         if thread.mask.contains(signal) || !thread.is_alive() {
@@ -317,8 +316,8 @@ impl Kernel {
     }
 
     /// Signals of the process that `task` does not take any more are offered to the others
-    /// (retarget_shared_pending, TG-45): of several in rt_sigtimedwait one takes it, one is woken for
-    /// nothing, and the others sleep on (TG-48, TG-49).
+    /// (retarget_shared_pending, TG-45): of several in rt_sigtimedwait one takes it, one is woken
+    /// for nothing, and the others sleep on (TG-48, TG-49).
     pub(in crate::kernel) fn offer_shared(
         &mut self,
         task: Id<Task>,
@@ -346,7 +345,8 @@ impl Kernel {
         }
     }
 
-    /// The process has to end with `status`: each thread is woken, also from a stop or a vfork (TG-128).
+    /// The process has to end with `status`: each thread is woken, also from a stop or a vfork
+    /// (TG-128).
     pub(in crate::kernel) fn begin_group_exit(
         &mut self,
         id: Id<Process>,
