@@ -167,11 +167,8 @@ impl Made {
 
 /// Whether the caller sleeps until its child execs or ends (FORK-28, TG-26).
 fn waits_for_child(call: &Syscall) -> bool {
-    match call {
-        Syscall::Vfork => true,
-        Syscall::Clone { flags, .. } => flags & clone::VFORK != 0,
-        _ => false,
-    }
+    *call == Syscall::Vfork
+        || matches!(call, Syscall::Clone { flags, .. } if flags & clone::VFORK != 0)
 }
 
 /// Whether a pending signal ends it, though it is not a zombie yet: such a signal stays pending.

@@ -6,7 +6,8 @@ use alloc::collections::BTreeMap;
 use super::Kernel;
 use super::arena::Id;
 use super::group::Group;
-use super::process::{Job, Life, Links, Process};
+use super::list::List;
+use super::process::{Job, Life, Process, Siblings};
 use super::task::Task;
 use crate::abi::Pid;
 
@@ -38,8 +39,7 @@ pub type Scope = Option<Id<Group>>;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Children {
-    pub first: Option<Id<Process>>,
-    last: Option<Id<Process>>,
+    list: List<Siblings>,
     next_order: u64,
     /// Children that are not dead, by class.
     alive: [u32; 2],
@@ -135,33 +135,19 @@ impl Kernel {
         let children = self.tasks[parent].children.get_or_insert_default();
         let order = children.next_order;
         children.next_order += 1;
-        let last = children.last.replace(child);
-        if last.is_none() {
-            children.first = Some(child);
-        }
+        children.list.push_back(&mut self.processes, child);
         let process = &mut self.processes[child];
         process.parent = Some(parent);
         process.order = order;
-        process.sibling_links = Links { previous: last, next: None };
-        if let Some(last) = last {
-            self.processes[last].sibling_links.next = Some(child);
-        }
         self.index_child(child);
     }
 
     /// Takes `child` out of its parent's children. Its `parent` stays as it is.
     pub(super) fn disown(&mut self, child: Id<Process>) {
         self.unindex_child(child);
-        let process = &self.processes[child];
-        let Links { previous, next } = process.sibling_links;
-        let Some(parent) = process.parent else { return };
-        match previous {
-            Some(previous) => self.processes[previous].sibling_links.next = next,
-            None => self.children_mut(parent).first = next,
-        }
-        match next {
-            Some(next) => self.processes[next].sibling_links.previous = previous,
-            None => self.children_mut(parent).last = previous,
+        let Some(parent) = self.processes[child].parent else { return };
+        if let Some(children) = &mut self.tasks[parent].children {
+            children.list.remove(&mut self.processes, child);
         }
     }
 
@@ -270,8 +256,7 @@ impl Kernel {
             return;
         }
         let mut by_group = ByGroup::default();
-        let mut next = children.first;
-        while let Some(child) = next {
+        for child in children.list.iter(&self.processes) {
             let process = &self.processes[child];
             if !process.is_zombie() {
                 by_group.count(process.group, process.is_clone_child(), 1);
@@ -279,15 +264,14 @@ impl Kernel {
             if let Some(report) = process.report {
                 by_group.ready.insert((process.group, report, process.order), child);
             }
-            next = process.sibling_links.next;
         }
         self.children_mut(parent).by_group = Some(Box::new(by_group));
     }
 
     /// The children of `parent` in list order.
     pub(super) fn children(&self, parent: Id<Task>) -> impl Iterator<Item = Id<Process>> + '_ {
-        let first = self.tasks[parent].children.as_ref().and_then(|children| children.first);
-        core::iter::successors(first, |child| self.processes[*child].sibling_links.next)
+        let children = self.tasks[parent].children.as_deref();
+        children.into_iter().flat_map(|children| children.list.iter(&self.processes))
     }
 
     /// The number that getppid shows (PID-20).

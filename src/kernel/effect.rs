@@ -45,8 +45,8 @@ pub enum Consequence {
     Created,
     /// The thread was created by the actor, in its process.
     ThreadCreated,
-    /// The thread has ended, or its number is now the process's (EXEC-12). If others live on that of a
-    /// leader stays in use.
+    /// The thread has ended, or its number is now the process's (EXEC-12). The number of a leader
+    /// that has ended stays in use until the process is reaped.
     ThreadEnded,
     /// 0 was stored at that address, and one who waits for that there by futex(2) is to be woken
     /// (CLONE_CHILD_CLEARTID).

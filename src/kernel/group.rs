@@ -3,7 +3,8 @@
 use super::Kernel;
 use super::arena::Id;
 use super::effect::Effects;
-use super::process::{Links, Process};
+use super::list::List;
+use super::process::{Members, Process};
 use super::task::Task;
 use crate::abi::{Errno, Pgid, Sid};
 use crate::rule;
@@ -14,8 +15,8 @@ use crate::rule;
 pub struct Group {
     pub pgid: Pgid,
     pub session: Id<Session>,
-    /// The member that joined last (FORK-17).
-    pub newest: Option<Id<Process>>,
+    /// The member that joined last comes first (FORK-17).
+    members: List<Members>,
     /// How many members are stopped: the orphan check scans only where there is one.
     pub stopped: u32,
 }
@@ -28,13 +29,6 @@ pub struct Session {
     pub groups: u32,
 }
 
-/// A member's place in its group.
-struct Place {
-    group: Id<Group>,
-    links: Links,
-    stopped: bool,
-}
-
 impl Kernel {
     /// A new session without groups.
     pub(super) fn create_session(&mut self, sid: Sid) -> Id<Session> {
@@ -45,7 +39,7 @@ impl Kernel {
 
     /// A new group without members.
     pub(super) fn create_group(&mut self, pgid: Pgid, session: Id<Session>) -> Id<Group> {
-        let id = self.groups.insert(Group { pgid, session, newest: None, stopped: 0 });
+        let id = self.groups.insert(Group { pgid, session, members: List::new(), stopped: 0 });
         self.sessions[session].groups += 1;
         self.numbers.edit(pgid.0, |named| named.group = Some(id));
         id
@@ -55,44 +49,34 @@ impl Kernel {
     #[inline(always)]
     pub(super) fn join_group(&mut self, process: Id<Process>, id: Id<Group>) {
         let member = &mut self.processes[process];
-        let group = &mut self.groups[id];
-        let newest = group.newest.replace(process);
-        if member.is_stopped() {
-            group.stopped += 1;
-        }
         member.group = id;
-        member.group_links = Links { previous: None, next: newest };
-        if let Some(newest) = newest {
-            self.processes[newest].group_links.previous = Some(process);
-        }
+        let group = &mut self.groups[id];
+        group.stopped += u32::from(member.is_stopped());
+        group.members.push_front(&mut self.processes, process);
     }
 
-    /// Takes `process` out of its group.
-    pub(super) fn leave_group(&mut self, process: Id<Process>) {
-        self.close_gap(self.place_in_group(process));
-    }
-
-    #[inline(always)]
-    fn place_in_group(&self, process: Id<Process>) -> Place {
-        let member = &self.processes[process];
-        Place { group: member.group, links: member.group_links, stopped: member.is_stopped() }
-    }
-
-    /// A member has left that had this place. A group and its session end with the last member, and
+    /// Takes `process` out of its group. The group and its session end with the last member, and
     /// their numbers are free again (PID-08, GRP-23).
     #[inline(always)]
-    fn close_gap(&mut self, Place { group, links: Links { previous, next }, stopped }: Place) {
-        if stopped {
-            self.groups[group].stopped -= 1;
-        }
-        match previous {
-            Some(previous) => self.processes[previous].group_links.next = next,
-            None => self.groups[group].newest = next,
-        }
-        match next {
-            Some(next) => self.processes[next].group_links.previous = previous,
-            None if previous.is_none() => self.end_group(group),
-            None => {}
+    pub(super) fn leave_group(&mut self, process: Id<Process>) {
+        let left = self.remove_member(process);
+        self.end_empty_group(left);
+    }
+
+    #[inline(always)]
+    fn remove_member(&mut self, process: Id<Process>) -> Id<Group> {
+        let member = &self.processes[process];
+        let id = member.group;
+        let group = &mut self.groups[id];
+        group.stopped -= u32::from(member.is_stopped());
+        group.members.remove(&mut self.processes, process);
+        id
+    }
+
+    #[inline(always)]
+    fn end_empty_group(&mut self, group: Id<Group>) {
+        if self.groups[group].members.is_empty() {
+            self.end_group(group);
         }
     }
 
@@ -116,9 +100,9 @@ impl Kernel {
         if indexed {
             self.unindex_child(process);
         }
-        let place = self.place_in_group(process);
+        let left = self.remove_member(process);
         self.join_group(process, group);
-        self.close_gap(place);
+        self.end_empty_group(left);
         if indexed {
             self.index_child(process);
         }
@@ -126,9 +110,18 @@ impl Kernel {
 
     /// The members of `group`, most recent first. O(1) a member.
     pub(super) fn members(&self, group: Id<Group>) -> impl Iterator<Item = Id<Process>> + '_ {
-        core::iter::successors(self.groups[group].newest, |member| {
-            self.processes[*member].group_links.next
-        })
+        self.groups[group].members.iter(&self.processes)
+    }
+
+    /// The member that joined `group` last.
+    pub(super) fn newest_member(&self, group: Id<Group>) -> Option<Id<Process>> {
+        self.groups[group].members.first()
+    }
+
+    /// Whether `process` is the only member of its group.
+    pub(super) fn is_only_member(&self, process: Id<Process>) -> bool {
+        let members = &self.groups[self.processes[process].group].members;
+        members.first() == members.last()
     }
 
     /// The session of `process`.
@@ -231,12 +224,11 @@ impl Kernel {
             fx.obey(rule!("GRP-11"));
             fx.obey(rule!("ZOM-08"));
         }
-        let Some(newest) = self.groups[group].newest else { return };
+        let Some(newest) = self.newest_member(group) else { return };
         if leader_is_gone {
             fx.obey(rule!("GRP-12"));
         }
-        let newest = &self.processes[newest];
-        if newest.is_zombie() && newest.group_links.next.is_none() {
+        if self.processes[newest].is_zombie() && self.is_only_member(newest) {
             fx.obey(rule!("ZOM-10"));
         }
     }

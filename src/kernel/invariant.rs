@@ -80,7 +80,11 @@ impl Kernel {
         if let Some(group) = &process.threads {
             let living = tasks.iter().filter(|task| self.tasks[**task].is_alive()).count();
             require(living == group.living as usize, || "it miscounts its living threads".into())?;
-            require(tasks.last() == Some(&group.newest), || "its newest thread is another".into())?;
+            require(
+                (tasks.first(), tasks.last())
+                    == (group.list.first().as_ref(), group.list.last().as_ref()),
+                || "its newest thread is another".into(),
+            )?;
             require(tasks.contains(&group.current_target), || "its target is gone".into())?;
             let lives = |task: Id<Task>| tasks.contains(&task) && self.tasks[task].is_alive();
             require(group.exec.is_none_or(lives), || "who executes a program has ended".into())?;
@@ -90,7 +94,7 @@ impl Kernel {
         for (nth, task) in tasks.iter().enumerate() {
             let previous = nth.checked_sub(1).map(|nth| tasks[nth]);
             let thread = &self.tasks[*task];
-            require(thread.links.previous == previous, || "its threads are out of order".into())?;
+            require(thread.links.previous() == previous, || "its threads are out of order".into())?;
             require(self.numbers.get(thread.tid.0).task == Some(*task), || {
                 format!("the number of thread {} does not lead to it", thread.tid)
             })?;

@@ -116,9 +116,9 @@ impl Kernel {
         let cred = *self.cred(caller);
         let mut outcome = Err(Errno::ESRCH);
         // ids outlive the loop: generating a signal ends nobody
-        let mut next = self.groups[group].newest;
+        let mut next = self.newest_member(group);
         while let Some(member) = next {
-            next = self.processes[member].group_links.next;
+            next = self.processes[member].group_links.next();
             let sent = self.kill_one(caller, &cred, self.leader(member), info.as_ref(), fx);
             if outcome.is_err() {
                 outcome = sent;

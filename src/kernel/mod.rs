@@ -44,6 +44,7 @@ mod init;
 mod invariant;
 mod kill;
 mod limit;
+mod list;
 mod orphan;
 mod outside;
 mod pid;
@@ -90,8 +91,9 @@ use fork::Request;
 use group::{Group, Session};
 use init::Init;
 use limit::{Limits, Users};
+use list::List;
 use pid::Numbers;
-use process::{Flags, Fs, FsHolder, Inherited, Job, Life, Process};
+use process::{All, Flags, Fs, FsHolder, Inherited, Job, Life, Process};
 use shares::Shares;
 use sighand::Sighand;
 use task::{Sleep, State, Task};
@@ -110,9 +112,8 @@ pub struct Kernel {
     sessions: Arena<Session>,
     sighands: Arena<Sighand>,
     numbers: Numbers,
-    /// The ends of the list of all processes, in the order of creation.
-    oldest: Option<Id<Process>>,
-    newest: Option<Id<Process>>,
+    /// All processes, in the order of creation.
+    all: List<All>,
     /// The init of the namespace, if the first process is one.
     init: Option<Init>,
     #[cfg_attr(feature = "serde", serde(with = "snapshot::pairs"))]
@@ -150,8 +151,7 @@ impl Kernel {
             sighands: Arena::new(),
             // PID-06
             numbers: Numbers::new(config.pid_max.clamp(301, 4_194_304), cursor),
-            oldest: None,
-            newest: None,
+            all: List::new(),
             init: None,
             users: Users::new(),
             fs_shares: Shares::new(),

@@ -22,8 +22,7 @@ impl Kernel {
     /// Whether `process` is the only member of an orphaned group. O(1): for rules that are noted
     /// and change nothing.
     pub(super) fn is_orphaned_alone(&self, process: Id<Process>) -> bool {
-        let links = self.processes[process].group_links;
-        links.next.is_none() && links.previous.is_none() && !self.is_link(process)
+        self.is_only_member(process) && !self.is_link(process)
     }
 
     /// Whether `member` keeps its group from being orphaned.

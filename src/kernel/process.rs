@@ -7,9 +7,10 @@ use super::arena::Id;
 use super::children::Report;
 use super::group::Group;
 use super::limit::Limits;
+use super::list::{Linked, Links, List};
 use super::sighand::Sighand;
 use super::signal::Pending;
-use super::task::Task;
+use super::task::{Task, Threads};
 use super::timer::Itimer;
 use crate::abi::{Pid, Signal, WaitStatus};
 
@@ -65,8 +66,8 @@ pub enum Announcement {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ThreadGroup {
-    /// The task that was created last of those that are left.
-    pub newest: Id<Task>,
+    /// The tasks that are left: the leader, then the others in the order of their creation (TG-32).
+    pub list: List<Threads>,
     /// Where the search for a task that takes a signal of the process begins (curr_target, TG-28).
     pub current_target: Id<Task>,
     /// How many tasks there are, a dead leader included.
@@ -95,11 +96,11 @@ pub struct Process {
     pub outside: Pid,
     pub group: Id<Group>,
     /// Neighbours among the group's members.
-    pub group_links: Links,
+    pub group_links: Links<Process>,
     /// Neighbours among all processes, in the order of creation.
-    pub all_links: Links,
+    pub all_links: Links<Process>,
     /// Neighbours among the parent's children.
-    pub sibling_links: Links,
+    pub sibling_links: Links<Process>,
     /// Its place among the parent's children: lower is earlier.
     pub order: u64,
     /// What it has to report to the parent, as the parent's index knows it.
@@ -126,12 +127,49 @@ pub struct Process {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Process>() <= 144, "a process has grown");
 
-/// Neighbours in a list that runs through the processes themselves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Links {
-    pub previous: Option<Id<Process>>,
-    pub next: Option<Id<Process>>,
+/// The members of a group.
+pub enum Members {}
+
+/// All processes.
+pub enum All {}
+
+/// The children of a task.
+pub enum Siblings {}
+
+impl Linked for Members {
+    type Element = Process;
+
+    fn links(process: &Process) -> &Links<Process> {
+        &process.group_links
+    }
+
+    fn links_mut(process: &mut Process) -> &mut Links<Process> {
+        &mut process.group_links
+    }
+}
+
+impl Linked for All {
+    type Element = Process;
+
+    fn links(process: &Process) -> &Links<Process> {
+        &process.all_links
+    }
+
+    fn links_mut(process: &mut Process) -> &mut Links<Process> {
+        &mut process.all_links
+    }
+}
+
+impl Linked for Siblings {
+    type Element = Process;
+
+    fn links(process: &Process) -> &Links<Process> {
+        &process.sibling_links
+    }
+
+    fn links_mut(process: &mut Process) -> &mut Links<Process> {
+        &mut process.sibling_links
+    }
 }
 
 /// What a process has from its creator until one of them changes its own: in one place, so that a

@@ -7,6 +7,7 @@ use super::children::Children;
 use super::cred::Cred;
 use super::effect::Restart;
 use super::few::Few;
+use super::list::{Linked, Links};
 use super::process::{Fs, Process};
 use super::signal::Pending;
 use super::wait::Selector;
@@ -125,12 +126,19 @@ pub struct Frame {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct TaskId(pub(super) Handle<Task>);
 
-/// Neighbours in the list of a process's tasks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct TaskLinks {
-    pub previous: Option<Id<Task>>,
-    pub next: Option<Id<Task>>,
+/// The tasks of a process.
+pub enum Threads {}
+
+impl Linked for Threads {
+    type Element = Task;
+
+    fn links(task: &Task) -> &Links<Task> {
+        &task.links
+    }
+
+    fn links_mut(task: &mut Task) -> &mut Links<Task> {
+        &mut task.links
+    }
 }
 
 /// One task.
@@ -140,7 +148,7 @@ pub struct Task {
     pub tid: Pid,
     pub process: Id<Process>,
     /// Neighbours among the tasks of its process (TG-32).
-    pub links: TaskLinks,
+    pub links: Links<Task>,
     pub state: State,
     pub mask: SigSet,
     /// The mask that rt_sigsuspend replaced, until a handler or the end of delivery restores it.
@@ -188,7 +196,7 @@ impl Task {
         Task {
             tid,
             process,
-            links: TaskLinks::default(),
+            links: Links::default(),
             state: State::Running,
             mask: SigSet::EMPTY,
             saved_mask: None,

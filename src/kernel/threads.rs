@@ -3,8 +3,9 @@
 use alloc::boxed::Box;
 
 use super::arena::Id;
+use super::list::List;
 use super::process::{Process, ThreadGroup};
-use super::task::{State, Task, TaskLinks};
+use super::task::{State, Task};
 use super::{Fault, Kernel};
 use crate::abi::Pid;
 
@@ -13,7 +14,7 @@ impl Kernel {
     /// their creation (TG-32). O(1) a task.
     pub(super) fn tasks_of(&self, process: Id<Process>) -> impl Iterator<Item = Id<Task>> + '_ {
         let leader = Some(self.processes[process].leader);
-        core::iter::successors(leader, |task| self.tasks[*task].links.next)
+        core::iter::successors(leader, |task| self.next_thread(*task))
     }
 
     /// The tasks of `first`'s process, from `first` on and round to the one before it.
@@ -23,10 +24,15 @@ impl Kernel {
             .take(count as usize)
     }
 
+    /// The task behind that one.
+    #[inline]
+    pub(super) fn next_thread(&self, task: Id<Task>) -> Option<Id<Task>> {
+        self.tasks[task].links.next()
+    }
+
     /// The task behind that one; behind the last one stands the leader.
     pub(super) fn task_after(&self, task: Id<Task>) -> Id<Task> {
-        let task = &self.tasks[task];
-        task.links.next.unwrap_or(self.processes[task.process].leader)
+        self.next_thread(task).unwrap_or_else(|| self.leader(self.process_of(task)))
     }
 
     /// The first task of a process that has not begun to end (find_alive_thread).
@@ -41,7 +47,7 @@ impl Kernel {
         let living = u32::from(self.tasks[leader].is_alive());
         process.threads.get_or_insert_with(|| {
             Box::new(ThreadGroup {
-                newest: leader,
+                list: List::of(leader),
                 current_target: leader,
                 tasks: 1,
                 living,
@@ -57,12 +63,12 @@ impl Kernel {
     pub(super) fn add_thread(&mut self, task: Task) -> Id<Task> {
         let (process, tid) = (task.process, task.tid);
         let id = self.tasks.insert(task);
-        let group = self.threads_mut(process);
-        let previous = core::mem::replace(&mut group.newest, id);
-        group.tasks += 1;
-        group.living += 1;
-        self.tasks[previous].links.next = Some(id);
-        self.tasks[id].links.previous = Some(previous);
+        self.threads_mut(process);
+        if let Some(group) = &mut self.processes[process].threads {
+            group.tasks += 1;
+            group.living += 1;
+            group.list.push_back(&mut self.tasks, id);
+        }
         self.numbers.edit(tid.0, |named| named.task = Some(id));
         id
     }
@@ -81,19 +87,11 @@ impl Kernel {
     /// Takes a task that has ended, and is not the leader, out of its process.
     pub(super) fn remove_thread(&mut self, id: Id<Task>) {
         let task = &self.tasks[id];
-        let (process, tid, TaskLinks { previous, next }) = (task.process, task.tid, task.links);
+        let (process, tid) = (task.process, task.tid);
         let after = self.task_after(id);
-        if let Some(previous) = previous {
-            self.tasks[previous].links.next = next;
-        }
-        if let Some(next) = next {
-            self.tasks[next].links.previous = previous;
-        }
         if let Some(group) = &mut self.processes[process].threads {
             group.tasks -= 1;
-            if group.newest == id {
-                group.newest = previous.unwrap_or(after);
-            }
+            group.list.remove(&mut self.tasks, id);
             if group.current_target == id {
                 // TG-31
                 group.current_target = after;
@@ -111,8 +109,8 @@ impl Kernel {
         }
         let mut next = Some(self.processes[process].leader);
         while let Some(id) = next {
+            next = self.next_thread(id);
             let task = &mut self.tasks[id];
-            next = task.links.next;
             if task.is_alive() && Some(id) != except {
                 task.stop_pending = false;
                 task.state = State::Running;
@@ -163,14 +161,13 @@ impl Kernel {
         }
         self.numbers.edit(own.0, |named| named.task = None);
         self.numbers.edit(pid.0, |named| named.task = Some(id));
-        self.tasks.remove(old);
-        let task = &mut self.tasks[id];
-        task.tid = pid;
-        task.links = TaskLinks::default();
+        self.tasks[id].tid = pid;
         self.processes[process].leader = id;
         if let Some(group) = &mut self.processes[process].threads {
             group.tasks = 1;
-            (group.newest, group.current_target) = (id, id);
+            group.current_target = id;
+            group.list.remove(&mut self.tasks, old);
         }
+        self.tasks.remove(old);
     }
 }

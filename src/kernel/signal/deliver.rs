@@ -224,7 +224,7 @@ impl Kernel {
         let mut next = Some(self.leader(id));
         while let Some(other) = next {
             let thread = &self.tasks[other];
-            next = thread.links.next;
+            next = self.next_thread(other);
             if other == task || thread.state != State::Running || self.must_end(other) {
                 continue;
             }

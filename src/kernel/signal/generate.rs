@@ -202,8 +202,8 @@ impl Kernel {
         let one = self.faulty(Fault::ContResumesOne).then_some(self.leader(id));
         let mut next = Some(self.leader(id));
         while let Some(task) = next {
+            next = self.next_thread(task);
             let thread = &mut self.tasks[task];
-            next = thread.links.next;
             thread.stop_pending = false;
             if thread.is_stopped() && (one.is_none() || one == Some(task)) {
                 thread.state = State::Running;
@@ -401,7 +401,7 @@ impl Kernel {
         let mut next = Some(self.leader(id));
         while let Some(task) = next {
             self.tasks[task].pending.flush(signals, &mut dropped);
-            next = self.tasks[task].links.next;
+            next = self.next_thread(task);
         }
         for signal in pending.iter() {
             fx.push(self.processes[id].pid, Consequence::Discarded(signal), rule);

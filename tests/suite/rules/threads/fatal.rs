@@ -205,16 +205,16 @@ fn tg_80_sigtimedwait_protects_from_what_is_aimed_at_its_thread() {
 
 #[test]
 fn tg_81_a_thread_in_vfork_does_not_delay_the_end() {
-    for end in [kill(2, Signal::KILL), kill(2, Signal::TERM), Syscall::ExitGroup(4)] {
+    let ends = [
+        (1, kill(2, Signal::KILL), killed(Signal::KILL)),
+        (1, kill(2, Signal::TERM), killed(Signal::TERM)),
+        (3, Syscall::ExitGroup(4), WaitStatus::exited(4)),
+    ];
+    for (caller, end, status) in ends {
         let mut scene = process(2);
         scene.call(2, Syscall::Vfork);
-        let (caller, counts) = match &end {
-            Syscall::ExitGroup(code) => (3, WaitStatus::exited(*code)),
-            Syscall::Kill { sig, .. } => (1, killed(signal(*sig))),
-            _ => unreachable!(),
-        };
         scene.call(caller, end);
-        ended(&mut scene, counts);
+        ended(&mut scene, status);
         assert_eq!((scene.run(4), scene.view(4).ppid), (Run::User, Pid(1)));
         scene.exit(4, 1);
         assert_eq!(scene.wait(1, NONE), waited(4, WaitStatus::exited(1)));
