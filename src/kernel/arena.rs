@@ -14,13 +14,12 @@ pub struct Id<T>(NonZeroU32, PhantomData<fn() -> T>);
 
 impl<T> Id<T> {
     fn at(place: usize) -> Id<T> {
-        // an arena cannot hold 2^32 elements: pids end at 2^22
-        let number = NonZeroU32::new(place as u32 + 1).unwrap_or(NonZeroU32::MAX);
-        Id(number, PhantomData)
+        // place 0 stays free, and an arena cannot hold 2^32 elements: pids end at 2^22
+        Id(NonZeroU32::new(place as u32).unwrap_or(NonZeroU32::MAX), PhantomData)
     }
 
     fn place(self) -> usize {
-        self.0.get() as usize - 1
+        self.0.get() as usize
     }
 }
 
@@ -112,6 +111,7 @@ enum Slot<T> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Arena<T> {
+    /// The first one is never used, so that the number of an id is its place.
     slots: Vec<Slot<T>>,
     /// How often each place was given up. By themselves: only handles need them.
     generations: Vec<u32>,
@@ -152,9 +152,13 @@ impl<T> Arena<T> {
             // an eighth more and not twice as much: most of what is stored stays; but a world of one
             // process has no room for eight
             let len = self.slots.len();
-            let more = (len / 8).max(len.clamp(1, 8));
+            let more = (len / 8).max(len.clamp(2, 8));
             self.slots.reserve_exact(more);
             self.generations.reserve_exact(more);
+        }
+        if self.slots.is_empty() {
+            self.slots.push(Slot::Free(None));
+            self.generations.push(0);
         }
         self.slots.push(Slot::Free(None));
         self.generations.push(0);
@@ -177,7 +181,7 @@ impl<T> Arena<T> {
     /// The id that the next element gets: for two that name each other.
     #[inline]
     pub fn next_id(&self) -> Id<T> {
-        self.free.unwrap_or_else(|| Id::at(self.slots.len()))
+        self.free.unwrap_or_else(|| Id::at(self.slots.len().max(1)))
     }
 
     /// The identity of an element that is there.
@@ -243,7 +247,7 @@ impl<T> IndexMut<Id<T>> for Arena<T> {
 #[cfg(test)]
 impl<T> Id<T> {
     pub fn for_test() -> Id<T> {
-        Id::at(0)
+        Id::at(1)
     }
 }
 
@@ -268,7 +272,7 @@ mod tests {
     fn a_place_that_was_given_up_too_often_is_used_no_more() {
         let mut arena = Arena::new();
         let id = arena.insert(1);
-        arena.generations[0] = u32::MAX - 1;
+        arena.generations[id.place()] = u32::MAX - 1;
         let last = arena.handle(id);
         arena.remove(id);
         assert_ne!(arena.insert(2), id);

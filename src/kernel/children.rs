@@ -270,8 +270,8 @@ impl Kernel {
 
     /// The children of `parent` in list order.
     pub(super) fn children(&self, parent: Id<Task>) -> impl Iterator<Item = Id<Process>> + '_ {
-        let children = self.tasks[parent].children.as_deref();
-        children.into_iter().flat_map(|children| children.list.iter(&self.processes))
+        let first = self.tasks[parent].children.as_ref().and_then(|children| children.list.first());
+        core::iter::successors(first, |child| self.processes[*child].sibling_links.next())
     }
 
     /// The number that getppid shows (PID-20).

@@ -235,7 +235,6 @@ impl Kernel {
         fx.obey(rule!("THR-09"));
         fx.push_with(tid, rule!("TG-86"), || Consequence::ThreadEnded);
         self.drop_private_signals(task);
-        self.dequeue_task(task);
         self.discharge_task(user);
         self.remove_thread(task);
     }
@@ -486,7 +485,6 @@ impl Kernel {
         self.numbers.edit(pid.0, |named| named.task = None);
         self.discharge_task(user);
         self.release_sighand(sighand);
-        self.dequeue_task(leader);
         self.tasks.remove(leader);
         self.processes.remove(id);
         fx.push_with(pid, rule, || Consequence::Reaped);
@@ -494,9 +492,11 @@ impl Kernel {
     }
 
     fn flush_records(&mut self, id: Id<Process>) {
-        let mut charged = Vec::new();
-        self.processes[id].shared.flush(SigSet::FULL, |queued| charged.push(queued.charged));
-        self.discharge_all_queued(charged);
+        if !self.processes[id].shared.set().is_empty() {
+            let mut charged = Vec::new();
+            self.processes[id].shared.flush(SigSet::FULL, |queued| charged.push(queued.charged));
+            self.discharge_all_queued(charged);
+        }
         self.drop_private_signals(self.leader(id));
     }
 

@@ -449,16 +449,16 @@ impl Kernel {
     #[inline(always)]
     fn is_in_user_mode(&self, task: Id<Task>) -> bool {
         let thread = &self.tasks[task];
-        let life = self.processes[thread.process].life;
+        let process = &self.processes[thread.process];
         thread.state == State::Running
             && matches!(thread.sleep, Sleep::None)
-            && !self.must_end(task)
             && matches!(
-                life,
+                process.life,
                 Life::Alive(
                     Job::Running | Job::Stopped { .. } | Job::Continued { unannounced: None, .. }
                 )
             )
+            && process.may_go_on(task)
     }
 
     /// The task of that number, dead or alive. O(1).

@@ -291,6 +291,12 @@ impl Process {
         self.threads.as_ref().map_or(1, |group| group.tasks)
     }
 
+    /// Whether no other task of it executes a program than this one: the others have to end then.
+    #[inline(always)]
+    pub fn may_go_on(&self, task: Id<Task>) -> bool {
+        self.threads.as_ref().is_none_or(|group| group.exec.is_none_or(|exec| exec == task))
+    }
+
     /// Whether it has one task only.
     #[inline]
     pub fn is_single(&self) -> bool {

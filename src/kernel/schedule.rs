@@ -82,10 +82,10 @@ impl Kernel {
     }
 
     /// Whether the task has to end: with its process, or because another one executes a program.
+    #[inline]
     pub(super) fn must_end(&self, task: Id<Task>) -> bool {
-        let process = self.process_of(task);
-        matches!(self.processes[process].life, Life::Dying(_))
-            || self.executing_task(process).is_some_and(|executing| executing != task)
+        let process = &self.processes[self.process_of(task)];
+        matches!(process.life, Life::Dying(_)) || !process.may_go_on(task)
     }
 
     /// A task that was cut while it ended goes on with that.
@@ -229,6 +229,7 @@ impl Kernel {
     }
 
     /// Takes a task that is gone out of the run queue.
+    #[inline]
     pub(super) fn dequeue_task(&mut self, task: Id<Task>) {
         if core::mem::take(&mut self.tasks[task].queued) {
             self.queue.retain(|queued| *queued != task);

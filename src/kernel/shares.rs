@@ -53,7 +53,15 @@ impl<K: Copy + Ord> Shares<K> {
     }
 
     /// It shares nothing any more. O(members of its set).
+    #[inline]
     pub fn leave(&mut self, id: K) {
+        // asked first: mostly nobody shares anything
+        if !self.set_of.is_empty() {
+            self.leave_set(id);
+        }
+    }
+
+    fn leave_set(&mut self, id: K) {
         let Some(set) = self.set_of.remove(&id) else { return };
         let Some(members) = self.members.get_mut(&set) else { return };
         members.retain(|member| *member != id);
