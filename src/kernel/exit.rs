@@ -31,7 +31,7 @@ impl Kernel {
             && matches!(process.life, Life::Alive(_))
             && self.executing_task(id).is_none()
         {
-            fx.obey_all(&[rule!("EXIT-07"), rule!("TG-84"), rule!("TG-90")]);
+            fx.obey_all(&[rule!("EXIT-07"), rule!("THR-02"), rule!("TG-84"), rule!("TG-90")]);
             self.set_life(id, Life::Dying(status));
             self.kill_threads(id, Some(task));
         }

@@ -1,4 +1,4 @@
-//! Exits and the callback for them: who has to wait until it has run, and for what (EXIT-11).
+//! Exits and the callback for them: who has to wait until it has run, and for what (TABLE-01).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -100,7 +100,7 @@ impl Book {
         self.notices.len().checked_sub(1)
     }
 
-    /// EXIT-11: a driver that hears of an end, and waits, finds it.
+    /// TABLE-01: a driver that hears of an end, and waits, finds it.
     pub fn operate_or_hold_back(&mut self, lane: Id<Lane>, op: Op) {
         let early = |notice: &Notice| notice.ops.iter().any(|(other, _)| *other == lane);
         let tells = matches!(&op, Op::Deliver(delivery) if tells_of_children(&delivery.info));
@@ -111,7 +111,7 @@ impl Book {
         }
     }
 
-    /// EXIT-11: a handler that hears of an end, and waits, finds it. Whether it has to wait for a callback.
+    /// TABLE-01: a handler that hears of an end, and waits, finds it. Whether it has to wait for a callback.
     pub fn hide(&mut self, tid: Pid, serial: u64) -> bool {
         let last = self.notices.back_mut();
         last.map(|last| last.handlers.push((tid, serial))).is_some()

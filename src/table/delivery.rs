@@ -90,7 +90,7 @@ pub(super) struct Entered {
 /// How far a thread is with a handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// It tells of a child whose end has a callback that has not run (EXIT-11).
+    /// It tells of a child whose end has a callback that has not run (TABLE-01).
     Hidden,
     Waiting,
     Running,

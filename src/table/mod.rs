@@ -200,7 +200,7 @@ impl ProcessTable {
     /// Has `callback` called for each process that ends, one after the other in the order of the
     /// ends, before any wait returns that end, before its parent's sleeping waits are woken, and
     /// before a driver is told of a signal about children: so that what belonged to the process
-    /// can be released first (EXIT-11): its driver was told before. What else a driver is told after
+    /// can be released first (TABLE-01): its driver was told before. What else a driver is told after
     /// such a signal waits with it, and so do results of calls that were begun before, of processes
     /// that may have waited for an end: the callback must not wait for these. `None` takes it back.
     ///

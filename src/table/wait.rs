@@ -146,7 +146,7 @@ impl State {
             && let Some(first) = self.poll(parent.pid, &peek(call), group, clock)?
             && let Some(notice) = self.unannounced(first.pid)
         {
-            // EXIT-11
+            // TABLE-01
             if let Some(waiting) = waiting {
                 notice.add(waiting);
             }

@@ -348,6 +348,7 @@ fn wait_38_a_continue_can_be_waited_for_before_it_is_announced() {
     assert_eq!(result, Ok(proctable::kernel::Outcome::Returned(expected)));
     fx.clear();
     kernel.settle(&mut Canonical, &mut fx);
+    reached::note(&fx);
     assert_eq!(kernel.handler(Pid(1)).map(|info| info.code), Some(SiCode::CLD_CONTINUED));
 }
 
@@ -628,6 +629,7 @@ fn fault(kernel: &mut Kernel, pid: u32, signal: Signal) -> Effects {
     let mut fx = Effects::new();
     kernel.apply(&Event::Fault { tid: Pid(pid), signal }, &mut fx).expect("it runs");
     kernel.settle(&mut Canonical, &mut fx);
+    reached::note(&fx);
     fx
 }
 

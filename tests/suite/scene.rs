@@ -77,6 +77,7 @@ impl Scene {
         let reaction = react(&mut self.kernel, step, self.hold, &mut Canonical)
             .unwrap_or_else(|refused| panic!("{step:?}: {refused}"));
         self.kernel.check_invariants().expect("the invariants hold");
+        reached::note(&reaction.effects);
         self.last.insert(reaction)
     }
 
@@ -197,6 +198,9 @@ impl Scene {
 
     /// The live kernel does the same.
     pub fn same_on_the_kernel(self) {
+        if reached::is_recorded() {
+            return;
+        }
         let mode = match probe() {
             Err(reason) => return println!("SKIPPED on the live kernel: {reason}"),
             Ok(Mode::User) if self.users => {
@@ -241,6 +245,32 @@ impl Scene {
                 return println!("SKIPPED on the live kernel: timers fired late each time");
             }
         }
+    }
+}
+
+/// Which rules the scenes of each test follow, for the test that asks
+/// (`semantics::a_rule_s_own_test_follows_it`).
+pub mod reached {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
+    use proctable::kernel::Effects;
+
+    /// The file to which each scene writes lines of a test and a rule.
+    pub const FILE: &str = "PROCTABLE_RULES_REACHED";
+
+    /// Whether somebody asks: then the live kernel is left alone.
+    pub fn is_recorded() -> bool {
+        std::env::var_os(FILE).is_some()
+    }
+
+    pub fn note(effects: &Effects) {
+        let Some(path) = std::env::var_os(FILE) else { return };
+        let thread = std::thread::current();
+        let test = thread.name().expect("a test has a name");
+        let lines: String = effects.rules().iter().map(|rule| format!("{test} {rule}\n")).collect();
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        file.and_then(|mut file| file.write_all(lines.as_bytes())).expect("the lines are written");
     }
 }
 

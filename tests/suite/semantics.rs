@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::process::{Command, Stdio};
 
 use proctable::diff::{Campaign, TrialConfig};
 use proctable::host::{Mode, probe};
 use proctable::kernel::Rule;
 
+use crate::scene::reached;
 use crate::sources::{is_test, quoted, root, sources};
 
 /// The groups in which every rule has a row; of the others only what is modelled.
@@ -16,6 +18,9 @@ const WHOLE: [&str; 19] = [
 ];
 /// Modelled, and shown by nothing: SEMANTICS.md says why.
 const NOT_SHOWN: [&str; 1] = ["NS-04"];
+
+/// Followed only where a signal comes from outside the model: a test of the table shows that.
+const SHOWN_OUTSIDE: [&str; 2] = ["KILL-22", "KILL-29"];
 
 /// A row of a table.
 struct Row {
@@ -107,6 +112,50 @@ fn what_is_modelled_is_shown_by_something() {
             }
         }
     }
+}
+
+/// Whether a test has that name, with the modules before it left out.
+fn ends_with_name(test: &str, name: &str) -> bool {
+    test.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with("::"))
+}
+
+/// Where a row names a scene, that has to follow the rule: the line that notes it was reached.
+#[test]
+fn a_rule_s_own_test_follows_it() {
+    let path = std::env::temp_dir().join(format!("proctable-reached-{}", std::process::id()));
+    let status = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--quiet", "rules::"])
+        .env(reached::FILE, &path)
+        .stdout(Stdio::null())
+        .status();
+    let text = fs::read_to_string(&path);
+    fs::remove_file(&path).expect("the scenes have written it");
+    assert!(status.expect("it ran").success(), "a scene fails");
+    let text = text.expect("it is text");
+    let mut followed: BTreeMap<&str, BTreeSet<Rule>> = BTreeMap::new();
+    for line in text.lines() {
+        let (test, rule) = line.split_once(' ').expect("a test and a rule");
+        let rule = Rule::named(rule).expect("a rule");
+        followed.entry(test).or_default().insert(rule);
+    }
+    let model: String = sources("src/kernel").into_values().collect();
+    let mut missing = Vec::new();
+    for (rule, row) in rows() {
+        if !model.contains(&format!("rule!(\"{rule}\")")) {
+            continue;
+        }
+        let scenes: Vec<_> = (row.shown_by.iter())
+            .filter_map(|name| followed.iter().find(|(test, _)| ends_with_name(test, name)))
+            .collect();
+        let by_diff = row.shown_by.iter().any(|name| name.starts_with("diff"));
+        let follows = scenes.iter().any(|(_, rules)| rules.contains(&rule));
+        let id = rule.to_string();
+        let elsewhere = NOT_SHOWN.contains(&&*id) || SHOWN_OUTSIDE.contains(&&*id);
+        if !follows && (!scenes.is_empty() || !by_diff && !elsewhere) {
+            missing.push(format!("{rule} by {:?}", row.shown_by));
+        }
+    }
+    assert!(missing.is_empty(), "not followed by the scene that shows it: {missing:#?}");
 }
 
 /// Where they differ is another test's matter: this one counts the steps on which they agree.

@@ -50,6 +50,7 @@ impl Kernel {
     /// `true` if there is something to deliver.
     fn restore_mask(&mut self, task: Id<Task>, fx: &mut Effects) -> bool {
         let Some(mask) = self.tasks[task].saved_mask.take() else { return false };
+        fx.obey(rule!("SIG-49"));
         self.set_mask(task, *mask, fx);
         let thread = &mut self.tasks[task];
         if let Sleep::Interrupted(_, call) = core::mem::take(&mut thread.sleep) {
@@ -428,14 +429,14 @@ impl Kernel {
                     fx.obey(rule!("WAIT-41"));
                     Resume::Restart(call)
                 } else {
-                    fx.obey(rule!("WAIT-41"));
-                    fx.obey(rule!("WAIT-43"));
+                    fx.obey_all(&[rule!("WAIT-41"), rule!("WAIT-43"), rule!("TG-59")]);
                     Resume::Fail(Errno::EINTR)
                 }
             }
             Sleep::Interrupted(Restart::NoHandler, call) => {
                 let suspended = matches!(*call, Syscall::RtSigsuspend { .. });
                 fx.obey(if suspended { rule!("SIG-49") } else { rule!("SIG-48") });
+                fx.obey(rule!("TG-59"));
                 Resume::Fail(Errno::EINTR)
             }
             Sleep::Restarting(call) => Resume::Restart(call),

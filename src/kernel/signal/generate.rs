@@ -233,6 +233,7 @@ impl Kernel {
             if thread.really_blocks(signal) {
                 fx.obey(rule!("SIG-55"));
             } else {
+                fx.obey(rule!("SIG-01"));
                 fx.obey(rule!("SIG-29"));
                 let id = thread.process;
                 self.begin_group_exit(id, WaitStatus::killed(signal, false), fx);
@@ -472,12 +473,10 @@ fn is_heard(process: &Process, fx: &mut Effects) -> bool {
     match process.life {
         Life::Alive(_) => return true,
         Life::Zombie(_) => fx.obey(rule!("ZOM-09")),
-        Life::Dying(_) => {
-            fx.obey(rule!("EXIT-13"));
-            // nor does it change the status
-            fx.obey(rule!("EXIT-08"));
-        }
+        // nor does it change the status
+        Life::Dying(_) => fx.obey(rule!("EXIT-08")),
     }
+    fx.obey(rule!("EXIT-13"));
     false
 }
 
@@ -516,6 +515,9 @@ fn drops(
     if protected && !(force && signal.is_kernel_only()) {
         fx.obey(if signal.is_kernel_only() { rule!("KILL-23") } else { rule!("KILL-21") });
         return true;
+    }
+    if fate == Fate::Default(DefaultAction::Ignore) {
+        fx.obey(rule!("SIG-04"));
     }
     fate.is_ignored()
 }

@@ -77,7 +77,7 @@ fn of_many_exits_at_once_a_wait_takes_one() {
     }
 }
 
-/// EXIT-11: one that gives up while the callback for an exit runs leaves that exit to others.
+/// TABLE-01: one that gives up while the callback for an exit runs leaves that exit to others.
 #[test]
 fn a_wait_that_gives_up_before_the_callback_has_run_takes_nothing() {
     let (shell, children) = shell_with(1);
@@ -128,7 +128,7 @@ fn callback_that_waits(table: &ProcessTable) -> (mpsc::Receiver<Pid>, mpsc::Send
     (begun, go_on)
 }
 
-/// EXIT-11: each of several waits for the same that callbacks hold up is answered after them.
+/// TABLE-01: each of several waits for the same that callbacks hold up is answered after them.
 #[test]
 fn waits_that_callbacks_hold_up_have_an_exit_each() {
     let (shell, children) = shell_with(3);
@@ -167,7 +167,7 @@ fn a_wait_that_a_callback_holds_up_is_noted_once() {
     });
 }
 
-/// EXIT-11: what a callback does to others ends no wait before it has returned.
+/// TABLE-01: what a callback does to others ends no wait before it has returned.
 #[test]
 fn an_act_of_a_callback_answers_no_wait_early() {
     let (shell, children) = shell_with(2);

@@ -165,6 +165,7 @@ fn race(kernel: &mut Kernel, calls: &[(u32, Syscall)]) -> Effects {
     }
     kernel.settle(&mut Canonical, &mut fx);
     kernel.check_invariants().expect("the invariants hold");
+    reached::note(&fx);
     fx
 }
 

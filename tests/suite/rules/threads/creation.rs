@@ -55,7 +55,6 @@ fn tg_03_a_thread_has_the_parent_of_its_process() {
         assert_eq!(scene.result(2, call), Err(Errno::EINVAL));
     }
     for tid in 2..=4 {
-        // TG-168
         assert_eq!(scene.value(tid, Syscall::Getppid), 1);
     }
     scene.same_on_the_kernel();
@@ -407,6 +406,7 @@ fn tg_25_a_thread_is_made_behind_a_stop_that_has_begun() {
     kernel.settle(&mut Canonical, &mut fx);
     assert!((2..=4).all(|tid| kernel.view(Pid(tid)).is_some_and(|v| v.run == Run::Stopped)));
     assert_eq!(kernel.tids(Pid(2)).count(), 3);
+    reached::note(&fx);
     fx.clear();
     kernel.call(Pid(1), &kill(2, Signal::CONT), &mut fx).expect("it kills");
     kernel.settle(&mut Canonical, &mut fx);

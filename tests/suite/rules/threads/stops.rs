@@ -277,6 +277,7 @@ fn tg_139_a_thread_that_ends_counts_as_stopped() {
         kernel.call(Pid(ends), &Syscall::Exit(0), &mut fx).expect("it ends");
         kernel.settle(&mut Canonical, &mut fx);
         kernel.check_invariants().expect("the invariants hold");
+        reached::note(&fx);
         assert!(fx.rules().contains(proctable::rule!("TG-139")));
         let stops = fx.list().iter().filter(|e| matches!(e.what, Consequence::Stopped(_)));
         assert_eq!(stops.count(), 1);
