@@ -28,6 +28,10 @@ pub enum Property {
     /// Elsewhere those of a process's first thread are charged until it is reaped. Builds of one release
     /// differ in that.
     EndedFreeRecords,
+    /// A signal with the default action spares an init also where the thread that it is aimed at
+    /// blocks it, and another thread does not (KILL-24). Elsewhere it ends the init. Builds of one
+    /// release differ in that.
+    InitIsSpared,
     /// execve(2) keeps an effective user that differs from the real one also while the process
     /// shares its working directory (CLONE_FS) with another one (CRED-01). Older kernels take such a
     /// program for a set-user-ID one, and make the real user the effective one, unless the process
@@ -47,12 +51,13 @@ pub enum Property {
 
 impl Property {
     /// All of them, the oldest first.
-    pub const ALL: [Property; 9] = [
+    pub const ALL: [Property; 10] = [
         Property::UnknownActionFlagsCleared,
         Property::CoreSparesSharers,
         Property::NprocMarkAboveLimit,
         Property::EndedDropSignals,
         Property::EndedFreeRecords,
+        Property::InitIsSpared,
         Property::SharedExecKeepsUser,
         Property::ExitIsPreempted,
         Property::ExitSignalChecked,
@@ -68,7 +73,9 @@ impl Property {
             Property::NprocMarkAboveLimit => (5, 17),
             Property::EndedDropSignals => (5, 18),
             Property::SharedExecKeepsUser => (6, 17),
-            Property::EndedFreeRecords | Property::ExitIsPreempted => return None,
+            Property::EndedFreeRecords | Property::InitIsSpared | Property::ExitIsPreempted => {
+                return None;
+            }
             Property::ExitSignalChecked | Property::Autoreap => (7, 1),
         })
     }
@@ -81,6 +88,9 @@ impl Property {
             Property::NprocMarkAboveLimit => "set*uid marks a process only above RLIMIT_NPROC",
             Property::EndedDropSignals => "processes that have ended drop signals",
             Property::EndedFreeRecords => "a task that has ended holds no signal records",
+            Property::InitIsSpared => {
+                "an init is spared where one of its threads blocks the signal"
+            }
             Property::SharedExecKeepsUser => "execve keeps the effective user beside CLONE_FS",
             Property::ExitIsPreempted => "an end is preempted before anyone is told of it",
             Property::ExitSignalChecked => "clone refuses exit signals above 64",
@@ -97,6 +107,7 @@ impl Property {
             Property::NprocMarkAboveLimit => include_str!("version/nproc_mark.strace"),
             Property::EndedDropSignals => include_str!("version/ended_signals.strace"),
             Property::EndedFreeRecords => include_str!("version/ended_records.strace"),
+            Property::InitIsSpared => include_str!("version/init_spared.strace"),
             Property::SharedExecKeepsUser => include_str!("version/shared_exec.strace"),
             Property::ExitIsPreempted => include_str!("version/exit_preempted.strace"),
             Property::ExitSignalChecked => include_str!("version/exit_signal.strace"),

@@ -228,7 +228,11 @@ impl Kernel {
         if private && signal == Signal::KILL {
             fx.obey(rule!("THR-04"));
         }
-        if fate == Fate::Default(DefaultAction::Terminate) {
+        // KILL-24: an init's thread drops it when it takes it
+        let spared = self.processes[thread.process].flags.unkillable
+            && !signal.is_kernel_only()
+            && self.config.version.has(Property::InitIsSpared);
+        if fate == Fate::Default(DefaultAction::Terminate) && !spared {
             // TG-79
             if thread.really_blocks(signal) {
                 fx.obey(rule!("SIG-55"));

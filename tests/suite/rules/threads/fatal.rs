@@ -1,5 +1,7 @@
 //! Signals that end a process with threads.
 
+use proctable::kernel::{Config, Property, Version};
+
 use super::*;
 
 #[test]
@@ -260,4 +262,22 @@ fn tg_83_a_signal_for_a_dead_leader_alone_does_nothing() {
     scene.call(1, queue(2, Signal::USR1, -1, 0));
     assert_eq!(handled(&scene), [(3, 10)]);
     scene.same_on_the_kernel();
+}
+
+/// KILL-24: by the property the other thread drops the signal, or ends the init.
+#[test]
+fn kill_24_an_init_with_a_thread_that_does_not_block_the_signal() {
+    let property = Property::InitIsSpared;
+    for spared in [true, false] {
+        let version = Version::NEWEST.with(property, spared);
+        let config = Config { version, ..Config::default() };
+        let mut scene = Scene::with(config).depends_on(property);
+        assert_eq!(scene.value(1, Syscall::clone_call(THR)), 2);
+        scene.block(1, set(&[15]));
+        scene.call(2, kill(1, Signal::TERM));
+        let status = scene.kernel.exit_status(Pid(1));
+        assert_eq!(status, (!spared).then_some(killed(Signal::TERM)));
+        assert!(!spared || scene.view(1).shared.is_empty());
+        scene.same_on_the_kernel();
+    }
 }
