@@ -5,13 +5,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Kernel;
-use super::arena::Id;
-use super::children::report_of;
-use super::group::Group;
-use super::process::{FsHolder, Process};
-use super::task::{Sleep, Task};
 use crate::abi::SigSet;
+use crate::kernel::Kernel;
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::children::report_of;
+use crate::kernel::state::group::Group;
+use crate::kernel::state::process::{FsHolder, Process};
+use crate::kernel::state::task::{Sleep, Task};
 
 impl Kernel {
     /// Checks that all indices agree with what they index; docs/ARCHITECTURE.md lists what holds.

@@ -26,78 +26,47 @@
 //! assert_eq!(call(1, wait), Ok(Outcome::Returned(Ok(Ret::Waited { pid: Pid(2), status }))));
 //! ```
 
-mod arena;
-mod children;
-mod choose;
-mod config;
-mod cred;
-mod effect;
-mod event;
-mod exec;
-mod exit;
+mod act;
+mod api;
 mod fault;
-mod few;
-mod fork;
-mod fs;
-mod group;
-mod init;
 mod invariant;
-mod kill;
-mod limit;
-mod list;
-mod orphan;
-mod outside;
-mod pid;
-mod prctl;
-mod process;
-mod roster;
-mod rule;
-mod schedule;
-mod shares;
-mod sighand;
+mod run;
 mod signal;
-#[cfg(feature = "serde")]
-mod snapshot;
-mod task;
-mod threads;
-mod timer;
-mod version;
-mod view;
-mod wait;
+mod state;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 
-pub use choose::{Bytes, Canonical, Choose, Scripted, Seeded};
-pub use config::Config;
-pub use effect::{Cause, Consequence, Effect, Effects, Restart, Woken};
-pub use event::{Event, Outcome, Refused};
+pub use api::config::Config;
+pub use api::effect::{Cause, Consequence, Effect, Effects, Restart, Woken};
+pub use api::event::{Event, Outcome, Refused};
+pub use api::rule::{Rule, RuleSet};
+pub use api::version::{NotAVersion, Property, Version};
+pub use api::view::{Attributes, Run, View};
 #[cfg(feature = "faults")]
 pub use fault::Fault;
 #[cfg(not(feature = "faults"))]
 use fault::Fault;
-pub use rule::{Rule, RuleSet};
-pub use task::TaskId;
-pub use version::{NotAVersion, Property, Version};
-pub use view::{Attributes, Run, View};
+pub use run::choose::{Bytes, Canonical, Choose, Scripted, Seeded};
+pub use state::task::TaskId;
 
 use crate::abi::{Errno, Pgid, Pid, SigAction, SigInfo, Signal, Time, Uid};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
-pub(crate) use arena::{Arena, Id};
+use act::fork::Request;
+pub(crate) use state::arena::{Arena, Id};
 #[cfg(feature = "table")]
-pub(crate) use few::Few;
-use fork::Request;
-use group::{Group, Session};
-use init::Init;
-use limit::{Limits, Users};
-use list::List;
-use pid::Numbers;
-use process::{All, Flags, Fs, FsHolder, Inherited, Job, Life, Process};
-use shares::Shares;
-use sighand::Sighand;
-use task::{Sleep, State, Task};
-use timer::Alarm;
+pub(crate) use state::few::Few;
+use state::group::{Group, Session};
+use state::init::Init;
+use state::limit::{Limits, Users};
+use state::list::List;
+use state::pid::Numbers;
+use state::process::{All, Flags, Fs, FsHolder, Inherited, Job, Life, Process};
+use state::shares::Shares;
+use state::sighand::Sighand;
+use state::task::{Sleep, State, Task};
+use state::timer::Alarm;
 
 /// The processes of one pid namespace.
 ///
@@ -116,7 +85,7 @@ pub struct Kernel {
     all: List<All>,
     /// The init of the namespace, if the first process is one.
     init: Option<Init>,
-    #[cfg_attr(feature = "serde", serde(with = "snapshot::pairs"))]
+    #[cfg_attr(feature = "serde", serde(with = "api::snapshot::pairs"))]
     users: Users,
     /// Who shares umask and working directory with whom (CLONE_FS).
     fs_shares: Shares<FsHolder>,
@@ -184,7 +153,7 @@ impl Kernel {
         }
         let fs = Fs { umask: config.umask, cwd: config.cwd.clone() };
         let inherited = Arc::new(Inherited { limits: Arc::new(limits), fs });
-        let (first, cred) = (config.first, cred::Cred::new(config.user));
+        let (first, cred) = (config.first, state::cred::Cred::new(config.user));
         let outside = config.parent;
         let flags = Flags {
             session_leader: config.sid.0 == config.first.0,
@@ -503,7 +472,7 @@ impl Kernel {
 
     /// The users of a process: those of its leader.
     #[inline]
-    fn leader_cred(&self, process: Id<Process>) -> &cred::Cred {
+    fn leader_cred(&self, process: Id<Process>) -> &state::cred::Cred {
         &self.tasks[self.processes[process].leader].cred
     }
 

@@ -20,3 +20,4 @@ mod sources;
 #[cfg(feature = "table")]
 mod table;
 mod text;
+mod tidy;

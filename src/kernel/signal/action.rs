@@ -3,10 +3,10 @@
 use alloc::boxed::Box;
 
 use crate::abi::{Errno, SaFlags, SigAction, SigInfo, SigSet, Signal, Timespec};
-use crate::kernel::arena::Id;
-use crate::kernel::effect::{Consequence, Effects, Restart};
-use crate::kernel::group::refuse;
-use crate::kernel::task::{Sleep, Task, TimedSleep};
+use crate::kernel::api::effect::refuse;
+use crate::kernel::api::effect::{Consequence, Effects, Restart};
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::task::{Sleep, Task, TimedSleep};
 use crate::kernel::{Kernel, Property};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall, how};

@@ -4,10 +4,10 @@ use super::generate::Origin;
 use crate::abi::{
     DefaultAction, Errno, Handler, SaFlags, SiCode, SigAction, SigInfo, Signal, WaitStatus,
 };
-use crate::kernel::arena::Id;
-use crate::kernel::effect::{Consequence, Effects, Restart};
-use crate::kernel::process::{Announcement, Job, Life, Process};
-use crate::kernel::task::{Frame, Resume, Sleep, State, Task};
+use crate::kernel::api::effect::{Consequence, Effects, Restart};
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::process::{Announcement, Job, Life, Process};
+use crate::kernel::state::task::{Frame, Resume, Sleep, State, Task};
 use crate::kernel::{Fault, Kernel};
 use crate::rule;
 use crate::syscall::Syscall;

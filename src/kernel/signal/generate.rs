@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
-use super::pending::{Pending, Queued};
 use crate::abi::{DefaultAction, Errno, Pid, SiCode, SigInfo, SigSet, Signal, WaitStatus};
-use crate::kernel::arena::Id;
-use crate::kernel::effect::{Consequence, Effects};
-use crate::kernel::limit::charge_queued;
-use crate::kernel::process::{Announcement, Job, Life, Process};
-use crate::kernel::sighand::Fate;
-use crate::kernel::task::{Sleep, State, Task};
+use crate::kernel::api::effect::{Consequence, Effects};
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::limit::charge_queued;
+use crate::kernel::state::pending::{Pending, Queued};
+use crate::kernel::state::process::{Announcement, Job, Life, Process};
+use crate::kernel::state::sighand::Fate;
+use crate::kernel::state::task::{Sleep, State, Task};
 use crate::kernel::{Fault, Kernel, Property, Rule};
 use crate::rule;
 
@@ -76,7 +76,7 @@ impl Kernel {
     }
 
     /// What is pending for a task alone, or for all of its process.
-    pub(super) fn pending_mut(&mut self, task: Id<Task>, private: bool) -> &mut Pending {
+    pub(in crate::kernel) fn pending_mut(&mut self, task: Id<Task>, private: bool) -> &mut Pending {
         let task = &mut self.tasks[task];
         if private { &mut task.pending } else { &mut self.processes[task.process].shared }
     }

@@ -3,7 +3,5 @@
 mod action;
 mod deliver;
 mod generate;
-mod pending;
 
 pub use generate::Origin;
-pub use pending::Pending;

@@ -1,0 +1,533 @@
+//! The end of a task, and of its process with the last one: what happens to its children, its
+//! group, its parent, its number.
+
+use alloc::vec::Vec;
+
+use crate::abi::{SigInfo, SigSet, Signal, WaitStatus};
+use crate::kernel::api::effect::{Consequence, Effects};
+use crate::kernel::signal::Origin;
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::process::{FsHolder, Life, Process};
+use crate::kernel::state::task::{Sleep, State, Task};
+use crate::kernel::{Fault, Kernel, Property, Rule};
+use crate::rule;
+use crate::syscall::{self, Ret};
+
+impl Kernel {
+    /// exit: the calling thread ends, and its process with the last one.
+    pub(in crate::kernel) fn exit_thread(
+        &mut self,
+        task: Id<Task>,
+        status: WaitStatus,
+        fx: &mut Effects,
+    ) {
+        let id = self.process_of(task);
+        if self.faulty(Fault::DeadLeaderEndsProcess) && self.leader(id) == task {
+            return self.exit_group(task, status, fx);
+        }
+        self.exit(task, status, fx);
+    }
+
+    /// exit_group: the process ends with `status`, unless it has to end already (TG-90).
+    pub(in crate::kernel) fn exit_group(
+        &mut self,
+        task: Id<Task>,
+        status: WaitStatus,
+        fx: &mut Effects,
+    ) {
+        let id = self.process_of(task);
+        let process = &self.processes[id];
+        if !process.is_single()
+            && matches!(process.life, Life::Alive(_))
+            && self.executing_task(id).is_none()
+        {
+            fx.obey_all(&[rule!("EXIT-07"), rule!("THR-02"), rule!("TG-84"), rule!("TG-90")]);
+            self.set_life(id, Life::Dying(status));
+            self.kill_threads(id, Some(task));
+        }
+        self.exit(task, status, fx);
+    }
+
+    /// The task ends; its process does so with `status` (its low 8 bits, TG-102) if it was the last
+    /// one to begin with that, and no other status was decided before (TG-89). EXIT-11 is the
+    /// order.
+    pub(in crate::kernel) fn exit(&mut self, task: Id<Task>, status: WaitStatus, fx: &mut Effects) {
+        fx.obey(rule!("EXIT-11"));
+        let id = self.process_of(task);
+        let last = self.begin_exit_of(task);
+        let lost = self.faulty(Fault::LastThreadsStatusIsLost) && self.leader(id) != task;
+        let status = if lost { WaitStatus::exited(0) } else { status };
+        if last && matches!(self.processes[id].life, Life::Alive(_)) {
+            if self.processes[id].threads.is_some() {
+                fx.obey_all(&[rule!("EXIT-10"), rule!("THR-02"), rule!("TG-89")]);
+            }
+            self.set_life(id, Life::Dying(status));
+        }
+        self.leave_signals(task, fx);
+        self.leave_user_mode_for_good(task, last, fx);
+        // the memory goes before anyone is told
+        let in_vfork = self.tasks[task].vfork_waiter.is_some();
+        self.release_vfork(task, fx);
+        if in_vfork || self.may_be_preempted(task) {
+            // others may run first, who still find it alive: it has left its call, and its own
+            // children are not given away
+            self.tasks[task].sleep = Sleep::Exiting { last };
+            self.enqueue_task(task);
+        } else {
+            self.go_on_exiting(task, last, fx);
+        }
+    }
+
+    /// Whether others that run before anyone is told of the end can tell that from their running
+    /// before all of it: only children can, who are not waited for any more, and other threads.
+    /// Where each exit is preempted the others run in that order.
+    fn may_be_preempted(&self, task: Id<Task>) -> bool {
+        let tells = self.config.version.has(Property::ExitIsPreempted)
+            || self.children(task).next().is_some();
+        tells && !self.queue.is_empty()
+    }
+
+    /// The part of an exit that others see.
+    pub(in crate::kernel) fn go_on_exiting(
+        &mut self,
+        task: Id<Task>,
+        last: bool,
+        fx: &mut Effects,
+    ) {
+        self.tasks[task].sleep = Sleep::None;
+        if !self.reaper_ends(task, last, fx) {
+            self.finish_exit(task, last, fx);
+        }
+    }
+
+    /// What a task does not take any more of the signals of its process, others do (exit_signals,
+    /// TG-46, TG-96); and it counts as stopped (TG-139).
+    fn leave_signals(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let id = self.process_of(task);
+        if self.processes[id].is_single() || matches!(self.processes[id].life, Life::Dying(_)) {
+            return;
+        }
+        if self.tasks[task].notified {
+            let unblocked = !self.tasks[task].mask;
+            self.offer_shared(task, unblocked, fx);
+        }
+        if core::mem::take(&mut self.tasks[task].stop_pending) {
+            fx.obey(rule!("JOB-16"));
+            fx.obey(rule!("TG-139"));
+            let signal = self.stop_signal(id);
+            self.count_stopped(task, signal, fx);
+        }
+    }
+
+    /// From here on the task takes no signal, and sleeps in nothing; the last one of a process
+    /// takes the timer with it (EXIT-14).
+    fn leave_user_mode_for_good(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
+        let id = self.process_of(task);
+        if last {
+            // TG-66
+            self.cancel_itimer(id);
+            self.fs_shares.leave(FsHolder::Process(id));
+        }
+        if self.tasks[task].own_fs.is_some() {
+            self.fs_shares.leave(FsHolder::Task(task));
+        }
+        self.clear_child_tid(task, last, fx);
+        if last {
+            self.memory_shares.leave(id);
+        }
+        self.cancel_timeout(task);
+        let thread = &mut self.tasks[task];
+        thread.sleep = Sleep::None;
+        thread.saved_mask = None;
+        thread.frames.clear();
+        thread.notified = false;
+        thread.result = None;
+        self.dequeue_task(task);
+        if self.config.version.has(Property::EndedFreeRecords) {
+            self.drop_private_signals(task);
+        }
+    }
+
+    /// LIM-07: the records of a task go with it, or with the process where it is its leader; those
+    /// of the process when it is reaped.
+    pub(in crate::kernel) fn drop_private_signals(&mut self, task: Id<Task>) {
+        if self.tasks[task].pending.set().is_empty() {
+            return;
+        }
+        let mut charged = Vec::new();
+        self.tasks[task].pending.flush(SigSet::FULL, |queued| charged.push(queued.charged));
+        self.discharge_all_queued(charged);
+    }
+
+    /// set_tid_address (TG-12).
+    pub(in crate::kernel) fn set_tid_address(
+        &mut self,
+        caller: Id<Task>,
+        address: u64,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        fx.obey(rule!("TG-12"));
+        let task = &mut self.tasks[caller];
+        task.clear_child_tid = address;
+        Ok(Ret::Value(i64::from(task.tid.0)))
+    }
+
+    /// TG-11: 0 is stored where the task wants it, if somebody else can see that.
+    pub(in crate::kernel) fn clear_child_tid(
+        &mut self,
+        task: Id<Task>,
+        last: bool,
+        fx: &mut Effects,
+    ) {
+        let address = core::mem::take(&mut self.tasks[task].clear_child_tid);
+        if address == 0 {
+            return;
+        }
+        if !last || !self.memory_shares.sharers(self.process_of(task)).is_empty() {
+            let tid = self.tasks[task].tid;
+            fx.push_with(tid, rule!("TG-11"), || Consequence::TidCleared(address));
+        }
+    }
+
+    /// A core dump ends all that share the memory, where the kernel does not spare them (EXIT-17).
+    pub(in crate::kernel) fn end_sharers(
+        &mut self,
+        dumping: Id<Process>,
+        signal: Signal,
+        fx: &mut Effects,
+    ) {
+        let spares = self.config.version.has(Property::CoreSparesSharers);
+        if spares || !self.processes[dumping].flags.dumpable {
+            return;
+        }
+        let sharers = self.memory_shares.sharers(dumping).to_vec();
+        for sharer in sharers.into_iter().filter(|sharer| *sharer != dumping) {
+            if matches!(self.processes[sharer].life, Life::Alive(_)) {
+                fx.obey(rule!("EXIT-17"));
+                self.begin_group_exit(sharer, WaitStatus::killed(signal, false), fx);
+            }
+        }
+    }
+
+    /// The children get another parent, and the process is a zombie with its last task; a thread
+    /// that is not the leader is gone (TG-86), a leader is kept (TG-87).
+    pub(in crate::kernel) fn finish_exit(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
+        let id = self.process_of(task);
+        let mut reaped = self.forget_children(task, fx);
+        if last {
+            self.check_orphaned(id, None, fx);
+            fx.obey(rule!("RPT-18"));
+        }
+        let leader = self.leader(id);
+        self.tasks[task].state = State::Dead;
+        if task != leader {
+            self.release_thread(task, fx);
+        } else if !self.processes[id].is_single() {
+            fx.obey(rule!("EXIT-09"));
+            fx.push_with(self.processes[id].pid, rule!("TG-87"), || Consequence::ThreadEnded);
+        }
+        let ends = self.tasks[leader].is_dead() && self.processes[id].is_single();
+        if ends && task != leader {
+            fx.obey_all(&[rule!("ZOM-14"), rule!("CHLD-09"), rule!("TG-97")]);
+        }
+        if ends && let Some(rule) = self.end_process(id, fx) {
+            reaped.push((id, rule));
+        }
+        for (child, rule) in reaped {
+            self.reap(child, rule, fx);
+        }
+        if self.processes.get(id).is_some() {
+            self.wake_executing(id);
+        }
+        self.wake_zapping_init();
+    }
+
+    /// The last task of a process has ended. The rule by which it is no zombie, if nobody wants
+    /// one.
+    fn end_process(&mut self, id: Id<Process>, fx: &mut Effects) -> Option<Rule> {
+        let Life::Dying(status) = self.processes[id].life else { return None };
+        self.set_life(id, Life::Zombie(status));
+        let pid = self.processes[id].pid;
+        fx.push_with(pid, rule!("ZOM-01"), || Consequence::Ended(status));
+        // NS-08: an init that ends waits for children of both classes
+        let zapped = self.is_zapping() && self.parent_of(id) == self.init_process();
+        self.notify_parent(id, fx).or(zapped.then_some(rule!("NS-08")))
+    }
+
+    /// A thread that has ended and is not the leader is gone at once (TG-86).
+    fn release_thread(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let (tid, user) = (self.tasks[task].tid, self.tasks[task].cred.real);
+        fx.obey(rule!("THR-09"));
+        fx.push_with(tid, rule!("TG-86"), || Consequence::ThreadEnded);
+        self.drop_private_signals(task);
+        self.discharge_task(user);
+        self.remove_thread(task);
+    }
+
+    /// SIGCHLD, or what else the child was created with, and the waiters are woken. The rule by
+    /// which it is no zombie, if the parent wants none.
+    fn notify_parent(&mut self, child: Id<Process>, fx: &mut Effects) -> Option<Rule> {
+        let process = &self.processes[child];
+        let Life::Zombie(status) = process.life else { return None };
+        let parent_task = process.parent?;
+        let parent = self.process_of(parent_task);
+        // TG-97: the number and the user of the leader
+        let (pid, uid) = (process.pid, self.leader_cred(child).real);
+        if process.flags.autoreap {
+            // ZOM-15: whoever its parent is by now
+            fx.obey(rule!("ZOM-15"));
+            fx.obey(rule!("EXIT-16"));
+            self.wake_waiters(parent_task, child, fx);
+            return Some(rule!("ZOM-15"));
+        }
+        let mut signal = Signal::new(i32::from(process.exit_signal));
+        if process.is_clone_child() {
+            if process.parent_exec_count != self.processes[parent].exec_count {
+                // EXEC-09: the parent that chose the signal is another program now
+                fx.obey(rule!("EXEC-09"));
+                signal = Some(Signal::CHLD);
+            } else {
+                fx.obey(if signal.is_none() { rule!("CHLD-10") } else { rule!("FORK-20") });
+                fx.obey(rule!("FORK-19"));
+            }
+        }
+        let mut autoreap = None;
+        let sighand = &self.sighands[self.processes[parent].sighand];
+        if signal == Some(Signal::CHLD) && sighand.reaps_children() {
+            // ZOM-05: by the disposition of this moment; ZOM-06: blocked or not
+            let ignored = sighand.ignored().contains(Signal::CHLD);
+            autoreap = Some(if ignored { rule!("ZOM-02") } else { rule!("ZOM-03") });
+            if ignored {
+                fx.obey(rule!("ZOM-06"));
+                signal = None;
+            }
+        } else if sighand.reaps_children() {
+            fx.obey(rule!("ZOM-04"));
+        }
+        if let Some(signal) = signal {
+            self.note_child_signal(parent, signal, fx);
+            let info = SigInfo::child(signal, pid, uid, status);
+            let origin = Origin::user(rule!("CHLD-01"));
+            // LIM-08: a real-time exit signal is lost where the parent's user has too many
+            // TG-60: the thread that created it is aimed at
+            let sent = self.generate(self.aimed_at(parent_task), &info, origin, fx);
+            debug_assert!(sent.is_ok() || signal.is_realtime());
+        }
+        fx.obey(rule!("EXIT-16"));
+        self.wake_waiters(parent_task, child, fx);
+        autoreap
+    }
+
+    /// The thread that is aimed at with what its child has to tell.
+    pub(in crate::kernel) fn aimed_at(&self, parent: Id<Task>) -> Id<Task> {
+        if self.faulty(Fault::ChildSignalGoesToLeader) {
+            return self.leader(self.process_of(parent));
+        }
+        parent
+    }
+
+    fn note_child_signal(&self, parent: Id<Process>, signal: Signal, fx: &mut Effects) {
+        if signal != Signal::CHLD {
+            return;
+        }
+        let sighand = &self.sighands[self.processes[parent].sighand];
+        if sighand.is_default(signal) {
+            fx.obey(rule!("CHLD-07"));
+        }
+        fx.obey(rule!("CHLD-04"));
+    }
+
+    /// Gives the children of a task to a new parent, who is aimed at from now on (TG-62), (RPT
+    /// group); those that it does not want as zombies are returned, each with the rule that says
+    /// so.
+    fn forget_children(&mut self, father: Id<Task>, fx: &mut Effects) -> Vec<(Id<Process>, Rule)> {
+        let mut reaped = Vec::new();
+        let children: Vec<Id<Process>> = self.children(father).collect();
+        if children.is_empty() {
+            return reaped;
+        }
+        let process = self.process_of(father);
+        if let Some(thread) = self.first_living_task(process) {
+            self.hand_over(father, &children, thread, fx);
+            return reaped;
+        }
+        let reaper = self.find_reaper(process, fx);
+        let adopter = reaper.map(|reaper| self.process_of(reaper));
+        let parent = self.parent_of(process);
+        for child in &children {
+            // one after the other: the group of the first is judged while the others still have
+            // their old parent (RPT-18)
+            self.send_pdeath_signals(father, *child, fx);
+            self.give_away(*child, reaper, fx);
+            if adopter.is_some() && adopter == parent && self.processes[*child].is_zombie() {
+                // the father's own SIGCHLD goes to the same process, later
+                fx.obey(rule!("RPT-10"));
+            }
+            if let Some(rule) = self.notify_adopter(*child, fx) {
+                reaped.push((*child, rule));
+            }
+            if !self.faulty(Fault::ParentExitOrphansNobody) {
+                self.check_orphaned(*child, Some(process), fx);
+            }
+        }
+        reaped
+    }
+
+    /// The children of a thread go to another one of the same process (TG-91): nobody but they can
+    /// tell, by their parent-death signals (TG-92). Any thread can reap them (TG-103), also where
+    /// the leader has ended (TG-88, TG-146).
+    fn hand_over(
+        &mut self,
+        father: Id<Task>,
+        children: &[Id<Process>],
+        to: Id<Task>,
+        fx: &mut Effects,
+    ) {
+        fx.obey_all(&[
+            rule!("RPT-01"),
+            rule!("ORP-17"),
+            rule!("THR-07"),
+            rule!("TG-91"),
+            rule!("TG-94"),
+            rule!("TG-143"),
+        ]);
+        for child in children {
+            self.send_pdeath_signals(father, *child, fx);
+            self.disown(*child);
+            self.adopt(to, *child);
+        }
+    }
+
+    /// The task that adopts the children of a process that ends: a thread of the nearest subreaper
+    /// above it, else of the init of the namespace, else someone outside. Costs the depth where
+    /// there is a subreaper.
+    fn find_reaper(&self, father: Id<Process>, fx: &mut Effects) -> Option<Id<Task>> {
+        if self.subreapers > 0 && !self.faulty(Fault::SubreaperForgotten) {
+            let init = self.init_process();
+            let mut next = self.parent_of(father);
+            while let Some(ancestor) = next.filter(|ancestor| Some(*ancestor) != init) {
+                // TG-95: its first thread that has not begun to end
+                if self.processes[ancestor].flags.subreaper
+                    && let Some(thread) = self.first_living_task(ancestor)
+                {
+                    fx.obey(rule!("RPT-02"));
+                    fx.obey(rule!("RPT-20"));
+                    return Some(thread);
+                }
+                next = self.parent_of(ancestor);
+            }
+        }
+        // NS-12: the init of the dying process's namespace
+        let reaper = self.child_reaper()?;
+        fx.obey(rule!("RPT-03"));
+        Some(reaper)
+    }
+
+    /// RPT-12 to RPT-15: to each thread of the child that wants one (TG-93), if the dying parent
+    /// may send it.
+    fn send_pdeath_signals(&mut self, father: Id<Task>, child: Id<Process>, fx: &mut Effects) {
+        if self.faulty(Fault::PdeathAtProcessEnd)
+            && self.first_living_task(self.process_of(father)).is_some()
+        {
+            return;
+        }
+        if self.processes[child].is_single() {
+            return self.send_pdeath_signal(father, self.leader(child), fx);
+        }
+        let tasks: Vec<Id<Task>> = self.tasks_of(child).collect();
+        fx.obey(rule!("TG-93"));
+        for task in tasks {
+            self.send_pdeath_signal(father, task, fx);
+        }
+    }
+
+    fn send_pdeath_signal(&mut self, father: Id<Task>, child: Id<Task>, fx: &mut Effects) {
+        let Some(signal) = self.tasks[child].pdeath_signal else { return };
+        fx.obey(rule!("RPT-13"));
+        if self.may_kill(father, self.cred(father), child, Some(signal), fx).is_err() {
+            fx.obey(rule!("RPT-15"));
+            return;
+        }
+        if self.first_living_task(self.process_of(father)).is_some() {
+            fx.obey(rule!("TG-92"));
+        }
+        fx.obey(rule!("RPT-14"));
+        let info = self.sender_info(father, signal);
+        let origin = Origin { kernel: true, ..Origin::user(rule!("RPT-12")) };
+        self.generate_kernel(child, info, origin, fx);
+    }
+
+    fn give_away(&mut self, child: Id<Process>, to: Option<Id<Task>>, fx: &mut Effects) {
+        self.disown(child);
+        let outside = self.config.adopter;
+        let process = &mut self.processes[child];
+        // RPT-08
+        process.exit_signal = Signal::CHLD.number();
+        fx.obey(rule!("RPT-08"));
+        let pid = process.pid;
+        match to {
+            Some(reaper) => self.adopt(reaper, child),
+            None => {
+                process.parent = None;
+                process.outside = outside;
+            }
+        }
+        let reaper = to.map_or(outside, |reaper| self.processes[self.process_of(reaper)].pid);
+        fx.push(pid, Consequence::Reparented(reaper), rule!("RPT-07"));
+    }
+
+    /// A zombie is announced to its new parent (RPT-09); the rule by which it
+    /// is none, if that wants none. A stop that
+    /// was not waited for stays to be waited for, without a signal (RPT-11).
+    fn notify_adopter(&mut self, child: Id<Process>, fx: &mut Effects) -> Option<Rule> {
+        match self.processes[child].life {
+            Life::Zombie(_) => {
+                fx.obey(rule!("RPT-09"));
+                self.processes[child].parent?;
+                self.notify_parent(child, fx)
+            }
+            Life::Alive(crate::kernel::state::process::Job::Stopped { .. }) => {
+                fx.obey(rule!("RPT-11"));
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Removes a zombie: its number is free unless a group or a session still holds it (PID-08,
+    /// ZOM-12).
+    pub(in crate::kernel) fn reap(&mut self, id: Id<Process>, rule: Rule, fx: &mut Effects) {
+        self.flush_records(id);
+        if self.processes[id].parent.is_some() {
+            self.disown(id);
+        }
+        self.leave_group(id);
+        self.remove_from_all(id);
+        let user = self.leader_cred(id).real;
+        let process = &self.processes[id];
+        let (pid, leader, sighand) = (process.pid, process.leader, process.sighand);
+        self.subreapers -= u32::from(process.flags.subreaper);
+        self.numbers.edit(pid.0, |named| named.task = None);
+        self.discharge_task(user);
+        self.release_sighand(sighand);
+        self.tasks.remove(leader);
+        self.processes.remove(id);
+        fx.push_with(pid, rule, || Consequence::Reaped);
+        self.wake_zapping_init();
+    }
+
+    fn flush_records(&mut self, id: Id<Process>) {
+        if !self.processes[id].shared.set().is_empty() {
+            let mut charged = Vec::new();
+            self.processes[id].shared.flush(SigSet::FULL, |queued| charged.push(queued.charged));
+            self.discharge_all_queued(charged);
+        }
+        self.drop_private_signals(self.leader(id));
+    }
+
+    fn release_sighand(&mut self, id: Id<crate::kernel::state::sighand::Sighand>) {
+        if !self.sighands[id].unshare() {
+            self.sighands.remove(id);
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! fork, vfork and clone: new processes and new threads.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use crate::abi::{Errno, Pid, Signal};
+use crate::kernel::api::effect::refuse;
+use crate::kernel::api::effect::{Consequence, Effects};
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::few::Few;
+use crate::kernel::state::process::{Flags, Fs, FsHolder, Inherited, Process};
+use crate::kernel::state::task::{Frame, Sleep, Task};
+use crate::kernel::{Kernel, Property, Version};
+use crate::rule;
+use crate::syscall::{self, Ret, Syscall, clone};
+
+/// What a call asks for.
+pub struct Request {
+    pub flags: u64,
+    /// The exit signal of clone3.
+    pub clone3: Option<u64>,
+    pub child_tid: u64,
+}
+
+/// A new process or thread, of flags that are allowed.
+struct Plan {
+    flags: u64,
+    exit_signal: u8,
+    /// Where 0 is stored when the child ends.
+    clear_child_tid: u64,
+}
+
+impl Kernel {
+    /// clone and its relatives; `None` if the caller sleeps until the child execs or ends, or has
+    /// signals to deliver before it makes the call.
+    pub(in crate::kernel) fn fork(
+        &mut self,
+        caller: Id<Task>,
+        request: &Request,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        let plan = match self.check_fork(caller, request, fx) {
+            Ok(plan) => plan,
+            Err(errno) => return Some(Err(errno)),
+        };
+        if self.running == Some(caller) {
+            // FORK-06, TG-24: what is pending comes before the fork, also what another thread was
+            // told of; the call is made again then (ERESTARTNOINTR)
+            self.recalc_sigpending(caller);
+            if self.tasks[caller].notified {
+                fx.obey(rule!("TG-24"));
+                if self.tasks[caller].stop_pending {
+                    // nor does a thread that is created escape a stop
+                    fx.obey(rule!("JOB-15"));
+                    fx.obey(rule!("TG-25"));
+                }
+                self.tasks[caller].sleep = Sleep::Restarting(Box::new(call.clone()));
+                return None;
+            }
+        }
+        match self.try_fork(caller, &plan, fx) {
+            Err(errno) => Some(Err(errno)),
+            Ok((child, pid)) if plan.flags & clone::VFORK != 0 => {
+                fx.obey(rule!("FORK-28"));
+                // TG-26, TG-81: the caller alone, until it is killed
+                self.tasks[caller].sleep = Sleep::Vfork(child, pid);
+                None
+            }
+            Ok((_, pid)) => Some(Ok(Ret::Value(i64::from(pid.0)))),
+        }
+    }
+
+    /// Whether the caller may ask for that at all.
+    fn check_fork(
+        &self,
+        caller: Id<Task>,
+        request: &Request,
+        fx: &mut Effects,
+    ) -> Result<Plan, Errno> {
+        let plan = check_flags(request, self.config.version, fx)?;
+        let process = self.process_of(caller);
+        if plan.flags & clone::PARENT != 0 && self.init_process() == Some(process) {
+            return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
+        }
+        check_sharing(plan.flags, fx)?;
+        if plan.flags & clone::PARENT != 0 && self.processes[process].flags.autoreap {
+            return refuse(fx, rule!("FORK-34"), Errno::EINVAL);
+        }
+        Ok(plan)
+    }
+
+    fn try_fork(
+        &mut self,
+        caller: Id<Task>,
+        plan: &Plan,
+        fx: &mut Effects,
+    ) -> Result<(Id<Task>, Pid), Errno> {
+        // PID-16: a fork that is refused here takes no number
+        self.may_fork(caller, fx)?;
+        // LIM-05: the mark is gone, whatever comes of this fork
+        let marked = core::mem::take(&mut self.tasks[caller].over_nproc);
+        check_namespaces(plan.flags, self.cred(caller).capable, fx)?;
+        if self.is_zapping() {
+            return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
+        }
+        let pid = self.allocate_number(fx)?;
+        // the child, a copy made before, keeps it
+        self.tasks[caller].over_nproc = marked;
+        let child = if plan.flags & clone::THREAD != 0 {
+            self.create_thread(caller, pid, plan, fx)
+        } else {
+            let child = self.create(caller, pid, plan, fx);
+            self.leader(child)
+        };
+        self.tasks[caller].over_nproc = false;
+        Ok((child, pid))
+    }
+
+    fn allocate_number(&mut self, fx: &mut Effects) -> Result<Pid, Errno> {
+        let number = match self.numbers.allocate() {
+            Ok(number) => number,
+            Err(errno) => return refuse(fx, rule!("PID-05"), errno),
+        };
+        fx.obey(rule!("PID-01"));
+        if number == self.numbers.max() - 1 {
+            fx.obey(rule!("PID-02"));
+        }
+        if number < self.highest {
+            fx.obey(rule!("PID-03"));
+            fx.obey(rule!("PID-04"));
+            fx.obey(rule!("PID-08"));
+            fx.obey(rule!("PID-09"));
+        }
+        self.highest = self.highest.max(number);
+        Ok(Pid(number))
+    }
+
+    /// One more thread of the caller's process.
+    fn create_thread(
+        &mut self,
+        caller: Id<Task>,
+        tid: Pid,
+        plan: &Plan,
+        fx: &mut Effects,
+    ) -> Id<Task> {
+        // TG-15: users and mask are those of the creating thread; nothing is pending for the new
+        // one
+        fx.obey_all(&[
+            rule!("THR-01"),
+            rule!("THR-05"),
+            rule!("THR-08"),
+            rule!("PID-11"),
+            rule!("TG-13"),
+            rule!("TG-15"),
+            rule!("TG-32"),
+        ]);
+        if plan.exit_signal != 0 {
+            fx.obey(rule!("TG-02"));
+        }
+        if plan.flags & clone::PARENT != 0 {
+            fx.obey(rule!("TG-03"));
+        }
+        let creator = &self.tasks[caller];
+        let own_fs = if plan.flags & clone::FS == 0 {
+            // TG-19
+            fx.obey(rule!("TG-19"));
+            Some(Box::new(self.fs_of(caller).clone()))
+        } else {
+            creator.own_fs.clone()
+        };
+        let task = Task {
+            mask: creator.mask,
+            own_fs,
+            vfork_waiter: (plan.flags & clone::VFORK != 0).then_some(caller),
+            clear_child_tid: plan.clear_child_tid,
+            over_nproc: creator.over_nproc,
+            ..Task::new(tid, creator.process, creator.cred)
+        };
+        let user = task.cred.real;
+        let shares = plan.flags & clone::FS != 0 && task.own_fs.is_some();
+        let thread = self.add_thread(task);
+        // TG-14
+        self.charge_task(user);
+        if shares {
+            self.fs_shares.share(FsHolder::Task(caller), FsHolder::Task(thread));
+        }
+        fx.push_with(tid, rule!("TG-01"), || Consequence::ThreadCreated);
+        thread
+    }
+
+    fn create(&mut self, caller: Id<Task>, pid: Pid, plan: &Plan, fx: &mut Effects) -> Id<Process> {
+        let sibling = plan.flags & clone::PARENT != 0;
+        let sighand = self.inherit_sighand(caller, plan.flags, fx);
+        let task = &self.tasks[caller];
+        let process = task.process;
+        let creator = &self.processes[process];
+        let parent = if sibling { creator.parent } else { Some(caller) };
+        let (exit_signal, parent_exec_count) = if sibling {
+            // FORK-21: the creator's own exit signal, and whether its parent has exec'd since
+            // that was chosen (EXEC-09)
+            fx.obey(rule!("FORK-21"));
+            (creator.exit_signal, creator.parent_exec_count)
+        } else {
+            (plan.exit_signal, creator.exec_count)
+        };
+        let vfork_waiter = (plan.flags & clone::VFORK != 0).then_some(caller);
+        let autoreap = plan.flags & clone::AUTOREAP != 0;
+        let frames = child_frames(task, plan.flags);
+        let (mask, cred, over_nproc) = (task.mask, task.cred, task.over_nproc);
+        // FORK-13, FORK-09
+        let inherited = match &task.own_fs {
+            None => creator.inherited.clone(),
+            Some(fs) => Arc::new(Inherited { fs: Fs::clone(fs), ..(*creator.inherited).clone() }),
+        };
+        let (outside, group, exec_count) = (creator.outside, creator.group, creator.exec_count);
+        // the others are not inherited: FORK-15, FORK-12 (and so GRP-21), FORK-11
+        let dumpable = creator.flags.dumpable;
+        if creator.itimer.is_some() {
+            fx.obey(rule!("TIME-07"));
+        }
+        if task.tid != creator.pid {
+            fx.obey(rule!("THR-07"));
+            if sibling {
+                fx.obey(rule!("TG-04"));
+            }
+        }
+        fx.obey_all(&[
+            rule!("FORK-01"),
+            rule!("FORK-02"),
+            rule!("FORK-04"),
+            rule!("FORK-07"),
+            rule!("FORK-09"),
+            rule!("FORK-10"),
+            rule!("FORK-11"),
+            rule!("FORK-14"),
+            rule!("CRED-01"),
+            rule!("MISC-02"),
+        ]);
+        // FORK-01, FORK-04, FORK-07; FORK-02, FORK-14; FORK-10: no parent-death signal
+        let clear_child_tid = plan.clear_child_tid;
+        let task = |process| Task {
+            mask,
+            frames,
+            vfork_waiter,
+            clear_child_tid,
+            over_nproc,
+            ..Task::new(pid, process, cred)
+        };
+        let make = |leader| Process {
+            parent,
+            outside,
+            exit_signal,
+            exec_count,
+            parent_exec_count,
+            flags: Flags { dumpable, autoreap, ..Flags::default() },
+            ..Process::new(pid, leader, group, sighand, inherited)
+        };
+        let child = self.add_process(task, make, fx);
+        if plan.flags & clone::FS != 0 {
+            self.fs_shares.share(self.fs_holder(caller), FsHolder::Process(child));
+        }
+        if plan.flags & clone::VM != 0 {
+            self.memory_shares.share(process, child);
+        }
+        child
+    }
+
+    /// Enters a process of one thread that is complete but for its links.
+    #[inline(always)]
+    pub(in crate::kernel) fn add_process(
+        &mut self,
+        make_task: impl FnOnce(Id<Process>) -> Task,
+        make: impl FnOnce(Id<Task>) -> Process,
+        fx: &mut Effects,
+    ) -> Id<Process> {
+        let leader = self.tasks.next_id();
+        let id = self.processes.insert_with(|| make(leader));
+        self.tasks.insert_with(|| make_task(id));
+        self.link_process(id, fx);
+        id
+    }
+
+    /// A new process gets its number, and its place among the others.
+    fn link_process(&mut self, id: Id<Process>, fx: &mut Effects) {
+        let process = &self.processes[id];
+        let (pid, leader) = (process.pid, process.leader);
+        let (parent, group) = (process.parent, process.group);
+        let user = self.tasks[leader].cred.real;
+        self.numbers.edit(pid.0, |named| named.task = Some(leader));
+        self.charge_task(user);
+        self.append_to_all(id);
+        self.join_group(id, group);
+        if let Some(parent) = parent {
+            self.adopt(parent, id);
+        }
+        fx.push_with(pid, rule!("FORK-16"), || Consequence::Created);
+    }
+
+    /// FORK-03, FORK-26, FORK-27: a copy of the dispositions, or the same ones.
+    fn inherit_sighand(
+        &mut self,
+        caller: Id<Task>,
+        flags: u64,
+        fx: &mut Effects,
+    ) -> Id<crate::kernel::state::sighand::Sighand> {
+        let own = self.processes[self.process_of(caller)].sighand;
+        if flags & clone::SIGHAND != 0 {
+            fx.obey(rule!("FORK-27"));
+            self.sighands[own].share();
+            return own;
+        }
+        fx.obey(rule!("FORK-03"));
+        let mut copy = self.sighands[own].copy();
+        if flags & clone::CLEAR_SIGHAND != 0 {
+            fx.obey(rule!("FORK-26"));
+            copy.reset_for_exec();
+        }
+        self.sighands.insert(copy)
+    }
+
+    /// The child has exec'd or ended: whoever waits for that in vfork goes on.
+    #[inline]
+    pub(in crate::kernel) fn release_vfork(&mut self, child: Id<Task>, fx: &mut Effects) {
+        if let Some(waiter) = self.tasks[child].vfork_waiter.take() {
+            self.return_from_vfork(child, waiter, fx);
+        }
+    }
+
+    fn return_from_vfork(&mut self, child: Id<Task>, waiter: Id<Task>, fx: &mut Effects) {
+        // the waiter may have been killed
+        let Some(task) = self.tasks.get(waiter) else { return };
+        let Sleep::Vfork(of, pid) = task.sleep else { return };
+        if of != child {
+            return;
+        }
+        self.tasks[waiter].sleep = Sleep::None;
+        self.return_later(waiter, Ok(Ret::Value(i64::from(pid.0))), rule!("FORK-28"), fx);
+        // JOB-17, FORK-29: what was sent to it meanwhile acts now
+        self.enqueue_task(waiter);
+    }
+}
+
+/// The handlers that a child is in: a copy of the memory is in the same ones, and a child that
+/// shares the memory has a stack of its own.
+fn child_frames(creator: &Task, flags: u64) -> Few<Frame> {
+    if flags & clone::VM != 0 { Few::new() } else { creator.frames.clone() }
+}
+
+/// The exit signal, and whether the call takes the flags at all (TG-07, TG-09). Addresses that
+/// cannot be written are no error (TG-10).
+fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<Plan, Errno> {
+    let Request { flags, clone3, child_tid } = *request;
+    // the older call drops the bits above the first 32
+    let flags = if clone3.is_some() { flags } else { flags & clone::LEGACY };
+    let clear_child_tid = if flags & clone::CHILD_CLEARTID != 0 { child_tid } else { 0 };
+    let Some(signal) = clone3 else {
+        // FORK-18: older kernels take any number, and invalid ones send nothing
+        let exit_signal = (flags & clone::CSIGNAL) as u8;
+        if exit_signal != Signal::CHLD.number() {
+            fx.obey(rule!("FORK-18"));
+        }
+        if exit_signal > 64 && version.has(Property::ExitSignalChecked) {
+            return refuse(fx, rule!("FORK-18"), Errno::EINVAL);
+        }
+        return Ok(Plan { flags, exit_signal, clear_child_tid });
+    };
+    let sibling = flags & (clone::THREAD | clone::PARENT) != 0;
+    let more = if version.has(Property::Autoreap) { clone::AUTOREAP | clone::NNP } else { 0 };
+    if flags & !(clone::KNOWN3 | more) != 0 || signal > 64 {
+        return refuse(fx, rule!("FORK-18"), Errno::EINVAL);
+    }
+    if flags & clone::AUTOREAP != 0 && (signal != 0 || sibling)
+        || flags & clone::NNP != 0 && flags & clone::THREAD != 0
+    {
+        return refuse(fx, rule!("FORK-34"), Errno::EINVAL);
+    }
+    if flags & clone::AUTOREAP != 0 {
+        fx.obey(rule!("FORK-34"));
+    }
+    if flags & clone::CLEAR_SIGHAND != 0 && flags & clone::SIGHAND != 0 {
+        return refuse(fx, rule!("FORK-26"), Errno::EINVAL);
+    }
+    if sibling && signal != 0 {
+        return refuse(fx, rule!("FORK-22"), Errno::EINVAL);
+    }
+    Ok(Plan { flags, exit_signal: signal as u8, clear_child_tid })
+}
+
+/// Who may have a namespace of its own (TG-05): it is not in the model itself.
+fn check_namespaces(flags: u64, capable: bool, fx: &mut Effects) -> Result<(), Errno> {
+    const NAMESPACES: u64 = clone::OTHER_NAMESPACES | clone::NEWPID;
+    if flags & NAMESPACES == 0 {
+        return Ok(());
+    }
+    fx.obey(rule!("TG-05"));
+    if !capable && flags & clone::NEWUSER == 0 {
+        return Err(Errno::EPERM);
+    }
+    if flags & clone::NEWIPC != 0 && flags & clone::SYSVSEM != 0 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// Which flags need which others.
+fn check_sharing(flags: u64, fx: &mut Effects) -> Result<(), Errno> {
+    let has = |flag| flags & flag != 0;
+    if has(clone::FS) && (has(clone::NEWNS) || has(clone::NEWUSER)) {
+        return refuse(fx, rule!("FORK-24"), Errno::EINVAL);
+    }
+    if has(clone::THREAD) && !has(clone::SIGHAND) || has(clone::SIGHAND) && !has(clone::VM) {
+        return refuse(fx, rule!("FORK-23"), Errno::EINVAL);
+    }
+    if has(clone::THREAD) && (has(clone::NEWPID) || has(clone::NEWUSER)) {
+        return refuse(fx, rule!("FORK-25"), Errno::EINVAL);
+    }
+    Ok(())
+}

@@ -1,0 +1,342 @@
+//! kill and its relatives.
+
+use alloc::vec::Vec;
+
+use crate::abi::{Errno, Pid, SiCode, SigInfo, Signal, Uid};
+use crate::kernel::api::effect::Effects;
+use crate::kernel::api::effect::refuse;
+use crate::kernel::signal::Origin;
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::cred::Cred;
+use crate::kernel::state::group::Group;
+use crate::kernel::state::process::Process;
+use crate::kernel::state::task::Task;
+use crate::kernel::{Fault, Kernel};
+use crate::rule;
+use crate::syscall::{self, QueuedInfo, Ret};
+
+impl Kernel {
+    pub(in crate::kernel) fn kill(
+        &mut self,
+        caller: Id<Task>,
+        pid: i32,
+        sig: i32,
+        fx: &mut Effects,
+    ) -> Result<i64, Errno> {
+        match pid {
+            1.. => self.kill_process(caller, pid, sig, fx),
+            0 => {
+                fx.obey(rule!("KILL-02"));
+                let group = self.processes[self.process_of(caller)].group;
+                self.kill_group(caller, Some(group), sig, fx)
+            }
+            -1 => self.kill_all(caller, sig, fx),
+            i32::MIN => refuse(fx, rule!("KILL-05"), Errno::ESRCH),
+            _ => {
+                fx.obey(rule!("KILL-04"));
+                let group = self.numbers.get(pid.unsigned_abs()).group;
+                self.kill_group(caller, group, sig, fx)
+            }
+        }
+    }
+
+    #[inline]
+    fn kill_process(
+        &mut self,
+        caller: Id<Task>,
+        pid: i32,
+        sig: i32,
+        fx: &mut Effects,
+    ) -> Result<i64, Errno> {
+        fx.obey(rule!("KILL-01"));
+        // TG-27: the task of that number is aimed at
+        let Some(target) = self.task_named(pid) else {
+            // KILL-06: before the signal is looked at
+            return refuse(fx, rule!("KILL-06"), Errno::ESRCH);
+        };
+        let info = self.info_to_send(caller, sig, fx)?;
+        let cred = *self.cred(caller);
+        self.kill_one(caller, &cred, target, info.as_ref(), fx)?;
+        Ok(0)
+    }
+
+    /// What a signal of the caller brings with it, the same for all whom it is sent to; `None`
+    /// for 0, which is no signal.
+    // its result by way of memory would take as long as the rest of a call
+    #[inline(always)]
+    fn info_to_send(
+        &self,
+        caller: Id<Task>,
+        sig: i32,
+        fx: &mut Effects,
+    ) -> Result<Option<SigInfo>, Errno> {
+        let signal = check_signal(sig, fx)?;
+        Ok(signal.map(|signal| self.sender_info(caller, signal)))
+    }
+
+    /// kill() to one process, zombies included (ZOM-09). The users of the caller are the same for
+    /// all whom it kills.
+    #[inline(always)]
+    fn kill_one(
+        &mut self,
+        caller: Id<Task>,
+        cred: &Cred,
+        target: Id<Task>,
+        info: Option<&SigInfo>,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
+        self.may_kill(caller, cred, target, info.map(|info| info.signal), fx)?;
+        let Some(info) = info else {
+            fx.obey(rule!("KILL-08"));
+            return Ok(());
+        };
+        if self.process_of(target) == self.process_of(caller) {
+            if target != caller {
+                fx.obey(rule!("TG-33"));
+                fx.obey(rule!("TG-157"));
+            }
+            fx.obey(rule!("KILL-34"));
+            fx.obey(rule!("KILL-17"));
+        }
+        fx.obey(rule!("CRED-04"));
+        self.generate(target, info, Origin::user(rule!("KILL-27")), fx)
+    }
+
+    /// All members, the most recent first (KILL-13).
+    fn kill_group(
+        &mut self,
+        caller: Id<Task>,
+        group: Option<Id<Group>>,
+        sig: i32,
+        fx: &mut Effects,
+    ) -> Result<i64, Errno> {
+        let Some(group) = group else { return Err(Errno::ESRCH) };
+        // KILL-09, KILL-07: what is no signal is so to each member
+        fx.obey(rule!("KILL-09"));
+        let info = self.info_to_send(caller, sig, fx)?;
+        let cred = *self.cred(caller);
+        let mut outcome = Err(Errno::ESRCH);
+        // ids outlive the loop: generating a signal ends nobody
+        let mut next = self.newest_member(group);
+        while let Some(member) = next {
+            next = self.processes[member].group_links.next();
+            let sent = self.kill_one(caller, &cred, self.leader(member), info.as_ref(), fx);
+            if outcome.is_err() {
+                outcome = sent;
+            }
+        }
+        // KILL-09: one success is success
+        fx.obey(rule!("KILL-09"));
+        outcome.map(|()| 0)
+    }
+
+    /// Everyone but the init and the caller, in the order of creation (KILL-13).
+    fn kill_all(&mut self, caller: Id<Task>, sig: i32, fx: &mut Effects) -> Result<i64, Errno> {
+        fx.obey(rule!("KILL-03"));
+        // TG-166
+        let own = self.process_of(caller);
+        let targets: Vec<Id<Process>> =
+            self.all().filter(|id| *id != own && self.processes[*id].pid > Pid(1)).collect();
+        if targets.is_empty() {
+            fx.obey(rule!("KILL-12"));
+            return refuse(fx, rule!("KILL-10"), Errno::ESRCH);
+        }
+        let info = self.info_to_send(caller, sig, fx)?;
+        let cred = *self.cred(caller);
+        let mut outcome = Ok(0);
+        for target in targets {
+            if self.processes[target].is_zombie() {
+                fx.obey(rule!("KILL-11"));
+            }
+            match self.kill_one(caller, &cred, self.leader(target), info.as_ref(), fx) {
+                // KILL-10: forgotten
+                Err(Errno::EPERM) if !self.faulty(Fault::KillAllReportsEperm) => {
+                    fx.obey(rule!("KILL-10"));
+                }
+                Err(errno) => outcome = Err(errno),
+                Ok(()) => outcome = Ok(0),
+            }
+        }
+        outcome
+    }
+
+    /// tkill and tgkill.
+    pub(in crate::kernel) fn tgkill(
+        &mut self,
+        caller: Id<Task>,
+        tgid: Option<i32>,
+        tid: i32,
+        sig: i32,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        fx.obey(rule!("KILL-30"));
+        if tid <= 0 || tgid.is_some_and(|tgid| tgid <= 0) {
+            return Err(Errno::EINVAL);
+        }
+        let Some(target) = self.task_named(tid) else { return Err(Errno::ESRCH) };
+        let pid = self.processes[self.process_of(target)].pid;
+        if tgid.is_some_and(|tgid| pid.0 as i32 != tgid) {
+            // TG-160
+            fx.obey(rule!("TG-160"));
+            return Err(Errno::ESRCH);
+        }
+        let signal = check_signal(sig, fx)?;
+        self.may_kill(caller, self.cred(caller), target, signal, fx)?;
+        if let Some(signal) = signal {
+            fx.obey(rule!("KILL-27"));
+            let info = SigInfo { code: SiCode::TKILL, ..self.sender_info(caller, signal) };
+            let private = !self.faulty(Fault::PrivateIsShared);
+            let origin = Origin { private, ..Origin::user(rule!("KILL-30")) };
+            self.generate(target, &info, origin, fx)?;
+        }
+        Ok(Ret::Value(0))
+    }
+
+    /// rt_sigqueueinfo.
+    pub(in crate::kernel) fn sigqueueinfo(
+        &mut self,
+        caller: Id<Task>,
+        pid: i32,
+        sig: i32,
+        info: Option<QueuedInfo>,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        fx.obey(rule!("KILL-31"));
+        let info = info.ok_or(Errno::EFAULT)?;
+        self.may_claim(caller, pid, &info, fx)?;
+        let Some(target) = self.task_named(pid) else { return Err(Errno::ESRCH) };
+        if self.processes[self.process_of(target)].is_zombie() {
+            fx.obey(rule!("KILL-33"));
+        }
+        self.queue_info(caller, target, sig, info, false, fx)
+    }
+
+    /// rt_tgsigqueueinfo (TG-161).
+    pub(in crate::kernel) fn tgsigqueueinfo(
+        &mut self,
+        caller: Id<Task>,
+        [tgid, tid]: [i32; 2],
+        sig: i32,
+        info: Option<QueuedInfo>,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        fx.obey(rule!("TG-161"));
+        let info = info.ok_or(Errno::EFAULT)?;
+        if tid <= 0 || tgid <= 0 {
+            return Err(Errno::EINVAL);
+        }
+        self.may_claim(caller, tid, &info, fx)?;
+        let Some(target) = self.task_named(tid) else { return Err(Errno::ESRCH) };
+        if self.processes[self.process_of(target)].pid.0 as i32 != tgid {
+            return Err(Errno::ESRCH);
+        }
+        self.queue_info(caller, target, sig, info, true, fx)
+    }
+
+    /// TG-162: only to itself may a thread say that a signal comes from the kernel, or from kill.
+    fn may_claim(
+        &self,
+        caller: Id<Task>,
+        number: i32,
+        info: &QueuedInfo,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
+        let own = self.tasks[caller].tid.0 as i32;
+        if (info.code >= 0 || info.code == SiCode::TKILL.0) && number != own {
+            if u32::try_from(number) == Ok(self.processes[self.process_of(caller)].pid.0) {
+                // the number of its process is not that of a thread
+                fx.obey(rule!("KILL-32"));
+                fx.obey(rule!("TG-162"));
+            }
+            return refuse(fx, rule!("KILL-31"), Errno::EPERM);
+        }
+        Ok(())
+    }
+
+    /// Sends a signal with a record that the caller wrote.
+    fn queue_info(
+        &mut self,
+        caller: Id<Task>,
+        target: Id<Task>,
+        sig: i32,
+        info: QueuedInfo,
+        private: bool,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        let signal = check_signal(sig, fx)?;
+        // a record that claims to be the kernel's passes without a look at the users
+        if info.code <= 0 {
+            self.may_kill(caller, self.cred(caller), target, signal, fx)?;
+        }
+        let Some(signal) = signal else { return Ok(Ret::Value(0)) };
+        let info = SigInfo {
+            signal,
+            code: SiCode(info.code),
+            pid: Pid(info.pid),
+            uid: Uid(info.uid),
+            value: info.value,
+        };
+        // KILL-22: what says that it is the kernel's reaches an init like the kernel's own
+        let force = info.code == SiCode::KERNEL;
+        let rule = if private { rule!("TG-161") } else { rule!("KILL-31") };
+        let origin = Origin { force, private, ..Origin::user(rule) };
+        self.generate(target, &info, origin, fx)?;
+        Ok(Ret::Value(0))
+    }
+
+    /// EPERM if the caller may not send `signal` to `target` (KILL-16 to KILL-19).
+    #[inline(always)]
+    pub(in crate::kernel) fn may_kill(
+        &self,
+        caller: Id<Task>,
+        cred: &Cred,
+        target: Id<Task>,
+        signal: Option<Signal>,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
+        if self.process_of(caller) == self.process_of(target) {
+            // TG-157
+            return Ok(());
+        }
+        fx.obey(rule!("KILL-16"));
+        fx.obey(rule!("CRED-02"));
+        // TG-156: the users of the task that is aimed at
+        if self.leader(self.process_of(target)) != target {
+            fx.obey(rule!("TG-156"));
+        }
+        if cred.may_signal(&self.tasks[target].cred) {
+            return Ok(());
+        }
+        self.may_kill_stranger(caller, target, signal, fx)
+    }
+
+    /// A process of another user gets nothing but SIGCONT, within the session.
+    #[cold]
+    fn may_kill_stranger(
+        &self,
+        caller: Id<Task>,
+        target: Id<Task>,
+        signal: Option<Signal>,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
+        let target = self.process_of(target);
+        if signal == Some(Signal::CONT) {
+            fx.obey(rule!("KILL-18"));
+            if self.session_of(target) == self.session_of(self.process_of(caller)) {
+                return Ok(());
+            }
+        }
+        if self.processes[target].is_zombie() {
+            fx.obey(rule!("KILL-19"));
+        }
+        refuse(fx, rule!("KILL-16"), Errno::EPERM)
+    }
+}
+
+/// KILL-06, KILL-07: EINVAL for a number that is no signal; 0 is "no signal" (KILL-08).
+fn check_signal(sig: i32, fx: &mut Effects) -> Result<Option<Signal>, Errno> {
+    match Signal::new(sig) {
+        None if sig != 0 => refuse(fx, rule!("KILL-07"), Errno::EINVAL),
+        signal => Ok(signal),
+    }
+}

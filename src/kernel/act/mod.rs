@@ -1,0 +1,16 @@
+//! What calls and the passing of time do.
+
+pub(in crate::kernel) mod cred;
+pub(in crate::kernel) mod exec;
+pub(in crate::kernel) mod exit;
+pub(in crate::kernel) mod fork;
+pub(in crate::kernel) mod fs;
+pub(in crate::kernel) mod group;
+pub(in crate::kernel) mod kill;
+pub(in crate::kernel) mod limit;
+pub(in crate::kernel) mod orphan;
+pub(in crate::kernel) mod outside;
+pub(in crate::kernel) mod prctl;
+pub(in crate::kernel) mod timer;
+pub(in crate::kernel) mod wait;
+pub(in crate::kernel) mod zap;

@@ -1,0 +1,229 @@
+//! What comes from outside of the model: from the runtime that embeds it. To its processes it is
+//! what an ancestor namespace is; and where it acts for a process it is one more thread of it,
+//! one that blocks every signal.
+
+use alloc::vec::Vec;
+
+use crate::abi::{Errno, Pgid, Pid, SiCode, SigInfo, Signal, Uid, WaitStatus};
+#[cfg(doc)]
+use crate::kernel::Consequence;
+use crate::kernel::act::fork::Request;
+use crate::kernel::api::effect::{Effects, Woken};
+use crate::kernel::signal::Origin;
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::process::{Announcement, Job, Life, Process};
+use crate::kernel::state::task::{State, Task};
+use crate::kernel::{Kernel, Refused};
+use crate::rule;
+use crate::syscall::{self, Syscall, clone};
+
+impl Kernel {
+    /// `parent` gets a child, whatever its own thread does: as if another thread of it had forked.
+    /// The child is in no handler.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no living process `parent`; the errno of fork(2) is in
+    /// the result.
+    pub fn fork_aside(
+        &mut self,
+        parent: Pid,
+        fx: &mut Effects,
+    ) -> Result<syscall::Result, Refused> {
+        let task = self.living_task(parent)?;
+        fx.begin(parent, Some("fork"));
+        let flags = clone::VM | u64::from(Signal::CHLD.number());
+        let request = Request { flags, clone3: None, child_tid: 0 };
+        // only vfork sleeps, and only a caller has signals to deliver first
+        let result = self.fork(task, &request, &Syscall::Fork, fx);
+        Ok(result.unwrap_or(Err(Errno::ENOSYS)))
+    }
+
+    /// A process executes another program, whatever its own thread does: as if that had called
+    /// execve.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no such living process; the errno of execve(2) is in
+    /// the result.
+    pub fn exec_aside(&mut self, pid: Pid, fx: &mut Effects) -> Result<syscall::Result, Refused> {
+        let task = self.living_task(pid)?;
+        fx.begin(pid, Some("execve"));
+        // where there are other threads they end first, when they run next
+        Ok(self.execve(task, None, fx).unwrap_or(Ok(syscall::Ret::Value(0))))
+    }
+
+    /// What a wait of `parent` gives at this moment, whatever its own thread does: as if another
+    /// thread of it made that call with WNOHANG. Any call but wait4 and waitid gives ENOSYS.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no living process `parent`; the errno of wait(2) is in
+    /// the result.
+    pub fn poll_wait(
+        &mut self,
+        parent: Pid,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Result<syscall::Result, Refused> {
+        self.poll_wait_in(parent, call, None, fx)
+    }
+
+    /// The same for children in that group, whatever the call says: the group that its caller had
+    /// when it began (WAIT-17).
+    pub(crate) fn poll_wait_in(
+        &mut self,
+        parent: Pid,
+        call: &Syscall,
+        group: Option<Pgid>,
+        fx: &mut Effects,
+    ) -> Result<syscall::Result, Refused> {
+        let task = self.living_task(parent)?;
+        if !matches!(call, Syscall::Wait4 { .. } | Syscall::Waitid { .. }) {
+            return Ok(Err(Errno::ENOSYS));
+        }
+        fx.begin(parent, Some(call.name()));
+        Ok(self.poll(task, call, group, fx))
+    }
+
+    /// Events of children of `parent` go into [`Effects::woken`] from now on, or no longer.
+    /// `false` if there is no such process.
+    pub fn watch(&mut self, parent: Pid, watched: bool) -> bool {
+        let Some(id) = self.process_numbered(parent) else { return false };
+        self.processes[id].flags.watched = watched;
+        true
+    }
+
+    /// Generates a signal from an ancestor namespace (KILL-22, KILL-29): its sender is not
+    /// visible, and SIGKILL and SIGSTOP reach an init.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no such process, not even a zombie.
+    pub fn signal(&mut self, pid: Pid, signal: Signal, fx: &mut Effects) -> Result<(), Refused> {
+        let task = self.task_numbered(pid).ok_or(Refused::NoSuchTask(pid))?;
+        fx.begin(Pid(0), None);
+        fx.obey(rule!("KILL-22"));
+        let origin = Origin { force: true, kernel: true, ..Origin::user(rule!("KILL-29")) };
+        let info = SigInfo { signal, code: SiCode::USER, pid: Pid(0), uid: Uid::ROOT, value: 0 };
+        self.generate_kernel(task, info, origin, fx);
+        Ok(())
+    }
+
+    /// Another authority rules the process from now on: signals for it are forwarded
+    /// ([`Consequence::Forwarded`]) whatever its mask and dispositions say, and it stops,
+    /// continues and ends when [`Kernel::mirror`] says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no living process of that number.
+    pub fn give_authority(&mut self, pid: Pid) -> Result<(), Refused> {
+        let id = self.living(pid)?;
+        self.processes[id].flags.hosted = true;
+        Ok(())
+    }
+
+    /// The process ended, stopped or continued, as whoever runs it reports. A report that changes
+    /// nothing (a stop of a stopped process, a continue of a running one), or a status that says
+    /// none of these, has no effect.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no living process of that number.
+    pub fn mirror(
+        &mut self,
+        pid: Pid,
+        status: WaitStatus,
+        fx: &mut Effects,
+    ) -> Result<(), Refused> {
+        let id = self.living(pid)?;
+        fx.begin(pid, None);
+        let stopped = self.processes[id].is_stopped();
+        if status.continued() {
+            if stopped {
+                self.continue_by_report(id, fx);
+            }
+        } else if let Some(signal) = status.stop_signal() {
+            if !stopped {
+                self.stop_by_report(id, signal, fx);
+            }
+        } else if status.exit_code().is_some() || status.term_signal().is_some() {
+            self.end_by_report(id, status, fx);
+        }
+        Ok(())
+    }
+
+    /// All threads end, one after the other.
+    fn end_by_report(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
+        self.set_life(id, Life::Dying(status));
+        for task in self.living_tasks(id).into_iter().rev() {
+            self.running = Some(task);
+            self.exit(task, status, fx);
+            self.running = None;
+            if self.tasks.get(task).is_some() {
+                // a vfork parent runs first
+                self.back_to_user(task, fx);
+            }
+        }
+    }
+
+    fn stop_by_report(&mut self, id: Id<Process>, signal: Signal, fx: &mut Effects) {
+        for task in self.living_tasks(id) {
+            self.tasks[task].state = State::Stopped;
+        }
+        self.complete_stop(id, signal, fx);
+    }
+
+    fn continue_by_report(&mut self, id: Id<Process>, fx: &mut Effects) {
+        self.set_life(
+            id,
+            Life::Alive(Job::Continued {
+                unreported: true,
+                unannounced: Some(Announcement::Continued),
+            }),
+        );
+        self.announce_continued(id, fx);
+        // what came while it was stopped acts now, and what it sleeps in may be over
+        for task in self.living_tasks(id) {
+            self.tasks[task].state = State::Running;
+            if self.has_deliverable(task) {
+                self.notify(task);
+            }
+            self.enqueue_task(task);
+        }
+    }
+
+    /// Tells waits from outside about an event of a child.
+    pub(in crate::kernel) fn wake_outside(
+        &mut self,
+        parent: Id<Process>,
+        child: Id<Process>,
+        fx: &mut Effects,
+    ) {
+        let (parent, child) = (&self.processes[parent], &self.processes[child]);
+        if parent.flags.watched {
+            let pgid = self.groups[child.group].pgid;
+            fx.wake(Woken { parent: parent.pid, child: child.pid, pgid });
+        }
+    }
+
+    /// The living process of that number.
+    fn living(&self, pid: Pid) -> Result<Id<Process>, Refused> {
+        let id = self.process_numbered(pid).ok_or(Refused::NoSuchTask(pid))?;
+        match self.processes[id].life {
+            Life::Alive(_) => Ok(id),
+            Life::Dying(_) | Life::Zombie(_) => Err(Refused::NoSuchTask(pid)),
+        }
+    }
+
+    /// The threads of a process that have not begun to end.
+    fn living_tasks(&self, id: Id<Process>) -> Vec<Id<Task>> {
+        self.tasks_of(id).filter(|task| self.tasks[*task].is_alive()).collect()
+    }
+
+    /// A thread of that process that has not begun to end: the leader if that is one.
+    fn living_task(&self, pid: Pid) -> Result<Id<Task>, Refused> {
+        let id = self.living(pid)?;
+        self.first_living_task(id).ok_or(Refused::NoSuchTask(pid))
+    }
+}

@@ -1,0 +1,584 @@
+//! wait4 and waitid.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, Signal, WaitOptions, WaitStatus};
+use crate::kernel::api::effect::refuse;
+use crate::kernel::api::effect::{Effects, Restart};
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::children::{Event, Scope};
+use crate::kernel::state::few::Few;
+use crate::kernel::state::process::{Job, Life, Process};
+use crate::kernel::state::task::{Selector, Sleep, Task, WaitSleep};
+use crate::kernel::{Fault, Kernel, Rule};
+use crate::rule;
+use crate::syscall::{self, Ptr, Ret, Syscall};
+
+/// The options of a wait, as they bear on one child.
+#[derive(Clone, Copy)]
+struct Wanted {
+    options: WaitOptions,
+}
+
+impl Wanted {
+    fn events(self) -> impl Iterator<Item = Event> {
+        let wants = move |option, event| self.options.contains(option).then_some(event);
+        [
+            wants(WaitOptions::EXITED, Event::Exited),
+            wants(WaitOptions::STOPPED, Event::Stopped),
+            wants(WaitOptions::CONTINUED, Event::Continued),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// WAIT-14, WAIT-15: the classes of children that are eligible.
+    fn classes(self) -> &'static [bool] {
+        if self.options.contains(WaitOptions::ALL) {
+            &[false, true]
+        } else if self.options.contains(WaitOptions::CLONE) {
+            &[true]
+        } else {
+            &[false]
+        }
+    }
+}
+
+/// What a scan of the children gives.
+enum Found {
+    /// This child has something to report.
+    Ready(Id<Process>),
+    /// None yet, but one may have later.
+    Later,
+    /// No child is eligible.
+    Nobody,
+}
+
+/// An event as both calls need it.
+struct Waited {
+    pid: Pid,
+    status: WaitStatus,
+    info: SigInfo,
+}
+
+impl Kernel {
+    /// wait4 and waitid; `None` if the caller sleeps now.
+    pub(in crate::kernel) fn wait(
+        &mut self,
+        caller: Id<Task>,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        let result = self.try_wait(caller, call, fx)?;
+        Some(store(call, result, fx))
+    }
+
+    /// The same for somebody who never sleeps, for children in `group` if that is given.
+    // in one piece: results that are moved from one function to the next take longer than the look
+    #[inline(always)]
+    pub(in crate::kernel) fn poll(
+        &mut self,
+        caller: Id<Task>,
+        call: &Syscall,
+        group: Option<Pgid>,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        let (selector, options) = match self.check_wait(caller, call, fx) {
+            Ok(checked) => checked,
+            Err(errno) => return store(call, Err(errno), fx),
+        };
+        let selector = group.map_or(selector, |pgid| Selector::Pgid(pgid.0));
+        match self.look(caller, call, selector, options, fx) {
+            Some(result) => store(call, result, fx),
+            None => {
+                fx.obey(rule!("WAIT-10"));
+                store(call, Ok(nothing_yet(call)), fx)
+            }
+        }
+    }
+
+    /// What a wait finds; `None` if there is nothing yet. Each time anew: also children that came after the
+    /// wait began (TG-150), and none if they are reaped by themselves (TG-152).
+    #[inline(always)]
+    fn look(
+        &mut self,
+        caller: Id<Task>,
+        call: &Syscall,
+        selector: Selector,
+        options: WaitOptions,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        match self.look_for_child(caller, selector, options, fx) {
+            Found::Ready(child) => Some(self.report(call, child, options, fx)),
+            Found::Nobody => Some(refuse(fx, rule!("WAIT-08"), Errno::ECHILD)),
+            Found::Later => None,
+        }
+    }
+
+    fn try_wait(
+        &mut self,
+        caller: Id<Task>,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        let (selector, options) = match self.check_wait(caller, call, fx) {
+            Ok(checked) => checked,
+            Err(errno) => return Some(Err(errno)),
+        };
+        if let Some(result) = self.look(caller, call, selector, options, fx) {
+            return Some(result);
+        }
+        if options.contains(WaitOptions::NOHANG) {
+            fx.obey(rule!("WAIT-10"));
+            return Some(Ok(nothing_yet(call)));
+        }
+        if self.tasks[caller].notified {
+            return self.interrupt_wait(caller, call.clone(), fx);
+        }
+        let order = self.begin_wait(self.process_of(caller));
+        let sleep = WaitSleep { call: call.clone(), selector, options, order };
+        self.tasks[caller].sleep = Sleep::Wait(Box::new(sleep));
+        None
+    }
+
+    /// The selector and the options of a wait that may be made at all.
+    fn check_wait(
+        &self,
+        caller: Id<Task>,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Result<(Selector, WaitOptions), Errno> {
+        match *call {
+            Syscall::Wait4 { pid, options, .. } => self.check_wait4(caller, pid, options, fx),
+            Syscall::Waitid { idtype, id, options, .. } => {
+                self.check_waitid(caller, idtype, id, options, fx)
+            }
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    fn check_wait4(
+        &self,
+        caller: Id<Task>,
+        pid: i32,
+        options: WaitOptions,
+        fx: &mut Effects,
+    ) -> Result<(Selector, WaitOptions), Errno> {
+        const ALLOWED: WaitOptions = WaitOptions::NOHANG
+            .with(WaitOptions::STOPPED)
+            .with(WaitOptions::CONTINUED)
+            .with(WaitOptions::NOTHREAD)
+            .with(WaitOptions::CLONE)
+            .with(WaitOptions::ALL);
+        if options.0 & !ALLOWED.0 != 0 {
+            return refuse(fx, rule!("WAIT-03"), Errno::EINVAL);
+        }
+        if pid == i32::MIN {
+            return refuse(fx, rule!("WAIT-02"), Errno::ESRCH);
+        }
+        fx.obey(rule!("WAIT-01"));
+        let selector = match pid {
+            -1 => Selector::Any,
+            0 => self.own_group(caller, fx),
+            1.. => Selector::Pid(pid),
+            _ => Selector::Pgid(pid.unsigned_abs()),
+        };
+        Ok((selector, options.with(WaitOptions::EXITED)))
+    }
+
+    fn check_waitid(
+        &self,
+        caller: Id<Task>,
+        idtype: IdType,
+        id: i32,
+        options: WaitOptions,
+        fx: &mut Effects,
+    ) -> Result<(Selector, WaitOptions), Errno> {
+        const EVENTS: WaitOptions =
+            WaitOptions::EXITED.with(WaitOptions::STOPPED).with(WaitOptions::CONTINUED);
+        const ALLOWED: WaitOptions = EVENTS
+            .with(WaitOptions::NOHANG)
+            .with(WaitOptions::NOWAIT)
+            .with(WaitOptions::NOTHREAD)
+            .with(WaitOptions::CLONE)
+            .with(WaitOptions::ALL);
+        if options.0 & !ALLOWED.0 != 0 || options.0 & EVENTS.0 == 0 {
+            return refuse(fx, rule!("WAIT-04"), Errno::EINVAL);
+        }
+        fx.obey(rule!("WAIT-05"));
+        let selector = match idtype {
+            IdType::ALL => Selector::Any,
+            IdType::PID if id > 0 => Selector::Pid(id),
+            IdType::PGID if id > 0 => Selector::Pgid(id as u32),
+            IdType::PGID if id == 0 => self.own_group(caller, fx),
+            // there is no pidfd in the model yet: no descriptor is open (WAIT-06)
+            IdType::PIDFD if id >= 0 => return refuse(fx, rule!("WAIT-06"), Errno::EBADF),
+            IdType::PIDFD => return refuse(fx, rule!("WAIT-06"), Errno::EINVAL),
+            IdType::PID | IdType::PGID => return Err(Errno::EINVAL),
+            _ => return refuse(fx, rule!("WAIT-04"), Errno::EINVAL),
+        };
+        Ok((selector, options))
+    }
+
+    /// The other tasks whose children a wait of the caller is about, in the order in which it looks at
+    /// them after its own (WAIT-32, TG-142): none if it says __WNOTHREAD (WAIT-16).
+    fn waiting_tasks(&self, caller: Id<Task>, options: WaitOptions) -> Few<Id<Task>> {
+        let mut tasks = Few::new();
+        let process = &self.processes[self.process_of(caller)];
+        let alone = options.contains(WaitOptions::NOTHREAD) && !self.faulty(Fault::NothreadIgnored);
+        if !process.is_single() && !alone && !self.faulty(Fault::WaitSeesOwnChildrenOnly) {
+            self.tasks_from(caller).skip(1).for_each(|task| tasks.push(task));
+        }
+        tasks
+    }
+
+    /// WAIT-17: the caller's group, as it is now.
+    fn own_group(&self, caller: Id<Task>, fx: &mut Effects) -> Selector {
+        fx.obey(rule!("WAIT-17"));
+        Selector::Pgid(self.groups[self.processes[self.process_of(caller)].group].pgid.0)
+    }
+
+    /// The earliest eligible child that has a wanted event to report.
+    fn look_for_child(
+        &mut self,
+        caller: Id<Task>,
+        selector: Selector,
+        options: WaitOptions,
+        fx: &mut Effects,
+    ) -> Found {
+        let wanted = Wanted { options };
+        fx.obey(rule!("WAIT-14"));
+        if options.0 & (WaitOptions::ALL.0 | WaitOptions::CLONE.0) != 0 {
+            fx.obey(rule!("WAIT-15"));
+        }
+        if options.contains(WaitOptions::NOTHREAD) {
+            fx.obey(rule!("WAIT-16"));
+        }
+        if let Selector::Pid(pid) = selector {
+            return self.look_at_child(caller, pid, wanted, fx);
+        }
+        let Some(scope) = self.scope_of(selector) else { return Found::Nobody };
+        let mut events = [Event::Exited; 3];
+        let mut count = 0;
+        for event in wanted.events() {
+            events[count] = event;
+            count += 1;
+        }
+        let classes = wanted.classes();
+        let events = &events[..count];
+        let found = self.look_at_children(caller, scope, events, classes, fx);
+        if let Found::Ready(_) = found {
+            return found;
+        }
+        let mut later = matches!(found, Found::Later);
+        for parent in self.waiting_tasks(caller, options).iter() {
+            fx.obey(rule!("WAIT-32"));
+            fx.obey(rule!("TG-142"));
+            match self.look_at_children(*parent, scope, events, classes, fx) {
+                Found::Ready(child) => return Found::Ready(child),
+                Found::Later => later = true,
+                Found::Nobody => {}
+            }
+        }
+        if later {
+            Found::Later
+        } else {
+            fx.obey(rule!("WAIT-23"));
+            Found::Nobody
+        }
+    }
+
+    /// The same among the children of one thread.
+    fn look_at_children(
+        &mut self,
+        parent: Id<Task>,
+        scope: Scope,
+        events: &[Event],
+        classes: &[bool],
+        fx: &mut Effects,
+    ) -> Found {
+        if let Some(child) = self.earliest_child(parent, scope, events, classes) {
+            fx.obey(rule!("WAIT-30"));
+            fx.obey(rule!("FORK-16"));
+            if events.len() > 1 {
+                fx.obey(rule!("WAIT-31"));
+            }
+            return Found::Ready(child);
+        }
+        // WAIT-23: a dead child that is not asked for is not one that may report later
+        if self.has_living_child(parent, scope, classes) { Found::Later } else { Found::Nobody }
+    }
+
+    /// Where a selector looks; `None` if there is no such group.
+    fn scope_of(&self, selector: Selector) -> Option<Scope> {
+        match selector {
+            Selector::Any | Selector::Pid(_) => Some(None),
+            Selector::Pgid(pgid) => self.numbers.get(pgid).group.map(Some),
+        }
+    }
+
+    /// The same for one child.
+    fn look_at_child(&self, caller: Id<Task>, pid: i32, wanted: Wanted, fx: &mut Effects) -> Found {
+        // TG-151: the number of a thread is nobody's
+        let Some(child) = self.process_numbered(Pid(pid as u32)) else {
+            if self.task_named(pid).is_some() {
+                fx.obey(rule!("WAIT-47"));
+                fx.obey(rule!("TG-151"));
+            }
+            return Found::Nobody;
+        };
+        let process = &self.processes[child];
+        let nothread = wanted.options.contains(WaitOptions::NOTHREAD);
+        // TG-145
+        let own = if nothread && !self.faulty(Fault::NothreadIgnored)
+            || self.faulty(Fault::WaitSeesOwnChildrenOnly)
+        {
+            process.parent == Some(caller)
+        } else {
+            self.parent_of(child) == Some(self.process_of(caller))
+        };
+        if own && process.parent != Some(caller) {
+            fx.obey(rule!("TG-145"));
+        }
+        if !own || !wanted.classes().contains(&process.is_clone_child()) {
+            return Found::Nobody;
+        }
+        match process.report {
+            Some(report) if wanted.events().any(|event| event == report.event) => {
+                Found::Ready(child)
+            }
+            _ if process.is_zombie() => Found::Nobody,
+            Some(_) => {
+                // it has something to report, and the options leave it out
+                fx.obey(rule!("WAIT-34"));
+                Found::Later
+            }
+            None => Found::Later,
+        }
+    }
+
+    /// Reports the child's event, and consumes it unless WNOWAIT says otherwise.
+    fn report(
+        &mut self,
+        call: &Syscall,
+        child: Id<Process>,
+        options: WaitOptions,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        // TG-147
+        let keep = options.contains(WaitOptions::NOWAIT);
+        if keep {
+            fx.obey(rule!("WAIT-33"));
+        }
+        let process = &self.processes[child];
+        let (pid, uid) = (process.pid, self.leader_cred(child).real);
+        let (status, rule) = match process.life {
+            Life::Zombie(status) => {
+                self.note_death_report(child, fx);
+                (status, rule!("WAIT-37"))
+            }
+            Life::Alive(Job::Stopped { signal, .. }) => {
+                (WaitStatus::stopped(signal), rule!("WAIT-24"))
+            }
+            _ => (WaitStatus::CONTINUED, rule!("WAIT-25")),
+        };
+        fx.obey(rule);
+        fx.obey(if rule == rule!("WAIT-37") { rule!("EXIT-02") } else { rule!("EXIT-04") });
+        fx.obey(rule!("WAIT-21"));
+        if !keep {
+            self.consume(child, rule, fx);
+        }
+        fx.obey(rule!("WAIT-36"));
+        let info = SigInfo::child(Signal::CHLD, pid, uid, status);
+        hand_over(call, &Waited { pid, status, info }, fx)
+    }
+
+    /// Notes the rules that the report of a death shows which have no effect of their own.
+    fn note_death_report(&self, child: Id<Process>, fx: &mut Effects) {
+        let process = &self.processes[child];
+        let Some(parent) = self.parent_of(child) else { return };
+        let parent = &self.processes[parent];
+        if self.sighands[parent.sighand].reaps_children() && !process.is_clone_child() {
+            // it died before the parent said that it wants no zombies
+            fx.obey(rule!("ZOM-05"));
+        }
+        if parent.shared.contains(Signal::CHLD) {
+            fx.obey(rule!("WAIT-45"));
+        }
+    }
+
+    fn consume(&mut self, child: Id<Process>, rule: Rule, fx: &mut Effects) {
+        match self.processes[child].life {
+            Life::Zombie(_) => self.reap(child, rule, fx),
+            Life::Alive(Job::Stopped { signal, .. }) => {
+                self.set_life(child, Life::Alive(Job::Stopped { signal, unreported: false }));
+            }
+            Life::Alive(Job::Continued { unannounced, .. }) => {
+                let job = if unannounced.is_some() {
+                    Job::Continued { unreported: false, unannounced }
+                } else {
+                    Job::Running
+                };
+                self.set_life(child, Life::Alive(job));
+            }
+            Life::Alive(Job::Running) | Life::Dying(_) => {}
+        }
+    }
+
+    /// A signal ends the sleep; the first handler decides about a restart, unless the kernel has
+    /// already failed to store its zeroes.
+    fn interrupt_wait(
+        &mut self,
+        task: Id<Task>,
+        call: Syscall,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        if let Syscall::Waitid { info: Ptr::Bad, .. } = call {
+            return Some(refuse(fx, rule!("WAIT-12"), Errno::EFAULT));
+        }
+        self.interrupt(task, Restart::Sys, call, fx);
+        None
+    }
+
+    /// Wakes the threads of `parent`'s process that wait for `child` (WAIT-18, WAIT-20, CHLD-12), first
+    /// the one whose wait began last (TG-140).
+    pub(in crate::kernel) fn wake_waiters(
+        &mut self,
+        parent: Id<Task>,
+        child: Id<Process>,
+        fx: &mut Effects,
+    ) {
+        let process = self.process_of(parent);
+        self.wake_outside(process, child, fx);
+        if self.processes[process].is_single() {
+            if self.waits_for(self.leader(process), parent, child, fx) {
+                self.enqueue_task(self.leader(process));
+            }
+            return;
+        }
+        let tasks = self.tasks_of(process);
+        let mut waiting: Vec<(u64, Id<Task>)> = tasks
+            .filter(|task| self.waits_for(*task, parent, child, fx))
+            .map(|task| match &self.tasks[task].sleep {
+                Sleep::Wait(sleep) => (sleep.order, task),
+                _ => (0, task),
+            })
+            .collect();
+        if waiting.len() > 1 {
+            fx.obey(rule!("TG-140"));
+            waiting.sort_unstable_by(|one, other| other.cmp(one));
+        }
+        for (_, task) in waiting {
+            self.enqueue_task(task);
+        }
+    }
+
+    /// Whether a task sleeps in a wait for that child of `parent`.
+    fn waits_for(
+        &self,
+        task: Id<Task>,
+        parent: Id<Task>,
+        child: Id<Process>,
+        fx: &mut Effects,
+    ) -> bool {
+        let Sleep::Wait(sleep) = &self.tasks[task].sleep else { return false };
+        if sleep.options.contains(WaitOptions::NOTHREAD) && task != parent {
+            // TG-141
+            fx.obey(rule!("TG-141"));
+            return false;
+        }
+        let selected = self.selects(sleep.selector, child);
+        if selected {
+            fx.obey(rule!("CHLD-12"));
+            fx.obey(rule!("WAIT-18"));
+        } else {
+            fx.obey(rule!("WAIT-20"));
+        }
+        selected
+    }
+
+    fn selects(&self, selector: Selector, child: Id<Process>) -> bool {
+        let process = &self.processes[child];
+        match selector {
+            Selector::Any => true,
+            Selector::Pid(pid) => process.pid.0 as i32 == pid,
+            Selector::Pgid(pgid) => self.groups[process.group].pgid.0 == pgid,
+        }
+    }
+
+    /// A thread that sleeps in a wait was woken: it looks again, and only then at its signals
+    /// (WAIT-42).
+    pub(in crate::kernel) fn wake_wait(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let Sleep::Wait(sleep) = core::mem::take(&mut self.tasks[task].sleep) else { return };
+        let options = sleep.options;
+        match self.look_for_child(task, sleep.selector, options, fx) {
+            Found::Ready(child) => {
+                fx.obey(rule!("WAIT-42"));
+                let result = self.report(&sleep.call, child, options, fx);
+                let result = store(&sleep.call, result, fx);
+                self.return_later(task, result, rule!("WAIT-42"), fx);
+            }
+            Found::Nobody => {
+                // also when the child has left the group meanwhile
+                let classes = Wanted { options }.classes();
+                let left = self.has_living_child(task, None, classes);
+                fx.obey(if left { rule!("WAIT-19") } else { rule!("ZOM-07") });
+                let result = store(&sleep.call, Err(Errno::ECHILD), fx);
+                self.return_later(task, result, rule!("WAIT-08"), fx);
+            }
+            Found::Later if self.tasks[task].notified => {
+                if let Some(result) = self.interrupt_wait(task, sleep.call, fx) {
+                    self.return_later(task, result, rule!("WAIT-12"), fx);
+                }
+            }
+            Found::Later => self.tasks[task].sleep = Sleep::Wait(sleep),
+        }
+    }
+}
+
+/// What WNOHANG gives when no child has anything to report.
+fn nothing_yet(call: &Syscall) -> Ret {
+    match call {
+        Syscall::Waitid { info: Ptr::Valid, .. } => Ret::WaitInfo(Some(None)),
+        Syscall::Waitid { .. } => Ret::WaitInfo(None),
+        _ => Ret::Waited { pid: Pid(0), status: None },
+    }
+}
+
+/// The result once it is stored: waitid writes zeroes even when it fails, so that a bad address
+/// is EFAULT whatever else was wrong (WAIT-09, WAIT-12).
+#[inline(always)]
+fn store(call: &Syscall, result: syscall::Result, fx: &mut Effects) -> syscall::Result {
+    match call {
+        Syscall::Waitid { info: Ptr::Bad, .. } => refuse(fx, rule!("WAIT-12"), Errno::EFAULT),
+        Syscall::Waitid { .. } => {
+            fx.obey(rule!("WAIT-09"));
+            result
+        }
+        _ => result,
+    }
+}
+
+/// The event as the call returns it. A bad address is only found now, when the event is consumed
+/// (WAIT-12).
+fn hand_over(call: &Syscall, waited: &Waited, fx: &mut Effects) -> syscall::Result {
+    match call {
+        Syscall::Waitid { info, .. } => match info {
+            Ptr::Null => {
+                fx.obey(rule!("WAIT-11"));
+                Ok(Ret::WaitInfo(None))
+            }
+            Ptr::Valid | Ptr::Bad => Ok(Ret::WaitInfo(Some(Some(waited.info)))),
+        },
+        Syscall::Wait4 { status: Ptr::Bad, .. } => refuse(fx, rule!("WAIT-12"), Errno::EFAULT),
+        Syscall::Wait4 { status: Ptr::Null, .. } => {
+            fx.obey(rule!("WAIT-11"));
+            Ok(Ret::Waited { pid: waited.pid, status: None })
+        }
+        _ => {
+            fx.obey(rule!("WAIT-13"));
+            Ok(Ret::Waited { pid: waited.pid, status: Some(waited.status) })
+        }
+    }
+}

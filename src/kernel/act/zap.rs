@@ -1,0 +1,91 @@
+//! The end of the init empties its namespace (zap_pid_ns_processes).
+
+use alloc::vec::Vec;
+
+use crate::abi::{SigAction, SigInfo, Signal};
+use crate::kernel::Kernel;
+use crate::kernel::api::effect::Effects;
+use crate::kernel::signal::Origin;
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::process::Process;
+use crate::kernel::state::task::{Sleep, Task};
+use crate::rule;
+
+impl Kernel {
+    /// A task ends. If it is the one that adopts orphans, another thread of the init does so from now
+    /// on; without one the namespace ends, and the task waits for that: whether it does
+    /// (find_child_reaper, TG-99).
+    pub(in crate::kernel) fn reaper_ends(
+        &mut self,
+        task: Id<Task>,
+        last: bool,
+        fx: &mut Effects,
+    ) -> bool {
+        if self.child_reaper() != Some(task) || self.is_zapping() {
+            return false;
+        }
+        if let Some(thread) = self.first_living_task(self.process_of(task)) {
+            self.set_child_reaper(thread);
+            return false;
+        }
+        self.begin_zap(task, fx);
+        self.tasks[task].sleep = Sleep::Zap { last };
+        self.finish_zap(task, last, fx);
+        true
+    }
+
+    /// Everyone in the namespace is killed, and leaves no zombie (NS-08, NS-09). The other threads of
+    /// the init have begun to end.
+    fn begin_zap(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let process = self.process_of(task);
+        self.set_zapping();
+        fx.obey_all(&[rule!("NS-08"), rule!("NS-09"), rule!("RPT-19")]);
+        let sighand = self.processes[process].sighand;
+        self.sighands[sighand].set(Signal::CHLD, SigAction::IGNORE);
+        let others: Vec<Id<Process>> = self.all().filter(|other| *other != process).collect();
+        for other in others {
+            let origin = Origin::kernel(rule!("NS-08"));
+            let leader = self.leader(other);
+            self.generate_kernel(leader, SigInfo::kernel(Signal::KILL), origin, fx);
+        }
+        // also those of threads that have not given theirs away yet
+        let zombies: Vec<Id<Process>> = self
+            .tasks_of(process)
+            .flat_map(|thread| self.children(thread))
+            .filter(|child| self.processes[*child].is_zombie())
+            .collect();
+        for zombie in zombies {
+            self.reap(zombie, rule!("NS-08"), fx);
+        }
+    }
+
+    /// One that was in the namespace is gone: if it was the last, the init can go on ending.
+    pub(in crate::kernel) fn wake_zapping_init(&mut self) {
+        let Some(reaper) = self.child_reaper().filter(|_| self.is_zapping()) else { return };
+        let waits = |task: &Task| matches!(task.sleep, Sleep::Zap { .. });
+        if self.tasks.get(reaper).is_some_and(waits) && self.is_alone(reaper) {
+            self.enqueue_task(reaper);
+        }
+    }
+
+    /// Whether the numbers of the init's last thread and of its leader are the only ones in use. An
+    /// init that is in the group of another process keeps that number in use: the kernel waits
+    /// for ever (NS-08).
+    fn is_alone(&self, reaper: Id<Task>) -> bool {
+        let process = &self.processes[self.process_of(reaper)];
+        let pgid = self.groups[process.group].pgid.0;
+        let own_threads = if process.leader == reaper { 1 } else { 2 };
+        self.processes.len() == 1
+            && process.task_count() == own_threads
+            && (pgid == 0 || pgid == process.pid.0)
+    }
+
+    /// The init was woken: it ends if it is alone.
+    pub(in crate::kernel) fn finish_zap(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
+        if !self.is_alone(task) {
+            return;
+        }
+        self.tasks[task].sleep = Sleep::None;
+        self.finish_exit(task, last, fx);
+    }
+}

@@ -1,0 +1,293 @@
+//! What a transition did, and why.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::{fmt, iter};
+
+use crate::abi::{Errno, Pgid, Pid, SigInfo, Signal, WaitStatus};
+use crate::kernel::api::rule::{Rule, RuleSet};
+use crate::syscall;
+
+/// How a blocked call that a signal has interrupted goes on (the kernel's internal error codes,
+/// which strace shows).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Restart {
+    /// ERESTARTSYS: restarted unless a handler without SA_RESTART runs (SIG-44).
+    Sys,
+    /// ERESTARTNOHAND: restarted unless a handler runs (SIG-44).
+    NoHandler,
+}
+
+/// One consequence of a transition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Consequence {
+    /// A call of the process that was blocked, or interrupted, returned.
+    Returned(syscall::Result),
+    /// The program sees the result of a call that had returned before: it was stopped meanwhile,
+    /// or in a handler, or about to be.
+    Resumed(syscall::Result),
+    /// A blocked call was interrupted; a restart or a `Returned` follows.
+    Interrupted(Restart),
+    /// The handler of a signal was set up. Several may be set up at once: the last one runs first
+    /// (SIG-36).
+    Caught(SigInfo),
+    /// The body of the handler that was set up last begins: what it is told, and its address.
+    Handling(SigInfo, u64),
+    /// A signal was generated for a process that the model does not rule: whoever does is to
+    /// act on it.
+    Forwarded(SigInfo),
+    /// A signal became pending.
+    Generated(SigInfo),
+    /// A signal was dropped, at generation or at delivery.
+    Discarded(Signal),
+    /// The process was created by the actor.
+    Created,
+    /// The thread was created by the actor, in its process.
+    ThreadCreated,
+    /// The thread has ended, or its number is now the process's (EXEC-12). The number of a leader
+    /// that has ended stays in use until the process is reaped.
+    ThreadEnded,
+    /// 0 was stored at that address, and one who waits for that there by futex(2) is to be woken
+    /// (CLONE_CHILD_CLEARTID).
+    TidCleared(u64),
+    /// The process runs a new program.
+    Executed,
+    /// The process stopped.
+    Stopped(Signal),
+    /// The process continued.
+    Continued,
+    /// The process ended and is a zombie, unless a `Reaped` follows.
+    Ended(WaitStatus),
+    /// The zombie is gone.
+    Reaped,
+    /// The process has a new parent; 0 if that is not visible.
+    Reparented(Pid),
+    /// The group became orphaned while a member was stopped.
+    Orphaned(Pgid),
+}
+
+/// What set a transition off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cause {
+    /// The task that acted; 0 for the passing of time.
+    pub actor: Pid,
+    /// The call that it made; `None` if it acted by itself (it delivered, stopped, ended).
+    pub call: Option<&'static str>,
+    /// The rule that called for the effect.
+    pub rule: Rule,
+}
+
+/// A consequence, the process that it concerns, and its cause.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Effect {
+    /// Whom it concerns.
+    pub pid: Pid,
+    /// What happened.
+    pub what: Consequence,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl fmt::Display for Effect {
+    /// A sentence: `31: SIGHUP generated (12 by itself, ORP-09)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} (", self.pid, self.what)?;
+        match (self.cause.actor, self.cause.call) {
+            (Pid(0), _) => write!(f, "time")?,
+            (actor, Some(call)) => write!(f, "{actor} in {call}")?,
+            (actor, None) => write!(f, "{actor} by itself")?,
+        }
+        write!(f, ", {})", self.cause.rule)
+    }
+}
+
+impl fmt::Display for Consequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Consequence::Returned(Ok(ret)) => write!(f, "call returned {}", ret.value()),
+            Consequence::Returned(Err(errno)) => write!(f, "call failed with {errno}"),
+            Consequence::Resumed(_) => write!(f, "goes on behind its call"),
+            Consequence::Interrupted(_) => write!(f, "call interrupted"),
+            Consequence::Caught(info) => write!(f, "{} caught", info.signal),
+            Consequence::Handling(info, _) => write!(f, "handler of {} begins", info.signal),
+            Consequence::Forwarded(info) => write!(f, "{} forwarded", info.signal),
+            Consequence::Generated(info) => write!(f, "{} generated", info.signal),
+            Consequence::Discarded(signal) => write!(f, "{signal} discarded"),
+            Consequence::Created => write!(f, "created"),
+            Consequence::ThreadCreated => write!(f, "thread created"),
+            Consequence::ThreadEnded => write!(f, "thread ended"),
+            Consequence::TidCleared(address) => write!(f, "0 stored at {address:#x}"),
+            Consequence::Executed => write!(f, "executed a program"),
+            Consequence::Stopped(signal) => write!(f, "stopped by {signal}"),
+            Consequence::Continued => write!(f, "continued"),
+            Consequence::Ended(status) => write!(f, "ended: {status}"),
+            Consequence::Reaped => write!(f, "reaped"),
+            Consequence::Reparented(to) => write!(f, "is now a child of {to}"),
+            Consequence::Orphaned(pgid) => write!(f, "group {pgid} is orphaned"),
+        }
+    }
+}
+
+/// An event of a child for which somebody outside of the model may wait: who is to look again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Woken {
+    /// Whose child.
+    pub parent: Pid,
+    /// The child; it may be reaped already.
+    pub child: Pid,
+    /// Its group.
+    pub pgid: Pgid,
+}
+
+/// The effects of one or more transitions in order, and the rules that they obeyed.
+///
+/// The caller owns it and may reuse it: [`Effects::clear`] keeps the memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Effects {
+    list: Vec<Effect>,
+    woken: Vec<Woken>,
+    /// Rules without an effect are noted.
+    noting: bool,
+    /// Made when the first one is: most holders of effects note none.
+    rules: Option<Box<RuleSet>>,
+    last: Option<Rule>,
+    actor: Pid,
+    call: Option<&'static str>,
+}
+
+impl Default for Effects {
+    fn default() -> Effects {
+        Effects::new()
+    }
+}
+
+impl Effects {
+    /// No effects.
+    pub const fn new() -> Effects {
+        Effects {
+            list: Vec::new(),
+            woken: Vec::new(),
+            noting: true,
+            rules: None,
+            last: None,
+            actor: Pid(0),
+            call: None,
+        }
+    }
+
+    /// No effects, for somebody who asks for [`Effects::list`] and [`Effects::woken`] only: rules
+    /// that were obeyed are not noted, but for the one in each effect's cause.
+    pub fn without_rules() -> Effects {
+        Effects { noting: false, ..Effects::new() }
+    }
+
+    /// Forgets all of them and keeps the memory.
+    #[inline]
+    pub fn clear(&mut self) {
+        // asked first: they are nearly always empty, and clearing takes a call
+        if !self.list.is_empty() {
+            self.list.clear();
+        }
+        if !self.woken.is_empty() {
+            self.woken.clear();
+        }
+        if self.noting {
+            if let Some(rules) = &mut self.rules {
+                rules.clear();
+            }
+            self.last = None;
+        }
+    }
+
+    /// The effects, in order.
+    pub fn list(&self) -> &[Effect] {
+        &self.list
+    }
+
+    /// The events of children of watched processes (see [`Kernel::watch`]), in order.
+    ///
+    /// [`Kernel::watch`]: crate::kernel::Kernel::watch
+    pub fn woken(&self) -> &[Woken] {
+        &self.woken
+    }
+
+    /// The rules that were obeyed, those without an effect included. None with
+    /// [`Effects::without_rules`].
+    pub fn rules(&self) -> &RuleSet {
+        static NONE: RuleSet = RuleSet::EMPTY;
+        self.rules.as_deref().unwrap_or(&NONE)
+    }
+
+    /// The rule that was obeyed last: of a call that has just failed, the one that refused it.
+    /// None with [`Effects::without_rules`].
+    pub fn last_rule(&self) -> Option<Rule> {
+        self.last
+    }
+
+    /// Whether anybody sees rules that have no effect.
+    #[inline]
+    pub(in crate::kernel) fn notes_rules(&self) -> bool {
+        self.noting
+    }
+
+    /// A transition by `actor` begins.
+    pub(in crate::kernel) fn begin(&mut self, actor: Pid, call: Option<&'static str>) {
+        self.actor = actor;
+        self.call = call;
+    }
+
+    /// Notes a rule that has no effect of its own.
+    #[inline]
+    pub(in crate::kernel) fn obey(&mut self, rule: Rule) {
+        if self.noting {
+            self.note(rule);
+        }
+    }
+
+    /// Notes several rules, as [`Effects::obey`] does one.
+    #[inline]
+    pub(in crate::kernel) fn obey_all(&mut self, rules: &[Rule]) {
+        if self.noting {
+            rules.iter().for_each(|rule| self.note(*rule));
+        }
+    }
+
+    /// By itself: in the table, which notes none, each of many places would carry all of this.
+    #[cold]
+    fn note(&mut self, rule: Rule) {
+        self.rules.get_or_insert_default().insert(rule);
+        self.last = Some(rule);
+    }
+
+    /// Notes that waits from outside have to look again.
+    pub(in crate::kernel) fn wake(&mut self, woken: Woken) {
+        self.woken.push(woken);
+    }
+
+    /// Adds an effect on `pid`.
+    #[inline]
+    pub(in crate::kernel) fn push(&mut self, pid: Pid, what: Consequence, rule: Rule) {
+        self.push_with(pid, rule, || what);
+    }
+
+    /// Adds an effect on `pid` that is written where it stays: moved there as a block of bytes it
+    /// would wait until the stores of its fields are through.
+    #[inline]
+    pub(in crate::kernel) fn push_with(
+        &mut self,
+        pid: Pid,
+        rule: Rule,
+        what: impl FnOnce() -> Consequence,
+    ) {
+        self.obey(rule);
+        let cause = Cause { actor: self.actor, call: self.call, rule };
+        self.list.extend(iter::once_with(|| Effect { pid, what: what(), cause }));
+    }
+}
+
+/// Notes the rule and fails.
+pub(in crate::kernel) fn refuse<T>(fx: &mut Effects, rule: Rule, errno: Errno) -> Result<T, Errno> {
+    fx.obey(rule);
+    Err(errno)
+}

@@ -1,0 +1,4 @@
+//! Who runs next.
+
+pub(in crate::kernel) mod choose;
+pub(in crate::kernel) mod schedule;

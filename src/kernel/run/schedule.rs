@@ -1,0 +1,251 @@
+//! What tasks do by themselves: the run queue, and one step of a task.
+
+use alloc::boxed::Box;
+
+use crate::abi::Pid;
+use crate::kernel::api::effect::{Consequence, Effects, Restart};
+use crate::kernel::run::choose::Choose;
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::process::{Job, Life};
+use crate::kernel::state::task::{Sleep, State, Task};
+use crate::kernel::{Kernel, Property, Refused};
+use crate::rule;
+use crate::syscall::{self, Ret, Syscall};
+
+impl Kernel {
+    /// The tasks that will do something by themselves, first the one that was woken first.
+    pub fn runnable(&self) -> impl ExactSizeIterator<Item = Pid> + '_ {
+        self.queue.iter().map(|task| self.tasks[*task].tid)
+    }
+
+    /// Lets runnable tasks run until none is left. `choose` picks among them where there are
+    /// several; alternative 0 is the one that was woken first.
+    ///
+    /// Costs what the steps cost; taking alternative n costs O(n) on top.
+    pub fn settle(&mut self, choose: &mut dyn Choose, fx: &mut Effects) {
+        while !self.queue.is_empty() {
+            let nth = match self.queue.len() {
+                1 => 0,
+                several => choose.choose(several).min(several - 1),
+            };
+            self.step_nth(nth, fx);
+        }
+    }
+
+    /// One step of the task `tid`, which must be runnable.
+    pub(in crate::kernel) fn step(&mut self, tid: Pid, fx: &mut Effects) -> Result<(), Refused> {
+        let task = self.task_numbered(tid).filter(|task| !self.tasks[*task].is_dead());
+        let task = task.ok_or(Refused::NoSuchTask(tid))?;
+        let nth = self.queue.iter().position(|queued| *queued == task);
+        self.step_nth(nth.ok_or(Refused::NotRunnable(tid))?, fx);
+        Ok(())
+    }
+
+    fn step_nth(&mut self, nth: usize, fx: &mut Effects) {
+        let Some(task) = self.queue.remove(nth) else { return };
+        self.tasks[task].queued = false;
+        let thread = &self.tasks[task];
+        let (tid, frames) = (thread.tid, thread.frames.len());
+        fx.begin(tid, None);
+        self.running = Some(task);
+        self.run(task, fx);
+        self.running = None;
+        if self.tasks.get(task).is_none_or(Task::is_dead) {
+            return;
+        }
+        // SIG-36: others may run before the body of a handler that was set up, and what they send
+        // may have another one set up above it
+        let entered = self.tasks[task].frames.len() > frames;
+        if entered && !self.queue.is_empty() && self.is_in_user_mode(task) {
+            self.tasks[task].queued = true;
+            self.queue.push_front(task);
+        } else {
+            self.back_to_user(task, fx);
+        }
+    }
+
+    /// The task runs: it leaves its blocked call if it has reason to, then delivers its signals.
+    fn run(&mut self, task: Id<Task>, fx: &mut Effects) {
+        match self.tasks[task].state {
+            State::Dead | State::Stopped => return,
+            State::Exiting => return self.end(task, fx),
+            State::Running => {}
+        }
+        if self.must_end(task) {
+            return self.die(task, fx);
+        }
+        self.wake(task, fx);
+        // it may have gone back to sleep
+        if self.tasks[task].notified || !self.is_asleep(task) || self.is_unannounced(task) {
+            self.deliver(task, fx);
+        }
+    }
+
+    /// Whether the task has to end: with its process, or because another one executes a program.
+    #[inline]
+    pub(in crate::kernel) fn must_end(&self, task: Id<Task>) -> bool {
+        let process = &self.processes[self.process_of(task)];
+        matches!(process.life, Life::Dying(_)) || !process.may_go_on(task)
+    }
+
+    /// A task that was cut while it ended goes on with that.
+    fn end(&mut self, task: Id<Task>, fx: &mut Effects) {
+        match self.tasks[task].sleep {
+            Sleep::Zap { last } => self.finish_zap(task, last, fx),
+            Sleep::Exiting { last } => self.go_on_exiting(task, last, fx),
+            _ => {}
+        }
+    }
+
+    /// A task that has to end leaves whatever it sleeps in.
+    fn die(&mut self, task: Id<Task>, fx: &mut Effects) {
+        if let Sleep::Wait(_) = self.tasks[task].sleep {
+            // WAIT-42: it looks for children before it looks at its signals, the deadly one too
+            self.wake_wait(task, fx);
+        }
+        if let Sleep::Timed(_) = self.tasks[task].sleep {
+            // SIG-50: so does this one for the signals that it waits for, among them the deadly one
+            self.end_sigtimedwait(task, fx);
+        }
+        self.deliver(task, fx);
+    }
+
+    /// A sleeping task was woken: it looks whether it has reason to leave its call.
+    fn wake(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let notified = self.tasks[task].notified;
+        match &self.tasks[task].sleep {
+            Sleep::Wait(_) => self.wake_wait(task, fx),
+            Sleep::Pause if notified => {
+                self.interrupt(task, Restart::NoHandler, Syscall::Pause, fx);
+            }
+            Sleep::Suspend(call) if notified => {
+                let call = (**call).clone();
+                self.interrupt(task, Restart::NoHandler, call, fx);
+            }
+            Sleep::Timed(timed) => {
+                let expired = timed.deadline.is_some_and(|deadline| deadline <= self.now);
+                if notified || expired {
+                    self.end_sigtimedwait(task, fx);
+                }
+            }
+            Sleep::Exec => self.go_on_executing(task, fx),
+            Sleep::None
+            | Sleep::Pause
+            | Sleep::Suspend(_)
+            | Sleep::Vfork(..)
+            | Sleep::Zap { .. }
+            | Sleep::Exiting { .. }
+            | Sleep::Interrupted(..)
+            | Sleep::Restarting(_) => {}
+        }
+    }
+
+    fn is_asleep(&self, task: Id<Task>) -> bool {
+        !matches!(
+            self.tasks[task].sleep,
+            Sleep::None | Sleep::Interrupted(..) | Sleep::Restarting(_)
+        )
+    }
+
+    /// Whether it continued and its parent does not know yet.
+    fn is_unannounced(&self, task: Id<Task>) -> bool {
+        let life = self.processes[self.tasks[task].process].life;
+        matches!(life, Life::Alive(Job::Continued { unannounced: Some(_), .. }))
+    }
+
+    /// Puts the task at the end of the run queue, unless it stands there.
+    #[inline]
+    pub(in crate::kernel) fn enqueue_task(&mut self, task: Id<Task>) {
+        if self.running == Some(task) {
+            // it will look at everything new before it goes on: see `back_to_user`
+            return;
+        }
+        let thread = &mut self.tasks[task];
+        if !thread.queued {
+            thread.queued = true;
+            self.queue.push_back(task);
+        }
+    }
+
+    /// The calling task is about to return: what it has to do before that goes before all else
+    /// (TG-172).
+    #[inline(always)]
+    pub(in crate::kernel) fn back_to_user(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let Some(thread) = self.tasks.get(task) else { return };
+        let exiting = matches!(thread.sleep, Sleep::Exiting { .. });
+        let first = match thread.state {
+            State::Dead | State::Stopped => return,
+            State::Exiting => exiting,
+            State::Running => {
+                self.must_end(task)
+                    || matches!(thread.sleep, Sleep::Interrupted(..) | Sleep::Restarting(_))
+                    || thread.notified && !self.is_asleep(task)
+            }
+        };
+        if exiting && self.config.version.has(Property::ExitIsPreempted) {
+            // a process that is behind all others by now
+            if !core::mem::replace(&mut self.tasks[task].queued, true) {
+                self.queue.push_back(task);
+            }
+        } else if !first {
+            if thread.result.is_some() || !thread.frames.is_empty() {
+                self.arrive(task, fx);
+            }
+        } else if !core::mem::replace(&mut self.tasks[task].queued, true) {
+            self.queue.push_front(task);
+        }
+    }
+
+    /// The call has a result and others were woken: they may run before its program sees it.
+    pub(in crate::kernel) fn delay_return(&mut self, task: Id<Task>, result: syscall::Result) {
+        let Some(thread) = self.tasks.get_mut(task) else { return };
+        let stopped = thread.is_stopped();
+        thread.result = Some(match result {
+            // the common result by itself: see `call`
+            Ok(Ret::Value(value)) => Box::new(Ok(Ret::Value(value))),
+            result => Box::new(result),
+        });
+        if !stopped && !core::mem::replace(&mut thread.queued, true) {
+            self.queue.push_front(task);
+        }
+    }
+
+    /// A thread that is back in its own code sees the result of its call, or runs the handler
+    /// that was set up last.
+    #[inline(never)]
+    fn arrive(&mut self, task: Id<Task>, fx: &mut Effects) {
+        if !self.is_in_user_mode(task) {
+            return;
+        }
+        let tid = self.tasks[task].tid;
+        if let Some(result) = self.tasks[task].result.take() {
+            fx.push(tid, Consequence::Resumed(*result), rule!("KILL-34"));
+        }
+        let Some(frame) = self.tasks[task].frames.last_mut() else { return };
+        if !core::mem::replace(&mut frame.begun, true) {
+            let (info, handler) = (frame.info, frame.handler);
+            fx.push(tid, Consequence::Handling(info, handler), rule!("SIG-36"));
+        }
+    }
+
+    /// Takes a task that is gone out of the run queue.
+    #[inline]
+    pub(in crate::kernel) fn dequeue_task(&mut self, task: Id<Task>) {
+        if core::mem::take(&mut self.tasks[task].queued) {
+            self.queue.retain(|queued| *queued != task);
+        }
+    }
+
+    /// A call that was blocked or interrupted returns.
+    pub(in crate::kernel) fn return_later(
+        &mut self,
+        task: Id<Task>,
+        result: syscall::Result,
+        rule: crate::kernel::Rule,
+        fx: &mut Effects,
+    ) {
+        let tid = self.tasks[task].tid;
+        self.tasks[task].result = Some(Box::new(result.clone()));
+        fx.push(tid, Consequence::Returned(result), rule);
+    }
+}

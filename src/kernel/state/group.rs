@@ -1,0 +1,136 @@
+//! Process groups and sessions.
+
+use crate::abi::{Pgid, Sid};
+use crate::kernel::Kernel;
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::list::List;
+use crate::kernel::state::process::{Members, Process};
+
+/// A process group. It lives as long as it has a member, dead or alive (GRP-12).
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Group {
+    pub pgid: Pgid,
+    pub session: Id<Session>,
+    /// The member that joined last comes first (FORK-17).
+    members: List<Members>,
+    /// How many members are stopped: the orphan check scans only where there is one.
+    pub stopped: u32,
+}
+
+/// A session. It lives as long as it has a group (GRP-23).
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Session {
+    pub sid: Sid,
+    pub groups: u32,
+}
+
+impl Kernel {
+    /// A new session without groups.
+    pub(in crate::kernel) fn create_session(&mut self, sid: Sid) -> Id<Session> {
+        let id = self.sessions.insert(Session { sid, groups: 0 });
+        self.numbers.edit(sid.0, |named| named.session = Some(id));
+        id
+    }
+
+    /// A new group without members.
+    pub(in crate::kernel) fn create_group(
+        &mut self,
+        pgid: Pgid,
+        session: Id<Session>,
+    ) -> Id<Group> {
+        let id = self.groups.insert(Group { pgid, session, members: List::new(), stopped: 0 });
+        self.sessions[session].groups += 1;
+        self.numbers.edit(pgid.0, |named| named.group = Some(id));
+        id
+    }
+
+    /// Puts `process` at the head of `group`'s members (FORK-17).
+    #[inline(always)]
+    pub(in crate::kernel) fn join_group(&mut self, process: Id<Process>, id: Id<Group>) {
+        let member = &mut self.processes[process];
+        member.group = id;
+        let group = &mut self.groups[id];
+        group.stopped += u32::from(member.is_stopped());
+        group.members.push_front(&mut self.processes, process);
+    }
+
+    /// Takes `process` out of its group. The group and its session end with the last member, and
+    /// their numbers are free again (PID-08, GRP-23).
+    #[inline(always)]
+    pub(in crate::kernel) fn leave_group(&mut self, process: Id<Process>) {
+        let left = self.remove_member(process);
+        self.end_empty_group(left);
+    }
+
+    #[inline(always)]
+    fn remove_member(&mut self, process: Id<Process>) -> Id<Group> {
+        let member = &self.processes[process];
+        let id = member.group;
+        let group = &mut self.groups[id];
+        group.stopped -= u32::from(member.is_stopped());
+        group.members.remove(&mut self.processes, process);
+        id
+    }
+
+    #[inline(always)]
+    fn end_empty_group(&mut self, group: Id<Group>) {
+        if self.groups[group].members.is_empty() {
+            self.end_group(group);
+        }
+    }
+
+    #[cold]
+    fn end_group(&mut self, group: Id<Group>) {
+        let Group { pgid, session, .. } = self.groups[group];
+        self.groups.remove(group);
+        self.numbers.edit(pgid.0, |named| named.group = None);
+        let Session { sid, ref mut groups } = self.sessions[session];
+        *groups -= 1;
+        if *groups == 0 {
+            self.sessions.remove(session);
+            self.numbers.edit(sid.0, |named| named.session = None);
+        }
+    }
+
+    /// Moves `process` into `group`. The group that it leaves may end.
+    #[inline(always)]
+    pub(in crate::kernel) fn move_to_group(&mut self, process: Id<Process>, group: Id<Group>) {
+        let indexed = self.is_indexed_by_group(process);
+        if indexed {
+            self.unindex_child(process);
+        }
+        let left = self.remove_member(process);
+        self.join_group(process, group);
+        self.end_empty_group(left);
+        if indexed {
+            self.index_child(process);
+        }
+    }
+
+    /// The members of `group`, most recent first. O(1) a member.
+    pub(in crate::kernel) fn members(
+        &self,
+        group: Id<Group>,
+    ) -> impl Iterator<Item = Id<Process>> + '_ {
+        self.groups[group].members.iter(&self.processes)
+    }
+
+    /// The member that joined `group` last.
+    pub(in crate::kernel) fn newest_member(&self, group: Id<Group>) -> Option<Id<Process>> {
+        self.groups[group].members.first()
+    }
+
+    /// Whether `process` is the only member of its group.
+    pub(in crate::kernel) fn is_only_member(&self, process: Id<Process>) -> bool {
+        let members = &self.groups[self.processes[process].group].members;
+        members.first() == members.last()
+    }
+
+    /// The session of `process`.
+    #[inline]
+    pub(in crate::kernel) fn session_of(&self, process: Id<Process>) -> Id<Session> {
+        self.groups[self.processes[process].group].session
+    }
+}

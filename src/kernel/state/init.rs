@@ -1,0 +1,56 @@
+//! The init of the namespace, and which of its threads adopts orphans.
+
+use crate::kernel::Kernel;
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::process::Process;
+use crate::kernel::state::task::Task;
+
+/// The init of the namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Init {
+    pub process: Id<Process>,
+    /// The thread that adopts orphans (child_reaper). Its place goes to a living thread when it
+    /// ends; where none is left it stays the one, and ends the namespace. It may be gone then.
+    reaper: Id<Task>,
+    /// Its reaper has ended: everyone else is being killed (NS-08).
+    zapping: bool,
+}
+
+impl Init {
+    /// An init with its first thread.
+    pub fn new(process: Id<Process>, reaper: Id<Task>) -> Init {
+        Init { process, reaper, zapping: false }
+    }
+}
+
+impl Kernel {
+    /// The process that is the init of the namespace.
+    pub(in crate::kernel) fn init_process(&self) -> Option<Id<Process>> {
+        self.init.as_ref().map(|init| init.process)
+    }
+
+    /// Whether the init has ended and the namespace is being emptied.
+    pub(in crate::kernel) fn is_zapping(&self) -> bool {
+        self.init.as_ref().is_some_and(|init| init.zapping)
+    }
+
+    /// Another thread of the init adopts orphans from now on.
+    pub(in crate::kernel) fn set_child_reaper(&mut self, task: Id<Task>) {
+        if let Some(init) = &mut self.init {
+            init.reaper = task;
+        }
+    }
+
+    /// The namespace is being emptied from now on.
+    pub(in crate::kernel) fn set_zapping(&mut self) {
+        if let Some(init) = &mut self.init {
+            init.zapping = true;
+        }
+    }
+
+    /// The thread of the init that adopts orphans.
+    pub(in crate::kernel) fn child_reaper(&self) -> Option<Id<Task>> {
+        self.init.as_ref().map(|init| init.reaper)
+    }
+}

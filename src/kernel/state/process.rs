@@ -1,0 +1,305 @@
+//! A process: a thread group and what its threads share.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use crate::abi::{Pid, Signal, WaitStatus};
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::children::Report;
+use crate::kernel::state::group::Group;
+use crate::kernel::state::limit::Limits;
+use crate::kernel::state::list::{Linked, Links, List};
+use crate::kernel::state::pending::Pending;
+use crate::kernel::state::sighand::Sighand;
+use crate::kernel::state::task::{Task, Threads};
+use crate::kernel::state::timer::Itimer;
+
+/// Whether a process lives, and what its parent may still want to know about it.
+///
+/// One value, so that a stopped zombie cannot be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Life {
+    /// It lives.
+    Alive(Job),
+    /// It has to end with that status as soon as it runs: what it reported before is forgotten
+    /// (EXIT-12, WAIT-22), and what is sent to it from now on is dropped (EXIT-13).
+    Dying(WaitStatus),
+    /// It is dead and not reaped.
+    Zombie(WaitStatus),
+}
+
+/// Job control state: there is at most one event to report (WAIT-26).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Job {
+    /// It runs, and has nothing to report.
+    Running,
+    /// It is stopped.
+    Stopped {
+        /// By this signal (WAIT-29).
+        signal: Signal,
+        /// A wait has not consumed the stop yet (WAIT-24).
+        unreported: bool,
+    },
+    /// It runs since SIGCONT was generated.
+    Continued {
+        /// A wait has not consumed the continue yet (WAIT-25).
+        unreported: bool,
+        /// What its parent is told when it runs next (WAIT-38).
+        unannounced: Option<Announcement>,
+    },
+}
+
+/// What the parent of a process that continues is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Announcement {
+    /// CLD_CONTINUED.
+    Continued,
+    /// CLD_STOPPED with a status of 0: the stop was not complete when SIGCONT came (JOB-13).
+    Stopped,
+}
+
+/// What a process has for several threads: the kernel's signal_struct, as far as one thread needs
+/// nothing of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct ThreadGroup {
+    /// The tasks that are left: the leader, then the others in the order of their creation (TG-32).
+    pub list: List<Threads>,
+    /// Where the search for a task that takes a signal of the process begins (curr_target, TG-28).
+    pub current_target: Id<Task>,
+    /// How many tasks there are, a dead leader included.
+    pub tasks: u32,
+    /// How many of them have not begun to end.
+    pub living: u32,
+    /// How many have not stopped yet, while the process stops (group_stop_count).
+    pub stopping: u32,
+    /// The signal of that stop.
+    pub stop_signal: Option<Signal>,
+    /// The task that executes a program, while the others end (group_exec_task).
+    pub exec: Option<Id<Task>>,
+    /// How many waits have begun: the order in which they are woken (TG-140).
+    pub waits: u64,
+}
+
+/// One process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Process {
+    pub life: Life,
+    pub pid: Pid,
+    /// The task that created or adopted it; `None`: not visible, then `outside` is its number for
+    /// getppid.
+    pub parent: Option<Id<Task>>,
+    pub outside: Pid,
+    pub group: Id<Group>,
+    /// Neighbours among the group's members.
+    pub group_links: Links<Process>,
+    /// Neighbours among all processes, in the order of creation.
+    pub all_links: Links<Process>,
+    /// Neighbours among the parent's children.
+    pub sibling_links: Links<Process>,
+    /// Its place among the parent's children: lower is earlier.
+    pub order: u64,
+    /// What it has to report to the parent, as the parent's index knows it.
+    pub report: Option<Report>,
+    /// The signal for the parent when it ends; 0 for none, and invalid numbers send none either.
+    pub exit_signal: u8,
+    pub sighand: Id<Sighand>,
+    pub shared: Pending,
+    pub inherited: Arc<Inherited>,
+    pub itimer: Option<Box<Itimer>>,
+    /// How many times it has exec'd, and its parent had when it was created (EXEC-09).
+    pub exec_count: u32,
+    pub parent_exec_count: u32,
+    pub flags: Flags,
+    /// Its first thread, or the one that executed the program that it runs. It is there until the
+    /// process is reaped.
+    pub leader: Id<Task>,
+    /// What several threads need: `None` while there has been one only.
+    pub threads: Option<Box<ThreadGroup>>,
+}
+
+// With its number, its dispositions and its share of group and family a process takes at most
+// 300 bytes: see benches/peers.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Process>() <= 144, "a process has grown");
+
+/// The members of a group.
+pub enum Members {}
+
+/// All processes.
+pub enum All {}
+
+/// The children of a task.
+pub enum Siblings {}
+
+impl Linked for Members {
+    type Element = Process;
+
+    fn links(process: &Process) -> &Links<Process> {
+        &process.group_links
+    }
+
+    fn links_mut(process: &mut Process) -> &mut Links<Process> {
+        &mut process.group_links
+    }
+}
+
+impl Linked for All {
+    type Element = Process;
+
+    fn links(process: &Process) -> &Links<Process> {
+        &process.all_links
+    }
+
+    fn links_mut(process: &mut Process) -> &mut Links<Process> {
+        &mut process.all_links
+    }
+}
+
+impl Linked for Siblings {
+    type Element = Process;
+
+    fn links(process: &Process) -> &Links<Process> {
+        &process.sibling_links
+    }
+
+    fn links_mut(process: &mut Process) -> &mut Links<Process> {
+        &mut process.sibling_links
+    }
+}
+
+/// What a process has from its creator until one of them changes its own: in one place, so that a
+/// fork counts one more holder and copies nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Inherited {
+    /// By themselves: most who change something change the working directory.
+    pub limits: Arc<Limits>,
+    pub fs: Fs,
+}
+
+/// Umask and working directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Fs {
+    pub umask: u32,
+    pub cwd: Arc<str>,
+}
+
+/// By whom umask and working directory are had: those that share them by CLONE_FS are found by that.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum FsHolder {
+    /// All threads of a process that have none of their own.
+    Process(Id<Process>),
+    /// One thread (`Task::own_fs`).
+    Task(Id<Task>),
+}
+
+/// Marks of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Flags {
+    /// It has exec'd since it was created (EXEC-10).
+    pub executed: bool,
+    /// It leads its session (FORK-12: not inherited).
+    pub session_leader: bool,
+    /// PR_SET_CHILD_SUBREAPER.
+    pub subreaper: bool,
+    /// A core may be written (EXIT-05).
+    pub dumpable: bool,
+    /// Default actions do not reach it: it is an init (KILL-21).
+    pub unkillable: bool,
+    /// Somebody else rules it: signals are forwarded, and what becomes of it is reported.
+    pub hosted: bool,
+    /// Somebody outside waits for its children: see `Effects::woken`.
+    pub watched: bool,
+    /// It leaves no zombie and sends no signal when it ends (CLONE_AUTOREAP, ZOM-15).
+    pub autoreap: bool,
+}
+
+impl Process {
+    /// A process of one thread with nothing to its name: no parent, no timer, nothing pending,
+    /// nothing to report, not linked to others yet.
+    pub fn new(
+        pid: Pid,
+        leader: Id<Task>,
+        group: Id<Group>,
+        sighand: Id<Sighand>,
+        inherited: Arc<Inherited>,
+    ) -> Process {
+        Process {
+            life: Life::Alive(Job::Running),
+            pid,
+            parent: None,
+            outside: Pid(0),
+            group,
+            group_links: Links::default(),
+            all_links: Links::default(),
+            sibling_links: Links::default(),
+            order: 0,
+            report: None,
+            exit_signal: Signal::CHLD.number(),
+            sighand,
+            shared: Pending::default(),
+            inherited,
+            itimer: None,
+            exec_count: 0,
+            parent_exec_count: 0,
+            flags: Flags::default(),
+            leader,
+            threads: None,
+        }
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Limits {
+        &self.inherited.limits
+    }
+
+    /// Its umask and working directory.
+    pub fn fs(&self) -> &Fs {
+        &self.inherited.fs
+    }
+
+    /// What it has inherited, for a change: its own from now on.
+    pub fn inherited_mut(&mut self) -> &mut Inherited {
+        Arc::make_mut(&mut self.inherited)
+    }
+
+    /// Whether it is dead.
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.life, Life::Zombie(_))
+    }
+
+    /// Whether it is stopped: its group stop is complete.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.life, Life::Alive(Job::Stopped { .. }))
+    }
+
+    /// Whether it is a clone child: its exit signal is not SIGCHLD (WAIT-14).
+    pub fn is_clone_child(&self) -> bool {
+        self.exit_signal != Signal::CHLD.number()
+    }
+
+    /// How many tasks it has, a dead leader included.
+    pub fn task_count(&self) -> u32 {
+        self.threads.as_ref().map_or(1, |group| group.tasks)
+    }
+
+    /// Whether no other task of it executes a program than this one: the others have to end then.
+    #[inline(always)]
+    pub fn may_go_on(&self, task: Id<Task>) -> bool {
+        self.threads.as_ref().is_none_or(|group| group.exec.is_none_or(|exec| exec == task))
+    }
+
+    /// Whether it has one task only.
+    #[inline]
+    pub fn is_single(&self) -> bool {
+        self.threads.as_ref().is_none_or(|group| group.tasks == 1)
+    }
+}

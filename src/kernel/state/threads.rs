@@ -1,0 +1,187 @@
+//! The tasks of a process: which there are, in which order, and how many of them live.
+
+use alloc::boxed::Box;
+
+use crate::abi::Pid;
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::list::List;
+use crate::kernel::state::process::{Process, ThreadGroup};
+use crate::kernel::state::task::{State, Task};
+use crate::kernel::{Fault, Kernel};
+
+impl Kernel {
+    /// The tasks of a process, a dead leader included: the leader, then the others in the order of
+    /// their creation (TG-32). O(1) a task.
+    pub(in crate::kernel) fn tasks_of(
+        &self,
+        process: Id<Process>,
+    ) -> impl Iterator<Item = Id<Task>> + '_ {
+        let leader = Some(self.processes[process].leader);
+        core::iter::successors(leader, |task| self.next_thread(*task))
+    }
+
+    /// The tasks of `first`'s process, from `first` on and round to the one before it.
+    pub(in crate::kernel) fn tasks_from(
+        &self,
+        first: Id<Task>,
+    ) -> impl Iterator<Item = Id<Task>> + '_ {
+        let count = self.processes[self.process_of(first)].task_count();
+        core::iter::successors(Some(first), |task| Some(self.task_after(*task)))
+            .take(count as usize)
+    }
+
+    /// The task behind that one.
+    #[inline]
+    pub(in crate::kernel) fn next_thread(&self, task: Id<Task>) -> Option<Id<Task>> {
+        self.tasks[task].links.next()
+    }
+
+    /// The task behind that one; behind the last one stands the leader.
+    pub(in crate::kernel) fn task_after(&self, task: Id<Task>) -> Id<Task> {
+        self.next_thread(task).unwrap_or_else(|| self.leader(self.process_of(task)))
+    }
+
+    /// The first task of a process that has not begun to end (find_alive_thread).
+    pub(in crate::kernel) fn first_living_task(&self, process: Id<Process>) -> Option<Id<Task>> {
+        self.tasks_of(process).find(|task| self.tasks[*task].is_alive())
+    }
+
+    /// What the threads of a process need; made when it gets its second one.
+    fn threads_mut(&mut self, id: Id<Process>) -> &mut ThreadGroup {
+        let process = &mut self.processes[id];
+        let leader = process.leader;
+        let living = u32::from(self.tasks[leader].is_alive());
+        process.threads.get_or_insert_with(|| {
+            Box::new(ThreadGroup {
+                list: List::of(leader),
+                current_target: leader,
+                tasks: 1,
+                living,
+                stopping: 0,
+                stop_signal: None,
+                exec: None,
+                waits: 0,
+            })
+        })
+    }
+
+    /// Enters a new task behind the others of its process (TG-32).
+    pub(in crate::kernel) fn add_thread(&mut self, task: Task) -> Id<Task> {
+        let (process, tid) = (task.process, task.tid);
+        let id = self.tasks.insert(task);
+        self.threads_mut(process);
+        if let Some(group) = &mut self.processes[process].threads {
+            group.tasks += 1;
+            group.living += 1;
+            group.list.push_back(&mut self.tasks, id);
+        }
+        self.numbers.edit(tid.0, |named| named.task = Some(id));
+        id
+    }
+
+    /// A task begins to end; whether all others of its process have begun to end before.
+    pub(in crate::kernel) fn begin_exit_of(&mut self, id: Id<Task>) -> bool {
+        let task = &mut self.tasks[id];
+        task.state = State::Exiting;
+        let Some(group) = &mut self.processes[task.process].threads else { return true };
+        group.living -= 1;
+        // a group exit ends it too
+        group.exec.take_if(|executing| *executing == id);
+        group.living == 0
+    }
+
+    /// Takes a task that has ended, and is not the leader, out of its process.
+    pub(in crate::kernel) fn remove_thread(&mut self, id: Id<Task>) {
+        let task = &self.tasks[id];
+        let (process, tid) = (task.process, task.tid);
+        let after = self.task_after(id);
+        if let Some(group) = &mut self.processes[process].threads {
+            group.tasks -= 1;
+            group.list.remove(&mut self.tasks, id);
+            if group.current_target == id {
+                // TG-31
+                group.current_target = after;
+            }
+        }
+        self.numbers.edit(tid.0, |named| named.task = None);
+        self.tasks.remove(id);
+    }
+
+    /// All tasks but `except` have to end: they are woken, also from a stop or a vfork
+    /// (zap_other_threads).
+    pub(in crate::kernel) fn kill_threads(
+        &mut self,
+        process: Id<Process>,
+        except: Option<Id<Task>>,
+    ) {
+        if let Some(group) = &mut self.processes[process].threads {
+            (group.stopping, group.stop_signal) = (0, None);
+        }
+        let mut next = Some(self.processes[process].leader);
+        while let Some(id) = next {
+            next = self.next_thread(id);
+            let task = &mut self.tasks[id];
+            if task.is_alive() && Some(id) != except {
+                task.stop_pending = false;
+                task.state = State::Running;
+                self.enqueue_task(id);
+            }
+        }
+    }
+
+    /// A thread begins to wait for children: its place among the waits of its process (TG-140).
+    pub(in crate::kernel) fn begin_wait(&mut self, process: Id<Process>) -> u64 {
+        let Some(group) = &mut self.processes[process].threads else { return 0 };
+        group.waits += 1;
+        group.waits
+    }
+
+    /// The task that executes a program while the others of its process end.
+    pub(in crate::kernel) fn executing_task(&self, process: Id<Process>) -> Option<Id<Task>> {
+        self.processes[process].threads.as_ref()?.exec
+    }
+
+    /// The task executes a program while the others of its process end, or does so no longer.
+    pub(in crate::kernel) fn set_executing(
+        &mut self,
+        process: Id<Process>,
+        task: Option<Id<Task>>,
+    ) {
+        if let Some(group) = &mut self.processes[process].threads {
+            group.exec = task;
+        }
+    }
+
+    /// Whether all other tasks of the process have ended.
+    pub(in crate::kernel) fn others_have_ended(&self, id: Id<Task>) -> bool {
+        let process = &self.processes[self.process_of(id)];
+        match process.task_count() {
+            1 => true,
+            2 => process.leader != id && self.tasks[process.leader].is_dead(),
+            _ => false,
+        }
+    }
+
+    /// The only task that is left besides a dead leader takes its place and its number (EXEC-12);
+    /// the task that was the leader is gone.
+    pub(in crate::kernel) fn replace_leader(&mut self, id: Id<Task>) {
+        let process = self.process_of(id);
+        let old = self.processes[process].leader;
+        let own: Pid = self.tasks[id].tid;
+        let mut pid = self.processes[process].pid;
+        if self.faulty(Fault::ExecKeepsTid) {
+            self.numbers.edit(pid.0, |named| named.task = None);
+            (pid, self.processes[process].pid) = (own, own);
+        }
+        self.numbers.edit(own.0, |named| named.task = None);
+        self.numbers.edit(pid.0, |named| named.task = Some(id));
+        self.tasks[id].tid = pid;
+        self.processes[process].leader = id;
+        if let Some(group) = &mut self.processes[process].threads {
+            group.tasks = 1;
+            group.current_target = id;
+            group.list.remove(&mut self.tasks, old);
+        }
+        self.tasks.remove(old);
+    }
+}

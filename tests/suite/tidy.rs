@@ -1,0 +1,112 @@
+//! The layers and rooms are as docs/ARCHITECTURE.md draws them, read from the imports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use crate::sources::{quoted, root, sources};
+
+type Uses = BTreeMap<String, BTreeSet<String>>;
+
+/// The rows of the table whose first heading is `heading`: what each one may use.
+fn drawn(heading: &str) -> Uses {
+    let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the page");
+    let start = format!("| {heading} | uses |");
+    let lines = page.lines().skip_while(|line| !line.starts_with(&start)).skip(2);
+    let rows = lines.take_while(|line| line.starts_with('|')).map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let uses = quoted(cells[2]).map(str::to_owned).collect();
+        (quoted(cells[1]).next().expect("a name").to_owned(), uses)
+    });
+    rows.collect()
+}
+
+/// The code of a file without its comments.
+fn code(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The words that follow `path` in the code, as in `crate::kernel::Kernel` "kernel" does "crate".
+fn follow<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = &'a str> {
+    code.match_indices(path).map(move |(at, _)| {
+        let rest = &code[at + path.len()..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+/// What the sources below a folder use of `names`, itself left out.
+fn used(folder: &str, path: &str, names: &BTreeSet<String>) -> BTreeSet<String> {
+    let own = folder.rsplit('/').next().expect("a name");
+    let texts: Vec<String> = sources(folder).values().map(|text| code(text)).collect();
+    assert!(!texts.is_empty(), "there is no {folder}");
+    let words = texts.iter().flat_map(|text| follow(text, path));
+    words.filter(|word| names.contains(*word) && *word != own).map(str::to_owned).collect()
+}
+
+#[test]
+fn layers_use_what_the_page_says() {
+    let mut layers = drawn("layer");
+    let mut names: BTreeSet<String> = layers.keys().cloned().collect();
+    names.extend(["sync", "cli"].map(str::to_owned));
+    for entry in fs::read_dir(root().join("src")).expect("the sources") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        assert!(!path.is_dir() || name == "cli" || layers.contains_key(&name), "{name}");
+    }
+    for (layer, uses) in &mut layers {
+        assert_eq!(used(&format!("src/{layer}"), "crate::", &names), *uses, "{layer} uses");
+    }
+}
+
+#[test]
+fn rooms_use_what_the_page_says() {
+    let rooms = drawn("room");
+    let names: BTreeSet<String> =
+        rooms.keys().map(|room| room.rsplit('/').next().expect("a name").to_owned()).collect();
+    for (room, uses) in &rooms {
+        assert_eq!(used(&format!("src/{room}"), "crate::kernel::", &names), *uses, "{room} uses");
+    }
+}
+
+/// Files of the model that use each other in a circle, by whatever detour, are in one room.
+#[test]
+fn circles_of_files_are_in_one_room() {
+    let files: BTreeMap<String, String> = sources("src/kernel")
+        .iter()
+        .map(|(path, text)| (module(path), code(text)))
+        .filter(|(name, _)| name.contains("::"))
+        .collect();
+    let uses: Uses = files
+        .iter()
+        .map(|(name, text)| {
+            let others = files.keys().filter(|other| {
+                *other != name && text.contains(&format!("crate::kernel::{other}::"))
+            });
+            (name.clone(), others.cloned().collect())
+        })
+        .collect();
+    let room = |name: &str| name.split_once("::").expect("a room").0.to_owned();
+    for name in files.keys() {
+        for other in reached(name, &uses) {
+            let back = reached(&other, &uses).contains(name);
+            assert!(!back || room(name) == room(&other), "{name} and {other} use each other");
+        }
+    }
+}
+
+/// `state::task` for src/kernel/state/task.rs.
+fn module(path: &Path) -> String {
+    let path = path.strip_prefix(root().join("src/kernel")).expect("a file of the model");
+    path.with_extension("").to_str().expect("a name").replace('/', "::")
+}
+
+/// All that one uses, and what those use.
+fn reached(name: &str, uses: &Uses) -> BTreeSet<String> {
+    let (mut reached, mut new) = (BTreeSet::new(), vec![name.to_owned()]);
+    while let Some(next) = new.pop() {
+        let more = uses.get(&next).into_iter().flatten();
+        new.extend(more.filter(|other| reached.insert((*other).clone())).cloned());
+    }
+    reached
+}
