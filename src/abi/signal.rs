@@ -14,7 +14,7 @@ use super::SigSet;
 pub struct Signal(NonZeroU8);
 
 /// What a signal does to a process that neither catches nor ignores it (SIG-01 to SIG-04).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum DefaultAction {
     /// The process ends.
     Terminate,

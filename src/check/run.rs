@@ -216,7 +216,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
 
     fn settle(&mut self, attempt: &mut Attempt<'_>) -> Result<()> {
         loop {
-            let alternatives = self.state.kernel.runnable().len();
+            let alternatives = self.state.kernel.runnable_count();
             let nth = match alternatives {
                 0 => return Ok(()),
                 1 => 0,

@@ -70,6 +70,12 @@ pub struct Options {
     /// Handlers wait for rt_sigreturn, for --replay
     #[arg(long, requires = "replay")]
     stay_in_handlers: bool,
+    /// Programs of up to three tasks that make calls at the same time, on all CPUs
+    #[arg(long)]
+    concurrent: bool,
+    /// How often each program is run, with --concurrent
+    #[arg(long, default_value_t = 20, value_name = "N", requires = "concurrent")]
+    runs: u32,
     /// Break this rule of the model (to see that the comparison finds it)
     #[cfg(feature = "faults")]
     #[arg(long, value_name = "NAME")]
@@ -143,7 +149,9 @@ fn headline(mode: Mode) -> String {
 
 fn run_campaign(options: &Options, mode: Mode) -> io::Result<Summary> {
     let all = cpus();
-    let jobs = options.jobs.unwrap_or(all.len()).clamp(1, all.len());
+    // a worker whose tasks run at the same time takes two
+    let workers = if options.concurrent { all.len().div_ceil(2) } else { all.len() };
+    let jobs = options.jobs.unwrap_or(workers).clamp(1, all.len());
     let Shard(nth, of) = options.shard;
     let campaign = Campaign {
         exe: std::env::current_exe()?,
@@ -153,6 +161,7 @@ fn run_campaign(options: &Options, mode: Mode) -> io::Result<Summary> {
             seed: options.seed,
             steps: options.steps,
             shrink: !options.no_shrink,
+            concurrent: options.concurrent.then_some(options.runs),
         },
         programs: options.programs,
         shard: (nth, of),
@@ -199,6 +208,7 @@ fn run_replay(options: &Options, mode: Mode, log: String) -> io::Result<Summary>
         last_pid: options.last_pid,
         first: options.first,
         stay_in_handlers: options.stay_in_handlers,
+        concurrent: options.concurrent.then_some(options.runs),
     };
     replay(std::env::current_exe()?, mode, log, start)
 }

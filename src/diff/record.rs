@@ -78,10 +78,19 @@ impl Recorder {
         mask: impl Fn(Pid) -> crate::abi::SigSet,
     ) {
         let mut actor = None;
-        if let Action::Call(call) = &step.action {
-            actor = Some(step.tid);
-            self.begun.insert(step.tid, call.clone());
-            self.first_line(step.tid, call, happened);
+        match &step.action {
+            Action::Call(call) => {
+                actor = Some(step.tid);
+                self.begun.insert(step.tid, call.clone());
+                self.first_line(step.tid, call, happened);
+            }
+            Action::Concurrent(calls) => {
+                for (tid, call) in calls {
+                    self.begun.insert(*tid, call.clone());
+                    self.push(*tid, LogEvent::Unfinished(Begun::of(call)));
+                }
+            }
+            Action::Elapse(_) => {}
         }
         for (pid, what) in happened {
             match what {

@@ -9,7 +9,7 @@ use super::coverage::Coverage;
 use super::record::{Recorder, columns};
 use crate::abi::{Pid, Resource, Uid};
 use crate::host::{CATCHER, Cage, CageConfig, Engine, Mode, RESTORER, SELF_PATH};
-use crate::kernel::{Config, Kernel, Seeded, Version};
+use crate::kernel::{Config, Granularity, Kernel, Seeded, Version};
 use crate::sim::{
     Action, Explainer, Explanation, Generator, Profile, Program, Reaction, Step, Surroundings, What,
 };
@@ -24,6 +24,28 @@ pub struct TrialConfig {
     pub steps: u32,
     /// Look for the smallest program that still has a difference.
     pub shrink: bool,
+    /// Programs that make calls at the same time on all CPUs: how often each is run.
+    pub concurrent: Option<u32>,
+}
+
+impl TrialConfig {
+    /// Which profile a program has: the one with timers has to sleep, so it comes more rarely, and the
+    /// one with threads more often.
+    pub fn profile(&self, index: u64) -> Profile {
+        const QUICK: usize = Profile::ALL.len() - 1;
+        match (index % 24) as usize {
+            _ if self.concurrent.is_some() => Profile::Concurrent,
+            23 => Profile::Timers,
+            17..=22 => Profile::Threads,
+            nth => Profile::ALL[nth % QUICK],
+        }
+    }
+
+    /// The choices of a program: neither programs nor seeds that are next to each other have anything
+    /// in common.
+    fn choices(&self, index: u64) -> Seeded {
+        Seeded::new(Seeded::new(Seeded::new(self.seed).next_u64() ^ index).next_u64())
+    }
 }
 
 /// How a program went.
@@ -79,17 +101,6 @@ const LATE: Duration = Duration::from_millis(4);
 /// A program that is late that often is given up.
 const ATTEMPTS: u32 = 5;
 
-/// Which profile a program has: the one with timers has to sleep, so it comes more rarely, and the one
-/// with threads more often.
-pub fn profile(index: u64) -> Profile {
-    const QUICK: usize = Profile::ALL.len() - 1;
-    match (index % 24) as usize {
-        23 => Profile::Timers,
-        17..=22 => Profile::Threads,
-        nth => Profile::ALL[nth % QUICK],
-    }
-}
-
 /// The first of the users of this worker's programs. Programs that run at the same time are other
 /// users, whose processes and records are their own (LIM-01, LIM-07).
 pub fn first_user(engine: &Engine) -> io::Result<u32> {
@@ -107,6 +118,11 @@ pub fn surroundings(engine: &Engine, mode: Mode, version: Version) -> io::Result
     Ok(Surroundings {
         config: Config {
             version,
+            granularity: if engine.is_concurrent() {
+                Granularity::Fine
+            } else {
+                Granularity::Coarse
+            },
             pid_max: engine.pid_max(),
             user_namespace: mode == Mode::User,
             sys_resource: engine.has_capability(CAP_SYS_RESOURCE)?,
@@ -137,40 +153,66 @@ pub fn run(
     coverage: &mut Coverage,
 ) -> io::Result<Option<Trial>> {
     for _ in 0..ATTEMPTS {
-        // neither programs nor seeds that are next to each other have anything in common
-        let seed = Seeded::new(Seeded::new(config.seed).next_u64() ^ index).next_u64();
-        let (generator, mut choices) =
-            (Generator::new(profile(index), world.clone()), Seeded::new(seed));
+        let mut choices = config.choices(index);
+        let generator = Generator::new(config.profile(index), world.clone());
         let start = Program {
             config: generator.config(&mut choices),
             stay_in_handlers: generator.stay_in_handlers(),
             steps: Vec::new(),
         };
+        let delays = choices.clone();
         let source = Source::Random { generator, choices, left: config.steps };
         let mut counted = Coverage::default();
-        if let Some(trial) = attempt(engine, start, source, prepare, &mut counted)? {
+        if let Some(trial) = attempt(engine, start, source, delays, prepare, &mut counted)? {
             coverage.add(&counted);
-            return Ok(Some(trial));
+            let again = config.concurrent.unwrap_or(1).saturating_sub(1);
+            return run_again(engine, trial, again, prepare).map(Some);
         }
     }
     Ok(None)
+}
+
+/// Runs the program of `trial` up to `times` more, until kernel and model differ: what became of it at
+/// last. Its tasks begin at other moments each time.
+pub fn run_again(
+    engine: &mut Engine,
+    mut trial: Trial,
+    times: u32,
+    prepare: &impl Fn(Kernel) -> Kernel,
+) -> io::Result<Trial> {
+    let program = trial.program.clone();
+    for nth in 0..times {
+        if trial.failure.is_some() {
+            break;
+        }
+        let delays = Seeded::new(u64::from(nth));
+        if let Some(again) = rerun(engine, &program, delays, prepare)? {
+            let (calls, freedom) = (trial.calls, trial.freedom);
+            trial = again;
+            trial.calls += calls;
+            trial.freedom |= freedom;
+        }
+    }
+    Ok(trial)
 }
 
 /// Runs a given program; `None` if it was late.
 pub fn rerun(
     engine: &mut Engine,
     program: &Program,
+    delays: Seeded,
     prepare: &impl Fn(Kernel) -> Kernel,
 ) -> io::Result<Option<Trial>> {
     let start = Program { steps: Vec::new(), ..program.clone() };
     let source = Source::Given(program.steps.iter());
-    attempt(engine, start, source, prepare, &mut Coverage::default())
+    attempt(engine, start, source, delays, prepare, &mut Coverage::default())
 }
 
 fn attempt(
     engine: &mut Engine,
     program: Program,
     mut source: Source,
+    delays: Seeded,
     prepare: &impl Fn(Kernel) -> Kernel,
     coverage: &mut Coverage,
 ) -> io::Result<Option<Trial>> {
@@ -191,6 +233,7 @@ fn attempt(
         model: Recorder::default(),
         clock: Clock::default(),
         begun: BTreeMap::new(),
+        delays,
         coverage,
     };
     while !is_over(attempt.explainer.kernel()) {
@@ -214,6 +257,8 @@ struct Attempt<'a> {
     clock: Clock,
     /// The calls in progress.
     begun: BTreeMap<Pid, Syscall>,
+    /// When each of several tasks begins that make calls at the same time.
+    delays: Seeded,
     coverage: &'a mut Coverage,
 }
 
@@ -226,13 +271,37 @@ enum Progress {
 impl Attempt<'_> {
     fn step(&mut self, step: &Step) -> io::Result<Progress> {
         self.clock.meet(self.explainer.kernel());
-        let observation = match &step.action {
+        let mut step = step.clone();
+        let observation = match &mut step.action {
+            Action::Concurrent(calls) => {
+                let able = |tid, call: &Syscall| can_act(self.explainer.kernel(), tid, call);
+                calls.retain(|(tid, call)| able(*tid, call));
+                let mut unsupported = Vec::new();
+                for (tid, call) in calls.iter() {
+                    let most = self.delays.below(17);
+                    let delay = self.delays.below(1 << most) as u32;
+                    match self.cage.post(*tid, call, delay) {
+                        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                            return Ok(self.cannot_act(&step.clone(), &error));
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                            unsupported.push(*tid);
+                        }
+                        posted => posted?,
+                    }
+                }
+                calls.retain(|(tid, _)| !unsupported.contains(tid));
+                if calls.is_empty() {
+                    return Ok(Progress::On);
+                }
+                self.cage.observe()?
+            }
             Action::Call(call) if !can_act(self.explainer.kernel(), step.tid, call) => {
                 return Ok(Progress::On);
             }
             Action::Call(call) => match self.cage.call(step.tid, call) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    return Ok(self.cannot_act(step, &error));
+                    return Ok(self.cannot_act(&step, &error));
                 }
                 // NS-08: a call after which the kernel could not clean up
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
@@ -242,9 +311,10 @@ impl Attempt<'_> {
             },
             Action::Elapse(nanos) => self.cage.elapse(self.clock.until(*nanos))?,
         };
+        let step = &step;
         self.trial.kernel.kernel_step(step, &observation);
         self.trial.program.steps.push(step.clone());
-        self.trial.calls += u64::from(matches!(step.action, Action::Call(_)));
+        self.trial.calls += step.action.calls(step.tid).count() as u64;
         let explained = self.explainer.step(step.clone(), Seen(observation));
         if self.clock.is_late(self.explainer.kernel()) {
             return Ok(Progress::Late);
@@ -280,8 +350,8 @@ impl Attempt<'_> {
     fn note_reaction(&mut self, step: &Step, agreed: bool) {
         let Some(reaction) = self.explainer.reaction() else { return };
         self.model.model_step(step, reaction, self.explainer.kernel());
-        if let Action::Call(call) = &step.action {
-            self.begun.insert(step.tid, call.clone());
+        for (tid, call) in step.action.calls(step.tid) {
+            self.begun.insert(tid, call.clone());
         }
         for (pid, what) in &reaction.seen {
             if let What::Returned(result) = what
@@ -294,7 +364,7 @@ impl Attempt<'_> {
         if agreed {
             // time that passes obeys rules, too
             self.coverage.rules(reaction.effects.rules());
-            if let Action::Call(call) = &step.action {
+            for (_, call) in step.action.calls(step.tid) {
                 self.coverage.call(call);
             }
         }
@@ -354,10 +424,8 @@ impl Trial {
     pub fn kind_of_failure(&self) -> Option<(String, &'static str)> {
         let failure = self.failure.as_ref()?;
         let what = failure.mismatch.what.split(' ').nth(1).unwrap_or_default().to_owned();
-        let call = match &self.program.steps.last()?.action {
-            Action::Call(call) => call.name(),
-            Action::Elapse(_) => "",
-        };
+        let last = self.program.steps.last()?;
+        let call = last.action.calls(last.tid).next().map_or("", |(_, call)| call.name());
         Some((what, call))
     }
 

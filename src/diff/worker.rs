@@ -10,7 +10,7 @@ use super::probe;
 use super::trial::{self, Trial, TrialConfig};
 use crate::abi::Pid;
 use crate::host::{Engine, EngineConfig, Link, SELF_PATH};
-use crate::kernel::{Config, Kernel, Version};
+use crate::kernel::{Config, Kernel, Seeded, Version};
 use crate::sim::{Program, Surroundings, shrink};
 
 /// What a worker is told to do.
@@ -51,6 +51,9 @@ pub struct Start {
     pub first: Option<u32>,
     /// Handlers wait for rt_sigreturn.
     pub stay_in_handlers: bool,
+    /// Calls that stand in the log one after the other without their results are made at the same
+    /// time, on all CPUs; and how often the program is run.
+    pub concurrent: Option<u32>,
 }
 
 /// What a worker says.
@@ -102,6 +105,10 @@ pub struct Difference {
     pub options: String,
 }
 
+/// How often a smaller program is run to see whether it still has a difference, where that depends on
+/// which of several CPUs is first.
+const RUNS_TO_SHRINK: u32 = 100;
+
 const EXE: &str = "/proc/self/exe";
 
 /// Runs in a worker until its job is done.
@@ -118,8 +125,13 @@ pub fn serve(link: &mut Link) -> io::Result<()> {
 }
 
 fn work(link: &mut Link, job: Job) -> io::Result<()> {
+    let concurrent = match &job {
+        Job::Run { config, .. } => config.concurrent.is_some(),
+        Job::Replay { start, .. } => start.concurrent.is_some(),
+        Job::Ask => false,
+    };
     let config =
-        EngineConfig { mode: link.mode, puppet_exe: EXE.into(), cpu: link.cpu, concurrent: false };
+        EngineConfig { mode: link.mode, puppet_exe: EXE.into(), cpu: link.cpu, concurrent };
     let mut engine = Engine::start(&config)?;
     let version = probe::version(&mut engine, link.mode)?;
     let world = trial::surroundings(&engine, link.mode, version)?;
@@ -133,7 +145,11 @@ fn work(link: &mut Link, job: Job) -> io::Result<()> {
         }
         Job::Replay { log, start } => {
             let program = read_program(&log, start, world)?;
-            let trial = trial::rerun(&mut engine, &program, &|kernel| kernel)?;
+            let mut trial = trial::rerun(&mut engine, &program, Seeded::new(0), &|kernel| kernel)?;
+            if let (Some(times), Some(first)) = (start.concurrent, trial.take()) {
+                let again = times.saturating_sub(1);
+                trial = Some(trial::run_again(&mut engine, first, again, &|kernel| kernel)?);
+            }
             let mut coverage = Coverage::default();
             let late = u64::from(trial.is_none());
             let taken = trial.as_ref().map_or(0, |trial| trial.program.steps.len());
@@ -144,7 +160,7 @@ fn work(link: &mut Link, job: Job) -> io::Result<()> {
             if let Some(trial) = trial {
                 coverage.calls.insert("replayed".into(), trial.calls);
                 if trial.failure.is_some() {
-                    send(link, &Message::Differs(difference(&trial, 0)))?;
+                    send(link, &Message::Differs(difference(&trial, 0, "replayed")))?;
                 }
                 let progress = Message::Progress {
                     programs: 1,
@@ -209,10 +225,12 @@ impl Run<'_> {
                 Some(trial) => {
                     calls += trial.calls;
                     freedom += u64::from(trial.freedom);
-                    *coverage.profiles.entry(trial::profile(index).name().into()).or_default() += 1;
+                    let profile = self.config.profile(index).name();
+                    *coverage.profiles.entry(profile.into()).or_default() += 1;
                     if trial.failure.is_some() {
                         let smallest = if self.config.shrink { self.shrink(trial)? } else { trial };
-                        send(self.link, &Message::Differs(difference(&smallest, index)))?;
+                        let difference = difference(&smallest, index, profile);
+                        send(self.link, &Message::Differs(difference))?;
                     }
                 }
             }
@@ -232,7 +250,15 @@ impl Run<'_> {
         let mut smallest = trial;
         let mut error = None;
         shrink(smallest.program.clone(), |program| {
-            match trial::rerun(&mut self.engine, program, &self.prepare) {
+            let times = self.config.concurrent.map_or(0, |_| RUNS_TO_SHRINK);
+            let delays = Seeded::new(u64::MAX);
+            let engine = &mut self.engine;
+            let trial = trial::rerun(engine, program, delays, &self.prepare);
+            let again = trial.and_then(|trial| {
+                let again = |trial| trial::run_again(engine, trial, times, &self.prepare);
+                trial.map(again).transpose()
+            });
+            match again {
                 Ok(Some(trial)) if trial.kind_of_failure() == wanted => {
                     smallest = trial;
                     true
@@ -253,7 +279,7 @@ impl Run<'_> {
     }
 }
 
-fn difference(trial: &Trial, index: u64) -> Difference {
+fn difference(trial: &Trial, index: u64, profile: &str) -> Difference {
     let Program { config, stay_in_handlers, .. } = &trial.program;
     let hold = if *stay_in_handlers { " --stay-in-handlers" } else { "" };
     let first = match config.first {
@@ -262,7 +288,7 @@ fn difference(trial: &Trial, index: u64) -> Difference {
     };
     Difference {
         index,
-        profile: trial::profile(index).name().into(),
+        profile: profile.into(),
         text: trial.explain(),
         log: trial.kernel.log().to_string(),
         options: format!(

@@ -1,7 +1,7 @@
 //! Wrong rules, to prove that the comparison with the live kernel finds them (feature `faults`).
 
 /// A rule that the model can be made to break.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(not(feature = "faults"), allow(dead_code))]
 pub enum Fault {

@@ -111,7 +111,9 @@ impl Kernel {
             "it blocks SIGKILL or SIGSTOP".into()
         })?;
         if thread.is_dead() {
-            require(thread.sleep == Sleep::None && !thread.queued, || "a zombie sleeps".into())?;
+            let leaves = matches!(thread.sleep, Sleep::Releasing(_));
+            require(thread.sleep == Sleep::None || leaves, || "a zombie sleeps".into())?;
+            require(thread.queued == leaves, || "a zombie is to run, or is not".into())?;
             require(self.children(id).next().is_none(), || "a zombie has children".into())?;
         }
         let orders: Vec<u64> = self.children(id).map(|child| self.processes[child].order).collect();

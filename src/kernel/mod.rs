@@ -37,7 +37,7 @@ mod state;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 
-pub use api::config::Config;
+pub use api::config::{Config, Granularity};
 pub use api::effect::{Cause, Consequence, Effect, Effects, Restart, Woken};
 pub use api::event::{Event, Outcome, Refused};
 pub use api::rule::{Rule, RuleSet};
@@ -66,12 +66,13 @@ use state::process::{All, Flags, Fs, FsHolder, Inherited, Job, Life, Process};
 use state::shares::Shares;
 use state::sighand::Sighand;
 use state::task::{Sleep, State, Task};
+use state::tasklist::Tasklist;
 use state::timer::Alarm;
 
 /// The processes of one pid namespace.
 ///
 /// Two kernels that came the same way are equal, also through a snapshot.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Kernel {
     config: Config,
@@ -101,6 +102,7 @@ pub struct Kernel {
     idle_itimers: u32,
     /// The tasks that will do something by themselves, in the order in which they were woken.
     queue: VecDeque<Id<Task>>,
+    tasklist: Tasklist,
     /// The task whose transition this is; `None` between transitions.
     running: Option<Id<Task>>,
     #[cfg(feature = "faults")]
@@ -131,6 +133,7 @@ impl Kernel {
             alarms: BTreeSet::new(),
             idle_itimers: 0,
             queue: VecDeque::new(),
+            tasklist: Tasklist::default(),
             running: None,
             #[cfg(feature = "faults")]
             fault: None,
@@ -181,6 +184,7 @@ impl Kernel {
     pub fn apply(&mut self, event: &Event, fx: &mut Effects) -> Result<Outcome, Refused> {
         match event {
             Event::Call { tid, call } => self.call(*tid, call, fx),
+            Event::Enter { tid, call } => self.enter(*tid, call, fx).map(|()| Outcome::Blocked),
             Event::Step { tid } => self.step(*tid, fx).map(|()| Outcome::Done),
             Event::Advance(to) => self.advance(*to, fx).map(|()| Outcome::Done),
             Event::Fault { tid, signal } => {
@@ -212,6 +216,10 @@ impl Kernel {
     /// [`Refused`] if it runs no code of its own now; an errno is in the outcome.
     pub fn call(&mut self, tid: Pid, call: &Syscall, fx: &mut Effects) -> Result<Outcome, Refused> {
         let task = self.user_mode_task(tid)?;
+        if self.tasklist.is_held() {
+            // its turn comes when whoever holds the lock has gone on
+            return self.enter(tid, call, fx).map(|()| Outcome::Blocked);
+        }
         fx.begin(tid, Some(call.name()));
         self.running = Some(task);
         if let Some(number) = self.perform_number(task, call, fx) {
@@ -277,6 +285,7 @@ impl Kernel {
                 fx.obey(rule!("PID-20"));
                 Ok(i64::from(self.ppid(self.process_of(task)).0))
             }
+            Syscall::Kill { pid, .. } if pid <= 0 && self.is_fine() => return None,
             Syscall::Kill { pid, sig } => self.kill(task, pid, sig, fx),
             Syscall::Getuid => Ok(i64::from(self.cred(task).real.0)),
             Syscall::Geteuid => Ok(i64::from(self.cred(task).effective.0)),
@@ -327,6 +336,8 @@ impl Kernel {
                 self.sigreturn(task, fx);
                 Ok(Ret::Never)
             }
+            // the others were taken by `perform_number`
+            Syscall::Kill { pid, sig } => return self.kill_several(task, pid, sig, fx),
             _ => self.perform_unblocking(task, call, fx),
         })
     }
@@ -483,6 +494,12 @@ impl Kernel {
         self
     }
 
+    /// Whether transitions are cut where the kernel lets go of its locks.
+    #[inline]
+    fn is_fine(&self) -> bool {
+        self.config.granularity == Granularity::Fine
+    }
+
     #[inline]
     fn faulty(&self, fault: Fault) -> bool {
         #[cfg(feature = "faults")]
@@ -497,6 +514,13 @@ impl Kernel {
 
 /// Questions that change nothing.
 impl Kernel {
+    /// The same state, in which transitions are cut in that way from now on.
+    #[must_use]
+    pub fn with_granularity(mut self, granularity: Granularity) -> Kernel {
+        self.config.granularity = granularity;
+        self
+    }
+
     /// The world that it was made for.
     pub fn config(&self) -> &Config {
         &self.config

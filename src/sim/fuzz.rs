@@ -7,7 +7,7 @@ use alloc::string::{String, ToString};
 
 use super::{Action, Generator, Profile, Surroundings};
 use crate::abi::{Pid, Signal, Time, Uid};
-use crate::kernel::{Bytes, Choose, Config, Effects, Event, Kernel, RuleSet};
+use crate::kernel::{Bytes, Choose, Config, Effects, Event, Granularity, Kernel, RuleSet};
 
 /// A world for programs that never touch a live kernel.
 pub fn surroundings() -> Surroundings {
@@ -34,7 +34,9 @@ pub fn events(bytes: &[u8]) -> Result<Kernel, String> {
     let mut choices = Bytes(bytes);
     let profile = Profile::ALL[choices.choose(Profile::ALL.len())];
     let mut generator = Generator::new(profile, surroundings());
-    let mut kernel = Kernel::new(generator.config(&mut choices));
+    let mut config = generator.config(&mut choices);
+    config.granularity = [Granularity::Coarse, Granularity::Fine][choices.choose(2)];
+    let mut kernel = Kernel::new(config);
     let mut fx = Effects::new();
     while !choices.0.is_empty() {
         fx.clear();
@@ -53,7 +55,7 @@ pub fn events(bytes: &[u8]) -> Result<Kernel, String> {
 }
 
 fn next_event(kernel: &Kernel, generator: &mut Generator, choices: &mut Bytes) -> Event {
-    let runnable = kernel.runnable().len();
+    let runnable = kernel.runnable_count();
     match choices.choose(16) {
         0 => Event::Advance(Time(
             kernel.now().0.wrapping_add(choices.choose(256) as u64 * 1_000_000),
@@ -68,7 +70,10 @@ fn next_event(kernel: &Kernel, generator: &mut Generator, choices: &mut Bytes) -
         kind => match generator.next(kernel, choices) {
             Some(step) => match step.action {
                 Action::Call(call) if kind == 8 => Event::Call { tid: any_pid(choices), call },
+                Action::Call(call) if kind >= 13 => Event::Enter { tid: step.tid, call },
                 Action::Call(call) => Event::Call { tid: step.tid, call },
+                // no profile of these makes such a step
+                Action::Concurrent(_) => Event::Advance(kernel.now()),
                 Action::Elapse(nanos) => Event::Advance(kernel.now().after(nanos)),
             },
             None => Event::Advance(kernel.now()),

@@ -11,14 +11,28 @@ use crate::syscall::Syscall;
 pub enum Action {
     /// A task makes a call.
     Call(Syscall),
+    /// Several tasks enter the kernel at the same time, each with its call.
+    Concurrent(Vec<(Pid, Syscall)>),
     /// That many nanoseconds pass.
     Elapse(u64),
+}
+
+impl Action {
+    /// The calls of the step, which `tid` makes if there is only one.
+    pub fn calls(&self, tid: Pid) -> impl Iterator<Item = (Pid, &Syscall)> {
+        let (one, several) = match self {
+            Action::Call(call) => (Some((tid, call)), &[][..]),
+            Action::Concurrent(calls) => (None, &calls[..]),
+            Action::Elapse(_) => (None, &[][..]),
+        };
+        one.into_iter().chain(several.iter().map(|(tid, call)| (*tid, call)))
+    }
 }
 
 /// One step of a program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// The task that acts; of no meaning when time passes.
+    /// The task that acts; of no meaning when several do, or time passes.
     pub tid: Pid,
     /// What it does.
     pub action: Action,

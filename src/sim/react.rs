@@ -11,7 +11,7 @@ use crate::kernel::{
 use crate::syscall::{self, Syscall};
 
 /// Something that can be seen.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum What {
     /// The call of this step, or one of an earlier step, returned.
     Returned(syscall::Result),
@@ -100,6 +100,7 @@ impl Run {
         };
         match &step.action {
             Action::Call(call) => run.call(kernel, step.tid, call)?,
+            Action::Concurrent(calls) => run.enter_all(kernel, calls)?,
             Action::Elapse(nanos) => run.until = Some(kernel.now().after(*nanos)),
         }
         Ok(run)
@@ -114,7 +115,7 @@ impl Run {
                 self.admitted += 1;
                 self.refuted = !admits(kernel, &self.seen[..self.admitted]);
             }
-            let alternatives = kernel.runnable().len();
+            let alternatives = kernel.runnable_count();
             match alternatives {
                 _ if self.refuted => return None,
                 0 if self.ways_to_advance(kernel) > 1 => return Some(self.ways_to_advance(kernel)),
@@ -189,6 +190,16 @@ impl Run {
         }
         self.note_effects();
         Ok(())
+    }
+
+    /// The calls are in flight.
+    fn enter_all(&mut self, kernel: &mut Kernel, calls: &[(Pid, Syscall)]) -> Result<(), Refused> {
+        for (tid, _) in calls {
+            if !kernel.in_user_mode(*tid) {
+                return Err(Refused::NotInUserMode(*tid));
+            }
+        }
+        calls.iter().try_for_each(|(tid, call)| kernel.enter(*tid, call, &mut self.fx))
     }
 
     /// Time passes up to the next expiry, so that what one sets off comes before the next; `false`

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
 use super::react::Run;
-use super::{Expectation, Reaction, Step};
+use super::{Action, Expectation, Reaction, Step};
 use crate::abi::Pid;
 use crate::kernel::{Consequence, Effect, Effects, Event, Kernel, Refused, Run as State};
 
@@ -16,6 +16,8 @@ pub(super) struct Search {
     crossings: Vec<Crossing>,
     /// The states that were come to, by what counts of them: see [`fingerprint`].
     known: BTreeSet<u64>,
+    /// Calls are in flight: what they do to others does not follow from what each went through.
+    in_flight: bool,
 }
 
 /// A state in which several tasks can go on.
@@ -39,7 +41,8 @@ impl Search {
         let run = Run::begin(&mut kernel, step, stay_in_handlers)?;
         // a crossing of one way
         let start = Crossing { kernel, run, next: 0, alternatives: 1 };
-        Ok(Search { crossings: [start].into(), known: BTreeSet::new() })
+        let in_flight = matches!(step.action, Action::Concurrent(_));
+        Ok(Search { crossings: [start].into(), known: BTreeSet::new(), in_flight })
     }
 
     /// The next order that gives what was seen: what it leads to. `None` if there is none, or none
@@ -66,7 +69,8 @@ impl Search {
                 let news = run.news_since(&crossing.run);
                 news.into_iter().any(|pid| ends_otherwise(&kernel, &run, pid, expectation))
             };
-            if refuted || !self.known.insert(fingerprint(&kernel, &run)) {
+            let tell_apart = if self.in_flight { whole_state } else { fingerprint };
+            if refuted || !self.known.insert(tell_apart(&kernel, &run)) {
                 continue;
             }
             if let Some(alternatives) = alternatives {
@@ -95,6 +99,20 @@ fn ends_otherwise<E: Expectation>(kernel: &Kernel, run: &Run, pid: Pid, expectat
             }
             _ => false,
         })
+}
+
+/// All of the state, and what each process has shown on the way to it.
+fn whole_state(kernel: &Kernel, run: &Run) -> u64 {
+    let mut shown = BTreeMap::<Pid, Fnv>::new();
+    for (pid, what) in run.seen() {
+        what.hash(shown.entry(*pid).or_default());
+    }
+    let mut whole = Fnv::default();
+    kernel.hash(&mut whole);
+    for (pid, history) in &shown {
+        (pid, history.finish()).hash(&mut whole);
+    }
+    whole.finish()
 }
 
 /// What tells two states apart that orders of the same step have led to.

@@ -1,9 +1,9 @@
 //! The smallest program that still fails.
 
-use super::Program;
+use super::{Action, Program};
 
 /// Takes steps out of `program` as long as `fails` still says so, first many at a time, then one
-/// by one, until no single step can go.
+/// by one, until no single step can go; then calls out of those that several tasks make at once.
 ///
 /// Costs at most a run for each step and each halving, times the rounds that still find something.
 pub fn shrink(mut program: Program, mut fails: impl FnMut(&Program) -> bool) -> Program {
@@ -26,6 +26,23 @@ pub fn shrink(mut program: Program, mut fails: impl FnMut(&Program) -> bool) -> 
             chunk /= 2;
         }
     }
+    for at in 0..program.steps.len() {
+        let mut nth = 0;
+        while let Action::Concurrent(calls) = &program.steps[at].action {
+            if nth == calls.len() || calls.len() == 1 {
+                break;
+            }
+            let mut fewer = program.clone();
+            if let Action::Concurrent(calls) = &mut fewer.steps[at].action {
+                calls.remove(nth);
+            }
+            if fails(&fewer) {
+                program = fewer;
+            } else {
+                nth += 1;
+            }
+        }
+    }
     program
 }
 
@@ -34,7 +51,7 @@ mod tests {
     use super::*;
     use crate::abi::Pid;
     use crate::kernel::Config;
-    use crate::sim::{Action, Step};
+    use crate::sim::Step;
 
     #[test]
     fn only_the_steps_that_matter_stay() {

@@ -211,7 +211,7 @@ impl State {
     #[inline]
     fn plain(&self, outcome: &Result<Outcome, Refused>) -> Option<Result<i64, Errno>> {
         let Ok(Outcome::Returned(result)) = outcome else { return None };
-        if self.kernel.runnable().len() > 0 {
+        if self.kernel.runnable_count() > 0 {
             return None;
         }
         match result {
@@ -261,7 +261,7 @@ impl State {
         pending: impl FnOnce() -> Arc<Pending>,
     ) -> Started {
         // what others do because of it comes before the program sees the result
-        let held = self.kernel.runnable().len() > 0;
+        let held = self.kernel.runnable_count() > 0;
         if let Syscall::Execve { path, .. } = call {
             self.begin_execve(caller, path, &outcome);
         } else if matches!(call, Syscall::RtSigreturn) {

@@ -15,7 +15,7 @@ fn campaign(mode: Mode, programs: u64) -> Campaign {
         exe: exe(),
         mode,
         cpus: vec![0],
-        config: TrialConfig { seed: 42, steps: 60, shrink: true },
+        config: TrialConfig { seed: 42, steps: 60, shrink: true, concurrent: None },
         programs,
         shard: (0, 1),
         fault: None,
@@ -92,7 +92,7 @@ fn every_wrong_rule_is_found() {
         let wrong = Campaign {
             fault: Some(format!("{fault:?}")),
             max_differences: 1,
-            config: TrialConfig { seed: 42, steps: 80, shrink: false },
+            config: TrialConfig { seed: 42, steps: 80, shrink: false, concurrent: None },
             ..campaign(mode, 2000)
         };
         let summary = run(&wrong);

@@ -184,7 +184,7 @@ fn settle_leaves_nobody_runnable() {
     for seed in 0..50 {
         play(Profile::Mixed, seed, 60, &mut Canonical, |_, kernel, _| {
             kernel.settle(&mut Canonical, &mut Effects::new());
-            assert_eq!(kernel.runnable().len(), 0);
+            assert_eq!(kernel.runnable_count(), 0);
         });
     }
 }

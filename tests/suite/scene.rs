@@ -217,6 +217,7 @@ impl Scene {
             pid_max: given(config.pid_max, fresh.pid_max),
             last_pid: given(config.last_pid, fresh.last_pid),
             stay_in_handlers: self.hold,
+            concurrent: None,
         };
         let log = Log { entries: self.entries }.to_string();
         let mut late = 0;

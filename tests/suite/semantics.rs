@@ -189,7 +189,7 @@ fn diff_exercises_what_it_is_said_to_show() {
         exe: env!("CARGO_BIN_EXE_proctable").into(),
         mode,
         cpus: cpus(),
-        config: TrialConfig { seed: 1, steps: 80, shrink: false },
+        config: TrialConfig { seed: 1, steps: 80, shrink: false, concurrent: None },
         programs: 600,
         shard: (0, 1),
         fault: None,

@@ -31,7 +31,7 @@ impl Kernel {
         }
         let process = self.process_of(caller);
         if self.processes[process].is_single() {
-            return Some(self.execute(caller, fx));
+            return self.execute(caller, fx);
         }
         fx.obey_all(&[rule!("EXEC-11"), rule!("TG-23"), rule!("TG-107"), rule!("TG-108")]);
         self.set_executing(process, Some(caller));
@@ -58,8 +58,9 @@ impl Kernel {
 
     /// A task that executes a program was woken: it goes on if the others have ended.
     pub(in crate::kernel) fn go_on_executing(&mut self, task: Id<Task>, fx: &mut Effects) {
-        if self.others_have_ended(task) {
-            let result = self.take_over(task, fx);
+        if self.others_have_ended(task)
+            && let Some(result) = self.take_over(task, fx)
+        {
             self.return_later(task, result, rule!("EXEC-07"), fx);
         }
     }
@@ -67,7 +68,7 @@ impl Kernel {
     /// The other threads have ended, also those in vfork or in a wait (TG-112, TG-123): the caller
     /// takes the leader's place (EXEC-12, de_thread). Of two that execute one is ended (TG-113), a
     /// group exit ends both (TG-114), and other signals wait (TG-118, TG-122).
-    fn take_over(&mut self, caller: Id<Task>, fx: &mut Effects) -> syscall::Result {
+    fn take_over(&mut self, caller: Id<Task>, fx: &mut Effects) -> Option<syscall::Result> {
         let process = self.process_of(caller);
         self.tasks[caller].sleep = Sleep::None;
         self.set_executing(process, None);
@@ -91,24 +92,44 @@ impl Kernel {
     }
 
     /// The only thread of a process executes a program. Whose child it is does not change (TG-109),
-    /// and the lists of its own threads' children are one (TG-144, TG-173).
-    fn execute(&mut self, caller: Id<Task>, fx: &mut Effects) -> syscall::Result {
+    /// and the lists of its own threads' children are one (TG-144, TG-173). `None` if others run
+    /// before it is another program.
+    fn execute(&mut self, caller: Id<Task>, fx: &mut Effects) -> Option<syscall::Result> {
         let id = self.process_of(caller);
-        self.change_dispositions(caller, fx);
-        // TG-101: its own word stays, unless another process shares the memory
-        self.clear_child_tid(caller, true, fx);
-        self.memory_shares.leave(id);
-        if let Some(fs) = self.tasks[caller].own_fs.take() {
-            // TG-119
-            fx.obey(rule!("TG-119"));
-            self.processes[id].inherited_mut().fs = *fs;
-            self.fs_shares.replace(FsHolder::Task(caller), FsHolder::Process(id));
-        }
         if self.processes[id].is_clone_child() {
             // TG-115
             self.unindex_child(id);
             self.processes[id].exit_signal = Signal::CHLD.number();
             self.index_child(id);
+        }
+        // TG-101: its own word stays, unless another process shares the memory
+        self.clear_child_tid(caller, true, fx);
+        self.memory_shares.leave(id);
+        fx.obey(rule!("EXEC-19"));
+        let in_vfork = self.tasks[caller].vfork_waiter.is_some();
+        self.release_vfork(caller, fx);
+        if in_vfork && self.others_may_run() {
+            fx.obey(rule!("RACE-06"));
+            self.tasks[caller].sleep = Sleep::Loading;
+            self.cut(caller);
+            return None;
+        }
+        Some(self.finish_exec(caller, fx))
+    }
+
+    /// The part of execve after the old memory is gone (begin_new_exec).
+    pub(in crate::kernel) fn finish_exec(
+        &mut self,
+        caller: Id<Task>,
+        fx: &mut Effects,
+    ) -> syscall::Result {
+        let id = self.process_of(caller);
+        self.change_dispositions(caller, fx);
+        if let Some(fs) = self.tasks[caller].own_fs.take() {
+            // TG-119
+            fx.obey(rule!("TG-119"));
+            self.processes[id].inherited_mut().fs = *fs;
+            self.fs_shares.replace(FsHolder::Task(caller), FsHolder::Process(id));
         }
         fx.obey_all(&[
             rule!("EXEC-03"),
@@ -127,8 +148,6 @@ impl Kernel {
             self.drop_timer_signals(caller, fx);
         }
         fx.push_with(pid, rule!("EXEC-07"), || Consequence::Executed);
-        fx.obey(rule!("EXEC-19"));
-        self.release_vfork(caller, fx);
         Ok(Ret::Value(0))
     }
 

@@ -1,6 +1,7 @@
 //! The end of a task, and of its process with the last one: what happens to its children, its
 //! group, its parent, its number.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::abi::{SigInfo, SigSet, Signal, WaitStatus};
@@ -8,7 +9,7 @@ use crate::kernel::api::effect::{Consequence, Effects};
 use crate::kernel::signal::Origin;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::process::{FsHolder, Life, Process};
-use crate::kernel::state::task::{Sleep, State, Task};
+use crate::kernel::state::task::{Notifying, Sleep, State, Task};
 use crate::kernel::{Fault, Kernel, Property, Rule};
 use crate::rule;
 use crate::syscall::{self, Ret};
@@ -68,7 +69,10 @@ impl Kernel {
         // the memory goes before anyone is told
         let in_vfork = self.tasks[task].vfork_waiter.is_some();
         self.release_vfork(task, fx);
-        if in_vfork || self.may_be_preempted(task) {
+        if self.others_may_run() {
+            fx.obey(rule!("RACE-01"));
+        }
+        if in_vfork || self.others_may_run() || self.may_be_preempted(task) {
             // others may run first, who still find it alive: it has left its call, and its own
             // children are not given away
             self.tasks[task].sleep = Sleep::Exiting { last };
@@ -212,8 +216,41 @@ impl Kernel {
     /// The children get another parent, and the process is a zombie with its last task; a thread
     /// that is not the leader is gone (TG-86), a leader is kept (TG-87).
     pub(in crate::kernel) fn finish_exit(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
+        let children: Vec<Id<Process>> = self.children(task).collect();
+        if children.is_empty() {
+            return self.notify_of_end(task, last, Vec::new(), fx);
+        }
+        let process = self.process_of(task);
+        if let Some(thread) = self.first_living_task(process) {
+            self.hand_over(task, &children, thread, fx);
+            return self.notify_of_end(task, last, Vec::new(), fx);
+        }
+        let reaper = self.find_reaper(process, fx);
+        let children = children.into_iter().rev().collect();
+        let notifying = Notifying { last, reaper, children, unwanted: Vec::new() };
+        self.give_children_away(task, notifying, fx);
+    }
+
+    /// The second part of an exit that was cut (RACE-03): nobody else has changed the lists of tasks.
+    pub(in crate::kernel) fn go_on_notifying(&mut self, task: Id<Task>, fx: &mut Effects) {
+        match core::mem::take(&mut self.tasks[task].sleep) {
+            Sleep::Notifying(notifying) => {
+                self.tasklist.release();
+                self.give_children_away(task, *notifying, fx);
+            }
+            sleep => self.tasks[task].sleep = sleep,
+        }
+    }
+
+    /// The parent and those who wait are told that a task has ended.
+    fn notify_of_end(
+        &mut self,
+        task: Id<Task>,
+        last: bool,
+        mut unwanted: Vec<(Id<Process>, Rule)>,
+        fx: &mut Effects,
+    ) {
         let id = self.process_of(task);
-        let mut reaped = self.forget_children(task, fx);
         if last {
             self.check_orphaned(id, None, fx);
             fx.obey(rule!("RPT-18"));
@@ -231,10 +268,10 @@ impl Kernel {
             fx.obey_all(&[rule!("ZOM-14"), rule!("CHLD-09"), rule!("TG-97")]);
         }
         if ends && let Some(rule) = self.end_process(id, fx) {
-            reaped.push((id, rule));
+            unwanted.push((id, rule));
         }
-        for (child, rule) in reaped {
-            self.reap(child, rule, fx);
+        for (child, rule) in unwanted.into_iter().rev() {
+            self.release_later(child, rule, fx);
         }
         if self.processes.get(id).is_some() {
             self.wake_executing(id);
@@ -338,39 +375,35 @@ impl Kernel {
     }
 
     /// Gives the children of a task to a new parent, who is aimed at from now on (TG-62), (RPT
-    /// group); those that it does not want as zombies are returned, each with the rule that says
-    /// so.
-    fn forget_children(&mut self, father: Id<Task>, fx: &mut Effects) -> Vec<(Id<Process>, Rule)> {
-        let mut reaped = Vec::new();
-        let children: Vec<Id<Process>> = self.children(father).collect();
-        if children.is_empty() {
-            return reaped;
-        }
+    /// group), and goes on with the end of the task itself.
+    fn give_children_away(&mut self, father: Id<Task>, mut notifying: Notifying, fx: &mut Effects) {
         let process = self.process_of(father);
-        if let Some(thread) = self.first_living_task(process) {
-            self.hand_over(father, &children, thread, fx);
-            return reaped;
-        }
-        let reaper = self.find_reaper(process, fx);
-        let adopter = reaper.map(|reaper| self.process_of(reaper));
+        let adopter = notifying.reaper.map(|reaper| self.process_of(reaper));
         let parent = self.parent_of(process);
-        for child in &children {
+        while let Some(child) = notifying.children.pop() {
             // one after the other: the group of the first is judged while the others still have
             // their old parent (RPT-18)
-            self.send_pdeath_signals(father, *child, fx);
-            self.give_away(*child, reaper, fx);
-            if adopter.is_some() && adopter == parent && self.processes[*child].is_zombie() {
+            self.send_pdeath_signals(father, child, fx);
+            self.give_away(child, notifying.reaper, fx);
+            if adopter.is_some() && adopter == parent && self.processes[child].is_zombie() {
                 // the father's own SIGCHLD goes to the same process, later
                 fx.obey(rule!("RPT-10"));
             }
-            if let Some(rule) = self.notify_adopter(*child, fx) {
-                reaped.push((*child, rule));
+            if let Some(rule) = self.notify_adopter(child, fx) {
+                notifying.unwanted.push((child, rule));
             }
             if !self.faulty(Fault::ParentExitOrphansNobody) {
-                self.check_orphaned(*child, Some(process), fx);
+                self.check_orphaned(child, Some(process), fx);
+            }
+            if self.others_may_run() {
+                // what was sent may be handled before the rest is
+                fx.obey(rule!("RACE-03"));
+                self.tasks[father].sleep = Sleep::Notifying(Box::new(notifying));
+                self.tasklist.hold();
+                return self.cut(father);
             }
         }
-        reaped
+        self.notify_of_end(father, notifying.last, notifying.unwanted, fx);
     }
 
     /// The children of a thread go to another one of the same process (TG-91): nobody but they can
@@ -480,6 +513,10 @@ impl Kernel {
     /// is none, if that wants none. A stop that
     /// was not waited for stays to be waited for, without a signal (RPT-11).
     fn notify_adopter(&mut self, child: Id<Process>, fx: &mut Effects) -> Option<Rule> {
+        if self.processes[child].flags.unwanted {
+            // it goes by itself, soon
+            return None;
+        }
         match self.processes[child].life {
             Life::Zombie(_) => {
                 fx.obey(rule!("RPT-09"));
@@ -491,6 +528,30 @@ impl Kernel {
                 None
             }
             _ => None,
+        }
+    }
+
+    /// Nobody waits for a process that has ended: it goes once the lists of tasks are not locked any
+    /// more. Until then it has its number, its place in its group, and its share of what its user may
+    /// have (RACE-05, RACE-08).
+    fn release_later(&mut self, id: Id<Process>, rule: Rule, fx: &mut Effects) {
+        if !self.others_may_run() {
+            return self.reap(id, rule, fx);
+        }
+        fx.obey(rule!("RACE-05"));
+        fx.obey(rule!("RACE-08"));
+        self.unindex_child(id);
+        self.processes[id].flags.unwanted = true;
+        self.index_child(id);
+        let leader = self.leader(id);
+        self.tasks[leader].sleep = Sleep::Releasing(rule);
+        self.cut(leader);
+    }
+
+    /// A process that nobody waits for goes.
+    pub(in crate::kernel) fn release(&mut self, leader: Id<Task>, fx: &mut Effects) {
+        if let Sleep::Releasing(rule) = self.tasks[leader].sleep {
+            self.reap(self.process_of(leader), rule, fx);
         }
     }
 

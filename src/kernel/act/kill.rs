@@ -1,5 +1,6 @@
 //! kill and its relatives.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::abi::{Errno, Pid, SiCode, SigInfo, Signal, Uid};
@@ -10,7 +11,7 @@ use crate::kernel::state::arena::Id;
 use crate::kernel::state::cred::Cred;
 use crate::kernel::state::group::Group;
 use crate::kernel::state::process::Process;
-use crate::kernel::state::task::Task;
+use crate::kernel::state::task::{Killing, Sleep, Task};
 use crate::kernel::{Fault, Kernel};
 use crate::rule;
 use crate::syscall::{self, QueuedInfo, Ret};
@@ -102,6 +103,75 @@ impl Kernel {
         self.generate(target, info, Origin::user(rule!("KILL-27")), fx)
     }
 
+    /// The same for several processes, where others may run between two of them (RACE-07); `None` if
+    /// they do.
+    pub(in crate::kernel) fn kill_several(
+        &mut self,
+        caller: Id<Task>,
+        pid: i32,
+        sig: i32,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        // KILL-13
+        let targets: Vec<Id<Process>> = match pid {
+            0 => self.members(self.processes[self.process_of(caller)].group).collect(),
+            -1 => self.others(caller).collect(),
+            i32::MIN => Vec::new(),
+            _ => match self.numbers.get(pid.unsigned_abs()).group {
+                Some(group) => self.members(group).collect(),
+                None => Vec::new(),
+            },
+        };
+        let info = match self.info_to_send(caller, sig, fx) {
+            Ok(info) if targets.len() > 1 => info,
+            // nobody comes between what is one step
+            _ => return Some(self.kill(caller, pid, sig, fx).map(Ret::Value)),
+        };
+        let everybody = pid == -1;
+        fx.obey(if everybody { rule!("KILL-03") } else { rule!("KILL-09") });
+        let killing = Killing {
+            targets: targets.into_iter().rev().collect(),
+            info,
+            everybody,
+            outcome: if everybody { Ok(()) } else { Err(Errno::ESRCH) },
+        };
+        self.go_on_killing(caller, Box::new(killing), fx)
+    }
+
+    /// The next of several processes is sent the signal.
+    pub(in crate::kernel) fn go_on_killing(
+        &mut self,
+        caller: Id<Task>,
+        mut killing: Box<Killing>,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        let cred = *self.cred(caller);
+        while let Some(target) = killing.targets.pop() {
+            // one that was reaped meanwhile is none of them any more
+            if self.processes.get(target).is_none() {
+                continue;
+            }
+            let leader = self.leader(target);
+            let sent = self.kill_one(caller, &cred, leader, killing.info.as_ref(), fx);
+            killing.outcome = after_one(killing.outcome, sent, killing.everybody, fx);
+            if !killing.targets.is_empty() && self.others_may_run() {
+                fx.obey(rule!("RACE-07"));
+                self.tasks[caller].sleep = Sleep::Killing(killing);
+                self.tasklist.hold_shared();
+                self.cut(caller);
+                return None;
+            }
+        }
+        Some(killing.outcome.map(|()| Ret::Value(0)))
+    }
+
+    /// Everybody whom a kill of everybody is for, in the order of creation: all but the init and the
+    /// caller's process (TG-166).
+    fn others(&self, caller: Id<Task>) -> impl Iterator<Item = Id<Process>> + '_ {
+        let own = self.process_of(caller);
+        self.all().filter(move |id| *id != own && self.processes[*id].pid > Pid(1))
+    }
+
     /// All members, the most recent first (KILL-13).
     fn kill_group(
         &mut self,
@@ -121,43 +191,31 @@ impl Kernel {
         while let Some(member) = next {
             next = self.processes[member].group_links.next();
             let sent = self.kill_one(caller, &cred, self.leader(member), info.as_ref(), fx);
-            if outcome.is_err() {
-                outcome = sent;
-            }
+            outcome = after_one(outcome, sent, false, fx);
         }
-        // KILL-09: one success is success
-        fx.obey(rule!("KILL-09"));
         outcome.map(|()| 0)
     }
 
     /// Everyone but the init and the caller, in the order of creation (KILL-13).
     fn kill_all(&mut self, caller: Id<Task>, sig: i32, fx: &mut Effects) -> Result<i64, Errno> {
         fx.obey(rule!("KILL-03"));
-        // TG-166
-        let own = self.process_of(caller);
-        let targets: Vec<Id<Process>> =
-            self.all().filter(|id| *id != own && self.processes[*id].pid > Pid(1)).collect();
+        let targets: Vec<Id<Process>> = self.others(caller).collect();
         if targets.is_empty() {
             fx.obey(rule!("KILL-12"));
             return refuse(fx, rule!("KILL-10"), Errno::ESRCH);
         }
         let info = self.info_to_send(caller, sig, fx)?;
         let cred = *self.cred(caller);
-        let mut outcome = Ok(0);
+        let forgives = !self.faulty(Fault::KillAllReportsEperm);
+        let mut outcome = Ok(());
         for target in targets {
             if self.processes[target].is_zombie() {
                 fx.obey(rule!("KILL-11"));
             }
-            match self.kill_one(caller, &cred, self.leader(target), info.as_ref(), fx) {
-                // KILL-10: forgotten
-                Err(Errno::EPERM) if !self.faulty(Fault::KillAllReportsEperm) => {
-                    fx.obey(rule!("KILL-10"));
-                }
-                Err(errno) => outcome = Err(errno),
-                Ok(()) => outcome = Ok(0),
-            }
+            let sent = self.kill_one(caller, &cred, self.leader(target), info.as_ref(), fx);
+            outcome = if forgives { after_one(outcome, sent, true, fx) } else { sent };
         }
-        outcome
+        outcome.map(|()| 0)
     }
 
     /// tkill and tgkill.
@@ -330,6 +388,29 @@ impl Kernel {
             fx.obey(rule!("KILL-19"));
         }
         refuse(fx, rule!("KILL-16"), Errno::EPERM)
+    }
+}
+
+/// What a kill of several comes to with one more of them.
+#[inline]
+fn after_one(
+    before: Result<(), Errno>,
+    sent: Result<(), Errno>,
+    everybody: bool,
+    fx: &mut Effects,
+) -> Result<(), Errno> {
+    match sent {
+        // KILL-10: forgotten
+        Err(Errno::EPERM) if everybody => {
+            fx.obey(rule!("KILL-10"));
+            before
+        }
+        sent if everybody => sent,
+        sent => {
+            // KILL-09: one success is success
+            fx.obey(rule!("KILL-09"));
+            if before.is_ok() { before } else { sent }
+        }
     }
 }
 

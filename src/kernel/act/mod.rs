@@ -1,6 +1,7 @@
 //! What calls and the passing of time do.
 
 pub(in crate::kernel) mod cred;
+pub(in crate::kernel) mod entry;
 pub(in crate::kernel) mod exec;
 pub(in crate::kernel) mod exit;
 pub(in crate::kernel) mod fork;

@@ -53,6 +53,7 @@ impl Kernel {
             .tasks_of(process)
             .flat_map(|thread| self.children(thread))
             .filter(|child| self.processes[*child].is_zombie())
+            .filter(|child| !self.processes[*child].flags.unwanted)
             .collect();
         for zombie in zombies {
             self.reap(zombie, rule!("NS-08"), fx);

@@ -6,12 +6,28 @@ use alloc::vec::Vec;
 use crate::abi::{Pgid, Pid, Resource, Rlimit, Sid, Uid};
 use crate::kernel::api::version::Version;
 
+/// How much of a transition happens at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Granularity {
+    /// A call that does not sleep, an exit, a stop and a kill of a group are one transition each, as
+    /// they are where all tasks share one CPU and the kernel is not preempted.
+    #[default]
+    Coarse,
+    /// They are cut where Linux lets go of its locks, and other tasks of the run queue may run there,
+    /// as they do on several CPUs (group RACE). The canonical order goes on at once: it gives what
+    /// [`Granularity::Coarse`] gives.
+    Fine,
+}
+
 /// What the first process finds. [`Config::default`] is a fresh pid namespace with its init.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
     /// The kernel that the model answers like, where kernels differ.
     pub version: Version,
+    /// Where other tasks may run: coarse by default, since a call is then over when it returns.
+    pub granularity: Granularity,
     /// The number of the first process; 1 makes it the init of the namespace.
     pub first: Pid,
     /// The number of its parent, which is outside of the model; 0 if that is not visible.
@@ -52,6 +68,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             version: Version::NEWEST,
+            granularity: Granularity::Coarse,
             first: Pid(1),
             parent: Pid(0),
             pgid: Pgid(0),

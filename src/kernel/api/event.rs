@@ -19,6 +19,14 @@ pub enum Event {
         /// The call.
         call: Syscall,
     },
+    /// The thread enters the kernel with a system call, which is carried out in a step of the thread:
+    /// of the tasks that have entered each may be first.
+    Enter {
+        /// The calling thread.
+        tid: Pid,
+        /// The call.
+        call: Syscall,
+    },
     /// A runnable thread runs until it is back in its own code, sleeps, stops or ends.
     Step {
         /// The thread.

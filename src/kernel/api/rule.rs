@@ -6,7 +6,7 @@
 use core::fmt;
 
 /// The groups of rules in the order of docs/SEMANTICS.md, with the number of rules in each.
-const GROUPS: [(&str, u16); 24] = [
+const GROUPS: [(&str, u16); 25] = [
     ("PID", 22),
     ("FORK", 34),
     ("EXEC", 20),
@@ -31,6 +31,7 @@ const GROUPS: [(&str, u16); 24] = [
     ("PTR", 5),
     ("OBS", 5),
     ("TG", 174),
+    ("RACE", 8),
 ];
 
 /// One rule of docs/SEMANTICS.md, such as `ORP-07`.

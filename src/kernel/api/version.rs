@@ -190,7 +190,7 @@ impl fmt::Display for Version {
 }
 
 /// The text does not begin with a release number such as `6.1`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct NotAVersion;
 
 impl fmt::Display for NotAVersion {

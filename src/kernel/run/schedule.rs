@@ -13,9 +13,22 @@ use crate::rule;
 use crate::syscall::{self, Ret, Syscall};
 
 impl Kernel {
-    /// The tasks that will do something by themselves, first the one that was woken first.
-    pub fn runnable(&self) -> impl ExactSizeIterator<Item = Pid> + '_ {
-        self.queue.iter().map(|task| self.tasks[*task].tid)
+    /// The tasks that can do something by themselves now, first the one that was woken first. None
+    /// only if nobody has anything to do.
+    pub fn runnable(&self) -> impl Iterator<Item = Pid> + '_ {
+        let admitted = self.queue.iter().filter(|task| self.is_admitted(**task));
+        admitted.map(|task| self.tasks[*task].tid)
+    }
+
+    /// How many tasks can do something by themselves now: O(1) unless one of them holds a lock.
+    pub fn runnable_count(&self) -> usize {
+        if self.tasklist.is_held() { self.runnable().count() } else { self.queue.len() }
+    }
+
+    /// Whether nobody holds a lock that the next step of the task needs.
+    #[inline]
+    fn is_admitted(&self, task: Id<Task>) -> bool {
+        !self.tasklist.is_held() || self.tasklist.admits(self.access_of(task))
     }
 
     /// Lets runnable tasks run until none is left. `choose` picks among them where there are
@@ -24,21 +37,33 @@ impl Kernel {
     /// Costs what the steps cost; taking alternative n costs O(n) on top.
     pub fn settle(&mut self, choose: &mut dyn Choose, fx: &mut Effects) {
         while !self.queue.is_empty() {
-            let nth = match self.queue.len() {
-                1 => 0,
+            let nth = match self.runnable_count() {
+                0 | 1 => 0,
                 several => choose.choose(several).min(several - 1),
             };
-            self.step_nth(nth, fx);
+            self.step_nth(self.place_of_admitted(nth), fx);
         }
     }
 
     /// One step of the task `tid`, which must be runnable.
     pub(in crate::kernel) fn step(&mut self, tid: Pid, fx: &mut Effects) -> Result<(), Refused> {
-        let task = self.task_numbered(tid).filter(|task| !self.tasks[*task].is_dead());
+        let goes_on = |task: &Task| !task.is_dead() || task.queued;
+        let task = self.task_numbered(tid).filter(|task| goes_on(&self.tasks[*task]));
         let task = task.ok_or(Refused::NoSuchTask(tid))?;
         let nth = self.queue.iter().position(|queued| *queued == task);
+        let nth = nth.filter(|_| self.is_admitted(task));
         self.step_nth(nth.ok_or(Refused::NotRunnable(tid))?, fx);
         Ok(())
+    }
+
+    /// Where the `nth` of those that can run stands in the queue.
+    fn place_of_admitted(&self, nth: usize) -> usize {
+        if !self.tasklist.is_held() {
+            return nth;
+        }
+        let admitted = (0..self.queue.len()).filter(|at| self.is_admitted(self.queue[*at]));
+        // whoever holds the lock can run
+        admitted.take(nth + 1).last().unwrap_or(0)
     }
 
     fn step_nth(&mut self, nth: usize, fx: &mut Effects) {
@@ -66,9 +91,14 @@ impl Kernel {
 
     /// The task runs: it leaves its blocked call if it has reason to, then delivers its signals.
     fn run(&mut self, task: Id<Task>, fx: &mut Effects) {
+        if core::mem::take(&mut self.tasks[task].announcing_stop) {
+            return self.announce_stop(task, fx);
+        }
         match self.tasks[task].state {
-            State::Dead | State::Stopped => return,
+            State::Stopped => return,
+            State::Dead => return self.release(task, fx),
             State::Exiting => return self.end(task, fx),
+            State::Running if self.is_in_call(task) => return self.go_on_in_call(task, fx),
             State::Running => {}
         }
         if self.must_end(task) {
@@ -93,6 +123,7 @@ impl Kernel {
         match self.tasks[task].sleep {
             Sleep::Zap { last } => self.finish_zap(task, last, fx),
             Sleep::Exiting { last } => self.go_on_exiting(task, last, fx),
+            Sleep::Notifying(_) => self.go_on_notifying(task, fx),
             _ => {}
         }
     }
@@ -135,6 +166,11 @@ impl Kernel {
             | Sleep::Vfork(..)
             | Sleep::Zap { .. }
             | Sleep::Exiting { .. }
+            | Sleep::Entered(_)
+            | Sleep::Killing(_)
+            | Sleep::Loading
+            | Sleep::Notifying(_)
+            | Sleep::Releasing(_)
             | Sleep::Interrupted(..)
             | Sleep::Restarting(_) => {}
         }
@@ -194,6 +230,19 @@ impl Kernel {
         } else if !core::mem::replace(&mut self.tasks[task].queued, true) {
             self.queue.push_front(task);
         }
+    }
+
+    /// The task goes on before all others unless another one is chosen: nothing else has happened.
+    pub(in crate::kernel) fn cut(&mut self, task: Id<Task>) {
+        if !core::mem::replace(&mut self.tasks[task].queued, true) {
+            self.queue.push_front(task);
+        }
+    }
+
+    /// Whether others may run where the kernel lets go of its locks.
+    #[inline]
+    pub(in crate::kernel) fn others_may_run(&self) -> bool {
+        self.is_fine() && !self.queue.is_empty()
     }
 
     /// The call has a result and others were woken: they may run before its program sees it.

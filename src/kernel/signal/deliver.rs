@@ -278,7 +278,15 @@ impl Kernel {
             }
             group.stop_signal = None;
         }
-        self.complete_stop(id, signal, fx);
+        if self.tasks[task].is_stopped() && self.others_may_run() {
+            // the parent may wait before it is told
+            fx.obey(rule!("RACE-04"));
+            self.mark_stopped(id, signal, fx);
+            self.tasks[task].announcing_stop = true;
+            self.cut(task);
+        } else {
+            self.complete_stop(id, signal, fx);
+        }
     }
 
     /// All tasks of the process have stopped.
@@ -288,6 +296,30 @@ impl Kernel {
         signal: Signal,
         fx: &mut Effects,
     ) {
+        self.mark_stopped(id, signal, fx);
+        self.tell_parent_of_stop(id, fx);
+    }
+
+    /// A stop that was cut: the parent is told, and the task goes on if it was continued meanwhile.
+    pub(in crate::kernel) fn announce_stop(&mut self, task: Id<Task>, fx: &mut Effects) {
+        self.tell_parent_of_stop(self.process_of(task), fx);
+        if self.tasks[task].state == State::Running {
+            self.cut(task);
+        }
+    }
+
+    /// The parent is told of the stop with the status that is left of it by now: none, if a wait or
+    /// SIGCONT has taken it (RACE-04).
+    fn tell_parent_of_stop(&mut self, id: Id<Process>, fx: &mut Effects) {
+        let status = match self.processes[id].life {
+            Life::Alive(Job::Stopped { signal, unreported: true }) => i32::from(signal.number()),
+            Life::Dying(status) => status.term_signal().map_or(0, |signal| signal.number().into()),
+            _ => 0,
+        };
+        self.tell_parent_of_job(id, (SiCode::CLD_STOPPED, status), rule!("WAIT-39"), fx);
+    }
+
+    fn mark_stopped(&mut self, id: Id<Process>, signal: Signal, fx: &mut Effects) {
         self.set_life(id, Life::Alive(Job::Stopped { signal, unreported: true }));
         if !self.processes[id].is_single() {
             fx.obey_all(&[rule!("JOB-09"), rule!("TG-125"), rule!("TG-126")]);
@@ -298,12 +330,6 @@ impl Kernel {
         fx.obey(rule!("WAIT-24"));
         fx.obey(rule!("JOB-19"));
         fx.push(self.processes[id].pid, Consequence::Stopped(signal), rule!("WAIT-29"));
-        self.tell_parent_of_job(
-            id,
-            WaitStatus::stopped(signal).code_and_status(),
-            rule!("WAIT-39"),
-            fx,
-        );
     }
 
     /// The process runs again: its parent is told now (WAIT-38).

@@ -100,7 +100,7 @@ impl<T> fmt::Debug for Id<T> {
     }
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum Slot<T> {
     Used(T),
@@ -108,7 +108,7 @@ enum Slot<T> {
 }
 
 /// Elements by [`Id`]. Insertion, removal and look-up are O(1).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Arena<T> {
     /// The first one is never used, so that the number of an id is its place.

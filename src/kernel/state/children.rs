@@ -12,7 +12,7 @@ use crate::kernel::state::process::{Job, Life, Process, Siblings};
 use crate::kernel::state::task::Task;
 
 /// What a child has to report to a wait.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Event {
     /// It ended.
@@ -24,7 +24,7 @@ pub enum Event {
 }
 
 /// An event, and the class of the child that has it (WAIT-14, WAIT-15).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Report {
     pub event: Event,
@@ -36,7 +36,7 @@ pub type Scope = Option<Id<Group>>;
 
 /// Children in list order (WAIT-30) and an index of those that can be waited for, so that a wait
 /// costs O(log children) and not a scan.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Children {
     list: List<Siblings>,
@@ -50,7 +50,7 @@ pub struct Children {
     by_group: Option<Box<ByGroup>>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct ByGroup {
     #[cfg_attr(feature = "serde", serde(with = "crate::kernel::api::snapshot::pairs"))]
@@ -121,7 +121,7 @@ impl Children {
 /// What `process` has to report, from its own state.
 pub(in crate::kernel) fn report_of(process: &Process) -> Option<Report> {
     let event = match process.life {
-        Life::Zombie(_) => Event::Exited,
+        Life::Zombie(_) if !process.flags.unwanted => Event::Exited,
         Life::Alive(Job::Stopped { unreported: true, .. }) => Event::Stopped,
         Life::Alive(Job::Continued { unreported: true, .. }) => Event::Continued,
         _ => return None,

@@ -6,7 +6,7 @@ use crate::kernel::state::arena::Id;
 use crate::kernel::state::task::Task;
 
 /// The users of a thread, and whether it has the superuser's capabilities.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Cred {
     pub real: Uid,

@@ -7,7 +7,7 @@ use core::ops::{Deref, DerefMut};
 /// A list in one word: no memory while it is empty.
 // a Vec, or a boxed slice, would be three words, or two, in every process
 #[allow(clippy::box_collection)]
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Few<T>(Option<Box<Vec<T>>>);
 

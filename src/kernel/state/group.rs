@@ -7,7 +7,7 @@ use crate::kernel::state::list::List;
 use crate::kernel::state::process::{Members, Process};
 
 /// A process group. It lives as long as it has a member, dead or alive (GRP-12).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Group {
     pub pgid: Pgid,
@@ -19,7 +19,7 @@ pub struct Group {
 }
 
 /// A session. It lives as long as it has a group (GRP-23).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Session {
     pub sid: Sid,

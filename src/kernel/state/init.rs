@@ -6,7 +6,7 @@ use crate::kernel::state::process::Process;
 use crate::kernel::state::task::Task;
 
 /// The init of the namespace.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Init {
     pub process: Id<Process>,

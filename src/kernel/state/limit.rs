@@ -9,7 +9,7 @@ use crate::kernel::state::arena::Id;
 use crate::kernel::state::process::Process;
 
 /// The limits of a process (LIM-14), shared until one of them changes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits {
     /// Those that were set, ascending; there is no limit of the others.
@@ -41,7 +41,7 @@ impl Limits {
 }
 
 /// What a user has, over all its processes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct UserCount {
     /// Tasks, zombies included (LIM-03, ZOM-11).

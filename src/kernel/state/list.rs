@@ -1,6 +1,7 @@
 //! The one list of the model: it runs through its elements, which stay in their arena.
 
 use core::fmt;
+use core::hash::{Hash, Hasher};
 
 use crate::kernel::state::arena::{Arena, Id};
 
@@ -134,6 +135,12 @@ impl<T> PartialEq for Links<T> {
 
 impl<T> Eq for Links<T> {}
 
+impl<T> Hash for Links<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.previous, self.next).hash(state);
+    }
+}
+
 impl<T> fmt::Debug for Links<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}..{:?}", self.previous, self.next)
@@ -159,6 +166,12 @@ impl<L: Linked> PartialEq for List<L> {
 }
 
 impl<L: Linked> Eq for List<L> {}
+
+impl<L: Linked> Hash for List<L> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.first, self.last).hash(state);
+    }
+}
 
 impl<L: Linked> fmt::Debug for List<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

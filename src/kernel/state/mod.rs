@@ -15,5 +15,6 @@ pub(in crate::kernel) mod roster;
 pub(in crate::kernel) mod shares;
 pub(in crate::kernel) mod sighand;
 pub(in crate::kernel) mod task;
+pub(in crate::kernel) mod tasklist;
 pub(in crate::kernel) mod threads;
 pub(in crate::kernel) mod timer;

@@ -6,7 +6,7 @@ use alloc::collections::BTreeMap;
 use crate::abi::{SigInfo, SigSet, Signal, Uid};
 
 /// A pending signal with its record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Queued {
     /// What comes with it.
@@ -19,7 +19,7 @@ pub struct Queued {
 ///
 /// A signal can be in the set without a record: SIGKILL (SIG-25), and those that lost theirs to
 /// RLIMIT_SIGPENDING (LIM-09, LIM-10).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pending {
     set: SigSet,
@@ -28,7 +28,7 @@ pub struct Pending {
 
 /// The records of pending signals. Most of the time there is one, which needs no map; the memory
 /// is kept for the next signal.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Records {
     /// The only record.

@@ -15,7 +15,7 @@ const RESERVED: u32 = 300;
 const PAGE: usize = 64;
 
 /// What a number names. It cannot be handed out while it names anything (PID-08).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Named {
     /// The task, alive or dead: the leader of a process has the number of that.
@@ -32,7 +32,7 @@ impl Named {
     }
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Page {
     used: u64,
@@ -68,7 +68,7 @@ impl Page {
 }
 
 /// The numbers of a pid namespace: a table of pages, each with a bitmap of the numbers in use.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Numbers {
     pages: Vec<Option<Page>>,

@@ -17,7 +17,7 @@ use crate::kernel::state::timer::Itimer;
 /// Whether a process lives, and what its parent may still want to know about it.
 ///
 /// One value, so that a stopped zombie cannot be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Life {
     /// It lives.
@@ -30,7 +30,7 @@ pub enum Life {
 }
 
 /// Job control state: there is at most one event to report (WAIT-26).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Job {
     /// It runs, and has nothing to report.
@@ -52,7 +52,7 @@ pub enum Job {
 }
 
 /// What the parent of a process that continues is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Announcement {
     /// CLD_CONTINUED.
@@ -63,7 +63,7 @@ pub enum Announcement {
 
 /// What a process has for several threads: the kernel's signal_struct, as far as one thread needs
 /// nothing of it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ThreadGroup {
     /// The tasks that are left: the leader, then the others in the order of their creation (TG-32).
@@ -85,7 +85,7 @@ pub struct ThreadGroup {
 }
 
 /// One process.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Process {
     pub life: Life,
@@ -174,7 +174,7 @@ impl Linked for Siblings {
 
 /// What a process has from its creator until one of them changes its own: in one place, so that a
 /// fork counts one more holder and copies nothing.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Inherited {
     /// By themselves: most who change something change the working directory.
@@ -183,7 +183,7 @@ pub struct Inherited {
 }
 
 /// Umask and working directory.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Fs {
     pub umask: u32,
@@ -191,7 +191,7 @@ pub struct Fs {
 }
 
 /// By whom umask and working directory are had: those that share them by CLONE_FS are found by that.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum FsHolder {
     /// All threads of a process that have none of their own.
@@ -201,7 +201,7 @@ pub enum FsHolder {
 }
 
 /// Marks of a process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Flags {
     /// It has exec'd since it was created (EXEC-10).
@@ -220,6 +220,8 @@ pub struct Flags {
     pub watched: bool,
     /// It leaves no zombie and sends no signal when it ends (CLONE_AUTOREAP, ZOM-15).
     pub autoreap: bool,
+    /// It has ended, nobody waits for it, and it goes by itself (EXIT_DEAD).
+    pub unwanted: bool,
 }
 
 impl Process {

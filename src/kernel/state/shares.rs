@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 /// Sets of tasks, or of processes, that share one thing. One that shares with nobody is in none, and
 /// costs nothing.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Shares<K> {
     /// The number of the set that each is in.

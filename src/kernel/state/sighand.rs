@@ -8,7 +8,7 @@ use crate::abi::DefaultAction;
 use crate::abi::{Handler, SaFlags, SigAction, SigSet, Signal};
 
 /// The dispositions of one process, or of several that share them (FORK-27).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sighand {
     /// How many processes use it. Not zero, so that its place in an arena takes no word more.
@@ -19,7 +19,7 @@ pub struct Sighand {
 }
 
 /// The actions that are not SIG_DFL without flags.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Actions {
     caught: SigSet,
@@ -34,7 +34,7 @@ impl Actions {
 }
 
 /// What happens to a signal when it is delivered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Fate {
     /// SIG_DFL, and what that means.
     Default(DefaultAction),

@@ -1,9 +1,11 @@
 //! A task: a thread, with what each thread of a process has for itself (the kernel's task_struct).
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, Time, WaitOptions};
 use crate::kernel::api::effect::Restart;
+use crate::kernel::api::rule::Rule;
 use crate::kernel::state::arena::{Handle, Id};
 use crate::kernel::state::children::Children;
 use crate::kernel::state::cred::Cred;
@@ -14,7 +16,7 @@ use crate::kernel::state::process::{Fs, Process};
 use crate::syscall::{self, Ptr, Syscall};
 
 /// Whether a task runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
     /// It runs its own code, or a call; or it sleeps in one.
@@ -30,7 +32,7 @@ pub enum State {
 }
 
 /// What a task does in the kernel, if anything.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Sleep {
     /// Nothing: it runs its own code.
@@ -54,6 +56,16 @@ pub enum Sleep {
     /// It ends, and has let go of its memory; nobody has been told yet. `last`: all other tasks of
     /// its process had begun to end before it.
     Exiting { last: bool },
+    /// The thread has entered the kernel with a call, and not begun to carry it out.
+    Entered(Box<Syscall>),
+    /// kill of several processes, between two of them (RACE-07).
+    Killing(Box<Killing>),
+    /// execve has let go of the old memory, and not made the process another program (RACE-06).
+    Loading,
+    /// It ends, and tells its children, its parent and those who wait (RACE-03).
+    Notifying(Box<Notifying>),
+    /// A process that nobody waits for is still there (EXIT_DEAD, RACE-05); by that rule it goes.
+    Releasing(Rule),
     /// A call that a signal has interrupted and whose fate the first handler decides.
     Interrupted(Restart, Box<Syscall>),
     /// A call that will be made again, whatever handlers run before.
@@ -61,7 +73,7 @@ pub enum Sleep {
 }
 
 /// Which children a wait is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Selector {
     /// All.
@@ -73,7 +85,7 @@ pub enum Selector {
 }
 
 /// A blocked wait.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct WaitSleep {
     /// The call, for a restart.
@@ -87,7 +99,7 @@ pub struct WaitSleep {
 }
 
 /// A blocked rt_sigtimedwait.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct TimedSleep {
     /// The signals to take.
@@ -100,8 +112,36 @@ pub struct TimedSleep {
     pub info: Ptr,
 }
 
+/// A kill of several processes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Killing {
+    /// Those that it has not come to, the next one last.
+    pub targets: Vec<Id<Process>>,
+    /// What they are sent; nothing for signal 0.
+    pub info: Option<SigInfo>,
+    /// It is to everybody, and a refusal is forgotten (KILL-10).
+    pub everybody: bool,
+    /// What it has come to so far.
+    pub outcome: Result<(), Errno>,
+}
+
+/// The part of an exit in which others are told of it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Notifying {
+    /// As in [`Sleep::Exiting`].
+    pub last: bool,
+    /// Who adopts the children; nobody in the model if there is none.
+    pub reaper: Option<Id<Task>>,
+    /// The children that have not been given away, the next one last.
+    pub children: Vec<Id<Process>>,
+    /// Those that nobody wants as zombies, each with the rule that says so.
+    pub unwanted: Vec<(Id<Process>, Rule)>,
+}
+
 /// What happens when a handler returns.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Resume {
     /// The task goes on where it was.
@@ -115,7 +155,7 @@ pub enum Resume {
 }
 
 /// A handler that was entered and has not returned.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Frame {
     /// What it was entered for.
@@ -153,7 +193,7 @@ impl Linked for Threads {
 }
 
 /// One task.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Task {
     pub tid: Pid,
@@ -191,6 +231,8 @@ pub struct Task {
     pub delivering: bool,
     /// It has to take part in the stop of its process (JOBCTL_STOP_PENDING).
     pub stop_pending: bool,
+    /// It has stopped as the last one of its process, and the parent is not told yet (RACE-04).
+    pub announcing_stop: bool,
     /// A set*uid left its user over RLIMIT_NPROC (LIM-05).
     pub over_nproc: bool,
     /// It stands in the run queue.
@@ -224,6 +266,7 @@ impl Task {
             notified: false,
             delivering: false,
             stop_pending: false,
+            announcing_stop: false,
             over_nproc: false,
             queued: false,
         }

@@ -11,7 +11,7 @@ use crate::kernel::state::task::{Sleep, Task};
 use crate::rule;
 
 /// The ITIMER_REAL of a process (TIME-01).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Itimer {
     /// When it expires next, or expired last.
@@ -30,7 +30,7 @@ impl Itimer {
 }
 
 /// Whom a deadline concerns.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Alarm {
     /// The ITIMER_REAL of this process.

@@ -86,6 +86,16 @@ impl Generator {
                 config.last_pid = last_pid;
             }
         }
+        if self.profile == Profile::Concurrent
+            && self.world.own_pid_max
+            && self.world.last_pid
+            && one_in(choose, 4)
+        {
+            // hardly a number is free
+            config.last_pid = 299;
+            config.pid_max = 302 + below(choose, 3) as u32;
+            return config;
+        }
         // without an init in the model
         if self.world.below_init && self.profile != Profile::Numbers && one_in(choose, 6) {
             return config.below_init(Pid(2));
@@ -104,6 +114,9 @@ impl Generator {
         if actors.is_empty() {
             return None;
         }
+        if self.profile == Profile::Concurrent && actors.len() > 1 && !one_in(choose, 3) {
+            return Some(self.concurrent(kernel, actors, choose));
+        }
         // the first one a little more often than the others: it decides about most children
         let first = kernel.config().first;
         let tid = if one_in(choose, 8) && kernel.in_user_mode(first) {
@@ -111,7 +124,30 @@ impl Generator {
         } else {
             actors[below(choose, actors.len())]
         };
-        let whole = self.profile == Profile::Mixed || one_in(choose, 4);
+        let action = self.action(kernel, tid, choose);
+        Some(Step { tid, action })
+    }
+
+    /// Two or three of `actors` make calls at the same time.
+    fn concurrent(
+        &mut self,
+        kernel: &Kernel,
+        mut actors: Vec<Pid>,
+        choose: &mut dyn Choose,
+    ) -> Step {
+        let mut calls = Vec::new();
+        while !actors.is_empty() && calls.len() < 3 {
+            let tid = actors.swap_remove(below(choose, actors.len()));
+            if let Action::Call(call) = self.action(kernel, tid, choose) {
+                calls.push((tid, call));
+            }
+        }
+        Step { tid: Pid(0), action: Action::Concurrent(calls) }
+    }
+
+    fn action(&mut self, kernel: &Kernel, tid: Pid, choose: &mut dyn Choose) -> Action {
+        let varied = self.profile != Profile::Concurrent;
+        let whole = self.profile == Profile::Mixed || varied && one_in(choose, 4);
         let weights = if whole { EVERYTHING } else { self.profile.weights() };
         let mut draw = Draw {
             choose,
@@ -124,10 +160,10 @@ impl Generator {
         for _ in 0..20 {
             let kind = draw.weighted(weights);
             if let Some(action) = draw.action(kind) {
-                return Some(Step { tid, action });
+                return action;
             }
         }
-        Some(Step { tid, action: Action::Call(Syscall::Getppid) })
+        Action::Call(Syscall::Getppid)
     }
 }
 
@@ -153,7 +189,11 @@ impl Draw<'_> {
     }
 
     fn call(&mut self, kind: Kind) -> Option<Syscall> {
-        let crowd = if self.profile == Profile::Numbers { 40 } else { CROWD };
+        let crowd = match self.profile {
+            Profile::Numbers => 40,
+            Profile::Concurrent => 3,
+            _ => CROWD,
+        };
         let room = self.kernel.task_count() < crowd;
         Some(match kind {
             Kind::Fork if room => Syscall::Fork,

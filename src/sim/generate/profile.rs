@@ -27,10 +27,12 @@ pub enum Profile {
     Threads,
     /// alarm, setitimer, timeouts.
     Timers,
+    /// Up to three tasks that make their calls at the same time.
+    Concurrent,
 }
 
 impl Profile {
-    /// All of them. Programs take them in turn.
+    /// All whose programs make one call after the other. Programs take them in turn.
     pub const ALL: [Profile; 12] = [
         Profile::Mixed,
         Profile::Jobs,
@@ -61,6 +63,7 @@ impl Profile {
             Profile::Limits => "limits",
             Profile::Threads => "threads",
             Profile::Timers => "timers",
+            Profile::Concurrent => "concurrent",
         }
     }
 
@@ -73,6 +76,31 @@ impl Profile {
         };
         match self {
             Profile::Mixed => &[(Fork, 0)],
+            // nothing that takes time: when it has passed is not the same on all CPUs
+            Profile::Concurrent => &[
+                (Thread, 2),
+                (Fork, 14),
+                (Vfork, 5),
+                (Clone, 3),
+                (Exec, 6),
+                (Exit, 12),
+                (Wait, 20),
+                (Setpgid, 8),
+                (Setsid, 1),
+                (Kill, 24),
+                (KillGroup, 14),
+                (Tgkill, 3),
+                (Queue, 4),
+                (Sigaction, 14),
+                (Mask, 6),
+                (Pending, 2),
+                (Suspend, 3),
+                (Pause, 6),
+                (Subreaper, 3),
+                (Pdeathsig, 4),
+                (GroupGetters, 3),
+                (Getters, 3),
+            ],
             Profile::Jobs => &[
                 (Thread, 8),
                 (Fork, 10),

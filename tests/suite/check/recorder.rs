@@ -31,7 +31,7 @@ pub fn record(profile: Profile, seed: u64, steps: usize) -> Log {
         let Some(step) = generator.next(&recorder.kernel, &mut choices) else { break };
         match step.action {
             // it has returned already
-            Action::Call(Syscall::RtSigreturn) | Action::Elapse(_) => {}
+            Action::Call(Syscall::RtSigreturn) | Action::Elapse(_) | Action::Concurrent(_) => {}
             Action::Call(call) => recorder.step(step.tid, &call),
         }
     }

@@ -560,7 +560,7 @@ impl Search<'_> {
         }
         let ((outcome, held), returned) = model.act(|kernel, fx| {
             let outcome = kernel.call(own, call, fx);
-            (outcome, kernel.runnable().len() > 0)
+            (outcome, kernel.runnable_count() > 0)
         });
         let seen = match outcome.ok()? {
             Outcome::Gone | Outcome::Done => Some(Seen::Call(Ok(Ret::Never))),

@@ -1,0 +1,129 @@
+//! Calls that are in flight: a thread has entered the kernel with them, and they are carried out in
+//! its steps.
+
+use alloc::boxed::Box;
+
+use crate::abi::Pid;
+use crate::kernel::api::effect::{Consequence, Effects};
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::process::{Job, Life};
+use crate::kernel::state::task::{Sleep, State, Task};
+use crate::kernel::state::tasklist::Access;
+use crate::kernel::{Kernel, Refused};
+use crate::rule;
+use crate::syscall::{Ret, Syscall};
+
+impl Kernel {
+    /// The thread `tid` enters the kernel with a call. The thread stands in the run queue from then
+    /// on, and the call takes effect in its next step; the result is in a `Returned` effect.
+    ///
+    /// Several threads may have entered, as they may on several CPUs: with
+    /// [`Granularity::Fine`](crate::kernel::Granularity::Fine) the orders of the steps are what Linux
+    /// may do there.
+    ///
+    /// ```
+    /// use proctable::abi::Pid;
+    /// use proctable::kernel::{Canonical, Config, Effects, Kernel};
+    /// use proctable::syscall::Syscall;
+    ///
+    /// let (mut kernel, mut fx) = (Kernel::new(Config::default()), Effects::new());
+    /// kernel.call(Pid(1), &Syscall::Fork, &mut fx)?;
+    /// // both at the same time: the child ends by the signal or by itself
+    /// kernel.enter(Pid(1), &Syscall::Kill { pid: 2, sig: 9 }, &mut fx)?;
+    /// kernel.enter(Pid(2), &Syscall::ExitGroup(3), &mut fx)?;
+    /// kernel.settle(&mut Canonical, &mut fx);
+    /// assert!(kernel.exit_status(Pid(2)).is_some());
+    /// # Ok::<(), proctable::kernel::Refused>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] if the thread runs no code of its own now.
+    pub fn enter(&mut self, tid: Pid, call: &Syscall, fx: &mut Effects) -> Result<(), Refused> {
+        let task = self.user_mode_task(tid)?;
+        fx.begin(tid, Some(call.name()));
+        self.tasks[task].sleep = Sleep::Entered(Box::new(call.clone()));
+        self.enqueue_task(task);
+        Ok(())
+    }
+
+    /// Whether the task is at carrying out a call: no signal comes between.
+    #[inline]
+    pub(in crate::kernel) fn is_in_call(&self, task: Id<Task>) -> bool {
+        matches!(self.tasks[task].sleep, Sleep::Entered(_) | Sleep::Killing(_) | Sleep::Loading)
+    }
+
+    /// The task goes on with its call, whatever was sent to it meanwhile (RACE-02).
+    pub(in crate::kernel) fn go_on_in_call(&mut self, task: Id<Task>, fx: &mut Effects) {
+        let result = match core::mem::take(&mut self.tasks[task].sleep) {
+            Sleep::Entered(call) => {
+                fx.begin(self.tasks[task].tid, Some(call.name()));
+                if self.must_end(task) {
+                    fx.obey(rule!("RACE-02"));
+                }
+                match self.perform_number(task, &call, fx) {
+                    Some(number) => Some(number.map(Ret::Value)),
+                    None => self.perform(task, &call, fx),
+                }
+            }
+            Sleep::Killing(killing) => {
+                self.tasklist.release_shared();
+                self.go_on_killing(task, killing, fx)
+            }
+            Sleep::Loading => Some(self.finish_exec(task, fx)),
+            sleep => {
+                self.tasks[task].sleep = sleep;
+                None
+            }
+        };
+        let Some(thread) = self.tasks.get_mut(task) else { return };
+        match result {
+            Some(Ok(Ret::Never)) => return,
+            Some(result) => {
+                fx.push(thread.tid, Consequence::Returned(result.clone()), rule!("KILL-34"));
+                thread.result = Some(Box::new(result));
+            }
+            None if !thread.notified => return,
+            None => {}
+        }
+        // others may run before it is back in its own code
+        if thread.state == State::Running && !self.queue.is_empty() {
+            self.cut(task);
+        }
+    }
+
+    /// What the next step of a task of the run queue needs of the lock of the lists of tasks.
+    pub(in crate::kernel) fn access_of(&self, task: Id<Task>) -> Access {
+        let thread = &self.tasks[task];
+        match &thread.sleep {
+            // it holds the lock, or has done with it
+            Sleep::Notifying(_) | Sleep::Killing(_) => Access::None,
+            Sleep::Entered(call) | Sleep::Restarting(call) | Sleep::Interrupted(_, call) => {
+                access_of_call(call)
+            }
+            Sleep::Wait(_) => Access::Shared,
+            Sleep::Releasing(_) | Sleep::Exec => Access::Exclusive,
+            _ if thread.state == State::Exiting => Access::Exclusive,
+            _ if thread.announcing_stop => Access::Shared,
+            _ => match self.processes[thread.process].life {
+                Life::Alive(Job::Continued { unannounced: Some(_), .. }) => Access::Shared,
+                _ => Access::None,
+            },
+        }
+    }
+}
+
+/// What a call needs, as far as it looks at other tasks than one that it names.
+fn access_of_call(call: &Syscall) -> Access {
+    match call {
+        Syscall::Fork
+        | Syscall::Vfork
+        | Syscall::Clone { .. }
+        | Syscall::Setpgid { .. }
+        | Syscall::Setsid
+        | Syscall::Execve { .. } => Access::Exclusive,
+        Syscall::Wait4 { .. } | Syscall::Waitid { .. } | Syscall::Prlimit { .. } => Access::Shared,
+        Syscall::Kill { pid, .. } if *pid <= 0 => Access::Shared,
+        _ => Access::None,
+    }
+}
