@@ -84,12 +84,19 @@ impl Kernel {
     }
 
     /// Whether others that run before anyone is told of the end can tell that from their running
-    /// before all of it: only children can, who are not waited for any more, and other threads.
-    /// Where each exit is preempted the others run in that order.
+    /// before all of it: only children can, who are not waited for any more, also those of other
+    /// threads, which this one does not get any more. Where each exit is preempted the others run in
+    /// that order.
     fn may_be_preempted(&self, task: Id<Task>) -> bool {
-        let tells = self.config.version.has(Property::ExitIsPreempted)
-            || self.children(task).next().is_some();
-        tells && !self.queue.is_empty()
+        !self.queue.is_empty()
+            && (self.config.version.has(Property::ExitIsPreempted)
+                || self.children(task).next().is_some()
+                || self.has_child_of_thread(self.process_of(task)))
+    }
+
+    fn has_child_of_thread(&self, id: Id<Process>) -> bool {
+        !self.processes[id].is_single()
+            && self.tasks_of(id).any(|thread| self.children(thread).next().is_some())
     }
 
     /// The part of an exit that others see.

@@ -1,6 +1,10 @@
 //! Threads that end, and processes that end with the last of them.
 
+use std::collections::BTreeSet;
+
 use proctable::abi::{IdType, SigInfo};
+use proctable::kernel::Scripted;
+use proctable::sim::{Action, Step, react};
 
 use super::*;
 
@@ -145,6 +149,33 @@ fn tg_97_sigchld_told_the_leader_s_code_until_linux_6_14() {
         assert_eq!(scene.handled(1), [child(told)]);
         ended(&mut scene, term);
         scene.same_on_the_kernel();
+    }
+}
+
+/// A leader that is preempted while it ends takes the children of another thread no more: they are
+/// given away before anyone is told of its own end (EXIT-11).
+#[test]
+fn tg_91_a_leader_that_ends_is_given_no_children() {
+    for minor in [1, 12] {
+        let mut scene = on(6, minor, Property::ExitIsPreempted);
+        begin(&mut scene, 2);
+        assert_eq!(scene.fork(3), 4);
+        scene.exit(4, 1);
+        scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::FULL);
+        let step = Step { tid: Pid(1), action: Action::Call(kill(2, Signal::TERM)) };
+        let (mut told, mut script) = (BTreeSet::new(), Some(Vec::new()));
+        while let Some(choices) = script {
+            let (mut kernel, mut choose) = (scene.kernel.clone(), Scripted::new(choices));
+            let reaction = react(&mut kernel, &step, false, &mut choose).expect("it can act");
+            let handled = reaction.seen.iter().filter_map(|(_, what)| match what {
+                What::Handler(info) => Some(info.pid.0),
+                _ => None,
+            });
+            told.insert(handled.collect::<Vec<_>>());
+            script = choose.following();
+        }
+        // of the orphan, and of its own end where process 1 runs in between
+        assert_eq!(told, [vec![4], vec![4, 2]].into());
     }
 }
 
