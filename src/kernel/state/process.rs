@@ -83,6 +83,8 @@ pub struct ThreadGroup {
     /// The status with which the leader began to end, where the process has had other threads: what
     /// it shows where that is not the process's (TG-89, TG-97, WAIT-33).
     pub leader_status: Option<WaitStatus>,
+    /// The task that has written a core for all: the others end without its mark (TG-77).
+    pub dumper: Option<Id<Task>>,
     /// How many waits have begun: the order in which they are woken (TG-140).
     pub waits: u64,
 }

@@ -61,6 +61,7 @@ impl Kernel {
                 stop_signal: None,
                 exec: None,
                 leader_status: None,
+                dumper: None,
                 waits: 0,
             })
         })
@@ -91,10 +92,25 @@ impl Kernel {
         group.living == 0
     }
 
-    /// The leader of a process that has had other threads begins to end with that status.
+    /// The leader of a process that has had other threads begins to end with that status; without the
+    /// mark of a core that another one writes, as that is not written yet.
     pub(in crate::kernel) fn note_leader_status(&mut self, id: Id<Process>, status: WaitStatus) {
-        if let Some(group) = &mut self.processes[id].threads {
-            group.leader_status = Some(status);
+        let process = &mut self.processes[id];
+        if let Some(group) = &mut process.threads {
+            let others = group.dumper.is_some_and(|dumper| dumper != process.leader);
+            let own = match status.term_signal() {
+                Some(signal) if others => WaitStatus::killed(signal, false),
+                _ => status,
+            };
+            group.leader_status = Some(own);
+        }
+    }
+
+    /// A task writes a core for its process.
+    pub(in crate::kernel) fn note_dumper(&mut self, task: Id<Task>) {
+        let process = self.process_of(task);
+        if let Some(group) = &mut self.processes[process].threads {
+            group.dumper = Some(task);
         }
     }
 
