@@ -20,8 +20,8 @@ use crate::syscall::MEMORY;
 pub(super) const WIRE_FD: i32 = 100;
 /// Where a puppet finds its own program.
 pub(super) const EXE_FD: i32 = 101;
-/// The same, as a path.
-const EXE_PATH: &CStr = c"/proc/self/fd/101";
+/// The same, as a path: that of the thread, as a leader that has ended has no descriptors (TG-87).
+const EXE_PATH: &CStr = c"/proc/thread-self/fd/101";
 /// The stack of a thread, or of a process that shares its parent's memory. Handlers stack up before the first of
 /// them runs (SIG-36), and a frame with AVX-512 registers takes 3 KiB.
 const STACK: u64 = 1 << 20;
@@ -380,8 +380,9 @@ fn exec_self(command: u32) -> i64 {
     if value != -i64::from(libc::ENOENT) {
         return value;
     }
-    // a security module looks for the file by a path below /dev/fd, which not every place has
-    // (TOMOYO on Linux 5.10): the call found no file, so it has changed nothing
+    // a security module looks for the file by a path below /dev/fd (TOMOYO on Linux 5.10), which not
+    // every place has, nor a process whose leader has ended: the call found no file, so it has changed
+    // nothing
     let args = [EXE_PATH.as_ptr() as u64, argv.as_ptr() as u64, envp.as_ptr() as u64, 0, 0, 0];
     // SAFETY: the kernel reads strings and vectors that are alive
     unsafe { raw::syscall(libc::SYS_execve as u64, args) }

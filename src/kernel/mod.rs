@@ -623,6 +623,14 @@ impl Kernel {
         }
     }
 
+    /// What a zombie shows of how it ended, in /proc/PID/stat and to a wait that leaves it (WNOWAIT):
+    /// not on every kernel what [`Kernel::exit_status`] says, which a wait that reaps it does
+    /// (WAIT-33). `None` for a process that is alive or gone. O(1).
+    pub fn shown_exit_status(&self, pid: Pid) -> Option<crate::abi::WaitStatus> {
+        let status = self.exit_status(pid)?;
+        Some(self.shown_status(self.process_numbered(pid)?, status))
+    }
+
     /// The parent of a process, dead or alive, if it is in the model. O(1).
     pub fn parent(&self, pid: Pid) -> Option<Pid> {
         let id = self.process_numbered(pid)?;

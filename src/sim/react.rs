@@ -23,7 +23,7 @@ pub enum What {
     Handler(SigInfo),
     /// The handler returned into a call that it had interrupted, which was `Returned` just now.
     Sigreturn,
-    /// The process ended.
+    /// The process ended: what is to be seen of how it did ([`Kernel::shown_exit_status`]).
     Ended(WaitStatus),
     /// A signal became pending.
     Generated(SigInfo),
@@ -137,7 +137,7 @@ impl Run {
             self.advance(kernel);
         } else {
             kernel.expire_one(nth - 1, &mut self.fx);
-            self.note_effects();
+            self.note_effects(kernel);
         }
     }
 
@@ -188,7 +188,7 @@ impl Run {
                 self.seen.push((pid, What::Resumed(result)));
             }
         }
-        self.note_effects();
+        self.note_effects(kernel);
         Ok(())
     }
 
@@ -213,7 +213,7 @@ impl Run {
         // the clock never goes back: both lie ahead
         let passed = kernel.apply(&Event::Advance(next.unwrap_or(end)), &mut self.fx);
         debug_assert!(passed.is_ok());
-        self.note_effects();
+        self.note_effects(kernel);
         true
     }
 
@@ -222,7 +222,7 @@ impl Run {
         // it stands in the queue, so it can step
         let stepped = kernel.apply(&Event::Step { tid: pid }, &mut self.fx);
         debug_assert!(stepped.is_ok());
-        self.note_effects();
+        self.note_effects(kernel);
     }
 
     /// The bodies of the handlers that `pid` has entered run, the innermost first, and return.
@@ -241,7 +241,7 @@ impl Run {
     fn call_sigreturn(&mut self, kernel: &mut Kernel, pid: Pid) -> Result<(), Refused> {
         let before = self.seen.len();
         kernel.call(pid, &Syscall::RtSigreturn, &mut self.fx)?;
-        self.note_effects();
+        self.note_effects(kernel);
         if self.seen[before..]
             .iter()
             .any(|(who, what)| *who == pid && matches!(what, What::Returned(_)))
@@ -251,13 +251,15 @@ impl Run {
         Ok(())
     }
 
-    fn note_effects(&mut self) {
+    fn note_effects(&mut self, kernel: &Kernel) {
         for effect in &self.fx.list()[self.at..] {
             let what = match &effect.what {
                 Consequence::Returned(result) => What::Returned(result.clone()),
                 Consequence::Resumed(result) => What::Resumed(result.clone()),
                 Consequence::Interrupted(restart) => What::Interrupted(*restart),
-                Consequence::Ended(status) => What::Ended(*status),
+                Consequence::Ended(status) => {
+                    What::Ended(kernel.shown_exit_status(effect.pid).unwrap_or(*status))
+                }
                 Consequence::Handling(info, _) => What::Handler(*info),
                 Consequence::Generated(info) => What::Generated(*info),
                 Consequence::Stopped(_) => What::Stopped,

@@ -95,6 +95,7 @@ fn ends_otherwise<E: Expectation>(kernel: &Kernel, run: &Run, pid: Pid, expectat
     stepped.is_ok()
         && fx.list().iter().any(|effect| match effect.what {
             Consequence::Ended(status) if effect.pid == pid => {
+                let status = kernel.shown_exit_status(pid).unwrap_or(status);
                 !expectation.admits_end(run.seen(), pid, status)
             }
             _ => false,

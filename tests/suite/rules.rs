@@ -1280,6 +1280,16 @@ fn zom_15_a_child_made_by_clone_autoreap_leaves_no_zombie() {
     scene.exit(5, 0);
     assert_eq!(scene.returned(1), Some(Err(Errno::ECHILD)));
     scene.same_on_the_kernel();
+    // nor to a process 1 that is not part of the program
+    let world = Config::default().below_init(Pid(2));
+    let mut scene = Scene::with(world).depends_on(Property::Autoreap);
+    assert_eq!(scene.fork(2), 3);
+    assert_eq!(scene.value(3, autoreap(0, 0)), 4);
+    scene.exit(3, 2);
+    assert_eq!(scene.value(4, Syscall::Getppid), 1);
+    scene.exit(4, 127);
+    assert!(scene.is_gone(4));
+    scene.same_on_the_kernel();
 }
 
 #[test]

@@ -213,7 +213,7 @@ impl Scene {
         let fresh = Config::default();
         let given = |value, usual| (value != usual).then_some(value);
         let start = Start {
-            first: None,
+            first: given(config.first.0, fresh.first.0),
             pid_max: given(config.pid_max, fresh.pid_max),
             last_pid: given(config.last_pid, fresh.last_pid),
             stay_in_handlers: self.hold,

@@ -58,10 +58,15 @@ impl Kernel {
         let last = self.begin_exit_of(task);
         let lost = self.faulty(Fault::LastThreadsStatusIsLost) && self.leader(id) != task;
         let status = if lost { WaitStatus::exited(0) } else { status };
+        if self.leader(id) == task {
+            self.note_leader_status(id, status);
+        }
         if last && matches!(self.processes[id].life, Life::Alive(_)) {
             if self.processes[id].threads.is_some() {
                 fx.obey_all(&[rule!("EXIT-10"), rule!("THR-02"), rule!("TG-89")]);
             }
+            let decides = self.config.version.has(Property::LastThreadDecides);
+            let status = if decides { status } else { self.leader_status(id, status) };
             self.set_life(id, Life::Dying(status));
         }
         self.leave_signals(task, fx);
@@ -83,12 +88,19 @@ impl Kernel {
     }
 
     /// Whether others that run before anyone is told of the end can tell that from their running
-    /// before all of it: only children can, who are not waited for any more, and other threads.
-    /// Where each exit is preempted the others run in that order.
+    /// before all of it: only children can, who are not waited for any more, also those of other
+    /// threads, which this one does not get any more. Where each exit is preempted the others run in
+    /// that order.
     fn may_be_preempted(&self, task: Id<Task>) -> bool {
-        let tells = self.config.version.has(Property::ExitIsPreempted)
-            || self.children(task).next().is_some();
-        tells && !self.queue.is_empty()
+        !self.queue.is_empty()
+            && (self.config.version.has(Property::ExitIsPreempted)
+                || self.children(task).next().is_some()
+                || self.has_child_of_thread(self.process_of(task)))
+    }
+
+    fn has_child_of_thread(&self, id: Id<Process>) -> bool {
+        !self.processes[id].is_single()
+            && self.tasks_of(id).any(|thread| self.children(thread).next().is_some())
     }
 
     /// The part of an exit that others see.
@@ -266,6 +278,9 @@ impl Kernel {
         let ends = self.tasks[leader].is_dead() && self.processes[id].is_single();
         if ends && task != leader {
             fx.obey_all(&[rule!("ZOM-14"), rule!("CHLD-09"), rule!("TG-97")]);
+            if self.config.version.has(Property::ChildSignalTellsProcess) {
+                self.forget_leader_status(id);
+            }
         }
         if ends && let Some(rule) = self.end_process(id, fx) {
             unwanted.push((id, rule));
@@ -306,17 +321,20 @@ impl Kernel {
     fn notify_parent(&mut self, child: Id<Process>, fx: &mut Effects) -> Option<Rule> {
         let process = &self.processes[child];
         let Life::Zombie(status) = process.life else { return None };
+        if process.flags.autoreap {
+            // ZOM-15: whoever its parent is by now, also one that is not visible
+            let parent = process.parent;
+            fx.obey(rule!("ZOM-15"));
+            fx.obey(rule!("EXIT-16"));
+            if let Some(parent) = parent {
+                self.wake_waiters(parent, child, fx);
+            }
+            return Some(rule!("ZOM-15"));
+        }
         let parent_task = process.parent?;
         let parent = self.process_of(parent_task);
         // TG-97: the number and the user of the leader
         let (pid, uid) = (process.pid, self.leader_cred(child).real);
-        if process.flags.autoreap {
-            // ZOM-15: whoever its parent is by now
-            fx.obey(rule!("ZOM-15"));
-            fx.obey(rule!("EXIT-16"));
-            self.wake_waiters(parent_task, child, fx);
-            return Some(rule!("ZOM-15"));
-        }
         let mut signal = Signal::new(i32::from(process.exit_signal));
         if process.is_clone_child() {
             if process.parent_exec_count != self.processes[parent].exec_count {
@@ -343,7 +361,7 @@ impl Kernel {
         }
         if let Some(signal) = signal {
             self.note_child_signal(parent, signal, fx);
-            let info = SigInfo::child(signal, pid, uid, status);
+            let info = SigInfo::child(signal, pid, uid, self.leader_status(child, status));
             let origin = Origin::user(rule!("CHLD-01"));
             // LIM-08: a real-time exit signal is lost where the parent's user has too many
             // TG-60: the thread that created it is aimed at

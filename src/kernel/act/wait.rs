@@ -11,7 +11,7 @@ use crate::kernel::state::children::{Event, Scope};
 use crate::kernel::state::few::Few;
 use crate::kernel::state::process::{Job, Life, Process};
 use crate::kernel::state::task::{Selector, Sleep, Task, WaitSleep};
-use crate::kernel::{Fault, Kernel, Rule};
+use crate::kernel::{Fault, Kernel, Property, Rule};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret, Syscall};
 
@@ -376,7 +376,7 @@ impl Kernel {
         let (status, rule) = match process.life {
             Life::Zombie(status) => {
                 self.note_death_report(child, fx);
-                (status, rule!("WAIT-37"))
+                (if keep { self.shown_status(child, status) } else { status }, rule!("WAIT-37"))
             }
             Life::Alive(Job::Stopped { signal, .. }) => {
                 (WaitStatus::stopped(signal), rule!("WAIT-24"))
@@ -392,6 +392,19 @@ impl Kernel {
         fx.obey(rule!("WAIT-36"));
         let info = SigInfo::child(Signal::CHLD, pid, uid, status);
         hand_over(call, &Waited { pid, status, info }, fx)
+    }
+
+    /// What a zombie that ended with `status` shows while it is one (WAIT-33): to waits that leave it,
+    /// and in /proc.
+    pub(in crate::kernel) fn shown_status(
+        &self,
+        id: Id<Process>,
+        status: WaitStatus,
+    ) -> WaitStatus {
+        if self.config.version.has(Property::ZombieShowsProcess) {
+            return status;
+        }
+        self.leader_status(id, status)
     }
 
     /// Notes the rules that the report of a death shows which have no effect of their own.

@@ -21,9 +21,16 @@ pub enum Property {
     /// A set\*uid call marks a process for the check at execve(2) if its new user has more
     /// processes than the limit (LIM-05). Older kernels mark it at the limit already.
     NprocMarkAboveLimit,
+    /// A wait that leaves the zombie (WNOWAIT), and /proc/PID/stat, show how the process ended (WAIT-33).
+    /// Older kernels show there with what its first thread ended, if that did so before the others.
+    ZombieShowsProcess,
     /// What is sent to a process that is ending, or has ended, is dropped (EXIT-13, ZOM-09). Older
     /// kernels keep it pending, with its record charged, until the process is reaped.
     EndedDropSignals,
+    /// The last of several threads to exit decides about the status of the process, if nobody has
+    /// ended all of them (TG-89). Older kernels take what its first thread ended with, whenever that
+    /// was.
+    LastThreadDecides,
     /// The records of signals that were pending for a task alone are free when it has ended (LIM-07).
     /// Elsewhere those of a process's first thread are charged until it is reaped. Builds of one release
     /// differ in that.
@@ -32,6 +39,9 @@ pub enum Property {
     /// blocks it, and another thread does not (KILL-24). Elsewhere it ends the init. Builds of one
     /// release differ in that.
     InitIsSpared,
+    /// SIGCHLD tells how the process ended (TG-97). Older kernels tell in its siginfo with what the
+    /// first thread of the process ended, if that did so before the others.
+    ChildSignalTellsProcess,
     /// execve(2) keeps an effective user that differs from the real one also while the process
     /// shares its working directory (CLONE_FS) with another one (CRED-01). Older kernels take such a
     /// program for a set-user-ID one, and make the real user the effective one, unless the process
@@ -51,13 +61,16 @@ pub enum Property {
 
 impl Property {
     /// All of them, the oldest first.
-    pub const ALL: [Property; 10] = [
+    pub const ALL: [Property; 13] = [
         Property::UnknownActionFlagsCleared,
         Property::CoreSparesSharers,
         Property::NprocMarkAboveLimit,
+        Property::ZombieShowsProcess,
         Property::EndedDropSignals,
+        Property::LastThreadDecides,
         Property::EndedFreeRecords,
         Property::InitIsSpared,
+        Property::ChildSignalTellsProcess,
         Property::SharedExecKeepsUser,
         Property::ExitIsPreempted,
         Property::ExitSignalChecked,
@@ -70,8 +83,10 @@ impl Property {
         Some(match self {
             Property::UnknownActionFlagsCleared => (5, 11),
             Property::CoreSparesSharers => (5, 16),
-            Property::NprocMarkAboveLimit => (5, 17),
+            Property::NprocMarkAboveLimit | Property::ZombieShowsProcess => (5, 17),
             Property::EndedDropSignals => (5, 18),
+            Property::LastThreadDecides => (6, 0),
+            Property::ChildSignalTellsProcess => (6, 15),
             Property::SharedExecKeepsUser => (6, 17),
             Property::EndedFreeRecords | Property::InitIsSpared | Property::ExitIsPreempted => {
                 return None;
@@ -86,11 +101,14 @@ impl Property {
             Property::UnknownActionFlagsCleared => "unknown flags of rt_sigaction are cleared",
             Property::CoreSparesSharers => "a core dump spares those who share the memory",
             Property::NprocMarkAboveLimit => "set*uid marks a process only above RLIMIT_NPROC",
+            Property::ZombieShowsProcess => "WNOWAIT and /proc show how a process ended",
             Property::EndedDropSignals => "processes that have ended drop signals",
+            Property::LastThreadDecides => "the last thread to exit decides about the status",
             Property::EndedFreeRecords => "a task that has ended holds no signal records",
             Property::InitIsSpared => {
                 "an init is spared where one of its threads blocks the signal"
             }
+            Property::ChildSignalTellsProcess => "SIGCHLD tells how a process ended",
             Property::SharedExecKeepsUser => "execve keeps the effective user beside CLONE_FS",
             Property::ExitIsPreempted => "an end is preempted before anyone is told of it",
             Property::ExitSignalChecked => "clone refuses exit signals above 64",
@@ -105,9 +123,12 @@ impl Property {
             Property::UnknownActionFlagsCleared => include_str!("version/action_flags.strace"),
             Property::CoreSparesSharers => include_str!("version/core_sharers.strace"),
             Property::NprocMarkAboveLimit => include_str!("version/nproc_mark.strace"),
+            Property::ZombieShowsProcess => include_str!("version/zombie_status.strace"),
             Property::EndedDropSignals => include_str!("version/ended_signals.strace"),
+            Property::LastThreadDecides => include_str!("version/last_thread.strace"),
             Property::EndedFreeRecords => include_str!("version/ended_records.strace"),
             Property::InitIsSpared => include_str!("version/init_spared.strace"),
+            Property::ChildSignalTellsProcess => include_str!("version/child_signal.strace"),
             Property::SharedExecKeepsUser => include_str!("version/shared_exec.strace"),
             Property::ExitIsPreempted => include_str!("version/exit_preempted.strace"),
             Property::ExitSignalChecked => include_str!("version/exit_signal.strace"),

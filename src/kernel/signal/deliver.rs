@@ -177,6 +177,9 @@ impl Kernel {
                 // TG-77
                 let written = core && self.writes_core(id);
                 self.set_life(id, Life::Dying(WaitStatus::killed(signal, written)));
+                if written {
+                    self.note_dumper(task);
+                }
                 // TG-70
                 self.kill_threads(id, Some(task));
                 if core {

@@ -80,6 +80,11 @@ pub struct ThreadGroup {
     pub stop_signal: Option<Signal>,
     /// The task that executes a program, while the others end (group_exec_task).
     pub exec: Option<Id<Task>>,
+    /// The status with which the leader began to end, where the process has had other threads: what
+    /// it shows where that is not the process's (TG-89, TG-97, WAIT-33).
+    pub leader_status: Option<WaitStatus>,
+    /// The task that has written a core for all: the others end without its mark (TG-77).
+    pub dumper: Option<Id<Task>>,
     /// How many waits have begun: the order in which they are woken (TG-140).
     pub waits: u64,
 }

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use crate::abi::Pid;
+use crate::abi::{Pid, WaitStatus};
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::list::List;
 use crate::kernel::state::process::{Process, ThreadGroup};
@@ -60,6 +60,8 @@ impl Kernel {
                 stopping: 0,
                 stop_signal: None,
                 exec: None,
+                leader_status: None,
+                dumper: None,
                 waits: 0,
             })
         })
@@ -88,6 +90,45 @@ impl Kernel {
         // a group exit ends it too
         group.exec.take_if(|executing| *executing == id);
         group.living == 0
+    }
+
+    /// The leader of a process that has had other threads begins to end with that status; without the
+    /// mark of a core that another one writes, as that is not written yet.
+    pub(in crate::kernel) fn note_leader_status(&mut self, id: Id<Process>, status: WaitStatus) {
+        let process = &mut self.processes[id];
+        if let Some(group) = &mut process.threads {
+            let others = group.dumper.is_some_and(|dumper| dumper != process.leader);
+            let own = match status.term_signal() {
+                Some(signal) if others => WaitStatus::killed(signal, false),
+                _ => status,
+            };
+            group.leader_status = Some(own);
+        }
+    }
+
+    /// A task writes a core for its process.
+    pub(in crate::kernel) fn note_dumper(&mut self, task: Id<Task>) {
+        let process = self.process_of(task);
+        if let Some(group) = &mut self.processes[process].threads {
+            group.dumper = Some(task);
+        }
+    }
+
+    /// From now on the leader shows the status of its process.
+    pub(in crate::kernel) fn forget_leader_status(&mut self, id: Id<Process>) {
+        if let Some(group) = &mut self.processes[id].threads {
+            group.leader_status = None;
+        }
+    }
+
+    /// With what the leader of a process that ends with `status` has ended itself.
+    pub(in crate::kernel) fn leader_status(
+        &self,
+        id: Id<Process>,
+        status: WaitStatus,
+    ) -> WaitStatus {
+        let group = self.processes[id].threads.as_ref();
+        group.and_then(|group| group.leader_status).unwrap_or(status)
     }
 
     /// Takes a task that has ended, and is not the leader, out of its process.
@@ -180,6 +221,7 @@ impl Kernel {
         if let Some(group) = &mut self.processes[process].threads {
             group.tasks = 1;
             group.current_target = id;
+            group.leader_status = None;
             group.list.remove(&mut self.tasks, old);
         }
         self.tasks.remove(old);

@@ -273,10 +273,14 @@ fn many_orphans() {
     until("nobody is left", || orphans::children().is_empty());
 }
 
-/// An orphan two levels below a shell; its number.
-fn orphan(script: &str, leads: bool) -> (std::process::Child, i32) {
+/// An orphan below a shell that has ended; its number. It ends at once.
+///
+/// Not before the shell: that would reap it (dash waits for whoever has ended before each command).
+fn orphan(leads: bool) -> (std::process::Child, i32) {
     let mut command = StdCommand::new("sh");
-    command.args(["-c", script]).stdout(StdStdio::piped()).stdin(StdStdio::null());
+    // a background command's own input is /dev/null
+    command.args(["-c", "exec 3<&0; (cat <&3 >/dev/null & echo $!)"]);
+    command.stdout(StdStdio::piped()).stdin(StdStdio::piped());
     if leads {
         // SAFETY: a system call and nothing else
         unsafe {
@@ -290,7 +294,21 @@ fn orphan(script: &str, leads: bool) -> (std::process::Child, i32) {
     let mut line = String::new();
     let mut output = io::BufReader::new(shell.stdout.take().unwrap());
     io::BufRead::read_line(&mut output, &mut line).unwrap();
+    await_end(shell.id());
+    drop(shell.stdin.take());
     (shell, line.trim().parse().unwrap())
+}
+
+/// Waits until a child has ended, or somebody has reaped it, and leaves it.
+fn await_end(pid: u32) {
+    let options = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: zeroes are valid, and the kernel fills it
+    while unsafe { libc::waitid(libc::P_PID, pid, &mut core::mem::zeroed(), options) } != 0 {
+        match io::Error::last_os_error().raw_os_error() {
+            Some(libc::EINTR) => {}
+            errno => return assert_eq!(errno, Some(libc::ECHILD)),
+        }
+    }
 }
 
 fn is_zombie(pid: i32) -> bool {
@@ -312,13 +330,13 @@ fn in_doubt() {
     }
     let reaper = Reaper::new(Doubt::Leave).unwrap();
     let mut zombie = StdCommand::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
-    let (mut leader, proved) = orphan("(sleep 0.02 >&- & echo $!)", true);
-    let (mut shell, doubtful) = orphan("(sleep 0.02 >&- & echo $!)", false);
+    let (mut leader, proved) = orphan(true);
+    let (mut shell, doubtful) = orphan(false);
     let is_gone = |pid: i32| !std::path::Path::new(&format!("/proc/{pid}")).exists();
     until("the proved one is reaped", || is_gone(proved) && reaper.reaped() == 1);
     until("they are zombies", || is_zombie(zombie.id() as i32) && is_zombie(doubtful));
     // whoever is behind them is found all the same
-    let (mut other, proved) = orphan("(sleep 0.02 >&- & echo $!)", true);
+    let (mut other, proved) = orphan(true);
     until("it is reaped", || is_gone(proved) && reaper.reaped() == 2);
     assert!(is_zombie(zombie.id() as i32) && is_zombie(doubtful));
     for (child, code) in [(&mut zombie, 3), (&mut leader, 0), (&mut shell, 0), (&mut other, 0)] {
@@ -358,7 +376,7 @@ fn of_a_tree() {
         for _ in 0..3 {
             let before = reaper.reaped();
             let creating = reaper.creating();
-            let (mut shell, _) = orphan("(sleep 0.02 >&- & echo $!)", false);
+            let (mut shell, _) = orphan(false);
             creating.created(shell.id());
             shell.wait().unwrap();
             until("the orphan is reaped", || reaper.reaped() > before);
@@ -401,7 +419,7 @@ fn without_proc() {
     let begin = Instant::now();
     for nth in 1..=50 {
         let creating = reaper.creating();
-        let (mut shell, orphan) = orphan("(sleep 0.02 >&- & echo $!)", nth % 2 == 0);
+        let (mut shell, orphan) = orphan(nth % 2 == 0);
         creating.created(shell.id());
         assert_eq!(shell.wait().unwrap().code(), Some(0));
         // SAFETY: plain call
@@ -432,13 +450,13 @@ fn ignored() {
     // SAFETY: no handler
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     let reaper = Reaper::new(Doubt::Reap).unwrap();
-    let (shell, orphan) = orphan("(sleep 0.02 >&- & echo $!)", false);
+    let (shell, orphan) = orphan(false);
     until("both are gone", || [shell.id() as i32, orphan].iter().all(|pid| !is_there(*pid)));
     until("nobody is left", || orphans::children().is_empty());
     assert_eq!(reaper.reaped(), 0);
     // SAFETY: no handler
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-    let (mut shell, _) = self::orphan("(sleep 0.02 >&- & echo $!)", false);
+    let (mut shell, _) = self::orphan(false);
     let _ = shell.wait();
     until("one is reaped", || reaper.reaped() >= 1);
 }

@@ -1,5 +1,11 @@
 //! Threads that end, and processes that end with the last of them.
 
+use std::collections::BTreeSet;
+
+use proctable::abi::{IdType, SigInfo};
+use proctable::kernel::Scripted;
+use proctable::sim::{Action, Step, react};
+
 use super::*;
 
 #[test]
@@ -70,6 +76,107 @@ fn tg_89_the_last_thread_s_code_is_the_status() {
     shared(&mut scene, 2, 15);
     ended(&mut scene, killed(Signal::TERM));
     scene.same_on_the_kernel();
+}
+
+/// Process 2 with two threads, on another kernel.
+fn process_on(major: u16, minor: u16, property: Property) -> Scene {
+    let mut scene = on(major, minor, property);
+    begin(&mut scene, 2);
+    scene
+}
+
+#[test]
+fn tg_89_the_leader_s_code_was_the_status_until_linux_5_19() {
+    for (major, minor, old) in [(5, 19, true), (6, 0, false)] {
+        for order in [[2, 3], [3, 2]] {
+            let mut scene = process_on(major, minor, Property::LastThreadDecides);
+            for tid in order {
+                exit_thread(&mut scene, tid, tid as i32 + 1);
+            }
+            let decides = if old { 2 } else { order[1] };
+            ended(&mut scene, WaitStatus::exited(decides as i32 + 1));
+            scene.same_on_the_kernel();
+        }
+        // whoever ends all of them decides
+        let mut scene = process_on(major, minor, Property::LastThreadDecides);
+        exit_thread(&mut scene, 2, 3);
+        scene.exit(3, 8);
+        ended(&mut scene, WaitStatus::exited(8));
+        scene.same_on_the_kernel();
+    }
+}
+
+#[test]
+fn wait_33_a_zombie_showed_its_leader_s_code_until_linux_5_16() {
+    let look = |options| wait_info(2, WaitOptions::EXITED.with(options));
+    let is = |status| Ok(Ret::WaitInfo(Some(Some(child(status)))));
+    let term = killed(Signal::TERM);
+    for (minor, shown) in [(16, WaitStatus::exited(3)), (17, term)] {
+        let mut scene = process_on(5, minor, Property::ZombieShowsProcess);
+        exit_thread(&mut scene, 2, 3);
+        shared(&mut scene, 2, 15);
+        assert_eq!(scene.result(1, look(WaitOptions::NOWAIT)), is(shown));
+        assert_eq!(scene.kernel.shown_exit_status(Pid(2)), Some(shown));
+        assert_eq!(scene.result(1, look(NONE)), is(term));
+        scene.same_on_the_kernel();
+    }
+    // one that took the place of a leader that had ended shows its own
+    let mut scene = process_on(5, 16, Property::ZombieShowsProcess);
+    exit_thread(&mut scene, 2, 3);
+    scene.call(3, Syscall::Execve { path: proctable::host::SELF_PATH.into(), error: None });
+    scene.exit(2, 5);
+    assert_eq!(scene.result(1, look(WaitOptions::NOWAIT)), is(WaitStatus::exited(5)));
+    scene.same_on_the_kernel();
+}
+
+fn wait_info(pid: i32, options: WaitOptions) -> Syscall {
+    Syscall::Waitid { idtype: IdType::PID, id: pid, info: Ptr::Valid, options }
+}
+
+/// What is said of process 2.
+fn child(status: WaitStatus) -> SigInfo {
+    SigInfo::child(Signal::CHLD, Pid(2), user(0), status)
+}
+
+#[test]
+fn tg_97_sigchld_told_the_leader_s_code_until_linux_6_14() {
+    let term = killed(Signal::TERM);
+    for (minor, told) in [(14, WaitStatus::exited(3)), (15, term)] {
+        let mut scene = process_on(6, minor, Property::ChildSignalTellsProcess);
+        scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
+        exit_thread(&mut scene, 2, 3);
+        shared(&mut scene, 2, 15);
+        assert_eq!(scene.handled(1), [child(told)]);
+        ended(&mut scene, term);
+        scene.same_on_the_kernel();
+    }
+}
+
+/// A leader that is preempted while it ends takes the children of another thread no more: they are
+/// given away before anyone is told of its own end (EXIT-11).
+#[test]
+fn tg_91_a_leader_that_ends_is_given_no_children() {
+    for minor in [1, 12] {
+        let mut scene = on(6, minor, Property::ExitIsPreempted);
+        begin(&mut scene, 2);
+        assert_eq!(scene.fork(3), 4);
+        scene.exit(4, 1);
+        scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::FULL);
+        let step = Step { tid: Pid(1), action: Action::Call(kill(2, Signal::TERM)) };
+        let (mut told, mut script) = (BTreeSet::new(), Some(Vec::new()));
+        while let Some(choices) = script {
+            let (mut kernel, mut choose) = (scene.kernel.clone(), Scripted::new(choices));
+            let reaction = react(&mut kernel, &step, false, &mut choose).expect("it can act");
+            let handled = reaction.seen.iter().filter_map(|(_, what)| match what {
+                What::Handler(info) => Some(info.pid.0),
+                _ => None,
+            });
+            told.insert(handled.collect::<Vec<_>>());
+            script = choose.following();
+        }
+        // of the orphan, and of its own end where process 1 runs in between
+        assert_eq!(told, [vec![4], vec![4, 2]].into());
+    }
 }
 
 #[test]

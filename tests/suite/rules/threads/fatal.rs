@@ -1,5 +1,6 @@
 //! Signals that end a process with threads.
 
+use proctable::abi::SigInfo;
 use proctable::kernel::{Config, Property, Version};
 
 use super::*;
@@ -123,6 +124,8 @@ fn tg_77_the_thread_that_dumps_core_does_so_for_all() {
     let there = folder.0.to_str().unwrap();
     for case in 0..5 {
         let mut scene = process(3);
+        // the kernel says by SIGCHLD, too, whose the mark of the core is
+        scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
         scene.limit(2, Resource::CORE, 1 << 20);
         scene.value(2, Syscall::Chdir { path: there.into(), error: None });
         let (signal, core) = match case {
@@ -155,6 +158,28 @@ fn tg_77_the_thread_that_dumps_core_does_so_for_all() {
         } else {
             println!("SKIPPED on the live kernel: core_pattern is not `core`");
         }
+    }
+}
+
+/// What a leader shows that another thread's core dump has ended: the mark of the core is not its.
+#[test]
+fn tg_77_the_mark_of_the_core_is_the_dumper_s() {
+    let segv = |core| WaitStatus::killed(Signal::SEGV, core);
+    // of 5.16 the zombie, of 6.14 the signal
+    for (version, dumper, shown, told) in [
+        (Version::new(5, 16), 3, segv(false), segv(false)),
+        (Version::new(5, 16), 2, segv(true), segv(true)),
+        (Version::new(6, 14), 3, segv(true), segv(false)),
+    ] {
+        let mut scene = Scene::with(Config { version, ..Config::default() });
+        begin(&mut scene, 2);
+        scene.limit(2, Resource::CORE, 1 << 20);
+        scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
+        send(&mut scene, dumper, Signal::SEGV);
+        let expected = SigInfo::child(Signal::CHLD, Pid(2), user(0), told);
+        assert_eq!(scene.handled(1), [expected]);
+        assert_eq!(scene.kernel.shown_exit_status(Pid(2)), Some(shown));
+        ended(&mut scene, segv(true));
     }
 }
 
