@@ -110,3 +110,19 @@ fn reached(name: &str, uses: &Uses) -> BTreeSet<String> {
     }
     reached
 }
+
+/// The glossary is sorted, and each term has a sentence and a source.
+#[test]
+fn the_glossary_has_a_sentence_and_a_source_for_each_term() {
+    let page = fs::read_to_string(root().join("docs/GLOSSARY.md")).expect("the page");
+    let start = "| term | meaning | source |";
+    let lines = page.lines().skip_while(|line| *line != start).skip(2);
+    let mut terms = Vec::new();
+    for line in lines.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let &["", term, meaning, source, ""] = &cells[..] else { panic!("{line}") };
+        assert!(meaning.ends_with('.') && !source.is_empty(), "{term}");
+        terms.push(term.to_lowercase());
+    }
+    assert!(terms.len() > 50 && terms.is_sorted(), "{terms:?}");
+}
