@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::sources::{quoted, root, sources};
 
@@ -149,4 +149,26 @@ fn what_contributing_names_exists() {
         block.expect("a scenario").lines().map(|line| line.strip_prefix("   ").unwrap_or(""));
     let scene = block.collect::<Vec<_>>().join("\n");
     assert!(rules.contains(scene.trim_end()), "not in tests/suite/rules.rs: {scene}");
+}
+
+/// Pages that people write have lines of at most 100 columns, outside of tables and blocks.
+#[test]
+fn prose_has_at_most_100_columns() {
+    // written by tests/kernels/versions
+    let generated = root().join("docs/VERSIONS.md");
+    let pages = fs::read_dir(root().join("docs")).expect("the pages");
+    let pages = pages.map(|page| page.expect("an entry").path());
+    let others = ["README.md", "CONTRIBUTING.md", "fuzz/README.md", "tests/kernels/README.md"];
+    let is_page = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
+    let pages = pages.chain(others.map(|page| root().join(page))).filter(is_page);
+    for path in pages.filter(|path| *path != generated) {
+        let text = fs::read_to_string(&path).expect("a page");
+        let mut in_block = false;
+        for (line, number) in text.lines().zip(1..) {
+            in_block ^= line.trim_start().starts_with("```");
+            let is_prose = !in_block && !line.trim_start().starts_with('|');
+            let length = line.chars().count();
+            assert!(!is_prose || length <= 100, "{}:{number}: {length}", path.display());
+        }
+    }
 }
