@@ -124,3 +124,15 @@ fn the_blocks_show_what_the_program_prints() {
     }
     assert!(page.contains(START), "the page shows nothing");
 }
+
+#[test]
+fn the_programs_of_the_page_are_short() {
+    let page = fs::read_to_string(root().join("README.md")).expect("the page");
+    let programs = page.split(FENCE).skip(1).step_by(2).filter(|block| block.starts_with("rust"));
+    let lengths: Vec<usize> = programs
+        .map(|block| {
+            block.lines().skip(1).filter(|line| !line.is_empty() && !line.starts_with("# ")).count()
+        })
+        .collect();
+    assert!(!lengths.is_empty() && lengths.iter().all(|length| *length <= 10), "{lengths:?}");
+}
