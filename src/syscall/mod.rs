@@ -102,6 +102,12 @@ pub mod clone {
     pub const AUTOREAP: u64 = 1 << 34;
     /// The child begins with no_new_privs; clone3 only, since Linux 7.1.
     pub const NNP: u64 = 1 << 35;
+    /// The child dies with the last pidfd that this call returned; clone3 only, since Linux 7.1.
+    pub const PIDFD_AUTOKILL: u64 = 1 << 36;
+    /// An empty mount namespace; clone3 only, since Linux 7.1.
+    pub const EMPTY_MNTNS: u64 = 1 << 37;
+    /// The flags that clone3 takes since Linux 7.1 (FORK-32).
+    pub const SINCE_7_1: u64 = AUTOREAP | NNP | PIDFD_AUTOKILL | EMPTY_MNTNS;
     /// A time namespace of its own; clone3 only, a bit of the signal elsewhere.
     pub const NEWTIME: u64 = 0x80;
     /// The namespaces that change nothing of what processes are, and take CAP_SYS_ADMIN.

@@ -10,6 +10,8 @@ mod host;
 mod linux;
 mod model;
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+mod readme;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 mod rules;
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 mod scene;

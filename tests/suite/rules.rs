@@ -14,6 +14,7 @@ use proctable::syscall::{Prctl, Ptr, Ret, SIGSET_SIZE, Syscall, clone};
 
 use super::scene::*;
 
+mod races;
 mod threads;
 
 const RT: i32 = 40;
@@ -298,6 +299,17 @@ fn wait_26_there_is_one_event_at_a_time() {
     }
     assert_eq!(scene.wait(1, both), waited(2, WaitStatus::stopped(Signal::STOP)));
     assert_eq!(scene.wait(1, both), Ok(Ret::Waited { pid: Pid(0), status: None }));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn wait_29_the_status_names_the_signal() {
+    let mut scene = Scene::new();
+    let child = scene.fork(1);
+    scene.kill(1, child as i32, Signal::STOP);
+    assert!(scene.follows("WAIT-29")); // in the last step: the child has stopped
+    let stopped = WaitStatus::stopped(Signal::STOP);
+    assert_eq!(scene.wait(1, WaitOptions::STOPPED), waited(child, stopped));
     scene.same_on_the_kernel();
 }
 
@@ -1250,6 +1262,16 @@ fn fork_34_what_clone_autoreap_goes_with() {
     let sibling = Syscall::clone_call(clone::PARENT);
     assert_eq!(scene.result(2, sibling), Err(Errno::EINVAL));
     assert_eq!(on(7, 0, Property::Autoreap).result(1, autoreap(0, 0)), Err(Errno::EINVAL));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn fork_32_the_flags_of_linux_7_1_are_invalid_before() {
+    let mut scene = on(6, 18, Property::Autoreap);
+    for flag in [clone::AUTOREAP, clone::NNP, clone::PIDFD_AUTOKILL, clone::EMPTY_MNTNS] {
+        assert_eq!(scene.result(1, Syscall::clone3_call(flag, 0)), Err(Errno::EINVAL));
+        assert!(scene.follows("FORK-32"));
+    }
     scene.same_on_the_kernel();
 }
 

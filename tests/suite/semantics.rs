@@ -40,8 +40,10 @@ fn rows() -> BTreeMap<Rule, Row> {
     let mut rows = BTreeMap::new();
     for line in text.lines() {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let &["", id, what, modelled, shown_by, ""] = &cells[..] else { continue };
+        let &["", id, what, source, modelled, shown_by, ""] = &cells[..] else { continue };
         let Some(rule) = Rule::named(id) else { continue };
+        let wrong: Vec<&str> = source.split(", ").filter(|source| !is_source(source)).collect();
+        assert!(wrong.is_empty(), "{id}: a source is no name of the kernel or page: {wrong:?}");
         let no = modelled.strip_prefix("no (").is_some_and(|why| why.len() > 4);
         assert!(modelled == "yes" || no, "{id}: yes, or no (why)");
         assert!(!what.is_empty(), "{id} says nothing");
@@ -50,6 +52,28 @@ fn rows() -> BTreeMap<Rule, Row> {
         assert!(rows.insert(rule, row).is_none(), "{id} has two rows");
     }
     rows
+}
+
+/// Whether a text names a function, a field or a flag of the kernel (in backquotes), a page of the
+/// manual with its section, or a section of POSIX.
+fn is_source(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        !name.is_empty() && name.chars().all(is_letter)
+    };
+    let bare = text.trim_matches('`');
+    let name = match bare.strip_suffix(')').and_then(|text| text.split_once('(')) {
+        // the kernel's macro that defines a system call
+        Some((macro_name, call)) if bare != text => {
+            return macro_name.starts_with("SYSCALL_DEFINE") && is_name(call);
+        }
+        Some((page, section)) => {
+            return is_name(page) && matches!(section.as_bytes(), [b'1'..=b'8', ..]);
+        }
+        None => bare,
+    };
+    (bare != text && is_name(name))
+        || text.strip_prefix("POSIX ").is_some_and(|text| text.len() > 4)
 }
 
 /// All that looks like an id of one of our groups: capitals, a dash, two or three digits.
@@ -64,6 +88,16 @@ fn ids(text: &str) -> BTreeSet<&str> {
         })
     };
     words.filter(is_id).collect()
+}
+
+#[test]
+fn a_source_is_a_name_of_the_kernel_or_a_page() {
+    let right =
+        ["`do_wait`", "`SYSCALL_DEFINE4(wait4)`", "wait(2)", "prctl(2const)", "POSIX XSH kill"];
+    let wrong =
+        ["", "``", "do_wait", "`do wait`", "wait()", "wait(n)", "`wait(2)`", "POSIX", "man wait"];
+    assert!(right.iter().all(|source| is_source(source)));
+    assert!(!wrong.iter().any(|source| is_source(source)));
 }
 
 #[test]

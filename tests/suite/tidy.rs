@@ -1,8 +1,9 @@
-//! The layers and rooms are as docs/ARCHITECTURE.md draws them, read from the imports.
+//! The layers and modules are as docs/ARCHITECTURE.md says, read from the imports; what other pages
+//! say of files exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::sources::{quoted, root, sources};
 
@@ -60,18 +61,22 @@ fn layers_use_what_the_page_says() {
 }
 
 #[test]
-fn rooms_use_what_the_page_says() {
-    let rooms = drawn("room");
+fn modules_use_what_the_page_says() {
+    let modules = drawn("module");
     let names: BTreeSet<String> =
-        rooms.keys().map(|room| room.rsplit('/').next().expect("a name").to_owned()).collect();
-    for (room, uses) in &rooms {
-        assert_eq!(used(&format!("src/{room}"), "crate::kernel::", &names), *uses, "{room} uses");
+        modules.keys().map(|name| name.rsplit('/').next().expect("a name").to_owned()).collect();
+    for (module, uses) in &modules {
+        assert_eq!(
+            used(&format!("src/{module}"), "crate::kernel::", &names),
+            *uses,
+            "{module} uses"
+        );
     }
 }
 
-/// Files of the model that use each other in a circle, by whatever detour, are in one room.
+/// Files of the model that use each other in a circle, by whatever detour, are in one module.
 #[test]
-fn circles_of_files_are_in_one_room() {
+fn circles_of_files_are_in_one_module() {
     let files: BTreeMap<String, String> = sources("src/kernel")
         .iter()
         .map(|(path, text)| (module(path), code(text)))
@@ -86,11 +91,11 @@ fn circles_of_files_are_in_one_room() {
             (name.clone(), others.cloned().collect())
         })
         .collect();
-    let room = |name: &str| name.split_once("::").expect("a room").0.to_owned();
+    let folder = |name: &str| name.split_once("::").expect("a module").0.to_owned();
     for name in files.keys() {
         for other in reached(name, &uses) {
             let back = reached(&other, &uses).contains(name);
-            assert!(!back || room(name) == room(&other), "{name} and {other} use each other");
+            assert!(!back || folder(name) == folder(&other), "{name} and {other} use each other");
         }
     }
 }
@@ -109,4 +114,61 @@ fn reached(name: &str, uses: &Uses) -> BTreeSet<String> {
         new.extend(more.filter(|other| reached.insert((*other).clone())).cloned());
     }
     reached
+}
+
+/// The glossary is sorted, and each term has a sentence and a source.
+#[test]
+fn the_glossary_has_a_sentence_and_a_source_for_each_term() {
+    let page = fs::read_to_string(root().join("docs/GLOSSARY.md")).expect("the page");
+    let start = "| term | meaning | source |";
+    let lines = page.lines().skip_while(|line| *line != start).skip(2);
+    let mut terms = Vec::new();
+    for line in lines.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let &["", term, meaning, source, ""] = &cells[..] else { panic!("{line}") };
+        assert!(meaning.ends_with('.') && !source.is_empty(), "{term}");
+        terms.push(term.to_lowercase());
+    }
+    assert!(terms.len() > 50 && terms.is_sorted(), "{terms:?}");
+}
+
+/// The files that CONTRIBUTING.md names exist, and its scenario is one of the tests.
+#[test]
+fn what_contributing_names_exists() {
+    let page = fs::read_to_string(root().join("CONTRIBUTING.md")).expect("the page");
+    let folders = ["src/", "tests/", "benches/", "docs/", "fuzz/", ".ci/", "examples/"];
+    let is_path = |word: &&str| folders.iter().any(|folder| word.starts_with(folder));
+    let is_word = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let words = page.split(|c: char| !is_word(c)).map(|word| word.trim_end_matches('.'));
+    for path in words.filter(is_path) {
+        assert!(root().join(path).exists() || path.contains("target"), "there is no {path}");
+    }
+    let rules = fs::read_to_string(root().join("tests/suite/rules.rs")).expect("the scenes");
+    let block = page.split("```").find_map(|block| block.strip_prefix("rust,ignore\n"));
+    let block =
+        block.expect("a scenario").lines().map(|line| line.strip_prefix("   ").unwrap_or(""));
+    let scene = block.collect::<Vec<_>>().join("\n");
+    assert!(rules.contains(scene.trim_end()), "not in tests/suite/rules.rs: {scene}");
+}
+
+/// Pages that people write have lines of at most 100 columns, outside of tables and blocks.
+#[test]
+fn prose_has_at_most_100_columns() {
+    // written by tests/kernels/versions
+    let generated = root().join("docs/VERSIONS.md");
+    let pages = fs::read_dir(root().join("docs")).expect("the pages");
+    let pages = pages.map(|page| page.expect("an entry").path());
+    let others = ["README.md", "CONTRIBUTING.md", "fuzz/README.md", "tests/kernels/README.md"];
+    let is_page = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md");
+    let pages = pages.chain(others.map(|page| root().join(page))).filter(is_page);
+    for path in pages.filter(|path| *path != generated) {
+        let text = fs::read_to_string(&path).expect("a page");
+        let mut in_block = false;
+        for (line, number) in text.lines().zip(1..) {
+            in_block ^= line.trim_start().starts_with("```");
+            let is_prose = !in_block && !line.trim_start().starts_with('|');
+            let length = line.chars().count();
+            assert!(!is_prose || length <= 100, "{}:{number}: {length}", path.display());
+        }
+    }
 }

@@ -14,10 +14,12 @@ use crate::rule;
 use crate::syscall::{Ret, Syscall};
 
 impl Kernel {
-    /// The thread `tid` enters the kernel with a call. The thread stands in the run queue from then
-    /// on, and the call takes effect in its next step; the result is in a `Returned` effect.
+    /// The thread `tid` is about to make a call. The thread stands in the run queue from then on, and
+    /// makes the call in a step of its own; the result is in a `Returned` effect. Signals that are sent
+    /// to the thread before that step come before the call, as they do on the way to it: a thread that
+    /// is stopped makes the call when it is continued, and one that is killed does not make it.
     ///
-    /// Several threads may have entered, as they may on several CPUs: with
+    /// Calls of several threads may be in flight, as they may on several CPUs: with
     /// [`Granularity::Fine`](crate::kernel::Granularity::Fine) the orders of the steps are what Linux
     /// may do there.
     ///
@@ -42,9 +44,22 @@ impl Kernel {
     pub fn enter(&mut self, tid: Pid, call: &Syscall, fx: &mut Effects) -> Result<(), Refused> {
         let task = self.user_mode_task(tid)?;
         fx.begin(tid, Some(call.name()));
-        self.tasks[task].sleep = Sleep::Entered(Box::new(call.clone()));
+        self.tasks[task].sleep = Sleep::Calling(Box::new(call.clone()));
         self.enqueue_task(task);
         Ok(())
+    }
+
+    /// A thread that is about to make a call enters the kernel with it, unless it takes signals first.
+    #[inline]
+    pub(in crate::kernel) fn begin_call(&mut self, task: Id<Task>) {
+        if !matches!(self.tasks[task].sleep, Sleep::Calling(_)) {
+            return;
+        }
+        let interrupted = self.tasks[task].notified || self.must_end(task);
+        let thread = &mut self.tasks[task];
+        if let Sleep::Calling(call) = core::mem::take(&mut thread.sleep) {
+            thread.sleep = if interrupted { Sleep::Restarting(call) } else { Sleep::Entered(call) };
+        }
     }
 
     /// Whether the task is at carrying out a call: no signal comes between.
@@ -98,6 +113,8 @@ impl Kernel {
         match &thread.sleep {
             // it holds the lock, or has done with it
             Sleep::Notifying(_) | Sleep::Killing(_) => Access::None,
+            Sleep::Calling(call) if thread.notified => access_of_call(call),
+            Sleep::Calling(_) => Access::None,
             Sleep::Entered(call) | Sleep::Restarting(call) | Sleep::Interrupted(_, call) => {
                 access_of_call(call)
             }

@@ -366,7 +366,11 @@ fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<
         return Ok(Plan { flags, exit_signal, clear_child_tid });
     };
     let sibling = flags & (clone::THREAD | clone::PARENT) != 0;
-    let more = if version.has(Property::Autoreap) { clone::AUTOREAP | clone::NNP } else { 0 };
+    let is_7_1 = version.has(Property::Autoreap);
+    if flags & clone::SINCE_7_1 != 0 && !is_7_1 {
+        return refuse(fx, rule!("FORK-32"), Errno::EINVAL);
+    }
+    let more = if is_7_1 { clone::AUTOREAP | clone::NNP } else { 0 };
     if flags & !(clone::KNOWN3 | more) != 0 || signal > 64 {
         return refuse(fx, rule!("FORK-18"), Errno::EINVAL);
     }

@@ -99,7 +99,15 @@ impl Kernel {
             State::Dead => return self.release(task, fx),
             State::Exiting => return self.end(task, fx),
             State::Running if self.is_in_call(task) => return self.go_on_in_call(task, fx),
-            State::Running => {}
+            State::Running => self.begin_call(task),
+        }
+        if self.is_in_call(task) {
+            // it has entered the kernel just now
+            return if self.others_may_run() {
+                self.cut(task)
+            } else {
+                self.go_on_in_call(task, fx)
+            };
         }
         if self.must_end(task) {
             return self.die(task, fx);
@@ -166,6 +174,7 @@ impl Kernel {
             | Sleep::Vfork(..)
             | Sleep::Zap { .. }
             | Sleep::Exiting { .. }
+            | Sleep::Calling(_)
             | Sleep::Entered(_)
             | Sleep::Killing(_)
             | Sleep::Loading

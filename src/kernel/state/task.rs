@@ -56,7 +56,9 @@ pub enum Sleep {
     /// It ends, and has let go of its memory; nobody has been told yet. `last`: all other tasks of
     /// its process had begun to end before it.
     Exiting { last: bool },
-    /// The thread has entered the kernel with a call, and not begun to carry it out.
+    /// Nothing: it runs its own code, and makes that call next.
+    Calling(Box<Syscall>),
+    /// The thread has entered the kernel with a call, and not begun to carry it out (RACE-02).
     Entered(Box<Syscall>),
     /// kill of several processes, between two of them (RACE-07).
     Killing(Box<Killing>),
