@@ -54,6 +54,21 @@ fn the_kernel_cannot_be_told_from_the_model() {
     }
 }
 
+/// Calls that are made at the same time on all CPUs come to something that some order of the model
+/// gives (group RACE).
+#[test]
+fn calls_at_the_same_time_have_an_outcome_of_the_model() {
+    for mode in modes() {
+        let campaign = campaign(mode, 60);
+        let config = TrialConfig { concurrent: Some(5), steps: 16, ..campaign.config.clone() };
+        let summary = run(&Campaign { config, ..campaign });
+        let shown: Vec<&str> = summary.differences.iter().map(|d| d.text.as_str()).collect();
+        assert!(shown.is_empty(), "{mode:?}: {}", shown.join("\n"));
+        assert_eq!(summary.progress.programs, 60);
+        println!("{mode:?}: {:?}", summary.progress);
+    }
+}
+
 /// Before Linux 6.14 pid_max is one number for the whole machine, and a small one that a program
 /// wants would be everybody's (PID-07).
 #[test]
