@@ -11,7 +11,7 @@ use super::trial::{self, Trial, TrialConfig};
 use crate::abi::Pid;
 use crate::host::{Engine, EngineConfig, Link, SELF_PATH};
 use crate::kernel::{Config, Kernel, Seeded, Version};
-use crate::sim::{Program, Surroundings, shrink};
+use crate::sim::{Action, Program, Step, Surroundings, shrink};
 
 /// What a worker is told to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -282,6 +282,9 @@ impl Run<'_> {
 fn difference(trial: &Trial, index: u64, profile: &str) -> Difference {
     let Program { config, stay_in_handlers, .. } = &trial.program;
     let hold = if *stay_in_handlers { " --stay-in-handlers" } else { "" };
+    let is_concurrent = |step: &Step| matches!(step.action, Action::Concurrent(_));
+    let concurrent =
+        if trial.program.steps.iter().any(is_concurrent) { " --concurrent" } else { "" };
     let first = match config.first {
         Pid(1) => String::new(),
         first => format!(" --first {first}"),
@@ -292,7 +295,7 @@ fn difference(trial: &Trial, index: u64, profile: &str) -> Difference {
         text: trial.explain(),
         log: trial.kernel.log().to_string(),
         options: format!(
-            "--pid-max {} --last-pid {}{first}{hold}",
+            "--pid-max {} --last-pid {}{first}{hold}{concurrent}",
             config.pid_max, config.last_pid
         ),
     }
@@ -301,36 +304,48 @@ fn difference(trial: &Trial, index: u64, profile: &str) -> Difference {
 /// The steps of a log: its calls, in order.
 fn read_program(log: &str, start: Start, world: Surroundings) -> io::Result<Program> {
     use crate::abi::Errno;
-    use crate::sim::{Action, Step};
     use crate::syscall::Syscall;
     use crate::trace::{Begun, LogEvent};
     let log = crate::trace::read(log.as_bytes()).map_err(io::Error::other)?;
-    let steps = log
-        .entries
-        .into_iter()
-        .filter_map(|entry| {
-            let call = match entry.event {
-                // whatever program that was: here it is the puppet's
-                LogEvent::Call { call: Syscall::Execve { error: None, .. }, .. } => {
-                    Syscall::Execve { path: SELF_PATH.into(), error: None }
-                }
-                // and a path that failed is one that fails here for the same reason
-                LogEvent::Call { call: Syscall::Execve { error: Some(errno), .. }, .. } => {
-                    let (path, error) = match errno {
-                        Errno::ENOENT => ("/nonexistent".into(), Some(errno)),
-                        Errno::EACCES => ("/proc".into(), Some(errno)),
-                        // LIM-05: that was the process, and not the file
-                        Errno::EAGAIN => (SELF_PATH.into(), None),
-                        _ => return None,
-                    };
-                    Syscall::Execve { path, error }
-                }
-                LogEvent::Call { call, .. } | LogEvent::Unfinished(Begun::Whole(call)) => call,
-                _ => return None,
-            };
-            Some(Step { tid: entry.pid, action: Action::Call(call) })
-        })
-        .collect();
+    // together with the step before it, if that is in flight, too
+    let mut in_flight = false;
+    let calls = log.entries.into_iter().filter_map(|entry| {
+        let unfinished = matches!(entry.event, LogEvent::Unfinished(_));
+        let together = core::mem::replace(&mut in_flight, unfinished) && unfinished;
+        let call = match entry.event {
+            // whatever program that was: here it is the puppet's
+            LogEvent::Call { call: Syscall::Execve { error: None, .. }, .. } => {
+                Syscall::Execve { path: SELF_PATH.into(), error: None }
+            }
+            // and a path that failed is one that fails here for the same reason
+            LogEvent::Call { call: Syscall::Execve { error: Some(errno), .. }, .. } => {
+                let (path, error) = match errno {
+                    Errno::ENOENT => ("/nonexistent".into(), Some(errno)),
+                    Errno::EACCES => ("/proc".into(), Some(errno)),
+                    // LIM-05: that was the process, and not the file
+                    Errno::EAGAIN => (SELF_PATH.into(), None),
+                    _ => return None,
+                };
+                Syscall::Execve { path, error }
+            }
+            LogEvent::Call { call, .. } | LogEvent::Unfinished(Begun::Whole(call)) => call,
+            _ => return None,
+        };
+        Some((entry.pid, call, unfinished, together))
+    });
+    let mut steps: Vec<Step> = Vec::new();
+    for (tid, call, unfinished, together) in calls {
+        match steps.last_mut() {
+            Some(Step { action: Action::Concurrent(calls), .. }) if together => {
+                calls.push((tid, call));
+            }
+            _ if unfinished && start.concurrent.is_some() => {
+                let action = Action::Concurrent([(tid, call)].into());
+                steps.push(Step { tid: Pid(0), action });
+            }
+            _ => steps.push(Step { tid, action: Action::Call(call) }),
+        }
+    }
     let config = Config {
         pid_max: start.pid_max.unwrap_or(world.config.pid_max),
         last_pid: start.last_pid.unwrap_or(world.config.last_pid),

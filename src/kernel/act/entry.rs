@@ -11,7 +11,7 @@ use crate::kernel::state::task::{Sleep, State, Task};
 use crate::kernel::state::tasklist::Access;
 use crate::kernel::{Kernel, Refused};
 use crate::rule;
-use crate::syscall::{Ret, Syscall};
+use crate::syscall::{self, Ret, Syscall};
 
 impl Kernel {
     /// The thread `tid` is about to make a call. The thread stands in the run queue from then on, and
@@ -65,7 +65,10 @@ impl Kernel {
     /// Whether the task is at carrying out a call: no signal comes between.
     #[inline]
     pub(in crate::kernel) fn is_in_call(&self, task: Id<Task>) -> bool {
-        matches!(self.tasks[task].sleep, Sleep::Entered(_) | Sleep::Killing(_) | Sleep::Loading)
+        matches!(
+            self.tasks[task].sleep,
+            Sleep::Entered(_) | Sleep::Forking(_) | Sleep::Killing(_) | Sleep::Loading
+        )
     }
 
     /// The task goes on with its call, whatever was sent to it meanwhile (RACE-02).
@@ -76,15 +79,13 @@ impl Kernel {
                 if self.must_end(task) {
                     fx.obey(rule!("RACE-02"));
                 }
-                match self.perform_number(task, &call, fx) {
-                    Some(number) => Some(number.map(Ret::Value)),
-                    None => self.perform(task, &call, fx),
-                }
+                self.perform_any(task, &call, fx)
             }
             Sleep::Killing(killing) => {
                 self.tasklist.release_shared();
                 self.go_on_killing(task, killing, fx)
             }
+            Sleep::Forking(forking) => self.go_on_forking(task, &forking, fx),
             Sleep::Loading => Some(self.finish_exec(task, fx)),
             sleep => {
                 self.tasks[task].sleep = sleep;
@@ -107,6 +108,19 @@ impl Kernel {
         }
     }
 
+    /// Carries out a call; `None` if the caller sleeps in it, or others run before it is over.
+    pub(in crate::kernel) fn perform_any(
+        &mut self,
+        task: Id<Task>,
+        call: &Syscall,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        match self.perform_number(task, call, fx) {
+            Some(number) => Some(number.map(Ret::Value)),
+            None => self.perform(task, call, fx),
+        }
+    }
+
     /// What the next step of a task of the run queue needs of the lock of the lists of tasks.
     pub(in crate::kernel) fn access_of(&self, task: Id<Task>) -> Access {
         let thread = &self.tasks[task];
@@ -119,7 +133,7 @@ impl Kernel {
                 access_of_call(call)
             }
             Sleep::Wait(_) => Access::Shared,
-            Sleep::Releasing(_) | Sleep::Exec => Access::Exclusive,
+            Sleep::Releasing(_) | Sleep::Exec | Sleep::Forking(_) => Access::Exclusive,
             _ if thread.state == State::Exiting => Access::Exclusive,
             _ if thread.announcing_stop => Access::Shared,
             _ => match self.processes[thread.process].life {

@@ -3,13 +3,13 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use crate::abi::{Errno, Pid, Signal};
+use crate::abi::{Errno, Pid, SigSet, Signal};
 use crate::kernel::api::effect::refuse;
 use crate::kernel::api::effect::{Consequence, Effects};
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::few::Few;
 use crate::kernel::state::process::{Flags, Fs, FsHolder, Inherited, Process};
-use crate::kernel::state::task::{Frame, Sleep, Task};
+use crate::kernel::state::task::{Forking, Frame, Plan, Sleep, Task};
 use crate::kernel::{Kernel, Property, Version};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
@@ -20,14 +20,6 @@ pub struct Request {
     /// The exit signal of clone3.
     pub clone3: Option<u64>,
     pub child_tid: u64,
-}
-
-/// A new process or thread, of flags that are allowed.
-struct Plan {
-    flags: u64,
-    exit_signal: u8,
-    /// Where 0 is stored when the child ends.
-    clear_child_tid: u64,
 }
 
 impl Kernel {
@@ -59,15 +51,93 @@ impl Kernel {
                 return None;
             }
         }
-        match self.try_fork(caller, &plan, fx) {
-            Err(errno) => Some(Err(errno)),
-            Ok((child, pid)) if plan.flags & clone::VFORK != 0 => {
-                fx.obey(rule!("FORK-28"));
-                // TG-26, TG-81: the caller alone, until it is killed
-                self.tasks[caller].sleep = Sleep::Vfork(child, pid);
-                None
+        let forking = match self.take_number(caller, plan, fx) {
+            Ok(forking) => forking,
+            Err(errno) => return Some(Err(errno)),
+        };
+        if self.running == Some(caller) && self.others_may_run() {
+            fx.obey(rule!("RACE-09"));
+            self.numbers.reserve(forking.pid.0);
+            self.tasks[caller].sleep = Sleep::Forking(Box::new(forking));
+            self.cut(caller);
+            return None;
+        }
+        self.finish_fork(caller, &forking, fx)
+    }
+
+    /// A fork that was cut goes on, unless the caller was killed meanwhile: then the number is free
+    /// again, and those behind it are the next (RACE-09).
+    pub(in crate::kernel) fn go_on_forking(
+        &mut self,
+        caller: Id<Task>,
+        forking: &Forking,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        if self.must_end(caller) {
+            self.numbers.edit(forking.pid.0, |_| {});
+            return None;
+        }
+        self.finish_fork(caller, forking, fx)
+    }
+
+    /// The child gets its number.
+    fn finish_fork(
+        &mut self,
+        caller: Id<Task>,
+        forking: &Forking,
+        fx: &mut Effects,
+    ) -> Option<syscall::Result> {
+        let Forking { pid, plan, over_nproc, delayed } = forking;
+        // the child, a copy made before, keeps it
+        self.tasks[caller].over_nproc = *over_nproc;
+        let child = if plan.flags & clone::THREAD != 0 {
+            self.create_thread(caller, *pid, plan, fx)
+        } else {
+            let child = self.create(caller, *pid, plan, fx);
+            self.receive_delayed(child, *delayed);
+            self.leader(child)
+        };
+        self.tasks[caller].over_nproc = false;
+        if plan.flags & clone::VFORK == 0 {
+            return Some(Ok(Ret::Value(i64::from(pid.0))));
+        }
+        fx.obey(rule!("FORK-28"));
+        // TG-26, TG-81: the caller alone, until it is killed
+        self.tasks[caller].sleep = Sleep::Vfork(child, *pid);
+        None
+    }
+
+    /// What was sent to several processes, and to the creator among them, before the child was there
+    /// is for the child as well (RACE-09).
+    fn receive_delayed(&mut self, child: Id<Process>, delayed: SigSet) {
+        if delayed.is_empty() {
+            return;
+        }
+        for signal in delayed.iter() {
+            self.processes[child].shared.add_bare(signal);
+        }
+        let leader = self.leader(child);
+        if self.has_deliverable(leader) {
+            self.notify(leader);
+        }
+    }
+
+    /// A signal is sent to several processes, and a fork of one of them is under way.
+    pub(in crate::kernel) fn delay_for_child(&mut self, parent: Id<Process>, signal: Signal) {
+        let mut next = Some(self.leader(parent));
+        while let Some(task) = next {
+            next = self.next_thread(task);
+            if let Sleep::Forking(forking) = &mut self.tasks[task].sleep
+                && forking.plan.flags & clone::THREAD == 0
+            {
+                // JOB-01, JOB-02
+                if signal.is_stop() {
+                    forking.delayed = forking.delayed.without(Signal::CONT);
+                } else if signal == Signal::CONT {
+                    forking.delayed = forking.delayed - SigSet::STOPS;
+                }
+                forking.delayed = forking.delayed.with(signal);
             }
-            Ok((_, pid)) => Some(Ok(Ret::Value(i64::from(pid.0)))),
         }
     }
 
@@ -90,12 +160,13 @@ impl Kernel {
         Ok(plan)
     }
 
-    fn try_fork(
+    /// The number of the child, if there is one and the caller may have a child.
+    fn take_number(
         &mut self,
         caller: Id<Task>,
-        plan: &Plan,
+        plan: Plan,
         fx: &mut Effects,
-    ) -> Result<(Id<Task>, Pid), Errno> {
+    ) -> Result<Forking, Errno> {
         // PID-16: a fork that is refused here takes no number
         self.may_fork(caller, fx)?;
         // LIM-05: the mark is gone, whatever comes of this fork
@@ -105,16 +176,7 @@ impl Kernel {
             return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
         }
         let pid = self.allocate_number(fx)?;
-        // the child, a copy made before, keeps it
-        self.tasks[caller].over_nproc = marked;
-        let child = if plan.flags & clone::THREAD != 0 {
-            self.create_thread(caller, pid, plan, fx)
-        } else {
-            let child = self.create(caller, pid, plan, fx);
-            self.leader(child)
-        };
-        self.tasks[caller].over_nproc = false;
-        Ok((child, pid))
+        Ok(Forking { pid, plan, over_nproc: marked, delayed: SigSet::EMPTY })
     }
 
     fn allocate_number(&mut self, fx: &mut Effects) -> Result<Pid, Errno> {

@@ -123,8 +123,7 @@ impl Kernel {
             },
         };
         let info = match self.info_to_send(caller, sig, fx) {
-            Ok(info) if targets.len() > 1 => info,
-            // nobody comes between what is one step
+            Ok(info) if !targets.is_empty() => info,
             _ => return Some(self.kill(caller, pid, sig, fx).map(Ret::Value)),
         };
         let everybody = pid == -1;
@@ -153,6 +152,9 @@ impl Kernel {
             }
             let leader = self.leader(target);
             let sent = self.kill_one(caller, &cred, leader, killing.info.as_ref(), fx);
+            if let (Ok(()), Some(info)) = (sent, &killing.info) {
+                self.delay_for_child(target, info.signal);
+            }
             killing.outcome = after_one(killing.outcome, sent, killing.everybody, fx);
             if !killing.targets.is_empty() && self.others_may_run() {
                 fx.obey(rule!("RACE-07"));

@@ -31,7 +31,7 @@ const GROUPS: [(&str, u16); 25] = [
     ("PTR", 5),
     ("OBS", 5),
     ("TG", 174),
-    ("RACE", 8),
+    ("RACE", 9),
 ];
 
 /// One rule of docs/SEMANTICS.md, such as `ORP-07`.

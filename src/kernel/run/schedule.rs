@@ -176,6 +176,7 @@ impl Kernel {
             | Sleep::Exiting { .. }
             | Sleep::Calling(_)
             | Sleep::Entered(_)
+            | Sleep::Forking(_)
             | Sleep::Killing(_)
             | Sleep::Loading
             | Sleep::Notifying(_)

@@ -10,7 +10,7 @@ use crate::kernel::state::process::{Announcement, Job, Life, Process};
 use crate::kernel::state::task::{Frame, Resume, Sleep, State, Task};
 use crate::kernel::{Fault, Kernel};
 use crate::rule;
-use crate::syscall::Syscall;
+use crate::syscall::{Ret, Syscall};
 
 /// What became of the thread while it looked at its signals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -494,7 +494,9 @@ impl Kernel {
 
     /// Makes an interrupted call again.
     pub(in crate::kernel) fn restart(&mut self, task: Id<Task>, call: Syscall, fx: &mut Effects) {
-        if let Some(result) = self.perform(task, &call, fx) {
+        if let Some(result) = self.perform_any(task, &call, fx)
+            && result != Ok(Ret::Never)
+        {
             self.return_later(task, result, rule!("SIG-45"), fx);
         }
     }

@@ -145,6 +145,15 @@ impl Numbers {
         }
     }
 
+    /// `number` is in use before it names anything. [`Numbers::edit`] ends that.
+    pub fn reserve(&mut self, number: u32) {
+        self.edit(number, |_| {});
+        let (page, bit) = (number as usize / PAGE, number as usize % PAGE);
+        let Some(Some(entry)) = self.pages.get_mut(page) else { return };
+        entry.used |= 1 << bit;
+        self.full[page / 64] |= u64::from(entry.used == u64::MAX) << (page % 64);
+    }
+
     /// Hands out the next number (PID-01). EAGAIN if there is none (PID-05).
     ///
     /// Costs a step for each 4,096 numbers in use between the cursor and the next free one.

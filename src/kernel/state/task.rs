@@ -60,6 +60,8 @@ pub enum Sleep {
     Calling(Box<Syscall>),
     /// The thread has entered the kernel with a call, and not begun to carry it out (RACE-02).
     Entered(Box<Syscall>),
+    /// fork and its relatives have taken a number, and nobody has it yet (RACE-09).
+    Forking(Box<Forking>),
     /// kill of several processes, between two of them (RACE-07).
     Killing(Box<Killing>),
     /// execve has let go of the old memory, and not made the process another program (RACE-06).
@@ -112,6 +114,31 @@ pub struct TimedSleep {
     pub deadline: Option<Time>,
     /// Where the siginfo goes.
     pub info: Ptr,
+}
+
+/// A new process or thread, of flags that are allowed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Plan {
+    pub flags: u64,
+    pub exit_signal: u8,
+    /// Where 0 is stored when the child ends.
+    pub clear_child_tid: u64,
+}
+
+/// A fork that has taken a number.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Forking {
+    /// The number.
+    pub pid: Pid,
+    /// What it makes.
+    pub plan: Plan,
+    /// The caller's `over_nproc`, which the child is a copy of.
+    pub over_nproc: bool,
+    /// What was sent to several processes meanwhile, among them the caller's: it is for the child,
+    /// too.
+    pub delayed: SigSet,
 }
 
 /// A kill of several processes.

@@ -1,4 +1,4 @@
-//! What several CPUs show (RACE-01 to RACE-08): all orders of the model are explored. Each outcome is
+//! What several CPUs show (RACE-01 to RACE-09): all orders of the model are explored. Each outcome is
 //! one of `Granularity::Fine`, and not of `Granularity::Coarse`, where what is one transition cannot
 //! be seen half done.
 //!
@@ -208,4 +208,36 @@ fn race_08_a_number_is_free_a_moment_after_its_child_is_gone() {
     let calls = [(1, wait_for(300, WaitOptions::default())), (300, Syscall::ExitGroup(0))];
     let [coarse, fine] = glimpses(&scene, &calls, glimpse);
     assert_eq!((coarse, fine), ([false].into(), [false, true].into()));
+}
+
+#[test]
+fn race_09_a_fork_is_killed_with_its_number() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    let calls = [(1, kill(2, Signal::KILL)), (2, Syscall::Fork)];
+    let [coarse, fine] = outcomes(&scene, &calls, |kernel, _| {
+        let outcome = kernel.clone().call(Pid(1), &Syscall::Fork, &mut Effects::new());
+        (kernel.view(Pid(3)).is_some(), format!("{outcome:?}"))
+    });
+    let next = |number: u32| format!("Ok(Returned(Ok(Value({number}))))");
+    assert_eq!(coarse, [(false, next(3)), (true, next(4))].into());
+    assert_eq!(fine, [(false, next(3)), (false, next(4)), (true, next(4))].into());
+}
+
+#[test]
+fn race_09_a_child_gets_what_its_group_was_sent_during_the_fork() {
+    let mut scene = Scene::new();
+    scene.fork(1);
+    scene.setpgid(2, 0, 0);
+    scene.catch(2, Signal::USR1, SaFlags::default(), SigSet::EMPTY);
+    let calls = [(1, kill(-2, Signal::USR1)), (2, Syscall::Fork)];
+    let [coarse, fine] = outcomes(&scene, &calls, |_, reaction| {
+        let of_child = reaction.seen.iter().find_map(|(pid, what)| match what {
+            What::Handler(info) if *pid == Pid(3) => Some(info.pid.0),
+            _ => None,
+        });
+        of_child
+    });
+    assert_eq!(coarse, [None, Some(1)].into());
+    assert_eq!(fine, [None, Some(0), Some(1)].into());
 }
