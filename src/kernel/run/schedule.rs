@@ -234,7 +234,8 @@ impl Kernel {
                 self.queue.push_back(task);
             }
         } else if !first {
-            if thread.result.is_some() || !thread.frames.is_empty() {
+            // one that stands in the queue lets others run first
+            if !thread.queued && (thread.result.is_some() || !thread.frames.is_empty()) {
                 self.arrive(task, fx);
             }
         } else if !core::mem::replace(&mut self.tasks[task].queued, true) {

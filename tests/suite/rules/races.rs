@@ -241,3 +241,20 @@ fn race_09_a_child_gets_what_its_group_was_sent_during_the_fork() {
     assert_eq!(coarse, [None, Some(1)].into());
     assert_eq!(fine, [None, Some(0), Some(1)].into());
 }
+
+/// Its child's exit signal may end a process on its way back from the kill that ended the child.
+#[test]
+fn a_caller_may_be_killed_before_it_sees_its_result() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.fork(1), 2);
+    let flags = Signal::TERM.number().into();
+    let clone = Syscall::Clone { flags, clone3: None, parent_tid: 0, child_tid: 0 };
+    assert_eq!(scene.value(2, clone), 3);
+    for outcomes in outcomes(&scene, &[(2, kill(3, Signal::KILL))], |kernel, reaction| {
+        let sees = |(pid, what): &(Pid, What)| *pid == Pid(2) && matches!(what, What::Resumed(_));
+        (reaction.seen.iter().any(sees), kernel.exit_status(Pid(2)).map(|status| status.0))
+    }) {
+        let killed = Some(killed(Signal::TERM).0);
+        assert_eq!(outcomes, [(false, killed), (true, killed)].into());
+    }
+}
