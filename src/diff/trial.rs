@@ -223,12 +223,17 @@ fn attempt(
         last_pid: changed(config.last_pid, config.first.0),
         first: (config.first != Pid(1)).then_some(config.first),
     };
+    let preemptible = !engine.is_realtime();
     let mut cage = engine.cage(&cage_config)?;
     cage.hold_handlers(hold);
     let kernel = Recorder::default();
+    let mut explainer = Explainer::new(prepare(Kernel::new(config)), hold);
+    if preemptible {
+        explainer = explainer.preemptible();
+    }
     let mut attempt = Attempt {
         cage,
-        explainer: Explainer::new(prepare(Kernel::new(config)), hold),
+        explainer,
         trial: Trial { program, kernel, calls: 0, freedom: false, failure: None },
         model: Recorder::default(),
         clock: Clock::default(),

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::search::Search;
 use super::{Reaction, Step, What, react};
 use crate::abi::{Pid, WaitStatus};
-use crate::kernel::{Canonical, Kernel};
+use crate::kernel::{Canonical, Granularity, Kernel};
 
 /// What was seen after a step.
 pub trait Expectation {
@@ -51,6 +51,8 @@ pub struct Explainer<E> {
     stay_in_handlers: bool,
     past: Vec<Past<E>>,
     last: Option<Reaction>,
+    /// Tasks may be preempted inside of transitions.
+    preemptible: bool,
 }
 
 #[derive(Debug)]
@@ -68,7 +70,15 @@ impl<E: Expectation> Explainer<E> {
 
     /// Begins in the state `kernel`.
     pub fn new(kernel: Kernel, stay_in_handlers: bool) -> Explainer<E> {
-        Explainer { kernel, stay_in_handlers, past: Vec::new(), last: None }
+        Explainer { kernel, stay_in_handlers, past: Vec::new(), last: None, preemptible: false }
+    }
+
+    /// What was seen is of tasks that others may preempt anywhere. A step that no order of whole
+    /// transitions explains may then be explained by one in which they are cut
+    /// ([`Granularity::Fine`]).
+    #[must_use]
+    pub fn preemptible(self) -> Explainer<E> {
+        Explainer { preemptible: true, ..self }
     }
 
     /// The state after the last step.
@@ -91,6 +101,7 @@ impl<E: Expectation> Explainer<E> {
     /// The difference between what was seen and the canonical order, if no choices explain it.
     pub fn step(&mut self, step: Step, expectation: E) -> Result<Explanation, E::Mismatch> {
         let before = self.kernel.clone();
+        let uncut = self.preemptible.then(|| before.clone());
         let reaction = react(&mut self.kernel, &step, self.stay_in_handlers, &mut Canonical);
         let Ok(reaction) = reaction else { return Ok(Explanation::Skipped) };
         let checked = expectation.check(&self.kernel, &reaction);
@@ -98,7 +109,9 @@ impl<E: Expectation> Explainer<E> {
         self.past.push(Past { before, step, expectation, search: None });
         match checked {
             Ok(()) => Ok(Explanation::Canonical),
-            Err(_) if self.search() => Ok(Explanation::Freedom),
+            Err(_) if self.search() || uncut.is_some_and(|before| self.search_cut(before)) => {
+                Ok(Explanation::Freedom)
+            }
             Err(mismatch) => Err(mismatch),
         }
     }
@@ -124,6 +137,25 @@ impl<E: Expectation> Explainer<E> {
                 None => at -= 1,
             }
         }
+    }
+
+    /// Tries the orders of the last step in which transitions are cut, from the state to which the
+    /// first explanation of the steps before has led.
+    fn search_cut(&mut self, before: Kernel) -> bool {
+        let Some(Past { step, expectation, .. }) = self.past.last() else { return false };
+        let fine = before.clone().with_granularity(Granularity::Fine);
+        let mut budget = Self::BUDGET;
+        let found = Search::new(&fine, step, self.stay_in_handlers)
+            .ok()
+            .and_then(|mut search| search.next(expectation, &mut budget));
+        let Some((kernel, reaction)) = found else { return false };
+        let granularity = before.config().granularity;
+        (self.kernel, self.last) = (kernel.with_granularity(granularity), Some(reaction));
+        // whatever was tried for the steps before: they were explained
+        if let Some(past) = self.past.last_mut() {
+            (past.before, past.search) = (before, None);
+        }
+        true
     }
 
     /// The next order of that step that gives what was seen then, and what it leads to.
@@ -202,6 +234,37 @@ mod tests {
         assert_eq!(all_at_once(&[2]), Ok(Explanation::Canonical));
         assert_eq!(all_at_once(&[12]), Ok(Explanation::Freedom));
         assert_eq!(all_at_once(&[9, 4, 11, 2]), Ok(Explanation::Freedom));
+    }
+
+    #[test]
+    fn a_preemptible_kernel_has_orders_inside_of_an_exit() {
+        for preemptible in [false, true] {
+            let mut explainer = Explainer::new(Kernel::new(Config::default()), false);
+            explainer.preemptible = preemptible;
+            let mut call = |tid, call, told: &[u32]| {
+                explainer
+                    .step(Step { tid: Pid(tid), action: Action::Call(call) }, Told(told.into()))
+            };
+            let act = SigAction {
+                handler: Handler::Catch(0x40_1136),
+                flags: SaFlags::RESTORER,
+                mask: SigSet::EMPTY,
+                restorer: 0x40_1000,
+            };
+            let sig = i32::from(Signal::CHLD.number());
+            let size = SIGSET_SIZE;
+            let catch = Syscall::RtSigaction { sig, act: Some(act), old: Ptr::Null, size };
+            assert!(call(1, catch, &[]).is_ok());
+            assert!(call(1, Syscall::Fork, &[]).is_ok());
+            let keep = SigAction { handler: Handler::Default, ..act };
+            let keep = Syscall::RtSigaction { sig, act: Some(keep), old: Ptr::Null, size };
+            assert!(call(2, keep, &[]).is_ok());
+            assert!(call(2, Syscall::Fork, &[]).is_ok());
+            assert!(call(3, Syscall::ExitGroup(0), &[]).is_ok());
+            // RACE-03
+            let explained = call(2, Syscall::ExitGroup(0), &[3, 2]);
+            assert_eq!(explained.is_ok(), preemptible, "{explained:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@ use core::hash::{Hash, Hasher};
 use super::react::Run;
 use super::{Action, Expectation, Reaction, Step};
 use crate::abi::Pid;
-use crate::kernel::{Consequence, Effect, Effects, Event, Kernel, Refused, Run as State};
+use crate::kernel::{
+    Consequence, Effect, Effects, Event, Granularity, Kernel, Refused, Run as State,
+};
 
 /// Goes through the orders of a step depth first, the canonical order first of all.
 #[derive(Debug)]
@@ -16,7 +18,8 @@ pub(super) struct Search {
     crossings: Vec<Crossing>,
     /// The states that were come to, by what counts of them: see [`fingerprint`].
     known: BTreeSet<u64>,
-    /// Calls are in flight: what they do to others does not follow from what each went through.
+    /// Calls are in flight, or transitions are cut: what tasks do to others does not follow from what
+    /// each went through.
     in_flight: bool,
 }
 
@@ -41,7 +44,8 @@ impl Search {
         let run = Run::begin(&mut kernel, step, stay_in_handlers)?;
         // a crossing of one way
         let start = Crossing { kernel, run, next: 0, alternatives: 1 };
-        let in_flight = matches!(step.action, Action::Concurrent(_));
+        let in_flight = matches!(step.action, Action::Concurrent(_))
+            || before.config().granularity == Granularity::Fine;
         Ok(Search { crossings: [start].into(), known: BTreeSet::new(), in_flight })
     }
 
