@@ -281,6 +281,13 @@ impl Attempt<'_> {
             Action::Concurrent(calls) => {
                 let able = |tid, call: &Syscall| can_act(self.explainer.kernel(), tid, call);
                 calls.retain(|(tid, call)| able(*tid, call));
+                // a program that another thread than the leader executes takes what its leader is told
+                // later for its own
+                let takes_number = |tid: Pid, call: &Syscall| {
+                    let leader = self.explainer.kernel().view(tid).map(|view| view.tgid);
+                    matches!(call, Syscall::Execve { .. }) && leader != Some(tid)
+                };
+                calls.sort_by_key(|(tid, call)| takes_number(*tid, call));
                 let mut unsupported = Vec::new();
                 for (tid, call) in calls.iter() {
                     let most = self.delays.below(17);

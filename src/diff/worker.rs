@@ -307,12 +307,19 @@ fn read_program(log: &str, start: Start, world: Surroundings) -> io::Result<Prog
     use crate::syscall::Syscall;
     use crate::trace::{Begun, LogEvent};
     let log = crate::trace::read(log.as_bytes()).map_err(io::Error::other)?;
-    // together with the step before it, if that is in flight, too
-    let mut in_flight = false;
+    let concurrent = start.concurrent.is_some();
+    // how many lines were no beginning of a call: those between two of them are made together
+    let mut others = 0;
     let calls = log.entries.into_iter().filter_map(|entry| {
         let unfinished = matches!(entry.event, LogEvent::Unfinished(_));
-        let together = core::mem::replace(&mut in_flight, unfinished) && unfinished;
+        others += usize::from(!unfinished);
         let call = match entry.event {
+            LogEvent::Unfinished(
+                Begun::Whole(Syscall::Execve { error: None, .. })
+                | Begun::Head(Syscall::Execve { .. }),
+            ) if concurrent => Syscall::Execve { path: SELF_PATH.into(), error: None },
+            // its result is not known, but it is made
+            LogEvent::Unfinished(Begun::Head(call)) if concurrent => call,
             // whatever program that was: here it is the puppet's
             LogEvent::Call { call: Syscall::Execve { error: None, .. }, .. } => {
                 Syscall::Execve { path: SELF_PATH.into(), error: None }
@@ -331,20 +338,23 @@ fn read_program(log: &str, start: Start, world: Surroundings) -> io::Result<Prog
             LogEvent::Call { call, .. } | LogEvent::Unfinished(Begun::Whole(call)) => call,
             _ => return None,
         };
-        Some((entry.pid, call, unfinished, together))
+        Some((entry.pid, call, (unfinished && concurrent).then_some(others)))
     });
-    let mut steps: Vec<Step> = Vec::new();
-    for (tid, call, unfinished, together) in calls {
+    let (mut steps, mut last) = (Vec::<Step>::new(), None);
+    for (tid, call, group) in calls {
         match steps.last_mut() {
-            Some(Step { action: Action::Concurrent(calls), .. }) if together => {
+            Some(Step { action: Action::Concurrent(calls), .. })
+                if group.is_some() && group == last =>
+            {
                 calls.push((tid, call));
             }
-            _ if unfinished && start.concurrent.is_some() => {
+            _ if group.is_some() => {
                 let action = Action::Concurrent([(tid, call)].into());
                 steps.push(Step { tid: Pid(0), action });
             }
             _ => steps.push(Step { tid, action: Action::Call(call) }),
         }
+        last = group;
     }
     let config = Config {
         pid_max: start.pid_max.unwrap_or(world.config.pid_max),

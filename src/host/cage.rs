@@ -563,6 +563,15 @@ impl<'e> Cage<'e> {
             let busy = slot.busy.load(Acquire) != 0;
             let inner = task.calls.last().filter(|_| busy).and_then(|call| self.made.get(call));
             let (run, status) = match task.look(slot, inner, soon, everywhere)? {
+                // a dying init sleeps while it waits for the others (NS-08), and looks like one that
+                // has nothing to do
+                Look::Rests(run, status) if everywhere && *tid == 1 => {
+                    if run != Run::Zombie && procfs::is_exiting(task.host)? {
+                        quiet = false;
+                        continue;
+                    }
+                    (run, status)
+                }
                 Look::Rests(run, status) => (run, status),
                 Look::Gone => {
                     gone.push(*tid);

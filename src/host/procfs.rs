@@ -54,6 +54,23 @@ pub(super) fn exit_status(host: u32) -> io::Result<Option<WaitStatus>> {
     }
 }
 
+/// Whether the thread has begun to end (PF_EXITING), which its status does not show. One that is gone
+/// has.
+pub(super) fn is_exiting(host: u32) -> io::Result<bool> {
+    const PF_EXITING: u32 = 4;
+    match std::fs::read_to_string(format!("/proc/{host}/stat")) {
+        Ok(text) => Ok(flags(&text).is_none_or(|flags| flags & PF_EXITING != 0)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// The ninth field of /proc/PID/stat, the seventh behind the name, which may have anything in it.
+fn flags(stat: &str) -> Option<u32> {
+    let (_, behind) = stat.rsplit_once(')')?;
+    behind.split_ascii_whitespace().nth(6)?.parse().ok()
+}
+
 /// The first of the process that the thread `host` is of that is `like` what is wanted. It may be one
 /// that has not run.
 pub(super) fn find_thread(
@@ -198,6 +215,13 @@ fn set(rest: &[u8]) -> SigSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_stand_behind_a_name_of_any_kind() {
+        let stat = "713 (a) b (x)) S 712 713 700 0 -1 4194564 89 0 0 0 17";
+        assert_eq!(flags(stat), Some(4_194_564));
+        assert_eq!(flags("713 (a"), None);
+    }
 
     #[test]
     fn the_columns_of_the_own_namespace() {
