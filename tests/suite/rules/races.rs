@@ -232,11 +232,10 @@ fn race_09_a_child_gets_what_its_group_was_sent_during_the_fork() {
     scene.catch(2, Signal::USR1, SaFlags::default(), SigSet::EMPTY);
     let calls = [(1, kill(-2, Signal::USR1)), (2, Syscall::Fork)];
     let [coarse, fine] = outcomes(&scene, &calls, |_, reaction| {
-        let of_child = reaction.seen.iter().find_map(|(pid, what)| match what {
+        reaction.seen.iter().find_map(|(pid, what)| match what {
             What::Handler(info) if *pid == Pid(3) => Some(info.pid.0),
             _ => None,
-        });
-        of_child
+        })
     });
     assert_eq!(coarse, [None, Some(1)].into());
     assert_eq!(fine, [None, Some(0), Some(1)].into());
