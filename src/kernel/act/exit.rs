@@ -285,8 +285,15 @@ impl Kernel {
         if ends && let Some(rule) = self.end_process(id, fx) {
             unwanted.push((id, rule));
         }
-        for (child, rule) in unwanted.into_iter().rev() {
-            self.release_later(child, rule, fx);
+        if self.others_may_run() {
+            // the first one stands in front of the run queue then
+            for (child, rule) in unwanted.into_iter().rev() {
+                self.release_later(child, rule, fx);
+            }
+        } else {
+            for (child, rule) in unwanted {
+                self.reap(child, rule, fx);
+            }
         }
         if self.processes.get(id).is_some() {
             self.wake_executing(id);
@@ -553,9 +560,6 @@ impl Kernel {
     /// more. Until then it has its number, its place in its group, and its share of what its user may
     /// have (RACE-05, RACE-08).
     fn release_later(&mut self, id: Id<Process>, rule: Rule, fx: &mut Effects) {
-        if !self.others_may_run() {
-            return self.reap(id, rule, fx);
-        }
         fx.obey(rule!("RACE-05"));
         fx.obey(rule!("RACE-08"));
         self.unindex_child(id);
