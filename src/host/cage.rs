@@ -19,6 +19,8 @@ use crate::syscall::{MEMORY, Syscall, clone};
 
 /// How long a process may take to die.
 const DYING: Duration = Duration::from_millis(20);
+/// How long a number may stay in use after its task is gone.
+const LEAVING: Duration = Duration::from_millis(50);
 /// How long everyone else sleeps before somebody who was made, and does not say so, is looked for.
 const UNBORN: Duration = Duration::from_millis(5);
 
@@ -65,6 +67,9 @@ pub struct Cage<'e> {
     /// Somebody who was making a thread or a process went, or rests: that may be there, and nobody
     /// says so.
     orphaned: bool,
+    /// The numbers of those that are gone, here and in the controller's namespace: they may not be free
+    /// yet, where somebody ends on another CPU, or behind others.
+    leaving: Vec<(u32, u32)>,
     /// How often everybody had left the CPU when they were last looked at, where that counts.
     switches: Vec<(u32, u64)>,
     births_read: u32,
@@ -91,6 +96,7 @@ impl<'e> Cage<'e> {
             births: Vec::new(),
             due: vec![Due { tid: 1, births: 0, command: 0 }],
             orphaned: false,
+            leaving: Vec::new(),
             switches: Vec::new(),
             births_read,
             log_read,
@@ -307,6 +313,10 @@ impl<'e> Cage<'e> {
                 quiet = quiet && os::context_switches() == switches;
             }
             if quiet && self.due.is_empty() && self.all_read() {
+                if !self.numbers_are_free(&seen) && start.elapsed() < LEAVING {
+                    std::thread::yield_now();
+                    continue;
+                }
                 if certain && (!self.orphaned || self.find_orphans(&mut seen)?) {
                     seen.forget_looks();
                     return Ok(seen);
@@ -331,6 +341,14 @@ impl<'e> Cage<'e> {
             }
         }
         Err(self.unquiet())
+    }
+
+    /// Whether the numbers of those that are gone are free, unless a group or a session has them.
+    fn numbers_are_free(&mut self, seen: &Observation) -> bool {
+        let named =
+            |tid: u32| seen.views.values().any(|view| view.pgid.0 == tid || view.sid.0 == tid);
+        self.leaving.retain(|(tid, outer)| self.ends.is_in_use(*outer) && !named(*tid));
+        self.leaving.is_empty()
     }
 
     fn unquiet(&self) -> io::Error {
@@ -646,6 +664,9 @@ impl<'e> Cage<'e> {
         let Some(task) = self.lives.remove(&tid) else { return Ok(()) };
         self.orphaned |= task.is_making(&self.made);
         self.by_host.remove(&task.host);
+        if !self.engine.is_realtime() {
+            self.leaving.push((tid, task.outer));
+        }
         if self.hidden == Some(task.tgid) {
             return Ok(());
         }

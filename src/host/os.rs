@@ -144,6 +144,13 @@ impl Ends {
         Ok(())
     }
 
+    /// Whether that number, of this namespace, is in use: also when the task that had it is out of
+    /// sight (release_task gives numbers back last). A group or a session may have it as well.
+    pub(super) fn is_in_use(&self, number: u32) -> bool {
+        // SAFETY: a plain call; the descriptor sends no signals, whoever owns it
+        unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETOWN, number as libc::c_int) == 0 }
+    }
+
     /// Those that ended since the last call.
     pub(super) fn take(&self) -> io::Result<Vec<u32>> {
         const MOST: usize = 64;

@@ -22,6 +22,8 @@ pub(super) struct Task {
     pub(super) tgid: u32,
     /// Its number in /proc.
     pub(super) host: u32,
+    /// Its number in the controller's namespace.
+    pub(super) outer: u32,
     /// Its /proc/TID/status, which also follows a number that another thread takes (EXEC-12).
     pub(super) status: File,
     /// Where there is a file that tells who sleeps.
@@ -67,8 +69,8 @@ impl Task {
         let first = procfs::read(&status, false).ok()??;
         let sleep_file = kind.and_then(|kind| Some((kind, kind.open(host).ok()?)));
         let pidfd = if tid == tgid { super::os::pidfd_open(first.outer_pid).ok() } else { None };
-        let (pgid, calls) = (first.pgid, Vec::new());
-        Some(Task { tid, tgid, host, status, sleep_file, pidfd, pgid, calls, ended: false })
+        let (outer, pgid, calls) = (first.outer_pid, first.pgid, Vec::new());
+        Some(Task { tid, tgid, host, outer, status, sleep_file, pidfd, pgid, calls, ended: false })
     }
 
     /// Whether it is a process's first thread.
