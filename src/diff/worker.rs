@@ -146,7 +146,9 @@ fn work(link: &mut Link, job: Job) -> io::Result<()> {
         Job::Replay { log, start } => {
             let program = read_program(&log, start, world)?;
             let mut trial = trial::rerun(&mut engine, &program, Seeded::new(0), &|kernel| kernel)?;
-            if let (Some(times), Some(first)) = (start.concurrent, trial.take()) {
+            if let Some(times) = start.concurrent
+                && let Some(first) = trial.take()
+            {
                 let again = times.saturating_sub(1);
                 trial = Some(trial::run_again(&mut engine, first, again, &|kernel| kernel)?);
             }
