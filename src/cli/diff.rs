@@ -74,7 +74,13 @@ pub struct Options {
     #[arg(long)]
     concurrent: bool,
     /// How often each program is run, with --concurrent
-    #[arg(long, default_value_t = 20, value_name = "N", requires = "concurrent", value_parser = value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        default_value_t = 20,
+        value_name = "N",
+        requires = "concurrent",
+        value_parser = value_parser!(u32).range(1..)
+    )]
     runs: u32,
     /// Break this rule of the model (to see that the comparison finds it)
     #[cfg(feature = "faults")]

@@ -172,8 +172,8 @@ pub fn run(
     Ok(None)
 }
 
-/// Runs the program of `trial` up to `times` more, until kernel and model differ: what became of it at
-/// last. Its tasks begin at other moments each time.
+/// Runs the program of `trial` up to `times` more, until kernel and model differ: what became of it
+/// at last. Its tasks begin at other moments each time.
 pub fn run_again(
     engine: &mut Engine,
     mut trial: Trial,
@@ -278,36 +278,14 @@ impl Attempt<'_> {
         self.clock.meet(self.explainer.kernel());
         let mut step = step.clone();
         let observation = match &mut step.action {
-            Action::Concurrent(calls) => {
-                let able = |tid, call: &Syscall| can_act(self.explainer.kernel(), tid, call);
-                calls.retain(|(tid, call)| able(*tid, call));
-                // a program that another thread than the leader executes takes what its leader is told
-                // later for its own
-                let takes_number = |tid: Pid, call: &Syscall| {
-                    let leader = self.explainer.kernel().view(tid).map(|view| view.tgid);
-                    matches!(call, Syscall::Execve { .. }) && leader != Some(tid)
-                };
-                calls.sort_by_key(|(tid, call)| takes_number(*tid, call));
-                let mut unsupported = Vec::new();
-                for (tid, call) in calls.iter() {
-                    let most = self.delays.below(17);
-                    let delay = self.delays.below(1 << most) as u32;
-                    match self.cage.post(*tid, call, delay) {
-                        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                            return Ok(self.cannot_act(&step.clone(), &error));
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                            unsupported.push(*tid);
-                        }
-                        posted => posted?,
-                    }
+            Action::Concurrent(calls) => match self.post_all(calls) {
+                Ok(()) if calls.is_empty() => return Ok(Progress::On),
+                Ok(()) => self.cage.observe()?,
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    return Ok(self.cannot_act(&step, &error));
                 }
-                calls.retain(|(tid, _)| !unsupported.contains(tid));
-                if calls.is_empty() {
-                    return Ok(Progress::On);
-                }
-                self.cage.observe()?
-            }
+                Err(error) => return Err(error),
+            },
             Action::Call(call) if !can_act(self.explainer.kernel(), step.tid, call) => {
                 return Ok(Progress::On);
             }
@@ -339,6 +317,31 @@ impl Attempt<'_> {
             }
             Err(mismatch) => Ok(self.differs(mismatch)),
         }
+    }
+
+    /// Those of several tasks that can act are told to make their calls at the same time; `calls` are
+    /// theirs then.
+    fn post_all(&mut self, calls: &mut Vec<(Pid, Syscall)>) -> io::Result<()> {
+        let kernel = self.explainer.kernel();
+        calls.retain(|(tid, call)| can_act(kernel, *tid, call));
+        // a program that another thread than the leader executes takes what its leader is told later
+        // for its own
+        calls.sort_by_key(|(tid, call)| {
+            let is_leader = kernel.view(*tid).is_some_and(|view| view.tgid == *tid);
+            matches!(call, Syscall::Execve { .. }) && !is_leader
+        });
+        let mut unsupported = Vec::new();
+        for (tid, call) in calls.iter() {
+            let most = self.delays.below(17);
+            let delay = self.delays.below(1 << most) as u32;
+            match self.cage.post(*tid, call, delay) {
+                // NS-08: a call after which the kernel could not clean up
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => unsupported.push(*tid),
+                posted => posted?,
+            }
+        }
+        calls.retain(|(tid, _)| !unsupported.contains(tid));
+        Ok(())
     }
 
     fn differs(&mut self, mismatch: Mismatch) -> Progress {

@@ -487,6 +487,13 @@ impl Kernel {
         &self.tasks[self.processes[process].leader].cred
     }
 
+    /// The same state, in which transitions are cut in that way from now on.
+    #[must_use]
+    pub fn with_granularity(mut self, granularity: Granularity) -> Kernel {
+        self.config.granularity = granularity;
+        self
+    }
+
     /// Breaks one rule on purpose, to see whether a comparison finds it.
     #[cfg(feature = "faults")]
     pub fn with_fault(mut self, fault: Fault) -> Kernel {
@@ -514,13 +521,6 @@ impl Kernel {
 
 /// Questions that change nothing.
 impl Kernel {
-    /// The same state, in which transitions are cut in that way from now on.
-    #[must_use]
-    pub fn with_granularity(mut self, granularity: Granularity) -> Kernel {
-        self.config.granularity = granularity;
-        self
-    }
-
     /// The world that it was made for.
     pub fn config(&self) -> &Config {
         &self.config

@@ -206,26 +206,38 @@ mod tests {
         }
     }
 
-    /// Process 1 catches SIGCHLD, has eleven children, kills them all, and is told of `told`.
-    fn all_at_once(told: &[u32]) -> Result<Explanation, Vec<u32>> {
-        let mut explainer = Explainer::new(Kernel::new(Config::default()), false);
-        let mut call = |call, told: &[u32]| {
-            let step = Step { tid: Pid(1), action: Action::Call(call) };
-            explainer.step(step, Told(told.into()))
-        };
-        let act = SigAction {
-            handler: Handler::Catch(0x40_1136),
-            flags: SaFlags::RESTORER,
-            mask: SigSet::EMPTY,
-            restorer: 0x40_1000,
-        };
-        let sig = i32::from(Signal::CHLD.number());
-        let catch = Syscall::RtSigaction { sig, act: Some(act), old: Ptr::Null, size: SIGSET_SIZE };
-        assert_eq!(call(catch, &[]), Ok(Explanation::Canonical));
-        for _ in 2..=12 {
-            assert_eq!(call(Syscall::Fork, &[]), Ok(Explanation::Canonical));
+    type Explained = Result<Explanation, Vec<u32>>;
+
+    impl Explainer<Told> {
+        /// `tid` makes a call, of which process 1 is told about the ends of `told`.
+        fn call(&mut self, tid: u32, call: Syscall, told: &[u32]) -> Explained {
+            self.step(Step { tid: Pid(tid), action: Action::Call(call) }, Told(told.into()))
         }
-        call(Syscall::Kill { pid: -1, sig: i32::from(Signal::KILL.number()) }, told)
+    }
+
+    fn on_child(handler: Handler) -> Syscall {
+        let (flags, mask, restorer) = (SaFlags::RESTORER, SigSet::EMPTY, 0x40_1000);
+        let act = Some(SigAction { handler, flags, mask, restorer });
+        let sig = i32::from(Signal::CHLD.number());
+        Syscall::RtSigaction { sig, act, old: Ptr::Null, size: SIGSET_SIZE }
+    }
+
+    /// Process 1, which catches SIGCHLD.
+    fn catcher() -> Explainer<Told> {
+        let mut explainer = Explainer::new(Kernel::new(Config::default()), false);
+        let catch = on_child(Handler::Catch(0x40_1136));
+        assert_eq!(explainer.call(1, catch, &[]), Ok(Explanation::Canonical));
+        explainer
+    }
+
+    /// Process 1 has eleven children, kills them all, and is told of `told`.
+    fn all_at_once(told: &[u32]) -> Explained {
+        let mut explainer = catcher();
+        for _ in 2..=12 {
+            assert_eq!(explainer.call(1, Syscall::Fork, &[]), Ok(Explanation::Canonical));
+        }
+        let sig = i32::from(Signal::KILL.number());
+        explainer.call(1, Syscall::Kill { pid: -1, sig }, told)
     }
 
     #[test]
@@ -239,30 +251,17 @@ mod tests {
     #[test]
     fn a_preemptible_kernel_has_orders_inside_of_an_exit() {
         for preemptible in [false, true] {
-            let mut explainer = Explainer::new(Kernel::new(Config::default()), false);
-            explainer.preemptible = preemptible;
-            let mut call = |tid, call, told: &[u32]| {
-                explainer
-                    .step(Step { tid: Pid(tid), action: Action::Call(call) }, Told(told.into()))
-            };
-            let act = SigAction {
-                handler: Handler::Catch(0x40_1136),
-                flags: SaFlags::RESTORER,
-                mask: SigSet::EMPTY,
-                restorer: 0x40_1000,
-            };
-            let sig = i32::from(Signal::CHLD.number());
-            let size = SIGSET_SIZE;
-            let catch = Syscall::RtSigaction { sig, act: Some(act), old: Ptr::Null, size };
-            assert!(call(1, catch, &[]).is_ok());
-            assert!(call(1, Syscall::Fork, &[]).is_ok());
-            let keep = SigAction { handler: Handler::Default, ..act };
-            let keep = Syscall::RtSigaction { sig, act: Some(keep), old: Ptr::Null, size };
-            assert!(call(2, keep, &[]).is_ok());
-            assert!(call(2, Syscall::Fork, &[]).is_ok());
-            assert!(call(3, Syscall::ExitGroup(0), &[]).is_ok());
+            let mut explainer = Explainer { preemptible, ..catcher() };
+            for (tid, call) in [
+                (1, Syscall::Fork),
+                (2, on_child(Handler::Default)),
+                (2, Syscall::Fork),
+                (3, Syscall::ExitGroup(0)),
+            ] {
+                assert_eq!(explainer.call(tid, call, &[]), Ok(Explanation::Canonical));
+            }
             // RACE-03
-            let explained = call(2, Syscall::ExitGroup(0), &[3, 2]);
+            let explained = explainer.call(2, Syscall::ExitGroup(0), &[3, 2]);
             assert_eq!(explained.is_ok(), preemptible, "{explained:?}");
         }
     }

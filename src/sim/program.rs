@@ -19,7 +19,7 @@ pub enum Action {
 
 impl Action {
     /// The calls of the step, which `tid` makes if there is only one.
-    pub fn calls(&self, tid: Pid) -> impl Iterator<Item = (Pid, &Syscall)> {
+    pub fn calls(&self, tid: Pid) -> impl Iterator<Item = (Pid, &Syscall)> + Clone {
         let (one, several) = match self {
             Action::Call(call) => (Some((tid, call)), &[][..]),
             Action::Concurrent(calls) => (None, &calls[..]),

@@ -52,6 +52,8 @@ mod tests {
     use crate::abi::Pid;
     use crate::kernel::Config;
     use crate::sim::Step;
+    use crate::syscall::Syscall;
+    use alloc::vec;
 
     #[test]
     fn only_the_steps_that_matter_stay() {
@@ -61,5 +63,20 @@ mod tests {
         let needed = [step(17), step(60), step(61)];
         let small = shrink(program, |program| needed.iter().all(|n| program.steps.contains(n)));
         assert_eq!(small.steps, needed);
+    }
+
+    #[test]
+    fn only_the_calls_that_matter_stay() {
+        let calls = [1, 2, 3].map(|tid| (Pid(tid), Syscall::Getpid)).to_vec();
+        let step = Step { tid: Pid(0), action: Action::Concurrent(calls) };
+        let steps = vec![step.clone(), step];
+        let program = Program { config: Config::default(), stay_in_handlers: false, steps };
+        let small = shrink(program, |program| {
+            let all = program.steps.iter().flat_map(|step| step.action.calls(step.tid));
+            let by = |number| all.clone().any(|(tid, _)| tid == Pid(number));
+            by(1) && by(3)
+        });
+        let left = [Pid(1), Pid(3)].map(|tid| (tid, Syscall::Getpid)).to_vec();
+        assert_eq!(small.steps, [Step { tid: Pid(0), action: Action::Concurrent(left) }]);
     }
 }

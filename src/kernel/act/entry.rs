@@ -6,9 +6,7 @@ use alloc::boxed::Box;
 use crate::abi::Pid;
 use crate::kernel::api::effect::{Consequence, Effects};
 use crate::kernel::state::arena::Id;
-use crate::kernel::state::process::{Job, Life};
 use crate::kernel::state::task::{Sleep, State, Task};
-use crate::kernel::state::tasklist::Access;
 use crate::kernel::{Kernel, Refused};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall};
@@ -49,17 +47,19 @@ impl Kernel {
         Ok(())
     }
 
-    /// A thread that is about to make a call enters the kernel with it, unless it takes signals first.
+    /// A thread that is about to make a call enters the kernel with it, unless it takes signals first:
+    /// whether it has entered.
     #[inline]
-    pub(in crate::kernel) fn begin_call(&mut self, task: Id<Task>) {
+    pub(in crate::kernel) fn begin_call(&mut self, task: Id<Task>) -> bool {
         if !matches!(self.tasks[task].sleep, Sleep::Calling(_)) {
-            return;
+            return false;
         }
-        let interrupted = self.tasks[task].notified || self.must_end(task);
+        let enters = !self.tasks[task].notified && !self.must_end(task);
         let thread = &mut self.tasks[task];
         if let Sleep::Calling(call) = core::mem::take(&mut thread.sleep) {
-            thread.sleep = if interrupted { Sleep::Restarting(call) } else { Sleep::Entered(call) };
+            thread.sleep = if enters { Sleep::Entered(call) } else { Sleep::Restarting(call) };
         }
+        enters
     }
 
     /// Whether the task is at carrying out a call: no signal comes between.
@@ -104,7 +104,7 @@ impl Kernel {
         }
         // others may run before it is back in its own code
         if thread.state == State::Running && !self.queue.is_empty() {
-            self.cut(task);
+            self.enqueue_first(task);
         }
     }
 
@@ -119,42 +119,5 @@ impl Kernel {
             Some(number) => Some(number.map(Ret::Value)),
             None => self.perform(task, call, fx),
         }
-    }
-
-    /// What the next step of a task of the run queue needs of the lock of the lists of tasks.
-    pub(in crate::kernel) fn access_of(&self, task: Id<Task>) -> Access {
-        let thread = &self.tasks[task];
-        match &thread.sleep {
-            // it holds the lock, or has done with it
-            Sleep::Notifying(_) | Sleep::Killing(_) => Access::None,
-            Sleep::Calling(call) if thread.notified => access_of_call(call),
-            Sleep::Calling(_) => Access::None,
-            Sleep::Entered(call) | Sleep::Restarting(call) | Sleep::Interrupted(_, call) => {
-                access_of_call(call)
-            }
-            Sleep::Wait(_) => Access::Shared,
-            Sleep::Releasing(_) | Sleep::Exec | Sleep::Forking(_) => Access::Exclusive,
-            _ if thread.state == State::Exiting => Access::Exclusive,
-            _ if thread.announcing_stop => Access::Shared,
-            _ => match self.processes[thread.process].life {
-                Life::Alive(Job::Continued { unannounced: Some(_), .. }) => Access::Shared,
-                _ => Access::None,
-            },
-        }
-    }
-}
-
-/// What a call needs, as far as it looks at other tasks than one that it names.
-fn access_of_call(call: &Syscall) -> Access {
-    match call {
-        Syscall::Fork
-        | Syscall::Vfork
-        | Syscall::Clone { .. }
-        | Syscall::Setpgid { .. }
-        | Syscall::Setsid
-        | Syscall::Execve { .. } => Access::Exclusive,
-        Syscall::Wait4 { .. } | Syscall::Waitid { .. } | Syscall::Prlimit { .. } => Access::Shared,
-        Syscall::Kill { pid, .. } if *pid <= 0 => Access::Shared,
-        _ => Access::None,
     }
 }

@@ -111,7 +111,7 @@ impl Kernel {
         if in_vfork && self.others_may_run() {
             fx.obey(rule!("RACE-06"));
             self.tasks[caller].sleep = Sleep::Loading;
-            self.cut(caller);
+            self.enqueue_first(caller);
             return None;
         }
         Some(self.finish_exec(caller, fx))

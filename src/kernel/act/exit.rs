@@ -425,7 +425,7 @@ impl Kernel {
                 fx.obey(rule!("RACE-03"));
                 self.tasks[father].sleep = Sleep::Notifying(Box::new(notifying));
                 self.tasklist.hold();
-                return self.cut(father);
+                return self.enqueue_first(father);
             }
         }
         self.notify_of_end(father, notifying.last, notifying.unwanted, fx);
@@ -567,7 +567,7 @@ impl Kernel {
         self.index_child(id);
         let leader = self.leader(id);
         self.tasks[leader].sleep = Sleep::Releasing(rule);
-        self.cut(leader);
+        self.enqueue_first(leader);
     }
 
     /// A process that nobody waits for goes.

@@ -59,7 +59,7 @@ impl Kernel {
             fx.obey(rule!("RACE-09"));
             self.numbers.reserve(forking.pid.0);
             self.tasks[caller].sleep = Sleep::Forking(Box::new(forking));
-            self.cut(caller);
+            self.enqueue_first(caller);
             return None;
         }
         self.finish_fork(caller, &forking, fx)
@@ -74,7 +74,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
         if self.must_end(caller) {
-            self.numbers.edit(forking.pid.0, |_| {});
+            self.numbers.release(forking.pid.0);
             return None;
         }
         self.finish_fork(caller, forking, fx)

@@ -160,7 +160,7 @@ impl Kernel {
                 fx.obey(rule!("RACE-07"));
                 self.tasks[caller].sleep = Sleep::Killing(killing);
                 self.tasklist.hold_shared();
-                self.cut(caller);
+                self.enqueue_first(caller);
                 return None;
             }
         }

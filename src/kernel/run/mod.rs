@@ -1,4 +1,5 @@
 //! Who runs next.
 
+pub(in crate::kernel) mod access;
 pub(in crate::kernel) mod choose;
 pub(in crate::kernel) mod schedule;

@@ -82,8 +82,7 @@ impl Kernel {
         // may have another one set up above it
         let entered = self.tasks[task].frames.len() > frames;
         if entered && !self.queue.is_empty() && self.is_in_user_mode(task) {
-            self.tasks[task].queued = true;
-            self.queue.push_front(task);
+            self.enqueue_first(task);
         } else {
             self.back_to_user(task, fx);
         }
@@ -94,20 +93,20 @@ impl Kernel {
         if core::mem::take(&mut self.tasks[task].announcing_stop) {
             return self.announce_stop(task, fx);
         }
-        match self.tasks[task].state {
+        let state = self.tasks[task].state;
+        match state {
             State::Stopped => return,
             State::Dead => return self.release(task, fx),
             State::Exiting => return self.end(task, fx),
             State::Running if self.is_in_call(task) => return self.go_on_in_call(task, fx),
-            State::Running => self.begin_call(task),
-        }
-        if self.is_in_call(task) {
-            // it has entered the kernel just now
-            return if self.others_may_run() {
-                self.cut(task)
-            } else {
-                self.go_on_in_call(task, fx)
-            };
+            State::Running if self.begin_call(task) => {
+                return if self.others_may_run() {
+                    self.enqueue_first(task)
+                } else {
+                    self.go_on_in_call(task, fx)
+                };
+            }
+            State::Running => {}
         }
         if self.must_end(task) {
             return self.die(task, fx);
@@ -238,13 +237,15 @@ impl Kernel {
             if !thread.queued && (thread.result.is_some() || !thread.frames.is_empty()) {
                 self.arrive(task, fx);
             }
-        } else if !core::mem::replace(&mut self.tasks[task].queued, true) {
-            self.queue.push_front(task);
+        } else {
+            self.enqueue_first(task);
         }
     }
 
-    /// The task goes on before all others unless another one is chosen: nothing else has happened.
-    pub(in crate::kernel) fn cut(&mut self, task: Id<Task>) {
+    /// Puts the task in front of the run queue, unless it stands there: it goes on before all others,
+    /// if no other one is chosen.
+    #[inline]
+    pub(in crate::kernel) fn enqueue_first(&mut self, task: Id<Task>) {
         if !core::mem::replace(&mut self.tasks[task].queued, true) {
             self.queue.push_front(task);
         }
@@ -265,8 +266,8 @@ impl Kernel {
             Ok(Ret::Value(value)) => Box::new(Ok(Ret::Value(value))),
             result => Box::new(result),
         });
-        if !stopped && !core::mem::replace(&mut thread.queued, true) {
-            self.queue.push_front(task);
+        if !stopped {
+            self.enqueue_first(task);
         }
     }
 

@@ -286,7 +286,7 @@ impl Kernel {
             fx.obey(rule!("RACE-04"));
             self.mark_stopped(id, signal, fx);
             self.tasks[task].announcing_stop = true;
-            self.cut(task);
+            self.enqueue_first(task);
         } else {
             self.complete_stop(id, signal, fx);
         }
@@ -307,7 +307,7 @@ impl Kernel {
     pub(in crate::kernel) fn announce_stop(&mut self, task: Id<Task>, fx: &mut Effects) {
         self.tell_parent_of_stop(self.process_of(task), fx);
         if self.tasks[task].state == State::Running {
-            self.cut(task);
+            self.enqueue_first(task);
         }
     }
 

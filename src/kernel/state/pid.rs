@@ -145,13 +145,18 @@ impl Numbers {
         }
     }
 
-    /// `number` is in use before it names anything. [`Numbers::edit`] ends that.
+    /// `number` is in use before it names anything.
     pub fn reserve(&mut self, number: u32) {
         self.edit(number, |_| {});
         let (page, bit) = (number as usize / PAGE, number as usize % PAGE);
         let Some(Some(entry)) = self.pages.get_mut(page) else { return };
         entry.used |= 1 << bit;
         self.full[page / 64] |= u64::from(entry.used == u64::MAX) << (page % 64);
+    }
+
+    /// `number`, which was reserved, is free unless it names something.
+    pub fn release(&mut self, number: u32) {
+        self.edit(number, |_| {});
     }
 
     /// Hands out the next number (PID-01). EAGAIN if there is none (PID-05).

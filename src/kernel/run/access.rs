@@ -1,0 +1,47 @@
+//! What the next step of a task needs of the lock of the lists of tasks.
+
+use crate::kernel::Kernel;
+use crate::kernel::state::arena::Id;
+use crate::kernel::state::process::{Job, Life};
+use crate::kernel::state::task::{Sleep, State, Task};
+use crate::kernel::state::tasklist::Access;
+use crate::syscall::Syscall;
+
+impl Kernel {
+    /// What the next step of a task of the run queue needs of the lock of the lists of tasks.
+    pub(in crate::kernel) fn access_of(&self, task: Id<Task>) -> Access {
+        let thread = &self.tasks[task];
+        match &thread.sleep {
+            // it holds the lock, or has done with it
+            Sleep::Notifying(_) | Sleep::Killing(_) => Access::None,
+            Sleep::Calling(call) if thread.notified => access_of_call(call),
+            Sleep::Calling(_) => Access::None,
+            Sleep::Entered(call) | Sleep::Restarting(call) | Sleep::Interrupted(_, call) => {
+                access_of_call(call)
+            }
+            Sleep::Wait(_) => Access::Shared,
+            Sleep::Releasing(_) | Sleep::Exec | Sleep::Forking(_) => Access::Exclusive,
+            _ if thread.state == State::Exiting => Access::Exclusive,
+            _ if thread.announcing_stop => Access::Shared,
+            _ => match self.processes[thread.process].life {
+                Life::Alive(Job::Continued { unannounced: Some(_), .. }) => Access::Shared,
+                _ => Access::None,
+            },
+        }
+    }
+}
+
+/// What a call needs, as far as it looks at other tasks than one that it names.
+fn access_of_call(call: &Syscall) -> Access {
+    match call {
+        Syscall::Fork
+        | Syscall::Vfork
+        | Syscall::Clone { .. }
+        | Syscall::Setpgid { .. }
+        | Syscall::Setsid
+        | Syscall::Execve { .. } => Access::Exclusive,
+        Syscall::Wait4 { .. } | Syscall::Waitid { .. } | Syscall::Prlimit { .. } => Access::Shared,
+        Syscall::Kill { pid, .. } if *pid <= 0 => Access::Shared,
+        _ => Access::None,
+    }
+}
