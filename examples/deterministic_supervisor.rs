@@ -16,7 +16,7 @@ use policy::{Next, Supervisor};
 use proctable::abi::{Errno, Signal, Time, WaitOptions, WaitStatus};
 use proctable::driver::{Authority, Expected, ScriptedDriver};
 use proctable::table::{
-    Clock, Image, Keeper, ManualClock, Process, ProcessTable, Spawn, TableConfig,
+    Clock, Image, ManualClock, Process, ProcessTable, Spawn, TableConfig, TimerMode,
 };
 
 /// A world of one supervisor, whose services end as a script says.
@@ -29,7 +29,7 @@ struct World {
 impl World {
     fn new() -> Result<World, Errno> {
         let clock = ManualClock::new();
-        let config = TableConfig::new().clock(clock.clone()).keeper(Keeper::Caller);
+        let config = TableConfig::new().clock(clock.clone()).timer_mode(TimerMode::Caller);
         let table = ProcessTable::with_config(config);
         let supervisor = table.spawn(Spawn::new(Image::new("supervisor")).session())?;
         Ok(World { clock, table, supervisor })

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use proctable::abi::{Errno, Pgid, Pid, SaFlags, Signal, WaitOptions, WaitStatus};
 use proctable::driver::{Guest, ThreadDriver};
-use proctable::table::{Group, Image, ProcessTable, Spawn, What};
+use proctable::table::{GroupChoice, Image, ProcessTable, Spawn, What};
 
 /// `seq 1 5`: writes numbers, and dies of SIGPIPE if nobody reads them.
 fn seq(guest: &mut Guest, output: &Sender<u32>) -> i32 {
@@ -63,7 +63,7 @@ fn pipeline(shell: &mut Guest) -> Result<i32, Errno> {
     let (write, read) = bounded(1);
     let first = Spawn::new(Image::new("seq")).own_group();
     let first = shell.spawn(first, move |guest| seq(guest, &write))?;
-    let second = Spawn::new(Image::new("sum")).group(Group::Join(Pgid(first.0)));
+    let second = Spawn::new(Image::new("sum")).group(GroupChoice::Join(Pgid(first.0)));
     shell.spawn(second, move |guest| sum(guest, &read))?;
     let mut last = 0;
     while let Ok(Some((pid, status))) = shell.waitpid(-(first.0 as i32), WaitOptions::default()) {

@@ -1,8 +1,8 @@
 //! A supervisor: it restarts a service that fails, with a growing delay, and gives up after some
 //! failures in a row.
 //!
-//! The same [`Supervisor`] runs here on threads and real time, and in the `deterministic_supervisor`
-//! example on a clock that is moved by hand.
+//! The same [`Supervisor`] runs here on threads and real time, and in the
+//! `deterministic_supervisor` example on a clock that is moved by hand.
 //!
 //! ```text
 //! $ cargo run --example supervisor

@@ -130,8 +130,8 @@ pub(crate) fn is_current(thread: Option<ThreadId>) -> bool {
     thread.is_some_and(|thread| thread == current().id())
 }
 
-/// Runs something foreign; `false` if it panicked. What it panicked with is foreign as well, and its
-/// `Drop` may panic in turn.
+/// Runs something foreign; `false` if it panicked. What it panicked with is foreign as well, and
+/// its `Drop` may panic in turn.
 pub(crate) fn contain(act: impl FnOnce()) -> bool {
     let Err(payload) = catch_unwind(AssertUnwindSafe(act)) else { return true };
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
@@ -144,12 +144,12 @@ pub(crate) fn contain(act: impl FnOnce()) -> bool {
 /// before it sleeps counts.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
-    told: Mutex<Told>,
+    told: Mutex<ParkState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct ParkState {
     told: bool,
     waker: Option<Waker>,
 }

@@ -3,9 +3,9 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use super::step::{Again, Line};
+use super::step::{Line, RestartedCall};
 use crate::abi::{Pid, SigInfo, SigSet, WaitStatus};
-use crate::syscall::text::{self, Begun, Outcome};
+use crate::syscall::text::{self, CallEnd, CallPrefix};
 use crate::syscall::{self, Ret, Syscall};
 use crate::trace::{Entry, LogEvent};
 
@@ -21,11 +21,11 @@ fn is_number(value: i64) -> bool {
 
 /// Something that the model shows of a process.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Shown {
+pub enum ModelLine {
     /// A call returned.
     Result(syscall::Result),
     /// A blocked call was interrupted, and a handler runs.
-    Interrupted(text::Restart),
+    Interrupted(text::RestartCode),
     /// The body of a handler began.
     Handler(SigInfo),
     /// A handler returned into the call that it had interrupted, which fails.
@@ -42,7 +42,7 @@ pub enum Shown {
     Superseded(Pid),
 }
 
-impl Shown {
+impl ModelLine {
     /// Whether `line` says this.
     ///
     /// `masks` is whether the log knows the masks that handlers restore.
@@ -50,53 +50,57 @@ impl Shown {
         let same_mask = |mask: &SigSet, shown: &SigSet| mask == shown || !masks && shown.is_empty();
         let event = &line.entry.event;
         match (self, event) {
-            (Shown::Again(result), _) => is_again(result.as_ref(), line),
+            (ModelLine::Again(result), _) => is_again(result.as_ref(), line),
             (
-                Shown::Interrupted(restart),
+                ModelLine::Interrupted(restart),
                 LogEvent::Call { outcome, .. } | LogEvent::Resumed { outcome, .. },
-            ) => *outcome == Outcome::Interrupted(*restart),
+            ) => *outcome == CallEnd::Interrupted(*restart),
             // it slept on when signals came that nobody but a tracer sees
-            (Shown::Result(result), LogEvent::Call { call, outcome })
+            (ModelLine::Result(result), LogEvent::Call { call, outcome })
                 if line.again.as_ref().is_some_and(|again| !again.handled) =>
             {
-                let same = |again: &Again| is_same_call(&again.call, &Begun::Whole(call.clone()));
+                let same = |again: &RestartedCall| {
+                    is_same_call(&again.call, &CallPrefix::Whole(call.clone()))
+                };
                 line.again.as_ref().is_some_and(same)
-                    && *outcome == Outcome::Returned(result.clone())
+                    && *outcome == CallEnd::Returned(result.clone())
             }
             (_, _) if line.again.is_some() => false,
             (
-                Shown::Result(result),
+                ModelLine::Result(result),
                 LogEvent::Call { outcome, .. } | LogEvent::Resumed { outcome, .. },
-            ) => *outcome == Outcome::Returned(result.clone()),
-            (Shown::Handler(info), LogEvent::Signal(shown)) => info == shown,
-            (Shown::Handler(info), LogEvent::OtherSignal { signal, .. }) => info.signal == *signal,
+            ) => *outcome == CallEnd::Returned(result.clone()),
+            (ModelLine::Handler(info), LogEvent::Signal(shown)) => info == shown,
+            (ModelLine::Handler(info), LogEvent::OtherSignal { signal, .. }) => {
+                info.signal == *signal
+            }
             (
-                Shown::Failed { mask, result },
+                ModelLine::Failed { mask, result },
                 LogEvent::Sigreturn { mask: shown, returned: Some(outcome) },
-            ) => same_mask(mask, shown) && *outcome == Outcome::Returned(result.clone()),
+            ) => same_mask(mask, shown) && *outcome == CallEnd::Returned(result.clone()),
             (
-                Shown::Restarted { mask },
-                LogEvent::Sigreturn { mask: shown, returned: Some(Outcome::Returned(Ok(ret))) },
+                ModelLine::Restarted { mask },
+                LogEvent::Sigreturn { mask: shown, returned: Some(CallEnd::Returned(Ok(ret))) },
             ) => same_mask(mask, shown) && is_number(ret.value()),
             (
-                Shown::Failed { result, .. },
+                ModelLine::Failed { result, .. },
                 LogEvent::Resumed { call: Syscall::RtSigreturn, outcome },
-            ) => *outcome == Outcome::Returned(result.clone()),
+            ) => *outcome == CallEnd::Returned(result.clone()),
             (
-                Shown::Restarted { .. },
+                ModelLine::Restarted { .. },
                 LogEvent::Resumed {
                     call: Syscall::RtSigreturn,
-                    outcome: Outcome::Returned(Ok(ret)),
+                    outcome: CallEnd::Returned(Ok(ret)),
                 },
             ) => is_number(ret.value()),
             // what the register held
-            (Shown::Left { mask }, LogEvent::Sigreturn { mask: shown, returned: Some(_) }) => {
+            (ModelLine::Left { mask }, LogEvent::Sigreturn { mask: shown, returned: Some(_) }) => {
                 same_mask(mask, shown)
             }
-            (Shown::Left { .. }, LogEvent::Resumed { call: Syscall::RtSigreturn, .. }) => true,
-            (Shown::Superseded(by), LogEvent::Superseded(shown)) => by == shown,
-            (Shown::Ended(status), LogEvent::Exited(code)) => status.exit_code() == Some(*code),
-            (Shown::Ended(status), LogEvent::Killed { signal, core }) => {
+            (ModelLine::Left { .. }, LogEvent::Resumed { call: Syscall::RtSigreturn, .. }) => true,
+            (ModelLine::Superseded(by), LogEvent::Superseded(shown)) => by == shown,
+            (ModelLine::Ended(status), LogEvent::Exited(code)) => status.exit_code() == Some(*code),
+            (ModelLine::Ended(status), LogEvent::Killed { signal, core }) => {
                 *status == WaitStatus::killed(*signal, *core)
             }
             _ => false,
@@ -106,40 +110,40 @@ impl Shown {
     /// As a line of the log would say it.
     pub fn text(&self, pid: Pid, call: Option<&Syscall>) -> String {
         let event = match self {
-            Shown::Result(result) | Shown::Again(Some(result)) => {
+            ModelLine::Result(result) | ModelLine::Again(Some(result)) => {
                 return returned(pid, call, result.clone().into());
             }
-            Shown::Interrupted(restart) => {
-                let outcome = Outcome::Interrupted(*restart);
+            ModelLine::Interrupted(restart) => {
+                let outcome = CallEnd::Interrupted(*restart);
                 return returned(pid, call, outcome);
             }
-            Shown::Again(None) => {
+            ModelLine::Again(None) => {
                 return format!("{pid} sleeps in {} again", call.map_or("its call", Syscall::name));
             }
-            Shown::Handler(info) => LogEvent::Signal(*info),
-            Shown::Failed { mask, result } => {
+            ModelLine::Handler(info) => LogEvent::Signal(*info),
+            ModelLine::Failed { mask, result } => {
                 LogEvent::Sigreturn { mask: *mask, returned: Some(result.clone().into()) }
             }
-            Shown::Restarted { mask } => {
+            ModelLine::Restarted { mask } => {
                 let returned = Some(Ok(Ret::Value(NR_WAIT4)).into());
                 LogEvent::Sigreturn { mask: *mask, returned }
             }
-            Shown::Left { mask } => {
+            ModelLine::Left { mask } => {
                 LogEvent::Sigreturn { mask: *mask, returned: Some(Ok(Ret::Value(0)).into()) }
             }
-            Shown::Ended(status) => ended(*status),
-            Shown::Superseded(by) => LogEvent::Superseded(*by),
+            ModelLine::Ended(status) => ended(*status),
+            ModelLine::Superseded(by) => LogEvent::Superseded(*by),
         };
         Entry { line: 0, pid, event }.to_string()
     }
 }
 
-fn returned(pid: Pid, call: Option<&Syscall>, outcome: Outcome) -> String {
+fn returned(pid: Pid, call: Option<&Syscall>, outcome: CallEnd) -> String {
     match (call, outcome) {
         (Some(call), outcome) => format!("{pid} {}", text::print(call, &outcome)),
-        (None, Outcome::Returned(Ok(ret))) => format!("{pid} returns {}", ret.value()),
-        (None, Outcome::Returned(Err(errno))) => format!("{pid} fails with {errno}"),
-        (None, Outcome::Interrupted(_)) => format!("{pid} is interrupted"),
+        (None, CallEnd::Returned(Ok(ret))) => format!("{pid} returns {}", ret.value()),
+        (None, CallEnd::Returned(Err(errno))) => format!("{pid} fails with {errno}"),
+        (None, CallEnd::Interrupted(_)) => format!("{pid} is interrupted"),
     }
 }
 
@@ -152,27 +156,27 @@ fn ended(status: WaitStatus) -> LogEvent {
 
 /// Whether `line` begins the interrupted call again, and ends it if it ends.
 fn is_again(result: Option<&syscall::Result>, line: &Line<'_>) -> bool {
-    let Some(Again { call: open, .. }) = &line.again else { return false };
+    let Some(RestartedCall { call: open, .. }) = &line.again else { return false };
     match (&line.entry.event, result) {
         (LogEvent::Call { call, outcome }, Some(result)) => {
-            is_same_call(open, &Begun::Whole(call.clone()))
-                && *outcome == Outcome::Returned(result.clone())
+            is_same_call(open, &CallPrefix::Whole(call.clone()))
+                && *outcome == CallEnd::Returned(result.clone())
         }
         (LogEvent::Unfinished(begun) | LogEvent::Cut(begun), _) => is_same_call(open, begun),
         // it sleeps, and is interrupted again
-        (LogEvent::Call { call, outcome: Outcome::Interrupted(_) }, None) => {
-            is_same_call(open, &Begun::Whole(call.clone()))
+        (LogEvent::Call { call, outcome: CallEnd::Interrupted(_) }, None) => {
+            is_same_call(open, &CallPrefix::Whole(call.clone()))
         }
         _ => false,
     }
 }
 
 /// Whether two calls are the same as far as both are known.
-pub fn is_same_call(one: &Begun, other: &Begun) -> bool {
+pub fn is_same_call(one: &CallPrefix, other: &CallPrefix) -> bool {
     match (one, other) {
-        (Begun::Whole(one), Begun::Whole(other)) => one == other,
-        (Begun::Whole(whole), partial) | (partial, Begun::Whole(whole)) => {
-            Begun::of(whole) == *partial
+        (CallPrefix::Whole(one), CallPrefix::Whole(other)) => one == other,
+        (CallPrefix::Whole(whole), partial) | (partial, CallPrefix::Whole(whole)) => {
+            CallPrefix::of(whole) == *partial
         }
         (one, other) => one == other,
     }

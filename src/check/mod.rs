@@ -2,15 +2,15 @@
 //!
 //! A log is a row of steps: a call, and all that comes of it. Calls are taken in the order in which
 //! they begin. The lines of one thread must be in the model's order; the order between threads is
-//! free, but for that no line comes before its cause. Where Linux leaves an order to timing, any order
-//! that explains the rest of the log will do.
+//! free, but for that no line comes before its cause. Where Linux leaves an order to timing, any
+//! order that explains the rest of the log will do.
 //!
 //! The log of a tracer may show more than the model does: signals that are ignored, that stop or
 //! kill, the stops of each thread, calls that these interrupt and that are made again, every return
 //! of a handler. That has to fit what the model did, and may be missing.
 //!
-//! Each thread has its lines. The leader's end is that of the process, whenever it ended itself; of a
-//! thread that others end, it has the status of the process, or 0 if another thread executes a
+//! Each thread has its lines. The leader's end is that of the process, whenever it ended itself; of
+//! a thread that others end, it has the status of the process, or 0 if another thread executes a
 //! program.
 //!
 //! What the log cannot tell about its first process is unknown, and fixed by the first line that
@@ -37,13 +37,13 @@
 //! - `world`: what the log does not say about its first process;
 //! - `guess`: what a mismatch says about that.
 
-mod guess;
+mod hypothesis;
+mod initial_state;
 mod line;
 mod progress;
 mod run;
 mod search;
 mod step;
-mod world;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -53,8 +53,8 @@ use core::fmt;
 
 use crate::kernel::{Rule, Version};
 use crate::trace::Log;
-use search::Search;
-use world::World;
+use initial_state::InitialState;
+use search::LogSearch;
 
 /// What came of checking a log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,14 +126,14 @@ pub fn check_on(log: &Log, version: Version) -> Verdict {
         Ok(steps) => steps,
         Err(rejection) => return Verdict::Rejected(rejection),
     };
-    let Some(first) = World::of(&steps, version) else {
+    let Some(first) = InitialState::of(&steps, version) else {
         return Verdict::Accepted(Summary { calls: 0, skipped: steps.skipped });
     };
     let mut known = vec![first.clone()];
     let mut worlds = vec![first];
     let mut furthest: Option<Box<search::Mismatch<'_>>> = None;
     while let Some(world) = worlds.pop() {
-        let mismatch = match Search::new(&steps, &world).run() {
+        let mismatch = match LogSearch::new(&steps, &world).run() {
             Ok(()) => {
                 let calls = steps.list.iter().filter(|step| step.is_call()).count();
                 return Verdict::Accepted(Summary { calls, skipped: steps.skipped });
@@ -141,7 +141,7 @@ pub fn check_on(log: &Log, version: Version) -> Verdict {
             Err(mismatch) => mismatch,
         };
         // the likeliest comes last: it is tried first
-        for guess in guess::worlds(&world, &mismatch, &steps).into_iter().rev() {
+        for guess in hypothesis::worlds(&world, &mismatch, &steps).into_iter().rev() {
             if known.len() < WORLDS && !known.contains(&guess) {
                 known.push(guess.clone());
                 worlds.push(guess);

@@ -5,19 +5,19 @@ use alloc::vec::Vec;
 
 use super::step::{Item, Line, Steps};
 use crate::abi::{Handler, Pid, SigInfo, Signal};
-use crate::kernel::{Consequence, Effect, Effects, Kernel, Run};
+use crate::kernel::{Consequence, Effect, Effects, Kernel, RunState};
 use crate::rule;
-use crate::syscall::text::{self, Outcome};
+use crate::syscall::text::{self, CallEnd};
 use crate::syscall::{Ret, Syscall};
 use crate::trace::LogEvent;
 
 /// What is known between two steps besides the state of the model.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Progress {
+pub struct LogProgress {
     /// How many items of each thread are explained.
     explained: BTreeMap<Pid, usize>,
     /// The threads whose blocked call was interrupted, and whether a handler has shown it.
-    pub interrupted: Vec<(Pid, text::Restart, bool)>,
+    pub interrupted: Vec<(Pid, text::RestartCode, bool)>,
     /// The process of each further thread, also of those that are gone.
     threads: BTreeMap<Pid, Pid>,
     /// Signals that a tracer sees, although they do nothing or do not come to a handler.
@@ -39,7 +39,7 @@ struct Seen {
     info: Option<SigInfo>,
 }
 
-impl Progress {
+impl LogProgress {
     /// What the log has next of `pid`.
     pub fn next_item(&self, steps: &Steps<'_>, pid: Pid) -> Option<Item> {
         steps.item(pid, self.place(pid))
@@ -60,7 +60,7 @@ impl Progress {
     }
 
     /// How a call ends that `pid` makes again behind the call that it makes now.
-    pub fn again<'s>(&self, steps: &'s Steps<'_>, pid: Pid) -> Option<(&'s Syscall, &'s Outcome)> {
+    pub fn again<'s>(&self, steps: &'s Steps<'_>, pid: Pid) -> Option<(&'s Syscall, &'s CallEnd)> {
         let mut lines = (self.place(pid) + 1..).map_while(|place| steps.line(pid, place));
         lines.find_map(|line| Some((line.again.as_ref()?.call.call(), line.result?)))
     }
@@ -78,7 +78,7 @@ impl Progress {
         self.place(line.pid) > line.place
     }
 
-    pub fn interruption(&mut self, pid: Pid) -> Option<&mut (Pid, text::Restart, bool)> {
+    pub fn interruption(&mut self, pid: Pid) -> Option<&mut (Pid, text::RestartCode, bool)> {
         self.interrupted.iter_mut().find(|state| state.0 == pid)
     }
 
@@ -114,7 +114,8 @@ impl Progress {
             }
             Consequence::Stopped(signal) => {
                 for tid in kernel.tids(whom) {
-                    let stopped = kernel.view(tid).is_some_and(|view| view.run == Run::Stopped);
+                    let stopped =
+                        kernel.view(tid).is_some_and(|view| view.run == RunState::Stopped);
                     if stopped && !self.stops.contains(&(tid, signal)) {
                         self.stops.push((tid, signal));
                     }
@@ -136,7 +137,7 @@ impl Progress {
     }
 
     /// Explains the next line of `pid` if it is one that only a tracer sees.
-    pub fn pass_remark(&mut self, kernel: &Kernel, steps: &Steps<'_>, pid: Pid) -> bool {
+    pub fn pass_tracer_line(&mut self, kernel: &Kernel, steps: &Steps<'_>, pid: Pid) -> bool {
         let Some(line) = self.next_line(steps, pid) else { return false };
         let remark = match &line.entry.event {
             LogEvent::Signal(info) => self.take_signal(kernel, pid, info.signal, Some(info)),
@@ -146,19 +147,19 @@ impl Progress {
                 stop.map(|nth| self.stops.remove(nth)).is_some()
             }
             // it makes the call again at once, or ends
-            LogEvent::Resumed { call, outcome: Outcome::Interrupted(restart) }
-            | LogEvent::Call { call, outcome: Outcome::Interrupted(restart) } => {
+            LogEvent::Resumed { call, outcome: CallEnd::Interrupted(restart) }
+            | LogEvent::Call { call, outcome: CallEnd::Interrupted(restart) } => {
                 let next = steps.line(pid, self.place(pid) + 1);
                 is_restart_of(*restart, call)
                     && next.is_some_and(|next| {
-                        is_of_tracer(&next.entry.event)
+                        is_tracer_line(&next.entry.event)
                             || is_death(&next.entry.event)
                             || next.again.as_ref().is_some_and(|again| !again.handled)
                     })
             }
             LogEvent::Unfinished(_)
             | LogEvent::Cut(_)
-            | LogEvent::Call { outcome: Outcome::Returned(Ok(Ret::Never)), .. } => {
+            | LogEvent::Call { outcome: CallEnd::Returned(Ok(Ret::Never)), .. } => {
                 line.again.as_ref().is_some_and(|again| !again.handled)
             }
             _ => false,
@@ -219,11 +220,11 @@ fn dropped_info(
 }
 
 /// Whether an interrupted call comes back so.
-fn is_restart_of(restart: text::Restart, call: &Syscall) -> bool {
+fn is_restart_of(restart: text::RestartCode, call: &Syscall) -> bool {
     match call {
-        Syscall::Wait4 { .. } | Syscall::Waitid { .. } => restart == text::Restart::Sys,
-        Syscall::Pause | Syscall::RtSigsuspend { .. } => restart == text::Restart::NoHand,
-        call => call.is_fork() && restart == text::Restart::NoIntr,
+        Syscall::Wait4 { .. } | Syscall::Waitid { .. } => restart == text::RestartCode::Sys,
+        Syscall::Pause | Syscall::RtSigsuspend { .. } => restart == text::RestartCode::NoHand,
+        call => call.is_fork() && restart == text::RestartCode::NoIntr,
     }
 }
 
@@ -231,7 +232,7 @@ fn is_death(event: &LogEvent) -> bool {
     matches!(event, LogEvent::Exited(_) | LogEvent::Killed { .. })
 }
 
-fn is_of_tracer(event: &LogEvent) -> bool {
+fn is_tracer_line(event: &LogEvent) -> bool {
     matches!(event, LogEvent::Signal(_) | LogEvent::OtherSignal { .. } | LogEvent::Stopped(_))
 }
 

@@ -2,25 +2,25 @@
 
 use alloc::vec::Vec;
 
-use super::line::Shown;
-use super::progress::{Progress, status_of_killed};
+use super::line::ModelLine;
+use super::progress::{LogProgress, status_of_killed};
 use super::step::{Item, Line, Step, Steps};
 use crate::abi::{Errno, Pid, Signal, WaitStatus};
 use crate::kernel::{
     Choose, Consequence, Effect, Effects, Event, Kernel, Outcome, Refused, Restart, Rule, RuleSet,
-    Run,
+    RunState,
 };
 use crate::syscall::{self, Ret, Syscall, text};
 use crate::trace::LogEvent;
 
 /// How a step differs from the log.
 #[derive(Clone, Debug)]
-pub enum Difference {
+pub enum StepError {
     /// The process cannot make the call.
     Refused(Refused),
-    /// The model shows something, and the next line of the thread, which is that one of the log, says
-    /// something else, or there is none before its next call.
-    Shown { pid: Pid, shown: Shown, line: Option<usize>, rules: Vec<Rule> },
+    /// The model shows something, and the next line of the thread, which is that one of the log,
+    /// says something else, or there is none before its next call.
+    Shown { pid: Pid, shown: ModelLine, line: Option<usize>, rules: Vec<Rule> },
     /// The model shows nothing more of the process, and this line does.
     Nothing { line: usize, rules: Vec<Rule> },
     /// Another order came to the same point.
@@ -31,13 +31,13 @@ pub enum Difference {
 
 /// Where the model and the log are.
 #[derive(Clone, PartialEq, Debug)]
-pub struct State {
+pub struct SearchState {
     pub kernel: Kernel,
-    pub progress: Progress,
+    pub progress: LogProgress,
 }
 
 /// What to try of a step, and what has been tried.
-pub struct Attempt<'t> {
+pub struct OrderPrefix<'t> {
     pub call: Option<&'t Syscall>,
     /// The order.
     pub choose: &'t mut dyn Choose,
@@ -45,20 +45,20 @@ pub struct Attempt<'t> {
     pub given: usize,
     /// The states in the middle of the step at which something could be chosen: nothing new comes
     /// after them.
-    pub crossings: &'t mut Vec<State>,
+    pub choice_points: &'t mut Vec<SearchState>,
 }
 
-type Result<T> = core::result::Result<T, Difference>;
+type Result<T> = core::result::Result<T, StepError>;
 
 /// How many expiries of timers a step may wait for.
 const EXPIRIES: usize = 8;
 
 /// Carries out the step at that place as `attempt` says, as long as the log agrees.
 pub fn run(
-    state: &mut State,
+    state: &mut SearchState,
     steps: &Steps<'_>,
     at: usize,
-    mut attempt: Attempt<'_>,
+    mut attempt: OrderPrefix<'_>,
 ) -> Result<()> {
     let step = &steps.list[at];
     let mut running = Running {
@@ -89,14 +89,14 @@ pub fn run(
             running.settle(&mut attempt)?;
         } else {
             let rules = running.call_rules.iter().take(4).collect();
-            return Err(Difference::Nothing { line, rules });
+            return Err(StepError::Nothing { line, rules });
         }
     }
     Ok(())
 }
 
 struct Running<'k, 's, 'a> {
-    state: &'k mut State,
+    state: &'k mut SearchState,
     steps: &'s Steps<'a>,
     step: &'s Step<'a>,
     /// Its place among the steps.
@@ -116,7 +116,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
             return self.sigreturn(pid);
         }
         let outcome =
-            self.state.kernel.call(pid, call, &mut self.fx).map_err(Difference::Refused)?;
+            self.state.kernel.call(pid, call, &mut self.fx).map_err(StepError::Refused)?;
         self.call_rules = *self.fx.rules();
         match outcome {
             Outcome::Returned(result) => {
@@ -128,15 +128,15 @@ impl<'s, 'a> Running<'_, 's, 'a> {
             }
             Outcome::Gone => self.result(pid, Ok(Ret::Never))?,
             // signals come first, and the call is made again then (TG-24)
-            Outcome::Blocked if call.is_fork() && self.run_of(pid) == Some(Run::Blocked) => {
-                self.state.progress.interrupted.push((pid, text::Restart::NoIntr, false));
+            Outcome::Blocked if call.is_fork() && self.run_of(pid) == Some(RunState::Blocked) => {
+                self.state.progress.interrupted.push((pid, text::RestartCode::NoIntr, false));
             }
             Outcome::Blocked | Outcome::Done => {}
         }
         self.note_effects()
     }
 
-    fn run_of(&self, pid: Pid) -> Option<Run> {
+    fn run_of(&self, pid: Pid) -> Option<RunState> {
         self.state.kernel.view(pid).map(|view| view.run)
     }
 
@@ -167,7 +167,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
             }
             _ if result == Ok(Ret::Never) => Ok(()),
             Some(LogEvent::Call { .. } | LogEvent::Resumed { .. }) => {
-                self.show(pid, Shown::Result(result))
+                self.show(pid, ModelLine::Result(result))
             }
             _ => self.dies_in_it(pid, result),
         }
@@ -199,22 +199,22 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         }
         if pid == self.step.pid && self.at == 0 {
             let rules = self.call_rules.iter().take(4).collect();
-            return Err(Difference::Unfinished { result, rules });
+            return Err(StepError::Unfinished { result, rules });
         }
-        Err(self.differs(pid, Shown::Result(result)))
+        Err(self.differs(pid, ModelLine::Result(result)))
     }
 
     /// The model shows something that the log does not have next.
-    fn differs(&self, pid: Pid, shown: Shown) -> Difference {
+    fn differs(&self, pid: Pid, shown: ModelLine) -> StepError {
         let line = match self.next_item(pid) {
             Some(Item::Line(nth)) => Some(nth),
             Some(Item::Call(_)) | None => None,
         };
         let rules = self.rules(pid, &shown);
-        Difference::Shown { pid, shown, line, rules }
+        StepError::Shown { pid, shown, line, rules }
     }
 
-    fn settle(&mut self, attempt: &mut Attempt<'_>) -> Result<()> {
+    fn settle(&mut self, attempt: &mut OrderPrefix<'_>) -> Result<()> {
         loop {
             let alternatives = self.state.kernel.runnable_count();
             let nth = match alternatives {
@@ -229,13 +229,13 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         }
     }
 
-    fn choose(&self, several: usize, attempt: &mut Attempt<'_>) -> Result<usize> {
+    fn choose(&self, several: usize, attempt: &mut OrderPrefix<'_>) -> Result<usize> {
         if attempt.given > 0 {
             attempt.given -= 1;
-        } else if attempt.crossings.iter().any(|state| state == self.state) {
-            return Err(Difference::Known);
+        } else if attempt.choice_points.iter().any(|state| state == self.state) {
+            return Err(StepError::Known);
         } else {
-            attempt.crossings.push(self.state.clone());
+            attempt.choice_points.push(self.state.clone());
         }
         Ok(attempt.choose.choose(several).min(several - 1))
     }
@@ -287,20 +287,20 @@ impl<'s, 'a> Running<'_, 's, 'a> {
     fn sigreturn(&mut self, pid: Pid) -> Result<()> {
         let mut fx = Effects::new();
         let called = self.state.kernel.call(pid, &Syscall::RtSigreturn, &mut fx);
-        called.map_err(Difference::Refused)?;
+        called.map_err(StepError::Refused)?;
         let mask = self.state.kernel.view(pid).map(|view| view.blocked).unwrap_or_default();
         let result = fx.list().iter().find_map(|effect| match &effect.what {
             Consequence::Returned(result) if effect.pid == pid => Some(result.clone()),
             _ => None,
         });
-        let asleep = matches!(self.run_of(pid), Some(Run::Blocked | Run::Vfork));
+        let asleep = matches!(self.run_of(pid), Some(RunState::Blocked | RunState::Vfork));
         if result == Some(Err(Errno::EINTR)) {
-            self.show(pid, Shown::Failed { mask, result: Err(Errno::EINTR) })?;
+            self.show(pid, ModelLine::Failed { mask, result: Err(Errno::EINTR) })?;
         } else if result.is_some() || asleep {
-            self.show(pid, Shown::Restarted { mask })?;
-            self.show(pid, Shown::Again(result))?;
+            self.show(pid, ModelLine::Restarted { mask })?;
+            self.show(pid, ModelLine::Again(result))?;
         } else if self.steps.returns {
-            self.show(pid, Shown::Left { mask })?;
+            self.show(pid, ModelLine::Left { mask })?;
         }
         // the rest of its effects
         for end in 1..=fx.list().len() {
@@ -311,7 +311,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
             if let Consequence::Handling(info, _) = effect.what
                 && !self.steps.returns
             {
-                self.show(effect.pid, Shown::Handler(info))?;
+                self.show(effect.pid, ModelLine::Handler(info))?;
             }
         }
         // made again, it finds a signal at once, and is interrupted without having slept
@@ -340,8 +340,8 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                 Consequence::Interrupted(restart) => {
                     self.state.progress.interrupted.retain(|state| state.0 != pid);
                     let restart = match restart {
-                        Restart::Sys => text::Restart::Sys,
-                        Restart::NoHandler => text::Restart::NoHand,
+                        Restart::Sys => text::RestartCode::Sys,
+                        Restart::NoHandler => text::RestartCode::NoHand,
                     };
                     self.state.progress.interrupted.push((pid, restart, false));
                 }
@@ -349,7 +349,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                 Consequence::ThreadEnded if self.number_after(pid) != pid => {
                     let leader = self.number_after(pid);
                     self.state.progress.interrupted.retain(|state| state.0 != leader);
-                    self.show_end(leader, Shown::Superseded(pid))?;
+                    self.show_end(leader, ModelLine::Superseded(pid))?;
                 }
                 // TG-87: of a leader nothing is to be seen while others live
                 Consequence::ThreadEnded
@@ -360,10 +360,10 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                 }
                 // the signals of a call are dequeued one after the other, and strace sees that
                 Consequence::Caught(info) if self.steps.returns => {
-                    self.handling(pid, Shown::Handler(info))?;
+                    self.handling(pid, ModelLine::Handler(info))?;
                 }
                 Consequence::Handling(info, _) if !self.steps.returns => {
-                    self.handling(pid, Shown::Handler(info))?;
+                    self.handling(pid, ModelLine::Handler(info))?;
                 }
                 _ => {}
             }
@@ -383,13 +383,13 @@ impl<'s, 'a> Running<'_, 's, 'a> {
     }
 
     /// An interrupted call is shown only if a handler runs: else it is made again, unseen.
-    fn handling(&mut self, pid: Pid, shown: Shown) -> Result<()> {
+    fn handling(&mut self, pid: Pid, shown: ModelLine) -> Result<()> {
         if let Some(state) = self.state.progress.interruption(pid)
             && !state.2
         {
             state.2 = true;
             let restart = state.1;
-            self.show(pid, Shown::Interrupted(restart))?;
+            self.show(pid, ModelLine::Interrupted(restart))?;
         }
         self.show(pid, shown)
     }
@@ -400,11 +400,12 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         if last_words && self.next_line(pid).is_none() {
             return Ok(());
         }
-        self.show_end(pid, Shown::Ended(status))
+        self.show_end(pid, ModelLine::Ended(status))
     }
 
-    /// The call that the thread died in comes before its end, also one that it had not come to make.
-    fn show_end(&mut self, pid: Pid, shown: Shown) -> Result<()> {
+    /// The call that the thread died in comes before its end, also one that it had not come to
+    /// make.
+    fn show_end(&mut self, pid: Pid, shown: ModelLine) -> Result<()> {
         if let Some(Item::Call(step)) = self.next_item(pid)
             && self.is_never_made(pid, step, &shown)
         {
@@ -426,7 +427,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
 
     /// Whether the call of that step, which is later, is one that strace saw begin when the thread
     /// had to end already: nothing follows but the end.
-    fn is_never_made(&self, pid: Pid, step: usize, shown: &Shown) -> bool {
+    fn is_never_made(&self, pid: Pid, step: usize, shown: &ModelLine) -> bool {
         let cut = matches!(
             self.steps.list[step].entry.map(|entry| &entry.event),
             Some(LogEvent::Unfinished(_) | LogEvent::Cut(_) | LogEvent::Call { .. })
@@ -454,44 +455,44 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         self.state.progress.next_line(self.steps, pid)
     }
 
-    fn show(&mut self, pid: Pid, shown: Shown) -> Result<()> {
+    fn show(&mut self, pid: Pid, shown: ModelLine) -> Result<()> {
         loop {
             let next = self.next_line(pid);
             if let Some(line) = next.filter(|line| shown.is_in(line, self.steps.masks)) {
                 // the line of a call that is made again and interrupted again says both
-                let twice = shown == Shown::Again(None)
+                let twice = shown == ModelLine::Again(None)
                     && matches!(line.entry.event, LogEvent::Call { .. });
                 if !twice {
                     self.state.progress.pass(pid);
                 }
                 return Ok(());
             }
-            let State { kernel, progress } = &mut *self.state;
-            if !progress.pass_remark(kernel, self.steps, pid) {
+            let SearchState { kernel, progress } = &mut *self.state;
+            if !progress.pass_tracer_line(kernel, self.steps, pid) {
                 return Err(self.differs(pid, shown));
             }
         }
     }
 
     /// The rules behind what the model shows of `pid`.
-    fn rules(&self, pid: Pid, shown: &Shown) -> Vec<Rule> {
+    fn rules(&self, pid: Pid, shown: &ModelLine) -> Vec<Rule> {
         let own_call = pid == self.step.pid && self.at == 0;
-        if let (Shown::Result(result), true) = (shown, own_call) {
+        if let (ModelLine::Result(result), true) = (shown, own_call) {
             return self.rules_of_call(result);
         }
         let mut rules = Vec::new();
         let signal = match shown {
-            Shown::Ended(status) => status.term_signal(),
-            Shown::Handler(info) => Some(info.signal),
+            ModelLine::Ended(status) => status.term_signal(),
+            ModelLine::Handler(info) => Some(info.signal),
             _ => None,
         };
         for effect in &self.fx.list()[..self.at] {
             let relevant = effect.pid == pid
                 && match &effect.what {
                     Consequence::Generated(info) => Some(info.signal) == signal,
-                    Consequence::Ended(_) => matches!(shown, Shown::Ended(_)),
-                    Consequence::Handling(info, _) => *shown == Shown::Handler(*info),
-                    Consequence::Returned(result) => *shown == Shown::Result(result.clone()),
+                    Consequence::Ended(_) => matches!(shown, ModelLine::Ended(_)),
+                    Consequence::Handling(info, _) => *shown == ModelLine::Handler(*info),
+                    Consequence::Returned(result) => *shown == ModelLine::Result(result.clone()),
                     _ => false,
                 };
             if relevant && !rules.contains(&effect.cause.rule) {
@@ -511,11 +512,11 @@ impl<'s, 'a> Running<'_, 's, 'a> {
 
     /// The first line of the step that is not explained, also by what only a tracer sees.
     fn left(&mut self) -> Option<usize> {
-        let State { kernel, progress } = &mut *self.state;
+        let SearchState { kernel, progress } = &mut *self.state;
         for nth in self.step.lines.clone() {
             let line = &self.steps.lines[nth];
             while !progress.is_explained(line) {
-                if !progress.pass_remark(kernel, self.steps, line.pid) {
+                if !progress.pass_tracer_line(kernel, self.steps, line.pid) {
                     return Some(nth);
                 }
             }
@@ -547,6 +548,6 @@ impl<'s, 'a> Running<'_, 's, 'a> {
     }
 }
 
-fn is_never(outcome: &text::Outcome) -> bool {
-    *outcome == text::Outcome::Returned(Ok(Ret::Never))
+fn is_never(outcome: &text::CallEnd) -> bool {
+    *outcome == text::CallEnd::Returned(Ok(Ret::Never))
 }

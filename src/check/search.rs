@@ -6,13 +6,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Rejection;
-use super::progress::Progress;
-use super::run::{Attempt, Difference, State, run};
+use super::initial_state::InitialState;
+use super::progress::LogProgress;
+use super::run::{OrderPrefix, SearchState, StepError, run};
 use super::step::{Line, Step, Steps};
-use super::world::World;
 use crate::abi::Pid;
 use crate::kernel::{Kernel, Refused, Scripted};
-use crate::syscall::text::{self, Outcome};
+use crate::syscall::text::{self, CallEnd};
 use crate::syscall::{Ret, Syscall};
 use crate::trace::LogEvent;
 
@@ -27,16 +27,16 @@ const POINTS: usize = 256;
 pub struct Mismatch<'a> {
     pub step: usize,
     pub call: Option<Syscall>,
-    pub difference: Difference,
+    pub difference: StepError,
     /// What the process was doing that could not make the call.
     pub busy: Option<&'static str>,
     line: Option<Line<'a>>,
 }
 
 /// Follows a log step by step, and takes choices back where they turn out wrong.
-pub struct Search<'s, 'a> {
+pub struct LogSearch<'s, 'a> {
     steps: &'s Steps<'a>,
-    world: &'s World,
+    world: &'s InitialState,
     points: Vec<Point>,
     budget: u32,
 }
@@ -44,24 +44,25 @@ pub struct Search<'s, 'a> {
 /// A step at which there was something to choose.
 struct Point {
     step: usize,
-    before: State,
+    before: SearchState,
     call: usize,
     script: Scripted,
     /// How many choices the script gives.
     given: usize,
-    crossings: Vec<State>,
+    choice_points: Vec<SearchState>,
     /// The states that it has led to so far.
-    after: Vec<State>,
+    after: Vec<SearchState>,
 }
 
-impl<'s, 'a> Search<'s, 'a> {
-    pub fn new(steps: &'s Steps<'a>, world: &'s World) -> Search<'s, 'a> {
-        Search { steps, world, points: Vec::new(), budget: BUDGET }
+impl<'s, 'a> LogSearch<'s, 'a> {
+    pub fn new(steps: &'s Steps<'a>, world: &'s InitialState) -> LogSearch<'s, 'a> {
+        LogSearch { steps, world, points: Vec::new(), budget: BUDGET }
     }
 
     /// Looks for choices that explain the log. `Err` is the difference that comes latest.
     pub fn run(mut self) -> Result<(), Box<Mismatch<'a>>> {
-        let mut state = State { kernel: self.world.kernel(), progress: Progress::default() };
+        let mut state =
+            SearchState { kernel: self.world.kernel(), progress: LogProgress::default() };
         let (mut at, mut reached) = (0, 0);
         let mut furthest: Option<Box<Mismatch<'a>>> = None;
         while let Some(step) = self.steps.list.get(at) {
@@ -110,7 +111,7 @@ impl<'s, 'a> Search<'s, 'a> {
     /// where to go on; `None` if there is nothing left to try.
     fn take_back(
         &mut self,
-        state: &mut State,
+        state: &mut SearchState,
         furthest: &mut Option<Box<Mismatch<'a>>>,
     ) -> Option<usize> {
         while let Some(mut point) = self.points.pop() {
@@ -120,7 +121,7 @@ impl<'s, 'a> Search<'s, 'a> {
                 state.clone_from(&point.before);
                 let tried = self.attempt(state, step, &mut point);
                 if let Err(difference) = tried {
-                    let known = matches!(difference, Difference::Known);
+                    let known = matches!(difference, StepError::Known);
                     if !known && furthest.as_ref().is_none_or(|best| best.step < point.step) {
                         *furthest =
                             Some(self.mismatch(point.step, point.call, difference, &state.kernel));
@@ -140,24 +141,24 @@ impl<'s, 'a> Search<'s, 'a> {
 
     fn attempt(
         &self,
-        state: &mut State,
+        state: &mut SearchState,
         step: &Step<'a>,
         point: &mut Point,
-    ) -> Result<(), Difference> {
+    ) -> Result<(), StepError> {
         let call =
             step.calls.get(point.call).map(|call| self.world.filled(step, call, &state.kernel));
         let made = call.as_deref().zip(step.result);
         let again = state.progress.again(self.steps, step.pid);
         for (call, outcome) in made.into_iter().chain(again) {
-            if let Outcome::Returned(Ok(ret)) = outcome {
+            if let CallEnd::Returned(Ok(ret)) = outcome {
                 self.number_the_child(&mut state.kernel, call, ret);
             }
         }
-        let attempt = Attempt {
+        let attempt = OrderPrefix {
             call: call.as_deref(),
             choose: &mut point.script,
             given: point.given,
-            crossings: &mut point.crossings,
+            choice_points: &mut point.choice_points,
         };
         run(state, self.steps, point.step, attempt)
     }
@@ -178,16 +179,16 @@ impl<'s, 'a> Search<'s, 'a> {
         &self,
         at: usize,
         call: usize,
-        difference: Difference,
+        difference: StepError,
         kernel: &Kernel,
     ) -> Box<Mismatch<'a>> {
         let step = &self.steps.list[at];
         let line = match &difference {
-            Difference::Shown { line, .. } => *line,
-            Difference::Nothing { line, .. } => Some(*line),
-            Difference::Refused(_) | Difference::Known | Difference::Unfinished { .. } => None,
+            StepError::Shown { line, .. } => *line,
+            StepError::Nothing { line, .. } => Some(*line),
+            StepError::Refused(_) | StepError::Known | StepError::Unfinished { .. } => None,
         };
-        let busy = matches!(difference, Difference::Refused(Refused::NotInUserMode(_)))
+        let busy = matches!(difference, StepError::Refused(Refused::NotInUserMode(_)))
             .then(|| what_it_does(kernel, step.pid));
         Box::new(Mismatch {
             step: at,
@@ -200,25 +201,25 @@ impl<'s, 'a> Search<'s, 'a> {
 }
 
 fn what_it_does(kernel: &Kernel, pid: Pid) -> &'static str {
-    use crate::kernel::Run;
+    use crate::kernel::RunState;
     match kernel.view(pid).map(|view| view.run) {
-        Some(Run::Stopped) => "is stopped",
-        Some(Run::Blocked) => "sleeps in its last call",
-        Some(Run::Vfork) => "waits for its vfork child",
-        Some(Run::Zombie) => "has ended",
-        Some(Run::User) | None => "has to end",
+        Some(RunState::Stopped) => "is stopped",
+        Some(RunState::Blocked) => "sleeps in its last call",
+        Some(RunState::Vfork) => "waits for its vfork child",
+        Some(RunState::Zombie) => "has ended",
+        Some(RunState::User) | None => "has to end",
     }
 }
 
 impl Point {
-    fn new(step: usize, before: State) -> Point {
+    fn new(step: usize, before: SearchState) -> Point {
         Point {
             step,
             before,
             call: 0,
             script: Scripted::default(),
             given: 0,
-            crossings: Vec::new(),
+            choice_points: Vec::new(),
             after: Vec::new(),
         }
     }
@@ -250,10 +251,10 @@ impl<'a> Mismatch<'a> {
         let call_text = || step.entry.map_or(String::new(), |entry| entry.to_string());
         let line = self.line().map(|line| (line.entry.line, line.entry.to_string()));
         let (line, what, rules) = match &self.difference {
-            Difference::Refused(refused) => {
+            StepError::Refused(refused) => {
                 (call_line, format!("{}: {}", call_text(), self.refusal(*refused)), Vec::new())
             }
-            Difference::Shown { pid, shown, rules, .. } => {
+            StepError::Shown { pid, shown, rules, .. } => {
                 let text = shown.text(*pid, self.call_of(*pid, steps));
                 match line {
                     Some((line, found)) => {
@@ -266,13 +267,13 @@ impl<'a> Mismatch<'a> {
                     ),
                 }
             }
-            Difference::Nothing { rules, .. } => {
+            StepError::Nothing { rules, .. } => {
                 let (line, found) = line.unwrap_or((step.end, String::new()));
                 (line, format!("{found}: the model has nothing there"), rules.clone())
             }
-            Difference::Known => (call_line, call_text(), Vec::new()),
-            Difference::Unfinished { result, rules } => {
-                let outcome = Outcome::Returned(result.clone());
+            StepError::Known => (call_line, call_text(), Vec::new()),
+            StepError::Unfinished { result, rules } => {
+                let outcome = CallEnd::Returned(result.clone());
                 let text = match &self.call {
                     Some(call) => text::print(call, &outcome).to_string(),
                     None => String::new(),

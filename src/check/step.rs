@@ -8,7 +8,7 @@ use core::ops::Range;
 use super::Rejection;
 use super::line::is_same_call;
 use crate::abi::{IdType, Pid, WaitOptions};
-use crate::syscall::text::{Begun, Outcome};
+use crate::syscall::text::{CallEnd, CallPrefix};
 use crate::syscall::{MEMORY, Ptr, Ret, SIGSET_SIZE, Syscall};
 use crate::trace::{Entry, Log, LogEvent};
 
@@ -55,7 +55,7 @@ pub struct Step<'a> {
     /// that has no consequences that could be seen.
     pub calls: Vec<Syscall>,
     /// What the call returns in the end, here or on a later line.
-    pub result: Option<&'a Outcome>,
+    pub result: Option<&'a CallEnd>,
     /// The lines to be explained, the call's own outcome first.
     pub lines: Range<usize>,
     /// The init of the namespace exits here, and the log ends with that line: a recorder inside
@@ -71,17 +71,17 @@ pub struct Line<'a> {
     pub pid: Pid,
     pub entry: &'a Entry,
     /// A call that a signal had interrupted is made again: this one.
-    pub again: Option<Again>,
+    pub again: Option<RestartedCall>,
     /// What a call that is made here returns in the end, here or on a later line.
-    pub result: Option<&'a Outcome>,
+    pub result: Option<&'a CallEnd>,
     /// Its place among the items of its thread.
     pub place: usize,
 }
 
 /// A call that is made again.
 #[derive(Clone)]
-pub struct Again {
-    pub call: Begun,
+pub struct RestartedCall {
+    pub call: CallPrefix,
     /// Behind a handler; else behind signals that nobody but a tracer sees.
     pub handled: bool,
 }
@@ -138,7 +138,7 @@ struct Splitter<'a> {
     steps: Steps<'a>,
     /// Who is meant where a line does not say it.
     nameless: Pid,
-    results: BTreeMap<usize, &'a Outcome>,
+    results: BTreeMap<usize, &'a CallEnd>,
     threads: BTreeMap<Pid, Thread>,
 }
 
@@ -146,11 +146,11 @@ struct Splitter<'a> {
 #[derive(Default)]
 struct Thread {
     /// The call that it made last.
-    last: Option<Begun>,
+    last: Option<CallPrefix>,
     /// The calls that signals have interrupted, the innermost last.
-    interrupted: Vec<Begun>,
+    interrupted: Vec<CallPrefix>,
     /// The call that it makes again, if that comes next.
-    again: Option<Again>,
+    again: Option<RestartedCall>,
 }
 
 impl<'a> Splitter<'a> {
@@ -172,10 +172,10 @@ impl<'a> Splitter<'a> {
         self.steps.first.get_or_insert(pid);
         self.note_numbers(pid, entry);
         let begun = match &entry.event {
-            LogEvent::Call { call, .. } => Begun::Whole(call.clone()),
+            LogEvent::Call { call, .. } => CallPrefix::Whole(call.clone()),
             LogEvent::Unfinished(begun) | LogEvent::Cut(begun) => begun.clone(),
             LogEvent::Sigreturn { .. } if self.steps.returns => {
-                self.begin(nth, pid, entry, &Begun::Whole(Syscall::RtSigreturn));
+                self.begin(nth, pid, entry, &CallPrefix::Whole(Syscall::RtSigreturn));
                 self.threads.entry(pid).or_default().note(&entry.event);
                 return Ok(());
             }
@@ -202,7 +202,7 @@ impl<'a> Splitter<'a> {
         Ok(())
     }
 
-    fn begin(&mut self, nth: usize, pid: Pid, entry: &'a Entry, begun: &Begun) {
+    fn begin(&mut self, nth: usize, pid: Pid, entry: &'a Entry, begun: &CallPrefix) {
         if let Some(step) = self.steps.list.last_mut() {
             step.end = entry.line;
         }
@@ -222,7 +222,7 @@ impl<'a> Splitter<'a> {
         }
     }
 
-    fn consequence(&mut self, at: usize, pid: Pid, entry: &'a Entry, again: Option<Again>) {
+    fn consequence(&mut self, at: usize, pid: Pid, entry: &'a Entry, again: Option<RestartedCall>) {
         let nth = self.steps.lines.len();
         let result = self.results.get(&at).copied();
         let row = self.steps.rows.entry(pid).or_default();
@@ -254,7 +254,7 @@ impl<'a> Splitter<'a> {
         note(pid.0.into());
         if let LogEvent::Call { call, outcome } | LogEvent::Resumed { call, outcome } = &entry.event
         {
-            if let Outcome::Returned(Ok(ret)) = outcome {
+            if let CallEnd::Returned(Ok(ret)) = outcome {
                 note(ret.value());
             }
             match *call {
@@ -279,18 +279,18 @@ impl Thread {
     /// Notes what a line says about calls that are interrupted.
     fn note(&mut self, event: &LogEvent) {
         match event {
-            LogEvent::Call { outcome: Outcome::Interrupted(_), .. }
-            | LogEvent::Resumed { outcome: Outcome::Interrupted(_), .. } => {
+            LogEvent::Call { outcome: CallEnd::Interrupted(_), .. }
+            | LogEvent::Resumed { outcome: CallEnd::Interrupted(_), .. } => {
                 self.interrupted.extend(self.last.clone());
-                self.again = self.last.clone().map(|call| Again { call, handled: false });
+                self.again = self.last.clone().map(|call| RestartedCall { call, handled: false });
             }
             // what was interrupted may go on behind them
             LogEvent::Signal(_) | LogEvent::OtherSignal { .. } | LogEvent::Stopped(_) => {}
             LogEvent::Sigreturn { returned: Some(outcome), .. }
             | LogEvent::Resumed { call: Syscall::RtSigreturn, outcome } => {
                 self.again = self.interrupted.pop().and_then(|call| {
-                    let again = matches!(outcome, Outcome::Returned(Ok(_)));
-                    again.then_some(Again { call, handled: true })
+                    let again = matches!(outcome, CallEnd::Returned(Ok(_)));
+                    again.then_some(RestartedCall { call, handled: true })
                 });
             }
             LogEvent::Exited(_) | LogEvent::Killed { .. } | LogEvent::Superseded(_) => {
@@ -303,7 +303,7 @@ impl Thread {
 
 /// What each call that is first shown unfinished, by its place in the log, returns on a later
 /// line.
-fn results(log: &Log) -> BTreeMap<usize, &Outcome> {
+fn results(log: &Log) -> BTreeMap<usize, &CallEnd> {
     let mut open = BTreeMap::new();
     let mut results = BTreeMap::new();
     for (nth, entry) in log.entries.iter().enumerate() {
@@ -346,8 +346,8 @@ fn shows_returns(log: &Log) -> bool {
     let mut interrupted = BTreeSet::new();
     log.entries.iter().any(|entry| {
         match &entry.event {
-            LogEvent::Call { outcome: Outcome::Interrupted(_), .. }
-            | LogEvent::Resumed { outcome: Outcome::Interrupted(_), .. } => {
+            LogEvent::Call { outcome: CallEnd::Interrupted(_), .. }
+            | LogEvent::Resumed { outcome: CallEnd::Interrupted(_), .. } => {
                 interrupted.insert(entry.pid);
             }
             LogEvent::Sigreturn { returned, .. } => {
@@ -368,8 +368,8 @@ fn nameless(log: &Log) -> Pid {
     let mut number = None;
     for entry in &log.entries {
         let value = match &entry.event {
-            LogEvent::Call { call, outcome: Outcome::Returned(Ok(Ret::Value(value))) }
-            | LogEvent::Resumed { call, outcome: Outcome::Returned(Ok(Ret::Value(value))) } => {
+            LogEvent::Call { call, outcome: CallEnd::Returned(Ok(Ret::Value(value))) }
+            | LogEvent::Resumed { call, outcome: CallEnd::Returned(Ok(Ret::Value(value))) } => {
                 u32::try_from(*value).ok().map(|value| (call, value))
             }
             _ => None,
@@ -393,10 +393,10 @@ fn nameless(log: &Log) -> Pid {
 
 /// What a call may have been. One that is not shown whole never returned: of the options that
 /// the model tells apart, those that return the least often say all that can be said.
-fn possible_calls(begun: &Begun) -> Vec<Syscall> {
+fn possible_calls(begun: &CallPrefix) -> Vec<Syscall> {
     let head = match begun {
-        Begun::Whole(call) => return [call.clone()].into(),
-        Begun::Head(head) => head,
+        CallPrefix::Whole(call) => return [call.clone()].into(),
+        CallPrefix::Head(head) => head,
     };
     match *head {
         Syscall::Clone { flags, clone3, .. } => {

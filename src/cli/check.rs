@@ -71,7 +71,7 @@ impl fmt::Display for Total {
 }
 
 /// What came of one file.
-enum Outcome {
+enum FileOutcome {
     Accepted { skipped: usize },
     Rejected(Rejection),
     Unreadable(String),
@@ -82,18 +82,18 @@ fn report(options: &Options, out: &mut impl Write) -> io::Result<Total> {
     for file in &options.files {
         let name = file.display();
         match outcome(file, options.kernel) {
-            Outcome::Accepted { skipped } => {
+            FileOutcome::Accepted { skipped } => {
                 total.accepted += 1;
                 total.skipped += skipped;
                 if !options.quiet {
                     writeln!(out, "accepted {name}")?;
                 }
             }
-            Outcome::Rejected(rejection) => {
+            FileOutcome::Rejected(rejection) => {
                 total.rejected += 1;
                 writeln!(out, "rejected {name}:{rejection}")?;
             }
-            Outcome::Unreadable(why) => {
+            FileOutcome::Unreadable(why) => {
                 total.unreadable += 1;
                 writeln!(out, "unreadable {name}:{why}")?;
             }
@@ -103,18 +103,18 @@ fn report(options: &Options, out: &mut impl Write) -> io::Result<Total> {
     Ok(total)
 }
 
-fn outcome(file: &Path, kernel: Version) -> Outcome {
+fn outcome(file: &Path, kernel: Version) -> FileOutcome {
     let text = match fs::read(file) {
         Ok(text) => text,
-        Err(error) => return Outcome::Unreadable(format!(" {error}")),
+        Err(error) => return FileOutcome::Unreadable(format!(" {error}")),
     };
     match trace::read(&text) {
         Err(error) => {
-            Outcome::Unreadable(format!("{}:{}: {}", error.line, error.column, error.what))
+            FileOutcome::Unreadable(format!("{}:{}: {}", error.line, error.column, error.what))
         }
         Ok(log) => match check_on(&log, kernel) {
-            Verdict::Accepted(summary) => Outcome::Accepted { skipped: summary.skipped },
-            Verdict::Rejected(rejection) => Outcome::Rejected(rejection),
+            Verdict::Accepted(summary) => FileOutcome::Accepted { skipped: summary.skipped },
+            Verdict::Rejected(rejection) => FileOutcome::Rejected(rejection),
         },
     }
 }

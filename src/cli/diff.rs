@@ -253,8 +253,8 @@ fn report(options: &Options, summary: &Summary) {
         "{seconds:.1} s, {} calls/s a core; {} programs ({:.1} %) needed another order than the \
          canonical one{}",
         grouped((progress.calls as f64 / seconds / summary.workers.max(1) as f64) as u64),
-        progress.freedom,
-        100.0 * progress.freedom as f64 / progress.programs.max(1) as f64,
+        progress.reordered,
+        100.0 * progress.reordered as f64 / progress.programs.max(1) as f64,
         match progress.late {
             0 => String::new(),
             late => format!("; {late} given up because their timers fired late each time"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::coverage::Coverage;
 use super::trial::TrialConfig;
-use super::worker::{Difference, Job, Message, Start};
+use super::worker::{Difference, Message, Start, WorkerJob};
 use crate::host::{Mode, Worker, WorkerConfig};
 use crate::kernel::Version;
 
@@ -34,13 +34,13 @@ pub struct Campaign {
 
 /// How far a run has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Progress {
+pub struct CampaignCounts {
     /// Programs that were run.
     pub programs: u64,
     /// Calls in them.
     pub calls: u64,
     /// Programs that needed another order than the canonical one.
-    pub freedom: u64,
+    pub reordered: u64,
     /// Programs that were given up: their timers fired late each time.
     pub late: u64,
 }
@@ -49,7 +49,7 @@ pub struct Progress {
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// All of it.
-    pub progress: Progress,
+    pub progress: CampaignCounts,
     /// Where kernel and model differ.
     pub differences: Vec<Difference>,
     /// What was exercised.
@@ -79,14 +79,14 @@ impl Campaign {
     pub fn run(&self, progress: impl FnMut(&Summary)) -> io::Result<Summary> {
         let workers = self.cpus.len() as u64;
         let (nth, of) = self.shard;
-        let jobs = (0..workers).map(|worker| Job::Run {
+        let jobs = (0..workers).map(|worker| WorkerJob::Run {
             config: self.config.clone(),
             first: nth + worker * of,
             stride: of * workers,
             end: self.programs,
             fault: self.fault.clone(),
         });
-        let jobs: Vec<(Option<usize>, Job)> =
+        let jobs: Vec<(Option<usize>, WorkerJob)> =
             self.cpus.iter().copied().map(Some).zip(jobs).collect();
         run_jobs(&self.exe, self.mode, jobs, self.max_differences, progress)
     }
@@ -99,7 +99,7 @@ impl Campaign {
 /// Those of the oracle, and a log that cannot be read. [`io::ErrorKind::Unsupported`] where the
 /// kernel cannot begin a program as `start` says.
 pub fn replay(exe: PathBuf, mode: Mode, log: String, start: Start) -> io::Result<Summary> {
-    run_jobs(&exe, mode, vec![(None, Job::Replay { log, start })], 1, |_| {})
+    run_jobs(&exe, mode, vec![(None, WorkerJob::Replay { log, start })], 1, |_| {})
 }
 
 /// Asks the running kernel which of the things it does that kernels do differently.
@@ -108,7 +108,7 @@ pub fn replay(exe: PathBuf, mode: Mode, log: String, start: Start) -> io::Result
 ///
 /// Those of the oracle.
 pub fn running_kernel(exe: PathBuf, mode: Mode) -> io::Result<RunningKernel> {
-    let summary = run_jobs(&exe, mode, vec![(None, Job::Ask)], 1, |_| {})?;
+    let summary = run_jobs(&exe, mode, vec![(None, WorkerJob::Ask)], 1, |_| {})?;
     let version = summary.version.ok_or_else(|| io::Error::other("no answer"))?;
     Ok(RunningKernel { version, left_out: summary.left_out })
 }
@@ -125,7 +125,7 @@ pub struct RunningKernel {
 fn run_jobs(
     exe: &std::path::Path,
     mode: Mode,
-    jobs: Vec<(Option<usize>, Job)>,
+    jobs: Vec<(Option<usize>, WorkerJob)>,
     max_differences: usize,
     mut progress: impl FnMut(&Summary),
 ) -> io::Result<Summary> {
@@ -162,7 +162,7 @@ fn run_jobs(
 /// Passes on what a worker says, until it is done or nobody listens.
 fn attend(
     config: &WorkerConfig,
-    job: &Job,
+    job: &WorkerJob,
     tell: &mpsc::Sender<io::Result<Message>>,
 ) -> io::Result<()> {
     let mut worker = Worker::start(config)?;
@@ -186,10 +186,10 @@ fn attend(
 impl Summary {
     fn note(&mut self, message: Message) {
         match message {
-            Message::Progress { programs, calls, freedom, late } => {
+            Message::Progress { programs, calls, reordered, late } => {
                 self.progress.programs += programs;
                 self.progress.calls += calls;
-                self.progress.freedom += freedom;
+                self.progress.reordered += reordered;
                 self.progress.late += late;
             }
             Message::Differs(difference) => self.differences.push(difference),

@@ -5,13 +5,13 @@ use std::fmt::Write;
 
 use crate::abi::{Handler, Itimerval, Pid, SaFlags, SiCode, SigInfo, Signal, WaitStatus};
 use crate::host::Observation;
-use crate::kernel::{Kernel, Run, View};
-use crate::sim::{Expectation, Reaction, What};
+use crate::kernel::{Kernel, RunState, View};
+use crate::sim::{Expectation, Observable, Reaction};
 use crate::syscall::{self, Ret};
 
 /// An observation of the live kernel, as what the model has to come to.
 #[derive(Clone, Debug)]
-pub struct Seen(pub Observation);
+pub struct ObservedStep(pub Observation);
 
 /// Where kernel and model differ: the same thing on both sides, in words.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,26 +31,26 @@ const TIMER_SLACK: u64 = 50_000_000;
 /// be late, and read just after both clocks had met (nanoseconds).
 const TIMER_DELAY: u64 = 5_000_000;
 
-impl Expectation for Seen {
+impl Expectation for ObservedStep {
     type Mismatch = Mismatch;
 
-    fn admits(&self, kernel: &Kernel, seen: &[(Pid, What)]) -> bool {
+    fn admits(&self, kernel: &Kernel, seen: &[(Pid, Observable)]) -> bool {
         let Some(((pid, last), before)) = seen.split_last() else { return true };
         match last {
-            What::Handler(info) => {
+            Observable::Handler(info) => {
                 self.handlers_left(before, *pid).next() == Some(info)
                     && (continues(before) || self.is_told_of_all(kernel, seen, *pid))
             }
-            What::Resumed(result) => {
+            Observable::Resumed(result) => {
                 let next = self.results_left(before, *pid).next();
                 next.is_some_and(|of_kernel| agree(of_kernel, result))
             }
-            What::Ended(status) => {
+            Observable::Ended(status) => {
                 self.admits_end(before, *pid, *status)
                     && self.0.order_of_ends.starts_with(&self.order_of_ends(seen))
             }
-            What::Generated(info) => self.admits_signal(kernel, before, *pid, info),
-            What::Stopped => kernel.view(*pid).is_none_or(|view| {
+            Observable::Generated(info) => self.admits_signal(kernel, before, *pid, info),
+            Observable::Stopped => kernel.view(*pid).is_none_or(|view| {
                 !is_single(kernel, view.ppid)
                     || !is_single(kernel, *pid)
                     || !self.loses_word_of_stop(before, *pid, view.ppid)
@@ -60,8 +60,8 @@ impl Expectation for Seen {
         }
     }
 
-    fn admits_end(&self, seen: &[(Pid, What)], pid: Pid, status: WaitStatus) -> bool {
-        let before = count(seen, pid, |what| matches!(what, What::Ended(_)));
+    fn admits_end(&self, seen: &[(Pid, Observable)], pid: Pid, status: WaitStatus) -> bool {
+        let before = count(seen, pid, |what| matches!(what, Observable::Ended(_)));
         let mut of_kernel = self.0.ended.iter().filter(|(who, _)| *who == pid);
         let known = of_kernel.nth(before).map(|(_, known)| *known);
         known.is_some_and(|known| known.is_none_or(|known| known == status))
@@ -79,14 +79,14 @@ impl Expectation for Seen {
     }
 }
 
-impl Seen {
+impl ObservedStep {
     /// The handlers of a process that have not begun.
     fn handlers_left<'s>(
         &'s self,
-        seen: &[(Pid, What)],
+        seen: &[(Pid, Observable)],
         pid: Pid,
     ) -> impl Iterator<Item = &'s SigInfo> + use<'s> {
-        let begun = count(seen, pid, |what| matches!(what, What::Handler(_)));
+        let begun = count(seen, pid, |what| matches!(what, Observable::Handler(_)));
         let of_kernel = self.0.handlers().filter(move |(who, _)| *who == pid);
         of_kernel.map(|(_, info)| info).skip(begun)
     }
@@ -94,10 +94,10 @@ impl Seen {
     /// The results that a process has not seen.
     fn results_left<'s>(
         &'s self,
-        seen: &[(Pid, What)],
+        seen: &[(Pid, Observable)],
         pid: Pid,
     ) -> impl Iterator<Item = &'s syscall::Result> + use<'s> {
-        let resumed = count(seen, pid, |what| matches!(what, What::Resumed(_)));
+        let resumed = count(seen, pid, |what| matches!(what, Observable::Resumed(_)));
         let of_kernel = self.0.returned().filter(move |(who, _)| *who == pid);
         of_kernel.map(|(_, result)| result).skip(resumed)
     }
@@ -108,7 +108,7 @@ impl Seen {
     fn admits_signal(
         &self,
         kernel: &Kernel,
-        seen: &[(Pid, What)],
+        seen: &[(Pid, Observable)],
         pid: Pid,
         info: &SigInfo,
     ) -> bool {
@@ -119,7 +119,7 @@ impl Seen {
         }
         let stays = (view.private | view.shared).contains(signal);
         let flushed = signal.is_stop() || signal == Signal::CONT;
-        let stopped = view.run == Run::Stopped;
+        let stopped = view.run == RunState::Stopped;
         if !view.caught.contains(signal) || signal.is_realtime() || stays || flushed || stopped {
             return true;
         }
@@ -140,14 +140,14 @@ impl Seen {
 
     /// Whether the parent is yet to handle the SIGCHLD of this stop, and will never get it: it has
     /// another one pending (CHLD-06).
-    fn loses_word_of_stop(&self, seen: &[(Pid, What)], child: Pid, parent: Pid) -> bool {
+    fn loses_word_of_stop(&self, seen: &[(Pid, Observable)], child: Pid, parent: Pid) -> bool {
         let last = seen.iter().rev().find_map(|(pid, what)| match what {
-            What::Generated(info) | What::Handler(info) => {
+            Observable::Generated(info) | Observable::Handler(info) => {
                 (*pid == parent && info.signal == Signal::CHLD).then_some(what)
             }
             _ => None,
         });
-        matches!(last, Some(What::Generated(_)))
+        matches!(last, Some(Observable::Generated(_)))
             && self
                 .handlers_left(seen, parent)
                 .any(|info| info.pid == child && info.code == SiCode::CLD_STOPPED)
@@ -157,7 +157,7 @@ impl Seen {
     /// stops it was seen to be told of, and not to be told of: what comes while it is stopped stays
     /// pending.
     fn is_stopped_in_turn(&self, kernel: &Kernel, pid: Pid, view: &View) -> bool {
-        let Some(end) = self.0.views.get(&pid).filter(|end| end.run == Run::Stopped) else {
+        let Some(end) = self.0.views.get(&pid).filter(|end| end.run == RunState::Stopped) else {
             return true;
         };
         let pending = |view: &View| (view.private | view.shared).contains(Signal::CHLD);
@@ -177,7 +177,7 @@ impl Seen {
 
     /// Whether a process that handles a signal has not left behind children that stop later: it was
     /// not seen to be told of another.
-    fn is_told_of_all(&self, kernel: &Kernel, seen: &[(Pid, What)], pid: Pid) -> bool {
+    fn is_told_of_all(&self, kernel: &Kernel, seen: &[(Pid, Observable)], pid: Pid) -> bool {
         let (Some(view), Some(end)) = (kernel.view(pid), self.0.views.get(&pid)) else {
             return true;
         };
@@ -202,9 +202,9 @@ impl Seen {
             Handler::Catch(_) => true,
         };
         let stops = |child: Pid| {
-            let runs = |view: View| !matches!(view.run, Run::Stopped | Run::Zombie);
+            let runs = |view: View| !matches!(view.run, RunState::Stopped | RunState::Zombie);
             kernel.view(child).is_some_and(runs)
-                && self.0.views.get(&child).is_some_and(|end| end.run == Run::Stopped)
+                && self.0.views.get(&child).is_some_and(|end| end.run == RunState::Stopped)
         };
         is_kept && !action.flags.contains(SaFlags::NOCLDSTOP) && kernel.children_of(pid).any(stops)
     }
@@ -212,7 +212,7 @@ impl Seen {
     /// Which calls returned, and what.
     fn check_returned(&self, reaction: &Reaction) -> Result<(), Mismatch> {
         let model = by_process(reaction.seen.iter().filter_map(|(pid, what)| match what {
-            What::Resumed(result) => Some((*pid, result.clone())),
+            Observable::Resumed(result) => Some((*pid, result.clone())),
             _ => None,
         }));
         let kernel = by_process(self.0.returned().map(|(pid, result)| (pid, result.clone())));
@@ -235,7 +235,7 @@ impl Seen {
     /// Which handlers ran, in which order, with which siginfo.
     fn check_handlers(&self, reaction: &Reaction) -> Result<(), Mismatch> {
         let model = by_process(reaction.seen.iter().filter_map(|(pid, what)| match what {
-            What::Handler(info) => Some((*pid, *info)),
+            Observable::Handler(info) => Some((*pid, *info)),
             _ => None,
         }));
         let kernel = by_process(self.0.handlers().map(|(pid, info)| (pid, *info)));
@@ -251,7 +251,7 @@ impl Seen {
     /// Which processes ended, and how. What the kernel does not tell, is any way to end.
     fn check_ended(&self, reaction: &Reaction) -> Result<(), Mismatch> {
         let model = by_process(reaction.seen.iter().filter_map(|(pid, what)| match what {
-            What::Ended(status) => Some((*pid, Some(*status))),
+            Observable::Ended(status) => Some((*pid, Some(*status))),
             _ => None,
         }));
         let kernel = by_process(self.0.ended.iter().copied());
@@ -272,9 +272,9 @@ impl Seen {
     }
 
     /// The order in which processes ended in the model, of those that the kernel's is known of.
-    fn order_of_ends(&self, seen: &[(Pid, What)]) -> Vec<Pid> {
+    fn order_of_ends(&self, seen: &[(Pid, Observable)]) -> Vec<Pid> {
         let ended = seen.iter().filter_map(|(pid, what)| match what {
-            What::Ended(_) => Some(*pid),
+            Observable::Ended(_) => Some(*pid),
             _ => None,
         });
         ended.filter(|pid| self.0.order_of_ends.contains(pid)).collect()
@@ -304,20 +304,20 @@ fn tasks(kernel: &Kernel) -> impl Iterator<Item = Pid> + '_ {
     kernel.pids().flat_map(|pid| kernel.tids(pid))
 }
 
-/// Whether the process has one thread only: of several each may be the one that takes a signal of the
-/// process.
+/// Whether the process has one thread only: of several each may be the one that takes a signal of
+/// the process.
 fn is_single(kernel: &Kernel, pid: Pid) -> bool {
     kernel.tids(pid).nth(1).is_none()
 }
 
 /// Whether anybody was continued: what stopped may go on.
-fn continues(seen: &[(Pid, What)]) -> bool {
+fn continues(seen: &[(Pid, Observable)]) -> bool {
     seen.iter()
-        .any(|(_, what)| matches!(what, What::Generated(info) if info.signal == Signal::CONT))
+        .any(|(_, what)| matches!(what, Observable::Generated(info) if info.signal == Signal::CONT))
 }
 
 /// How much of that kind a process has shown.
-fn count(seen: &[(Pid, What)], pid: Pid, kind: fn(&What) -> bool) -> usize {
+fn count(seen: &[(Pid, Observable)], pid: Pid, kind: fn(&Observable) -> bool) -> usize {
     seen.iter().filter(|(who, what)| *who == pid && kind(what)).count()
 }
 

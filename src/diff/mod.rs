@@ -16,7 +16,7 @@ mod record;
 mod trial;
 mod worker;
 
-pub use campaign::{Campaign, Progress, RunningKernel, Summary, replay, running_kernel};
+pub use campaign::{Campaign, CampaignCounts, RunningKernel, Summary, replay, running_kernel};
 pub use coverage::Coverage;
 pub use trial::TrialConfig;
 pub use worker::{Difference, Start, serve};

@@ -3,16 +3,16 @@
 use std::io;
 
 use super::record::Recorder;
-use crate::host::{CageConfig, Engine, Mode};
+use crate::host::{Engine, Mode, TestNamespaceConfig};
 use crate::kernel::{Property, Version};
 use crate::sim::{Action, Step};
 use crate::syscall::Syscall;
-use crate::trace::{self, Begun, Entry, Log, LogEvent, Outcome};
+use crate::trace::{self, CallEnd, CallPrefix, Entry, Log, LogEvent};
 
 /// The running kernel: its release, with each property as the kernel itself has shown it.
 ///
 /// A property whose scenario cannot be run here (it needs other users, and there are none) is
-/// taken from the release. Costs a cage for each property, about a millisecond.
+/// taken from the release. Costs a test namespace for each property, about a millisecond.
 pub fn version(engine: &mut Engine, mode: Mode) -> io::Result<Version> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     // another kernel with Linux's interface may call its releases anything
@@ -24,8 +24,8 @@ pub fn version(engine: &mut Engine, mode: Mode) -> io::Result<Version> {
         let needs_users = calls(&scenario).any(|(_, call)| changes_user(call));
         let needs_exec = calls(&scenario).any(|(_, call)| matches!(call, Syscall::Execve { .. }));
         let cannot = needs_users && mode == Mode::User
-            || needs_exec && engine.abilities().execve.is_err()
-            // only realtime puppets have an order of their own
+            || needs_exec && engine.features().execve.is_err()
+            // only realtime agents have an order of their own
             || property == Property::ExitIsPreempted && !engine.is_realtime();
         if cannot {
             continue;
@@ -74,8 +74,8 @@ fn calls(log: &Log) -> impl Iterator<Item = (&Entry, &Syscall)> {
 /// returns, is recorded without its end.
 fn lines(scenario: &Log) -> Vec<String> {
     let line = |entry: &Entry| match &entry.event {
-        LogEvent::Call { call, outcome: Outcome::Interrupted(_) } => {
-            let event = LogEvent::Unfinished(Begun::of(call));
+        LogEvent::Call { call, outcome: CallEnd::Interrupted(_) } => {
+            let event = LogEvent::Unfinished(CallPrefix::of(call));
             Entry { event, ..entry.clone() }.to_string()
         }
         _ => entry.to_string(),
@@ -85,18 +85,18 @@ fn lines(scenario: &Log) -> Vec<String> {
 
 /// Whether the calls of a scenario give on the live kernel what stands in it.
 fn does(engine: &mut Engine, scenario: &Log) -> io::Result<bool> {
-    let mut cage = engine.cage(&CageConfig::default())?;
+    let mut namespace = engine.test_namespace(&TestNamespaceConfig::default())?;
     let mut seen = Recorder::default();
     for (entry, call) in calls(scenario) {
         let step = Step { tid: entry.pid, action: Action::Call(call.clone()) };
-        match cage.call(step.tid, call) {
+        match namespace.call(step.tid, call) {
             Ok(observation) => seen.kernel_step(&step, &observation),
             // the process that is to act is not there, or sleeps
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
             Err(error) => return Err(error),
         }
     }
-    cage.finish()?;
+    namespace.finish()?;
     Ok(seen.lines_from(0) == lines(scenario))
 }
 
@@ -109,7 +109,7 @@ mod tests {
 
     /// What the model does in the scenario's calls, as lines of a log.
     fn model(scenario: &Log, version: Version) -> Vec<String> {
-        // as in a cage: nobody leaves a core file
+        // as in a test namespace: nobody leaves a core file
         let limits = vec![(Resource::CORE, Rlimit { soft: 0, hard: u64::MAX })];
         let mut kernel = Kernel::new(Config { version, limits, ..Config::default() });
         let mut seen = Recorder::default();
@@ -128,7 +128,8 @@ mod tests {
         lines
     }
 
-    /// The release before the one that has the property: what came later may hide that it is missing.
+    /// The release before the one that has the property: what came later may hide that it is
+    /// missing.
     fn before(property: Property) -> Version {
         let version = match property.since() {
             None => Version::NEWEST,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::abi::{Errno, Pid, WaitStatus};
-use crate::host::{Event, Observation};
-use crate::sim::{Action, Reaction, Step, What};
+use crate::host::{Observation, ObservedEvent};
+use crate::sim::{Action, Observable, Reaction, Step};
 use crate::syscall::Syscall;
-use crate::trace::{Begun, Entry, Log, LogEvent, Outcome, Restart};
+use crate::trace::{CallEnd, CallPrefix, Entry, Log, LogEvent, RestartCode};
 
 /// What one side did, as lines of a log.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +41,8 @@ impl Recorder {
             .events
             .iter()
             .map(|event| match event {
-                Event::Returned { pid, result } => (*pid, Happened::Returned(result)),
-                Event::Handler { pid, info } => (*pid, Happened::Handler(info)),
+                ObservedEvent::Returned { pid, result } => (*pid, Happened::Returned(result)),
+                ObservedEvent::Handler { pid, info } => (*pid, Happened::Handler(info)),
             })
             .collect();
         happened.extend(
@@ -59,9 +59,9 @@ impl Recorder {
             .iter()
             .filter_map(|(pid, what)| {
                 let happened = match what {
-                    What::Resumed(result) => Happened::Returned(result),
-                    What::Handler(info) => Happened::Handler(info),
-                    What::Ended(status) => Happened::Ended(*status),
+                    Observable::Resumed(result) => Happened::Returned(result),
+                    Observable::Handler(info) => Happened::Handler(info),
+                    Observable::Ended(status) => Happened::Ended(*status),
                     _ => return None,
                 };
                 Some((*pid, happened))
@@ -87,7 +87,7 @@ impl Recorder {
             Action::Concurrent(calls) => {
                 for (tid, call) in calls {
                     self.begun.insert(*tid, call.clone());
-                    self.push(*tid, LogEvent::Unfinished(Begun::of(call)));
+                    self.push(*tid, LogEvent::Unfinished(CallPrefix::of(call)));
                 }
             }
             Action::Elapse(_) => {}
@@ -114,13 +114,13 @@ impl Recorder {
         let event = match result {
             Some(result) => {
                 self.begun.remove(&pid);
-                LogEvent::Call { call: call.clone(), outcome: Outcome::Returned(result) }
+                LogEvent::Call { call: call.clone(), outcome: CallEnd::Returned(result) }
             }
             None if never => LogEvent::Call {
                 call: call.clone(),
-                outcome: Outcome::Returned(Ok(crate::syscall::Ret::Never)),
+                outcome: CallEnd::Returned(Ok(crate::syscall::Ret::Never)),
             },
-            None => LogEvent::Unfinished(Begun::of(call)),
+            None => LogEvent::Unfinished(CallPrefix::of(call)),
         };
         self.push(pid, event);
     }
@@ -138,21 +138,21 @@ impl Recorder {
             happened.iter().any(|(who, what)| *who == pid && matches!(what, Happened::Handler(_)));
         let timed = matches!(call, Syscall::RtSigtimedwait { .. });
         if *result != Err(Errno::EINTR) || !handled || timed {
-            let outcome = Outcome::Returned(result.clone());
+            let outcome = CallEnd::Returned(result.clone());
             self.push(pid, LogEvent::Resumed { call, outcome });
             return;
         }
         let restart = match call {
-            Syscall::Wait4 { .. } | Syscall::Waitid { .. } => Restart::Sys,
-            _ => Restart::NoHand,
+            Syscall::Wait4 { .. } | Syscall::Waitid { .. } => RestartCode::Sys,
+            _ => RestartCode::NoHand,
         };
         // before the handler's own line
         let handler =
             self.entries.iter().rposition(|entry| entry.pid != pid).map_or(0, |at| at + 1);
-        let outcome = Outcome::Interrupted(restart);
+        let outcome = CallEnd::Interrupted(restart);
         let entry = Entry { line: 0, pid, event: LogEvent::Resumed { call, outcome } };
         self.entries.insert(handler, entry);
-        let returned = Some(Outcome::Returned(result.clone()));
+        let returned = Some(CallEnd::Returned(result.clone()));
         self.push(pid, LogEvent::Sigreturn { mask: mask(pid), returned });
     }
 

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::compare::{Mismatch, Seen};
+use super::compare::{Mismatch, ObservedStep};
 use super::coverage::Coverage;
 use super::record::{Recorder, columns};
 use crate::abi::{Pid, Resource, Uid};
-use crate::host::{CATCHER, Cage, CageConfig, Engine, Mode, RESTORER, SELF_PATH};
+use crate::host::{CATCHER, Engine, Mode, RESTORER, SELF_PATH, TestNamespace, TestNamespaceConfig};
 use crate::kernel::{Config, Granularity, Kernel, Seeded, Version};
 use crate::sim::{
-    Action, Explainer, Explanation, Generator, Profile, Program, Reaction, Step, Surroundings, What,
+    Action, Explainer, Explanation, Generator, GeneratorEnv, Observable, Profile, Program,
+    Reaction, Step,
 };
 use crate::syscall::Syscall;
 
@@ -29,8 +30,8 @@ pub struct TrialConfig {
 }
 
 impl TrialConfig {
-    /// Which profile a program has: the one with timers has to sleep, so it comes more rarely, and the
-    /// one with threads more often.
+    /// Which profile a program has: the one with timers has to sleep, so it comes more rarely, and
+    /// the one with threads more often.
     pub fn profile(&self, index: u64) -> Profile {
         const QUICK: usize = Profile::ALL.len() - 1;
         match (index % 24) as usize {
@@ -41,8 +42,8 @@ impl TrialConfig {
         }
     }
 
-    /// The choices of a program: neither programs nor seeds that are next to each other have anything
-    /// in common.
+    /// The choices of a program: neither programs nor seeds that are next to each other have
+    /// anything in common.
     fn choices(&self, index: u64) -> Seeded {
         Seeded::new(Seeded::new(Seeded::new(self.seed).next_u64() ^ index).next_u64())
     }
@@ -58,7 +59,7 @@ pub struct Trial {
     /// How many calls it made.
     pub calls: u64,
     /// Another order than the canonical one was needed to explain it.
-    pub freedom: bool,
+    pub reordered: bool,
     /// Where kernel and model differ.
     pub failure: Option<Failure>,
 }
@@ -108,14 +109,14 @@ pub fn first_user(engine: &Engine) -> io::Result<u32> {
 }
 
 /// The world of all programs of this worker.
-pub fn surroundings(engine: &Engine, mode: Mode, version: Version) -> io::Result<Surroundings> {
-    let abilities = engine.abilities();
+pub fn surroundings(engine: &Engine, mode: Mode, version: Version) -> io::Result<GeneratorEnv> {
+    let abilities = engine.features();
     let limits = (0..Resource::COUNT)
         .map(Resource)
         .map(|resource| Ok((resource, engine.limit(resource)?)))
         .collect::<io::Result<_>>()?;
     let first = first_user(engine)?;
-    Ok(Surroundings {
+    Ok(GeneratorEnv {
         config: Config {
             version,
             granularity: if engine.is_concurrent() {
@@ -146,7 +147,7 @@ pub fn surroundings(engine: &Engine, mode: Mode, version: Version) -> io::Result
 /// Runs program `index`. `None` if it was late each time.
 pub fn run(
     engine: &mut Engine,
-    world: &Surroundings,
+    world: &GeneratorEnv,
     config: &TrialConfig,
     index: u64,
     prepare: &impl Fn(Kernel) -> Kernel,
@@ -187,10 +188,10 @@ pub fn run_again(
         }
         let delays = Seeded::new(u64::from(nth));
         if let Some(again) = rerun(engine, &program, delays, prepare)? {
-            let (calls, freedom) = (trial.calls, trial.freedom);
+            let (calls, reordered) = (trial.calls, trial.reordered);
             trial = again;
             trial.calls += calls;
-            trial.freedom |= freedom;
+            trial.reordered |= reordered;
         }
     }
     Ok(trial)
@@ -218,23 +219,23 @@ fn attempt(
 ) -> io::Result<Option<Trial>> {
     let (config, hold) = (program.config.clone(), program.stay_in_handlers);
     let changed = |value, usual| (value != usual).then_some(value);
-    let cage_config = CageConfig {
+    let cage_config = TestNamespaceConfig {
         pid_max: changed(config.pid_max, engine.pid_max()),
         last_pid: changed(config.last_pid, config.first.0),
         first: (config.first != Pid(1)).then_some(config.first),
     };
     let preemptible = !engine.is_realtime();
-    let mut cage = engine.cage(&cage_config)?;
-    cage.hold_handlers(hold);
+    let mut namespace = engine.test_namespace(&cage_config)?;
+    namespace.hold_handlers(hold);
     let kernel = Recorder::default();
     let mut explainer = Explainer::new(prepare(Kernel::new(config)), hold);
     if preemptible {
         explainer = explainer.preemptible();
     }
-    let mut attempt = Attempt {
-        cage,
+    let mut attempt = ProgramRun {
+        test_namespace: namespace,
         explainer,
-        trial: Trial { program, kernel, calls: 0, freedom: false, failure: None },
+        trial: Trial { program, kernel, calls: 0, reordered: false, failure: None },
         model: Recorder::default(),
         clock: Clock::default(),
         begun: BTreeMap::new(),
@@ -244,18 +245,18 @@ fn attempt(
     while !is_over(attempt.explainer.kernel()) {
         let Some(step) = source.next(attempt.explainer.kernel()) else { break };
         match attempt.step(&step)? {
-            Progress::On => {}
-            Progress::Late => return Ok(None),
-            Progress::Differs => return Ok(Some(attempt.trial)),
+            StepOutcome::On => {}
+            StepOutcome::Late => return Ok(None),
+            StepOutcome::Differs => return Ok(Some(attempt.trial)),
         }
     }
     Ok(Some(attempt.trial))
 }
 
 /// One run of a program.
-struct Attempt<'a> {
-    cage: Cage<'a>,
-    explainer: Explainer<Seen>,
+struct ProgramRun<'a> {
+    test_namespace: TestNamespace<'a>,
+    explainer: Explainer<ObservedStep>,
     trial: Trial,
     /// What the model did.
     model: Recorder,
@@ -267,65 +268,65 @@ struct Attempt<'a> {
     coverage: &'a mut Coverage,
 }
 
-enum Progress {
+enum StepOutcome {
     On,
     Late,
     Differs,
 }
 
-impl Attempt<'_> {
-    fn step(&mut self, step: &Step) -> io::Result<Progress> {
+impl ProgramRun<'_> {
+    fn step(&mut self, step: &Step) -> io::Result<StepOutcome> {
         self.clock.meet(self.explainer.kernel());
         let mut step = step.clone();
         let observation = match &mut step.action {
             Action::Concurrent(calls) => match self.post_all(calls) {
-                Ok(()) if calls.is_empty() => return Ok(Progress::On),
-                Ok(()) => self.cage.observe()?,
+                Ok(()) if calls.is_empty() => return Ok(StepOutcome::On),
+                Ok(()) => self.test_namespace.observe()?,
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     return Ok(self.cannot_act(&step, &error));
                 }
                 Err(error) => return Err(error),
             },
             Action::Call(call) if !can_act(self.explainer.kernel(), step.tid, call) => {
-                return Ok(Progress::On);
+                return Ok(StepOutcome::On);
             }
-            Action::Call(call) => match self.cage.call(step.tid, call) {
+            Action::Call(call) => match self.test_namespace.call(step.tid, call) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     return Ok(self.cannot_act(&step, &error));
                 }
                 // NS-08: a call after which the kernel could not clean up
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    return Ok(Progress::On);
+                    return Ok(StepOutcome::On);
                 }
                 seen => seen?,
             },
-            Action::Elapse(nanos) => self.cage.elapse(self.clock.until(*nanos))?,
+            Action::Elapse(nanos) => self.test_namespace.elapse(self.clock.until(*nanos))?,
         };
         let step = &step;
         self.trial.kernel.kernel_step(step, &observation);
         self.trial.program.steps.push(step.clone());
         self.trial.calls += step.action.calls(step.tid).count() as u64;
-        let explained = self.explainer.step(step.clone(), Seen(observation));
+        let explained = self.explainer.step(step.clone(), ObservedStep(observation));
         if self.clock.is_late(self.explainer.kernel()) {
-            return Ok(Progress::Late);
+            return Ok(StepOutcome::Late);
         }
         self.note_reaction(step, explained.is_ok());
         match explained {
             Ok(explanation) => {
-                self.trial.freedom |= explanation == Explanation::Freedom;
-                Ok(Progress::On)
+                self.trial.reordered |= explanation == Explanation::Freedom;
+                Ok(StepOutcome::On)
             }
             Err(mismatch) => Ok(self.differs(mismatch)),
         }
     }
 
-    /// Those of several tasks that can act are told to make their calls at the same time; `calls` are
-    /// theirs then.
+    /// Those of several tasks that can act are told to make their calls at the same time; `calls`
+    /// are theirs then.
     fn post_all(&mut self, calls: &mut Vec<(Pid, Syscall)>) -> io::Result<()> {
         let kernel = self.explainer.kernel();
         calls.retain(|(tid, call)| can_act(kernel, *tid, call));
-        // a program that another thread than the leader executes takes what its leader is told later
-        // for its own
+        // a program that another thread than the leader executes takes what its leader is told
+        // later for its own
         calls.sort_by_key(|(tid, call)| {
             let is_leader = kernel.view(*tid).is_some_and(|view| view.tgid == *tid);
             matches!(call, Syscall::Execve { .. }) && !is_leader
@@ -334,7 +335,7 @@ impl Attempt<'_> {
         for (tid, call) in calls.iter() {
             let most = self.delays.below(17);
             let delay = self.delays.below(1 << most) as u32;
-            match self.cage.post(*tid, call, delay) {
+            match self.test_namespace.post(*tid, call, delay) {
                 // NS-08: a call after which the kernel could not clean up
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => unsupported.push(*tid),
                 posted => posted?,
@@ -344,15 +345,15 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    fn differs(&mut self, mismatch: Mismatch) -> Progress {
+    fn differs(&mut self, mismatch: Mismatch) -> StepOutcome {
         let reaction = self.explainer.reaction().cloned();
         let model = core::mem::take(&mut self.model);
         self.trial.failure = Some(Failure { mismatch, model, reaction });
-        Progress::Differs
+        StepOutcome::Differs
     }
 
     /// The process cannot do on the kernel what it can in the model.
-    fn cannot_act(&mut self, step: &Step, error: &io::Error) -> Progress {
+    fn cannot_act(&mut self, step: &Step, error: &io::Error) -> StepOutcome {
         self.trial.program.steps.push(step.clone());
         self.differs(Mismatch {
             what: format!("{} is to act", step.tid),
@@ -369,7 +370,7 @@ impl Attempt<'_> {
             self.begun.insert(tid, call.clone());
         }
         for (pid, what) in &reaction.seen {
-            if let What::Returned(result) = what
+            if let Observable::Returned(result) = what
                 && agreed
                 && let Some(call) = self.begun.remove(pid)
             {

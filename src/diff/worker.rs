@@ -11,11 +11,11 @@ use super::trial::{self, Trial, TrialConfig};
 use crate::abi::Pid;
 use crate::host::{Engine, EngineConfig, Link, SELF_PATH};
 use crate::kernel::{Config, Kernel, Seeded, Version};
-use crate::sim::{Action, Program, Step, Surroundings, shrink};
+use crate::sim::{Action, GeneratorEnv, Program, Step, shrink};
 
 /// What a worker is told to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Job {
+pub enum WorkerJob {
     /// Run the programs `first`, `first + stride`, … below `end`.
     Run {
         /// Which programs.
@@ -73,7 +73,7 @@ pub enum Message {
         /// Calls in them.
         calls: u64,
         /// Programs that needed another order than the canonical one.
-        freedom: u64,
+        reordered: u64,
         /// Programs that were given up because they were late.
         late: u64,
     },
@@ -105,8 +105,8 @@ pub struct Difference {
     pub options: String,
 }
 
-/// How often a smaller program is run to see whether it still has a difference, where that depends on
-/// which of several CPUs is first.
+/// How often a smaller program is run to see whether it still has a difference, where that depends
+/// on which of several CPUs is first.
 const RUNS_TO_SHRINK: u32 = 100;
 
 const EXE: &str = "/proc/self/exe";
@@ -118,32 +118,31 @@ const EXE: &str = "/proc/self/exe";
 /// Those of the link to the program. Those of the oracle are told through it.
 pub fn serve(link: &mut Link) -> io::Result<()> {
     let Some(job) = link.receive()? else { return Ok(()) };
-    let job: Job = serde_json::from_slice(&job)?;
+    let job: WorkerJob = serde_json::from_slice(&job)?;
     let Err(error) = work(link, job) else { return Ok(()) };
     let unsupported = error.kind() == io::ErrorKind::Unsupported;
     send(link, &Message::Failed { unsupported, why: error.to_string() })
 }
 
-fn work(link: &mut Link, job: Job) -> io::Result<()> {
+fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
     let concurrent = match &job {
-        Job::Run { config, .. } => config.concurrent.is_some(),
-        Job::Replay { start, .. } => start.concurrent.is_some(),
-        Job::Ask => false,
+        WorkerJob::Run { config, .. } => config.concurrent.is_some(),
+        WorkerJob::Replay { start, .. } => start.concurrent.is_some(),
+        WorkerJob::Ask => false,
     };
-    let config =
-        EngineConfig { mode: link.mode, puppet_exe: EXE.into(), cpu: link.cpu, concurrent };
+    let config = EngineConfig { mode: link.mode, agent_exe: EXE.into(), cpu: link.cpu, concurrent };
     let mut engine = Engine::start(&config)?;
     let version = probe::version(&mut engine, link.mode)?;
     let world = trial::surroundings(&engine, link.mode, version)?;
-    send(link, &Message::Begun { version, left_out: engine.abilities().left_out() })?;
+    send(link, &Message::Begun { version, left_out: engine.features().left_out() })?;
     match job {
-        Job::Ask => send(link, &Message::Done(Box::default())),
-        Job::Run { config, first, stride, end, fault } => {
+        WorkerJob::Ask => send(link, &Message::Done(Box::default())),
+        WorkerJob::Run { config, first, stride, end, fault } => {
             let prepare = fault_of(fault)?;
-            let mut run = Run { link, engine, prepare, config, world };
+            let mut run = WorkerRun { link, engine, prepare, config, world };
             run.programs((first..end).step_by(stride as usize))
         }
-        Job::Replay { log, start } => {
+        WorkerJob::Replay { log, start } => {
             let program = read_program(&log, start, world)?;
             let mut trial = trial::rerun(&mut engine, &program, Seeded::new(0), &|kernel| kernel)?;
             if let Some(times) = start.concurrent
@@ -167,7 +166,7 @@ fn work(link: &mut Link, job: Job) -> io::Result<()> {
                 let progress = Message::Progress {
                     programs: 1,
                     calls: trial.calls,
-                    freedom: u64::from(trial.freedom),
+                    reordered: u64::from(trial.reordered),
                     late,
                 };
                 send(link, &progress)?;
@@ -198,18 +197,18 @@ fn fault_of(name: Option<String>) -> io::Result<Prepare> {
     }
 }
 
-struct Run<'a> {
+struct WorkerRun<'a> {
     link: &'a mut Link,
     engine: Engine,
     prepare: Prepare,
     config: TrialConfig,
-    world: Surroundings,
+    world: GeneratorEnv,
 }
 
-impl Run<'_> {
+impl WorkerRun<'_> {
     fn programs(&mut self, indices: impl Iterator<Item = u64>) -> io::Result<()> {
         let mut coverage = Coverage::default();
-        let (mut programs, mut calls, mut freedom, mut late) = (0, 0, 0, 0);
+        let (mut programs, mut calls, mut reordered, mut late) = (0, 0, 0, 0);
         let mut told = Instant::now();
         for index in indices {
             let trial = trial::run(
@@ -226,7 +225,7 @@ impl Run<'_> {
                 None => late += 1,
                 Some(trial) => {
                     calls += trial.calls;
-                    freedom += u64::from(trial.freedom);
+                    reordered += u64::from(trial.reordered);
                     let profile = self.config.profile(index).name();
                     *coverage.profiles.entry(profile.into()).or_default() += 1;
                     if trial.failure.is_some() {
@@ -237,12 +236,12 @@ impl Run<'_> {
                 }
             }
             if told.elapsed().as_millis() >= 100 {
-                send(self.link, &Message::Progress { programs, calls, freedom, late })?;
-                (programs, calls, freedom, late) = (0, 0, 0, 0);
+                send(self.link, &Message::Progress { programs, calls, reordered, late })?;
+                (programs, calls, reordered, late) = (0, 0, 0, 0);
                 told = Instant::now();
             }
         }
-        send(self.link, &Message::Progress { programs, calls, freedom, late })?;
+        send(self.link, &Message::Progress { programs, calls, reordered, late })?;
         send(self.link, &Message::Done(Box::new(coverage)))
     }
 
@@ -304,10 +303,10 @@ fn difference(trial: &Trial, index: u64, profile: &str) -> Difference {
 }
 
 /// The steps of a log: its calls, in order.
-fn read_program(log: &str, start: Start, world: Surroundings) -> io::Result<Program> {
+fn read_program(log: &str, start: Start, world: GeneratorEnv) -> io::Result<Program> {
     use crate::abi::Errno;
     use crate::syscall::Syscall;
-    use crate::trace::{Begun, LogEvent};
+    use crate::trace::{CallPrefix, LogEvent};
     let log = crate::trace::read(log.as_bytes()).map_err(io::Error::other)?;
     let concurrent = start.concurrent.is_some();
     // how many lines were no beginning of a call: those between two of them are made together
@@ -317,12 +316,12 @@ fn read_program(log: &str, start: Start, world: Surroundings) -> io::Result<Prog
         others += usize::from(!unfinished);
         let call = match entry.event {
             LogEvent::Unfinished(
-                Begun::Whole(Syscall::Execve { error: None, .. })
-                | Begun::Head(Syscall::Execve { .. }),
+                CallPrefix::Whole(Syscall::Execve { error: None, .. })
+                | CallPrefix::Head(Syscall::Execve { .. }),
             ) if concurrent => Syscall::Execve { path: SELF_PATH.into(), error: None },
             // its result is not known, but it is made
-            LogEvent::Unfinished(Begun::Head(call)) if concurrent => call,
-            // whatever program that was: here it is the puppet's
+            LogEvent::Unfinished(CallPrefix::Head(call)) if concurrent => call,
+            // whatever program that was: here it is the agent's
             LogEvent::Call { call: Syscall::Execve { error: None, .. }, .. } => {
                 Syscall::Execve { path: SELF_PATH.into(), error: None }
             }
@@ -337,7 +336,7 @@ fn read_program(log: &str, start: Start, world: Surroundings) -> io::Result<Prog
                 };
                 Syscall::Execve { path, error }
             }
-            LogEvent::Call { call, .. } | LogEvent::Unfinished(Begun::Whole(call)) => call,
+            LogEvent::Call { call, .. } | LogEvent::Unfinished(CallPrefix::Whole(call)) => call,
             _ => return None,
         };
         Some((entry.pid, call, (unfinished && concurrent).then_some(others)))

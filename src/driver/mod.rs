@@ -77,23 +77,24 @@ pub enum Op {
 /// The table never calls it while it holds a lock, and never two operations of one process at
 /// once. It may call the table from inside an operation: what that causes for the same process, or
 /// for one that has an operation from the same step, comes after the operation returns. Where a
-/// callback for ends is set ([`set_on_process_exit`](crate::table::ProcessTable::set_on_process_exit)),
-/// it runs after the operations that came with an end, and nobody hears of an end, or of a later one,
-/// before that: so an operation must not wait for one then, nor make a call of a guest that may return
-/// one, also with WNOHANG. A panic in an operation is caught, and published as
+/// callback for ends is set
+/// ([`set_on_process_exit`](crate::table::ProcessTable::set_on_process_exit)), it runs after the
+/// operations that came with an end, and nobody hears of an end, or of a later one, before that: so
+/// an operation must not wait for one then, nor make a call of a guest that may return one, also
+/// with WNOHANG. A panic in an operation is caught, and published as
 /// [`What::DriverFault`](crate::table::What::DriverFault).
 pub trait DriverProcess: Send + Sync + 'static {
-    /// It is to drive the process that this creates: [`Spawn::driver`] calls it. Who has something to
-    /// report keeps [`Spawn::reporter`], and may use it from now on: what is reported before the
-    /// process exists takes effect when it does. Where the creation fails nothing follows, and reports
-    /// have no effect. A panic reaches the caller of `Spawn::driver`.
+    /// It is to drive the process that this creates: [`Spawn::driver`] calls it. Who has something
+    /// to report keeps [`Spawn::reporter`], and may use it from now on: what is reported before the
+    /// process exists takes effect when it does. Where the creation fails nothing follows, and
+    /// reports have no effect. A panic reaches the caller of `Spawn::driver`.
     fn attach(&self, spawn: &Spawn) {
         let _ = spawn;
     }
 
-    /// Run a handler, in the thread that the delivery names ([`Authority::Model`]), or pass the signal
-    /// on ([`Authority::Host`]). Not called for handlers of a process with
-    /// [safe points](Spawn::safe_points).
+    /// Run a handler, in the thread that the delivery names ([`Authority::Model`]), or pass the
+    /// signal on ([`Authority::Host`]). Not called for handlers of a process with [safe
+    /// points](Spawn::safe_points).
     fn deliver(&self, delivery: Delivery);
 
     /// The thread has a handler to run: at its next safe point
@@ -103,16 +104,16 @@ pub trait DriverProcess: Send + Sync + 'static {
         let _ = tid;
     }
 
-    /// The thread has ended in the table, and its process goes on or ends next: it must not run its own
-    /// code any more. Those who sleep in its calls have been woken, so this may wait until they have
-    /// left. Not called for a thread that has another number since it executed a program (EXEC-11): that
-    /// is the leader now, and the one that was has ended.
+    /// The thread has ended in the table, and its process goes on or ends next: it must not run its
+    /// own code any more. Those who sleep in its calls have been woken, so this may wait until they
+    /// have left. Not called for a thread that has another number since it executed a program
+    /// (EXEC-11): that is the leader now, and the one that was has ended.
     fn end_thread(&self, tid: Pid) {
         let _ = tid;
     }
 
-    /// The thread ends, and 0 is to be stored at that address of the process's memory, and one who waits
-    /// there by futex(2) to be woken: CLONE_CHILD_CLEARTID of clone(2), set_tid_address(2).
+    /// The thread ends, and 0 is to be stored at that address of the process's memory, and one who
+    /// waits there by futex(2) to be woken: CLONE_CHILD_CLEARTID of clone(2), set_tid_address(2).
     fn clear_tid(&self, tid: Pid, address: u64) {
         let _ = (tid, address);
     }

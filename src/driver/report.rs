@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::abi::{Signal, WaitStatus};
 use crate::sync::Mutex;
-use crate::table::{Shared, Token};
+use crate::table::{ProcessKey, TableInner};
 
 /// The way from a driver to its table: that its process ended, stopped or continued.
 ///
@@ -19,7 +19,7 @@ pub struct Reporter(Arc<Mutex<Bound>>);
 enum Bound {
     /// To nothing yet: what was reported.
     Not(Vec<WaitStatus>),
-    To(Weak<Shared>, Token),
+    To(Weak<TableInner>, ProcessKey),
     /// Its process was never created.
     ToNobody,
 }
@@ -64,16 +64,16 @@ impl Reporter {
     }
 
     /// There will be no process, unless there is one: reports are not kept for it.
-    pub(crate) fn forsake(&self) {
+    pub(crate) fn close_unbound(&self) {
         let mut bound = self.0.lock();
         if let Bound::Not(_) = *bound {
             *bound = Bound::ToNobody;
         }
     }
 
-    /// The process is in the table: reports go there from now on. Gives back those that came
+    /// The process is in the table: reports go there from now on. Returns those that came
     /// before.
-    pub(crate) fn bind(&self, shared: Weak<Shared>, token: Token) -> Vec<WaitStatus> {
+    pub(crate) fn bind(&self, shared: Weak<TableInner>, token: ProcessKey) -> Vec<WaitStatus> {
         match core::mem::replace(&mut *self.0.lock(), Bound::To(shared, token)) {
             Bound::Not(early) => early,
             Bound::To(..) | Bound::ToNobody => Vec::new(),

@@ -34,8 +34,8 @@ impl Expected {
         Expected { op, reports: Vec::new(), panics: false }
     }
 
-    /// That a process is about to be created for it. A script that does not have it first has it left
-    /// out.
+    /// That a process is about to be created for it. A script that does not have it first has it
+    /// left out.
     pub fn attach() -> Expected {
         Expected::new(Match::Attach)
     }

@@ -11,15 +11,16 @@ use crate::abi::{
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall};
 use crate::table::{
-    Begun, Bell, Caller, End, Process, Shared, Spawn, Started, THREAD, ThreadToken, Token,
+    Caller, DeliveryNotifier, End, HandlerDelivery, Process, ProcessKey, Spawn, Started, THREAD,
+    TableInner, ThreadKey,
 };
 
 /// What unwinds a thread of a guest that is gone.
 struct Gone;
 
-/// Runs guests on threads: a process is a thread of the host, and so is each thread that it creates. Its
-/// calls are its safe points ([`Spawn::safe_points`]): handlers run on the thread that the kernel chose
-/// for them, at its next call or in the call that it sleeps in.
+/// Runs guests on threads: a process is a thread of the host, and so is each thread that it
+/// creates. Its calls are its safe points ([`Spawn::safe_points`]): handlers run on the thread that
+/// the kernel chose for them, at its next call or in the call that it sleeps in.
 ///
 /// A thread cannot be stopped or ended from outside: a guest that is stopped sleeps in its next
 /// call, and one that has ended unwinds from it. Code that makes no call runs on; a
@@ -64,47 +65,47 @@ impl ThreadDriver {
 
 /// Where a thread of the host waits until there is the thread that it runs.
 #[derive(Default)]
-struct Cradle {
-    thread: Mutex<Option<ThreadToken>>,
+struct StartGate {
+    thread: Mutex<Option<ThreadKey>>,
     parker: Arc<Parker>,
 }
 
-impl Cradle {
-    /// A thread of the host, which runs `body` as a thread of a guest once there is that; `None` if there
-    /// can be none.
+impl StartGate {
+    /// A thread of the host, which runs `body` as a thread of a guest once there is that; `None` if
+    /// there can be none.
     fn with(
-        shared: &Arc<Shared>,
+        shared: &Arc<TableInner>,
         handlers: Handlers,
         body: impl FnOnce(Guest) + Send + 'static,
-    ) -> Option<Arc<Cradle>> {
-        let cradle = Arc::<Cradle>::default();
-        let (own, shared) = (cradle.clone(), shared.clone());
+    ) -> Option<Arc<StartGate>> {
+        let gate = Arc::<StartGate>::default();
+        let (own, shared) = (gate.clone(), shared.clone());
         let thread = move || {
             own.parker.park(None);
             let Some(thread) = *own.thread.lock() else { return };
             body(Guest::new(shared, thread, handlers));
         };
-        crate::sync::spawn("proctable-guest", thread).ok().map(|()| cradle)
+        crate::sync::spawn("proctable-guest", thread).ok().map(|()| gate)
     }
 
     /// There is the thread, or will be none.
-    fn rock(&self, thread: Option<ThreadToken>) {
+    fn open_gate(&self, thread: Option<ThreadKey>) {
         *self.thread.lock() = thread;
         self.parker.unpark();
     }
 }
 
 fn start(
-    shared: &Arc<Shared>,
-    parent: Token,
+    shared: &Arc<TableInner>,
+    parent: ProcessKey,
     spawning: Spawn,
     body: impl FnOnce(&mut Guest) -> i32 + Send + 'static,
-) -> Result<Token, Errno> {
+) -> Result<ProcessKey, Errno> {
     // first, so that there is no process without a thread
-    let cradle = Cradle::with(shared, Handlers::default(), |guest| run(guest, body));
-    let cradle = cradle.ok_or(Errno::EAGAIN)?;
+    let gate = StartGate::with(shared, Handlers::default(), |guest| run(guest, body));
+    let gate = gate.ok_or(Errno::EAGAIN)?;
     let token = shared.spawn(parent, spawning.safe_points());
-    cradle.rock(token.ok().and_then(|token| shared.leader_of(token)));
+    gate.open_gate(token.ok().and_then(|token| shared.leader_of(token)));
     token
 }
 
@@ -143,7 +144,7 @@ fn contain(guest: &mut Guest, body: impl FnOnce(&mut Guest) -> i32) -> Option<i3
 /// A thread that a guest has created, to be joined: [`Guest::spawn_thread`].
 #[derive(Debug)]
 pub struct GuestThread<T> {
-    thread: ThreadToken,
+    thread: ThreadKey,
     tid: Pid,
     value: Arc<Mutex<Option<T>>>,
 }
@@ -157,23 +158,23 @@ impl<T> GuestThread<T> {
 
 type Body = Arc<dyn Fn(&mut Guest, &SigInfo) + Send + Sync>;
 
-/// By the address in the action: that is the signal's number, moved out of the way of SIG_IGN. All threads
-/// of a process have the same.
+/// By the address in the action: that is the signal's number, moved out of the way of SIG_IGN. All
+/// threads of a process have the same.
 type Handlers = Arc<Mutex<BTreeMap<u64, Body>>>;
 
 /// A guest's own view, on one of its threads: the system calls of that.
 ///
 /// A call of a thread that has ended, or of a guest that has, does not return: the thread unwinds,
-/// running the destructors on its way. What these call fails with ESRCH. A panic ends the guest, all
-/// threads of it, with the code 101.
+/// running the destructors on its way. What these call fails with ESRCH. A panic ends the guest,
+/// all threads of it, with the code 101.
 ///
 /// A successful execve in a handler makes what is left of that handler the new program: the code
 /// that it interrupted does not go on, and the guest ends with code 0 when the handler returns.
 pub struct Guest {
-    shared: Arc<Shared>,
-    thread: ThreadToken,
+    shared: Arc<TableInner>,
+    thread: ThreadKey,
     tid: Pid,
-    bell: Arc<Bell>,
+    notifier: Arc<DeliveryNotifier>,
     handlers: Handlers,
     /// How many programs it has executed.
     programs: u64,
@@ -191,11 +192,11 @@ fn address(signal: Signal) -> u64 {
 }
 
 impl Guest {
-    fn new(shared: Arc<Shared>, thread: ThreadToken, handlers: Handlers) -> Guest {
-        let bell = Arc::new(Bell::default());
-        shared.hang(thread, &bell);
+    fn new(shared: Arc<TableInner>, thread: ThreadKey, handlers: Handlers) -> Guest {
+        let notifier = Arc::new(DeliveryNotifier::default());
+        shared.set_delivery_notifier(thread, &notifier);
         let tid = shared.tid(thread).unwrap_or(thread.process.pid);
-        Guest { shared, thread, tid, bell, handlers, programs: 0 }
+        Guest { shared, thread, tid, notifier, handlers, programs: 0 }
     }
 
     /// The number of its process.
@@ -231,7 +232,7 @@ impl Guest {
     }
 
     fn start(&self, call: &Syscall) -> Started {
-        self.shared.start_on(self.thread, call, &self.bell.parker)
+        self.shared.start_on(self.thread, call, &self.notifier.parker)
     }
 
     /// Runs the handlers that come before a call is made, and before it has returned.
@@ -246,7 +247,7 @@ impl Guest {
                 return end;
             }
             if !self.run_handlers() {
-                self.bell.parker.park(None);
+                self.notifier.parker.park(None);
             }
         }
     }
@@ -275,7 +276,7 @@ impl Guest {
     /// (SIG-36); whether there were any.
     fn run_handlers(&mut self) -> bool {
         // most calls need not ask the table
-        if !self.bell.take() {
+        if !self.notifier.take() {
             return false;
         }
         let mut any = false;
@@ -286,7 +287,7 @@ impl Guest {
         any
     }
 
-    fn run_handler(&mut self, begun: &Begun) {
+    fn run_handler(&mut self, begun: &HandlerDelivery) {
         let program = self.programs;
         let body = self.handlers.lock().get(&begun.handler()).cloned();
         if let Some(body) = body {
@@ -297,7 +298,7 @@ impl Guest {
             self.exit(0);
         }
         // it may have called for its return itself
-        let parker = self.bell.parker.clone();
+        let parker = self.notifier.parker.clone();
         if let Ok(started) = self.shared.end_delivery(begun, Some(&parker)) {
             let end = self.finish(started);
             let _ = self.result(end);
@@ -336,25 +337,26 @@ impl Guest {
         let value = Arc::new(Mutex::new(None));
         let of = value.clone();
         let run = move |guest| run_thread(guest, body, &of);
-        let cradle = Cradle::with(&self.shared, self.handlers.clone(), run).ok_or(Errno::EAGAIN)?;
+        let gate =
+            StartGate::with(&self.shared, self.handlers.clone(), run).ok_or(Errno::EAGAIN)?;
         let started = self.start(&Syscall::clone_call(THREAD));
         let created = match self.finish(started) {
             End::Gone => Err(Errno::ESRCH),
             end => self.shared.created(end),
         };
         let thread =
-            created.map(|(task, tid)| (ThreadToken { process: self.thread.process, task }, tid));
-        cradle.rock(thread.ok().map(|(thread, _)| thread));
+            created.map(|(task, tid)| (ThreadKey { process: self.thread.process, task }, tid));
+        gate.open_gate(thread.ok().map(|(thread, _)| thread));
         self.checkpoint();
         let (thread, tid) = thread?;
         Ok(GuestThread { thread, tid, value })
     }
 
-    /// Sleeps until a thread has ended; handlers that come meanwhile run on this one. What its closure
-    /// returned; `None` if it ended in another way.
+    /// Sleeps until a thread has ended; handlers that come meanwhile run on this one. What its
+    /// closure returned; `None` if it ended in another way.
     #[doc(alias = "pthread_join")]
     pub fn join<T>(&mut self, thread: GuestThread<T>) -> Option<T> {
-        let parker = self.bell.parker.clone();
+        let parker = self.notifier.parker.clone();
         // a handler may unwind
         let joining = Joining { shared: self.shared.clone(), thread: thread.thread, parker };
         while !joining.is_over() {
@@ -467,8 +469,8 @@ impl Guest {
 
 /// A wait for the end of a thread.
 struct Joining {
-    shared: Arc<Shared>,
-    thread: ThreadToken,
+    shared: Arc<TableInner>,
+    thread: ThreadKey,
     parker: Arc<Parker>,
 }
 

@@ -1,10 +1,10 @@
 //! Calls into the kernel's layouts, and what the kernel stored out of them.
 
-mod by_hand;
+mod irregular;
 
 use std::io;
 
-use super::wire::{INPUT_WORDS, OUTPUT_WORDS, Op, RawCall};
+use super::shared_memory::{INPUT_WORDS, OUTPUT_WORDS, Op, RawCall};
 use crate::abi::{
     Errno, Handler, Itimerval, Pid, Resource, Rlimit, SaFlags, SiCode, SigAction, SigInfo, SigSet,
     Signal, Timespec, Timeval, Uid,
@@ -15,7 +15,7 @@ use crate::syscall::{self, Ptr, Ret, Syscall, declared, gives, kind};
 const BAD: i64 = 0x10;
 
 /// A kind of argument, for values of type `T`.
-trait Kind<T> {
+trait CodecKind<T> {
     /// Adds the argument to a call.
     fn pass(raw: RawCall, value: &T) -> RawCall;
 
@@ -27,7 +27,7 @@ trait Kind<T> {
 
 macro_rules! number {
     ($($kind:ident $type:ty, $value:ident => $number:expr;)*) => { $(
-        impl Kind<$type> for kind::$kind {
+        impl CodecKind<$type> for kind::$kind {
             fn pass(raw: RawCall, $value: &$type) -> RawCall {
                 raw.value($number)
             }
@@ -87,13 +87,13 @@ impl Structure for Timespec {
     }
 }
 
-impl<T: Structure> Kind<T> for kind::In {
+impl<T: Structure> CodecKind<T> for kind::In {
     fn pass(raw: RawCall, value: &T) -> RawCall {
         value.pass(raw)
     }
 }
 
-impl<T: Structure> Kind<Option<T>> for kind::Optional {
+impl<T: Structure> CodecKind<Option<T>> for kind::Optional {
     fn pass(raw: RawCall, value: &Option<T>) -> RawCall {
         match value {
             Some(value) => value.pass(raw),
@@ -102,7 +102,7 @@ impl<T: Structure> Kind<Option<T>> for kind::Optional {
     }
 }
 
-impl Kind<Ptr> for kind::Out {
+impl CodecKind<Ptr> for kind::Out {
     fn pass(raw: RawCall, value: &Ptr) -> RawCall {
         match value {
             Ptr::Null => raw.value(0),
@@ -117,14 +117,14 @@ impl Kind<Ptr> for kind::Out {
 }
 
 /// What a successful call gives.
-trait Gives {
+trait ResultKind {
     /// What is there, from the register and the output; `stored`: something was stored.
     fn ret(value: i64, stored: bool, out: &[u64; OUTPUT_WORDS]) -> Ret;
 }
 
 macro_rules! gives {
     ($($gives:ident, $value:pat, $stored:pat, $out:pat => $ret:expr;)*) => { $(
-        impl Gives for gives::$gives {
+        impl ResultKind for gives::$gives {
             fn ret($value: i64, $stored: bool, $out: &[u64; OUTPUT_WORDS]) -> Ret {
                 $ret
             }
@@ -168,7 +168,7 @@ macro_rules! codec {
             } )?
             = $number:ident -> $gives:ident, $class:ident $(, $op:ident)?;
         )* }
-        by_hand { $(
+        irregular { $(
             $(#[$doc_:meta])* $call_:ident
             $( ($one_:ident: $one_type_:ty) )?
             $( {
@@ -191,7 +191,7 @@ macro_rules! codec {
                 } )*
                 $( Syscall::$call_ { $(0: $one_,)? $($($head_,)* $($($tail_,)+)?)? } => {
                     let raw = RawCall::new(libc::$number_);
-                    by_hand::$call_::encode(raw, $($one_)? $($($head_,)* $($($tail_,)+)?)?)
+                    irregular::$call_::encode(raw, $($one_)? $($($head_,)* $($($tail_,)+)?)?)
                 } )*
             }
         }
@@ -203,7 +203,7 @@ macro_rules! codec {
                     gives::$gives::ret(value, to == Some(Ptr::Valid), out)
                 } )*
                 $( Syscall::$call_ { $(0: $one_,)? $($($head_,)* $($($tail_,)+)?)? } => {
-                    by_hand::$call_::ret(value, out, $($one_)? $($($head_,)* $($($tail_,)+)?)?)
+                    irregular::$call_::ret(value, out, $($one_)? $($($head_,)* $($($tail_,)+)?)?)
                 } )*
             }
         }

@@ -1,4 +1,4 @@
-//! The nursery, from which all cages of a controller come.
+//! The zygote, from which all test namespaces of a controller come.
 
 use std::fs::File;
 use std::io;
@@ -8,20 +8,20 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use super::cage::{Cage, CageConfig};
-use super::os::{self, Shared};
+use super::agent::{EXE_FD, WIRE_FD};
+use super::os::{self, SharedMapping};
 use super::procfs::SleepFile;
-use super::puppet::{EXE_FD, WIRE_FD};
+use super::shared_memory::{Op, RawCall, SharedMemory};
 use super::sysctl::{Sysctl, Sysctls};
-use super::wire::{Op, RawCall, Wire};
+use super::test_namespace::{TestNamespace, TestNamespaceConfig};
 use super::{Mode, NURSERY_ARG, SELF_PATH, raw};
 use crate::abi::{Pid, Resource, Rlimit};
 use crate::syscall::Syscall;
 
-/// How long the kernel may take for what takes microseconds, where an ordinary process has to wait for
-/// its turn behind many others.
+/// How long the kernel may take for what takes microseconds, where an ordinary process has to wait
+/// for its turn behind many others.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// The priority of puppets: above everything ordinary.
+/// The priority of agents: above everything ordinary.
 const PRIORITY: i32 = 10;
 
 /// How to start an [`Engine`].
@@ -29,29 +29,29 @@ const PRIORITY: i32 = 10;
 pub struct EngineConfig {
     /// As [`probe`](super::probe()) found, or as the [`Link`](super::Link) says.
     pub mode: Mode,
-    /// A program that calls [`puppet_entry`](super::puppet_entry) in a constructor.
-    pub puppet_exe: PathBuf,
-    /// The CPU for controller and puppets; the present one if there is none.
+    /// A program that calls [`agent_entry`](super::agent_entry) in a constructor.
+    pub agent_exe: PathBuf,
+    /// The CPU for controller and agents; the present one if there is none.
     pub cpu: Option<usize>,
-    /// Controller and puppets run on all CPUs instead, as ordinary processes: what they do they do
+    /// Controller and agents run on all CPUs instead, as ordinary processes: what they do they do
     /// at the same time, and the order is different each time.
     pub concurrent: bool,
 }
 
-/// The controller's side: it makes [`Cage`]s, one at a time.
+/// The controller's side: it makes [`TestNamespace`]s, one at a time.
 ///
 /// It has to live in a [`Worker`](super::Worker): there its thread is the only one, it has the
 /// right to make namespaces, and what it starts cannot outlive it.
 #[derive(Debug)]
 pub struct Engine {
-    pub(super) wire: Shared,
-    nursery: Child,
+    pub(super) memory: SharedMapping,
+    zygote: Child,
     realtime: bool,
     concurrent: bool,
     /// What tells who sleeps, if anything does here.
     pub(super) sleep_file: Option<SleepFile>,
     pub(super) sysctls: Sysctls,
-    abilities: Abilities,
+    features: OracleFeatures,
     pid_max: u32,
     command: u32,
 }
@@ -59,16 +59,16 @@ pub struct Engine {
 /// What the kernel, and the place where this runs, let the oracle do for its programs; else the
 /// reason in words.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Abilities {
+pub struct OracleFeatures {
     /// A pid namespace has a pid_max of its own (PID-07), which can be written.
     pub pid_max: Result<(), String>,
     /// The number given out last can be written (PID-12).
     pub last_pid: Result<(), String>,
-    /// A puppet can execute its own program again.
+    /// An agent can execute its own program again.
     pub execve: Result<(), String>,
 }
 
-impl Abilities {
+impl OracleFeatures {
     /// What has to be left out of programs, and why: a line for each.
     pub fn left_out(&self) -> Vec<String> {
         let all = [&self.pid_max, &self.last_pid, &self.execve];
@@ -82,93 +82,98 @@ impl Abilities {
 }
 
 impl Engine {
-    /// Pins this process to one CPU, unless it is to be concurrent, and starts the nursery.
+    /// Pins this process to one CPU, unless it is to be concurrent, and starts the zygote.
     pub fn start(config: &EngineConfig) -> io::Result<Engine> {
         if !config.concurrent {
             os::pin(config.cpu.unwrap_or_else(os::current_cpu))?;
         }
-        let wire = Shared::new(WIRE_FD)?;
-        wire.core_limit.store(core_limit(), Relaxed);
-        let exe = File::open(&config.puppet_exe)?;
+        let memory = SharedMapping::new(WIRE_FD)?;
+        memory.core_limit.store(core_limit(), Relaxed);
+        let exe = File::open(&config.agent_exe)?;
         os::inherit(exe.as_raw_fd(), EXE_FD)?;
-        let nursery = Command::new(&config.puppet_exe)
+        let zygote = Command::new(&config.agent_exe)
             .arg(NURSERY_ARG.to_str().unwrap_or_default())
             .current_dir("/")
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()?;
-        let pid = nursery.id() as i32;
+        let pid = zygote.id() as i32;
         let realtime = !config.concurrent
             && config.mode == Mode::Root
             && os::make_realtime(pid, PRIORITY).is_ok();
         let unknown = || Err("not tried".to_owned());
-        let abilities = Abilities { pid_max: unknown(), last_pid: unknown(), execve: unknown() };
+        let abilities =
+            OracleFeatures { pid_max: unknown(), last_pid: unknown(), execve: unknown() };
         let sysctls = Sysctls::open();
         let pid_max = sysctls.pid_max()?;
         let mut engine = Engine {
-            wire,
-            nursery,
+            memory,
+            zygote,
             realtime,
             concurrent: config.concurrent,
             sleep_file: None,
             sysctls,
-            abilities,
+            features: abilities,
             pid_max,
             command: 0,
         };
-        engine.await_nursery()?;
-        let tells = |file: &SleepFile| engine.nursery_sleeps(*file);
+        engine.await_zygote()?;
+        let tells = |file: &SleepFile| engine.zygote_sleeps(*file);
         engine.sleep_file = SleepFile::ALL.into_iter().find(tells);
-        engine.abilities = engine.try_abilities()?;
+        engine.features = engine.try_abilities()?;
         Ok(engine)
     }
 
-    /// What the kernel lets the oracle do: found out in a cage, which ends, when the engine starts.
-    pub fn abilities(&self) -> &Abilities {
-        &self.abilities
+    /// What the kernel lets the oracle do: found out in a test namespace, which ends, when the
+    /// engine starts.
+    pub fn features(&self) -> &OracleFeatures {
+        &self.features
     }
 
-    /// The largest number that a new cage begins with (PID-07).
+    /// The largest number that a new test namespace begins with (PID-07).
     pub fn pid_max(&self) -> u32 {
         self.pid_max
     }
 
-    fn try_abilities(&mut self) -> io::Result<Abilities> {
+    fn try_abilities(&mut self) -> io::Result<OracleFeatures> {
         let words = |result: io::Result<()>| result.map_err(|error| error.to_string());
-        let mut cage = self.cage(&CageConfig::default())?;
-        let pid_max = words(cage.check_sysctl(Sysctl::PidMax));
-        let last_pid = words(cage.check_sysctl(Sysctl::LastPid));
+        let mut namespace = self.test_namespace(&TestNamespaceConfig::default())?;
+        let pid_max = words(namespace.check_sysctl(Sysctl::PidMax));
+        let last_pid = words(namespace.check_sysctl(Sysctl::LastPid));
         let exec = Syscall::Execve { path: SELF_PATH.into(), error: None };
-        let seen = cage.call(Pid(1), &exec)?;
+        let seen = namespace.call(Pid(1), &exec)?;
         let execve = match seen.returned().next() {
             Some((_, Ok(_))) => Ok(()),
             Some((_, Err(errno))) => Err(format!("the oracle's own program: {errno}")),
             None => Err("the oracle's own program does not come back".into()),
         };
-        cage.finish()?;
-        Ok(Abilities { pid_max, last_pid, execve })
+        namespace.finish()?;
+        Ok(OracleFeatures { pid_max, last_pid, execve })
     }
 
     /// A fresh pid namespace with one process, number 1.
-    pub fn cage(&mut self, config: &CageConfig) -> io::Result<Cage<'_>> {
-        Cage::new(self, config)
+    pub fn test_namespace(
+        &mut self,
+        config: &TestNamespaceConfig,
+    ) -> io::Result<TestNamespace<'_>> {
+        TestNamespace::new(self, config)
     }
 
-    /// Whether puppets run before everything ordinary, in the order in which they are woken, so
+    /// Whether agents run before everything ordinary, in the order in which they are woken, so
     /// that the same program gives the same answers.
     pub fn is_realtime(&self) -> bool {
         self.realtime
     }
 
-    /// Whether puppets run on all CPUs.
+    /// Whether agents run on all CPUs.
     pub fn is_concurrent(&self) -> bool {
         self.concurrent
     }
 
     /// A limit that every first process begins with.
     pub fn limit(&self, resource: Resource) -> io::Result<Rlimit> {
-        os::limit(self.nursery.id() as i32, resource)
+        os::limit(self.zygote.id() as i32, resource)
     }
 
     /// The number of this worker in /proc: no other process has it as long as this one lives.
@@ -186,23 +191,23 @@ impl Engine {
         Ok(set.is_some_and(|set| set & 1 << number != 0))
     }
 
-    fn await_nursery(&mut self) -> io::Result<()> {
+    fn await_zygote(&mut self) -> io::Result<()> {
         let start = Instant::now();
-        while self.wire.slots[0].host_pid.load(Acquire) == 0 {
-            if let Some(status) = self.nursery.try_wait()? {
-                return Err(io::Error::other(format!("the puppet program is none: {status}")));
+        while self.memory.slots[0].host_pid.load(Acquire) == 0 {
+            if let Some(status) = self.zygote.try_wait()? {
+                return Err(io::Error::other(format!("the agent program is none: {status}")));
             }
             if start.elapsed() > PATIENCE {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "no nursery"));
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "no zygote"));
             }
             std::thread::sleep(Duration::from_micros(100));
         }
         Ok(())
     }
 
-    /// Whether the nursery, which has nothing to do, is seen to sleep.
-    fn nursery_sleeps(&self, by: SleepFile) -> bool {
-        let host = self.wire.slots[0].host_pid.load(Acquire);
+    /// Whether the zygote, which has nothing to do, is seen to sleep.
+    fn zygote_sleeps(&self, by: SleepFile) -> bool {
+        let host = self.memory.slots[0].host_pid.load(Acquire);
         let Ok(file) = by.open(host) else { return false };
         (0..20).any(|_| {
             std::thread::sleep(Duration::from_millis(1));
@@ -210,12 +215,12 @@ impl Engine {
         })
     }
 
-    /// Writes a command and wakes the puppet; gives back the command's number.
+    /// Writes a command and wakes the agent; gives back the command's number.
     ///
-    /// Where puppets are realtime, all of them have run until they sleep when this returns.
+    /// Where agents are realtime, all of them have run until they sleep when this returns.
     pub(super) fn post(&mut self, tid: u32, call: &RawCall) -> io::Result<u32> {
-        let wire: &Wire = &self.wire;
-        let slot = wire.slot(tid).ok_or(io::ErrorKind::InvalidInput)?;
+        let memory: &SharedMemory = &self.memory;
+        let slot = memory.slot(tid).ok_or(io::ErrorKind::InvalidInput)?;
         self.command = self.command.wrapping_add(1);
         call.write(slot);
         slot.command.store(self.command, Release);
@@ -223,17 +228,17 @@ impl Engine {
         Ok(self.command)
     }
 
-    /// Has the nursery make a first process: its number in this namespace.
-    pub(super) fn bear_init(&mut self) -> io::Result<i32> {
-        let first = self.wire.head.load(Acquire);
+    /// Has the zygote make a first process: its number in this namespace.
+    pub(super) fn fork_init(&mut self) -> io::Result<i32> {
+        let first = self.memory.head.load(Acquire);
         let command = self.post(0, &RawCall::new(0).op(Op::MakeInit))?;
         let start = Instant::now();
         loop {
-            let record = self.wire.nth_record(first).and_then(|record| record.take());
+            let record = self.memory.nth_record(first).and_then(|record| record.take());
             match record {
                 Some(entry) if entry.command == command => return born(entry.value, entry.data[0]),
                 Some(_) | None if start.elapsed() > PATIENCE => {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the nursery is stuck"));
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the zygote is stuck"));
                 }
                 _ => std::thread::yield_now(),
             }
@@ -241,7 +246,7 @@ impl Engine {
     }
 }
 
-/// What the nursery's two clones gave.
+/// What the zygote's two clones gave.
 fn born(leader: i64, init: u64) -> io::Result<i32> {
     if leader < 0 {
         return Err(io::Error::from_raw_os_error(-leader as i32));
@@ -264,8 +269,8 @@ fn core_limit() -> u64 {
 impl Drop for Engine {
     fn drop(&mut self) {
         // an error means that it is gone already
-        let _ = self.nursery.kill();
-        let _ = self.nursery.wait();
+        let _ = self.zygote.kill();
+        let _ = self.zygote.wait();
         os::close(WIRE_FD);
         os::close(EXE_FD);
     }

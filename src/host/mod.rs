@@ -1,45 +1,46 @@
 //! The live kernel, asked the same questions as the model (Linux on x86-64).
 //!
-//! A *cage* is a pid namespace of its own, so that numbers are the same in every run and equal to
-//! the model's. Its threads are *puppets*: each performs one raw system call per command, and
-//! nothing else. After each call the controller waits until the cage is quiet and writes down what
-//! happened: an [`Observation`].
+//! A *test namespace* is a pid namespace of its own, so that numbers are the same in every run and
+//! equal to the model's. Its threads are *agents*: each performs one raw system call per command,
+//! and nothing else. After each call the controller waits until the test namespace is quiet and
+//! writes down what happened: an [`Observation`].
 //!
 //! ```text
-//! program ── Worker::start ──▶ guard ──fork──▶ worker ── Engine ──▶ nursery
+//! program ── Worker::start ──▶ guard ──fork──▶ worker ── Engine ──▶ zygote
 //!                                              │ pid 1 of a namespace   │ clone
-//!                                              └── Cage ── wire ──▶ puppet 1 (init of the cage)
-//!                                                                   └── fork ──▶ puppet 2 …
+//!                                              └── TestNamespace ── shared memory ──▶ agent 1 (init)
+//!                                                                   └── fork ──▶ agent 2 …
 //! ```
 //!
 //! - `probe` tells whether it can run here; `worker` makes the process in which it runs;
-//! - `engine` starts the nursery; `cage` is one program's run; `task` a thread in it, and whether it
-//!   rests; `observation` what is seen;
-//! - `wire` is the shared memory; `puppet` the code on its other side; `raw` its system calls;
-//! - `codec` translates calls; `procfs` reads /proc; `sysctl` writes what is the cage's own; `os`
-//!   is the controller's own system calls.
+//! - `engine` starts the zygote; `test_namespace` is one program's run; `task` a thread in it, and
+//!   whether it rests; `observation` what is seen;
+//! - `shared_memory` is the shared memory; `agent` the code on its other side; `raw` its system
+//!   calls;
+//! - `codec` translates calls; `procfs` reads /proc; `sysctl` writes what is the test namespace's
+//!   own; `os` is the controller's own system calls.
 
-mod cage;
+mod agent;
 mod codec;
 mod engine;
 mod observation;
 mod os;
 mod probe;
 mod procfs;
-mod puppet;
 mod raw;
+mod shared_memory;
 mod sysctl;
 mod task;
-mod wire;
+mod test_namespace;
 mod worker;
 
 use core::ffi::CStr;
 
-pub use cage::{Cage, CageConfig};
-pub use engine::{Abilities, Engine, EngineConfig};
-pub use observation::{Ended, Event, Fate, Observation};
+pub use agent::agent_entry;
+pub use engine::{Engine, EngineConfig, OracleFeatures};
+pub use observation::{Ended, Observation, ObservedEvent, ProcessEnd};
 pub use probe::{Mode, Unavailable, probe};
-pub use puppet::puppet_entry;
+pub use test_namespace::{TestNamespace, TestNamespaceConfig};
 pub use worker::{Link, Worker, WorkerConfig, worker_entry};
 
 /// The address of every handler, as rt_sigaction shows it.
@@ -48,15 +49,15 @@ pub const CATCHER: u64 = 0x40_1136;
 /// it without [`SaFlags::RESTORER`](crate::abi::SaFlags::RESTORER), with which the kernel would
 /// not have started it.
 pub const RESTORER: u64 = 0x40_1000;
-/// The path with which execve runs a puppet again. Any other is passed to the kernel as it is.
-pub const SELF_PATH: &str = "./puppet";
+/// The path with which execve runs an agent again. Any other is passed to the kernel as it is.
+pub const SELF_PATH: &str = "./agent";
 
-/// The argument of a program that is a puppet after execve.
-const PUPPET_ARG: &CStr = c"__puppet";
-/// The argument of a program that is the nursery.
+/// The argument of a program that is an agent after execve.
+const AGENT_ARG: &CStr = c"__agent";
+/// The argument of a program that is the zygote.
 const NURSERY_ARG: &CStr = c"__nursery";
 
-/// Makes a program able to be a puppet, by a constructor that calls [`puppet_entry`]; with an
+/// Makes a program able to be an agent, by a constructor that calls [`agent_entry`]; with an
 /// argument also to be a worker that runs that function (see [`worker_entry`]), for programs that
 /// have no `main` of their own, such as tests.
 #[macro_export]
@@ -78,7 +79,7 @@ macro_rules! host_entry {
                     // SAFETY: the C library's own arguments
                     #[allow(unsafe_code)]
                     unsafe {
-                        $crate::host::puppet_entry(argc, argv);
+                        $crate::host::agent_entry(argc, argv);
                     }
                     $($crate::host::worker_entry($serve);)?
                 }

@@ -6,9 +6,9 @@ use crate::abi::{Pid, SigInfo, WaitStatus};
 use crate::kernel::View;
 use crate::syscall;
 
-/// Something that a puppet noted down.
+/// Something that an agent noted down.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
+pub enum ObservedEvent {
     /// A call returned, perhaps one of long ago.
     Returned {
         /// Whose: the thread's number.
@@ -30,9 +30,9 @@ pub enum Event {
 pub struct Observation {
     /// In the order in which they happened, over all threads. Calls that do not come back
     /// (exit, a successful rt_sigreturn) are not among them.
-    pub events: Vec<Event>,
-    /// Threads that were born, in that order: a process begins with one of its own number.
-    pub born: Vec<Pid>,
+    pub events: Vec<ObservedEvent>,
+    /// Threads that were created, in that order: a process begins with one of its own number.
+    pub created_tasks: Vec<Pid>,
     /// Processes that ended, ascending, and how: zombies and those that are gone already. Of these
     /// the status is not known before Linux 6.15. A process ends with its last thread (TG-89).
     pub ended: Vec<(Pid, Option<WaitStatus>)>,
@@ -51,7 +51,7 @@ pub struct Observation {
 
 impl Observation {
     /// Takes out what depends on how often the controller looked.
-    pub(super) fn forget_looks(&mut self) {
+    pub(super) fn normalise(&mut self) {
         // several may have had one number: those stay in the order of their ends
         self.ended.sort_by_key(|(pid, _)| *pid);
         self.gone.sort_unstable();
@@ -60,16 +60,16 @@ impl Observation {
     /// The calls that returned.
     pub fn returned(&self) -> impl Iterator<Item = (Pid, &syscall::Result)> {
         self.events.iter().filter_map(|event| match event {
-            Event::Returned { pid, result } => Some((*pid, result)),
-            Event::Handler { .. } => None,
+            ObservedEvent::Returned { pid, result } => Some((*pid, result)),
+            ObservedEvent::Handler { .. } => None,
         })
     }
 
     /// The handlers that ran.
     pub fn handlers(&self) -> impl Iterator<Item = (Pid, &SigInfo)> {
         self.events.iter().filter_map(|event| match event {
-            Event::Handler { pid, info } => Some((*pid, info)),
-            Event::Returned { .. } => None,
+            ObservedEvent::Handler { pid, info } => Some((*pid, info)),
+            ObservedEvent::Returned { .. } => None,
         })
     }
 }
@@ -82,12 +82,12 @@ pub struct Ended {
     /// How it ended; `None` before Linux 6.15.
     pub status: Option<WaitStatus>,
     /// When.
-    pub fate: Fate,
+    pub fate: ProcessEnd,
 }
 
-/// What had become of a process when its cage was closed.
+/// What had become of a process when its test namespace was closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
+pub enum ProcessEnd {
     /// It had ended and been reaped.
     Reaped,
     /// It had ended.

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::wire::Wire;
+use super::shared_memory::SharedMemory;
 use crate::abi::{Resource, Rlimit, WaitStatus};
 
 /// The result of a libc call that gives -1 and errno.
@@ -13,16 +13,17 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// The wire, mapped.
+/// The shared memory, mapped.
 #[derive(Debug)]
-pub(super) struct Shared(*mut Wire);
+pub(super) struct SharedMapping(*mut SharedMemory);
 
-impl Shared {
+impl SharedMapping {
     /// New memory under the descriptor `fd`, which is inherited.
-    pub(super) fn new(fd: RawFd) -> io::Result<Shared> {
+    pub(super) fn new(fd: RawFd) -> io::Result<SharedMapping> {
         // SAFETY: a name and no flags; then a descriptor that is ours
-        let file = unsafe { OwnedFd::from_raw_fd(check(libc::memfd_create(c"wire".as_ptr(), 0))?) };
-        let size = size_of::<Wire>();
+        let file =
+            unsafe { OwnedFd::from_raw_fd(check(libc::memfd_create(c"memory".as_ptr(), 0))?) };
+        let size = size_of::<SharedMemory>();
         // SAFETY: plain calls on our own descriptor
         unsafe { check(libc::ftruncate(file.as_raw_fd(), size as libc::off_t))? };
         let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -34,24 +35,24 @@ impl Shared {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let shared = Shared(address.cast());
+        let shared = SharedMapping(address.cast());
         inherit(file.as_raw_fd(), fd)?;
         Ok(shared)
     }
 }
 
-impl Deref for Shared {
-    type Target = Wire;
-    fn deref(&self) -> &Wire {
+impl Deref for SharedMapping {
+    type Target = SharedMemory;
+    fn deref(&self) -> &SharedMemory {
         // SAFETY: mapped until drop; its fields are atomic and zero is a valid value of each
         unsafe { &*self.0 }
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedMapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours and nobody borrows it any more
-        unsafe { libc::munmap(self.0.cast(), size_of::<Wire>()) };
+        unsafe { libc::munmap(self.0.cast(), size_of::<SharedMemory>()) };
     }
 }
 
@@ -207,6 +208,17 @@ pub(super) fn reap(pid: i32, block: bool) -> io::Result<Option<WaitStatus>> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Returns once a writer that held tasklist_lock at the time of the call has released it: a wait
+/// for any child takes the lock to read (`do_wait`), whether or not there is a child.
+pub(super) fn wait_for_tasklist_lock() -> io::Result<()> {
+    let options = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG;
+    // SAFETY: waitid writes to no address that is null
+    match check(unsafe { libc::waitid(libc::P_ALL, 0, core::ptr::null_mut(), options) }) {
+        Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err(error),
+        _ => Ok(()),
     }
 }
 

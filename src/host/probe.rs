@@ -7,7 +7,7 @@ use super::os;
 /// By which right namespaces are made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
-    /// User 0 with CAP_SYS_ADMIN. Puppets are user 0 and may become any other.
+    /// User 0 with CAP_SYS_ADMIN. Agents are user 0 and may become any other.
     Root,
     /// In a user namespace in which the caller is user 0, and the only user.
     User,

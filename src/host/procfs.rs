@@ -44,8 +44,8 @@ pub(super) fn read(file: &File, whole: bool) -> io::Result<Option<Status>> {
     }
 }
 
-/// How a zombie ended (OBS-01): as its last thread did (TG-89). `None` if it is gone. It stays for its
-/// parent to wait for.
+/// How a zombie ended (OBS-01): as its last thread did (TG-89). `None` if it is gone. It stays for
+/// its parent to wait for.
 pub(super) fn exit_status(host: u32) -> io::Result<Option<WaitStatus>> {
     match std::fs::read_to_string(format!("/proc/{host}/stat")) {
         Ok(text) => Ok(last_field(&text).map(WaitStatus)),
@@ -54,8 +54,8 @@ pub(super) fn exit_status(host: u32) -> io::Result<Option<WaitStatus>> {
     }
 }
 
-/// Whether the thread has begun to end (PF_EXITING), which its status does not show. One that is gone
-/// has.
+/// Whether the thread has begun to end (PF_EXITING), which its status does not show. One that is
+/// gone has.
 pub(super) fn is_exiting(host: u32) -> io::Result<bool> {
     const PF_EXITING: u32 = 4;
     match std::fs::read_to_string(format!("/proc/{host}/stat")) {
@@ -71,8 +71,8 @@ fn flags(stat: &str) -> Option<u32> {
     behind.split_ascii_whitespace().nth(6)?.parse().ok()
 }
 
-/// The first of the process that the thread `host` is of that is `like` what is wanted. It may be one
-/// that has not run.
+/// The first of the process that the thread `host` is of that is `like` what is wanted. It may be
+/// one that has not run.
 pub(super) fn find_thread(
     host: u32,
     like: impl Fn(u32, &Status) -> bool,

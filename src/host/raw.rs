@@ -1,7 +1,7 @@
 //! Raw system calls.
 //!
 //! The C library hides signals 32 and 33, rewrites `si_code`, retries and keeps state of its own:
-//! a puppet may not call it, neither in a handler nor in a process that shares its parent's memory.
+//! an agent may not call it, neither in a handler nor in a process that shares its parent's memory.
 #![allow(unsafe_code)]
 
 use core::arch::{asm, global_asm};
@@ -28,9 +28,9 @@ pub(super) unsafe fn syscall(number: u64, args: [u64; 6]) -> i64 {
 }
 
 global_asm!(
-    // rdi number, rsi its five arguments, rdx the child's stack, rcx its function, r8 what that gets.
-    // Both wait at the top of that stack. The child of vfork shares the stack of its parent: it leaves
-    // it before it touches it.
+    // rdi number, rsi its five arguments, rdx the child's stack, rcx its function, r8 what that
+    // gets. Both wait at the top of that stack. The child of vfork shares the stack of its parent:
+    // it leaves it before it touches it.
     ".hidden proctable_clone",
     ".global proctable_clone",
     ".type proctable_clone, @function",

@@ -9,8 +9,8 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use super::cage::Cage;
-use super::wire::RawCall;
+use super::shared_memory::RawCall;
+use super::test_namespace::TestNamespace;
 
 /// A sysctl that a program may begin with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +30,7 @@ impl Sysctl {
     }
 }
 
-/// The controller's own sysctls, to tell those of a cage from them.
+/// The controller's own sysctls, to tell those of a test namespace from them.
 #[derive(Debug)]
 pub(super) struct Sysctls {
     /// Open for as long as the engine lives: the kernel keeps the inode of an open file, so that
@@ -43,14 +43,14 @@ impl Sysctls {
         Sysctls { pid_max: File::open(Sysctl::PidMax.path()) }
     }
 
-    /// The controller's, which is what a new cage begins with: its namespace is new as well, or
-    /// there is one number for the whole machine.
+    /// The controller's, which is what a new test namespace begins with: its namespace is new as
+    /// well, or there is one number for the whole machine.
     pub(super) fn pid_max(&self) -> io::Result<u32> {
         let text = std::fs::read_to_string(Sysctl::PidMax.path())?;
         text.trim().parse().map_err(io::Error::other)
     }
 
-    /// Whether an open `pid_max` of a cage is another file than the controller's.
+    /// Whether an open `pid_max` of a test namespace is another file than the controller's.
     ///
     /// Since Linux 6.14 the entries of each pid namespace are entries of their own, and a process
     /// that opens the path gets that of its own namespace. Before, there is one entry, and one
@@ -65,7 +65,7 @@ impl Sysctls {
     }
 }
 
-impl Cage<'_> {
+impl TestNamespace<'_> {
     /// Writes a number into a sysctl of the namespace, from inside (NS-15).
     ///
     /// [`io::ErrorKind::Unsupported`] if the namespace has none of its own.
@@ -78,13 +78,14 @@ impl Cage<'_> {
         written
     }
 
-    /// Finds out, writing nothing, whether [`Cage::write_sysctl`] can do its work.
+    /// Finds out, writing nothing, whether [`TestNamespace::write_sysctl`] can do its work.
     pub(super) fn check_sysctl(&mut self, sysctl: Sysctl) -> io::Result<()> {
         let fd = self.open_sysctl(sysctl)?;
         self.close_sysctl(fd)
     }
 
-    /// Opens a sysctl for writing in the first process, once it is proved to be the namespace's own.
+    /// Opens a sysctl for writing in the first process, once it is proved to be the namespace's
+    /// own.
     fn open_sysctl(&mut self, sysctl: Sysctl) -> io::Result<i64> {
         let path = sysctl.path();
         let open = RawCall::new(libc::SYS_open).text(path).value(i64::from(libc::O_RDWR)).value(0);

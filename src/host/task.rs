@@ -7,13 +7,13 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::procfs::{self, SleepFile, Status};
-use super::wire::Slot;
+use super::shared_memory::Mailbox;
 use crate::abi::{DefaultAction, Pgid, Pid, SigSet, Signal};
-use crate::kernel::{Run, View};
+use crate::kernel::{RunState, View};
 use crate::syscall::{Syscall, clone};
 
-/// A thread, from birth until it is gone. A process is its leader: that has the process's number,
-/// and stays as long as any thread of it lives (TG-87).
+/// A thread, from creation until it is gone. A process is its leader: that has the process's
+/// number, and stays as long as any thread of it lives (TG-87).
 #[derive(Debug)]
 pub(super) struct Task {
     /// Its own number.
@@ -39,27 +39,27 @@ pub(super) struct Task {
 
 /// A call that was made.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct PendingCall {
     /// By which thread.
     pub(super) tid: u32,
     /// `None` for calls of the controller's own.
     pub(super) call: Option<Syscall>,
     /// The calls that its thread was in, outside of handlers that run.
     pub(super) outer: Vec<u32>,
-    /// How many threads had been born before.
-    pub(super) births: usize,
-    /// The thread or process that it makes has been born.
+    /// How many threads had been created before.
+    pub(super) new_tasks: usize,
+    /// The thread or process that it makes has been created.
     pub(super) bore: bool,
 }
 
 /// What a look at a thread says.
-pub(super) enum Look {
+pub(super) enum TaskSample {
     /// It is gone.
     Gone,
     /// It moves, or is about to.
     Busy,
     /// It rests.
-    Rests(Run, Status),
+    Rests(RunState, Status),
 }
 
 impl Task {
@@ -78,41 +78,47 @@ impl Task {
         self.tid == self.tgid
     }
 
-    /// Whether the call that it is in makes a thread or process that has not been born.
-    pub(super) fn is_making(&self, made: &HashMap<u32, Made>) -> bool {
+    /// Whether the call that it is in makes a thread or process that has not been created.
+    pub(super) fn is_making(&self, made: &HashMap<u32, PendingCall>) -> bool {
         let inner = self.calls.last().and_then(|command| made.get(command));
-        inner.is_some_and(Made::is_making)
+        inner.is_some_and(PendingCall::is_making)
     }
 
     /// Looks at it. `soon` after the call, one that a signal ends does not rest; later it does, as
-    /// what the signal does may have been changed since. If it is to be seen that it `slept` between
-    /// two looks, it has to sleep in each.
-    pub(super) fn look(
+    /// what the signal does may have been changed since. If it is to be seen that it `slept`
+    /// between two looks, it has to sleep in each.
+    pub(super) fn sample(
         &mut self,
-        slot: &Slot,
-        inner: Option<&Made>,
+        slot: &Mailbox,
+        inner: Option<&PendingCall>,
         soon: bool,
         slept: bool,
-    ) -> io::Result<Look> {
-        let Some(status) = procfs::read(&self.status, slept)? else { return Ok(Look::Gone) };
+    ) -> io::Result<TaskSample> {
+        let Some(status) = procfs::read(&self.status, slept)? else { return Ok(TaskSample::Gone) };
         self.pgid = status.pgid;
         let run = self.run(&status, slot, inner, soon);
         let run = run.filter(|run| self.is_at_rest(*run, &status, inner, slept));
         // one that is dying may sleep just so
-        let run = run.filter(|run| *run != Run::Vfork || !soon || !is_doomed(&status));
-        Ok(run.map_or(Look::Busy, |run| Look::Rests(run, status)))
+        let run = run.filter(|run| *run != RunState::Vfork || !soon || !is_doomed(&status));
+        Ok(run.map_or(TaskSample::Busy, |run| TaskSample::Rests(run, status)))
     }
 
     /// What it is doing, if it is quiet.
-    fn run(&self, status: &Status, slot: &Slot, inner: Option<&Made>, soon: bool) -> Option<Run> {
+    fn run(
+        &self,
+        status: &Status,
+        slot: &Mailbox,
+        inner: Option<&PendingCall>,
+        soon: bool,
+    ) -> Option<RunState> {
         let call = inner.and_then(|made| made.call.as_ref());
         let busy = slot.busy.load(Acquire) != 0;
         match status.state {
             // any other thread reaps itself, and so does a process without threads that are counted
-            b'Z' if self.is_leader() && status.threads > 0 => return Some(Run::Zombie),
+            b'Z' if self.is_leader() && status.threads > 0 => return Some(RunState::Zombie),
             b'Z' | b'X' => return None,
             _ if status.private.contains(Signal::KILL) => return None,
-            b'T' => return Some(Run::Stopped),
+            b'T' => return Some(RunState::Stopped),
             _ => {}
         }
         match (status.state, call) {
@@ -121,42 +127,48 @@ impl Task {
             (b'S', _) if !(status.private - status.blocked).is_empty() => None,
             // several threads: another one may have been chosen for it, which sleeps on (TG-39)
             (b'S', _) if status.threads < 2 && !(status.shared - status.blocked).is_empty() => None,
-            (b'S', _) if busy => Some(Run::Blocked),
+            (b'S', _) if busy => Some(RunState::Blocked),
             (b'S', _) if slot.command.load(Acquire) != slot.taken.load(Relaxed) => None,
-            (b'S', _) => Some(Run::User),
+            (b'S', _) => Some(RunState::User),
             // a child that has not said that it lives does so soon, unless it was stopped before
             (b'D', Some(call)) if waits_for_child(call) => {
-                (inner?.bore || !soon).then_some(Run::Vfork)
+                (inner?.bore || !soon).then_some(RunState::Vfork)
             }
             _ => None,
         }
     }
 
     /// Whether one that seems to do `run` has really come to rest.
-    fn is_at_rest(&self, run: Run, status: &Status, inner: Option<&Made>, slept: bool) -> bool {
+    fn is_at_rest(
+        &self,
+        run: RunState,
+        status: &Status,
+        inner: Option<&PendingCall>,
+        slept: bool,
+    ) -> bool {
         let call = inner.and_then(|made| made.call.as_ref());
         let waits = matches!(call, Some(Syscall::Wait4 { .. } | Syscall::Waitid { .. }));
         let asked = match run {
-            Run::Stopped => true,
-            Run::Blocked | Run::User => {
+            RunState::Stopped => true,
+            RunState::Blocked | RunState::User => {
                 let signalled = !(status.shared - status.blocked).is_empty();
-                slept || signalled || run == Run::Blocked && waits
+                slept || signalled || run == RunState::Blocked && waits
             }
-            Run::Vfork => slept,
-            Run::Zombie => false,
+            RunState::Vfork => slept,
+            RunState::Zombie => false,
         };
         let file = self.sleep_file.as_ref().filter(|_| asked);
         file.is_none_or(|(kind, file)| kind.sleeps(file))
     }
 }
 
-impl Made {
+impl PendingCall {
     /// Whether the call may make a thread or a process.
     pub(super) fn makes_a_task(&self) -> bool {
         matches!(self.call, Some(Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. }))
     }
 
-    /// Whether it makes one that has not been born.
+    /// Whether it makes one that has not been created.
     pub(super) fn is_making(&self) -> bool {
         self.makes_a_task() && !self.bore
     }
@@ -174,7 +186,8 @@ fn waits_for_child(call: &Syscall) -> bool {
 }
 
 /// Whether a pending signal ends it, though it is not a zombie yet: such a signal stays pending.
-/// One that leaves a core, or comes after another one, waits until the process looks at its signals.
+/// One that leaves a core, or comes after another one, waits until the process looks at its
+/// signals.
 fn is_doomed(status: &Status) -> bool {
     let pending = (status.private | status.shared) - status.blocked;
     let mut signals = pending.iter();
@@ -186,8 +199,8 @@ fn is_doomed(status: &Status) -> bool {
 }
 
 /// What the files say.
-pub(super) fn view(status: &Status, run: Run, ppid: Pid) -> View {
-    let alive = |set: SigSet| if run == Run::Zombie { SigSet::EMPTY } else { set };
+pub(super) fn view(status: &Status, run: RunState, ppid: Pid) -> View {
+    let alive = |set: SigSet| if run == RunState::Zombie { SigSet::EMPTY } else { set };
     View {
         run,
         tgid: status.tgid,

@@ -26,7 +26,7 @@ pub struct WorkerConfig {
     pub exe: PathBuf,
     /// As [`probe`](super::probe()) found.
     pub mode: Mode,
-    /// The CPU for it and its puppets.
+    /// The CPU for it and its agents.
     pub cpu: Option<usize>,
     /// Another user and group to be; for root, to try how it is without privilege.
     pub user: Option<u32>,
@@ -194,7 +194,7 @@ fn watch(pid: i32, input: &OwnedFd) -> io::Result<i32> {
     Ok(code.map_or(if closed != 0 { 0 } else { 1 }, i32::from))
 }
 
-/// The namespaces that the worker is born into.
+/// The namespaces that the worker is created into.
 fn enter_namespaces(mode: Mode) -> io::Result<()> {
     if mode == Mode::Root {
         return os::unshare(libc::CLONE_NEWPID);

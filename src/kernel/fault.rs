@@ -29,7 +29,8 @@ pub enum Fault {
     SubreaperForgotten,
     /// A signal of a process goes to its leader, whatever that blocks (SIG-26).
     SharedGoesToLeader,
-    /// The search for a thread that takes a signal begins behind the one that took the last (TG-34).
+    /// The search for a thread that takes a signal begins behind the one that took the last
+    /// (TG-34).
     SharedSignalsRotate,
     /// What a thread blocks is not offered to the others (TG-45).
     BlockedSharedIsNotOffered,

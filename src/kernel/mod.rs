@@ -38,11 +38,11 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 
 pub use api::config::{Config, Granularity};
-pub use api::effect::{Cause, Consequence, Effect, Effects, Restart, Woken};
+pub use api::effect::{Cause, Consequence, Effect, Effects, ExternalWake, Restart};
 pub use api::event::{Event, Outcome, Refused};
 pub use api::rule::{Rule, RuleSet};
 pub use api::version::{NotAVersion, Property, Version};
-pub use api::view::{Attributes, Run, View};
+pub use api::view::{Attributes, RunState, View};
 #[cfg(feature = "faults")]
 pub use fault::Fault;
 #[cfg(not(feature = "faults"))]
@@ -55,17 +55,17 @@ use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
 use act::fork::Request;
 pub(crate) use state::arena::{Arena, Id};
-#[cfg(feature = "table")]
-pub(crate) use state::few::Few;
 use state::group::{Group, Session};
-use state::init::Init;
+use state::init::NamespaceInit;
 use state::limit::{Limits, Users};
 use state::list::List;
-use state::pid::Numbers;
-use state::process::{All, Flags, Fs, FsHolder, Inherited, Job, Life, Process};
-use state::shares::Shares;
+use state::pid::PidTable;
+use state::process::{All, Flags, Fs, FsHolder, Inherited, JobControl, Life, Process};
+use state::sharing::SharingSets;
 use state::sighand::Sighand;
-use state::task::{Sleep, State, Task};
+#[cfg(feature = "table")]
+pub(crate) use state::small_list::SmallList;
+use state::task::{Sleep, Task, TaskState};
 use state::tasklist::Tasklist;
 use state::timer::Alarm;
 
@@ -81,17 +81,17 @@ pub struct Kernel {
     groups: Arena<Group>,
     sessions: Arena<Session>,
     sighands: Arena<Sighand>,
-    numbers: Numbers,
+    numbers: PidTable,
     /// All processes, in the order of creation.
     all: List<All>,
     /// The init of the namespace, if the first process is one.
-    init: Option<Init>,
+    init: Option<NamespaceInit>,
     #[cfg_attr(feature = "serde", serde(with = "api::snapshot::pairs"))]
     users: Users,
     /// Who shares umask and working directory with whom (CLONE_FS).
-    fs_shares: Shares<FsHolder>,
+    fs_shares: SharingSets<FsHolder>,
     /// The processes that share their memory (CLONE_VM), until they exec or end.
-    memory_shares: Shares<Id<Process>>,
+    memory_shares: SharingSets<Id<Process>>,
     /// How many processes are subreapers: without one, nobody looks for them.
     subreapers: u32,
     /// The largest number handed out so far.
@@ -121,12 +121,12 @@ impl Kernel {
             sessions: Arena::new(),
             sighands: Arena::new(),
             // PID-06
-            numbers: Numbers::new(config.pid_max.clamp(301, 4_194_304), cursor),
+            numbers: PidTable::new(config.pid_max.clamp(301, 4_194_304), cursor),
             all: List::new(),
             init: None,
             users: Users::new(),
-            fs_shares: Shares::new(),
-            memory_shares: Shares::new(),
+            fs_shares: SharingSets::new(),
+            memory_shares: SharingSets::new(),
             subreapers: 0,
             highest: first.0,
             now: Time(0),
@@ -142,7 +142,7 @@ impl Kernel {
         let session = kernel.create_session(kernel.config.sid);
         let group = kernel.create_group(kernel.config.pgid, session);
         let id = kernel.create_first_process(group);
-        kernel.init = (first == Pid(1)).then(|| Init::new(id, kernel.leader(id)));
+        kernel.init = (first == Pid(1)).then(|| NamespaceInit::new(id, kernel.leader(id)));
         kernel
     }
 
@@ -338,13 +338,13 @@ impl Kernel {
             }
             // the others were taken by `perform_number`
             Syscall::Kill { pid, sig } => return self.kill_several(task, pid, sig, fx),
-            _ => self.perform_unblocking(task, call, fx),
+            _ => self.perform_nonblocking(task, call, fx),
         })
     }
 
     /// The other calls that never sleep. Inlined, so that a call is found in one step.
     #[inline(always)]
-    fn perform_unblocking(
+    fn perform_nonblocking(
         &mut self,
         task: Id<Task>,
         call: &Syscall,
@@ -430,12 +430,14 @@ impl Kernel {
     fn is_in_user_mode(&self, task: Id<Task>) -> bool {
         let thread = &self.tasks[task];
         let process = &self.processes[thread.process];
-        thread.state == State::Running
+        thread.state == TaskState::Running
             && matches!(thread.sleep, Sleep::None)
             && matches!(
                 process.life,
                 Life::Alive(
-                    Job::Running | Job::Stopped { .. } | Job::Continued { unannounced: None, .. }
+                    JobControl::Running
+                        | JobControl::Stopped { .. }
+                        | JobControl::Continued { unannounced: None, .. }
                 )
             )
             && process.may_go_on(task)
@@ -603,7 +605,7 @@ impl Kernel {
             ignored: Default::default(),
             caught: Default::default(),
         };
-        if run != Run::Zombie {
+        if run != RunState::Zombie {
             let sighand = &self.sighands[process.sighand];
             view.private = task.pending.set();
             view.shared = process.shared.set();
@@ -623,9 +625,9 @@ impl Kernel {
         }
     }
 
-    /// What a zombie shows of how it ended, in /proc/PID/stat and to a wait that leaves it (WNOWAIT):
-    /// not on every kernel what [`Kernel::exit_status`] says, which a wait that reaps it does
-    /// (WAIT-33). `None` for a process that is alive or gone. O(1).
+    /// What a zombie shows of how it ended, in /proc/PID/stat and to a wait that leaves it
+    /// (WNOWAIT): not on every kernel what [`Kernel::exit_status`] says, which a wait that reaps it
+    /// does (WAIT-33). `None` for a process that is alive or gone. O(1).
     pub fn shown_exit_status(&self, pid: Pid) -> Option<crate::abi::WaitStatus> {
         let status = self.exit_status(pid)?;
         Some(self.shown_status(self.process_numbered(pid)?, status))
@@ -704,12 +706,12 @@ impl Kernel {
     }
 }
 
-fn run_of(task: &Task) -> Run {
+fn run_of(task: &Task) -> RunState {
     match (task.state, &task.sleep) {
-        (State::Dead, _) => Run::Zombie,
-        (State::Stopped, _) => Run::Stopped,
-        (_, Sleep::None) => Run::User,
-        (_, Sleep::Vfork(..) | Sleep::Exec) => Run::Vfork,
-        _ => Run::Blocked,
+        (TaskState::Dead, _) => RunState::Zombie,
+        (TaskState::Stopped, _) => RunState::Stopped,
+        (_, Sleep::None) => RunState::User,
+        (_, Sleep::Vfork(..) | Sleep::Exec) => RunState::Vfork,
+        _ => RunState::Blocked,
     }
 }

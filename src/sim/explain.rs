@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::search::Search;
-use super::{Reaction, Step, What, react};
+use super::search::OrderSearch;
+use super::{Observable, Reaction, Step, react};
 use crate::abi::{Pid, WaitStatus};
 use crate::kernel::{Canonical, Granularity, Kernel};
 
@@ -17,10 +17,10 @@ pub trait Expectation {
     ///
     /// What is known of the order between processes has to be judged here: of two orders in which
     /// each process went through the same, only one is gone on with.
-    fn admits(&self, kernel: &Kernel, seen: &[(Pid, What)]) -> bool;
+    fn admits(&self, kernel: &Kernel, seen: &[(Pid, Observable)]) -> bool;
 
     /// Whether the process can come to that end, when it has to: the order between processes aside.
-    fn admits_end(&self, seen: &[(Pid, What)], pid: Pid, status: WaitStatus) -> bool;
+    fn admits_end(&self, seen: &[(Pid, Observable)], pid: Pid, status: WaitStatus) -> bool;
 
     /// Compares the reaction of the model, and the state that it led to, with what was seen.
     ///
@@ -49,19 +49,19 @@ pub enum Explanation {
 pub struct Explainer<E> {
     kernel: Kernel,
     stay_in_handlers: bool,
-    past: Vec<Past<E>>,
+    past: Vec<HistoryEntry<E>>,
     last: Option<Reaction>,
     /// Tasks may be preempted inside of transitions.
     preemptible: bool,
 }
 
 #[derive(Debug)]
-struct Past<E> {
+struct HistoryEntry<E> {
     before: Kernel,
     step: Step,
     expectation: E,
     /// The other orders, once the canonical one did not explain what was seen then or later.
-    search: Option<Search>,
+    search: Option<OrderSearch>,
 }
 
 impl<E: Expectation> Explainer<E> {
@@ -106,7 +106,7 @@ impl<E: Expectation> Explainer<E> {
         let Ok(reaction) = reaction else { return Ok(Explanation::Skipped) };
         let checked = expectation.check(&self.kernel, &reaction);
         self.last = Some(reaction);
-        self.past.push(Past { before, step, expectation, search: None });
+        self.past.push(HistoryEntry { before, step, expectation, search: None });
         match checked {
             Ok(()) => Ok(Explanation::Canonical),
             Err(_) if self.search() || uncut.is_some_and(|before| self.search_cut(before)) => {
@@ -142,10 +142,10 @@ impl<E: Expectation> Explainer<E> {
     /// Tries the orders of the last step in which transitions are cut, from the state to which the
     /// first explanation of the steps before has led.
     fn search_cut(&mut self, before: Kernel) -> bool {
-        let Some(Past { step, expectation, .. }) = self.past.last() else { return false };
+        let Some(HistoryEntry { step, expectation, .. }) = self.past.last() else { return false };
         let fine = before.clone().with_granularity(Granularity::Fine);
         let mut budget = Self::BUDGET;
-        let found = Search::new(&fine, step, self.stay_in_handlers)
+        let found = OrderSearch::new(&fine, step, self.stay_in_handlers)
             .ok()
             .and_then(|mut search| search.next(expectation, &mut budget));
         let Some((kernel, reaction)) = found else { return false };
@@ -160,9 +160,9 @@ impl<E: Expectation> Explainer<E> {
 
     /// The next order of that step that gives what was seen then, and what it leads to.
     fn next_order(&mut self, at: usize, budget: &mut u32) -> Option<(Kernel, Reaction)> {
-        let Past { before, step, expectation, search } = &mut self.past[at];
+        let HistoryEntry { before, step, expectation, search } = &mut self.past[at];
         if search.is_none() {
-            *search = Search::new(before, step, self.stay_in_handlers).ok();
+            *search = OrderSearch::new(before, step, self.stay_in_handlers).ok();
         }
         search.as_mut()?.next(expectation, budget)
     }
@@ -180,9 +180,9 @@ mod tests {
     struct Told(Vec<u32>);
 
     impl Told {
-        fn by(seen: &[(Pid, What)]) -> Vec<u32> {
+        fn by(seen: &[(Pid, Observable)]) -> Vec<u32> {
             let told = seen.iter().filter_map(|(_, what)| match what {
-                What::Handler(info) => Some(info.pid.0),
+                Observable::Handler(info) => Some(info.pid.0),
                 _ => None,
             });
             told.collect()
@@ -192,11 +192,11 @@ mod tests {
     impl Expectation for Told {
         type Mismatch = Vec<u32>;
 
-        fn admits(&self, _: &Kernel, seen: &[(Pid, What)]) -> bool {
+        fn admits(&self, _: &Kernel, seen: &[(Pid, Observable)]) -> bool {
             self.0.starts_with(&Told::by(seen))
         }
 
-        fn admits_end(&self, _: &[(Pid, What)], _: Pid, _: WaitStatus) -> bool {
+        fn admits_end(&self, _: &[(Pid, Observable)], _: Pid, _: WaitStatus) -> bool {
             true
         }
 

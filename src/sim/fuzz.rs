@@ -5,17 +5,17 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use super::{Action, Generator, Profile, Surroundings};
+use super::{Action, Generator, GeneratorEnv, Profile};
 use crate::abi::{Pid, Signal, Time, Uid};
 use crate::kernel::{Bytes, Choose, Config, Effects, Event, Granularity, Kernel, RuleSet};
 
 /// A world for programs that never touch a live kernel.
-pub fn surroundings() -> Surroundings {
-    Surroundings {
+pub fn surroundings() -> GeneratorEnv {
+    GeneratorEnv {
         config: Config::default(),
         handler: 0x40_1136,
         restorer: 0x40_1000,
-        program: Some("./puppet".into()),
+        program: Some("./agent".into()),
         own_pid_max: true,
         last_pid: true,
         below_init: true,
@@ -25,7 +25,7 @@ pub fn surroundings() -> Surroundings {
 }
 
 /// Drives a model by events that `bytes` choose: calls by processes that can make them and by
-/// others, single steps in any order, time, faults. Gives the final state.
+/// others, single steps in any order, time, faults. Returns the final state.
 ///
 /// # Errors
 ///

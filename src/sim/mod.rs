@@ -17,7 +17,7 @@ mod search;
 mod shrink;
 
 pub use explain::{Expectation, Explainer, Explanation};
-pub use generate::{Generator, Profile, Surroundings};
+pub use generate::{Generator, GeneratorEnv, Profile};
 pub use program::{Action, Program, Step};
-pub use react::{Reaction, What, react};
+pub use react::{Observable, Reaction, react};
 pub use shrink::shrink;

@@ -12,7 +12,7 @@ use crate::syscall::{self, Syscall};
 
 /// Something that can be seen.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum What {
+pub enum Observable {
     /// The call of this step, or one of an earlier step, returned.
     Returned(syscall::Result),
     /// The program sees the result of its call: it is back where it made it.
@@ -35,7 +35,7 @@ pub enum What {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reaction {
     /// What was to be seen, in order.
-    pub seen: Vec<(Pid, What)>,
+    pub seen: Vec<(Pid, Observable)>,
     /// The effects behind it, and the rules.
     pub effects: Effects,
 }
@@ -53,7 +53,7 @@ pub fn react(
     stay_in_handlers: bool,
     choose: &mut dyn Choose,
 ) -> Result<Reaction, Refused> {
-    let mut run = Run::begin(kernel, step, stay_in_handlers)?;
+    let mut run = StepRun::begin(kernel, step, stay_in_handlers)?;
     while let Some(alternatives) = run.go_on(kernel, &mut |_, _| true) {
         run.step(kernel, choose.choose(alternatives).min(alternatives - 1));
     }
@@ -61,13 +61,13 @@ pub fn react(
 }
 
 /// Whether what has been seen so far may go on.
-pub(super) type Admits<'a> = dyn FnMut(&Kernel, &[(Pid, What)]) -> bool + 'a;
+pub(super) type Admits<'a> = dyn FnMut(&Kernel, &[(Pid, Observable)]) -> bool + 'a;
 
 /// A step that is being carried out: what is not in the state of the model.
 #[derive(Clone, Debug)]
-pub(super) struct Run {
+pub(super) struct StepRun {
     stay_in_handlers: bool,
-    seen: Vec<(Pid, What)>,
+    seen: Vec<(Pid, Observable)>,
     fx: Effects,
     /// The effects before this one stand in `seen` already.
     at: usize,
@@ -81,14 +81,14 @@ pub(super) struct Run {
     steps: Vec<(Pid, usize)>,
 }
 
-impl Run {
+impl StepRun {
     /// The call is made, or time begins to pass.
     pub(super) fn begin(
         kernel: &mut Kernel,
         step: &Step,
         stay_in_handlers: bool,
-    ) -> Result<Run, Refused> {
-        let mut run = Run {
+    ) -> Result<StepRun, Refused> {
+        let mut run = StepRun {
             stay_in_handlers,
             seen: Vec::new(),
             fx: Effects::new(),
@@ -107,8 +107,8 @@ impl Run {
     }
 
     /// Goes on until there are several tasks to choose from, or several ways in which time can go
-    /// on: how many. `None` at the end of the step, or once `admits` has said no to what was seen so
-    /// far.
+    /// on: how many. `None` at the end of the step, or once `admits` has said no to what was seen
+    /// so far.
     pub(super) fn go_on(&mut self, kernel: &mut Kernel, admits: &mut Admits) -> Option<usize> {
         loop {
             while self.admitted < self.seen.len() && !self.refuted {
@@ -141,9 +141,9 @@ impl Run {
         }
     }
 
-    /// In how many ways time can go on. Timers that are due at one moment go off all at once, or one
-    /// of them before the others: in reality none of them are due at one moment, and when each was
-    /// set is not known that well.
+    /// In how many ways time can go on. Timers that are due at one moment go off all at once, or
+    /// one of them before the others: in reality none of them are due at one moment, and when each
+    /// was set is not known that well.
     fn ways_to_advance(&self, kernel: &Kernel) -> usize {
         let due = self.until.map_or(0, |end| kernel.due_together(end));
         if due > 1 { due + 1 } else { 1 }
@@ -155,7 +155,7 @@ impl Run {
     }
 
     /// What there was to see so far.
-    pub(super) fn seen(&self) -> &[(Pid, What)] {
+    pub(super) fn seen(&self) -> &[(Pid, Observable)] {
         &self.seen
     }
 
@@ -170,7 +170,7 @@ impl Run {
     }
 
     /// Those who have made a step or been concerned by one since this was like `earlier`.
-    pub(super) fn news_since(&self, earlier: &Run) -> BTreeSet<Pid> {
+    pub(super) fn news_since(&self, earlier: &StepRun) -> BTreeSet<Pid> {
         let concerned = self.effects()[earlier.effects().len()..].iter().map(|effect| effect.pid);
         let stepped = self.steps[earlier.steps.len()..].iter().map(|(pid, _)| *pid);
         concerned.chain(stepped).collect()
@@ -183,9 +183,9 @@ impl Run {
     fn call(&mut self, kernel: &mut Kernel, pid: Pid, call: &Syscall) -> Result<(), Refused> {
         let outcome = kernel.call(pid, call, &mut self.fx)?;
         if let Outcome::Returned(result) = outcome {
-            self.seen.push((pid, What::Returned(result.clone())));
+            self.seen.push((pid, Observable::Returned(result.clone())));
             if !kernel.has_unseen_result(pid) && kernel.in_user_mode(pid) {
-                self.seen.push((pid, What::Resumed(result)));
+                self.seen.push((pid, Observable::Resumed(result)));
             }
         }
         self.note_effects(kernel);
@@ -244,9 +244,9 @@ impl Run {
         self.note_effects(kernel);
         if self.seen[before..]
             .iter()
-            .any(|(who, what)| *who == pid && matches!(what, What::Returned(_)))
+            .any(|(who, what)| *who == pid && matches!(what, Observable::Returned(_)))
         {
-            self.seen.push((pid, What::Sigreturn));
+            self.seen.push((pid, Observable::Sigreturn));
         }
         Ok(())
     }
@@ -254,15 +254,15 @@ impl Run {
     fn note_effects(&mut self, kernel: &Kernel) {
         for effect in &self.fx.list()[self.at..] {
             let what = match &effect.what {
-                Consequence::Returned(result) => What::Returned(result.clone()),
-                Consequence::Resumed(result) => What::Resumed(result.clone()),
-                Consequence::Interrupted(restart) => What::Interrupted(*restart),
+                Consequence::Returned(result) => Observable::Returned(result.clone()),
+                Consequence::Resumed(result) => Observable::Resumed(result.clone()),
+                Consequence::Interrupted(restart) => Observable::Interrupted(*restart),
                 Consequence::Ended(status) => {
-                    What::Ended(kernel.shown_exit_status(effect.pid).unwrap_or(*status))
+                    Observable::Ended(kernel.shown_exit_status(effect.pid).unwrap_or(*status))
                 }
-                Consequence::Handling(info, _) => What::Handler(*info),
-                Consequence::Generated(info) => What::Generated(*info),
-                Consequence::Stopped(_) => What::Stopped,
+                Consequence::Handling(info, _) => Observable::Handler(*info),
+                Consequence::Generated(info) => Observable::Generated(*info),
+                Consequence::Stopped(_) => Observable::Stopped,
                 _ => continue,
             };
             self.seen.push((effect.pid, what));

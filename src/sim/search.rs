@@ -4,49 +4,49 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
-use super::react::Run;
+use super::react::StepRun;
 use super::{Action, Expectation, Reaction, Step};
 use crate::abi::Pid;
 use crate::kernel::{
-    Consequence, Effect, Effects, Event, Granularity, Kernel, Refused, Run as State,
+    Consequence, Effect, Effects, Event, Granularity, Kernel, Refused, RunState as State,
 };
 
 /// Goes through the orders of a step depth first, the canonical order first of all.
 #[derive(Debug)]
-pub(super) struct Search {
+pub(super) struct OrderSearch {
     /// Where something was chosen, on the way to the order that was tried last.
-    crossings: Vec<Crossing>,
+    choice_points: Vec<ChoicePoint>,
     /// The states that were come to, by what counts of them: see [`fingerprint`].
     known: BTreeSet<u64>,
-    /// Calls are in flight, or transitions are cut: what tasks do to others does not follow from what
-    /// each went through.
+    /// Calls are in flight, or transitions are cut: what tasks do to others does not follow from
+    /// what each went through.
     in_flight: bool,
 }
 
 /// A state in which several tasks can go on.
 #[derive(Debug)]
-struct Crossing {
+struct ChoicePoint {
     kernel: Kernel,
-    run: Run,
+    run: StepRun,
     /// The next task to try.
     next: usize,
     alternatives: usize,
 }
 
-impl Search {
+impl OrderSearch {
     /// Before anything was tried of the step that begins in `before`.
     pub(super) fn new(
         before: &Kernel,
         step: &Step,
         stay_in_handlers: bool,
-    ) -> Result<Search, Refused> {
+    ) -> Result<OrderSearch, Refused> {
         let mut kernel = before.clone();
-        let run = Run::begin(&mut kernel, step, stay_in_handlers)?;
-        // a crossing of one way
-        let start = Crossing { kernel, run, next: 0, alternatives: 1 };
+        let run = StepRun::begin(&mut kernel, step, stay_in_handlers)?;
+        // a choice point of one way
+        let start = ChoicePoint { kernel, run, next: 0, alternatives: 1 };
         let in_flight = matches!(step.action, Action::Concurrent(_))
             || before.config().granularity == Granularity::Fine;
-        Ok(Search { crossings: [start].into(), known: BTreeSet::new(), in_flight })
+        Ok(OrderSearch { choice_points: [start].into(), known: BTreeSet::new(), in_flight })
     }
 
     /// The next order that gives what was seen: what it leads to. `None` if there is none, or none
@@ -57,20 +57,20 @@ impl Search {
         budget: &mut u32,
     ) -> Option<(Kernel, Reaction)> {
         let mut admits = |kernel: &Kernel, seen: &[_]| expectation.admits(kernel, seen);
-        while let Some(crossing) = self.crossings.last_mut() {
-            if crossing.next == crossing.alternatives {
-                self.crossings.pop();
+        while let Some(choice_point) = self.choice_points.last_mut() {
+            if choice_point.next == choice_point.alternatives {
+                self.choice_points.pop();
                 continue;
             }
             *budget = budget.checked_sub(1)?;
-            let (mut kernel, mut run) = (crossing.kernel.clone(), crossing.run.clone());
-            if crossing.alternatives > 1 {
-                run.step(&mut kernel, crossing.next);
+            let (mut kernel, mut run) = (choice_point.kernel.clone(), choice_point.run.clone());
+            if choice_point.alternatives > 1 {
+                run.step(&mut kernel, choice_point.next);
             }
-            crossing.next += 1;
+            choice_point.next += 1;
             let alternatives = run.go_on(&mut kernel, &mut admits);
             let refuted = run.is_refuted() || {
-                let news = run.news_since(&crossing.run);
+                let news = run.news_since(&choice_point.run);
                 news.into_iter().any(|pid| ends_otherwise(&kernel, &run, pid, expectation))
             };
             let tell_apart = if self.in_flight { whole_state } else { fingerprint };
@@ -78,7 +78,7 @@ impl Search {
                 continue;
             }
             if let Some(alternatives) = alternatives {
-                self.crossings.push(Crossing { kernel, run, next: 0, alternatives });
+                self.choice_points.push(ChoicePoint { kernel, run, next: 0, alternatives });
                 continue;
             }
             let reaction = run.into_reaction();
@@ -92,7 +92,12 @@ impl Search {
 
 /// Whether the next step of the process is its end, and not the one that it came to: how it ends
 /// is settled before it does (EXIT-08), so there is no use in waiting for it.
-fn ends_otherwise<E: Expectation>(kernel: &Kernel, run: &Run, pid: Pid, expectation: &E) -> bool {
+fn ends_otherwise<E: Expectation>(
+    kernel: &Kernel,
+    run: &StepRun,
+    pid: Pid,
+    expectation: &E,
+) -> bool {
     let (mut kernel, mut fx) = (kernel.clone(), Effects::new());
     // one that is not runnable makes no step
     let stepped = kernel.apply(&Event::Step { tid: pid }, &mut fx);
@@ -107,7 +112,7 @@ fn ends_otherwise<E: Expectation>(kernel: &Kernel, run: &Run, pid: Pid, expectat
 }
 
 /// All of the state, and what each process has shown on the way to it.
-fn whole_state(kernel: &Kernel, run: &Run) -> u64 {
+fn whole_state(kernel: &Kernel, run: &StepRun) -> u64 {
     let mut shown = BTreeMap::<Pid, Fnv>::new();
     for (pid, what) in run.seen() {
         what.hash(shown.entry(*pid).or_default());
@@ -125,7 +130,7 @@ fn whole_state(kernel: &Kernel, run: &Run) -> u64 {
 /// A state follows from what each process went through: the signals that it got, the steps that it
 /// made, what it showed, and the orphans that it was given (RPT-18: waits find the first one
 /// first). Of the dead only what they showed counts.
-fn fingerprint(kernel: &Kernel, run: &Run) -> u64 {
+fn fingerprint(kernel: &Kernel, run: &StepRun) -> u64 {
     let mut histories = Histories { kernel, of: BTreeMap::new() };
     let mut at = 0;
     for (pid, before) in run.steps() {

@@ -24,8 +24,8 @@
 //! - Then comes the [`Class`], and where an agent of the oracle does something beside the call,
 //!   which of its operations that is.
 //!
-//! A call that this does not cover is declared under `by_hand`, without kinds: `text::by_hand`
-//! and `host::codec::by_hand` have a type of its name that does the rest.
+//! A call that this does not cover is declared under `irregular`, without kinds: `text::irregular`
+//! and `host::codec::irregular` have a type of its name that does the rest.
 
 use alloc::sync::Arc;
 
@@ -102,7 +102,7 @@ pub(crate) mod gives {
     pub(crate) enum Limit {}
 }
 
-/// Gives the table to the macro `$then`.
+/// Returns the table to the macro `$then`.
 macro_rules! declared {
     ($then:ident) => {
         $then! {
@@ -268,7 +268,7 @@ macro_rules! declared {
                 /// umask(2).
                 Umask(mask: u32 as Octal) = SYS_umask -> Octal, Returns;
             }
-            by_hand {
+            irregular {
                 /// clone(2) with the caller's own stack, or clone3(2).
                 Clone {
                     /// [`clone`](super::clone) flags; for clone(2) with the exit signal in the low
@@ -382,7 +382,7 @@ macro_rules! syscall {
             } )?
             = $number:ident -> $gives:ident, $class:ident $(, $op:ident)?;
         )* }
-        by_hand { $(
+        irregular { $(
             $(#[$doc_:meta])* $call_:ident
             $( ($one_:ident: $one_type_:ty) )?
             $( {
@@ -457,7 +457,7 @@ const fn without_sys(number: &'static str) -> &'static str {
     number.split_at("SYS_".len()).1
 }
 
-/// Gives 1, to count.
+/// Returns 1, to count.
 fn set_default<T: Default>(value: &mut T) -> usize {
     *value = T::default();
     1

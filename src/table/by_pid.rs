@@ -99,7 +99,7 @@ impl<T> ByPid<T> {
         Some(value)
     }
 
-    /// Gives the memory of an empty page back.
+    /// Returns the memory of an empty page back.
     fn release(&mut self, page: usize) {
         if self.pages[page].used == 0 {
             self.pages[page] = Page::EMPTY;

@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use super::delivery::progress;
 use super::guest::Caller;
-use super::{ProcessTable, Shared, Token};
+use super::{ProcessKey, ProcessTable, TableInner};
 use crate::abi::{Errno, Pid};
 use crate::kernel::TaskId;
 use crate::sync::{Mutex, Parker};
@@ -22,7 +22,7 @@ pub(crate) enum End {
     /// It returned, and the program sees the result.
     Returned(syscall::Result),
     /// It created that process, and returned its number.
-    Forked(Token),
+    Forked(ProcessKey),
     /// It created that thread, and returned its number.
     Threaded(TaskId, Pid),
     /// The caller is gone, or runs another program: nobody sees a result.
@@ -101,13 +101,13 @@ pub(super) struct Queued {
 #[must_use = "the call goes on whether or not anybody waits for it"]
 pub struct Call {
     table: ProcessTable,
-    state: State,
+    state: CallState,
     caller: Caller,
 }
 
 /// What a call has come to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Progress {
+pub enum CallProgress {
     /// It has returned.
     Returned(syscall::Result),
     /// Its caller has a handler to run first: it takes, runs and ends that, and asks again.
@@ -115,7 +115,7 @@ pub enum Progress {
 }
 
 #[derive(Debug)]
-enum State {
+enum CallState {
     Ended(Box<End>),
     Pending(Arc<Pending>),
 }
@@ -123,9 +123,11 @@ enum State {
 impl Call {
     pub(super) fn new(table: ProcessTable, started: Started, caller: Caller) -> Call {
         let state = match started {
-            Started::Plain(result) => State::Ended(Box::new(End::Returned(result.map(Ret::Value)))),
-            Started::Ended(end) => State::Ended(Box::new(end)),
-            Started::Pending(pending) => State::Pending(pending),
+            Started::Plain(result) => {
+                CallState::Ended(Box::new(End::Returned(result.map(Ret::Value))))
+            }
+            Started::Ended(end) => CallState::Ended(Box::new(end)),
+            Started::Pending(pending) => CallState::Pending(pending),
         };
         Call { table, state, caller }
     }
@@ -137,8 +139,8 @@ impl Call {
     /// Inside: the errno of the call; ESRCH if its caller is gone.
     pub fn result(&self) -> Option<syscall::Result> {
         match &self.state {
-            State::Ended(end) => Some((**end).clone().result()),
-            State::Pending(pending) => pending.end().map(End::result),
+            CallState::Ended(end) => Some((**end).clone().result()),
+            CallState::Pending(pending) => pending.end().map(End::result),
         }
     }
 
@@ -149,38 +151,38 @@ impl Call {
     /// The errno of the call; ESRCH if its caller is gone.
     pub fn wait(self) -> syscall::Result {
         match &self.state {
-            State::Ended(end) => (**end).clone().result(),
-            State::Pending(pending) => self.table.shared().finish_call(pending).result(),
+            CallState::Ended(end) => (**end).clone().result(),
+            CallState::Pending(pending) => self.table.shared().finish_call(pending).result(),
         }
     }
 
     /// Blocks until the call returns, or its caller has a handler to run first. Only a thread of a
     /// process with [safe points](super::Spawn::safe_points) has one.
     ///
-    /// The model settles what becomes of a call that a handler interrupts: it fails with EINTR when the
-    /// handler has returned, or goes on, as SA_RESTART says (SIG-44).
-    pub fn wait_or_deliver(&mut self) -> Progress {
-        let State::Pending(pending) = &self.state else {
-            return Progress::Returned(self.result().unwrap_or(Err(Errno::ESRCH)));
+    /// The model settles what becomes of a call that a handler interrupts: it fails with EINTR when
+    /// the handler has returned, or goes on, as SA_RESTART says (SIG-44).
+    pub fn wait_or_deliver(&mut self) -> CallProgress {
+        let CallState::Pending(pending) = &self.state else {
+            return CallProgress::Returned(self.result().unwrap_or(Err(Errno::ESRCH)));
         };
         loop {
             match progress(self.table.shared(), pending, self.caller) {
-                Some(Some(end)) => return Progress::Returned(end.result()),
-                Some(None) => return Progress::Deliver,
+                Some(Some(end)) => return CallProgress::Returned(end.result()),
+                Some(None) => return CallProgress::Deliver,
                 None => drop(pending.parker.park(None)),
             }
         }
     }
 
     /// The same for an executor: with [`core::future::poll_fn`] it is a future.
-    pub fn poll_or_deliver(&mut self, context: &mut Context<'_>) -> Poll<Progress> {
-        let State::Pending(pending) = &self.state else {
-            return Poll::Ready(Progress::Returned(self.result().unwrap_or(Err(Errno::ESRCH))));
+    pub fn poll_or_deliver(&mut self, context: &mut Context<'_>) -> Poll<CallProgress> {
+        let CallState::Pending(pending) = &self.state else {
+            return Poll::Ready(CallProgress::Returned(self.result().unwrap_or(Err(Errno::ESRCH))));
         };
         loop {
             match progress(self.table.shared(), pending, self.caller) {
-                Some(Some(end)) => return Poll::Ready(Progress::Returned(end.result())),
-                Some(None) => return Poll::Ready(Progress::Deliver),
+                Some(Some(end)) => return Poll::Ready(CallProgress::Returned(end.result())),
+                Some(None) => return Poll::Ready(CallProgress::Deliver),
                 None if pending.parker.poll(context.waker()) => {}
                 None => return Poll::Pending,
             }
@@ -190,7 +192,7 @@ impl Call {
     /// Blocks until the call returns; `None` if that takes longer than `timeout`, and the call
     /// goes on.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<syscall::Result> {
-        let State::Pending(pending) = &self.state else { return self.result() };
+        let CallState::Pending(pending) = &self.state else { return self.result() };
         let shared = self.table.shared();
         let alarm = shared.alarm_after(timeout, &pending.parker);
         loop {
@@ -208,7 +210,7 @@ impl Future for Call {
     type Output = syscall::Result;
 
     fn poll(self: Pin<&mut Call>, context: &mut Context<'_>) -> Poll<syscall::Result> {
-        let State::Pending(pending) = &self.state else {
+        let CallState::Pending(pending) = &self.state else {
             return Poll::Ready(self.result().unwrap_or(Err(Errno::ESRCH)));
         };
         loop {
@@ -222,7 +224,7 @@ impl Future for Call {
     }
 }
 
-impl Shared {
+impl TableInner {
     /// The result of a call, once it has ended.
     #[inline]
     pub(super) fn result(&self, started: Started) -> syscall::Result {

@@ -4,12 +4,12 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::book::{Book, Image, Token};
 use super::clock::Clock;
-use super::config::{Init, Keeper, TableConfig};
+use super::config::{Init, TableConfig, TimerMode};
 use super::outbox::Wake;
-use super::zombies::Zombies;
-use super::{Handle, OnProcessExit, keeper};
+use super::registry::{Image, ProcessKey, ProcessRegistry};
+use super::zombies::ZombieQueue;
+use super::{OnProcessExit, TableHandle, timer_thread};
 use crate::abi::{Pid, Time, WaitOptions, WaitStatus};
 use crate::kernel::{Canonical, Effects, Event, Kernel};
 use crate::sync::{Mutex, MutexGuard, Parker, ThreadId};
@@ -19,62 +19,62 @@ use crate::syscall::{Ptr, Syscall};
 const REAPED_AT_ONCE: usize = 1024;
 
 /// A table, as its handles, guests and drivers share it.
-pub(crate) struct Shared {
-    pub(super) state: Mutex<State>,
+pub(crate) struct TableInner {
+    pub(super) state: Mutex<TableState>,
     pub(super) clock: Arc<dyn Clock>,
     /// [`TableLimits::subscribers`](super::TableLimits::subscribers).
     pub(super) max_subscribers: u32,
     pub(super) init: Init,
-    keeper: Keeper,
+    timer_mode: TimerMode,
 }
 
-impl core::fmt::Debug for Shared {
+impl core::fmt::Debug for TableInner {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Shared")
     }
 }
 
 /// Everything under the lock.
-pub(super) struct State {
+pub(super) struct TableState {
     pub kernel: Kernel,
     pub fx: Effects,
-    pub book: Book,
+    pub process_registry: ProcessRegistry,
     /// [`TableLimits::processes`](super::TableLimits::processes).
     max_processes: u32,
     pub on_exit: Option<OnProcessExit>,
     /// For the callback, which gets a handle.
-    pub handle: Weak<Handle>,
+    pub handle: Weak<TableHandle>,
     /// The thread that runs the callback now.
-    pub announcer: Option<ThreadId>,
+    pub callback_thread: Option<ThreadId>,
     /// Sleepers by their timeouts, where real time has nothing to say.
     timeouts: BTreeMap<(Time, u64), Arc<Parker>>,
     timeout_number: u64,
     /// When the background thread will look at this table, by the table's clock and by its own.
-    kept: Option<(Time, Instant)>,
+    scheduled: Option<(Time, Instant)>,
     closed: bool,
-    /// Something may have been noted since the lock was taken: it must not be free again before that
-    /// was looked at.
+    /// Something may have been noted since the lock was taken: it must not be free again before
+    /// that was looked at.
     pub settled: bool,
 }
 
-impl Shared {
-    pub(super) fn new(config: TableConfig) -> Arc<Shared> {
+impl TableInner {
+    pub(super) fn new(config: TableConfig) -> Arc<TableInner> {
         let ttl = config.zombie_ttl.filter(|_| config.init == Init::Table);
-        let mut book = Book::new(Zombies::new(ttl));
+        let mut registry = ProcessRegistry::new(ZombieQueue::new(ttl));
         let clock = config.time();
-        book.enter(Pid(1), Image::init(), &*clock);
-        let mut state = State {
+        registry.enter(Pid(1), Image::init(), &*clock);
+        let mut state = TableState {
             kernel: Kernel::new(config.model()),
             // nobody asks a table which rules it obeyed
             fx: Effects::without_rules(),
-            book,
+            process_registry: registry,
             max_processes: config.limits.processes,
             on_exit: None,
             handle: Weak::new(),
-            announcer: None,
+            callback_thread: None,
             timeouts: BTreeMap::new(),
             timeout_number: 0,
-            kept: None,
+            scheduled: None,
             closed: false,
             settled: false,
         };
@@ -82,15 +82,15 @@ impl Shared {
             // GRP-22: it leads a session of its own, whose number its children see
             let _ = state.make(Pid(1), &Syscall::Setsid, None, &*clock);
         }
-        let TableConfig { init, keeper, limits, .. } = config;
+        let TableConfig { init, timer_mode, limits, .. } = config;
         let max_subscribers = limits.subscribers;
-        Arc::new(Shared { state: Mutex::new(state), clock, max_subscribers, init, keeper })
+        Arc::new(TableInner { state: Mutex::new(state), clock, max_subscribers, init, timer_mode })
     }
 
     /// One act under the lock, and then whatever it brought about.
-    pub(super) fn commit<R>(self: &Arc<Shared>, act: impl FnOnce(&mut State) -> R) -> R {
+    pub(super) fn commit<R>(self: &Arc<TableInner>, act: impl FnOnce(&mut TableState) -> R) -> R {
         let mut state = self.state.lock();
-        state.catch_up(&*self.clock);
+        state.advance_to_now(&*self.clock);
         let result = act(&mut state);
         self.leave(state);
         result
@@ -98,20 +98,20 @@ impl Shared {
 
     /// Frees the lock and does what was noted under it.
     #[inline]
-    pub(super) fn leave(self: &Arc<Shared>, mut state: MutexGuard<'_, State>) {
+    pub(super) fn leave(self: &Arc<TableInner>, mut state: MutexGuard<'_, TableState>) {
         state.settled = false;
-        let due = self.needs_keeper(&mut state);
-        if state.book.outbox.is_empty() && due.is_none() {
+        let due = self.schedule_change(&mut state);
+        if state.process_registry.outbox.is_empty() && due.is_none() {
             return;
         }
-        if !state.book.outbox.wakes.is_empty() {
-            state.book.rank_wakes();
+        if !state.process_registry.outbox.wakes.is_empty() {
+            state.process_registry.rank_wakes();
         }
-        let outbox = core::mem::take(&mut state.book.outbox);
+        let outbox = core::mem::take(&mut state.process_registry.outbox);
         drop(state);
         // first: what is carried out may wait for what is due
         if let Some((at, instead_of)) = due {
-            keeper::schedule(self, at, instead_of);
+            timer_thread::schedule(self, at, instead_of);
         }
         self.carry_out(outbox);
     }
@@ -119,27 +119,27 @@ impl Shared {
     /// When the background thread has to look, and when it would have, if that is earlier than it
     /// knows.
     #[inline]
-    fn needs_keeper(&self, state: &mut State) -> Option<(Instant, Option<Instant>)> {
+    fn schedule_change(&self, state: &mut TableState) -> Option<(Instant, Option<Instant>)> {
         // under shuttle time does not pass, and no thread outlives a schedule
-        if cfg!(shuttle) || self.keeper == Keeper::Caller {
+        if cfg!(shuttle) || self.timer_mode == TimerMode::Caller {
             return None;
         }
         let at = state.next_deadline()?;
-        if state.closed || state.kept.is_some_and(|(kept, _)| kept <= at) {
+        if state.closed || state.scheduled.is_some_and(|(kept, _)| kept <= at) {
             return None;
         }
         let instant = self.clock.instant(at)?;
-        let later = state.kept.replace((at, instant));
+        let later = state.scheduled.replace((at, instant));
         Some((instant, later.map(|(_, instant)| instant)))
     }
 
     /// A driver reports about its process.
-    pub(crate) fn report(self: &Arc<Shared>, token: Token, status: WaitStatus) {
-        self.commit(|state| state.report(token, status, &*self.clock));
+    pub(crate) fn report(self: &Arc<TableInner>, key: ProcessKey, status: WaitStatus) {
+        self.commit(|state| state.report(key, status, &*self.clock));
     }
 
     /// Does what is due; how many zombies were reaped.
-    pub(super) fn run_due(self: &Arc<Shared>, now: Time) -> usize {
+    pub(super) fn run_due(self: &Arc<TableInner>, now: Time) -> usize {
         self.commit(|state| {
             // nobody hears of what happens after the end, drivers least of all
             if !state.closed {
@@ -158,21 +158,21 @@ impl Shared {
     }
 
     /// The background thread looks.
-    pub(super) fn keep(self: &Arc<Shared>) {
-        self.state.lock().kept = None;
+    pub(super) fn keep(self: &Arc<TableInner>) {
+        self.state.lock().scheduled = None;
         self.run_due(self.clock.now());
     }
 
     /// The last handle is gone.
-    pub(super) fn close(self: &Arc<Shared>) {
+    pub(super) fn close(self: &Arc<TableInner>) {
         let mut state = self.state.lock();
         state.closed = true;
-        let kept = state.kept.take();
+        let kept = state.scheduled.take();
         let callback = state.on_exit.take();
-        let outbox = state.book.close();
+        let outbox = state.process_registry.close();
         drop(state);
         if let Some((_, at)) = kept {
-            keeper::cancel(Arc::as_ptr(self), at);
+            timer_thread::cancel(Arc::as_ptr(self), at);
         }
         self.carry_out(outbox);
         // foreign, and so last
@@ -186,7 +186,7 @@ pub(super) fn wait_for_zombie(child: Pid) -> Syscall {
     Syscall::Wait4 { pid, status: Ptr::Null, options }
 }
 
-impl State {
+impl TableState {
     /// Whether the last transition has changed anything.
     #[inline]
     pub fn has_effects(&self) -> bool {
@@ -198,16 +198,16 @@ impl State {
     #[inline]
     pub fn settle(&mut self, clock: &dyn Clock) {
         self.settled = true;
-        self.digest(clock);
-        while let Some(tid) = self.book.ready.pop() {
+        self.apply_effects(clock);
+        while let Some(tid) = self.process_registry.ready.pop() {
             self.make_queued(tid, clock);
         }
-        if !self.book.concerned.is_empty() {
+        if !self.process_registry.concerned.is_empty() {
             self.answer_waits(clock);
         }
     }
 
-    pub fn digest(&mut self, clock: &dyn Clock) {
+    pub fn apply_effects(&mut self, clock: &dyn Clock) {
         self.kernel.settle(&mut Canonical, &mut self.fx);
         if self.has_effects() {
             self.note_effects(clock);
@@ -216,12 +216,12 @@ impl State {
 
     /// What the effects mean for drivers, sleepers and subscribers.
     fn note_effects(&mut self, clock: &dyn Clock) {
-        self.book.now = None;
+        self.process_registry.now = None;
         for effect in self.fx.list() {
-            self.book.note(&self.kernel, effect, clock);
+            self.process_registry.note(&self.kernel, effect, clock);
         }
         for woken in self.fx.woken() {
-            self.book.wake(woken);
+            self.process_registry.wake(woken);
         }
     }
 
@@ -238,7 +238,7 @@ impl State {
 
     /// Before anything that depends on what time it is: time passes until the present.
     #[inline]
-    pub fn catch_up(&mut self, clock: &dyn Clock) {
+    pub fn advance_to_now(&mut self, clock: &dyn Clock) {
         if self.is_timed() && !self.closed {
             self.advance(clock.now(), clock);
         }
@@ -266,7 +266,7 @@ impl State {
     }
 
     /// Applies something that comes from outside of the model, and settles.
-    pub fn outside<R>(
+    pub fn apply_external<R>(
         &mut self,
         clock: &dyn Clock,
         act: impl FnOnce(&mut Kernel, &mut Effects) -> R,
@@ -278,17 +278,18 @@ impl State {
     }
 
     /// What a driver says about its process, if that still lives.
-    pub fn report(&mut self, token: Token, status: WaitStatus, clock: &dyn Clock) {
-        if !self.closed && self.book.entry(token).is_some() {
+    pub fn report(&mut self, key: ProcessKey, status: WaitStatus, clock: &dyn Clock) {
+        if !self.closed && self.process_registry.entry(key).is_some() {
             // one that ended meanwhile is refused: nothing has changed then
-            let _ = self.outside(clock, |kernel, fx| kernel.mirror(token.pid, status, fx));
+            let _ =
+                self.apply_external(clock, |kernel, fx| kernel.apply_report(key.pid, status, fx));
         }
     }
 
     /// The sleepers whose time has come are woken.
     fn expire(&mut self, now: Time) {
         while let Some(first) = self.timeouts.first_entry().filter(|entry| entry.key().0 <= now) {
-            self.book.outbox.wakes.push(Wake::new(first.remove(), None));
+            self.process_registry.outbox.wakes.push(Wake::new(first.remove(), None));
         }
     }
 
@@ -296,8 +297,11 @@ impl State {
     fn reap(&mut self, now: Time, clock: &dyn Clock) -> usize {
         let mut reaped = 0;
         while reaped < REAPED_AT_ONCE && !self.closed {
-            let Some(token) = self.book.zombies.due(now, &self.book.entries) else { break };
-            self.reap_child(Pid(1), token.pid, clock);
+            let Some(key) = self.process_registry.zombies.due(now, &self.process_registry.entries)
+            else {
+                break;
+            };
+            self.reap_child(Pid(1), key.pid, clock);
             reaped += 1;
         }
         reaped
@@ -306,14 +310,14 @@ impl State {
     /// A wait of `parent` for its zombie `child` that nobody wants the result of.
     pub fn reap_child(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
         let call = wait_for_zombie(child);
-        let _ = self.outside(clock, |kernel, fx| kernel.poll_wait(parent, &call, fx));
+        let _ = self.apply_external(clock, |kernel, fx| kernel.poll_wait(parent, &call, fx));
     }
 
     /// When something is due.
     #[inline]
     pub fn next_deadline(&mut self) -> Option<Time> {
         let timeout = self.timeouts.first_key_value().map(|((at, _), _)| *at);
-        let zombie = self.book.zombies.next(&self.book.entries);
+        let zombie = self.process_registry.zombies.next(&self.process_registry.entries);
         [self.kernel.next_deadline(), zombie, timeout].into_iter().flatten().min()
     }
 

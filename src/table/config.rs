@@ -11,8 +11,9 @@ use crate::kernel::Config;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Init {
     /// The table itself, for the runtime that embeds it: the leader of session 1, which is never
-    /// stopped and takes no signal (EPERM for the runtime's own, too), the parent of processes that have no other, and the one that
-    /// adopts orphans. Its zombies are reaped after [`TableConfig::zombie_ttl`].
+    /// stopped and takes no signal (EPERM for the runtime's own, too), the parent of processes that
+    /// have no other, and the one that adopts orphans. Its zombies are reaped after
+    /// [`TableConfig::zombie_ttl`].
     #[default]
     Table,
     /// A guest like any other, with the rights and duties of a namespace's init: it reaps its
@@ -22,11 +23,11 @@ pub enum Init {
 
 /// Who sees to it that what is due happens: zombies are reaped, alarms go off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Keeper {
+pub enum TimerMode {
     /// One background thread for all tables of the program. It runs while any of them has a
     /// deadline, and only where its clock follows real time. Drivers and callbacks are called in it
-    /// too, by what becomes due: one that is slow delays what is due next, in every table, and one that
-    /// waits for that waits for ever.
+    /// too, by what becomes due: one that is slow delays what is due next, in every table, and one
+    /// that waits for that waits for ever.
     #[default]
     Thread,
     /// Whoever calls [`reap_due`](super::ProcessTable::reap_due), at
@@ -37,8 +38,8 @@ pub enum Keeper {
 /// How many of each there can be in a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TableLimits {
-    /// Processes, zombies and process 1 included, and further threads of them: EAGAIN beyond, as of the pids controller of
-    /// cgroups(7). Unlimited by default, up to `pid_max` numbers.
+    /// Processes, zombies and process 1 included, and further threads of them: EAGAIN beyond, as of
+    /// the pids controller of cgroups(7). Unlimited by default, up to `pid_max` numbers.
     pub processes: u32,
     /// Queued signal records of a user (RLIMIT_SIGPENDING): EAGAIN beyond (LIM-08). 4,096 by
     /// default.
@@ -71,7 +72,7 @@ impl Default for TableLimits {
 pub struct TableConfig {
     pub(super) kernel: Config,
     pub(super) init: Init,
-    pub(super) keeper: Keeper,
+    pub(super) timer_mode: TimerMode,
     pub(super) limits: TableLimits,
     pub(super) zombie_ttl: Option<Duration>,
     /// `None` is real time: where there is none, as in wasm, nobody may ask for it.
@@ -80,11 +81,11 @@ pub struct TableConfig {
 
 impl core::fmt::Debug for TableConfig {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let TableConfig { kernel, init, keeper, limits, zombie_ttl, clock: _ } = self;
+        let TableConfig { kernel, init, timer_mode, limits, zombie_ttl, clock: _ } = self;
         f.debug_struct("TableConfig")
             .field("kernel", kernel)
             .field("init", init)
-            .field("keeper", keeper)
+            .field("timer_mode", timer_mode)
             .field("limits", limits)
             .field("zombie_ttl", zombie_ttl)
             .finish_non_exhaustive()
@@ -96,7 +97,7 @@ impl Default for TableConfig {
         TableConfig {
             kernel: Config::default(),
             init: Init::default(),
-            keeper: Keeper::default(),
+            timer_mode: TimerMode::default(),
             limits: TableLimits::default(),
             zombie_ttl: Some(TableConfig::ZOMBIE_TTL),
             clock: None,
@@ -127,8 +128,8 @@ impl TableConfig {
     }
 
     /// Who does what is due.
-    pub fn keeper(mut self, keeper: Keeper) -> TableConfig {
-        self.keeper = keeper;
+    pub fn timer_mode(mut self, timer_mode: TimerMode) -> TableConfig {
+        self.timer_mode = timer_mode;
         self
     }
 

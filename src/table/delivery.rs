@@ -1,25 +1,25 @@
-//! Handlers of processes that have safe points: the model enters a handler when its signal comes, and
-//! the process runs it when it can.
+//! Handlers of processes that have safe points: the model enters a handler when its signal comes,
+//! and the process runs it when it can.
 //!
-//! What the model has entered stands on a stack, for each thread. The thread takes what is at the top,
-//! runs it, and has it return. A call of the thread comes after the handlers that were entered above the
-//! code that makes it, so that it is made with the mask of that code.
+//! What the model has entered stands on a stack, for each thread. The thread takes what is at the
+//! top, runs it, and has it return. A call of the thread comes after the handlers that were entered
+//! above the code that makes it, so that it is made with the mask of that code.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::book::{Book, RunBy};
 use super::call::{End, Pending, Started};
-use super::callback::tells_of_children;
-use super::commit::{Shared, State};
+use super::commit::{TableInner, TableState};
+use super::exit_gate::tells_of_children;
 use super::guest::Caller;
 use super::outbox::Wake;
-use super::thread::ThreadToken;
+use super::registry::{ProcessRegistry, RunBy};
+use super::thread::ThreadKey;
 use crate::abi::{Pid, SigInfo};
 use crate::driver::Op;
-use crate::kernel::Run;
+use crate::kernel::RunState;
 use crate::sync::Parker;
 use crate::syscall::Syscall;
 
@@ -38,15 +38,15 @@ pub enum Checkpoint {
 
 /// A handler that a thread has begun to run: to be given back when it has returned, once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Begun {
-    pub(super) thread: ThreadToken,
+pub struct HandlerDelivery {
+    pub(super) thread: ThreadKey,
     serial: u64,
     tid: Pid,
     handler: u64,
     info: SigInfo,
 }
 
-impl Begun {
+impl HandlerDelivery {
     /// The thread that runs it.
     pub fn tid(&self) -> Pid {
         self.tid
@@ -78,18 +78,18 @@ impl core::error::Error for StaleDelivery {}
 
 /// A handler that the model has entered.
 #[derive(Debug)]
-pub(super) struct Entered {
+pub(super) struct EnteredHandler {
     serial: u64,
     info: SigInfo,
     handler: u64,
     /// How many handlers its code is in, with those that were set up below it and wait for it.
     depth: usize,
-    stage: Stage,
+    stage: HandlerStage,
 }
 
 /// How far a thread is with a handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
+enum HandlerStage {
     /// It tells of a child whose end has a callback that has not run (TABLE-01).
     Hidden,
     Waiting,
@@ -98,9 +98,9 @@ enum Stage {
     Returning,
 }
 
-impl Entered {
+impl EnteredHandler {
     fn is_running(&self) -> bool {
-        matches!(self.stage, Stage::Running | Stage::Returning)
+        matches!(self.stage, HandlerStage::Running | HandlerStage::Returning)
     }
 }
 
@@ -108,11 +108,11 @@ impl Entered {
 #[derive(Debug, Default)]
 pub(super) struct Handlers {
     /// The innermost last.
-    entered: Vec<Entered>,
+    entered: Vec<EnteredHandler>,
     /// How many were set up and have not returned, those included whose turn has not come.
     frames: usize,
     /// Where the thread sleeps when it is in no call.
-    bell: Option<Arc<Bell>>,
+    notifier: Option<Arc<DeliveryNotifier>>,
 }
 
 impl Handlers {
@@ -124,7 +124,7 @@ impl Handlers {
 
     /// Whether the innermost one is to be taken.
     fn waits(&self) -> bool {
-        self.entered.last().is_some_and(|entered| entered.stage == Stage::Waiting)
+        self.entered.last().is_some_and(|entered| entered.stage == HandlerStage::Waiting)
     }
 
     /// The innermost one has returned; whether there was one.
@@ -139,26 +139,26 @@ impl Handlers {
         core::mem::take(&mut self.entered).len()
     }
 
-    pub fn bell(&self) -> Option<&Arc<Bell>> {
-        self.bell.as_ref()
+    pub fn notifier(&self) -> Option<&Arc<DeliveryNotifier>> {
+        self.notifier.as_ref()
     }
 }
 
 /// Where a thread that runs on a thread of the host is told that it has a handler to take.
 #[derive(Debug, Default)]
-pub(crate) struct Bell {
-    rung: AtomicBool,
+pub(crate) struct DeliveryNotifier {
+    delivery_due: AtomicBool,
     pub parker: Arc<Parker>,
 }
 
-impl Bell {
+impl DeliveryNotifier {
     /// Whether it was rung since it was asked.
     pub fn take(&self) -> bool {
-        self.rung.load(Ordering::Acquire) && self.rung.swap(false, Ordering::AcqRel)
+        self.delivery_due.load(Ordering::Acquire) && self.delivery_due.swap(false, Ordering::AcqRel)
     }
 }
 
-impl Book {
+impl ProcessRegistry {
     fn takes_handlers(&self, tid: Pid) -> bool {
         let process = self.process_of(tid).and_then(|process| self.entries.get(process));
         process.is_some_and(|entry| entry.run_by == RunBy::SafePoints)
@@ -179,12 +179,12 @@ impl Book {
             return false;
         }
         let serial = self.next_serial();
-        let hidden = tells_of_children(info) && self.hide(tid, serial);
-        let stage = if hidden { Stage::Hidden } else { Stage::Waiting };
+        let hidden = tells_of_children(info) && self.hold_handler(tid, serial);
+        let stage = if hidden { HandlerStage::Hidden } else { HandlerStage::Waiting };
         let Some(calls) = self.calls_mut(tid) else { return true };
         let handlers = &mut calls.get_or_insert_default().handlers;
         let (info, depth) = (*info, handlers.frames);
-        handlers.entered.push(Entered { serial, info, handler, depth, stage });
+        handlers.entered.push(EnteredHandler { serial, info, handler, depth, stage });
         self.entered += 1;
         if !hidden {
             self.offer(tid);
@@ -193,32 +193,32 @@ impl Book {
     }
 
     /// The callbacks have run that a handler had to wait for.
-    pub fn reveal(&mut self, tid: Pid, serial: u64) {
+    pub fn release_handler(&mut self, tid: Pid, serial: u64) {
         let Some(Some(calls)) = self.calls_mut(tid) else { return };
         let entered = &mut calls.handlers.entered;
         let hidden = entered.iter_mut().find(|entered| entered.serial == serial);
         if let Some(hidden) = hidden {
-            hidden.stage = Stage::Waiting;
+            hidden.stage = HandlerStage::Waiting;
             self.offer(tid);
         }
     }
 
     /// The thread, and the driver of its process, hear of a handler.
     fn offer(&mut self, tid: Pid) {
-        self.ring(tid);
+        self.notify_delivery(tid);
         self.operate(tid, || Op::Interrupt(tid));
     }
 
     /// Whoever sleeps for a thread is to look whether it has a handler to take, if it has.
-    pub fn ring(&mut self, tid: Pid) {
+    pub fn notify_delivery(&mut self, tid: Pid) {
         let Some(Some(calls)) = self.calls_mut(tid) else { return };
         if !calls.handlers.waits() {
             return;
         }
         let wake = |parker: &Arc<Parker>| Wake::new(parker.clone(), Some(tid));
-        let own = calls.handlers.bell.as_ref().map(|bell| {
-            bell.rung.store(true, Ordering::Release);
-            &bell.parker
+        let own = calls.handlers.notifier.as_ref().map(|notifier| {
+            notifier.delivery_due.store(true, Ordering::Release);
+            &notifier.parker
         });
         let queued = calls.queued.iter().map(|queued| &queued.pending);
         let calls = calls.begun.last().into_iter().chain(queued);
@@ -229,18 +229,18 @@ impl Book {
     }
 }
 
-impl State {
+impl TableState {
     /// How many handlers the code is in that a thread runs.
     pub fn level(&self, tid: Pid) -> usize {
-        if self.book.has_safe_points && self.book.takes_handlers(tid) {
-            return self.book.calls(tid).map_or(0, |calls| calls.handlers.level());
+        if self.process_registry.has_safe_points && self.process_registry.takes_handlers(tid) {
+            return self.process_registry.calls(tid).map_or(0, |calls| calls.handlers.level());
         }
         self.kernel.handlers_below(tid)
     }
 
     /// Whether handlers come before the next call of a thread.
     pub fn must_deliver(&self, tid: Pid) -> bool {
-        self.book.calls(tid).is_some_and(|calls| {
+        self.process_registry.calls(tid).is_some_and(|calls| {
             calls.handlers.entered.last().is_some_and(|entered| !entered.is_running())
         })
     }
@@ -249,44 +249,44 @@ impl State {
         let Some(tid) = self.acting(caller).filter(|_| !self.is_closed()) else {
             return Checkpoint::Ended;
         };
-        if self.kernel.view(tid).is_some_and(|view| view.run == Run::Stopped) {
+        if self.kernel.view(tid).is_some_and(|view| view.run == RunState::Stopped) {
             Checkpoint::Stopped
-        } else if self.book.calls(tid).is_some_and(|calls| calls.handlers.waits()) {
+        } else if self.process_registry.calls(tid).is_some_and(|calls| calls.handlers.waits()) {
             Checkpoint::Deliver
         } else {
             Checkpoint::GoOn
         }
     }
 
-    fn begin_delivery(&mut self, caller: Caller) -> Option<Begun> {
+    fn begin_delivery(&mut self, caller: Caller) -> Option<HandlerDelivery> {
         let tid = self.acting(caller)?;
-        let process = self.book.token(self.book.process_of(tid)?)?;
-        let thread = ThreadToken { process, task: self.kernel.task_id(tid)? };
+        let process = self.process_registry.key(self.process_registry.process_of(tid)?)?;
+        let thread = ThreadKey { process, task: self.kernel.task_id(tid)? };
         // a stopped thread runs it when it continues
         if !self.kernel.in_user_mode(tid) {
             return None;
         }
-        let calls = self.book.calls_mut(tid)?.as_mut()?;
+        let calls = self.process_registry.calls_mut(tid)?.as_mut()?;
         let entered = calls.handlers.entered.last_mut()?;
-        if entered.stage != Stage::Waiting {
+        if entered.stage != HandlerStage::Waiting {
             return None;
         }
-        entered.stage = Stage::Running;
-        let Entered { serial, info, handler, .. } = *entered;
-        Some(Begun { thread, serial, tid, handler, info })
+        entered.stage = HandlerStage::Running;
+        let EnteredHandler { serial, info, handler, .. } = *entered;
+        Some(HandlerDelivery { thread, serial, tid, handler, info })
     }
 
     /// The return of a handler is called for, once.
-    fn end_delivery(&mut self, begun: &Begun) -> Result<(), StaleDelivery> {
+    fn end_delivery(&mut self, begun: &HandlerDelivery) -> Result<(), StaleDelivery> {
         let tid = self.tid_of(begun.thread.task).ok_or(StaleDelivery)?;
-        let calls = self.book.calls_mut(tid).and_then(|calls| calls.as_mut());
+        let calls = self.process_registry.calls_mut(tid).and_then(|calls| calls.as_mut());
         let entered = calls.map(|calls| &mut calls.handlers.entered).ok_or(StaleDelivery)?;
         let innermost = entered.iter_mut().rev().find(|entered| entered.is_running());
         match innermost {
             Some(innermost)
-                if innermost.serial == begun.serial && innermost.stage == Stage::Running =>
+                if innermost.serial == begun.serial && innermost.stage == HandlerStage::Running =>
             {
-                innermost.stage = Stage::Returning;
+                innermost.stage = HandlerStage::Returning;
                 Ok(())
             }
             _ => Err(StaleDelivery),
@@ -294,19 +294,22 @@ impl State {
     }
 }
 
-impl Shared {
-    pub(crate) fn checkpoint(self: &Arc<Shared>, caller: Caller) -> Checkpoint {
+impl TableInner {
+    pub(crate) fn checkpoint(self: &Arc<TableInner>, caller: Caller) -> Checkpoint {
         self.commit(|state| state.checkpoint(caller))
     }
 
-    pub(crate) fn begin_delivery(self: &Arc<Shared>, caller: Caller) -> Option<Begun> {
+    pub(crate) fn begin_delivery(
+        self: &Arc<TableInner>,
+        caller: Caller,
+    ) -> Option<HandlerDelivery> {
         self.commit(|state| state.begin_delivery(caller))
     }
 
     /// A handler returns: rt_sigreturn of its thread.
     pub(crate) fn end_delivery(
-        self: &Arc<Shared>,
-        begun: &Begun,
+        self: &Arc<TableInner>,
+        begun: &HandlerDelivery,
         parker: Option<&Arc<Parker>>,
     ) -> Result<Started, StaleDelivery> {
         let mut state = self.state.lock();
@@ -321,20 +324,28 @@ impl Shared {
     }
 
     /// The thread sleeps there when it is in no call. It is rung if there is a handler already.
-    pub(crate) fn hang(self: &Arc<Shared>, thread: ThreadToken, bell: &Arc<Bell>) {
+    pub(crate) fn set_delivery_notifier(
+        self: &Arc<TableInner>,
+        thread: ThreadKey,
+        notifier: &Arc<DeliveryNotifier>,
+    ) {
         self.commit(|state| {
             let tid = state.tid_of(thread.task);
-            let calls = tid.and_then(|tid| state.book.calls_mut(tid));
+            let calls = tid.and_then(|tid| state.process_registry.calls_mut(tid));
             if let Some((calls, tid)) = calls.zip(tid) {
-                calls.get_or_insert_default().handlers.bell = Some(bell.clone());
-                state.book.ring(tid);
+                calls.get_or_insert_default().handlers.notifier = Some(notifier.clone());
+                state.process_registry.notify_delivery(tid);
             }
         });
     }
 }
 
 /// A call that has come to its end, or cannot before a handler has run.
-pub(super) fn progress(shared: &Shared, pending: &Pending, caller: Caller) -> Option<Option<End>> {
+pub(super) fn progress(
+    shared: &TableInner,
+    pending: &Pending,
+    caller: Caller,
+) -> Option<Option<End>> {
     match pending.end() {
         Some(end) => Some(Some(end)),
         None => shared.has_delivery(caller).then_some(None),

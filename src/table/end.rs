@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::commit::State;
+use super::commit::TableState;
 use super::{Init, ProcessTable};
 use crate::abi::{Pid, Signal, WaitStatus};
 use crate::sync::{Mutex, Parker};
@@ -21,21 +21,21 @@ use crate::sync::{Mutex, Parker};
 pub struct Terminated {
     /// How processes ended that were alive at the beginning, or were created meanwhile, by number.
     pub ended: BTreeMap<Pid, WaitStatus>,
-    /// Who is alive all the same: processes under the host's authority whose end was not reported in
-    /// time, and any that drivers and callbacks have created after the last signal.
+    /// Who is alive all the same: processes under the host's authority whose end was not reported
+    /// in time, and any that drivers and callbacks have created after the last signal.
     pub survivors: Vec<Pid>,
 }
 
 /// Somebody who waits for everybody to end.
 #[derive(Debug)]
-pub(super) struct Mourner {
+pub(super) struct TerminateWaiter {
     /// How many processes are spared.
     spared: usize,
     ended: Mutex<BTreeMap<Pid, WaitStatus>>,
     parker: Arc<Parker>,
 }
 
-impl Mourner {
+impl TerminateWaiter {
     /// A process has ended, and so many are alive. Whom to tell, if these are all spared.
     pub fn note(&self, pid: Pid, status: WaitStatus, alive: usize) -> Option<Arc<Parker>> {
         self.ended.lock().insert(pid, status);
@@ -45,23 +45,23 @@ impl Mourner {
 
 pub(super) fn terminate_all(table: &ProcessTable, grace: Duration) -> Terminated {
     let shared = table.shared();
-    let mourner = Arc::new(Mourner {
+    let waiter = Arc::new(TerminateWaiter {
         spared: usize::from(shared.init == Init::Table),
         ended: Mutex::default(),
         parker: Parker::new(),
     });
-    shared.commit(|state| state.book.mourners.push(mourner.clone()));
+    shared.commit(|state| state.process_registry.terminate_waiters.push(waiter.clone()));
     signal_all(table, &[Signal::TERM, Signal::CONT]);
-    if !await_ends(table, grace, &mourner) {
+    if !wait_for_exits(table, grace, &waiter) {
         signal_all(table, &[Signal::KILL]);
-        await_ends(table, grace, &mourner);
+        wait_for_exits(table, grace, &waiter);
     }
     shared.commit(|state| {
-        state.book.mourners.retain(|other| !Arc::ptr_eq(other, &mourner));
+        state.process_registry.terminate_waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
         if shared.init == Init::Table {
             state.reap_all(table);
         }
-        let ended = core::mem::take(&mut *mourner.ended.lock());
+        let ended = core::mem::take(&mut *waiter.ended.lock());
         Terminated { ended, survivors: state.living(shared.init) }
     })
 }
@@ -73,18 +73,19 @@ fn signal_all(table: &ProcessTable, signals: &[Signal]) {
         for pid in state.living(shared.init) {
             for signal in signals {
                 // it may have ended by what was sent to another: then there is nothing to do
-                let _ = state.outside(&*shared.clock, |kernel, fx| kernel.signal(pid, *signal, fx));
+                let _ = state
+                    .apply_external(&*shared.clock, |kernel, fx| kernel.signal(pid, *signal, fx));
             }
         }
     });
 }
 
 /// Sleeps until nobody is left; `false` if that takes longer than `grace`.
-fn await_ends(table: &ProcessTable, grace: Duration, mourner: &Mourner) -> bool {
+fn wait_for_exits(table: &ProcessTable, grace: Duration, waiter: &TerminateWaiter) -> bool {
     let shared = table.shared();
-    let alarm = shared.alarm_after(grace, &mourner.parker);
+    let alarm = shared.alarm_after(grace, &waiter.parker);
     loop {
-        if shared.state.lock().alive() <= mourner.spared {
+        if shared.state.lock().alive() <= waiter.spared {
             return true;
         }
         if !alarm.sleep() {
@@ -93,7 +94,7 @@ fn await_ends(table: &ProcessTable, grace: Duration, mourner: &Mourner) -> bool 
     }
 }
 
-impl State {
+impl TableState {
     /// Those who are to end.
     fn living(&self, init: Init) -> Vec<Pid> {
         let spared = |pid: &Pid| init == Init::Table && *pid == Pid(1);
@@ -103,7 +104,7 @@ impl State {
 
     /// How many processes are alive. O(1).
     fn alive(&self) -> usize {
-        self.book.counts.running + self.book.counts.stopped
+        self.process_registry.counts.running + self.process_registry.counts.stopped
     }
 
     /// Reaps the init's zombies.

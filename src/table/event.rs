@@ -10,7 +10,7 @@ use crate::sync::room;
 
 /// Something that happened to a process.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Event {
+pub struct TableEvent {
     /// Its place among all events of the table. A gap is never without a [`What::Lost`].
     pub number: u64,
     /// The process.
@@ -78,13 +78,13 @@ pub(super) struct Subscribers {
 
 #[derive(Debug)]
 struct Subscriber {
-    sender: Sender<Event>,
+    sender: Sender<TableEvent>,
     lost: u64,
 }
 
 impl Subscribers {
     /// Another receiver; `None` if there are `limit` of them.
-    pub fn add(&mut self, capacity: usize, limit: u32) -> Option<Receiver<Event>> {
+    pub fn add(&mut self, capacity: usize, limit: u32) -> Option<Receiver<TableEvent>> {
         if self.list.len() >= limit as usize {
             return None;
         }
@@ -115,14 +115,14 @@ impl Subscribers {
 
     fn send(&mut self, pid: Pid, tid: Pid, what: What, cause: Option<Cause>) {
         self.number += 1;
-        let event = Event { number: self.number, pid, tid, what, cause };
+        let event = TableEvent { number: self.number, pid, tid, what, cause };
         self.list.retain_mut(|subscriber| subscriber.send(&event));
     }
 }
 
 impl Subscriber {
     /// `false` if the receiver is gone.
-    fn send(&mut self, event: &Event) -> bool {
+    fn send(&mut self, event: &TableEvent) -> bool {
         if self.lost > 0 {
             // a note that takes the place of its event would be followed by another note
             if room(&self.sender) < 2 {
@@ -131,7 +131,7 @@ impl Subscriber {
             }
             let what = What::Lost(self.lost);
             let (number, nobody) = (event.number - 1, Pid(0));
-            let note = Event { number, pid: nobody, tid: nobody, what, cause: None };
+            let note = TableEvent { number, pid: nobody, tid: nobody, what, cause: None };
             match self.sender.try_send(note) {
                 Ok(()) => self.lost = 0,
                 Err(TrySendError::Full(_)) => {

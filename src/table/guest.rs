@@ -4,13 +4,13 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::book::{Book, Image, Token};
 use super::call::{End, Pending, Queued, Started};
 use super::clock::Clock;
-use super::commit::{Shared, State};
+use super::commit::{TableInner, TableState};
 use super::delivery::Handlers;
 use super::outbox::Wake;
-use super::thread::ThreadToken;
+use super::registry::{Image, ProcessKey, ProcessRegistry};
+use super::thread::ThreadKey;
 use crate::abi::{Errno, Pid};
 use crate::kernel::{Kernel, Outcome, Refused};
 use crate::sync::{MutexGuard, Parker};
@@ -22,8 +22,8 @@ pub(crate) enum Caller {
     /// The thread that has that number now, or the process.
     Number(Pid),
     /// The first thread of that process.
-    Process(Token),
-    Thread(ThreadToken),
+    Process(ProcessKey),
+    Thread(ThreadKey),
 }
 
 /// Calls in progress of one thread, and the handlers that it takes itself.
@@ -59,17 +59,17 @@ fn needs_time(call: &Syscall) -> bool {
     )
 }
 
-impl Shared {
+impl TableInner {
     /// A guest's call begins.
     #[inline]
-    pub(crate) fn start(self: &Arc<Shared>, caller: Caller, call: &Syscall) -> Started {
+    pub(crate) fn start(self: &Arc<TableInner>, caller: Caller, call: &Syscall) -> Started {
         self.start_under(self.state.lock(), caller, call, None)
     }
 
     /// A call of a guest by its own thread, which sleeps on `parker`.
     pub(crate) fn start_on(
-        self: &Arc<Shared>,
-        caller: ThreadToken,
+        self: &Arc<TableInner>,
+        caller: ThreadKey,
         call: &Syscall,
         parker: &Arc<Parker>,
     ) -> Started {
@@ -78,14 +78,14 @@ impl Shared {
 
     #[inline]
     pub(super) fn start_under(
-        self: &Arc<Shared>,
-        mut state: MutexGuard<'_, State>,
+        self: &Arc<TableInner>,
+        mut state: MutexGuard<'_, TableState>,
         caller: Caller,
         call: &Syscall,
         parker: Option<&Arc<Parker>>,
     ) -> Started {
         let timed = state.is_timed() || needs_time(call);
-        let started = self.begin(&mut state, caller, call, parker, timed);
+        let started = self.start_or_queue(&mut state, caller, call, parker, timed);
         // nothing is to be done, and nothing is due that was not before
         let is_quiet = !timed && !state.settled;
         match started {
@@ -97,7 +97,11 @@ impl Shared {
 
     /// A call that may have brought something about has begun: that is seen to.
     #[inline(never)]
-    fn go_on(self: &Arc<Shared>, state: MutexGuard<'_, State>, started: Started) -> Started {
+    fn go_on(
+        self: &Arc<TableInner>,
+        state: MutexGuard<'_, TableState>,
+        started: Started,
+    ) -> Started {
         self.leave(state);
         match started {
             // it may have ended while the lock was free
@@ -112,9 +116,9 @@ impl Shared {
     /// The part of a call's beginning that is under the lock. What is due comes first, and the
     /// caller may not live to make its call.
     #[inline]
-    fn begin(
+    fn start_or_queue(
         &self,
-        state: &mut State,
+        state: &mut TableState,
         caller: Caller,
         call: &Syscall,
         parker: Option<&Arc<Parker>>,
@@ -128,15 +132,15 @@ impl Shared {
         }
         let tid = match caller {
             Caller::Number(number) => Some(number),
-            Caller::Process(token) => state.book.entry(token).map(|_| token.pid),
-            Caller::Thread(token) => state.tid_of(token.task),
+            Caller::Process(key) => state.process_registry.entry(key).map(|_| key.pid),
+            Caller::Thread(key) => state.tid_of(key.task),
         };
         let Some(tid) = tid else { return Started::Ended(End::Gone) };
         state.try_make(tid, call, parker, &*self.clock)
     }
 }
 
-impl State {
+impl TableState {
     /// Makes a guest's call, unless there can be no more processes, or handlers come first.
     #[inline]
     fn try_make(
@@ -149,7 +153,7 @@ impl State {
         if call.is_fork() && self.is_full() && self.kernel.in_user_mode(tid) {
             return Started::Ended(End::Returned(Err(Errno::EAGAIN)));
         }
-        if self.book.entered > 0 && self.must_deliver(tid) {
+        if self.process_registry.entered > 0 && self.must_deliver(tid) {
             return self.queue(tid, call.clone(), Pending::new(call, parker));
         }
         self.make(tid, call, parker, clock)
@@ -192,7 +196,8 @@ impl State {
         match outcome {
             Ok(outcome) => {
                 let own = self.is_callback();
-                let started = self.begin(caller, call, outcome, own, || Pending::new(call, parker));
+                let started = self
+                    .classify_outcome(caller, call, outcome, own, || Pending::new(call, parker));
                 self.settle(clock);
                 self.name_child(call, started)
             }
@@ -218,7 +223,7 @@ impl State {
             Ok(Ret::Value(value)) => Some(Ok(*value)),
             Ok(_) => None,
             // a wait that found an exit may have no place to tell of it
-            Err(Errno::EFAULT) if !self.book.notices.is_empty() => None,
+            Err(Errno::EFAULT) if !self.process_registry.pending_exits.is_empty() => None,
             Err(errno) => Some(Err(*errno)),
         }
     }
@@ -226,7 +231,7 @@ impl State {
     /// Notes a call for when its caller can make it.
     fn queue(&mut self, caller: Pid, call: Syscall, pending: Arc<Pending>) -> Started {
         let handlers = self.level(caller);
-        let Some(calls) = self.book.calls_mut(caller) else {
+        let Some(calls) = self.process_registry.calls_mut(caller) else {
             return Started::Ended(End::Gone);
         };
         let queued = Queued { call, pending: pending.clone(), handlers };
@@ -243,7 +248,7 @@ impl State {
         }
         match started {
             Started::Ended(End::Returned(result)) => {
-                Started::Ended(self.book.created(&self.kernel, result))
+                Started::Ended(self.process_registry.created(&self.kernel, result))
             }
             started => started,
         }
@@ -252,7 +257,7 @@ impl State {
     /// What a call has come to before others have run. The callback that runs now does not wait for
     /// itself.
     #[inline(always)]
-    fn begin(
+    fn classify_outcome(
         &mut self,
         caller: Pid,
         call: &Syscall,
@@ -265,16 +270,16 @@ impl State {
         if let Syscall::Execve { path, .. } = call {
             self.begin_execve(caller, path, &outcome);
         } else if matches!(call, Syscall::RtSigreturn) {
-            self.book.note_sigreturn(caller);
+            self.process_registry.note_sigreturn(caller);
         }
         match outcome {
             Outcome::Gone | Outcome::Done => Started::Ended(End::Returned(Ok(Ret::Never))),
             Outcome::Returned(result) if !held => {
-                match self.notice_for(call, &result, callbacks_own) {
+                match self.pending_exit_for(call, &result, callbacks_own) {
                     Some(nth) => {
                         let pending = pending();
                         let end = End::Returned(result);
-                        self.book.hold_back(nth, caller, pending.clone(), end);
+                        self.process_registry.hold_back(nth, caller, pending.clone(), end);
                         Started::Pending(pending)
                     }
                     None => Started::Ended(End::Returned(result)),
@@ -283,7 +288,7 @@ impl State {
             Outcome::Returned(_) | Outcome::Blocked => {
                 let pending = pending();
                 self.note_sleep(&pending.parker);
-                if let Some(calls) = self.book.calls_mut(caller) {
+                if let Some(calls) = self.process_registry.calls_mut(caller) {
                     let calls = calls.get_or_insert_default();
                     calls.begun.push(pending.clone());
                     if let Some(executing) = &mut calls.executing {
@@ -298,17 +303,17 @@ impl State {
     #[inline(never)]
     fn begin_execve(&mut self, caller: Pid, path: &Arc<str>, outcome: &Outcome) {
         match outcome {
-            Outcome::Returned(Ok(_)) if self.book.entries.get(caller).is_some() => {
-                self.book.execute(caller, path, None);
+            Outcome::Returned(Ok(_)) if self.process_registry.entries.get(caller).is_some() => {
+                self.process_registry.execute(caller, path, None);
             }
             // when the others have ended, and the caller is the leader
             Outcome::Returned(Ok(_)) | Outcome::Blocked => {
-                self.book.begin_executing(caller, path.clone());
+                self.process_registry.begin_executing(caller, path.clone());
             }
             Outcome::Returned(Err(_)) | Outcome::Gone | Outcome::Done => {}
         }
         // what a handler kept from being made
-        self.book.make_ready(caller);
+        self.process_registry.make_ready(caller);
     }
 
     /// A thread that had calls waiting may be able to make one.
@@ -317,34 +322,35 @@ impl State {
             return;
         }
         let handlers = self.kernel.handlers_below(pid);
-        let Some(Queued { call, pending, .. }) = self.book.next_queued(pid, handlers) else {
+        let Some(Queued { call, pending, .. }) = self.process_registry.next_queued(pid, handlers)
+        else {
             return;
         };
         if call.is_fork() && self.is_full() {
-            self.book.finish(pid, &pending, End::Returned(Err(Errno::EAGAIN)));
-            return self.book.make_ready(pid);
+            self.process_registry.finish(pid, &pending, End::Returned(Err(Errno::EAGAIN)));
+            return self.process_registry.make_ready(pid);
         }
         if needs_time(&call) {
             self.pass_time(clock.now());
         }
         self.fx.clear();
         let Ok(outcome) = self.kernel.call(pid, &call, &mut self.fx) else { return };
-        let own = self.book.is_the_callbacks(&pending.parker);
-        let started = self.begin(pid, &call, outcome, own, || pending.clone());
-        self.digest(clock);
+        let own = self.process_registry.is_the_callbacks(&pending.parker);
+        let started = self.classify_outcome(pid, &call, outcome, own, || pending.clone());
+        self.apply_effects(clock);
         if let Started::Ended(end) = self.name_child(&call, started) {
-            self.book.finish(pid, &pending, end);
+            self.process_registry.finish(pid, &pending, end);
         }
-        self.book.make_ready(pid);
+        self.process_registry.make_ready(pid);
     }
 }
 
-impl Book {
+impl ProcessRegistry {
     /// How a fork ends: its result names the child for good.
     fn created(&self, kernel: &Kernel, result: syscall::Result) -> End {
         let Ok(Ret::Value(number)) = result else { return End::Returned(result) };
         let child = Pid(number as u32);
-        if let Some(child) = self.token(child) {
+        if let Some(child) = self.key(child) {
             return End::Forked(child);
         }
         let thread = self.threads.get(child).and_then(|_| kernel.task_id(child));
@@ -359,11 +365,11 @@ impl Book {
             true => self.created(kernel, result.clone()),
             false => End::Returned(result.clone()),
         };
-        let notice = match self.notices.is_empty() {
-            false if !self.is_the_callbacks(&pending.parker) => self.notice_of(result),
+        let exit = match self.pending_exits.is_empty() {
+            false if !self.is_the_callbacks(&pending.parker) => self.pending_exit_in(result),
             _ => None,
         };
-        match notice {
+        match exit {
             Some(nth) => self.hold_back(nth, pid, pending, end),
             None => self.finish(pid, &pending, end),
         }
@@ -392,13 +398,13 @@ impl Book {
 
     /// Nobody will see the results of its calls: it ended.
     pub fn abort_calls(&mut self, pid: Pid) {
-        for parker in self.unwoken.get(&pid).into_iter().flatten().cloned() {
+        for parker in self.pending_wakes.get(&pid).into_iter().flatten().cloned() {
             self.outbox.wakes.push(Wake::first(parker, Some(pid)));
         }
         let Some(mut calls) = self.calls_mut(pid).and_then(Option::take) else { return };
         self.entered -= calls.handlers.clear();
-        if let Some(bell) = calls.handlers.bell() {
-            self.outbox.wakes.push(Wake::first(bell.parker.clone(), None));
+        if let Some(notifier) = calls.handlers.notifier() {
+            self.outbox.wakes.push(Wake::first(notifier.parker.clone(), None));
         }
         let queued = calls.queued.into_iter().map(|queued| queued.pending);
         for pending in calls.begun.into_iter().chain(queued).chain(calls.held) {
@@ -411,7 +417,7 @@ impl Book {
         self.outbox.wakes.push(Wake::first(pending.parker.clone(), None));
     }
 
-    /// A thread is about to execute a program: see [`Book::note_executed`].
+    /// A thread is about to execute a program: see [`ProcessRegistry::note_executed`].
     fn begin_executing(&mut self, tid: Pid, path: Arc<str>) {
         if let Some(calls) = self.calls_mut(tid) {
             calls.get_or_insert_default().executing = Some(Executing { path, call: None });

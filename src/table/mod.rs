@@ -9,19 +9,19 @@
 //! One lock guards the model and what belongs to it. Under it, a call runs the model and notes what
 //! is to be done: operations for drivers, callbacks, sleepers to wake. When it is free again the
 //! same thread does that. So nothing foreign (a driver, a callback, a waker, a `Drop`) ever runs
-//! under the lock, and any of them may call the table; only a [`Clock`] is asked under it. Operations of one process stand in one
-//! queue, filled under the lock, and emptied by one thread at a time: a stop and a continue cannot
-//! overtake each other. Exits stand in another: their callbacks run one after the other, each when
-//! drivers were told what came with it, and no wait returns one before its callbacks have run, and no
-//! driver hears of a child's before them. Locks are taken in this order: table, then a
-//! reporter, a sleeper.
+//! under the lock, and any of them may call the table; only a [`Clock`] is asked under it.
+//! Operations of one process stand in one queue, filled under the lock, and emptied by one thread
+//! at a time: a stop and a continue cannot overtake each other. Exits stand in another: their
+//! callbacks run one after the other, each when drivers were told what came with it, and no wait
+//! returns one before its callbacks have run, and no driver hears of a child's before them. Locks
+//! are taken in this order: table, then a reporter, a sleeper.
 //!
 //! # Two ways to call
 //!
-//! - A *guest's* call, [`ProcessTable::syscall`] and the methods of [`Thread`], is made by a thread of
-//!   the process itself: one that is stopped makes it when it continues, one that sleeps in another
-//!   call when that has returned, and signals interrupt it. The methods of [`Process`] are calls of its
-//!   first thread, which is all there is in most processes.
+//! - A *guest's* call, [`ProcessTable::syscall`] and the methods of [`Thread`], is made by a thread
+//!   of the process itself: one that is stopped makes it when it continues, one that sleeps in
+//!   another call when that has returned, and signals interrupt it. The methods of [`Process`] are
+//!   calls of its first thread, which is all there is in most processes.
 //! - The *runtime's* acts go around that: [`Process::spawn`], [`Process::wait`] and
 //!   [`Process::send`] work whatever the process does, as if another thread of it, or somebody
 //!   outside of its namespace, acted. The process that stands for the runtime is
@@ -40,25 +40,25 @@
 //! # Ok::<(), proctable::abi::Errno>(())
 //! ```
 
-mod book;
 mod by_pid;
 mod call;
-mod callback;
 mod clock;
 mod commit;
 mod config;
 mod delivery;
+mod driver_queue;
 mod end;
 mod event;
+mod exit_gate;
 mod guest;
-mod keeper;
-mod lane;
 mod outbox;
 mod process;
 mod query;
+mod registry;
 mod spawn;
 mod thread;
 mod threads;
+mod timer_thread;
 mod wait;
 mod waits;
 mod zombies;
@@ -67,23 +67,23 @@ use alloc::sync::Arc;
 use core::time::Duration;
 use std::fmt;
 
-pub(crate) use book::Token;
-pub use book::{Counts, Image};
-pub use call::{Call, Progress};
+pub use call::{Call, CallProgress};
 pub(crate) use call::{End, Started};
 pub use clock::{Clock, ManualClock, RealClock};
-pub(crate) use commit::Shared;
-pub use config::{Init, Keeper, TableConfig, TableLimits};
-pub(crate) use delivery::Bell;
-pub use delivery::{Begun, Checkpoint, StaleDelivery};
+pub(crate) use commit::TableInner;
+pub use config::{Init, TableConfig, TableLimits, TimerMode};
+pub(crate) use delivery::DeliveryNotifier;
+pub use delivery::{Checkpoint, HandlerDelivery, StaleDelivery};
 pub use end::Terminated;
-pub use event::{Event, What};
+pub use event::{TableEvent, What};
 pub(crate) use guest::Caller;
 pub use process::{Process, ProcessId, SigmaskHow};
 pub use query::{Node, ProcessInfo, ThreadInfo};
-pub use spawn::{Group, Spawn};
+pub(crate) use registry::ProcessKey;
+pub use registry::{Counts, Image};
+pub use spawn::{GroupChoice, Spawn};
 pub use thread::Thread;
-pub(crate) use thread::{THREAD, ThreadToken};
+pub(crate) use thread::{THREAD, ThreadKey};
 pub use wait::{CancelToken, Wait, WaitTarget, Waited};
 
 use crate::abi::{Errno, Pid, Time, WaitStatus};
@@ -96,15 +96,15 @@ use crate::syscall::{self, Syscall};
 /// drivers do not), the table ends: drivers of living processes are told
 /// ([`abandon`](crate::driver::DriverProcess::abandon)), and calls of guests end with ESRCH.
 #[derive(Clone)]
-pub struct ProcessTable(Arc<Handle>);
+pub struct ProcessTable(Arc<TableHandle>);
 
 /// A callback for ends of processes: the process, which may be reaped already, and how it ended.
 pub type OnProcessExit = Arc<dyn Fn(&Process, WaitStatus) + Send + Sync>;
 
 /// Ends the table when the last one is dropped.
-struct Handle(Arc<Shared>);
+struct TableHandle(Arc<TableInner>);
 
-impl Drop for Handle {
+impl Drop for TableHandle {
     fn drop(&mut self) {
         self.0.close();
     }
@@ -130,25 +130,25 @@ impl ProcessTable {
 
     /// A table with these settings.
     pub fn with_config(config: TableConfig) -> ProcessTable {
-        let handle = Arc::new(Handle(Shared::new(config)));
+        let handle = Arc::new(TableHandle(TableInner::new(config)));
         handle.0.state.lock().handle = Arc::downgrade(&handle);
         ProcessTable(handle)
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    fn shared(&self) -> &Arc<TableInner> {
         &self.0.0
     }
 
     /// Process 1: see [`Init`].
     pub fn init(&self) -> Process {
         // serials begin with 1, and process 1 is the first
-        Process::new(self.clone(), Token { pid: Pid(1), serial: 1 })
+        Process::new(self.clone(), ProcessKey { pid: Pid(1), serial: 1 })
     }
 
     /// The process that has that number now, dead or alive. O(1).
     pub fn process(&self, pid: Pid) -> Option<Process> {
-        let token = self.shared().state.lock().book.token(pid)?;
-        Some(Process::new(self.clone(), token))
+        let key = self.shared().state.lock().process_registry.key(pid)?;
+        Some(Process::new(self.clone(), key))
     }
 
     /// Creates a child of process 1: see [`Process::spawn`].
@@ -158,8 +158,9 @@ impl ProcessTable {
     }
 
     /// The thread `caller` makes a system call, and this thread waits until it returns. A caller
-    /// that is stopped or sleeps in another call makes it when it can. The number of a process is that
-    /// of its first thread; where that has ended, the first of those that it has left makes the call.
+    /// that is stopped or sleeps in another call makes it when it can. The number of a process is
+    /// that of its first thread; where that has ended, the first of those that it has left makes
+    /// the call.
     ///
     /// A result is returned when the program would see it: handlers that interrupt or follow the
     /// call go to the driver ([`deliver`](crate::driver::DriverProcess::deliver)) and must have
@@ -184,39 +185,40 @@ impl ProcessTable {
     ///
     /// The table never waits for a reader. An event that finds the channel full is dropped, and
     /// the next one for which there is room comes after a [`What::Lost`] that says how many were: a
-    /// reader that must miss nothing asks the table when it has caught up. Events are in the order in
-    /// which they happened, and those of a call are there when the call returns.
+    /// reader that must miss nothing asks the table when it has caught up. Events are in the order
+    /// in which they happened, and those of a call are there when the call returns.
     ///
     /// # Errors
     ///
     /// EMFILE if [`TableLimits::subscribers`] receivers exist. One that was dropped counts until
     /// the next event.
-    pub fn subscribe(&self, capacity: usize) -> Result<Receiver<Event>, Errno> {
+    pub fn subscribe(&self, capacity: usize) -> Result<Receiver<TableEvent>, Errno> {
         let mut state = self.shared().state.lock();
         let limit = self.shared().max_subscribers;
-        state.book.subscribers.add(capacity, limit).ok_or(Errno::EMFILE)
+        state.process_registry.subscribers.add(capacity, limit).ok_or(Errno::EMFILE)
     }
 
     /// Has `callback` called for each process that ends, one after the other in the order of the
     /// ends, before any wait returns that end, before its parent's sleeping waits are woken, and
     /// before a driver is told of a signal about children: so that what belonged to the process
-    /// can be released first (TABLE-01): its driver was told before. What else a driver is told after
-    /// such a signal waits with it, and so do results of calls that were begun before, of processes
-    /// that may have waited for an end: the callback must not wait for these. `None` takes it back.
+    /// can be released first (TABLE-01): its driver was told before. What else a driver is told
+    /// after such a signal waits with it, and so do results of calls that were begun before, of
+    /// processes that may have waited for an end: the callback must not wait for these. `None`
+    /// takes it back.
     ///
     /// It runs in a thread that caused an end, or in one that caused an earlier end, the background
-    /// thread included ([`Keeper::Thread`]); it may call the table, and a panic is caught.
+    /// thread included ([`TimerMode::Thread`]); it may call the table, and a panic is caught.
     pub fn set_on_process_exit(&self, callback: Option<OnProcessExit>) {
         let mut state = self.shared().state.lock();
-        state.book.announces = callback.is_some();
+        state.process_registry.has_exit_callback = callback.is_some();
         let old = core::mem::replace(&mut state.on_exit, callback);
         drop(state);
         drop(old);
     }
 
     /// Does what is due at `now`, by the table's [`Clock`] or beyond it: alarms and timeouts, in
-    /// order, then zombies of the table's init whose time to live is over. Gives the number of
-    /// these. Only needed with [`Keeper::Caller`] or a clock that does not follow real time.
+    /// order, then zombies of the table's init whose time to live is over. Returns the number of
+    /// these. Only needed with [`TimerMode::Caller`] or a clock that does not follow real time.
     ///
     /// Costs what is due.
     #[doc(alias = "reap_due_zombies")]
@@ -238,7 +240,7 @@ impl ProcessTable {
     /// How many zombies of the table's init wait for their time.
     #[doc(alias = "zombie_timer_count")]
     pub fn reapable_zombies(&self) -> usize {
-        self.shared().state.lock().book.zombies.len()
+        self.shared().state.lock().process_registry.zombies.len()
     }
 
     /// Ends every process but the table's init: see [`Terminated`].

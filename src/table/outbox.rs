@@ -3,10 +3,10 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::book::{Book, Phase};
-use super::commit::Shared;
+use super::commit::TableInner;
+use super::driver_queue::{Dispatch, RetiredDriver};
 use super::event::What;
-use super::lane::{Errand, Gone};
+use super::registry::{Phase, ProcessRegistry};
 use crate::abi::Pid;
 use crate::driver::{Op, perform};
 use crate::sync::{Parker, contain};
@@ -14,7 +14,7 @@ use crate::sync::{Parker, contain};
 /// What is to be done once the lock is free.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    pub errands: Vec<Errand>,
+    pub dispatches: Vec<Dispatch>,
     pub wakes: Vec<Wake>,
     /// The step, if processes ended in it that are to be announced: not 0.
     pub exits: u64,
@@ -23,7 +23,7 @@ pub(super) struct Outbox {
 impl Outbox {
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.errands.is_empty() && self.wakes.is_empty() && self.exits == 0
+        self.dispatches.is_empty() && self.wakes.is_empty() && self.exits == 0
     }
 }
 
@@ -33,8 +33,8 @@ pub(super) struct Wake {
     parker: Arc<Parker>,
     /// The thread whose call it was, or the process whose wait.
     of: Option<Pid>,
-    /// Before drivers are told: the thread or process has ended, or executes another program, and its driver may
-    /// wait until its threads have left their calls.
+    /// Before drivers are told: the thread or process has ended, or executes another program, and
+    /// its driver may wait until its threads have left their calls.
     first: bool,
 }
 
@@ -49,12 +49,12 @@ impl Wake {
     }
 }
 
-impl Book {
+impl ProcessRegistry {
     /// Whom to wake before drivers are told. The others are noted, if they may have to wait for
     /// drivers or callbacks: their processes may end before.
     pub fn rank_wakes(&mut self) {
-        let Outbox { errands, wakes, exits } = &mut self.outbox;
-        let others_wait = !errands.is_empty() || *exits != 0;
+        let Outbox { dispatches, wakes, exits } = &mut self.outbox;
+        let others_wait = !dispatches.is_empty() || *exits != 0;
         for wake in wakes {
             let Some(pid) = wake.of else { continue };
             wake.first |= match self.entries.get(pid) {
@@ -62,7 +62,7 @@ impl Book {
                 None => self.threads.get(pid).is_none(),
             };
             if others_wait && !wake.first {
-                self.unwoken.entry(pid).or_default().push(wake.parker.clone());
+                self.pending_wakes.entry(pid).or_default().push(wake.parker.clone());
             }
         }
     }
@@ -71,90 +71,95 @@ impl Book {
     pub fn woken(&mut self, wakes: &[Wake]) {
         for wake in wakes {
             let Some(pid) = wake.of else { continue };
-            let Some(parkers) = self.unwoken.get_mut(&pid) else { continue };
+            let Some(parkers) = self.pending_wakes.get_mut(&pid) else { continue };
             parkers.retain(|parker| !Arc::ptr_eq(parker, &wake.parker));
             if parkers.is_empty() {
-                self.unwoken.remove(&pid);
+                self.pending_wakes.remove(&pid);
             }
         }
     }
 }
 
-impl Shared {
+impl TableInner {
     /// What was noted under the lock, now that it is free: drivers before callbacks, and these
     /// before anybody is woken, but for those whom a driver may wait for.
-    pub(super) fn carry_out(self: &Arc<Shared>, outbox: Outbox) {
-        let Outbox { errands, wakes, exits } = outbox;
+    pub(super) fn carry_out(self: &Arc<TableInner>, outbox: Outbox) {
+        let Outbox { dispatches, wakes, exits } = outbox;
         let wake = |first: bool| {
             let wakes = wakes.iter().filter(|wake| wake.first == first);
             wakes.for_each(|wake| wake.parker.unpark());
         };
         wake(true);
-        let waited = !errands.is_empty() || exits != 0;
+        let waited = !dispatches.is_empty() || exits != 0;
         let mut gone = Vec::new();
-        let told = self.run_errands(errands, &mut gone);
+        let told = self.run_dispatches(dispatches, &mut gone);
         if exits != 0 || told {
-            self.announce(exits);
+            self.run_exit_callbacks(exits);
         }
         wake(false);
         if waited && !wakes.is_empty() {
-            self.state.lock().book.woken(&wakes);
+            self.state.lock().process_registry.woken(&wakes);
         }
         self.drop_drivers(gone);
     }
 
     /// Their `Drop` is foreign: it comes last, and a panic of it counts as one in their last
     /// operation.
-    fn drop_drivers(&self, gone: Vec<Gone>) {
-        for (token, driver) in gone {
+    fn drop_drivers(&self, gone: Vec<RetiredDriver>) {
+        for (key, driver) in gone {
             if !contain(|| drop(driver)) {
-                self.fault(token.pid, Op::Reaped);
+                self.fault(key.pid, Op::Reaped);
             }
         }
     }
 
-    /// Has drivers carry out operations, and those that come for the same drivers meanwhile. Gives
-    /// back drivers that it may be the last owner of in `gone`; whether a callback has waited for one.
-    fn run_errands(self: &Arc<Shared>, mut errands: Vec<Errand>, gone: &mut Vec<Gone>) -> bool {
+    /// Has drivers carry out operations, and those that come for the same drivers meanwhile.
+    /// Puts drivers that it may be the last owner of in `gone`; whether a callback has
+    /// waited for one.
+    fn run_dispatches(
+        self: &Arc<TableInner>,
+        mut dispatches: Vec<Dispatch>,
+        gone: &mut Vec<RetiredDriver>,
+    ) -> bool {
         let mut told = false;
-        while !errands.is_empty() {
-            self.run_each(&errands);
+        while !dispatches.is_empty() {
+            self.run_each(&dispatches);
             let mut state = self.state.lock();
-            if !state.book.notices.is_empty() {
-                told |= state.book.carried_out(&errands);
+            if !state.process_registry.pending_exits.is_empty() {
+                told |= state.process_registry.note_dispatched(&dispatches);
             }
-            state.book.lanes.take_back(&mut errands, gone);
-            if errands.is_empty() && state.book.outbox.errands.capacity() == 0 {
+            state.process_registry.queues.complete_dispatches(&mut dispatches, gone);
+            if dispatches.is_empty() && state.process_registry.outbox.dispatches.capacity() == 0 {
                 // the next ones are noted in the same memory
-                core::mem::swap(&mut state.book.outbox.errands, &mut errands);
+                core::mem::swap(&mut state.process_registry.outbox.dispatches, &mut dispatches);
             }
         }
         told
     }
 
     /// One net for all of them, in which a driver that panics does not keep the others.
-    fn run_each(&self, errands: &[Errand]) {
+    fn run_each(&self, dispatches: &[Dispatch]) {
         let mut begun = 0;
-        let perform = |errand: &Errand| {
-            let Some(driver) = &errand.driver else { return };
-            perform(&**driver, &errand.op);
+        let perform = |dispatch: &Dispatch| {
+            let Some(driver) = &dispatch.driver else { return };
+            perform(&**driver, &dispatch.op);
         };
-        while begun < errands.len() {
+        while begun < dispatches.len() {
             let rest = || {
-                for errand in &errands[begun..] {
+                for dispatch in &dispatches[begun..] {
                     begun += 1;
-                    perform(errand);
+                    perform(dispatch);
                 }
             };
             if !contain(rest) {
-                let Errand { token, op, .. } = errands[begun - 1];
-                self.fault(token.pid, op);
+                let Dispatch { key, op, .. } = dispatches[begun - 1];
+                self.fault(key.pid, op);
             }
         }
     }
 
     /// A driver panicked.
     fn fault(&self, pid: Pid, op: Op) {
-        self.state.lock().book.subscribers.publish(pid, What::DriverFault(op));
+        self.state.lock().process_registry.subscribers.publish(pid, What::DriverFault(op));
     }
 }

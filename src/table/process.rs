@@ -4,10 +4,10 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
 
-use super::book::{Image, Token};
 use super::call::{End, Started};
 use super::guest::Caller;
-use super::{Call, Init, ProcessTable, Shared};
+use super::registry::{Image, ProcessKey};
+use super::{Call, Init, ProcessTable, TableInner};
 use crate::abi::{
     Errno, Itimerval, Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, Signal,
     Timespec, Uid, WaitOptions, WaitStatus,
@@ -73,16 +73,16 @@ pub(super) fn taken(result: syscall::Result) -> Result<SigInfo, Errno> {
 #[derive(Clone)]
 pub struct Process {
     pub(super) table: ProcessTable,
-    pub(super) token: Token,
+    pub(super) key: ProcessKey,
 }
 
 /// Which process, for good: its number may be another's, this is not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ProcessId(pub(super) Token);
+pub struct ProcessId(pub(super) ProcessKey);
 
 impl PartialEq for Process {
     fn eq(&self, other: &Process) -> bool {
-        self.token == other.token && Arc::ptr_eq(self.table.shared(), other.table.shared())
+        self.key == other.key && Arc::ptr_eq(self.table.shared(), other.table.shared())
     }
 }
 
@@ -90,7 +90,7 @@ impl Eq for Process {}
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Process").field(&self.token.pid.0).finish()
+        f.debug_tuple("Process").field(&self.key.pid.0).finish()
     }
 }
 
@@ -105,18 +105,18 @@ pub(super) fn done(result: syscall::Result) -> Result<(), Errno> {
 }
 
 impl Process {
-    pub(super) fn new(table: ProcessTable, token: Token) -> Process {
-        Process { table, token }
+    pub(super) fn new(table: ProcessTable, key: ProcessKey) -> Process {
+        Process { table, key }
     }
 
     /// Its number.
     pub fn pid(&self) -> Pid {
-        self.token.pid
+        self.key.pid
     }
 
     /// Which process it is, for good.
     pub fn id(&self) -> ProcessId {
-        ProcessId(self.token)
+        ProcessId(self.key)
     }
 
     /// Its table.
@@ -148,7 +148,7 @@ impl Process {
 
     #[inline]
     pub(super) fn caller(&self) -> Caller {
-        Caller::Process(self.token)
+        Caller::Process(self.key)
     }
 
     /// A call that cannot sleep in the model.
@@ -204,10 +204,10 @@ impl Process {
         let image = image.into();
         let path: Arc<str> = image.program.as_str().into();
         let shared = self.table.shared();
-        shared.commit(|state| state.book.prepare(path.clone(), image));
+        shared.commit(|state| state.process_registry.prepare(path.clone(), image));
         let executed = self.call(Syscall::Execve { path: path.clone(), error: None });
         if executed.is_err() {
-            shared.commit(|state| state.book.take_prepared(&path));
+            shared.commit(|state| state.process_registry.take_prepared(&path));
         }
         done(executed)
     }
@@ -230,7 +230,7 @@ impl Process {
     #[doc(alias = "mark_continued")]
     pub fn report(&self, status: WaitStatus) {
         if !self.is_tables_init() {
-            self.table.shared().report(self.token, status);
+            self.table.shared().report(self.key, status);
         }
     }
 }
@@ -332,9 +332,9 @@ impl Process {
             return Err(Errno::EPERM);
         }
         shared.commit(|state| {
-            state.book.entry(self.token).ok_or(Errno::ESRCH)?;
-            let sent =
-                state.outside(&*shared.clock, |kernel, fx| kernel.signal(self.pid(), signal, fx));
+            state.process_registry.entry(self.key).ok_or(Errno::ESRCH)?;
+            let sent = state
+                .apply_external(&*shared.clock, |kernel, fx| kernel.signal(self.pid(), signal, fx));
             sent.map_err(|_| Errno::ESRCH)
         })
     }
@@ -651,12 +651,12 @@ impl Process {
 
 /// For drivers, which hold no handle of the table.
 impl Process {
-    pub(crate) fn parts(&self) -> (Arc<Shared>, Token) {
-        (self.table.shared().clone(), self.token)
+    pub(crate) fn parts(&self) -> (Arc<TableInner>, ProcessKey) {
+        (self.table.shared().clone(), self.key)
     }
 
     /// Another process of the same table.
-    pub(crate) fn sibling(&self, token: Token) -> Process {
-        Process::new(self.table.clone(), token)
+    pub(crate) fn sibling(&self, key: ProcessKey) -> Process {
+        Process::new(self.table.clone(), key)
     }
 }

@@ -4,12 +4,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::ProcessTable;
-use super::book::{Counts, Image, Phase};
-use super::commit::State;
+use super::commit::TableState;
 use super::process::Process;
+use super::registry::{Counts, Image, Phase};
 use crate::abi::{Pgid, Pid, Sid, SigSet, Time, WaitStatus};
 use crate::driver::Authority;
-use crate::kernel::{Attributes, Run, View};
+use crate::kernel::{Attributes, RunState, View};
 
 /// A process at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,7 +23,7 @@ pub struct ProcessInfo {
     /// Its session.
     pub sid: Sid,
     /// What it does; its first thread that lives, where there are several.
-    pub run: Run,
+    pub run: RunState,
     /// How it ended, if it has.
     pub status: Option<WaitStatus>,
     /// What it executes, shared with the table.
@@ -42,7 +42,7 @@ pub struct ThreadInfo {
     /// Its process.
     pub pid: Pid,
     /// What it does. A leader that others outlive is a zombie (TG-87).
-    pub run: Run,
+    pub run: RunState,
     /// The signals that it blocks.
     pub blocked: SigSet,
     /// The signals that are pending for it alone.
@@ -58,10 +58,10 @@ pub struct Node {
     pub info: ProcessInfo,
 }
 
-impl State {
+impl TableState {
     fn info(&self, pid: Pid) -> Option<ProcessInfo> {
         let view = self.kernel.view(pid)?;
-        let entry = self.book.entries.get(pid)?;
+        let entry = self.process_registry.entries.get(pid)?;
         let mut run = view.run;
         if entry.leader_ended && entry.phase != Phase::Zombie {
             let living = self.first_living(pid).and_then(|tid| self.kernel.view(tid));
@@ -113,8 +113,8 @@ impl ProcessTable {
         list
     }
 
-    /// The threads of a process, a leader included that others outlive, in the order of their creation;
-    /// nothing if there is no such process. O(1) a thread.
+    /// The threads of a process, a leader included that others outlive, in the order of their
+    /// creation; nothing if there is no such process. O(1) a thread.
     #[doc(alias = "tids")]
     pub fn threads(&self, pid: Pid) -> Vec<ThreadInfo> {
         let state = self.shared().state.lock();
@@ -124,7 +124,7 @@ impl ProcessTable {
     /// How many there are. O(1).
     #[doc(alias = "running_count")]
     pub fn counts(&self) -> Counts {
-        self.shared().state.lock().book.counts
+        self.shared().state.lock().process_registry.counts
     }
 
     /// The members of a group, zombies included, the one that joined last first; nothing if there
@@ -156,7 +156,7 @@ impl Process {
     /// The process at this moment; `None` once it is reaped. O(1).
     pub fn info(&self) -> Option<ProcessInfo> {
         let state = self.table.shared().state.lock();
-        state.book.entry(self.token)?;
+        state.process_registry.entry(self.key)?;
         state.info(self.pid())
     }
 
@@ -181,7 +181,7 @@ impl Process {
     /// proc_pid_status(5); RULES OBS.
     pub fn view(&self) -> Option<View> {
         let state = self.table.shared().state.lock();
-        state.book.entry(self.token)?;
+        state.process_registry.entry(self.key)?;
         state.kernel.view(self.pid())
     }
 
@@ -191,27 +191,27 @@ impl Process {
     #[doc(alias = "get_cwd")]
     pub fn attributes(&self) -> Option<Attributes> {
         let state = self.table.shared().state.lock();
-        state.book.entry(self.token)?;
+        state.process_registry.entry(self.key)?;
         state.kernel.attributes(self.pid())
     }
 
     /// What it executes, shared with the table; `None` once it is reaped. O(1).
     pub fn image(&self) -> Option<Arc<Image>> {
         let state = self.table.shared().state.lock();
-        state.book.entry(self.token).map(|entry| entry.image.clone())
+        state.process_registry.entry(self.key).map(|entry| entry.image.clone())
     }
 
     /// How it ended, if it has and is not reaped. O(1).
     pub fn exit_status(&self) -> Option<WaitStatus> {
         let state = self.table.shared().state.lock();
-        state.book.entry(self.token)?;
+        state.process_registry.entry(self.key)?;
         state.kernel.exit_status(self.pid())
     }
 
     /// Its children, in the order in which it got them. O(1) a child.
     pub fn children(&self) -> Vec<ProcessInfo> {
         let state = self.table.shared().state.lock();
-        if state.book.entry(self.token).is_none() {
+        if state.process_registry.entry(self.key).is_none() {
             return Vec::new();
         }
         state.infos(state.kernel.children_of(self.pid()))

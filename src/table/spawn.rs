@@ -2,19 +2,19 @@
 
 use alloc::sync::Arc;
 
-use super::book::{Image, RunBy, Token};
 use super::clock::Clock;
-use super::commit::{Shared, State, wait_for_zombie};
+use super::commit::{TableInner, TableState, wait_for_zombie};
 use super::process::Process;
+use super::registry::{Image, ProcessKey, RunBy};
 use crate::abi::{Errno, Pgid, Pid, SigSet, Uid};
 use crate::driver::{Authority, DriverProcess, NullDriver, Reporter};
-use crate::kernel::{Canonical, Effects, Few, Kernel, Outcome};
+use crate::kernel::{Canonical, Effects, Kernel, Outcome, SmallList};
 use crate::sync::OnceLock;
 use crate::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall, how};
 
 /// The group of a new process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Group {
+pub enum GroupChoice {
     /// Its parent's (FORK-01).
     #[default]
     Inherit,
@@ -35,13 +35,13 @@ pub enum Group {
 pub struct Spawn {
     /// What it executes; `None` to go on with its parent's program.
     image: Option<Arc<Image>>,
-    group: Group,
+    group: GroupChoice,
     authority: Authority,
     safe_points: bool,
     driver: Option<Arc<dyn DriverProcess>>,
     reporter: EarlyReporter,
     /// What the child does before it executes its program.
-    calls: Few<Syscall>,
+    calls: SmallList<Syscall>,
 }
 
 /// What reports about a process that there may never be, if anybody has asked for it.
@@ -51,7 +51,7 @@ struct EarlyReporter(OnceLock<Reporter>);
 impl Drop for EarlyReporter {
     fn drop(&mut self) {
         if let Some(reporter) = self.0.get() {
-            reporter.forsake();
+            reporter.close_unbound();
         }
     }
 }
@@ -67,12 +67,12 @@ impl Spawn {
     pub fn fork() -> Spawn {
         Spawn {
             image: None,
-            group: Group::Inherit,
+            group: GroupChoice::Inherit,
             authority: Authority::Model,
             safe_points: false,
             driver: None,
             reporter: EarlyReporter::default(),
-            calls: Few::new(),
+            calls: SmallList::new(),
         }
     }
 
@@ -86,13 +86,13 @@ impl Spawn {
         self
     }
 
-    /// It runs its handlers at certain points only, as an engine without preemption does: each thread
-    /// takes them itself ([`Thread::checkpoint`](super::Thread::checkpoint)), and
+    /// It runs its handlers at certain points only, as an engine without preemption does: each
+    /// thread takes them itself ([`Thread::checkpoint`](super::Thread::checkpoint)), and
     /// [`deliver`](DriverProcess::deliver) is not called.
     ///
-    /// Handlers come before the next call of their thread, and a call that sleeps is interrupted for
-    /// them: [`Call::wait_or_deliver`](super::Call::wait_or_deliver). A child that it creates itself by
-    /// fork(2) has none, and a driver of its own neither.
+    /// Handlers come before the next call of their thread, and a call that sleeps is interrupted
+    /// for them: [`Call::wait_or_deliver`](super::Call::wait_or_deliver). A child that it creates
+    /// itself by fork(2) has none, and a driver of its own neither.
     pub fn safe_points(mut self) -> Spawn {
         self.safe_points = true;
         self
@@ -105,20 +105,20 @@ impl Spawn {
     }
 
     /// Its group.
-    pub fn group(mut self, group: Group) -> Spawn {
+    pub fn group(mut self, group: GroupChoice) -> Spawn {
         self.group = group;
         self
     }
 
     /// A group of its own.
     pub fn own_group(self) -> Spawn {
-        self.group(Group::Own)
+        self.group(GroupChoice::Own)
     }
 
     /// A session of its own.
     #[doc(alias = "setsid")]
     pub fn session(self) -> Spawn {
-        self.group(Group::Session)
+        self.group(GroupChoice::Session)
     }
 
     /// Its umask, of which the low 9 bits count; its parent's by default (MISC-01, MISC-02).
@@ -166,7 +166,7 @@ impl Spawn {
         kernel: &mut Kernel,
         fx: &mut Effects,
     ) -> Result<(Pid, Result<(), Errno>), Errno> {
-        let child = match kernel.fork_aside(parent, fx) {
+        let child = match kernel.fork_on_behalf(parent, fx) {
             Ok(Ok(Ret::Value(pid))) => Pid(pid as u32),
             Ok(Ok(_)) => return Err(Errno::ENOSYS),
             Ok(Err(errno)) => return Err(errno),
@@ -184,10 +184,10 @@ impl Spawn {
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let placing = match self.group {
-            Group::Inherit => None,
-            Group::Own => Some(Syscall::Setpgid { pid: 0, pgid: 0 }),
-            Group::Join(pgid) => Some(Syscall::Setpgid { pid: 0, pgid: pgid.0 as i32 }),
-            Group::Session => Some(Syscall::Setsid),
+            GroupChoice::Inherit => None,
+            GroupChoice::Own => Some(Syscall::Setpgid { pid: 0, pgid: 0 }),
+            GroupChoice::Join(pgid) => Some(Syscall::Setpgid { pid: 0, pgid: pgid.0 as i32 }),
+            GroupChoice::Session => Some(Syscall::Setsid),
         };
         for call in placing.iter().chain(self.calls.iter()) {
             if let Ok(Outcome::Returned(Err(errno))) = kernel.call(pid, call, fx) {
@@ -196,7 +196,7 @@ impl Spawn {
             // it returns after what others do because of it
             kernel.settle(&mut Canonical, fx);
         }
-        if executes && let Ok(Err(errno)) = kernel.exec_aside(pid, fx) {
+        if executes && let Ok(Err(errno)) = kernel.exec_on_behalf(pid, fx) {
             return Err(errno);
         }
         Ok(())
@@ -227,20 +227,20 @@ impl Process {
     #[doc(alias = "register")]
     pub fn spawn(&self, spawn: Spawn) -> Result<Process, Errno> {
         let shared = self.table.shared();
-        let token = shared.spawn(self.token, spawn)?;
-        Ok(Process::new(self.table.clone(), token))
+        let key = shared.spawn(self.key, spawn)?;
+        Ok(Process::new(self.table.clone(), key))
     }
 }
 
-impl Shared {
+impl TableInner {
     pub(crate) fn spawn(
-        self: &Arc<Shared>,
-        parent: Token,
+        self: &Arc<TableInner>,
+        parent: ProcessKey,
         mut spawn: Spawn,
-    ) -> Result<Token, Errno> {
+    ) -> Result<ProcessKey, Errno> {
         // what is left of it is dropped when the lock is free: the driver's `Drop` is foreign
         self.commit(|state| {
-            if state.is_closed() || state.book.entry(parent).is_none() {
+            if state.is_closed() || state.process_registry.entry(parent).is_none() {
                 return Err(Errno::ESRCH);
             }
             if state.is_full() {
@@ -253,12 +253,13 @@ impl Shared {
     }
 }
 
-impl State {
+impl TableState {
     /// Whether a child of `parent` may have that group: asked before there is a child.
-    fn check_group(&self, parent: Pid, group: Group) -> Result<(), Errno> {
-        let Group::Join(pgid) = group else { return Ok(()) };
+    fn check_group(&self, parent: Pid, group: GroupChoice) -> Result<(), Errno> {
+        let GroupChoice::Join(pgid) = group else { return Ok(()) };
         if pgid == Pgid(0) {
-            // the number of a group outside of the namespace (GRP-22); to setpgid it is the child's own
+            // the number of a group outside of the namespace (GRP-22); to setpgid it is the child's
+            // own
             return Err(Errno::EPERM);
         }
         let session = |pid| self.kernel.view(pid).map(|view| view.sid);
@@ -272,12 +273,18 @@ impl State {
 
     /// The child, in its place and with its program, in one step of the model. Where that turns
     /// out to be impossible it ends, and nobody has to wait for it.
-    fn create(&mut self, shared: &Shared, parent: Pid, spawn: &mut Spawn) -> Result<Pid, Errno> {
+    fn create(
+        &mut self,
+        shared: &TableInner,
+        parent: Pid,
+        spawn: &mut Spawn,
+    ) -> Result<Pid, Errno> {
         let clock = &*shared.clock;
         let executes = spawn.image.is_some();
-        self.book.next_image = spawn.image.take();
-        let made = self.outside(clock, |kernel, fx| spawn.make(parent, executes, kernel, fx));
-        self.book.next_image = None;
+        self.process_registry.next_image = spawn.image.take();
+        let made =
+            self.apply_external(clock, |kernel, fx| spawn.make(parent, executes, kernel, fx));
+        self.process_registry.next_image = None;
         let (child, prepared) = made?;
         if let Err(errno) = prepared {
             self.withdraw(parent, child, clock);
@@ -288,40 +295,40 @@ impl State {
 
     /// It ends and is reaped in one step: no wait gives it, and no callback is called for it.
     fn withdraw(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
-        self.book.withdrawn = Some(child);
-        self.outside(clock, |kernel, fx| {
+        self.process_registry.rolled_back = Some(child);
+        self.apply_external(clock, |kernel, fx| {
             let _ = kernel.call(child, &Syscall::ExitGroup(127), fx);
             let _ = kernel.poll_wait(parent, &wait_for_zombie(child), fx);
         });
-        self.book.withdrawn = None;
+        self.process_registry.rolled_back = None;
     }
 
-    /// Gives a new process its driver, and what was reported of it.
+    /// Returns a new process its driver, and what was reported of it.
     fn furnish(
         &mut self,
-        shared: &Arc<Shared>,
+        shared: &Arc<TableInner>,
         pid: Pid,
         spawn: &mut Spawn,
-    ) -> Result<Token, Errno> {
+    ) -> Result<ProcessKey, Errno> {
         if spawn.authority == Authority::Host {
-            let _ = self.kernel.give_authority(pid);
+            let _ = self.kernel.set_host_authority(pid);
         }
-        let entry = self.book.entries.get_mut(pid).ok_or(Errno::ESRCH)?;
-        let token = Token { pid, serial: entry.serial };
+        let entry = self.process_registry.entries.get_mut(pid).ok_or(Errno::ESRCH)?;
+        let key = ProcessKey { pid, serial: entry.serial };
         entry.run_by = match spawn.authority {
             Authority::Host => RunBy::Host,
             Authority::Model if spawn.safe_points => RunBy::SafePoints,
             Authority::Model => RunBy::Driver,
         };
-        self.book.has_safe_points |= entry.run_by == RunBy::SafePoints;
+        self.process_registry.has_safe_points |= entry.run_by == RunBy::SafePoints;
         if let Some(driver) = spawn.driver.take() {
-            entry.lane = Some(self.book.lanes.add(token, driver));
+            entry.driver_queue = Some(self.process_registry.queues.add(key, driver));
         }
         if let Some(reporter) = spawn.reporter.0.get() {
-            for status in reporter.bind(Arc::downgrade(shared), token) {
-                self.report(token, status, &*shared.clock);
+            for status in reporter.bind(Arc::downgrade(shared), key) {
+                self.report(key, status, &*shared.clock);
             }
         }
-        Ok(token)
+        Ok(key)
     }
 }

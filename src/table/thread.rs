@@ -5,14 +5,14 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::book::Token;
 use super::call::{End, Started};
-use super::commit::Shared;
-use super::delivery::{Begun, Checkpoint, StaleDelivery};
+use super::commit::TableInner;
+use super::delivery::{Checkpoint, HandlerDelivery, StaleDelivery};
 use super::guest::Caller;
 use super::process::{Process, SigmaskHow, done, old_mask, raw, sigtimedwait, taken};
 use super::query::ThreadInfo;
-use super::{Call, ProcessTable, Progress};
+use super::registry::ProcessKey;
+use super::{Call, CallProgress, ProcessTable};
 use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, WaitOptions, WaitStatus};
 use crate::kernel::TaskId;
 use crate::sync::Parker;
@@ -20,8 +20,8 @@ use crate::syscall::{self, Ptr, SIGSET_SIZE, Syscall, clone};
 
 /// One thread for good, and its process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct ThreadToken {
-    pub process: Token,
+pub(crate) struct ThreadKey {
+    pub process: ProcessKey,
     pub task: TaskId,
 }
 
@@ -29,13 +29,14 @@ pub(crate) struct ThreadToken {
 pub(crate) const THREAD: u64 =
     clone::VM | clone::FS | clone::FILES | clone::SIGHAND | clone::THREAD | clone::SYSVSEM;
 
-/// One thread of a process of a table, for good: when it has ended, this handle names nobody, also if
-/// its number is another's, and everything gives ESRCH.
+/// One thread of a process of a table, for good: when it has ended, this handle names nobody, also
+/// if its number is another's, and everything gives ESRCH.
 ///
 /// Its methods are calls of the thread, as [`ProcessTable::syscall`] makes them; two threads of a
 /// process can be in calls at the same time. One that ends in a call, by an exit_group or execve of
-/// another thread or by a deadly signal, leaves it with ESRCH. A thread that executes a program keeps its
-/// handle, and has the number of its process from then on (EXEC-11). It holds a handle of its table.
+/// another thread or by a deadly signal, leaves it with ESRCH. A thread that executes a program
+/// keeps its handle, and has the number of its process from then on (EXEC-11). It holds a handle of
+/// its table.
 ///
 /// ```
 /// use proctable::abi::{WaitOptions, WaitStatus};
@@ -57,9 +58,9 @@ pub(crate) const THREAD: u64 =
 ///
 /// An engine that can run a handler only at certain points creates its process with
 /// [`Spawn::safe_points`](super::Spawn::safe_points). At such a point a thread asks
-/// ([`checkpoint`](Thread::checkpoint)), takes a handler ([`begin_delivery`](Thread::begin_delivery)),
-/// runs it, and has it return ([`end_delivery`](Thread::end_delivery)). Two threads of a cooperative
-/// event loop:
+/// ([`checkpoint`](Thread::checkpoint)), takes a handler
+/// ([`begin_delivery`](Thread::begin_delivery)), runs it, and has it return
+/// ([`end_delivery`](Thread::end_delivery)). Two threads of a cooperative event loop:
 ///
 /// ```
 /// use proctable::abi::{Errno, Handler, SaFlags, SigAction, SigSet, Signal, WaitOptions};
@@ -112,14 +113,14 @@ pub(crate) const THREAD: u64 =
 #[derive(Clone)]
 pub struct Thread {
     table: ProcessTable,
-    token: ThreadToken,
+    key: ThreadKey,
     /// Its number when it was made.
     tid: Pid,
 }
 
 impl PartialEq for Thread {
     fn eq(&self, other: &Thread) -> bool {
-        self.token == other.token && Arc::ptr_eq(self.table.shared(), other.table.shared())
+        self.key == other.key && Arc::ptr_eq(self.table.shared(), other.table.shared())
     }
 }
 
@@ -127,25 +128,25 @@ impl Eq for Thread {}
 
 impl fmt::Debug for Thread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Thread").field(&self.token.process.pid.0).field(&self.tid.0).finish()
+        f.debug_tuple("Thread").field(&self.key.process.pid.0).field(&self.tid.0).finish()
     }
 }
 
 impl Thread {
-    /// Its number: that of its process once it has executed a program, and the one that it had if it
-    /// has ended. O(1).
+    /// Its number: that of its process once it has executed a program, and the one that it had if
+    /// it has ended. O(1).
     pub fn tid(&self) -> Pid {
-        self.table.shared().tid(self.token).unwrap_or(self.tid)
+        self.table.shared().tid(self.key).unwrap_or(self.tid)
     }
 
     /// The number of its process.
     pub fn pid(&self) -> Pid {
-        self.token.process.pid
+        self.key.process.pid
     }
 
     /// Its process.
     pub fn process(&self) -> Process {
-        Process::new(self.table.clone(), self.token.process)
+        Process::new(self.table.clone(), self.key.process)
     }
 
     /// Its table.
@@ -155,13 +156,13 @@ impl Thread {
 
     /// Whether it has not ended. O(1).
     pub fn is_alive(&self) -> bool {
-        self.table.shared().tid(self.token).is_some()
+        self.table.shared().tid(self.key).is_some()
     }
 
     /// The thread at this moment; `None` once it has ended. O(1).
     pub fn info(&self) -> Option<ThreadInfo> {
         let state = self.table.shared().state.lock();
-        state.thread_info(state.tid_of(self.token.task)?)
+        state.thread_info(state.tid_of(self.key.task)?)
     }
 
     /// The thread makes a call, and this thread waits for it: see [`ProcessTable::syscall`].
@@ -183,7 +184,7 @@ impl Thread {
     }
 
     fn caller(&self) -> Caller {
-        Caller::Thread(self.token)
+        Caller::Thread(self.key)
     }
 
     /// Creates a thread of the same process, with the mask and the users of this one.
@@ -200,12 +201,12 @@ impl Thread {
     pub fn spawn_thread(&self) -> Result<Thread, Errno> {
         let end = self.table.shared().end(self.start(&Syscall::clone_call(THREAD)));
         let (task, tid) = self.table.shared().created(end)?;
-        let token = ThreadToken { process: self.token.process, task };
-        Ok(Thread { table: self.table.clone(), token, tid })
+        let key = ThreadKey { process: self.key.process, task };
+        Ok(Thread { table: self.table.clone(), key, tid })
     }
 
-    /// The thread ends, and its process with its last thread: with the `code` of that, of which the low 8
-    /// bits count. [`Process::exit`] ends all of them.
+    /// The thread ends, and its process with its last thread: with the `code` of that, of which the
+    /// low 8 bits count. [`Process::exit`] ends all of them.
     ///
     /// # References
     ///
@@ -223,7 +224,7 @@ impl Thread {
     #[doc(alias = "pthread_join")]
     pub fn join(&self) {
         let parker = Parker::new();
-        while !self.table.shared().has_ended(self.token, &parker) {
+        while !self.table.shared().has_ended(self.key, &parker) {
             parker.park(None);
         }
     }
@@ -238,7 +239,7 @@ impl Thread {
     ///
     /// tgkill(2).
     pub fn tgkill(&self, thread: &Thread, signal: Signal) -> Result<(), Errno> {
-        let tid = self.table.shared().tid(thread.token).ok_or(Errno::ESRCH)?;
+        let tid = self.table.shared().tid(thread.key).ok_or(Errno::ESRCH)?;
         let (tgid, tid, sig) = (raw(thread.pid().0), raw(tid.0), signal.number().into());
         done(self.syscall(Syscall::Tgkill { tgid, tid, sig }))
     }
@@ -290,23 +291,23 @@ impl Thread {
         self.table.shared().checkpoint(self.caller())
     }
 
-    /// Takes the handler that comes first, if there is one: it runs from now on, and the mask is its
-    /// own. Others may be taken before it returns, and run above it.
-    pub fn begin_delivery(&self) -> Option<Begun> {
+    /// Takes the handler that comes first, if there is one: it runs from now on, and the mask is
+    /// its own. Others may be taken before it returns, and run above it.
+    pub fn begin_delivery(&self) -> Option<HandlerDelivery> {
         self.table.shared().begin_delivery(self.caller())
     }
 
     /// A handler returns: rt_sigreturn(2). The mask is that of the code below, and a call that it
-    /// interrupted fails or goes on. The call that this gives has returned, but where the process is
-    /// stopped, or where another handler was entered meanwhile: that runs first
+    /// interrupted fails or goes on. The call that this gives has returned, but where the process
+    /// is stopped, or where another handler was entered meanwhile: that runs first
     /// ([`Call::wait_or_deliver`]).
     ///
     /// # Errors
     ///
-    /// [`StaleDelivery`] if it does not run any more, or is not the innermost of those that do; then
-    /// nothing has changed.
-    pub fn end_delivery(&self, begun: &Begun) -> Result<Call, StaleDelivery> {
-        if begun.thread != self.token {
+    /// [`StaleDelivery`] if it does not run any more, or is not the innermost of those that do;
+    /// then nothing has changed.
+    pub fn end_delivery(&self, begun: &HandlerDelivery) -> Result<Call, StaleDelivery> {
+        if begun.thread != self.key {
             return Err(StaleDelivery);
         }
         let started = self.table.shared().end_delivery(begun, None)?;
@@ -314,7 +315,7 @@ impl Thread {
     }
 
     /// Runs the handlers that are to run now, each by `run`, until there is none.
-    pub fn run_handlers(&self, run: &mut dyn FnMut(&Begun)) {
+    pub fn run_handlers(&self, run: &mut dyn FnMut(&HandlerDelivery)) {
         while let Some(begun) = self.begin_delivery() {
             run(&begun);
             if let Ok(mut returns) = self.end_delivery(&begun) {
@@ -328,17 +329,21 @@ impl Thread {
     /// # Errors
     ///
     /// As [`Thread::syscall`].
-    pub fn syscall_with(&self, call: Syscall, run: &mut dyn FnMut(&Begun)) -> syscall::Result {
+    pub fn syscall_with(
+        &self,
+        call: Syscall,
+        run: &mut dyn FnMut(&HandlerDelivery),
+    ) -> syscall::Result {
         let result = self.finish(&mut self.submit(call), run);
         self.run_handlers(run);
         result
     }
 
-    fn finish(&self, call: &mut Call, run: &mut dyn FnMut(&Begun)) -> syscall::Result {
+    fn finish(&self, call: &mut Call, run: &mut dyn FnMut(&HandlerDelivery)) -> syscall::Result {
         loop {
             match call.wait_or_deliver() {
-                Progress::Returned(result) => return result,
-                Progress::Deliver => self.run_handlers(run),
+                CallProgress::Returned(result) => return result,
+                CallProgress::Deliver => self.run_handlers(run),
             }
         }
     }
@@ -349,19 +354,19 @@ impl Process {
     pub fn main_thread(&self) -> Option<Thread> {
         let state = self.table().shared().state.lock();
         let tid = state.acting(self.caller())?;
-        Some(Thread { table: self.table().clone(), token: state.thread(self.token, tid)?, tid })
+        Some(Thread { table: self.table().clone(), key: state.thread(self.key, tid)?, tid })
     }
 
     /// Its threads that live, in the order of their creation. O(1) a thread.
     pub fn threads(&self) -> Vec<Thread> {
         let state = self.table().shared().state.lock();
-        if state.book.entry(self.token).is_none() {
+        if state.process_registry.entry(self.key).is_none() {
             return Vec::new();
         }
         let threads = state.kernel.tids(self.pid()).filter_map(|tid| {
-            let token = state.thread(self.token, tid)?;
-            state.tid_of(token.task)?;
-            Some(Thread { table: self.table().clone(), token, tid })
+            let key = state.thread(self.key, tid)?;
+            state.tid_of(key.task)?;
+            Some(Thread { table: self.table().clone(), key, tid })
         });
         threads.collect()
     }
@@ -372,7 +377,7 @@ impl Process {
     }
 
     /// Takes a handler for its first thread: [`Thread::begin_delivery`].
-    pub fn begin_delivery(&self) -> Option<Begun> {
+    pub fn begin_delivery(&self) -> Option<HandlerDelivery> {
         self.table().shared().begin_delivery(self.caller())
     }
 
@@ -381,8 +386,8 @@ impl Process {
     /// # Errors
     ///
     /// As there.
-    pub fn end_delivery(&self, begun: &Begun) -> Result<Call, StaleDelivery> {
-        if begun.thread.process != self.token {
+    pub fn end_delivery(&self, begun: &HandlerDelivery) -> Result<Call, StaleDelivery> {
+        if begun.thread.process != self.key {
             return Err(StaleDelivery);
         }
         let started = self.table().shared().end_delivery(begun, None)?;
@@ -394,31 +399,31 @@ impl ProcessTable {
     /// The thread that has that number now, if it lives. O(1).
     pub fn thread(&self, tid: Pid) -> Option<Thread> {
         let state = self.shared().state.lock();
-        let process = state.book.token(state.book.process_of(tid)?)?;
-        let token = state.thread(process, tid)?;
-        state.tid_of(token.task)?;
-        Some(Thread { table: self.clone(), token, tid })
+        let process = state.process_registry.key(state.process_registry.process_of(tid)?)?;
+        let key = state.thread(process, tid)?;
+        state.tid_of(key.task)?;
+        Some(Thread { table: self.clone(), key, tid })
     }
 }
 
-impl super::commit::State {
+impl super::commit::TableState {
     /// The identity of a thread.
-    fn thread(&self, process: Token, tid: Pid) -> Option<ThreadToken> {
-        Some(ThreadToken { process, task: self.kernel.task_id(tid)? })
+    fn thread(&self, process: ProcessKey, tid: Pid) -> Option<ThreadKey> {
+        Some(ThreadKey { process, task: self.kernel.task_id(tid)? })
     }
 }
 
-impl Shared {
+impl TableInner {
     /// The number of a thread, if it lives.
-    pub(crate) fn tid(&self, thread: ThreadToken) -> Option<Pid> {
+    pub(crate) fn tid(&self, thread: ThreadKey) -> Option<Pid> {
         let state = self.state.lock();
         state.tid_of(thread.task).filter(|_| !state.is_closed())
     }
 
     /// The first thread of a process that was just created.
-    pub(crate) fn leader_of(&self, process: Token) -> Option<ThreadToken> {
+    pub(crate) fn leader_of(&self, process: ProcessKey) -> Option<ThreadKey> {
         let state = self.state.lock();
-        state.book.entry(process)?;
+        state.process_registry.entry(process)?;
         state.thread(process, process.pid)
     }
 
@@ -434,12 +439,12 @@ impl Shared {
     }
 
     /// Whether a thread has ended; if not, `parker` hears of it.
-    pub(crate) fn has_ended(&self, thread: ThreadToken, parker: &Arc<Parker>) -> bool {
+    pub(crate) fn has_ended(&self, thread: ThreadKey, parker: &Arc<Parker>) -> bool {
         let mut state = self.state.lock();
         let Some(tid) = state.tid_of(thread.task).filter(|_| !state.is_closed()) else {
             return true;
         };
-        let joins = state.book.joins.entry(tid).or_default();
+        let joins = state.process_registry.joins.entry(tid).or_default();
         if !joins.iter().any(|other| Arc::ptr_eq(other, parker)) {
             joins.push(parker.clone());
         }
@@ -447,13 +452,13 @@ impl Shared {
     }
 
     /// Whoever waits there does not wait for the end of the thread any more.
-    pub(crate) fn stop_joining(&self, thread: ThreadToken, parker: &Arc<Parker>) {
+    pub(crate) fn stop_joining(&self, thread: ThreadKey, parker: &Arc<Parker>) {
         let mut state = self.state.lock();
         let Some(tid) = state.tid_of(thread.task) else { return };
-        if let Some(joins) = state.book.joins.get_mut(&tid) {
+        if let Some(joins) = state.process_registry.joins.get_mut(&tid) {
             joins.retain(|other| !Arc::ptr_eq(other, parker));
             if joins.is_empty() {
-                state.book.joins.remove(&tid);
+                state.process_registry.joins.remove(&tid);
             }
         }
     }

@@ -3,15 +3,15 @@
 
 use alloc::boxed::Box;
 
-use super::book::{Book, Entry, Phase};
 use super::by_pid::ByPid;
-use super::commit::State;
+use super::commit::TableState;
+use super::driver_queue::DriverQueue;
 use super::guest::{Caller, Calls};
-use super::lane::Lane;
 use super::outbox::Wake;
+use super::registry::{Phase, ProcessEntry, ProcessRegistry};
 use crate::abi::Pid;
 use crate::driver::Op;
-use crate::kernel::{Id, Kernel, Run, TaskId};
+use crate::kernel::{Id, Kernel, RunState, TaskId};
 
 /// A thread that is not the leader of its process, from its creation to its end.
 #[derive(Debug)]
@@ -58,14 +58,18 @@ impl Threads {
 
 /// The process of a thread, dead or alive.
 #[inline]
-pub(super) fn process_in(entries: &ByPid<Entry>, threads: &Threads, tid: Pid) -> Option<Pid> {
+pub(super) fn process_in(
+    entries: &ByPid<ProcessEntry>,
+    threads: &Threads,
+    tid: Pid,
+) -> Option<Pid> {
     match entries.get(tid) {
         Some(_) => Some(tid),
         None => threads.get(tid).map(|thread| thread.process),
     }
 }
 
-impl Book {
+impl ProcessRegistry {
     /// The process of a thread, dead or alive. O(1).
     #[inline]
     pub fn process_of(&self, tid: Pid) -> Option<Pid> {
@@ -116,13 +120,13 @@ impl Book {
 
     /// Where operations go for the driver of the process of a thread that is not its leader.
     #[cold]
-    pub fn lane_of_thread(&self, tid: Pid) -> Option<Id<Lane>> {
-        self.entries.get(self.threads.get(tid)?.process)?.lane
+    pub fn driver_queue_of_thread(&self, tid: Pid) -> Option<Id<DriverQueue>> {
+        self.entries.get(self.threads.get(tid)?.process)?.driver_queue
     }
 
     /// A thread that executes a program is the leader now, with its number (EXEC-11).
     fn take_over(&mut self, tid: Pid) {
-        for parker in self.unwoken.get(&tid).into_iter().flatten().cloned() {
+        for parker in self.pending_wakes.get(&tid).into_iter().flatten().cloned() {
             self.outbox.wakes.push(Wake::first(parker, Some(tid)));
         }
         let Some(Thread { process, calls, .. }) = self.threads.remove(tid) else { return };
@@ -160,42 +164,43 @@ impl Book {
     fn make_able(&mut self, tid: Pid) {
         self.make_ready(tid);
         if self.has_safe_points {
-            self.ring(tid);
+            self.notify_delivery(tid);
         }
     }
 }
 
-impl State {
+impl TableState {
     /// The number of a thread that lives.
     #[inline]
     pub fn tid_of(&self, task: TaskId) -> Option<Pid> {
         let tid = self.kernel.tid(task)?;
-        let ended = |entry: &Entry| entry.leader_ended || entry.phase == Phase::Zombie;
-        (!self.book.entries.get(tid).is_some_and(ended)).then_some(tid)
+        let ended = |entry: &ProcessEntry| entry.leader_ended || entry.phase == Phase::Zombie;
+        (!self.process_registry.entries.get(tid).is_some_and(ended)).then_some(tid)
     }
 
     /// The number of the thread that makes a caller's calls, if it lives.
     pub fn acting(&self, caller: Caller) -> Option<Pid> {
         let number = match caller {
             Caller::Number(number) => number,
-            Caller::Process(token) => self.book.entry(token).map(|_| token.pid)?,
-            Caller::Thread(token) => return self.tid_of(token.task),
+            Caller::Process(key) => self.process_registry.entry(key).map(|_| key.pid)?,
+            Caller::Thread(key) => return self.tid_of(key.task),
         };
-        match self.book.entries.get(number) {
+        match self.process_registry.entries.get(number) {
             Some(entry) if entry.leader_ended => self.first_living(number),
             Some(entry) => (entry.phase != Phase::Zombie).then_some(number),
-            None => self.book.threads.get(number).map(|_| number),
+            None => self.process_registry.threads.get(number).map(|_| number),
         }
     }
 
-    /// The first thread of a process that lives: its leader, or one that has outlived that. Costs a look
-    /// at those before it.
+    /// The first thread of a process that lives: its leader, or one that has outlived that. Costs a
+    /// look at those before it.
     pub fn first_living(&self, process: Pid) -> Option<Pid> {
-        let entry = self.book.entries.get(process)?;
+        let entry = self.process_registry.entries.get(process)?;
         if entry.phase == Phase::Zombie {
             return None;
         }
-        let lives = |tid: &Pid| self.kernel.view(*tid).is_some_and(|view| view.run != Run::Zombie);
+        let lives =
+            |tid: &Pid| self.kernel.view(*tid).is_some_and(|view| view.run != RunState::Zombie);
         self.kernel.tids(process).find(lives)
     }
 }

@@ -8,11 +8,11 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
 
-use super::book::Token;
 use super::clock::Clock;
-use super::commit::State;
+use super::commit::TableState;
 use super::process::{Process, ProcessId};
-use super::waits::{Question, Selector, Waiting};
+use super::registry::ProcessKey;
+use super::waits::{WaitEntry, WaitKey, WaitRequest};
 use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, WaitOptions, WaitStatus};
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{Ptr, Ret, Syscall};
@@ -56,7 +56,7 @@ pub struct Waited {
     pub info: SigInfo,
 }
 
-/// Ends waits from another thread. Clones are the same token; once cancelled it stays so.
+/// Ends waits from another thread. Clones are the same key; once cancelled it stays so.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<Mutex<Cancelled>>);
 
@@ -95,60 +95,60 @@ impl CancelToken {
     }
 }
 
-impl State {
-    fn question(&self, parent: Pid, target: WaitTarget, options: WaitOptions) -> Question {
+impl TableState {
+    fn question(&self, parent: Pid, target: WaitTarget, options: WaitOptions) -> WaitRequest {
         let own_group = || self.kernel.view(parent).map_or(Pgid(0), |view| view.pgid);
         let (idtype, number) = match target {
             WaitTarget::Any => (IdType::ALL, 0),
             WaitTarget::Pid(pid) => (IdType::PID, pid.0),
-            WaitTarget::Process(ProcessId(token)) => (IdType::PID, token.pid.0),
+            WaitTarget::Process(ProcessId(key)) => (IdType::PID, key.pid.0),
             WaitTarget::Group(pgid) if pgid != Pgid(0) => (IdType::PGID, pgid.0),
             // WAIT-17; group 0 is waitid(2)'s name for it
             WaitTarget::Group(_) | WaitTarget::OwnGroup => (IdType::PGID, own_group().0),
         };
         let about = match idtype {
-            IdType::ALL => Selector::Any,
-            IdType::PID => Selector::Pid(number),
-            _ => Selector::Pgid(number),
+            IdType::ALL => WaitKey::Any,
+            IdType::PID => WaitKey::Pid(number),
+            _ => WaitKey::Pgid(number),
         };
         let id = i32::try_from(number).unwrap_or(i32::MAX);
         let call = Syscall::Waitid { idtype, id, info: Ptr::Valid, options };
         let child = match target {
-            WaitTarget::Process(ProcessId(token)) => Some(token),
-            WaitTarget::Pid(pid) => self.book.token(pid),
+            WaitTarget::Process(ProcessId(key)) => Some(key),
+            WaitTarget::Pid(pid) => self.process_registry.key(pid),
             _ => None,
         };
-        Question { call, about, child }
+        WaitRequest { call, about, child }
     }
 
     /// What the question of a wait for children of `parent` gives now; `None` is "nothing yet". If
     /// that is so because a callback has to run first, `waiting` hears when it has. One that the
     /// callback itself makes does not wait for it.
-    fn ask(
+    fn poll_once(
         &mut self,
-        parent: Token,
-        question: &Question,
-        waiting: Option<&Arc<Waiting>>,
+        parent: ProcessKey,
+        question: &WaitRequest,
+        waiting: Option<&Arc<WaitEntry>>,
         callbacks_own: bool,
         clock: &dyn Clock,
     ) -> Result<Option<Waited>, Errno> {
-        if self.is_closed() || self.book.entry(parent).is_none() {
+        if self.is_closed() || self.process_registry.entry(parent).is_none() {
             return Err(Errno::ESRCH);
         }
-        if question.never_hangs() {
+        if question.is_nonblocking() {
             return Err(Errno::EINVAL);
         }
-        let gone = question.child.is_some_and(|child| self.book.entry(child).is_none());
-        let nobody = gone.then(|| nobody(&question.call));
+        let gone = question.child.is_some_and(|child| self.process_registry.entry(child).is_none());
+        let nobody = gone.then(|| for_no_child(&question.call));
         let (call, group) = (nobody.as_ref().unwrap_or(&question.call), question.group());
-        if !self.book.notices.is_empty()
+        if !self.process_registry.pending_exits.is_empty()
             && !callbacks_own
             && let Some(first) = self.poll(parent.pid, &peek(call), group, clock)?
-            && let Some(notice) = self.unannounced(first.pid)
+            && let Some(exit) = self.pending_exit_mut(first.pid)
         {
             // TABLE-01
             if let Some(waiting) = waiting {
-                notice.add(waiting);
+                exit.add(waiting);
             }
             return Ok(None);
         }
@@ -162,7 +162,8 @@ impl State {
         group: Option<Pgid>,
         clock: &dyn Clock,
     ) -> Result<Option<Waited>, Errno> {
-        match self.outside(clock, |kernel, fx| kernel.poll_wait_in(parent, call, group, fx)) {
+        match self.apply_external(clock, |kernel, fx| kernel.poll_wait_in(parent, call, group, fx))
+        {
             Ok(Ok(Ret::WaitInfo(Some(info)))) => Ok(info.map(waited)),
             Ok(Ok(_)) => Ok(None),
             Ok(Err(errno)) => Err(errno),
@@ -170,23 +171,23 @@ impl State {
         }
     }
 
-    /// Waits that sleep, and that events concern, ask in the order in which they began; those that get
-    /// an answer are over, and nobody else wakes up.
+    /// Waits that sleep, and that events concern, ask in the order in which they began; those that
+    /// get an answer are over, and nobody else wakes up.
     pub fn answer_waits(&mut self, clock: &dyn Clock) {
         // the last one for which there was nothing: many may ask the same
-        let mut in_vain: Option<Arc<Waiting>> = None;
-        let mut concerned = core::mem::take(&mut self.book.concerned);
+        let mut in_vain: Option<Arc<WaitEntry>> = None;
+        let mut concerned = core::mem::take(&mut self.process_registry.concerned);
         concerned.sort_by_key(|waiting| waiting.number);
         for waiting in concerned {
             let known = in_vain.as_ref().is_some_and(|other| other.asks_like(&waiting));
             if known || !waiting.is_open() {
                 continue;
             }
-            let callbacks_own = self.book.is_the_callbacks(&waiting.parker);
+            let callbacks_own = self.process_registry.is_the_callbacks(&waiting.parker);
             let (parent, question) = (waiting.parent, &waiting.question);
-            match self.ask(parent, question, Some(&waiting), callbacks_own, clock) {
+            match self.poll_once(parent, question, Some(&waiting), callbacks_own, clock) {
                 // each that a callback holds up has to be noted
-                Ok(None) if !self.book.notices.is_empty() => in_vain = None,
+                Ok(None) if !self.process_registry.pending_exits.is_empty() => in_vain = None,
                 Ok(None) => in_vain = Some(waiting),
                 Ok(Some(waited)) => {
                     in_vain = None;
@@ -197,10 +198,10 @@ impl State {
         }
     }
 
-    fn answer(&mut self, waiting: &Arc<Waiting>, answer: Result<Waited, Errno>) {
+    fn answer(&mut self, waiting: &Arc<WaitEntry>, answer: Result<Waited, Errno>) {
         waiting.answer(answer);
-        self.book.waits.remove(&mut self.kernel, waiting);
-        self.book.outbox.wakes.push(waiting.wake());
+        self.process_registry.waits.remove(&mut self.kernel, waiting);
+        self.process_registry.outbox.wakes.push(waiting.wake());
     }
 }
 
@@ -213,9 +214,9 @@ fn peek(call: &Syscall) -> Syscall {
     call
 }
 
-/// The same wait for a child that there is not (WAIT-08): another may have the number of the one that
-/// it was for.
-fn nobody(call: &Syscall) -> Syscall {
+/// The same wait for a child that there is not (WAIT-08): another may have the number of the one
+/// that it was for.
+fn for_no_child(call: &Syscall) -> Syscall {
     let mut call = call.clone();
     if let Syscall::Waitid { id, .. } = &mut call {
         // the model's numbers end at 2^22
@@ -231,43 +232,43 @@ fn waited(info: SigInfo) -> Waited {
 }
 
 /// A wait, and whether it is among the sleepers.
-struct Sleeper {
+struct BlockedWait {
     process: Process,
-    waiting: Arc<Waiting>,
+    waiting: Arc<WaitEntry>,
     listed: bool,
 }
 
-impl Sleeper {
+impl BlockedWait {
     /// One that takes answers must not be dropped while it is among the sleepers.
     fn new(
         process: &Process,
         target: WaitTarget,
         options: WaitOptions,
         takes_answers: bool,
-    ) -> Sleeper {
+    ) -> BlockedWait {
         let mut state = process.table.shared().state.lock();
         let question = state.question(process.pid(), target, options);
-        let number = state.book.waits.next_number();
+        let number = state.process_registry.waits.next_number();
         drop(state);
-        let waiting = Arc::new(Waiting::new(process.token, question, takes_answers, number));
-        Sleeper { process: process.clone(), waiting, listed: false }
+        let waiting = Arc::new(WaitEntry::new(process.key, question, takes_answers, number));
+        BlockedWait { process: process.clone(), waiting, listed: false }
     }
 
     /// Asks, and in the same step enters the list of sleepers if there is nothing yet: no event
     /// can come in between. Leaves it with the answer.
     fn ask(&mut self) -> Result<Option<Waited>, Errno> {
-        self.ask_and(Sleeper::enlist)
+        self.poll_and(BlockedWait::add_to_waits)
     }
 
     /// Asks for the last time: leaves the list with or without an answer.
-    fn ask_last(&mut self) -> Result<Option<Waited>, Errno> {
-        self.ask_and(Sleeper::leave)
+    fn poll_final(&mut self) -> Result<Option<Waited>, Errno> {
+        self.poll_and(BlockedWait::leave)
     }
 
     /// `in_vain` is for where there is nothing yet.
-    fn ask_and(
+    fn poll_and(
         &mut self,
-        in_vain: impl FnOnce(&mut Sleeper, &mut State),
+        in_vain: impl FnOnce(&mut BlockedWait, &mut TableState),
     ) -> Result<Option<Waited>, Errno> {
         if let Some(answer) = self.take_answer() {
             return answer;
@@ -278,9 +279,9 @@ impl Sleeper {
             if let Some(answer) = self.take_answer() {
                 return answer;
             }
-            let Waiting { parent, question, .. } = &*self.waiting;
+            let WaitEntry { parent, question, .. } = &*self.waiting;
             let (own, clock) = (state.is_callback(), &*shared.clock);
-            let answer = state.ask(*parent, question, Some(&self.waiting), own, clock);
+            let answer = state.poll_once(*parent, question, Some(&self.waiting), own, clock);
             match answer {
                 Ok(None) => in_vain(self, state),
                 _ => self.leave(state),
@@ -296,24 +297,24 @@ impl Sleeper {
         Some(answer.map(Some))
     }
 
-    fn enlist(&mut self, state: &mut State) {
+    fn add_to_waits(&mut self, state: &mut TableState) {
         // also one that fell asleep earlier, or in an earlier callback
         state.note_sleep(&self.waiting.parker);
         if !self.listed {
             self.listed = true;
-            state.book.waits.add(&mut state.kernel, self.waiting.clone());
+            state.process_registry.waits.add(&mut state.kernel, self.waiting.clone());
         }
     }
 
-    fn leave(&mut self, state: &mut State) {
+    fn leave(&mut self, state: &mut TableState) {
         self.waiting.close();
         if core::mem::take(&mut self.listed) {
-            state.book.waits.remove(&mut state.kernel, &self.waiting);
+            state.process_registry.waits.remove(&mut state.kernel, &self.waiting);
         }
     }
 }
 
-impl Drop for Sleeper {
+impl Drop for BlockedWait {
     fn drop(&mut self) {
         if self.listed {
             let shared = self.process.table.shared().clone();
@@ -325,7 +326,7 @@ impl Drop for Sleeper {
 /// A wait as a future: see [`Process::wait_async`]. Dropping it ends the wait, and loses nothing:
 /// an event is only consumed by the poll that gives it.
 #[must_use = "futures do nothing unless polled"]
-pub struct Wait(Sleeper);
+pub struct Wait(BlockedWait);
 
 impl core::fmt::Debug for Wait {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -356,8 +357,8 @@ impl Future for Wait {
 }
 
 /// Waits for children: the runtime's, as another thread of the process that blocks every signal
-/// would. Any number of threads may wait, for the same children or for different ones: an event goes
-/// to the one among them that began first, and wakes nobody else. Futures that it concerns are
+/// would. Any number of threads may wait, for the same children or for different ones: an event
+/// goes to the one among them that began first, and wakes nobody else. Futures that it concerns are
 /// all woken, and the one that is polled first has it.
 ///
 /// Of `options` EXITED, STOPPED and CONTINUED say what to wait for (one of them at least), NOWAIT
@@ -365,9 +366,8 @@ impl Future for Wait {
 ///
 /// # Errors
 ///
-/// All of them: ECHILD if no child is eligible (WAIT-08), EINVAL for other options (WAIT-04), NOHANG
-/// among them,
-/// ESRCH if the process is dead or dies meanwhile.
+/// All of them: ECHILD if no child is eligible (WAIT-08), EINVAL for other options (WAIT-04),
+/// NOHANG among them, ESRCH if the process is dead or dies meanwhile.
 ///
 /// # References
 ///
@@ -382,7 +382,7 @@ impl Process {
         target: impl Into<WaitTarget>,
         options: WaitOptions,
     ) -> Result<Waited, Errno> {
-        let mut sleeper = Sleeper::new(self, target.into(), options, true);
+        let mut sleeper = BlockedWait::new(self, target.into(), options, true);
         loop {
             if let Some(waited) = sleeper.ask()? {
                 return Ok(waited);
@@ -391,7 +391,7 @@ impl Process {
         }
     }
 
-    /// Gives what a child has to report now; `None` if nothing yet.
+    /// Returns what a child has to report now; `None` if nothing yet.
     #[doc(alias = "WNOHANG")]
     pub fn try_wait(
         &self,
@@ -401,7 +401,7 @@ impl Process {
         self.table.shared().commit(|state| {
             let question = state.question(self.pid(), target.into(), options);
             let (own, clock) = (state.is_callback(), &*self.table.shared().clock);
-            state.ask(self.token, &question, None, own, clock)
+            state.poll_once(self.key, &question, None, own, clock)
         })
     }
 
@@ -413,14 +413,14 @@ impl Process {
         options: WaitOptions,
         timeout: Duration,
     ) -> Result<Option<Waited>, Errno> {
-        let mut sleeper = Sleeper::new(self, target.into(), options, true);
+        let mut sleeper = BlockedWait::new(self, target.into(), options, true);
         let shared = self.table.shared().clone();
         let parker = sleeper.waiting.parker.clone();
         let alarm = shared.alarm_after(timeout, &parker);
         loop {
             // the time first: what came before it was over is given
             if alarm.is_over() {
-                return sleeper.ask_last();
+                return sleeper.poll_final();
             }
             if let Some(waited) = sleeper.ask()? {
                 return Ok(Some(waited));
@@ -429,20 +429,20 @@ impl Process {
         }
     }
 
-    /// Waits until a child has an event; `None` if the token is cancelled first.
+    /// Waits until a child has an event; `None` if the key is cancelled first.
     pub fn wait_cancellable(
         &self,
         target: impl Into<WaitTarget>,
         options: WaitOptions,
         cancel: &CancelToken,
     ) -> Result<Option<Waited>, Errno> {
-        let mut sleeper = Sleeper::new(self, target.into(), options, true);
+        let mut sleeper = BlockedWait::new(self, target.into(), options, true);
         let parker = sleeper.waiting.parker.clone();
         cancel.add(&parker);
         let answer = loop {
             // first: what came before it was cancelled is given
             if cancel.is_cancelled() {
-                break sleeper.ask_last();
+                break sleeper.poll_final();
             }
             match sleeper.ask() {
                 Ok(None) => drop(parker.park(None)),
@@ -455,7 +455,7 @@ impl Process {
 
     /// Waits until a child has an event, as a future for any executor.
     pub fn wait_async(&self, target: impl Into<WaitTarget>, options: WaitOptions) -> Wait {
-        Wait(Sleeper::new(self, target.into(), options, false))
+        Wait(BlockedWait::new(self, target.into(), options, false))
     }
 }
 

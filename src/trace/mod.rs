@@ -25,7 +25,7 @@ use alloc::vec::Vec;
 use crate::abi::{Pid, SigInfo, SigSet, Signal};
 use crate::syscall::Syscall;
 
-pub use crate::syscall::text::{Begun, Outcome, ParseError, Restart};
+pub use crate::syscall::text::{CallEnd, CallPrefix, ParseError, RestartCode};
 pub use read::read;
 
 /// A log: its entries in the order of their lines.
@@ -61,30 +61,30 @@ pub enum LogEvent {
         /// The call.
         call: Syscall,
         /// How it ended.
-        outcome: Outcome,
+        outcome: CallEnd,
     },
     /// A call began: `wait4(-1,  <unfinished ...>`.
     ///
     /// [`Begun::Whole`] if all its arguments are known, from here or from the line that
     /// resumes it. For a call that is never resumed, what is shown here.
-    Unfinished(Begun),
+    Unfinished(CallPrefix),
     /// A call that had begun ended: `<... wait4 resumed>…`.
     Resumed {
         /// The call, with all arguments.
         call: Syscall,
         /// How it ended.
-        outcome: Outcome,
+        outcome: CallEnd,
     },
     /// The thread died in a call: `wait4(-1,  <unfinished ...>) = ?`.
-    Cut(Begun),
+    Cut(CallPrefix),
     /// The thread died in a call that had begun: `<... wait4 resumed> <unfinished ...>) = ?`.
-    ResumedCut(Begun),
+    ResumedCut(CallPrefix),
     /// rt_sigreturn(2): a handler ended. A line that resumes it is [`LogEvent::Resumed`].
     Sigreturn {
         /// The mask that is restored.
         mask: SigSet,
         /// What the interrupted call returns to the program; `None` while it is unfinished.
-        returned: Option<Outcome>,
+        returned: Option<CallEnd>,
     },
     /// A signal is about to be delivered: `--- SIGHUP {…} ---`.
     Signal(SigInfo),

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use crate::abi::{Pid, Signal};
 use crate::syscall::Syscall;
-use crate::syscall::text::{self, Begun, Fault, ParseError};
+use crate::syscall::text::{self, CallPrefix, Fault, ParseError};
 
 use super::line::prefix;
 use super::{Entry, Log, LogEvent};
@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
         }
         if let Some(head) = unfinished.or_else(|| before(text, DETACHED)) {
             return match text::begun(head) {
-                Ok((Begun::Whole(Syscall::RtSigreturn), mask)) => {
+                Ok((CallPrefix::Whole(Syscall::RtSigreturn), mask)) => {
                     Ok(LogEvent::Sigreturn { mask, returned: None })
                 }
                 Ok((begun, _)) => Ok(LogEvent::Unfinished(begun)),
@@ -302,7 +302,7 @@ impl<'a> Reader<'a> {
         match text::whole(&joined(&pieces)) {
             Ok(read) => {
                 if let LogEvent::Unfinished(begun) = &mut entry.event {
-                    *begun = Begun::Whole(read.call.clone());
+                    *begun = CallPrefix::Whole(read.call.clone());
                 }
                 Ok(LogEvent::Resumed { call: read.call, outcome: read.outcome })
             }

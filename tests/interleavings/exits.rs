@@ -52,8 +52,8 @@ fn no_wait_returns_before_the_callback() {
     });
 }
 
-/// EXIT-11: as many waits for any child as children end, and a callback: each has one of them, after
-/// its callback.
+/// EXIT-11: as many waits for any child as children end, and a callback: each has one of them,
+/// after its callback.
 #[test]
 fn each_of_several_like_waits_has_an_exit() {
     explore(|| {

@@ -100,8 +100,8 @@ impl Watch {
     fn agrees_with(&self, process: &Process) {
         assert!(!self.wrong.load(Ordering::SeqCst), "operations out of order");
         let run = process.info().map(|info| info.run);
-        let stopped = run == Some(proctable::kernel::Run::Stopped);
-        let ended = run.is_none_or(|run| run == proctable::kernel::Run::Zombie);
+        let stopped = run == Some(proctable::kernel::RunState::Stopped);
+        let ended = run.is_none_or(|run| run == proctable::kernel::RunState::Zombie);
         assert_eq!(self.ended.load(Ordering::SeqCst), ended);
         assert!(ended || self.stopped.load(Ordering::SeqCst) == stopped);
     }

@@ -11,7 +11,7 @@ use proctable::abi::*;
 use proctable::check::{Verdict, check};
 use proctable::kernel::Seeded;
 use proctable::sim::Profile;
-use proctable::syscall::text::{Outcome, Restart};
+use proctable::syscall::text::{CallEnd, RestartCode};
 use proctable::syscall::{Ret, Syscall};
 use proctable::trace::{self, Log, LogEvent};
 
@@ -270,7 +270,7 @@ fn changed(event: &LogEvent, kind: Kind, pick: &mut Picker) -> Option<LogEvent> 
             match (pick.0.below(3), &*outcome) {
                 (0, _) => *mask = pick.toggled(*mask),
                 (1, _) => *outcome = Err(pick.errno(Some(Errno::EINTR))).into(),
-                (_, Outcome::Returned(Ok(_))) => *outcome = Err(Errno::EINTR).into(),
+                (_, CallEnd::Returned(Ok(_))) => *outcome = Err(Errno::EINTR).into(),
                 _ => *outcome = Ok(Ret::Value(61)).into(),
             }
         }
@@ -314,23 +314,23 @@ fn change_info(info: &mut SigInfo, kind: Kind, pick: &mut Picker) -> Option<()> 
 
 fn change_outcome(
     call: &Syscall,
-    outcome: &mut Outcome,
+    outcome: &mut CallEnd,
     kind: Kind,
     resumed: bool,
     pick: &mut Picker,
 ) -> Option<()> {
     match (kind, &mut *outcome) {
-        (Kind::Errno, Outcome::Returned(Err(errno))) => *errno = pick.errno(Some(*errno)),
-        (Kind::FailureForSuccess, Outcome::Returned(Ok(ret))) if *ret != Ret::Never => {
+        (Kind::Errno, CallEnd::Returned(Err(errno))) => *errno = pick.errno(Some(*errno)),
+        (Kind::FailureForSuccess, CallEnd::Returned(Ok(ret))) if *ret != Ret::Never => {
             *outcome = Err(pick.errno(None)).into();
         }
-        (Kind::SuccessForFailure, Outcome::Returned(Err(_))) => {
+        (Kind::SuccessForFailure, CallEnd::Returned(Err(_))) => {
             *outcome = Ok(success(call)?).into();
         }
-        (Kind::Value, Outcome::Returned(Ok(Ret::Value(value)))) => {
+        (Kind::Value, CallEnd::Returned(Ok(Ret::Value(value)))) => {
             *value = i64::from(pick.near(*value as u32));
         }
-        (Kind::WaitPid, Outcome::Returned(Ok(Ret::Waited { pid, status }))) => {
+        (Kind::WaitPid, CallEnd::Returned(Ok(Ret::Waited { pid, status }))) => {
             *pid = Pid(pick.near(pid.0));
             if *pid == Pid(0) {
                 *status = None;
@@ -338,10 +338,10 @@ fn change_outcome(
                 *status = Some(WaitStatus::exited(0));
             }
         }
-        (Kind::WaitStatus, Outcome::Returned(Ok(Ret::Waited { status: Some(status), .. }))) => {
+        (Kind::WaitStatus, CallEnd::Returned(Ok(Ret::Waited { status: Some(status), .. }))) => {
             *status = pick.status(*status);
         }
-        (Kind::WaitInfo, Outcome::Returned(Ok(Ret::WaitInfo(Some(info))))) => match info {
+        (Kind::WaitInfo, CallEnd::Returned(Ok(Ret::WaitInfo(Some(info))))) => match info {
             None => {
                 *info = Some(SigInfo::child(Signal::CHLD, Pid(2), Uid(0), WaitStatus::exited(0)))
             }
@@ -351,9 +351,9 @@ fn change_outcome(
                 change_info(info, kind, pick)?;
             }
         },
-        (Kind::PendingSet, Outcome::Returned(Ok(Ret::Pending(set)))) => *set = pick.toggled(*set),
-        (Kind::OldMask, Outcome::Returned(Ok(Ret::Mask(Some(set))))) => *set = pick.toggled(*set),
-        (Kind::OldAction, Outcome::Returned(Ok(Ret::Action(Some(action))))) => {
+        (Kind::PendingSet, CallEnd::Returned(Ok(Ret::Pending(set)))) => *set = pick.toggled(*set),
+        (Kind::OldMask, CallEnd::Returned(Ok(Ret::Mask(Some(set))))) => *set = pick.toggled(*set),
+        (Kind::OldAction, CallEnd::Returned(Ok(Ret::Action(Some(action))))) => {
             match pick.0.below(3) {
                 0 => {
                     let list = [Handler::Default, Handler::Ignore, Handler::Catch(0x40_1136)];
@@ -363,9 +363,9 @@ fn change_outcome(
                 _ => action.flags = SaFlags(action.flags.0 ^ SaFlags::NODEFER.0),
             }
         }
-        (Kind::RestartChanged, Outcome::Interrupted(restart)) if resumed => match pick.0.below(2) {
+        (Kind::RestartChanged, CallEnd::Interrupted(restart)) if resumed => match pick.0.below(2) {
             0 => {
-                let list = [Restart::Sys, Restart::NoHand, Restart::NoIntr];
+                let list = [RestartCode::Sys, RestartCode::NoHand, RestartCode::NoIntr];
                 *restart = pick.other_than(&list, *restart);
             }
             _ => *outcome = Err(Errno::EINTR).into(),
@@ -425,7 +425,7 @@ fn why_allowed(log: &Log, nth: usize, kind: Kind, new: &LogEvent) -> Option<&'st
     let (before, after) = (info_of(old), info_of(new));
     let cores = |event: &LogEvent| match event {
         LogEvent::Killed { signal, .. } => signal.default_action() == DefaultAction::Core,
-        LogEvent::Call { outcome: Outcome::Returned(Ok(ret)), .. } => match ret {
+        LogEvent::Call { outcome: CallEnd::Returned(Ok(ret)), .. } => match ret {
             Ret::Waited { status: Some(status), .. } => status.term_signal(),
             Ret::WaitInfo(Some(Some(info))) => Signal::new(info.status()),
             _ => None,
@@ -508,8 +508,8 @@ fn dies_next(log: &Log, nth: usize) -> bool {
 fn info_of(event: &LogEvent) -> Option<SigInfo> {
     match event {
         LogEvent::Signal(info) => Some(*info),
-        LogEvent::Call { outcome: Outcome::Returned(Ok(ret)), .. }
-        | LogEvent::Resumed { outcome: Outcome::Returned(Ok(ret)), .. } => match ret {
+        LogEvent::Call { outcome: CallEnd::Returned(Ok(ret)), .. }
+        | LogEvent::Resumed { outcome: CallEnd::Returned(Ok(ret)), .. } => match ret {
             Ret::WaitInfo(Some(Some(info))) | Ret::Signal(info) => Some(*info),
             _ => None,
         },

@@ -11,10 +11,10 @@ use proctable::abi::{
     SigSet, Signal, Timespec, Uid, WaitOptions, WaitStatus,
 };
 use proctable::host::{
-    CATCHER, Cage, CageConfig, Engine, EngineConfig, Event, Fate, Link, Mode, Observation,
-    RESTORER, SELF_PATH, Worker, WorkerConfig, probe,
+    CATCHER, Engine, EngineConfig, Link, Mode, Observation, ObservedEvent, ProcessEnd, RESTORER,
+    SELF_PATH, TestNamespace, TestNamespaceConfig, Worker, WorkerConfig, probe,
 };
-use proctable::kernel::Run;
+use proctable::kernel::RunState;
 use proctable::syscall::{Prctl, Ptr, QueuedInfo, Ret, SIGSET_SIZE, Syscall, clone, how};
 
 mod concurrent;
@@ -32,7 +32,7 @@ fn serve(link: &mut Link) -> io::Result<()> {
     let scenario = SCENARIOS.iter().find(|(known, _)| *known == name).expect("a known scenario").1;
     let mut engine = Engine::start(&EngineConfig {
         mode: link.mode,
-        puppet_exe: env!("CARGO_BIN_EXE_proctable").into(),
+        agent_exe: env!("CARGO_BIN_EXE_proctable").into(),
         cpu: link.cpu,
         concurrent: name.starts_with("concurrent"),
     })?;
@@ -102,12 +102,12 @@ scenarios! {
 
 // ------------------------------------------------------------------ vocabulary
 
-/// A cage with shorthands that panic where the kernel says something unexpected.
-struct Play<'e>(Cage<'e>);
+/// A test namespace with shorthands that panic where the kernel says something unexpected.
+struct Play<'e>(TestNamespace<'e>);
 
 impl<'e> Play<'e> {
     fn new(engine: &'e mut Engine) -> Play<'e> {
-        Play(engine.cage(&CageConfig::default()).unwrap())
+        Play(engine.test_namespace(&TestNamespaceConfig::default()).unwrap())
     }
 
     fn call(&mut self, pid: u32, call: Syscall) -> Observation {
@@ -199,15 +199,15 @@ fn fork_kill_wait(engine: &mut Engine, _: Mode) -> String {
     let mut play = Play::new(engine);
     assert_eq!(play.fork(1), 2);
     let seen = play.call(1, Syscall::Fork);
-    assert_eq!(seen.born, [Pid(3)]);
+    assert_eq!(seen.created_tasks, [Pid(3)]);
     assert_eq!(seen.views[&Pid(3)].ppid, Pid(1));
     let seen = play.kill(1, 2, Signal::TERM);
     let status = WaitStatus::killed(Signal::TERM, false);
     assert_eq!(seen.ended, [(Pid(2), Some(status))]);
-    assert_eq!(seen.views[&Pid(2)].run, Run::Zombie);
+    assert_eq!(seen.views[&Pid(2)].run, RunState::Zombie);
     assert_eq!(play.wait(1, NONE), waited(2, status));
     let seen = play.call(1, wait_any(NONE));
-    assert_eq!(seen.views[&Pid(1)].run, Run::Blocked);
+    assert_eq!(seen.views[&Pid(1)].run, RunState::Blocked);
     let seen = play.call(3, Syscall::ExitGroup(300));
     assert_eq!(returned(&seen, 1), Some(waited(3, WaitStatus::exited(44))));
     assert_eq!(seen.gone, [Pid(3)]);
@@ -220,13 +220,13 @@ fn stop_and_continue(engine: &mut Engine, _: Mode) -> String {
     play.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
     play.fork(1);
     let seen = play.kill(1, 2, Signal::STOP);
-    assert_eq!(seen.views[&Pid(2)].run, Run::Stopped);
+    assert_eq!(seen.views[&Pid(2)].run, RunState::Stopped);
     let info = SigInfo::child(Signal::CHLD, Pid(2), Uid(0), WaitStatus::stopped(Signal::STOP));
     assert_eq!(seen.handlers().next(), Some((Pid(1), &info)));
     let stopped = waited(2, WaitStatus::stopped(Signal::STOP));
     assert_eq!(play.wait(1, WaitOptions::STOPPED), stopped);
     let seen = play.kill(1, 2, Signal::CONT);
-    assert_eq!(seen.views[&Pid(2)].run, Run::User);
+    assert_eq!(seen.views[&Pid(2)].run, RunState::User);
     assert_eq!(play.wait(1, WaitOptions::CONTINUED), waited(2, WaitStatus::CONTINUED));
     play.kill(1, 2, Signal::STOP);
     // a command to a stopped process is carried out when it goes on
@@ -260,7 +260,7 @@ fn blocked_and_woken(engine: &mut Engine, _: Mode) -> String {
     let mut play = Play::new(engine);
     play.fork(1);
     play.catch(2, Signal::USR1, SaFlags(0), SigSet::EMPTY);
-    assert_eq!(play.call(2, Syscall::Pause).views[&Pid(2)].run, Run::Blocked);
+    assert_eq!(play.call(2, Syscall::Pause).views[&Pid(2)].run, RunState::Blocked);
     let seen = play.kill(1, 2, Signal::USR1);
     assert_eq!(handled(&seen, 2), [Signal::USR1]);
     assert_eq!(returned(&seen, 2), Some(Err(Errno::EINTR)));
@@ -305,13 +305,13 @@ fn vfork_and_exec(engine: &mut Engine, _: Mode) -> String {
     let mut play = Play::new(engine);
     play.fork(1);
     let seen = play.call(2, Syscall::Vfork);
-    assert_eq!((seen.born.clone(), returned(&seen, 2)), (vec![Pid(3)], None));
-    assert_eq!(seen.views[&Pid(2)].run, Run::Vfork);
+    assert_eq!((seen.created_tasks.clone(), returned(&seen, 2)), (vec![Pid(3)], None));
+    assert_eq!(seen.views[&Pid(2)].run, RunState::Vfork);
     assert_eq!(play.value(3, Syscall::Getppid), 2);
     // FORK-29
     play.catch(1, Signal::USR1, SaFlags(0), SigSet::EMPTY);
     let seen = play.kill(1, 2, Signal::STOP);
-    assert_eq!(seen.views[&Pid(2)].run, Run::Vfork);
+    assert_eq!(seen.views[&Pid(2)].run, RunState::Vfork);
     play.kill(1, 2, Signal::CONT);
     let seen = play.call(3, Syscall::Execve { path: SELF_PATH.into(), error: None });
     assert_eq!(returned(&seen, 3), Some(Ok(Ret::Value(0))));
@@ -319,13 +319,13 @@ fn vfork_and_exec(engine: &mut Engine, _: Mode) -> String {
     let setpgid = Syscall::Setpgid { pid: 3, pgid: 3 };
     assert_eq!(play.result(2, setpgid), Err(Errno::EACCES));
     let seen = play.call(3, Syscall::Vfork);
-    assert_eq!(seen.born, [Pid(4)]);
+    assert_eq!(seen.created_tasks, [Pid(4)]);
     let seen = play.call(4, Syscall::ExitGroup(1));
     assert_eq!(returned(&seen, 3), Some(Ok(Ret::Value(4))));
     // a vfork parent that is killed
     play.call(3, Syscall::Vfork);
     let seen = play.kill(1, 3, Signal::TERM);
-    assert_eq!(seen.views[&Pid(3)].run, Run::Zombie);
+    assert_eq!(seen.views[&Pid(3)].run, RunState::Zombie);
     assert_eq!(seen.views[&Pid(5)].ppid, Pid(1));
     assert_eq!(play.value(5, Syscall::Getppid), 1);
     let call = Syscall::Execve { path: "/no/such/file".into(), error: Some(Errno::ENOENT) };
@@ -392,7 +392,7 @@ fn exit_signals(engine: &mut Engine, _: Mode) -> String {
     let both = clone::CLEAR_SIGHAND | clone::SIGHAND | clone::VM;
     assert_eq!(play.result(2, modern(both, 17)), Err(Errno::EINVAL));
     let seen = play.call(2, modern(clone::CLEAR_SIGHAND, 17));
-    assert_eq!(seen.views[&seen.born[0]].caught, SigSet::EMPTY);
+    assert_eq!(seen.views[&seen.created_tasks[0]].caught, SigSet::EMPTY);
     String::new()
 }
 
@@ -419,9 +419,9 @@ fn orphans_hang_up(engine: &mut Engine, _: Mode) -> String {
 }
 
 fn pids_wrap(engine: &mut Engine, _: Mode) -> String {
-    let config = CageConfig { pid_max: Some(330), last_pid: Some(327), first: None };
-    let mut play = match engine.cage(&config) {
-        Ok(cage) => Play(cage),
+    let config = TestNamespaceConfig { pid_max: Some(330), last_pid: Some(327), first: None };
+    let mut play = match engine.test_namespace(&config) {
+        Ok(namespace) => Play(namespace),
         Err(error) => return format!("SKIPPED: {error}"),
     };
     // PID-02, PID-03
@@ -481,8 +481,8 @@ fn ends_in_order(engine: &mut Engine, _: Mode) -> String {
 
 /// A program whose first process is a child of a process 1 that is not part of it.
 fn the_first_process_may_be_another_than_1(engine: &mut Engine, _: Mode) -> String {
-    let config = CageConfig { first: Some(Pid(2)), ..CageConfig::default() };
-    let mut play = Play(engine.cage(&config).unwrap());
+    let config = TestNamespaceConfig { first: Some(Pid(2)), ..TestNamespaceConfig::default() };
+    let mut play = Play(engine.test_namespace(&config).unwrap());
     let views = play.0.views().unwrap();
     assert_eq!(views.keys().collect::<Vec<_>>(), [&Pid(2)]);
     let view = views[&Pid(2)];
@@ -503,16 +503,16 @@ fn the_first_process_may_be_another_than_1(engine: &mut Engine, _: Mode) -> Stri
     }
     assert_eq!(handled(&play.call(2, kill(0, Signal::USR1)), 3), [Signal::USR1]);
     let seen = play.call(2, kill(2, Signal::KILL));
-    assert_eq!((seen.init, seen.views[&Pid(2)].run), (None, Run::Zombie));
+    assert_eq!((seen.init, seen.views[&Pid(2)].run), (None, RunState::Zombie));
     let ends: Vec<u32> = play.0.finish().unwrap().iter().map(|end| end.pid.0).collect();
     assert!(!ends.contains(&1), "{ends:?}");
     String::new()
 }
 
 fn the_first_process_may_have_any_number(engine: &mut Engine, _: Mode) -> String {
-    let config = CageConfig { first: Some(Pid(77)), ..CageConfig::default() };
-    let mut play = match engine.cage(&config) {
-        Ok(cage) => Play(cage),
+    let config = TestNamespaceConfig { first: Some(Pid(77)), ..TestNamespaceConfig::default() };
+    let mut play = match engine.test_namespace(&config) {
+        Ok(namespace) => Play(namespace),
         Err(error) => return format!("SKIPPED: {error}"),
     };
     assert_eq!((play.value(77, Syscall::Getpid), play.fork(77)), (77, 78));
@@ -527,7 +527,7 @@ fn group_of_init(engine: &mut Engine, _: Mode) -> String {
     assert_eq!((view.pgid, view.sid), (Pgid(0), Sid(0)));
     let seen = play.call(1, kill(0, Signal::KILL));
     assert_eq!(seen.ended, [(Pid(2), Some(WaitStatus::killed(Signal::KILL, false)))]);
-    assert_eq!(seen.views[&Pid(1)].run, Run::User);
+    assert_eq!(seen.views[&Pid(1)].run, RunState::User);
     // what no kernel comes out of
     play.fork(1);
     play.value(3, Syscall::Setpgid { pid: 0, pgid: 0 });
@@ -619,21 +619,21 @@ fn handlers_that_wait(engine: &mut Engine, _: Mode) -> String {
     play.fork(2);
     play.0.hold_handlers(true);
     let seen = play.call(2, wait_any(NONE));
-    assert_eq!(seen.views[&Pid(2)].run, Run::Blocked);
+    assert_eq!(seen.views[&Pid(2)].run, RunState::Blocked);
     let seen = play.kill(1, 2, Signal::USR1);
     assert_eq!(seen.in_handler, BTreeMap::from([(Pid(2), 1)]));
     let view = seen.views[&Pid(2)];
-    assert_eq!((view.run, view.blocked), (Run::User, set(&[10, 12])));
+    assert_eq!((view.run, view.blocked), (RunState::User, set(&[10, 12])));
     assert_eq!(play.value(2, Syscall::Getpid), 2);
     let seen = play.call(2, kill(2, Signal::HUP));
     assert_eq!((returned(&seen, 2), seen.in_handler[&Pid(2)]), (None, 2));
-    // a child is born inside both handlers, and in the calls under them
+    // a child is created inside both handlers, and in the calls under them
     assert_eq!(play.fork(2), 4);
     let seen = play.call(2, Syscall::RtSigreturn);
     assert_eq!(returned(&seen, 2), Some(Ok(Ret::Value(0))));
     assert_eq!(seen.in_handler, BTreeMap::from([(Pid(2), 1), (Pid(4), 2)]));
     let seen = play.call(2, Syscall::RtSigreturn);
-    assert_eq!((seen.events.len(), seen.views[&Pid(2)].run), (0, Run::Blocked));
+    assert_eq!((seen.events.len(), seen.views[&Pid(2)].run), (0, RunState::Blocked));
     let seen = play.call(3, Syscall::ExitGroup(0));
     assert_eq!(returned(&seen, 2), Some(waited(3, WaitStatus::exited(0))));
     let seen = play.call(4, Syscall::RtSigreturn);
@@ -651,7 +651,7 @@ fn start_state(engine: &mut Engine, mode: Mode) -> String {
     let view = play.0.views().unwrap()[&Pid(1)];
     assert_eq!((view.ppid, view.pgid, view.sid), (Pid(0), Pgid(0), Sid(0)));
     let sets = [view.private, view.shared, view.blocked, view.ignored, view.caught];
-    assert_eq!((view.run, sets), (Run::User, [SigSet::EMPTY; 5]));
+    assert_eq!((view.run, sets), (RunState::User, [SigSet::EMPTY; 5]));
     let limit = |resource| Syscall::Prlimit { pid: 0, resource, new: None, old: Ptr::Valid };
     assert_eq!(play.result(1, limit(Resource::CORE)), Ok(Ret::Limit(Some(core))));
     assert_eq!(play.result(1, Syscall::Umask(0)), Ok(Ret::Value(0o22)));
@@ -729,10 +729,10 @@ fn statuses_at_the_end(engine: &mut Engine, _: Mode) -> String {
     assert_eq!(
         ended,
         [
-            (2, Fate::Reaped, Some(WaitStatus::exited(9))),
-            (1, Fate::Alive, killed),
-            (3, Fate::Zombie, Some(WaitStatus::killed(Signal::SEGV, false))),
-            (4, Fate::Alive, killed),
+            (2, ProcessEnd::Reaped, Some(WaitStatus::exited(9))),
+            (1, ProcessEnd::Alive, killed),
+            (3, ProcessEnd::Zombie, Some(WaitStatus::killed(Signal::SEGV, false))),
+            (4, ProcessEnd::Alive, killed),
         ]
     );
     String::new()
@@ -848,11 +848,11 @@ impl Chance {
 /// Everything that a program by chance shows.
 fn play_by_chance(engine: &mut Engine, seed: u64, kind: Kind) -> Vec<Observation> {
     let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut cage = engine.cage(&CageConfig::default()).unwrap();
-    let mut seen = vec![cage.observe().unwrap()];
+    let mut namespace = engine.test_namespace(&TestNamespaceConfig::default()).unwrap();
+    let mut seen = vec![namespace.observe().unwrap()];
     for _ in 0..40 {
         let now = seen.last().unwrap();
-        let idle = now.views.iter().filter(|(_, view)| view.run == Run::User);
+        let idle = now.views.iter().filter(|(_, view)| view.run == RunState::User);
         let idle: Vec<Pid> = idle.map(|(pid, _)| *pid).collect();
         let some: Vec<i32> = now.views.keys().map(|pid| pid.0 as i32).collect();
         if idle.is_empty() {
@@ -870,7 +870,7 @@ fn play_by_chance(engine: &mut Engine, seed: u64, kind: Kind) -> Vec<Observation
         {
             continue;
         }
-        match cage.call(pid, &call) {
+        match namespace.call(pid, &call) {
             Ok(next) => seen.push(next),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(error) => panic!("seed {seed}: {pid} {call:?}: {error}"),
@@ -883,7 +883,7 @@ fn play_by_chance(engine: &mut Engine, seed: u64, kind: Kind) -> Vec<Observation
 fn by_process(mut seen: Vec<Observation>) -> Vec<Observation> {
     for one in &mut seen {
         one.events.sort_by_key(|event| match event {
-            Event::Returned { pid, .. } | Event::Handler { pid, .. } => *pid,
+            ObservedEvent::Returned { pid, .. } | ObservedEvent::Handler { pid, .. } => *pid,
         });
     }
     seen
@@ -962,7 +962,7 @@ fn descendants(root: u32) -> Vec<(u32, u64)> {
     all.iter().filter(|(pid, _)| under(**pid)).map(|(pid, stat)| (*pid, stat.1)).collect()
 }
 
-/// Waits until there are the worker, the nursery and six puppets under `root`.
+/// Waits until there are the worker, the zygote and six agents under `root`.
 fn lingering(root: u32, more: usize) -> Vec<(u32, u64)> {
     let start = Instant::now();
     loop {
@@ -1090,7 +1090,10 @@ fn caged_by_the_thousand(engine: &mut Engine, _: Mode) -> String {
         play.kill(1, 2, Signal::KILL);
     }
     assert_eq!(open_files(), files);
-    format!("{empty:?} per empty cage, {:?} with four forks and a kill", start.elapsed() / count)
+    format!(
+        "{empty:?} per empty namespace, {:?} with four forks and a kill",
+        start.elapsed() / count
+    )
 }
 
 fn calls_per_second(engine: &mut Engine, _: Mode) -> String {

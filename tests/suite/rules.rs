@@ -8,7 +8,7 @@ use proctable::abi::{
 use proctable::diff::{Start, replay};
 use proctable::host::probe;
 use proctable::kernel::{
-    Canonical, Config, Consequence, Effects, Event, Kernel, Property, Run, Version,
+    Canonical, Config, Consequence, Effects, Event, Kernel, Property, RunState, Version,
 };
 use proctable::syscall::{Prctl, Ptr, Ret, SIGSET_SIZE, Syscall, clone};
 
@@ -242,7 +242,7 @@ fn zom_05_zombies_stay_when_the_parent_ignores_sigchld_afterwards() {
     scene.fork(1);
     scene.exit(2, 7);
     scene.action(1, Signal::CHLD, SigAction::IGNORE);
-    assert_eq!(scene.run(2), Run::Zombie);
+    assert_eq!(scene.run(2), RunState::Zombie);
     assert_eq!(scene.wait(1, NONE), waited(2, WaitStatus::exited(7)));
     scene.same_on_the_kernel();
 }
@@ -261,7 +261,7 @@ fn wait_12_a_bad_siginfo_pointer_is_efault_whatever_else_is_wrong() {
     scene.fork(1);
     scene.catch(1, Signal::USR1, SaFlags::RESTART, SigSet::EMPTY);
     scene.call(1, bad(WaitOptions::EXITED));
-    assert_eq!(scene.run(1), Run::Blocked);
+    assert_eq!(scene.run(1), RunState::Blocked);
     scene.kill(2, 1, Signal::USR1);
     assert_eq!(scene.returned(1), Some(Err(Errno::EFAULT)));
     scene.same_on_the_kernel();
@@ -278,7 +278,7 @@ fn wait_19_who_waits_for_a_group_sleeps_on_when_the_child_leaves_it() {
     scene.call(1, wait_for(-2, NONE));
     scene.setpgid(2, 0, 3);
     scene.exit(2, 0);
-    assert_eq!(scene.run(1), Run::Blocked);
+    assert_eq!(scene.run(1), RunState::Blocked);
     scene.kill(3, 1, Signal::USR1);
     assert!(scene.follows("WAIT-19"));
     assert_eq!(scene.returned(1), Some(Err(Errno::ECHILD)));
@@ -340,7 +340,7 @@ fn wait_34_a_stop_that_is_not_asked_for_leaves_the_wait_asleep() {
     assert_eq!(scene.result(1, wait_for(2, continued)), nothing);
     assert!(scene.follows("WAIT-34"));
     scene.call(1, wait_for(2, NONE));
-    assert_eq!(scene.run(1), Run::Blocked);
+    assert_eq!(scene.run(1), RunState::Blocked);
     scene.same_on_the_kernel();
 }
 
@@ -404,7 +404,7 @@ fn wait_42_who_is_killed_in_wait_still_takes_the_child_that_died_before() {
     // 3 joined the group last, is killed first, and has died when 2 runs
     scene.kill(1, -2, Signal::KILL);
     assert!(scene.is_gone(3));
-    assert_eq!(scene.run(2), Run::Zombie);
+    assert_eq!(scene.run(2), RunState::Zombie);
     scene.same_on_the_kernel();
 }
 
@@ -494,7 +494,7 @@ fn orp_02_a_namespace_init_is_a_link_the_global_init_is_none() {
         scene.fork(1);
         scene.setpgid(1, 2, 2);
         scene.kill(1, 2, Signal::TSTP);
-        assert_eq!(scene.run(2), if global_init { Run::User } else { Run::Stopped });
+        assert_eq!(scene.run(2), if global_init { RunState::User } else { RunState::Stopped });
         if !global_init {
             scene.same_on_the_kernel();
         }
@@ -506,9 +506,9 @@ fn orp_03_the_group_of_a_session_leader_is_orphaned() {
     let mut scene = session();
     scene.kill(1, 2, Signal::TSTP);
     assert!(scene.follows("ORP-04"));
-    assert_eq!(scene.run(2), Run::User);
+    assert_eq!(scene.run(2), RunState::User);
     scene.kill(1, 2, Signal::STOP); // ORP-05
-    assert_eq!(scene.run(2), Run::Stopped);
+    assert_eq!(scene.run(2), RunState::Stopped);
     scene.same_on_the_kernel();
 }
 
@@ -549,7 +549,7 @@ fn orp_13_a_subreaper_in_the_session_keeps_the_group_until_it_exits() {
     scene.kill(1, 4, Signal::TSTP);
     scene.exit(3, 0);
     assert!(scene.follows("ORP-13"));
-    assert_eq!((scene.run(4), scene.view(4).ppid), (Run::Stopped, Pid(2)));
+    assert_eq!((scene.run(4), scene.view(4).ppid), (RunState::Stopped, Pid(2)));
     scene.exit(2, 0);
     assert!(scene.follows("ORP-09"));
     assert_eq!(scene.kernel.exit_status(Pid(4)), Some(killed(Signal::HUP)));
@@ -576,13 +576,13 @@ fn orp_14_a_subreaper_in_the_stopped_childs_group_orphans_it() {
 fn orp_15_a_zombie_links_nobody() {
     let mut scene = session();
     scene.kill(1, 4, Signal::TSTP);
-    assert_eq!(scene.run(4), Run::Stopped); // 3 is the link to the shell (ORP-16)
+    assert_eq!(scene.run(4), RunState::Stopped); // 3 is the link to the shell (ORP-16)
     scene.kill(1, 4, Signal::CONT);
     scene.exit(3, 0);
-    assert_eq!((scene.run(3), scene.view(4).pgid), (Run::Zombie, Pgid(3)));
+    assert_eq!((scene.run(3), scene.view(4).pgid), (RunState::Zombie, Pgid(3)));
     scene.kill(1, 4, Signal::TSTP);
     assert!(scene.follows("ORP-04"));
-    assert_eq!(scene.run(4), Run::User);
+    assert_eq!(scene.run(4), RunState::User);
     scene.same_on_the_kernel();
 }
 
@@ -622,15 +622,15 @@ fn kill_23_an_init_ends_itself_only_in_the_kernels_name() {
     for signal in [Signal::KILL, Signal::STOP, Signal::TERM] {
         scene.kill(1, 1, signal);
         scene.kill(2, 1, signal); // KILL-21
-        assert_eq!(scene.run(1), Run::User);
+        assert_eq!(scene.run(1), RunState::User);
     }
     let code = SiCode::KERNEL.0;
     scene.call(1, queue(1, Signal::STOP, code, 0));
-    assert_eq!(scene.run(1), Run::Stopped);
+    assert_eq!(scene.run(1), RunState::Stopped);
     scene.kill(2, 1, Signal::CONT);
-    assert_eq!(scene.run(1), Run::User);
+    assert_eq!(scene.run(1), RunState::User);
     scene.call(1, queue(1, Signal::TERM, code, 0));
-    assert_eq!(scene.run(1), Run::User);
+    assert_eq!(scene.run(1), RunState::User);
     scene.call(1, queue(1, Signal::KILL, code, 0));
     assert_eq!(scene.kernel.exit_status(Pid(1)), Some(killed(Signal::KILL)));
     assert!(scene.is_gone(2)); // NS-08
@@ -645,12 +645,12 @@ fn fault(kernel: &mut Kernel, pid: u32, signal: Signal) -> Effects {
     fx
 }
 
-/// On the model alone: a puppet of the live kernel commits no faults.
+/// On the model alone: an agent of the live kernel commits no faults.
 #[test]
 fn kill_25_a_fault_kills_an_init_and_a_signal_does_not() {
     let mut scene = Scene::new();
     scene.kill(1, 1, Signal::SEGV);
-    assert_eq!(scene.run(1), Run::User);
+    assert_eq!(scene.run(1), RunState::User);
     // neither blocked nor ignored it is spared
     scene.action(1, Signal::SEGV, SigAction::IGNORE);
     scene.block(1, set(&[11]));
@@ -672,7 +672,7 @@ fn sig_34_a_fault_is_private_and_fatal_where_it_is_blocked() {
     assert_eq!(scene.handled_numbers(2), [10]);
     let fx = fault(&mut scene.kernel, 2, Signal::ILL);
     // blocked by the handler that runs: it is fatal
-    assert_eq!(scene.run(2), Run::Zombie);
+    assert_eq!(scene.run(2), RunState::Zombie);
     assert!(fx.rules().contains(proctable::rule!("SIG-34")));
 }
 
@@ -694,7 +694,7 @@ fn sig_34_a_fault_that_is_blocked_resets_no_more_than_the_handler() {
     assert!(old.flags.contains(SaFlags::NODEFER) && old.mask == mask);
 }
 
-/// On the model alone: a puppet never returns from a handler that it is not in.
+/// On the model alone: an agent never returns from a handler that it is not in.
 #[test]
 fn sig_47_a_return_from_no_handler_is_a_fault() {
     let mut scene = Scene::new();
@@ -721,8 +721,8 @@ fn sig_01_default_actions_of_all_signals() {
                 let status = scene.kernel.exit_status(Pid(child));
                 assert_eq!(status, Some(killed(signal)), "{signal}");
             }
-            DefaultAction::Stop => assert_eq!(scene.run(child), Run::Stopped, "{signal}"),
-            DefaultAction::Ignore => assert_eq!(scene.run(child), Run::User, "{signal}"),
+            DefaultAction::Stop => assert_eq!(scene.run(child), RunState::Stopped, "{signal}"),
+            DefaultAction::Ignore => assert_eq!(scene.run(child), RunState::User, "{signal}"),
         }
         scene.kill(1, child as i32, Signal::KILL);
         scene.call(1, wait_for(-1, NONE));
@@ -833,7 +833,7 @@ fn sig_55_a_deadly_signal_that_is_waited_for_ends_nobody() {
     scene.kill(1, 2, Signal::TERM);
     assert!(scene.follows("SIG-55"));
     assert_eq!(scene.returned(2).map(|result| result.map(|ret| ret.value())), Some(Ok(15)));
-    assert_eq!((scene.run(2), scene.view(2).blocked), (Run::User, set(&[15])));
+    assert_eq!((scene.run(2), scene.view(2).blocked), (RunState::User, set(&[15])));
     scene.same_on_the_kernel();
 }
 
@@ -892,7 +892,7 @@ fn sig_49_a_sigsuspend_that_no_handler_ends_takes_what_the_old_mask_lets_through
     scene.kill(1, 2, Signal::CONT);
     // the handler runs, and the call is made again
     assert_eq!(scene.handled_numbers(2), [10]);
-    assert_eq!((scene.returned(2), scene.run(2)), (None, Run::Blocked));
+    assert_eq!((scene.returned(2), scene.run(2)), (None, RunState::Blocked));
     scene.same_on_the_kernel();
 }
 
@@ -908,7 +908,7 @@ fn job_05_a_continue_takes_a_blocked_stop_back() {
     assert_eq!(scene.view(2).shared, set(&[20]));
     scene.kill(1, 2, Signal::CONT);
     scene.unblock(2, set(&[20]));
-    assert_eq!(scene.run(2), Run::User);
+    assert_eq!(scene.run(2), RunState::User);
     scene.same_on_the_kernel();
 }
 
@@ -1057,7 +1057,7 @@ fn sig_50_who_is_killed_in_sigtimedwait_still_takes_its_signal() {
     let info = Ptr::Valid;
     scene.call(2, Syscall::RtSigtimedwait { set, info, timeout: None, size: SIGSET_SIZE });
     scene.call(1, queue(2, signal(RT), -1, 0));
-    assert_eq!(scene.run(2), Run::Zombie);
+    assert_eq!(scene.run(2), RunState::Zombie);
     assert_eq!(scene.result(1, queue(3, signal(RT), -1, 0)), Ok(Ret::Value(0)));
     scene.same_on_the_kernel();
 }
@@ -1098,8 +1098,8 @@ fn limited(mut scene: Scene, user: u32) -> Scene {
     scene
 }
 
-/// Whether a record of 2's user is free once 3, which has them all, is a zombie, on a kernel that has
-/// the property.
+/// Whether a record of 2's user is free once 3, which has them all, is a zombie, on a kernel that
+/// has the property.
 fn zombie_frees_records(mut scene: Scene, full: Syscall) -> bool {
     for _ in 0..2 {
         scene.value(2, full.clone());
@@ -1107,7 +1107,7 @@ fn zombie_frees_records(mut scene: Scene, full: Syscall) -> bool {
     // the target's user has too many, whoever sends
     assert_eq!(scene.result(1, queue(2, signal(RT), -1, 0)), Err(Errno::EAGAIN));
     scene.kill(1, 3, Signal::KILL);
-    assert_eq!(scene.run(3), Run::Zombie);
+    assert_eq!(scene.run(3), RunState::Zombie);
     let free = scene.result(1, queue(2, signal(RT), -1, 0)).is_ok();
     assert_eq!(scene.wait(2, NONE), waited(3, killed(Signal::KILL)));
     if !free {
@@ -1220,7 +1220,7 @@ fn ns_08_an_ending_init_reaps_children_of_both_classes() {
     scene.fork(1);
     scene.value(1, Syscall::clone_call(0));
     scene.exit(3, 0);
-    assert_eq!(scene.run(3), Run::Zombie);
+    assert_eq!(scene.run(3), RunState::Zombie);
     scene.exit(1, 9);
     assert_eq!((scene.is_gone(2), scene.is_gone(3)), (true, true));
     assert_eq!(scene.kernel.exit_status(Pid(1)), Some(WaitStatus::exited(9)));
@@ -1322,7 +1322,7 @@ fn exit_17_a_core_dump_ended_those_who_share_the_memory_until_linux_5_15() {
         assert_eq!(scene.fork(1), 2);
         scene.call(2, Syscall::Vfork);
         scene.kill(1, 3, Signal::QUIT);
-        assert_eq!(scene.run(2) == Run::Zombie, !spared);
+        assert_eq!(scene.run(2) == RunState::Zombie, !spared);
         if !spared {
             assert_eq!(scene.wait(1, NONE), waited(2, killed(Signal::QUIT)));
         }
@@ -1330,7 +1330,7 @@ fn exit_17_a_core_dump_ended_those_who_share_the_memory_until_linux_5_15() {
         let other = scene.fork(1);
         scene.call(other, Syscall::Vfork);
         scene.kill(1, other as i32 + 1, Signal::TERM);
-        assert_ne!(scene.run(other), Run::Zombie);
+        assert_ne!(scene.run(other), RunState::Zombie);
         scene.same_on_the_kernel();
     }
 }

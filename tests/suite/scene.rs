@@ -7,9 +7,9 @@ use proctable::abi::{
 };
 use proctable::diff::{Start, replay};
 use proctable::host::{CATCHER, Mode, RESTORER, SELF_PATH, probe};
-use proctable::kernel::{Canonical, Config, Kernel, Property, Rule, Run, View};
-use proctable::sim::{Action, Reaction, Step, What, react};
-use proctable::syscall::text::{Outcome, Restart};
+use proctable::kernel::{Canonical, Config, Kernel, Property, Rule, RunState, View};
+use proctable::sim::{Action, Observable, Reaction, Step, react};
+use proctable::syscall::text::{CallEnd, RestartCode};
 use proctable::syscall::{self, Ptr, QueuedInfo, Ret, SIGSET_SIZE, Syscall, how};
 use proctable::trace::{Entry, Log, LogEvent};
 
@@ -58,10 +58,10 @@ impl Scene {
         let reaction = self.react(&step);
         let result = returned(reaction, pid);
         let outcome = match (&call, result) {
-            (Syscall::Exit(_) | Syscall::ExitGroup(_), _) => Outcome::Returned(Ok(Ret::Never)),
+            (Syscall::Exit(_) | Syscall::ExitGroup(_), _) => CallEnd::Returned(Ok(Ret::Never)),
             // what a call returns does not matter when it is made again
-            (_, Some(result)) => Outcome::Returned(result),
-            (_, None) => Outcome::Interrupted(Restart::Sys),
+            (_, Some(result)) => CallEnd::Returned(result),
+            (_, None) => CallEnd::Interrupted(RestartCode::Sys),
         };
         let event = LogEvent::Call { call, outcome };
         self.entries.push(Entry { line: 0, pid: Pid(pid), event });
@@ -159,7 +159,7 @@ impl Scene {
         self.kernel.view(Pid(pid)).unwrap_or_else(|| panic!("there is no {pid}"))
     }
 
-    pub fn run(&self, pid: u32) -> Run {
+    pub fn run(&self, pid: u32) -> RunState {
         self.view(pid).run
     }
 
@@ -179,7 +179,7 @@ impl Scene {
     /// The handlers of `pid` that ran in the last step, in order.
     pub fn handled(&self, pid: u32) -> Vec<SigInfo> {
         let infos = self.reaction().seen.iter().filter_map(|(who, what)| match what {
-            What::Handler(info) if who.0 == pid => Some(*info),
+            Observable::Handler(info) if who.0 == pid => Some(*info),
             _ => None,
         });
         infos.collect()
@@ -280,7 +280,7 @@ pub mod reached {
 
 fn returned(reaction: &Reaction, pid: u32) -> Option<syscall::Result> {
     reaction.seen.iter().find_map(|(who, what)| match what {
-        What::Returned(result) if who.0 == pid => Some(result.clone()),
+        Observable::Returned(result) if who.0 == pid => Some(result.clone()),
         _ => None,
     })
 }

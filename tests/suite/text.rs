@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proctable::abi::*;
-use proctable::syscall::text::{self, Begun, Outcome, ParseError, Restart};
+use proctable::syscall::text::{self, CallEnd, CallPrefix, ParseError, RestartCode};
 use proctable::syscall::{MEMORY, Prctl, Ptr, QueuedInfo, Ret, Syscall, clone};
 use proctable::trace::{self, Entry, Log, LogEvent};
 use proptest::collection::vec;
@@ -91,7 +91,7 @@ fn calls_are_written_as_strace_does() {
     }
 }
 
-fn parsed(line: &str) -> (Syscall, Outcome) {
+fn parsed(line: &str) -> (Syscall, CallEnd) {
     text::parse(line).unwrap_or_else(|e| panic!("{line}: {e}"))
 }
 
@@ -214,7 +214,7 @@ fn halves_are_put_together() {
             "1 wait4(-1,  <unfinished ...>\n2 +++ exited with 3 +++\n\n1 <... wait4 resumed>[{WIFEXITED(s) && WEXITSTATUS(s) == 3}], WNOHANG, NULL) = 2\n"
         ),
         [
-            (1, 1, LogEvent::Unfinished(Begun::Whole(call.clone()))),
+            (1, 1, LogEvent::Unfinished(CallPrefix::Whole(call.clone()))),
             (2, 2, LogEvent::Exited(3)),
             (4, 1, LogEvent::Resumed { call, outcome: Ok(ret).into() }),
         ]
@@ -224,7 +224,7 @@ fn halves_are_put_together() {
 #[test]
 fn what_was_never_shown_is_unknown() {
     let wait = Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::default() };
-    let cut = Begun::Head(wait);
+    let cut = CallPrefix::Head(wait);
     assert_eq!(
         events("1 wait4(-1,  <unfinished ...>\n1 +++ killed by SIGKILL +++\n"),
         [
@@ -310,7 +310,7 @@ fn a_thread_that_has_another_number_goes_on_under_that() {
 ";
     let call = Syscall::Execve { path: "./x".into(), error: None };
     let events = events(log);
-    assert_eq!(events[0].2, LogEvent::Unfinished(Begun::Whole(call.clone())));
+    assert_eq!(events[0].2, LogEvent::Unfinished(CallPrefix::Whole(call.clone())));
     assert_eq!(events[2], (3, 5, LogEvent::Resumed { call, outcome: Ok(Ret::Value(0)).into() }));
     // what a thread was about to call when it had to end
     assert!(matches!(events[3].2, LogEvent::Other { .. }));
@@ -374,7 +374,7 @@ fn calls_that_make_and_address_threads_are_read() {
     let cut =
         events("6 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD <unfinished ...>\n");
     let flags = clone::CHILD_SETTID | 17;
-    assert_eq!(cut[0].2, LogEvent::Unfinished(Begun::Head(Syscall::clone_call(flags))));
+    assert_eq!(cut[0].2, LogEvent::Unfinished(CallPrefix::Head(Syscall::clone_call(flags))));
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn a_result_that_fits_in_no_word_was_not_stored() {
     for flags in [clone::PARENT_SETTID, clone::PIDFD] {
         let call = Syscall::Clone { flags, clone3: None, parent_tid: MEMORY, child_tid: 0 };
         for number in [i64::from(i32::MIN) - 1, -1, 7, i64::from(i32::MAX) + 1] {
-            let outcome: Outcome = Ok(Ret::Value(number)).into();
+            let outcome: CallEnd = Ok(Ret::Value(number)).into();
             let line = text::print(&call, &outcome).to_string();
             assert_eq!(text::parse(&line), Ok((call.clone(), outcome)), "{line}");
         }
@@ -518,16 +518,16 @@ fn options() -> impl Strategy<Value = WaitOptions> {
 }
 
 /// How a call ends other than well.
-fn ends() -> impl Strategy<Value = Outcome> {
+fn ends() -> impl Strategy<Value = CallEnd> {
     let restart = prop_oneof![
-        Just(Restart::Sys),
-        Just(Restart::NoIntr),
-        Just(Restart::NoHand),
-        Just(Restart::Block)
+        Just(RestartCode::Sys),
+        Just(RestartCode::NoIntr),
+        Just(RestartCode::NoHand),
+        Just(RestartCode::Block)
     ];
     prop_oneof![
         errnos().prop_map(|errno| Err(errno).into()),
-        restart.prop_map(Outcome::Interrupted),
+        restart.prop_map(CallEnd::Interrupted),
         Just(Ok(Ret::Never).into()),
     ]
 }
@@ -538,7 +538,7 @@ fn ending<C, R>(
     make: impl Fn(&C) -> (Syscall, Ptr) + 'static,
     stored: impl Strategy<Value = R> + 'static,
     ret: impl Fn(Option<R>) -> Ret + 'static,
-) -> BoxedStrategy<(Syscall, Outcome)>
+) -> BoxedStrategy<(Syscall, CallEnd)>
 where
     C: std::fmt::Debug,
     R: std::fmt::Debug + Clone,
@@ -554,7 +554,7 @@ where
 }
 
 /// A call that returns a number.
-fn number(calls: impl Strategy<Value = Syscall> + 'static) -> BoxedStrategy<(Syscall, Outcome)> {
+fn number(calls: impl Strategy<Value = Syscall> + 'static) -> BoxedStrategy<(Syscall, CallEnd)> {
     (calls, option::of(ends()), i64s())
         .prop_map(|(call, end, n)| (call, end.unwrap_or_else(|| Ok(Ret::Value(n)).into())))
         .boxed()
@@ -636,11 +636,11 @@ fn plain_calls() -> impl Strategy<Value = Syscall> {
 }
 
 /// Calls that tell whether their path is good.
-fn path_calls() -> impl Strategy<Value = (Syscall, Outcome)> {
+fn path_calls() -> impl Strategy<Value = (Syscall, CallEnd)> {
     (paths(), any::<bool>(), option::of(ends())).prop_map(|(path, exec, end)| {
         let outcome = end.unwrap_or(Ok(Ret::Value(0)).into());
         let error = match outcome {
-            Outcome::Returned(Err(errno)) => Some(errno),
+            CallEnd::Returned(Err(errno)) => Some(errno),
             _ => None,
         };
         let call = match exec {
@@ -651,7 +651,7 @@ fn path_calls() -> impl Strategy<Value = (Syscall, Outcome)> {
     })
 }
 
-fn storing_calls() -> impl Strategy<Value = (Syscall, Outcome)> {
+fn storing_calls() -> impl Strategy<Value = (Syscall, CallEnd)> {
     use Syscall::*;
     prop_oneof![
         ending(
@@ -702,7 +702,7 @@ fn storing_calls() -> impl Strategy<Value = (Syscall, Outcome)> {
 }
 
 /// Calls that succeed only if they store something.
-fn giving_calls() -> impl Strategy<Value = (Syscall, Outcome)> {
+fn giving_calls() -> impl Strategy<Value = (Syscall, CallEnd)> {
     use Syscall::*;
     prop_oneof![
         (sigset(), sizes()).prop_map(|(set, size)| {
@@ -738,7 +738,7 @@ fn giving_calls() -> impl Strategy<Value = (Syscall, Outcome)> {
     ]
 }
 
-fn calls() -> impl Strategy<Value = (Syscall, Outcome)> {
+fn calls() -> impl Strategy<Value = (Syscall, CallEnd)> {
     prop_oneof![
         4 => number(plain_calls()),
         1 => path_calls(),
@@ -753,14 +753,17 @@ fn call_events() -> impl Strategy<Value = Vec<LogEvent>> {
         let sigreturn = call == Syscall::RtSigreturn;
         let begun = match sigreturn {
             true => LogEvent::Sigreturn { mask, returned: None },
-            false => LogEvent::Unfinished(Begun::Whole(call.clone())),
+            false => LogEvent::Unfinished(CallPrefix::Whole(call.clone())),
         };
         match form {
             0 => vec![begun, LogEvent::Resumed { call, outcome }],
             1 if !sigreturn => {
-                vec![LogEvent::Unfinished(Begun::of(&call)), LogEvent::ResumedCut(Begun::of(&call))]
+                vec![
+                    LogEvent::Unfinished(CallPrefix::of(&call)),
+                    LogEvent::ResumedCut(CallPrefix::of(&call)),
+                ]
             }
-            2 if !sigreturn => vec![LogEvent::Cut(Begun::of(&call))],
+            2 if !sigreturn => vec![LogEvent::Cut(CallPrefix::of(&call))],
             _ if sigreturn => vec![LogEvent::Sigreturn { mask, returned: Some(outcome) }],
             _ => vec![LogEvent::Call { call, outcome }],
         }
@@ -797,10 +800,10 @@ fn whole_logs() -> impl Strategy<Value = Log> {
             let resumed = entries[nth + 1..]
                 .iter()
                 .any(|e| e.pid == entries[nth].pid && matches!(e.event, LogEvent::Resumed { .. }));
-            if let LogEvent::Unfinished(Begun::Whole(call)) = &entries[nth].event
+            if let LogEvent::Unfinished(CallPrefix::Whole(call)) = &entries[nth].event
                 && !resumed
             {
-                entries[nth].event = LogEvent::Unfinished(Begun::of(call));
+                entries[nth].event = LogEvent::Unfinished(CallPrefix::of(call));
             }
         }
         Log { entries }

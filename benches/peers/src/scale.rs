@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use proctable::abi::{Pid, WaitStatus};
-use proctable::table::{Image, Keeper, ManualClock, Process, ProcessTable, Spawn, TableConfig};
+use proctable::table::{Image, TimerMode, ManualClock, Process, ProcessTable, Spawn, TableConfig};
 
 use crate::engines::facade::Table;
 use crate::{alloc, concurrent};
@@ -19,8 +19,8 @@ const TABLE_BYTES: usize = 2048;
 pub fn run() -> ExitCode {
     let mut report = Report { missed: 0 };
     report.idle_tables();
-    report.zombies_by_hand();
-    report.zombies_by_keeper();
+    report.zombies_by_caller();
+    report.zombies_by_timer_thread();
     report.bytes();
     report.two_threads();
     println!("\n{} targets missed.", report.missed);
@@ -101,11 +101,11 @@ impl Report {
         self.line("  ns an exit, the last 1,000", format!("{last:.0}"), Some(target));
     }
 
-    fn zombies_by_hand(&mut self) {
+    fn zombies_by_caller(&mut self) {
         println!("{ZOMBIES} zombies, a clock that is moved, reap_due");
         let ttl = Duration::from_secs(60);
         let clock = ManualClock::new();
-        let config = TableConfig::new().keeper(Keeper::Caller).zombie_ttl(Some(ttl));
+        let config = TableConfig::new().timer_mode(TimerMode::Caller).zombie_ttl(Some(ttl));
         let table = ProcessTable::with_config(config.clock(clock.clone()));
         let start = Instant::now();
         let children = spawn_children(&table, ZOMBIES);
@@ -124,7 +124,7 @@ impl Report {
         self.line("  reaped", reaped.to_string(), Some(target));
     }
 
-    fn zombies_by_keeper(&mut self) {
+    fn zombies_by_timer_thread(&mut self) {
         println!("{ZOMBIES} zombies, real time, the background thread");
         let ttl = Duration::from_secs(2);
         let table = ProcessTable::with_config(TableConfig::new().zombie_ttl(Some(ttl)));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, after, bounded, never, select, tick, unbounded};
 use proctable::abi::{SiCode, SigInfo, Signal, WaitOptions, WaitStatus};
 use proctable::driver::linux::{Child, Mechanism, ProcessTree, Reaper, Shutdown, SignalFd};
-use proctable::table::Event;
+use proctable::table::TableEvent;
 
 use super::log::Log;
 use super::terminal::Terminal;
@@ -36,12 +36,12 @@ impl Signals {
 /// What comes to it, and where what happens is written.
 pub(super) struct Inputs {
     pub signals: Signals,
-    pub events: Receiver<Event>,
+    pub events: Receiver<TableEvent>,
     pub log: Option<Log>,
 }
 
 /// A command that runs.
-pub(super) struct Job<'a> {
+pub(super) struct CommandJob<'a> {
     options: &'a Options,
     tree: &'a ProcessTree,
     child: &'a Child,
@@ -54,7 +54,7 @@ pub(super) struct Job<'a> {
     stopped: bool,
 }
 
-impl<'a> Job<'a> {
+impl<'a> CommandJob<'a> {
     pub fn new(
         options: &'a Options,
         tree: &'a ProcessTree,
@@ -62,10 +62,10 @@ impl<'a> Job<'a> {
         terminal: Terminal,
         inputs: Inputs,
         reaper: Option<&'a Reaper>,
-    ) -> Job<'a> {
+    ) -> CommandJob<'a> {
         let begun = Instant::now();
         let (timed_out, stopped) = (false, false);
-        Job { options, tree, child, terminal, inputs, reaper, begun, timed_out, stopped }
+        CommandJob { options, tree, child, terminal, inputs, reaper, begun, timed_out, stopped }
     }
 
     /// Until nothing is left, or may stay; the exit status.
@@ -139,7 +139,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn note(&mut self, event: &Event) -> io::Result<()> {
+    fn note(&mut self, event: &TableEvent) -> io::Result<()> {
         self.inputs.log.as_mut().map_or(Ok(()), |log| log.write(event, self.child))
     }
 

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use proctable::abi::WaitStatus;
 use proctable::driver::linux::Child;
-use proctable::table::{Event, What};
+use proctable::table::{TableEvent, What};
 use serde_json::{Value, json};
 
 /// The file.
@@ -22,7 +22,7 @@ impl Log {
     }
 
     /// A line. Each is one write, so that a reader sees whole lines.
-    pub fn write(&mut self, event: &Event, child: &Child) -> io::Result<()> {
+    pub fn write(&mut self, event: &TableEvent, child: &Child) -> io::Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut line = json!({
             "time": now.as_secs_f64(),

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use proctable::driver::linux::{
-    Command, Delegate, Doubt, Limits, OnDrop, Options as TreeOptions, ProcessTree, Reaper,
-    SpawnError, Stdio, Step,
+    Command, Delegate, Limits, OnDrop, Options as TreeOptions, ProcessTree, Reaper, SpawnError,
+    Stdio, Step, Unproved,
 };
 
 use proctable::abi::Signal;
 
-use job::{Inputs, Job, Signals};
+use job::{CommandJob, Inputs, Signals};
 use log::Log;
 use terminal::Terminal;
 
@@ -190,7 +190,7 @@ fn try_run(options: &Options) -> io::Result<u8> {
     // before there is a child: none of its signals and no event is lost
     let signals = Signals::receive()?;
     // all children of this process are the tree's, or noted: everybody else is an orphan
-    let reaper = options.reaps().then(|| Reaper::new(Doubt::Reap)).transpose()?;
+    let reaper = options.reaps().then(|| Reaper::new(Unproved::Reap)).transpose()?;
     let tree = create(options)?;
     let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let command = Command::new(program).args(args);
@@ -208,7 +208,7 @@ fn try_run(options: &Options) -> io::Result<u8> {
         }
         Ok(child) => {
             let inputs = Inputs { signals, events: events?, log };
-            Job::new(options, &tree, &child, terminal, inputs, reaper.as_ref()).run()
+            CommandJob::new(options, &tree, &child, terminal, inputs, reaper.as_ref()).run()
         }
     }
 }

@@ -91,8 +91,8 @@ impl Terminal {
     }
 }
 
-/// Whether what is mounted at /proc shows this process's own pid namespace: in another one's, numbers
-/// are strangers'.
+/// Whether what is mounted at /proc shows this process's own pid namespace: in another one's,
+/// numbers are strangers'.
 pub(super) fn has_own_proc() -> bool {
     own_proc().is_ok_and(|from| from == OwnProc::Mounted)
 }

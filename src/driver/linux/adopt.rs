@@ -4,18 +4,18 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::direct::Child;
+use super::child_handle::Child;
+use super::host_process::HostProcess;
 use super::procfs::Proc;
-use super::real::Real;
 use super::scan::{self, Root};
-use super::tree::{Core, ProcessTree};
+use super::tree::{ProcessTree, TreeInner};
 use super::{attributes, pidfd};
 use crate::sync::Mutex;
 use crate::table::{Image, Spawn};
 
 impl ProcessTree {
     /// Takes a running process into the tree, and with `descendants` all of its: whoever they
-    /// create from then on belongs to it, too. Gives those who were taken, `pid` first.
+    /// create from then on belongs to it, too. Returns those who were taken, `pid` first.
     ///
     /// Each is a process of the table from then on, so that its waits, events and signals are as
     /// those of a child that was spawned. There it is a child of the owner with a group of its own,
@@ -79,7 +79,7 @@ impl ProcessTree {
     }
 }
 
-impl Core {
+impl TreeInner {
     /// Takes the process of a descriptor that had that number when it was opened.
     fn take(&self, pid: i32, pidfd: OwnedFd) -> io::Result<Child> {
         if let Some(known) = self.known(pid, &pidfd) {
@@ -99,7 +99,7 @@ impl Core {
         let args = proc.map(|proc| proc.arguments(pid)).unwrap_or_default();
         let program = args.first().cloned().unwrap_or_default();
         let image = Image { program, args, env: Vec::new() };
-        let real = Arc::new(Real::adopted(pid, pidfd));
+        let real = Arc::new(HostProcess::adopted(pid, pidfd));
         let process = self.register(&real, Spawn::new(image).own_group());
         let process = process.map_err(|(_, error)| error)?;
         let pipes = Arc::new(Mutex::default());
@@ -111,7 +111,7 @@ impl Core {
         let children = self.children.lock();
         let mut known = children.list.iter().filter(|(_, real)| real.pid == pid);
         // the number is that one's as long as both live
-        let alive = |real: &Real| pidfd::exists(&real.pidfd) && pidfd::exists(pidfd);
+        let alive = |real: &HostProcess| pidfd::exists(&real.pidfd) && pidfd::exists(pidfd);
         let (number, real) = known.find(|(_, real)| alive(real))?;
         let (number, real) = (*number, real.clone());
         drop(children);

@@ -136,25 +136,25 @@ pub(super) fn open(folder: &Path, file: &str) -> io::Result<File> {
 
 /// How children come into a cgroup.
 #[derive(Debug)]
-pub(super) struct Entrance {
+pub(super) struct CgroupJoin {
     pub folder: OwnedFd,
     /// Whether the owner has killed everybody in it.
     killed: AtomicBool,
-    /// Whether children cannot be born in it.
-    barren: AtomicBool,
+    /// Whether children cannot be created in it.
+    clone_refused: AtomicBool,
 }
 
-impl Entrance {
-    /// Whether a child may be born in it. Once this cgroup or the owner's own was killed, kernels
-    /// (6.18 is one) take each birth for one that the kill came across, and kill the child.
-    pub fn has_births(&self) -> bool {
-        !self.killed.load(Ordering::SeqCst) && !self.barren.load(Ordering::SeqCst)
+impl CgroupJoin {
+    /// Whether a child may be created in it. Once this cgroup or the owner's own was killed,
+    /// kernels (6.18 is one) take each birth for one that the kill came across, and kill the child.
+    pub fn can_clone_into(&self) -> bool {
+        !self.killed.load(Ordering::SeqCst) && !self.clone_refused.load(Ordering::SeqCst)
     }
 
     /// A child was killed before its program. Whether the owner has not done so: then it is such a
     /// kernel, and children have to be moved into the cgroup from now on.
     pub fn is_barren(&self) -> bool {
-        self.barren.store(true, Ordering::SeqCst);
+        self.clone_refused.store(true, Ordering::SeqCst);
         !self.killed.load(Ordering::SeqCst)
     }
 }
@@ -168,8 +168,8 @@ pub(super) struct Cgroup {
     folder: PathBuf,
     /// Open from the beginning: an owner who has no descriptors left can still kill.
     kill: Option<File>,
-    /// The folder, open for those who are to be born in it; not for another owner's.
-    entrance: Option<Arc<Entrance>>,
+    /// The folder, open for those who are to be created in it; not for another owner's.
+    cgroup_join: Option<Arc<CgroupJoin>>,
 }
 
 impl Cgroup {
@@ -191,8 +191,8 @@ impl Cgroup {
     }
 
     /// Whether a child has entered another one in the same place, and nothing that decides on that
-    /// has changed since: who may write to the files of both cgroups, and the types that they are of.
-    /// A child that tries it costs more than all the rest of a tree.
+    /// has changed since: who may write to the files of both cgroups, and the types that they are
+    /// of. A child that tries it costs more than all the rest of a tree.
     fn is_like_proved(&self) -> bool {
         let place = self.place_of();
         let type_of = fs::read_to_string(self.folder.join("cgroup.type"));
@@ -208,8 +208,8 @@ impl Cgroup {
         Some((above.into(), fs::metadata(above).ok()?.ino()))
     }
 
-    /// Whether children can enter it, and are even born in it. Only the kernel knows: who may write
-    /// to the files of both cgroups, what type they are of, what the one above them lets in.
+    /// Whether children can enter it, and are even created in it. Only the kernel knows: who may
+    /// write to the files of both cgroups, what type they are of, what the one above them lets in.
     ///
     /// # Errors
     ///
@@ -222,21 +222,22 @@ impl Cgroup {
     fn trial(&self) -> io::Result<Option<bool>> {
         let no_entry =
             |error| io::Error::new(io::Error::kind(&error), format!("no entry: {error}"));
-        let prepared = Command::new("/").env_clear().cgroup(self.entrance()).prepare();
+        let prepared = Command::new("/").env_clear().cgroup(self.cgroup_join()).prepare();
         let (prepared, _) = prepared.map_err(|(_, error)| error)?;
-        let entrance = self.entrance.as_deref().filter(|entrance| entrance.has_births());
-        let trial = match child::try_child(&prepared, entrance) {
+        let cgroup_join =
+            self.cgroup_join.as_deref().filter(|cgroup_join| cgroup_join.can_clone_into());
+        let trial = match child::try_child(&prepared, cgroup_join) {
             // there can be no child at all now: a spawn will tell why
             Err(_) => return Ok(None),
             Ok(trial) => trial,
         };
-        match (trial.failed, entrance) {
-            (None, _) => Ok(Some(trial.born)),
+        match (trial.failed, cgroup_join) {
+            (None, _) => Ok(Some(trial.spawned)),
             (Some(Some((Step::Cgroup, error))), _) => Err(no_entry(error)),
             // what fails after that, a spawn will tell
-            (Some(Some(_)), _) => Ok(Some(trial.born)),
+            (Some(Some(_)), _) => Ok(Some(trial.spawned)),
             // killed, as the owner's own cgroup was once
-            (Some(None), Some(entrance)) if entrance.is_barren() => self.trial(),
+            (Some(None), Some(cgroup_join)) if cgroup_join.is_barren() => self.trial(),
             (Some(None), _) => Err(no_entry(io::ErrorKind::Interrupted.into())),
         }
     }
@@ -258,7 +259,8 @@ impl Cgroup {
             open(&folder, file).inspect_err(clean_up)?;
         }
         let kill = match open(&folder, "cgroup.kill") {
-            // before Linux 5.14: each of its members is killed by a descriptor, while they are frozen
+            // before Linux 5.14: each of its members is killed by a descriptor, while they are
+            // frozen
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 pidfd::can_open().inspect_err(clean_up).map_err(|without| {
                     let why = format!("{error}, nor pidfd_open: {without}");
@@ -268,12 +270,12 @@ impl Cgroup {
             }
             kill => Some(kill.inspect_err(clean_up)?),
         };
-        let entrance = Entrance {
+        let cgroup_join = CgroupJoin {
             folder: File::open(&folder).inspect_err(clean_up)?.into(),
             killed: AtomicBool::new(false),
-            barren: AtomicBool::new(false),
+            clone_refused: AtomicBool::new(false),
         };
-        Ok(Cgroup { folder, kill, entrance: Some(Arc::new(entrance)) })
+        Ok(Cgroup { folder, kill, cgroup_join: Some(Arc::new(cgroup_join)) })
     }
 
     /// Where it is.
@@ -282,13 +284,13 @@ impl Cgroup {
     }
 
     /// How a child comes into it; none for another owner's.
-    pub fn entrance(&self) -> Option<Arc<Entrance>> {
-        self.entrance.clone()
+    pub fn cgroup_join(&self) -> Option<Arc<CgroupJoin>> {
+        self.cgroup_join.clone()
     }
 
     /// One that another owner has made.
     pub fn existing(folder: PathBuf) -> Cgroup {
-        Cgroup { folder, kill: None, entrance: None }
+        Cgroup { folder, kill: None, cgroup_join: None }
     }
 
     /// Whether it has a controller: one that its parent delegates.
@@ -307,17 +309,18 @@ impl Cgroup {
         write(&self.folder.join("cgroup.procs"), &pid.to_string())
     }
 
-    /// Whether the kernel kills everybody in one that this process has made (cgroup.kill, Linux 5.14).
+    /// Whether the kernel kills everybody in one that this process has made (cgroup.kill, Linux
+    /// 5.14).
     pub fn has_kill(&self) -> bool {
         self.kill.is_some()
     }
 
-    /// Kills everybody in it, also those that are frozen or being created. Where the kernel cannot do
-    /// that (before Linux 5.14), `each` is called while they are frozen, again and again as long as
-    /// it kills somebody new: who is frozen creates nobody.
+    /// Kills everybody in it, also those that are frozen or being created. Where the kernel cannot
+    /// do that (before Linux 5.14), `each` is called while they are frozen, again and again as long
+    /// as it kills somebody new: who is frozen creates nobody.
     pub fn kill(&self, each: &mut dyn FnMut() -> io::Result<bool>) -> io::Result<()> {
-        if let Some(entrance) = &self.entrance {
-            entrance.killed.store(true, Ordering::SeqCst);
+        if let Some(cgroup_join) = &self.cgroup_join {
+            cgroup_join.killed.store(true, Ordering::SeqCst);
         }
         let killed = match &self.kill {
             Some(file) => return (&*file).write_all(b"1"),
@@ -337,8 +340,8 @@ impl Cgroup {
         let begun = Instant::now();
         let frozen = self.await_frozen(begun + PATIENCE / 10);
         let killed = frozen.and_then(|()| {
-            // a fork that was under way when they were frozen has a child by the second look; whoever
-            // is sent in from outside meanwhile may go on coming
+            // a fork that was under way when they were frozen has a child by the second look;
+            // whoever is sent in from outside meanwhile may go on coming
             while each()? && begun.elapsed() < PATIENCE {}
             Ok(())
         });
@@ -473,9 +476,9 @@ mod tests {
         let again = "sleep 0.001; setsid sh -c \"$0\" \"$0\" & setsid sleep 1000 & exit";
         for _ in 0..3 {
             let command = Command::new("sh").args(["-c", script, again]).stdout(Stdio::Piped);
-            let command = command.stdin(Stdio::Null).cgroup(cgroup.entrance());
+            let command = command.stdin(Stdio::Null).cgroup(cgroup.cgroup_join());
             let (prepared, mut pipes) = command.prepare().expect("there is a sh");
-            let born = spawner::spawn(prepared).expect("it can be entered");
+            let spawned = spawner::spawn(prepared).expect("it can be entered");
             let mut byte = [0];
             let mut output = pipes.stdout.take().expect("it was asked for");
             io::Read::read_exact(&mut output, &mut byte).expect("it writes one");
@@ -504,7 +507,7 @@ mod tests {
                 assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", cgroup.members());
                 std::thread::yield_now();
             }
-            pidfd::reap(born.pid, &born.pidfd, 0).expect("it is ours");
+            pidfd::reap(spawned.pid, &spawned.pidfd, 0).expect("it is ours");
         }
         cgroup.remove().expect("nobody is in it");
     }

@@ -9,7 +9,7 @@ use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::cgroup::Entrance;
+use super::cgroup::CgroupJoin;
 use super::command::{Prepared, Step, above_streams};
 use super::orphans::Creation;
 use super::pidfd;
@@ -57,8 +57,8 @@ struct Plan<'a> {
     args: Vec<*const libc::c_char>,
     env: Vec<*const libc::c_char>,
     owner: libc::pid_t,
-    /// The cgroup that it is to be born in.
-    birthplace: Option<&'a Entrance>,
+    /// The cgroup that it is to be created in.
+    target_cgroup: Option<&'a CgroupJoin>,
     failed: Option<Failed>,
     /// It has come as far as exec.
     executes: bool,
@@ -66,7 +66,7 @@ struct Plan<'a> {
 
 /// A child that has executed its program.
 #[derive(Debug)]
-pub(super) struct Born {
+pub(super) struct SpawnedChild {
     pub pid: i32,
     pub pidfd: OwnedFd,
 }
@@ -81,38 +81,38 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 /// # Errors
 ///
 /// The step that failed, and its error.
-pub(super) fn spawn(prepared: &Prepared) -> Result<Born, (Step, io::Error)> {
-    let birthplace = prepared.cgroup.as_deref().filter(|cgroup| cgroup.has_births());
-    match (attempt(prepared, birthplace), birthplace) {
+pub(super) fn spawn(prepared: &Prepared) -> Result<SpawnedChild, (Step, io::Error)> {
+    let target_cgroup = prepared.cgroup.as_deref().filter(|cgroup| cgroup.can_clone_into());
+    match (attempt(prepared, target_cgroup), target_cgroup) {
         (Err((Step::Killed, _)), Some(cgroup)) if cgroup.is_barren() => attempt(prepared, None),
         (result, _) => result,
     }
 }
 
 impl<'a> Plan<'a> {
-    fn new(prepared: &'a Prepared, birthplace: Option<&'a Entrance>) -> Plan<'a> {
+    fn new(prepared: &'a Prepared, target_cgroup: Option<&'a CgroupJoin>) -> Plan<'a> {
         Plan {
             prepared,
             args: pointers(&prepared.args),
             env: pointers(&prepared.env),
             // SAFETY: no arguments
             owner: unsafe { libc::getpid() },
-            birthplace,
+            target_cgroup,
             failed: None,
             executes: false,
         }
     }
 
     /// Creates the child. It has executed its program, or ended, when this returns.
-    fn carry_out(&mut self) -> io::Result<Born> {
+    fn carry_out(&mut self) -> io::Result<SpawnedChild> {
         // no handler of the owner may run in the child, which shares its memory: everything is
         // blocked until the child has reset its handlers
         let before = set_mask(libc::SIG_SETMASK, &full_set());
         // who ends before its descriptor is here is nobody's orphan
         let _creation = Creation::begin();
-        let born = clone(self);
+        let spawned = clone(self);
         set_mask(libc::SIG_SETMASK, &before);
-        born
+        spawned
     }
 }
 
@@ -120,17 +120,20 @@ impl<'a> Plan<'a> {
 #[derive(Debug)]
 pub(super) struct Trial {
     pub pidfd: OwnedFd,
-    /// Whether it was born in the cgroup.
-    pub born: bool,
+    /// Whether it was created in the cgroup.
+    pub spawned: bool,
     /// Where it did not come as far as exec, what failed, and how; nothing if it was killed.
     pub failed: Option<Option<(Step, io::Error)>>,
 }
 
 /// Creates a child whose program is none, and reaps it.
-pub(super) fn try_child(prepared: &Prepared, birthplace: Option<&Entrance>) -> io::Result<Trial> {
-    let mut plan = Plan::new(prepared, birthplace);
-    let born = plan.carry_out()?;
-    match pidfd::reap(born.pid, &born.pidfd, 0) {
+pub(super) fn try_child(
+    prepared: &Prepared,
+    target_cgroup: Option<&CgroupJoin>,
+) -> io::Result<Trial> {
+    let mut plan = Plan::new(prepared, target_cgroup);
+    let spawned = plan.carry_out()?;
+    match pidfd::reap(spawned.pid, &spawned.pidfd, 0) {
         // the owner ignores SIGCHLD
         Err(error) if error.raw_os_error() != Some(libc::ECHILD) => return Err(error),
         _ => {}
@@ -138,7 +141,7 @@ pub(super) fn try_child(prepared: &Prepared, birthplace: Option<&Entrance>) -> i
     let told =
         plan.failed.map(|Failed { step, errno }| (step, io::Error::from_raw_os_error(errno)));
     let failed = if plan.executes { None } else { Some(told) };
-    Ok(Trial { pidfd: born.pidfd, born: plan.birthplace.is_some(), failed })
+    Ok(Trial { pidfd: spawned.pidfd, spawned: plan.target_cgroup.is_some(), failed })
 }
 
 /// Whether the kernel kills a child when its descriptor is closed.
@@ -156,15 +159,18 @@ pub(super) fn try_autokill() -> io::Result<()> {
     })
 }
 
-fn attempt(prepared: &Prepared, birthplace: Option<&Entrance>) -> Result<Born, (Step, io::Error)> {
-    let mut plan = Plan::new(prepared, birthplace);
-    let born = plan.carry_out().map_err(|error| (Step::Clone, error))?;
+fn attempt(
+    prepared: &Prepared,
+    target_cgroup: Option<&CgroupJoin>,
+) -> Result<SpawnedChild, (Step, io::Error)> {
+    let mut plan = Plan::new(prepared, target_cgroup);
+    let spawned = plan.carry_out().map_err(|error| (Step::Clone, error))?;
     let (step, error) = match plan.failed {
-        None if plan.executes => return Ok(born),
+        None if plan.executes => return Ok(spawned),
         None => (Step::Killed, io::Error::from(io::ErrorKind::Interrupted)),
         Some(Failed { step, errno }) => (step, io::Error::from_raw_os_error(errno)),
     };
-    match pidfd::reap(born.pid, &born.pidfd, 0) {
+    match pidfd::reap(spawned.pid, &spawned.pidfd, 0) {
         // ECHILD: the owner ignores SIGCHLD, so the kernel has reaped it
         Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err((Step::Reap, error)),
         _ => Err((step, error)),
@@ -221,25 +227,25 @@ fn full_set() -> libc::sigset_t {
 
 /// Creates the child, in its cgroup where the kernel can do that: moving one that exists makes all
 /// forks of the machine wait, and takes milliseconds if nobody has done so lately.
-fn clone(plan: &mut Plan) -> io::Result<Born> {
+fn clone(plan: &mut Plan) -> io::Result<SpawnedChild> {
     // not filled with zeroes: the child writes before it reads
     let mut stack = Vec::<u8>::with_capacity(STACK);
     let stack = stack.spare_capacity_mut().as_mut_ptr_range();
     // the psABI wants 16
     let top = stack.end.map_addr(|address| address & !15).cast::<libc::c_void>();
     #[cfg(target_arch = "x86_64")]
-    if plan.birthplace.is_some() || plan.prepared.autokill {
+    if plan.target_cgroup.is_some() || plan.prepared.autokill {
         let size = top.addr() - stack.start.addr();
         match clone_into(plan, stack.start.cast(), size) {
             Err(error) if !is_final(&error) => {}
             result => return result,
         }
-        if plan.prepared.autokill && plan.birthplace.take().is_some() {
+        if plan.prepared.autokill && plan.target_cgroup.take().is_some() {
             // it moves into its cgroup
             return clone_into(plan, stack.start.cast(), size);
         }
     }
-    plan.birthplace = None;
+    plan.target_cgroup = None;
     if plan.prepared.autokill {
         let why = "no CLONE_PIDFD_AUTOKILL (Linux 7.1)";
         return Err(io::Error::new(io::ErrorKind::Unsupported, why));
@@ -251,7 +257,7 @@ fn clone(plan: &mut Plan) -> io::Result<Born> {
 }
 
 /// clone(2). The child shares this memory, and moves itself into its cgroup.
-fn clone_sharing(plan: &mut Plan, top: *mut libc::c_void) -> io::Result<Born> {
+fn clone_sharing(plan: &mut Plan, top: *mut libc::c_void) -> io::Result<SpawnedChild> {
     let mut pidfd: RawFd = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let argument: *mut Plan = plan;
@@ -267,7 +273,7 @@ fn clone_sharing(plan: &mut Plan, top: *mut libc::c_void) -> io::Result<Born> {
     }
     // SAFETY: the kernel has just opened it for us
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Born { pid, pidfd })
+    Ok(SpawnedChild { pid, pidfd })
 }
 
 /// Ends a child of which there is no descriptor: it is not reaped, so the number is its own.
@@ -287,9 +293,10 @@ fn is_final(error: &io::Error) -> bool {
     [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE].contains(&errno)
 }
 
-/// clone3(2), which the C library does not offer. The child is born in the cgroup, if it is to be.
+/// clone3(2), which the C library does not offer. The child is created in the cgroup, if it is to
+/// be.
 #[cfg(target_arch = "x86_64")]
-fn clone_into(plan: &mut Plan, stack: *mut libc::c_void, size: usize) -> io::Result<Born> {
+fn clone_into(plan: &mut Plan, stack: *mut libc::c_void, size: usize) -> io::Result<SpawnedChild> {
     let mut pidfd: RawFd = -1;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
     // SAFETY: zeroes are a valid request
@@ -302,7 +309,7 @@ fn clone_into(plan: &mut Plan, stack: *mut libc::c_void, size: usize) -> io::Res
     } else {
         args.exit_signal = libc::SIGCHLD as u64;
     }
-    if let Some(cgroup) = plan.birthplace {
+    if let Some(cgroup) = plan.target_cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.folder.as_raw_fd() as u64;
     }
@@ -337,12 +344,12 @@ fn clone_into(plan: &mut Plan, stack: *mut libc::c_void, size: usize) -> io::Res
     }
     // SAFETY: the kernel has just opened it for us
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Born { pid: result as i32, pidfd })
+    Ok(SpawnedChild { pid: result as i32, pidfd })
 }
 
 /// fork(2), where the kernel or a filter has no better: the child has a copy of this memory, and
 /// tells through a pipe what it did.
-fn fork(plan: &mut Plan) -> io::Result<Born> {
+fn fork(plan: &mut Plan) -> io::Result<SpawnedChild> {
     let (mut reader, writer) = io::pipe()?;
     // out of the way of the child's streams
     let writer = above_streams(writer.into())?;
@@ -363,7 +370,7 @@ fn fork(plan: &mut Plan) -> io::Result<Born> {
     read?;
     plan.executes = told.first() == Some(&EXECUTES);
     plan.failed = Failed::from_bytes(told.get(1..).unwrap_or_default());
-    Ok(Born { pid, pidfd })
+    Ok(SpawnedChild { pid, pidfd })
 }
 
 /// What the child of a fork says before its exec.
@@ -409,7 +416,7 @@ fn errno() -> i32 {
 /// is a descriptor that has to stay open until then.
 fn prepare(plan: &Plan, kept: RawFd) -> Result<(), Failed> {
     let prepared = plan.prepared;
-    if let Some(cgroup) = prepared.cgroup.as_ref().filter(|_| plan.birthplace.is_none()) {
+    if let Some(cgroup) = prepared.cgroup.as_ref().filter(|_| plan.target_cgroup.is_none()) {
         let cgroup = cgroup.folder.as_raw_fd();
         let flags = libc::O_WRONLY | libc::O_CLOEXEC;
         // SAFETY: a string that ends in zero

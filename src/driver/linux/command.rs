@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::cgroup::Entrance;
+use super::cgroup::CgroupJoin;
 use crate::abi::{Resource, Rlimit, Signal};
 
 /// A step on the way to a running program: where a spawn has failed.
@@ -118,7 +118,7 @@ pub struct Command {
     inherit_mask: bool,
     foreground: bool,
     close_others: bool,
-    cgroup: Option<Arc<Entrance>>,
+    cgroup: Option<Arc<CgroupJoin>>,
     autokill: bool,
 }
 
@@ -279,7 +279,7 @@ impl Command {
     }
 
     /// The cgroup that it enters.
-    pub(super) fn cgroup(mut self, cgroup: Option<Arc<Entrance>>) -> Command {
+    pub(super) fn cgroup(mut self, cgroup: Option<Arc<CgroupJoin>>) -> Command {
         self.cgroup = cgroup;
         self
     }
@@ -399,7 +399,7 @@ pub(super) struct Prepared {
     pub close_others: bool,
     /// It is killed when its descriptor is closed, and leaves no zombie.
     pub autokill: bool,
-    pub cgroup: Option<Arc<Entrance>>,
+    pub cgroup: Option<Arc<CgroupJoin>>,
     /// The files through which it enters further cgroups.
     pub cgroups: Vec<OwnedFd>,
 }

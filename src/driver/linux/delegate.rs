@@ -17,9 +17,10 @@ use crate::sync::Mutex;
 /// What a tree may change of its owner's own cgroup (v2), so that it has the controllers of its
 /// limits.
 ///
-/// Where that cgroup is not the owner's to change and systemd runs, either of the last two asks it for
-/// a scope that is (`Delegate=yes`; with the feature `systemd`). A helper of this library is put into
-/// it, and the owner itself with [`Delegate::Move`] alone, where children cannot enter it otherwise.
+/// Where that cgroup is not the owner's to change and systemd runs, either of the last two asks it
+/// for a scope that is (`Delegate=yes`; with the feature `systemd`). A helper of this library is
+/// put into it, and the owner itself with [`Delegate::Move`] alone, where children cannot enter it
+/// otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Delegate {
     /// Nothing. The error of a limit that lacks its controller names the command that would help.
@@ -36,7 +37,7 @@ pub enum Delegate {
 }
 
 /// What this process has changed.
-struct State {
+struct DelegateState {
     /// The cgroup in which the owner was.
     base: PathBuf,
     /// The one below it into which it has moved.
@@ -47,13 +48,14 @@ struct State {
     enabled: BTreeMap<&'static str, usize>,
 }
 
-static STATE: Mutex<Option<State>> = Mutex::new(None);
+static STATE: Mutex<Option<DelegateState>> = Mutex::new(None);
 
-/// The cgroup below which trees are made: that of the scope, or where the owner was before it moved.
+/// The cgroup below which trees are made: that of the scope, or where the owner was before it
+/// moved.
 pub(super) fn base(own: PathBuf) -> PathBuf {
     match &*STATE.lock() {
-        Some(State { base, scope: Some(_), .. }) => base.clone(),
-        Some(State { base, leaf: Some(leaf), .. }) if *leaf == own => base.clone(),
+        Some(DelegateState { base, scope: Some(_), .. }) => base.clone(),
+        Some(DelegateState { base, leaf: Some(leaf), .. }) if *leaf == own => base.clone(),
         _ => own,
     }
 }
@@ -82,14 +84,15 @@ impl Delegation {
         })
     }
 
-    /// In a scope that holds a helper, if children of the owner can enter it; else, if the owner may
-    /// be moved, in one that holds the owner.
+    /// In a scope that holds a helper, if children of the owner can enter it; else, if the owner
+    /// may be moved, in one that holds the owner.
     fn in_scope(how: Delegate, wanted: &[&'static str]) -> io::Result<Delegation> {
         forget_unused();
         let in_use = || io::Error::other("other trees of this process have controllers elsewhere");
         let begin = |scope: Scope| {
             let base = scope.folder.clone();
-            let fresh = State { base, leaf: None, scope: Some(scope), enabled: BTreeMap::new() };
+            let fresh =
+                DelegateState { base, leaf: None, scope: Some(scope), enabled: BTreeMap::new() };
             let mut state = STATE.lock();
             if state.is_some() {
                 return Err(in_use());
@@ -122,7 +125,7 @@ impl Delegation {
     fn below(base: PathBuf, how: Delegate, wanted: &[&'static str]) -> io::Result<Delegation> {
         let mut state = STATE.lock();
         let _alone = lock(&base)?;
-        let state = state.get_or_insert_with(|| State {
+        let state = state.get_or_insert_with(|| DelegateState {
             base: base.clone(),
             leaf: None,
             scope: None,
@@ -176,7 +179,7 @@ fn forget_unused() {
     drop(ended);
 }
 
-impl State {
+impl DelegateState {
     fn enable(&mut self, how: Delegate, names: &[&'static str]) -> io::Result<()> {
         if names.is_empty() {
             return Ok(());
@@ -198,8 +201,9 @@ impl State {
         Err(io::Error::new(error.kind(), format!("{}: {error}{why}", self.base.display())))
     }
 
-    /// cgroups(7): enabled where there are processes, controllers of threads (pids and cpu) would make
-    /// this the cgroup of a process's threads, and no process could enter one below it any more.
+    /// cgroups(7): enabled where there are processes, controllers of threads (pids and cpu) would
+    /// make this the cgroup of a process's threads, and no process could enter one below it any
+    /// more.
     fn is_busy(&self) -> bool {
         // the root has no type, and may do both
         let procs = fs::read_to_string(self.base.join("cgroup.procs"));

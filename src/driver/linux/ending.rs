@@ -15,7 +15,7 @@ use super::cgroup::{Cgroup, remove_empty};
 use super::members::Member;
 use super::options::OnDrop;
 use super::pidfd;
-use super::tree::{Core, ProcessTree};
+use super::tree::{ProcessTree, TreeInner};
 use crate::abi::{Errno, Signal, WaitOptions, WaitStatus};
 use crate::sync::Parker;
 use crate::table::{WaitTarget, Waited};
@@ -103,7 +103,7 @@ impl ProcessTree {
     }
 }
 
-impl Core {
+impl TreeInner {
     /// Ends everybody. Where nobody wants that any more it fails, whatever the error.
     pub fn end(&self, asked: Option<(Signal, Duration)>, stop: &Arc<Stop>) -> io::Result<Shutdown> {
         let children: Vec<_> = self.children.lock().list.values().cloned().collect();
@@ -173,7 +173,7 @@ impl Core {
         match &self.cgroup {
             Some(cgroup) => {
                 let mut known = BTreeSet::new();
-                cgroup.kill(&mut || self.tell(Signal::KILL, &mut known))
+                cgroup.kill(&mut || self.signal_members(Signal::KILL, &mut known))
             }
             None if self.blind.is_some() => self.send(&[Signal::KILL]),
             // with an error, those at hand are killed all the same
@@ -182,7 +182,7 @@ impl Core {
     }
 
     /// Sends a signal to whoever is seen; whether there was anybody who was not known.
-    fn tell(&self, signal: Signal, known: &mut BTreeSet<(i32, u64)>) -> io::Result<bool> {
+    fn signal_members(&self, signal: Signal, known: &mut BTreeSet<(i32, u64)>) -> io::Result<bool> {
         let mut news = false;
         self.visit(&mut |stat, pidfd| {
             news |= known.insert((stat.pid, stat.started));
@@ -195,7 +195,7 @@ impl Core {
     /// killed: who multiplies must first be kept from it, or each look finds the next generation.
     fn kill_seen(&self) -> io::Result<()> {
         let mut known = BTreeSet::new();
-        let mut look = |signal: Signal| self.tell(signal, &mut known);
+        let mut look = |signal: Signal| self.signal_members(signal, &mut known);
         look(Signal::KILL)?;
         let deadline = Instant::now() + GONE / 10;
         if look(Signal::STOP)? {
@@ -238,7 +238,7 @@ impl Core {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
-            await_ends(&left, deadline.min(Instant::now() + LOOK));
+            wait_for_exits(&left, deadline.min(Instant::now() + LOOK));
             stop.check()?;
         }
     }
@@ -294,7 +294,7 @@ impl Core {
 
 /// Sleeps until members have ended, by their descriptors: some of them if there are many. A number
 /// that is another's by now costs time and nothing else.
-fn await_ends(pids: &[i32], deadline: Instant) {
+fn wait_for_exits(pids: &[i32], deadline: Instant) {
     let pidfds: Vec<_> =
         pids.iter().take(AT_ONCE).map_while(|pid| pidfd::open(*pid).ok()).collect();
     if pidfds.is_empty() {

@@ -9,7 +9,8 @@ use super::{pidfd, spawner};
 /// It waits for the end of its standard input, a pipe of which the owner has the only other end:
 /// that closes with the owner, also by SIGKILL, and whatever number the owner has. Then it kills
 /// the cgroup and removes it, again and again: a child that the owner was just creating enters it
-/// after the first kill. Members' own cgroups below it go first. A line on the pipe tells it to go without doing so.
+/// after the first kill. Members' own cgroups below it go first. A line on the pipe tells it to go
+/// without doing so.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 read -r line && exit
@@ -34,8 +35,8 @@ pub(super) struct Guardian {
 }
 
 impl Guardian {
-    /// Starts one for a tree in these folders, the first of them a v2 cgroup. They need not be there
-    /// yet: it is started before them, so that an owner that dies in between leaves none.
+    /// Starts one for a tree in these folders, the first of them a v2 cgroup. They need not be
+    /// there yet: it is started before them, so that an owner that dies in between leaves none.
     pub fn start(folders: &[PathBuf]) -> Result<Guardian, (Step, io::Error)> {
         let command = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "proctable-guardian"])
@@ -51,12 +52,12 @@ impl Guardian {
             // no terminal, and no group that is signalled with the owner's
             .session();
         let (prepared, mut pipes) = command.prepare()?;
-        let born = spawner::spawn(prepared)?;
+        let spawned = spawner::spawn(prepared)?;
         let no_pipe = || (Step::Stdio, io::Error::other("the guardian has no pipe"));
         Ok(Guardian {
             pipe: pipes.stdin.take().ok_or_else(no_pipe)?,
-            pid: born.pid,
-            pidfd: born.pidfd,
+            pid: spawned.pid,
+            pidfd: spawned.pidfd,
         })
     }
 

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::real::{self, Real};
+use super::host_process::{self, HostProcess};
 use super::scan::{self, Root};
-use super::tree::{Core, ProcessTree};
+use super::tree::{ProcessTree, TreeInner};
 use super::{attributes, pidfd, procfs};
 use crate::abi::Signal;
 
@@ -92,7 +92,7 @@ impl ProcessTree {
     }
 }
 
-impl Core {
+impl TreeInner {
     pub fn members(&self) -> io::Result<Vec<Member>> {
         let mut members = Vec::new();
         self.visit(&mut |stat, _| members.push(stat.clone().into()))?;
@@ -111,7 +111,7 @@ impl Core {
             pid: real.pid,
             pidfd: &real.pidfd,
             // what an adopted one had before need not belong to the tree; what it creates is marked
-            with_descendants: real.ours,
+            with_descendants: real.spawned_here,
         });
         let roots: Vec<_> = roots.collect();
         match &self.cgroup {
@@ -138,10 +138,10 @@ impl Core {
         self.blind.is_some() && self.leaders().iter().any(|real| real.has_group())
     }
 
-    fn leaders(&self) -> Vec<Arc<Real>> {
+    fn leaders(&self) -> Vec<Arc<HostProcess>> {
         let children = self.children.lock();
         let list = children.list.values().chain(&children.groups);
-        list.filter(|real| real.ours).cloned().collect()
+        list.filter(|real| real.spawned_here).cloned().collect()
     }
 
     /// Sends signals to everybody, one after the other to each.
@@ -153,7 +153,7 @@ impl Core {
         }
         self.visit(&mut |stat, pidfd| {
             // as the group's leader it has them
-            if self.blind.is_some() && real::has_own_group(stat.pid, pidfd) {
+            if self.blind.is_some() && host_process::has_own_group(stat.pid, pidfd) {
                 return;
             }
             for signal in signals {

@@ -1,11 +1,12 @@
-//! Real children: a tree of processes that is contained, watched, and ended with its owner's handle.
+//! Real children: a tree of processes that is contained, watched, and ended with its owner's
+//! handle.
 //!
 //! [`ProcessTree`] spawns children into one containment: a cgroup of its own where there is a v2
 //! hierarchy to make it in ([`Mechanism::Cgroup`]), else process groups and a look through /proc
 //! ([`Mechanism::Scan`]). Where neither can be had it reaches its direct children alone
 //! ([`Mechanism::Children`]). Each direct child is a process of a
-//! [`ProcessTable`](crate::table::ProcessTable) under the host's authority, so that waits, events and
-//! callbacks are the table's.
+//! [`ProcessTable`](crate::table::ProcessTable) under the host's authority, so that waits, events
+//! and callbacks are the table's.
 //!
 //! # What holds with which mechanism
 //!
@@ -21,8 +22,8 @@
 //! | orphans | init's, or reaped with [`Options::subreaper`] | the same |
 //! | limits | by controllers of v2, else of v1 | by controllers of v1 |
 //!
-//! [`preflight`] tells what is available; [`ProcessTree::enforced`] and [`Stats`] tell what enforces a
-//! limit, and where a figure comes from.
+//! [`preflight`] tells what is available; [`ProcessTree::enforced`] and [`Stats`] tell what
+//! enforces a limit, and where a figure comes from.
 //!
 //! Spawns, waits and shutdowns block their thread, or are futures for any executor:
 //! [`ProcessTree::spawn_async`], [`Child::wait_async`], [`ProcessTree::shutdown_async`].
@@ -46,15 +47,16 @@
 //! ```
 
 mod adopt;
+mod asynchronous;
 mod attributes;
 mod cgroup;
 mod child;
+mod child_handle;
 mod command;
 mod delegate;
-mod direct;
 mod ending;
 mod guardian;
-mod later;
+mod host_process;
 mod limit;
 mod members;
 mod options;
@@ -62,7 +64,6 @@ mod orphans;
 mod pidfd;
 mod preflight;
 mod procfs;
-mod real;
 mod reaper;
 mod scan;
 mod scope;
@@ -75,19 +76,19 @@ mod tree;
 mod watch;
 mod zombies;
 
+pub use child_handle::Child;
 pub use command::{Command, Pipes, SpawnError, Stdio, Step};
 pub use delegate::Delegate;
-pub use direct::Child;
 pub use ending::Shutdown;
 pub use limit::{Enforced, Enforcer, Limit, Limits};
 pub use members::Member;
 pub use options::{OnDrop, Options, OwnerDeath};
 pub use preflight::{Available, Preflight, preflight};
 pub use procfs::OwnProc;
-pub use reaper::{Creating, Doubt, Reaper, Zombie};
+pub use reaper::{Creating, Reaper, Unproved, Zombie};
 pub use signalfd::SignalFd;
 pub use stats::{Figure, Source, Stats};
-pub use sweep::{Swept, sweep};
+pub use sweep::{SweepReport, sweep};
 pub use tree::{Mechanism, ProcessTree};
 
 use std::io;

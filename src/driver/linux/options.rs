@@ -67,10 +67,10 @@ impl Options {
         self
     }
 
-    /// Permits a limit to be weaker than its meaning where no controller can enforce it: `memory` of
-    /// each process alone by RLIMIT_AS, `processes` of the whole user by RLIMIT_NPROC. Which one it
-    /// became is told by [`ProcessTree::enforced`]. There is no such thing for `cpu`, nor for the
-    /// processes of root. A process that has CAP_SYS_RESOURCE can raise its own.
+    /// Permits a limit to be weaker than its meaning where no controller can enforce it: `memory`
+    /// of each process alone by RLIMIT_AS, `processes` of the whole user by RLIMIT_NPROC. Which one
+    /// it became is told by [`ProcessTree::enforced`]. There is no such thing for `cpu`, nor for
+    /// the processes of root. A process that has CAP_SYS_RESOURCE can raise its own.
     ///
     /// ```
     /// use proctable::driver::linux::{Limits, Options};
@@ -87,10 +87,10 @@ impl Options {
         self
     }
 
-    /// Permits to change the owner's own cgroup so that the limits have their controllers; nothing of
-    /// it is changed otherwise. It helps where that cgroup has them and does not pass them on, as
-    /// the root cgroup does on a machine without a service manager. What was changed is undone at
-    /// the end: see [`Delegate`].
+    /// Permits to change the owner's own cgroup so that the limits have their controllers; nothing
+    /// of it is changed otherwise. It helps where that cgroup has them and does not pass them on,
+    /// as the root cgroup does on a machine without a service manager. What was changed is undone
+    /// at the end: see [`Delegate`].
     ///
     /// ```
     /// use proctable::driver::linux::{Delegate, Limits, Options};
@@ -113,8 +113,8 @@ impl Options {
         self
     }
 
-    /// Has the direct children killed when the owner dies, also by SIGKILL, by the first of these that
-    /// can be had; [`ProcessTree::owner_death`] tells which it is:
+    /// Has the direct children killed when the owner dies, also by SIGKILL, by the first of these
+    /// that can be had; [`ProcessTree::owner_death`] tells which it is:
     ///
     /// 1. The kernel (Linux 7.1, x86-64, with CAP_SYS_ADMIN): [`OwnerDeath::Autokill`]. It needs no
     ///    other process, and no program that the child executes can get rid of it. Such a child is
@@ -182,9 +182,9 @@ impl Options {
     /// # Errors
     ///
     /// The reason why a limit cannot be enforced, a guardian not be started, processes not be
-    /// signalled by descriptors, or this process not be a subreaper (before Linux 3.4). InvalidInput
-    /// if a tree that is to be left is to be killed at the owner's end. A cgroup that cannot
-    /// be made is no error: see [`ProcessTree::mechanism`].
+    /// signalled by descriptors, or this process not be a subreaper (before Linux 3.4).
+    /// InvalidInput if a tree that is to be left is to be killed at the owner's end. A cgroup that
+    /// cannot be made is no error: see [`ProcessTree::mechanism`].
     pub fn create(self) -> io::Result<ProcessTree> {
         ProcessTree::create(self)
     }

@@ -10,23 +10,23 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
+use super::host_process::HostProcess;
 use super::procfs::{self, Once, Proc};
-use super::real::Real;
-use super::tree::Core;
+use super::tree::TreeInner;
 use super::watch::{Watch, watch};
 use super::{attributes, pidfd, scan};
 use crate::sync::Mutex;
 
 /// The trees of this process, and whether it is a subreaper for them.
-struct Registry {
-    trees: Vec<Weak<Core>>,
+struct SubreaperTrees {
+    trees: Vec<Weak<TreeInner>>,
     claims: usize,
     /// Whether it was one before the first claim.
     before: bool,
 }
 
-static REGISTRY: Mutex<Registry> =
-    Mutex::new(Registry { trees: Vec::new(), claims: 0, before: false });
+static REGISTRY: Mutex<SubreaperTrees> =
+    Mutex::new(SubreaperTrees { trees: Vec::new(), claims: 0, before: false });
 
 /// When the creations of children began that are under way, in clock ticks since boot: whoever
 /// starts from then on may be one that nobody has a number of yet.
@@ -61,21 +61,21 @@ impl Drop for Creation {
 
 /// While there is one, this process is a subreaper.
 #[derive(Debug)]
-pub(super) struct Claim(());
+pub(super) struct SubreaperGuard(());
 
-impl Claim {
-    pub fn new() -> io::Result<Claim> {
+impl SubreaperGuard {
+    pub fn new() -> io::Result<SubreaperGuard> {
         let mut registry = REGISTRY.lock();
         if registry.claims == 0 {
             registry.before = attributes::is_subreaper()?;
             attributes::set_subreaper(true)?;
         }
         registry.claims += 1;
-        Ok(Claim(()))
+        Ok(SubreaperGuard(()))
     }
 }
 
-impl Drop for Claim {
+impl Drop for SubreaperGuard {
     fn drop(&mut self) {
         let mut registry = REGISTRY.lock();
         registry.claims -= 1;
@@ -87,7 +87,7 @@ impl Drop for Claim {
 }
 
 /// A tree's orphans are its own from now on.
-pub(super) fn enlist(tree: &Arc<Core>) {
+pub(super) fn register_tree(tree: &Arc<TreeInner>) {
     let mut registry = REGISTRY.lock();
     registry.trees.retain(|tree| tree.strong_count() > 0);
     registry.trees.push(Arc::downgrade(tree));
@@ -96,7 +96,7 @@ pub(super) fn enlist(tree: &Arc<Core>) {
 /// Looks for orphans among the children of this process, if it is a subreaper for a tree.
 ///
 /// Costs its children, and a look into the limits and the environment of those that no tree knows.
-pub(super) fn look() {
+pub(super) fn scan_orphans() {
     let registry = REGISTRY.lock();
     if registry.claims == 0 {
         return;
@@ -115,13 +115,13 @@ pub(super) fn look() {
 }
 
 /// What a zombie of this process is to its trees.
-pub(super) enum Whose {
+pub(super) enum Ownership {
     /// A child that a tree has created, or an adopted one of another library: not an orphan.
     Own,
     /// One that a tree has adopted, and that has become a child of this process since.
-    Adopted(Arc<Real>),
+    Adopted(Arc<HostProcess>),
     /// A member that somebody in the tree has created.
-    Orphan(Arc<Core>),
+    Orphan(Arc<TreeInner>),
     /// No tree knows it.
     Nobody,
 }
@@ -129,25 +129,25 @@ pub(super) enum Whose {
 /// Asks the trees for a zombie. Costs their direct children, and a look into its cgroup, or its
 /// limits and its environment, for each tree. Without a /proc of this namespace only the children
 /// are known.
-pub(super) fn whose(proc: Option<&Proc>, pid: i32, started: u64) -> Whose {
+pub(super) fn ownership_of(proc: Option<&Proc>, pid: i32, started: u64) -> Ownership {
     let trees: Vec<_> = REGISTRY.lock().trees.iter().filter_map(Weak::upgrade).collect();
     for tree in &trees {
         let children = tree.children.lock();
         if children.strangers.contains(&(pid, started)) {
-            return Whose::Own;
+            return Ownership::Own;
         }
         let direct = children.list.values().find(|real| real.pid == pid && !real.is_reaped());
         match direct {
-            Some(real) if real.ours => return Whose::Own,
-            Some(real) => return Whose::Adopted(real.clone()),
+            Some(real) if real.spawned_here => return Ownership::Own,
+            Some(real) => return Ownership::Adopted(real.clone()),
             None => {}
         }
     }
-    let Some(proc) = proc else { return Whose::Nobody };
-    trees.into_iter().find(|tree| tree.owns(proc, pid)).map_or(Whose::Nobody, Whose::Orphan)
+    let Some(proc) = proc else { return Ownership::Nobody };
+    trees.into_iter().find(|tree| tree.owns(proc, pid)).map_or(Ownership::Nobody, Ownership::Orphan)
 }
 
-impl Core {
+impl TreeInner {
     fn owns(&self, proc: &Proc, pid: i32) -> bool {
         match &self.cgroup {
             Some(cgroup) => cgroup.has(proc, pid),
@@ -155,7 +155,7 @@ impl Core {
         }
     }
 
-    fn take_orphan(self: &Arc<Core>, proc: &Proc, pid: i32) {
+    fn take_orphan(self: &Arc<TreeInner>, proc: &Proc, pid: i32) {
         let own = std::process::id() as i32;
         let found = scan::confirm(proc, pid, |stat| stat.ppid == own && self.owns(proc, pid));
         // without descriptors, the next look may have some
@@ -164,7 +164,7 @@ impl Core {
         if children.may_have_created(pid, stat.started) {
             return;
         }
-        let real = Real::child(pid, pidfd);
+        let real = HostProcess::child(pid, pidfd);
         let orphan = Arc::new(Orphan { real, tree: Arc::downgrade(self) });
         children.orphans.push(orphan.clone());
         drop(children);
@@ -174,12 +174,12 @@ impl Core {
     }
 
     /// Reaps an orphan that has ended, and notes what it has used.
-    pub fn reap_orphan(self: &Arc<Core>, pid: i32, pidfd: OwnedFd) {
+    pub fn reap_orphan(self: &Arc<TreeInner>, pid: i32, pidfd: OwnedFd) {
         let mut children = self.children.lock();
         let is_it = |orphan: &&Arc<Orphan>| orphan.real.pid == pid && !orphan.real.is_reaped();
         let known = children.orphans.iter().find(is_it).cloned();
         let orphan = known.unwrap_or_else(|| {
-            let real = Real::child(pid, pidfd);
+            let real = HostProcess::child(pid, pidfd);
             let orphan = Arc::new(Orphan { real, tree: Arc::downgrade(self) });
             children.orphans.push(orphan.clone());
             orphan
@@ -190,7 +190,7 @@ impl Core {
 
     /// Reaps the orphans that have ended, now.
     pub fn reap_orphans(&self) {
-        look();
+        scan_orphans();
         let orphans = self.children.lock().orphans.clone();
         for orphan in orphans {
             // one that lives, or that its tracer has not seen, is for the watcher
@@ -202,8 +202,8 @@ impl Core {
 /// A child of this process that a tree has not created, but somebody in it.
 #[derive(Debug)]
 pub(super) struct Orphan {
-    pub real: Real,
-    tree: Weak<Core>,
+    pub real: HostProcess,
+    tree: Weak<TreeInner>,
 }
 
 impl Watch for Orphan {
@@ -212,7 +212,7 @@ impl Watch for Orphan {
     }
 
     fn ended(&self) -> bool {
-        let mut told = self.real.told.lock();
+        let mut told = self.real.end_reported.lock();
         if *told {
             return true;
         }

@@ -1,5 +1,5 @@
-//! What is asked of a process by a descriptor of it, which names that process and no other, whatever
-//! its number is by now: pidfd_open(2), pidfd_send_signal(2), waitid(2).
+//! What is asked of a process by a descriptor of it, which names that process and no other,
+//! whatever its number is by now: pidfd_open(2), pidfd_send_signal(2), waitid(2).
 #![allow(unsafe_code)]
 
 use std::io;
@@ -36,8 +36,8 @@ pub(super) fn reap(pid: i32, pidfd: &OwnedFd, options: i32) -> io::Result<bool> 
     Ok(unsafe { info.si_pid() } != 0)
 }
 
-/// waitid(2) for the child of a pidfd. Where that cannot be had (a filter of system calls) it is for
-/// its number, which is the child's as long as nobody has reaped it.
+/// waitid(2) for the child of a pidfd. Where that cannot be had (a filter of system calls) it is
+/// for its number, which is the child's as long as nobody has reaped it.
 fn wait(pid: i32, pidfd: &OwnedFd, options: i32) -> io::Result<(libc::siginfo_t, libc::rusage)> {
     let result = wait_id(libc::P_PIDFD, pidfd.as_raw_fd(), options);
     let errno = result.as_ref().err().and_then(io::Error::raw_os_error).unwrap_or_default();

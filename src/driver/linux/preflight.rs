@@ -33,13 +33,13 @@ pub struct Preflight {
     /// Signals for the process groups of children by their descriptors (Linux 6.9), where
     /// descendants cannot be looked for.
     pub groups: Available,
-    /// cgroup.kill (Linux 5.14): everybody in a cgroup at once. Before, its members are frozen, and each
-    /// is killed by a descriptor; there is no guardian then.
+    /// cgroup.kill (Linux 5.14): everybody in a cgroup at once. Before, its members are frozen, and
+    /// each is killed by a descriptor; there is no guardian then.
     pub kill: Available,
     /// cgroup.freeze (Linux 5.2): suspending that cannot be seen.
     pub freeze: Available,
-    /// Children are born in their cgroup: clone3 with CLONE_INTO_CGROUP (Linux 5.7). Without, they
-    /// move into it before they execute anything.
+    /// Children are created in their cgroup: clone3 with CLONE_INTO_CGROUP (Linux 5.7). Without,
+    /// they move into it before they execute anything.
     pub birth: Available,
     /// What would enforce [`Limits::memory`](super::Limits::memory),
     /// [`Limits::processes`](super::Limits::processes) and [`Limits::cpu`](super::Limits::cpu), in
@@ -51,9 +51,9 @@ pub struct Preflight {
     pub disabled: Available<Vec<&'static str>>,
     /// [`Options::guarded`](super::Options::guarded).
     pub guardian: Available,
-    /// CLONE_PIDFD_AUTOKILL (Linux 7.1): the kernel kills direct children when their owner dies. See
-    /// [`Options::kill_on_owner_death`](super::Options::kill_on_owner_death), which has other ways
-    /// where this is missing.
+    /// CLONE_PIDFD_AUTOKILL (Linux 7.1): the kernel kills direct children when their owner dies.
+    /// See [`Options::kill_on_owner_death`](super::Options::kill_on_owner_death), which has other
+    /// ways where this is missing.
     pub autokill: Available,
     /// Descriptors of processes (Linux 5.4): without pidfd_send_signal(2) there are no trees, and
     /// without pidfd_open(2) only cgroup.kill reaches others than direct children.
@@ -104,7 +104,7 @@ pub fn preflight() -> Preflight {
             .and_then(|()| try_guardian()),
         kill,
         freeze,
-        birth: entry.and_then(|born| match born {
+        birth: entry.and_then(|spawned| match spawned {
             true => Ok(()),
             false => Err("clone3 cannot do it here, or a filter forbids it".into()),
         }),
@@ -116,7 +116,7 @@ pub fn preflight() -> Preflight {
             true => Err("they are hidden from this user (hidepid)".into()),
             false => Ok(()),
         }),
-        descendants: cgroup.as_ref().map(drop).or_else(|_| words(scan::try_look())),
+        descendants: cgroup.as_ref().map(drop).or_else(|_| words(scan::try_scan())),
         groups: words(pidfd::can_send_to_groups()),
         pidfds: words(pidfd::can_send().and_then(|()| pidfd::can_open())),
         ends_of_others: try_ends(),

@@ -49,7 +49,7 @@ impl Proc {
             Err(error) if !is_shortage(&error) => error,
             result => return result,
         };
-        Proc::prove(mount_aside(), OwnProc::Detached).map_err(|error| {
+        Proc::prove(mount_private_proc(), OwnProc::Detached).map_err(|error| {
             let why = format!("/proc: {no_mounted}; none can be mounted aside: {error}");
             if is_shortage(&error) { error } else { io::Error::new(error.kind(), why) }
         })
@@ -231,7 +231,7 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// A mount of the proc file system for this process's own pid namespace that is attached nowhere.
-fn mount_aside() -> io::Result<OwnedFd> {
+fn mount_private_proc() -> io::Result<OwnedFd> {
     let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;
     let safe = MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -255,7 +255,8 @@ pub(super) fn own_file(name: &str) -> io::Result<String> {
     read_all(file.into())
 }
 
-/// What is in a file of the kernel's: it tells no size, and is given in as few pieces as there is room.
+/// What is in a file of the kernel's: it tells no size, and is given in as few pieces as there is
+/// room.
 pub(super) fn read_all(mut file: File) -> io::Result<String> {
     let mut text = Vec::with_capacity(4096);
     // without a look at the size, which is 0

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::orphans::{Claim, Creation, Whose, whose};
+use super::orphans::{Creation, Ownership, SubreaperGuard, ownership_of};
 use super::pidfd;
 use super::procfs::{self, Proc};
 use super::watch::Watch;
@@ -31,7 +31,7 @@ const NUMBERS: i32 = 4_194_304;
 
 /// What becomes of a zombie of which nothing proves that this process has not created it.
 #[non_exhaustive]
-pub enum Doubt {
+pub enum Unproved {
     /// It stays.
     Leave,
     /// It is reaped, unless it was noted by [`Reaper::creating`], is being created, or is a child
@@ -39,16 +39,16 @@ pub enum Doubt {
     /// for.
     Reap,
     /// The owner says whether it is reaped. Asked from a thread of the reaper, every 10 ms as long
-    /// as the answer is no, and never for those whom [`Doubt::Reap`] would leave.
+    /// as the answer is no, and never for those whom [`Unproved::Reap`] would leave.
     Ask(Box<dyn Fn(&Zombie) -> bool + Send + Sync>),
 }
 
-impl std::fmt::Debug for Doubt {
+impl std::fmt::Debug for Unproved {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Doubt::Leave => "Leave",
-            Doubt::Reap => "Reap",
-            Doubt::Ask(_) => "Ask",
+            Unproved::Leave => "Leave",
+            Unproved::Reap => "Reap",
+            Unproved::Ask(_) => "Ask",
         })
     }
 }
@@ -88,7 +88,7 @@ pub struct Zombie {
 /// Never reaped: who was created by a tree, or noted by [`Reaper::creating`]; who began after a
 /// creation did that is under way, until that is over; one that a tracer waits for.
 ///
-/// In doubt, and left to [`Doubt`]: everybody else. That is an orphan in this process's own
+/// In doubt, and left to [`Unproved`]: everybody else. That is an orphan in this process's own
 /// session, and one that leads a session: the kernel shows both as it shows a child of this
 /// process.
 ///
@@ -108,9 +108,9 @@ pub struct Zombie {
 ///
 /// ```
 /// use std::process::Command;
-/// use proctable::driver::linux::{Doubt, Reaper};
+/// use proctable::driver::linux::{Unproved, Reaper};
 ///
-/// let reaper = Reaper::new(Doubt::Reap)?;
+/// let reaper = Reaper::new(Unproved::Reap)?;
 ///
 /// // one that somebody waits for: noted before it can be taken for an orphan
 /// let creating = reaper.creating();
@@ -127,12 +127,12 @@ pub struct Zombie {
 /// [setsid(2)]: https://man7.org/linux/man-pages/man2/setsid.2.html
 #[derive(Debug)]
 pub struct Reaper {
-    shared: Arc<Shared>,
-    _subreaper: Claim,
+    shared: Arc<ReaperInner>,
+    _subreaper: SubreaperGuard,
 }
 
 /// Children that somebody waits for.
-struct Noted {
+struct KnownChildren {
     /// By their numbers, with the times of their starts where those are known.
     children: BTreeMap<i32, Option<u64>>,
     /// How many there may be before it is looked who is left.
@@ -142,7 +142,8 @@ struct Noted {
 const ROOM: usize = 64;
 
 /// Those of all reapers of this process.
-static NOTED: Mutex<Noted> = Mutex::new(Noted { children: BTreeMap::new(), room: ROOM });
+static NOTED: Mutex<KnownChildren> =
+    Mutex::new(KnownChildren { children: BTreeMap::new(), room: ROOM });
 
 /// A child is being created that somebody will wait for: until this is dropped, nobody who starts
 /// is reaped unless it is proved to be an orphan.
@@ -165,8 +166,8 @@ impl Creating {
 }
 
 #[derive(Debug)]
-struct Shared {
-    doubt: Doubt,
+struct ReaperInner {
+    doubt: Unproved,
     /// In clock ticks since boot.
     begun: u64,
     /// The session in which this process was when the reaper began.
@@ -198,10 +199,10 @@ impl Reaper {
     /// # Errors
     ///
     /// EAGAIN if there can be no thread; what PR_SET_CHILD_SUBREAPER gave.
-    pub fn new(doubt: Doubt) -> io::Result<Reaper> {
-        let subreaper = Claim::new()?;
+    pub fn new(doubt: Unproved) -> io::Result<Reaper> {
+        let subreaper = SubreaperGuard::new()?;
         let (own, session) = (std::process::id() as i32, zombies::session(0));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ReaperInner {
             doubt,
             begun: procfs::now(),
             session,
@@ -237,7 +238,7 @@ impl Drop for Reaper {
     }
 }
 
-fn run(shared: &Weak<Shared>) {
+fn run(shared: &Weak<ReaperInner>) {
     // what is in front of others, and so hides them from a wait for any child
     let mut first = Fate::Gone;
     loop {
@@ -252,7 +253,7 @@ fn run(shared: &Weak<Shared>) {
             Ok(Any::None) => shared.sleep(LOOK),
             Ok(Any::Alive) => {
                 let begin = Instant::now();
-                first = shared.look_behind();
+                first = shared.scan_higher_pids();
                 // where a look is dear it must not be everything that is done
                 match first {
                     Fate::Left => shared.sleep(LOOK.max(begin.elapsed())),
@@ -264,7 +265,7 @@ fn run(shared: &Weak<Shared>) {
     }
 }
 
-impl Shared {
+impl ReaperInner {
     fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
@@ -275,7 +276,7 @@ impl Shared {
 
     /// Sees to all zombies, also to those that a wait for any child does not come to. What became
     /// of the one that is the least clear.
-    fn look_behind(&self) -> Fate {
+    fn scan_higher_pids(&self) -> Fate {
         let mut least = Fate::Gone;
         let mut see = |pid| {
             if zombies::is_zombie(pid) == Some(true) {
@@ -323,29 +324,29 @@ impl Shared {
         if is_noted(pid, zombie.started) {
             return Fate::Left;
         }
-        let whose = whose(proc.as_ref(), pid, started);
+        let whose = ownership_of(proc.as_ref(), pid, started);
         if pidfd.as_ref().is_some_and(|pidfd| !pidfd::exists(pidfd)) {
             return Fate::Gone;
         }
         match whose {
-            Whose::Own => Fate::Left,
-            Whose::Orphan(_) if creating => Fate::Unknown,
-            Whose::Orphan(tree) => {
+            Ownership::Own => Fate::Left,
+            Ownership::Orphan(_) if creating => Fate::Unknown,
+            Ownership::Orphan(tree) => {
                 match pidfd {
                     Some(pidfd) => tree.reap_orphan(pid, pidfd),
                     None => drop(zombies::reap(pid)),
                 }
                 self.count()
             }
-            Whose::Adopted(real) => {
+            Ownership::Adopted(real) => {
                 // what it shows goes with it
                 real.ended();
                 self.reap(pid, pidfd.as_ref())
             }
-            Whose::Nobody if self.is_proved(&zombie) => self.reap(pid, pidfd.as_ref()),
-            Whose::Nobody if creating => Fate::Unknown,
-            Whose::Nobody if !self.is_given(&zombie) => Fate::Left,
-            Whose::Nobody => self.reap(pid, pidfd.as_ref()),
+            Ownership::Nobody if self.is_proved(&zombie) => self.reap(pid, pidfd.as_ref()),
+            Ownership::Nobody if creating => Fate::Unknown,
+            Ownership::Nobody if !self.is_given(&zombie) => Fate::Left,
+            Ownership::Nobody => self.reap(pid, pidfd.as_ref()),
         }
     }
 
@@ -362,9 +363,9 @@ impl Shared {
     /// Whether the owner wants one reaped that is in doubt.
     fn is_given(&self, zombie: &Zombie) -> bool {
         match &self.doubt {
-            Doubt::Leave => false,
-            Doubt::Reap => true,
-            Doubt::Ask(ask) => ask(zombie),
+            Unproved::Leave => false,
+            Unproved::Reap => true,
+            Unproved::Ask(ask) => ask(zombie),
         }
     }
 

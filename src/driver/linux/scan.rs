@@ -33,7 +33,7 @@ pub(super) struct Mark {
     pub all: String,
     /// A number that no other tree has. `None` where the owner's own limit leaves no room for one.
     limit: Option<libc::rlimit64>,
-    /// When it was made, in clock ticks since boot: nobody who was born with it is older.
+    /// When it was made, in clock ticks since boot: nobody who was created with it is older.
     made: u64,
 }
 
@@ -111,9 +111,9 @@ pub(super) struct Root<'a> {
     pub with_descendants: bool,
 }
 
-/// Everybody who is or descends from one of `roots`, or has the mark; zombies left out. Costs a look
-/// at every process of the system, and one into the limits and the environment of each that is not
-/// older than the mark. Without an own /proc it is the roots alone, and then the error.
+/// Everybody who is or descends from one of `roots`, or has the mark; zombies left out. Costs a
+/// look at every process of the system, and one into the limits and the environment of each that is
+/// not older than the mark. Without an own /proc it is the roots alone, and then the error.
 pub(super) fn visit(mark: Option<&Mark>, roots: &[Root], act: Act) -> io::Result<()> {
     let (proc, all) = match Proc::own().and_then(|proc| Ok((proc.all()?, proc))) {
         Ok((all, proc)) => (proc, all),
@@ -127,7 +127,7 @@ pub(super) fn visit(mark: Option<&Mark>, roots: &[Root], act: Act) -> io::Result
         children.entry(stat.ppid).or_default().push(stat.pid);
     }
     let own = BTreeSet::from([std::process::id() as i32]);
-    let mut look = Look { proc: &proc, children, seen: own, act, result: Ok(()) };
+    let mut look = ProcScan { proc: &proc, children, seen: own, act, result: Ok(()) };
     for Root { pid, pidfd, with_descendants } in roots {
         if !pidfd::exists(pidfd) || !look.seen.insert(*pid) {
             continue;
@@ -155,7 +155,7 @@ pub(super) fn visit(mark: Option<&Mark>, roots: &[Root], act: Act) -> io::Result
 /// # Errors
 ///
 /// What stands in the way.
-pub(super) fn try_look() -> io::Result<()> {
+pub(super) fn try_scan() -> io::Result<()> {
     Proc::own()?;
     pidfd::can_open().map_err(|error| io::Error::new(error.kind(), format!("pidfd_open: {error}")))
 }
@@ -175,7 +175,7 @@ fn unseen(pid: i32, pidfd: &OwnedFd) -> Option<Stat> {
 }
 
 /// A look through the processes of the system.
-struct Look<'a> {
+struct ProcScan<'a> {
     proc: &'a Proc,
     /// Who had whom for a parent when the look began.
     children: BTreeMap<i32, Vec<i32>>,
@@ -184,7 +184,7 @@ struct Look<'a> {
     result: io::Result<()>,
 }
 
-impl Look<'_> {
+impl ProcScan<'_> {
     /// A member, and before it everybody who descends from it: once it is dead they have another
     /// parent.
     fn enter(&mut self, stat: &Stat, pidfd: &OwnedFd) {
@@ -242,16 +242,16 @@ fn is_nobody(error: &io::Error) -> bool {
 const AT_ONCE: usize = 64;
 
 /// A descriptor of a member.
-enum Handle<'a> {
+enum ProcessRef<'a> {
     Known(&'a OwnedFd),
     Opened(OwnedFd),
 }
 
-impl Handle<'_> {
+impl ProcessRef<'_> {
     fn pidfd(&self) -> &OwnedFd {
         match self {
-            Handle::Known(pidfd) => pidfd,
-            Handle::Opened(pidfd) => pidfd,
+            ProcessRef::Known(pidfd) => pidfd,
+            ProcessRef::Opened(pidfd) => pidfd,
         }
     }
 }
@@ -267,8 +267,8 @@ pub(super) fn visit_cgroup(cgroup: &Cgroup, roots: &[Root], act: Act) -> io::Res
         for pid in numbers.iter().copied() {
             let known = roots.iter().find(|root| root.pid == pid && pidfd::exists(root.pidfd));
             match known.map_or_else(
-                || pidfd::open(pid).map(Handle::Opened),
-                |root| Ok(Handle::Known(root.pidfd)),
+                || pidfd::open(pid).map(ProcessRef::Opened),
+                |root| Ok(ProcessRef::Known(root.pidfd)),
             ) {
                 Ok(handle) => opened.push((pid, handle)),
                 // gone, or (0) in no pid namespace that this process sees

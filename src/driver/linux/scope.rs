@@ -15,12 +15,12 @@ use super::{cgroup, pidfd, spawner};
 pub(super) struct Scope {
     /// Its cgroup.
     pub folder: PathBuf,
-    member: Member,
+    member: ScopeMember,
 }
 
 /// Who is in it from the beginning.
 #[derive(Debug)]
-enum Member {
+enum ScopeMember {
     Helper(Helper),
     /// The owner, which was in that cgroup before.
     Owner(PathBuf),
@@ -38,11 +38,11 @@ impl Scope {
     pub fn with_helper() -> io::Result<Scope> {
         let helper = Helper::start()?;
         let folder = bus::start_scope(helper.pid)?;
-        let scope = Scope { folder, member: Member::Helper(helper) };
+        let scope = Scope { folder, member: ScopeMember::Helper(helper) };
         // it is still there: then the number is its own
         let leaf = scope.folder.join(LEAF);
         std::fs::create_dir(&leaf)?;
-        if let Member::Helper(helper) = &scope.member {
+        if let ScopeMember::Helper(helper) = &scope.member {
             cgroup::write(&leaf.join("cgroup.procs"), &helper.pid.to_string())?;
         }
         Ok(scope)
@@ -56,17 +56,17 @@ impl Scope {
     pub fn with_owner() -> io::Result<Scope> {
         let before = cgroup::own_folder()?;
         let folder = bus::start_scope(std::process::id() as i32)?;
-        Ok(Scope { folder, member: Member::Owner(before) })
+        Ok(Scope { folder, member: ScopeMember::Owner(before) })
     }
 }
 
 impl Drop for Scope {
-    /// The manager removes it when nobody is in it any more. An owner that may not go back (one that
-    /// is not root) stays.
+    /// The manager removes it when nobody is in it any more. An owner that may not go back (one
+    /// that is not root) stays.
     fn drop(&mut self) {
         match &self.member {
-            Member::Helper(_) => {}
-            Member::Owner(before) => drop(cgroup::write(&before.join("cgroup.procs"), "0")),
+            ScopeMember::Helper(_) => {}
+            ScopeMember::Owner(before) => drop(cgroup::write(&before.join("cgroup.procs"), "0")),
         }
     }
 }
@@ -95,8 +95,8 @@ impl Helper {
             io::Error::new(error.kind(), format!("helper: {step:?}: {error}"))
         };
         let (prepared, mut pipes) = command.prepare().map_err(failed)?;
-        let born = spawner::spawn(prepared).map_err(failed)?;
-        Ok(Helper { pipe: pipes.stdin.take(), pid: born.pid, pidfd: born.pidfd })
+        let spawned = spawner::spawn(prepared).map_err(failed)?;
+        Ok(Helper { pipe: pipes.stdin.take(), pid: spawned.pid, pidfd: spawned.pidfd })
     }
 }
 

@@ -9,18 +9,18 @@
 
 use std::io;
 
-use super::child::{self, Born};
+use super::child::{self, SpawnedChild};
 use super::command::{Prepared, Step};
 use crate::sync::Mutex;
 use crate::sync::channel::{Sender, bounded};
 
-pub(super) type Answer = Result<Born, (Step, io::Error)>;
+pub(super) type Answer = Result<SpawnedChild, (Step, io::Error)>;
 
 /// What a thread does. It drops the other when it has nothing more to do, before it tells anybody.
-type Job = Box<dyn FnOnce(Idle) + Send>;
+type SpawnTask = Box<dyn FnOnce(Idle) + Send>;
 
 /// A thread that has nothing to do once this is dropped.
-pub(super) struct Idle(Sender<Job>);
+pub(super) struct Idle(Sender<SpawnTask>);
 
 impl Drop for Idle {
     fn drop(&mut self) {
@@ -32,7 +32,7 @@ impl Drop for Idle {
 }
 
 /// Those that have nothing to do.
-static IDLE: Mutex<Vec<Sender<Job>>> = Mutex::new(Vec::new());
+static IDLE: Mutex<Vec<Sender<SpawnTask>>> = Mutex::new(Vec::new());
 
 fn gone() -> (Step, io::Error) {
     (Step::Thread, io::Error::other("the spawner's thread is gone"))
@@ -46,27 +46,27 @@ pub(super) fn spawn(prepared: Prepared) -> Answer {
     }
     let (answer, answered) = bounded(1);
     run(Box::new(move |idle| {
-        let born = child::spawn(&prepared);
+        let spawned = child::spawn(&prepared);
         // its descriptors are closed before anybody hears of the child
         drop(prepared);
         // idle before anybody can want the next one
         drop(idle);
         // whoever asked may have given up: then the child is what its tree makes of it
-        let _ = answer.send(born);
+        let _ = answer.send(spawned);
     }))?;
     answered.recv().unwrap_or_else(|_| Err(gone()))
 }
 
 /// Has a thread do something.
-pub(super) fn run(job: Job) -> Result<(), (Step, io::Error)> {
+pub(super) fn run(job: SpawnTask) -> Result<(), (Step, io::Error)> {
     let idle = IDLE.lock().pop();
     let thread = idle.map_or_else(start, Ok).map_err(|error| (Step::Thread, error))?;
     thread.send(job).map_err(|_| gone())
 }
 
 /// Starts another one.
-fn start() -> io::Result<Sender<Job>> {
-    let (jobs, queue) = bounded::<Job>(1);
+fn start() -> io::Result<Sender<SpawnTask>> {
+    let (jobs, queue) = bounded::<SpawnTask>(1);
     let own = jobs.clone();
     let serve = move || {
         for job in &queue {

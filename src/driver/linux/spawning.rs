@@ -3,18 +3,18 @@
 use std::io;
 use std::sync::Arc;
 
+use super::child_handle::Child;
 use super::command::{Command, Pipes, Prepared, SpawnError, Step};
-use super::direct::Child;
+use super::host_process::{Detached, HostProcess, HostProcessDriver};
 use super::options::OwnerDeath;
 use super::orphans::Creation;
-use super::real::{Detached, Real, RealDriver};
-use super::tree::{Core, ProcessTree};
+use super::tree::{ProcessTree, TreeInner};
 use super::watch::watch;
 use super::{pidfd, scan, spawner};
 use crate::abi::Signal;
 use crate::driver::Authority;
 use crate::sync::Mutex;
-use crate::table::{Group, Image, Process, Spawn};
+use crate::table::{GroupChoice, Image, Process, Spawn};
 
 /// Why there is no child now.
 pub(super) fn is_suspended() -> (Step, io::Error) {
@@ -26,16 +26,16 @@ impl ProcessTree {
     ///
     /// # Errors
     ///
-    /// The step that failed and its error; then there is no child. [`Step::Suspended`] while the tree
-    /// is.
+    /// The step that failed and its error; then there is no child. [`Step::Suspended`] while the
+    /// tree is.
     pub fn spawn(&self, command: Command) -> Result<Child, SpawnError> {
         let program = command.program().to_owned();
         self.core.try_spawn(command).map_err(|(step, error)| SpawnError { step, error, program })
     }
 
     /// Runs a program outside of the tree, in a session of its own, without any mark: it survives
-    /// the tree, the owner, and [`sweep`](super::sweep). Gives its number. It inherits descriptors
-    /// as every child does: see [`Command::close_others`].
+    /// the tree, the owner, and [`sweep`](super::sweep). Returns its number. It inherits
+    /// descriptors as every child does: see [`Command::close_others`].
     ///
     /// # Errors
     ///
@@ -45,8 +45,8 @@ impl ProcessTree {
         let command = command.env_remove(scan::MARK).env_remove("RUNNING_PROCESS_ORIGINATOR");
         let spawn = || {
             let (prepared, _) = command.session().prepare()?;
-            let born = spawner::spawn(prepared)?;
-            let real = Arc::new(Real::child(born.pid, born.pidfd));
+            let spawned = spawner::spawn(prepared)?;
+            let real = Arc::new(HostProcess::child(spawned.pid, spawned.pidfd));
             watch(Arc::new(Detached(real.clone()))).map_err(|error| (Step::Watch, error))?;
             Ok(real.pid)
         };
@@ -54,8 +54,8 @@ impl ProcessTree {
     }
 }
 
-impl Core {
-    fn try_spawn(self: &Arc<Core>, command: Command) -> Result<Child, (Step, io::Error)> {
+impl TreeInner {
+    fn try_spawn(self: &Arc<TreeInner>, command: Command) -> Result<Child, (Step, io::Error)> {
         let image = command.image();
         let (prepared, pipes) = self.prepare(command)?;
         let group = self.group_of(&prepared);
@@ -64,9 +64,9 @@ impl Core {
             return Err(is_suspended());
         }
         let _creation = Creation::begin();
-        let born = spawner::spawn(prepared)?;
+        let spawned = spawner::spawn(prepared)?;
         drop(suspended);
-        let real = Real::child(born.pid, born.pidfd);
+        let real = HostProcess::child(spawned.pid, spawned.pidfd);
         self.enter(real, image, group, pipes)
     }
 
@@ -86,7 +86,7 @@ impl Core {
         let entrances = self.limited.entrances();
         prepared.cgroups = entrances.map_err(|error| (Step::Cgroup, error))?;
         if let Some(cgroup) = &self.cgroup {
-            prepared.cgroup = cgroup.entrance();
+            prepared.cgroup = cgroup.cgroup_join();
         } else if !prepared.session && prepared.group.is_none() {
             // what it starts can be signalled with it
             prepared.group = Some(0);
@@ -99,16 +99,16 @@ impl Core {
     }
 
     /// The group in the table that corresponds to the one it will have.
-    pub(super) fn group_of(&self, prepared: &Prepared) -> Group {
+    pub(super) fn group_of(&self, prepared: &Prepared) -> GroupChoice {
         match prepared.group {
-            _ if prepared.session => Group::Session,
-            None => Group::Inherit,
-            Some(0) => Group::Own,
+            _ if prepared.session => GroupChoice::Session,
+            None => GroupChoice::Inherit,
+            Some(0) => GroupChoice::Own,
             Some(leader) => {
                 let children = self.children.lock();
                 let leader = children.list.iter().find(|(_, real)| real.pid == leader);
                 // one that is no child of this tree has no group in its table
-                leader.map_or(Group::Inherit, |(pid, _)| Group::Join((*pid).into()))
+                leader.map_or(GroupChoice::Inherit, |(pid, _)| GroupChoice::Join((*pid).into()))
             }
         }
     }
@@ -116,9 +116,9 @@ impl Core {
     /// Enters a new child in the table, and has it watched; kills it if that cannot be.
     pub(super) fn enter(
         &self,
-        real: Real,
+        real: HostProcess,
         image: Image,
-        group: Group,
+        group: GroupChoice,
         pipes: Pipes,
     ) -> Result<Child, (Step, io::Error)> {
         let (real, spawn) = (Arc::new(real), Spawn::new(image).group(group));
@@ -133,10 +133,11 @@ impl Core {
     /// Enters a process in the table, as a child of the owner, and has it watched.
     pub(super) fn register(
         &self,
-        real: &Arc<Real>,
+        real: &Arc<HostProcess>,
         spawn: Spawn,
     ) -> Result<Process, (Step, io::Error)> {
-        let spawn = spawn.driver(Arc::new(RealDriver(real.clone()))).authority(Authority::Host);
+        let spawn =
+            spawn.driver(Arc::new(HostProcessDriver(real.clone()))).authority(Authority::Host);
         // what is reported before the table knows it is kept
         watch(real.clone()).map_err(|error| (Step::Watch, error))?;
         let process = self.owner.spawn(spawn);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::attributes;
 use super::limit::Limit;
 use super::procfs::{Proc, Stat};
-use super::tree::{Core, ProcessTree};
+use super::tree::{ProcessTree, TreeInner};
 
 /// Where a [`Figure`] comes from, which decides what it means.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -107,7 +107,7 @@ impl ProcessTree {
     }
 }
 
-impl Core {
+impl TreeInner {
     fn cpu(&self, members: Option<&[Stat]>) -> io::Result<Figure<Duration>> {
         if let Some(cgroup) = &self.cgroup {
             return Ok(cgroup_v2(cgroup.cpu_time()?));

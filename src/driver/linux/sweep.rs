@@ -15,7 +15,7 @@ const GONE: Duration = Duration::from_secs(10);
 
 /// What [`sweep`] has found and ended.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Swept {
+pub struct SweepReport {
     /// Processes that were killed.
     pub killed: Vec<Member>,
     /// Cgroups that were removed.
@@ -35,18 +35,18 @@ struct Owner<'a> {
 }
 
 /// Where this process is: what owners' numbers mean.
-struct Here {
+struct CurrentSystem {
     proc: Proc,
     boot: String,
     namespace: String,
 }
 
-impl Here {
-    fn new() -> io::Result<Here> {
+impl CurrentSystem {
+    fn new() -> io::Result<CurrentSystem> {
         let proc = Proc::own().map_err(|error| {
             io::Error::new(error.kind(), format!("nobody can see here which owners live: {error}"))
         })?;
-        Ok(Here { proc, boot: procfs::boot_id(), namespace: procfs::namespace() })
+        Ok(CurrentSystem { proc, boot: procfs::boot_id(), namespace: procfs::namespace() })
     }
 }
 
@@ -67,7 +67,7 @@ impl<'a> Owner<'a> {
     /// Whether it is known to be gone: another process may have its number by now. Who lives in
     /// another pid namespace cannot be seen from here. One that is hidden (hidepid) has its number
     /// all the same. What is not known, of the owner or here, is empty.
-    fn is_dead(&self, here: &Here) -> bool {
+    fn is_dead(&self, here: &CurrentSystem) -> bool {
         if !self.boot.is_empty() && !here.boot.is_empty() && self.boot != here.boot {
             return true;
         }
@@ -84,18 +84,19 @@ impl<'a> Owner<'a> {
 /// Ends the trees of owners that are dead, and nothing else: cgroups below this process's own that
 /// bear the name of such an owner, and processes with its mark in their environment. A child that
 /// was detached has no mark. Of trees that were left on purpose ([`OnDrop::Leave`](super::OnDrop))
-/// nobody is ended; their cgroups are removed once nobody is in them. Owners in other pid namespaces
-/// are left alone, dead or alive: they cannot be seen from here. So is the process that sweeps.
+/// nobody is ended; their cgroups are removed once nobody is in them. Owners in other pid
+/// namespaces are left alone, dead or alive: they cannot be seen from here. So is the process that
+/// sweeps.
 ///
 /// Costs a look at every process of the system.
 ///
 /// # Errors
 ///
-/// What reading /proc gave. Without a /proc of this process's own pid namespace nobody can tell which
-/// owners live: then nothing is ended.
-pub fn sweep() -> io::Result<Swept> {
-    let here = Here::new()?;
-    let mut swept = Swept::default();
+/// What reading /proc gave. Without a /proc of this process's own pid namespace nobody can tell
+/// which owners live: then nothing is ended.
+pub fn sweep() -> io::Result<SweepReport> {
+    let here = CurrentSystem::new()?;
+    let mut swept = SweepReport::default();
     for cgroup in leftover(&here) {
         swept.end(&cgroup);
     }
@@ -119,18 +120,18 @@ pub fn sweep() -> io::Result<Swept> {
 }
 
 /// The cgroups of dead owners.
-fn leftover(here: &Here) -> Vec<Cgroup> {
+fn leftover(here: &CurrentSystem) -> Vec<Cgroup> {
     let own = cgroup::own_folder();
     own.map_or(Vec::new(), |own| orphaned(&own, here).into_iter().map(Cgroup::existing).collect())
 }
 
 /// The folders in a cgroup that bear the name of a dead owner.
-fn orphaned(parent: &Path, here: &Here) -> Vec<PathBuf> {
+fn orphaned(parent: &Path, here: &CurrentSystem) -> Vec<PathBuf> {
     named(parent, |name| Owner::parse(name).is_some_and(|owner| owner.is_dead(here)))
 }
 
 /// Whether a tree of that name has outlived its owner on purpose.
-fn is_left(name: &str, here: &Here) -> bool {
+fn is_left(name: &str, here: &CurrentSystem) -> bool {
     let owner = name.strip_suffix(scan::STAYS).and_then(Owner::parse);
     owner.is_some_and(|owner| owner.is_dead(here))
 }
@@ -151,7 +152,7 @@ fn kill(cgroup: &Cgroup) -> io::Result<()> {
     cgroup.kill(&mut || scan::kill_in(cgroup, &mut known))
 }
 
-impl Swept {
+impl SweepReport {
     fn end(&mut self, cgroup: &Cgroup) {
         let killed = &mut self.killed;
         // an error here is met again below
@@ -174,7 +175,7 @@ impl Swept {
     }
 
     /// Kills whoever bears the mark of a dead owner, until nobody does.
-    fn kill_marked(&mut self, here: &Here) -> io::Result<()> {
+    fn kill_marked(&mut self, here: &CurrentSystem) -> io::Result<()> {
         let is_orphaned = |pid: i32| {
             let marks = scan::marks(&here.proc, pid);
             marks.iter().filter_map(|mark| Owner::parse(mark)).any(|owner| owner.is_dead(here))

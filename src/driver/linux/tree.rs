@@ -4,14 +4,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::asynchronous::SpawnQueue;
 use super::cgroup::{self, Cgroup};
 use super::delegate::{self, Delegation};
 use super::guardian::Guardian;
-use super::later::Lane;
+use super::host_process::DirectChildren;
 use super::limit::{Enforced, Limited};
 use super::options::{OnDrop, Options, OwnerDeath};
-use super::orphans::{self, Claim};
-use super::real::Children;
+use super::orphans::{self, SubreaperGuard};
 use super::scan::{self, Mark};
 use super::{child, pidfd};
 use crate::abi::Errno;
@@ -35,18 +35,18 @@ pub enum Mechanism {
 /// A tree of real processes: what is spawned in it, and everything that those spawn.
 #[derive(Debug)]
 pub struct ProcessTree {
-    pub(super) core: Arc<Core>,
+    pub(super) core: Arc<TreeInner>,
     pub(super) guardian: Mutex<Option<Guardian>>,
     pub(super) on_drop: OnDrop,
     /// Until the tree has ended.
-    _subreaper: Option<Claim>,
+    _subreaper: Option<SubreaperGuard>,
     /// Until its cgroup is gone.
     pub(super) delegation: Option<Delegation>,
 }
 
 /// A tree as its handle, its threads and the watcher share it.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct TreeInner {
     pub table: ProcessTable,
     /// The owner, as the parent of all direct children.
     pub owner: Process,
@@ -58,12 +58,12 @@ pub(super) struct Core {
     pub owner_death: Option<OwnerDeath>,
     /// Its name: in the environment of its processes, and of its cgroup.
     pub mark: Mark,
-    pub children: Mutex<Children>,
+    pub children: Mutex<DirectChildren>,
     /// Whether it is. Spawning shares the lock: a child that enters a frozen cgroup never comes to
     /// its exec.
     pub suspended: RwLock<bool>,
     /// Its asynchronous spawns.
-    pub lane: Mutex<Lane>,
+    pub queue: Mutex<SpawnQueue>,
 }
 
 /// The errno of the model, which is the kernel's.
@@ -81,7 +81,7 @@ fn needs_pidfds(error: io::Error) -> io::Error {
 }
 
 /// Why a tree has no guardian: a small shell could only signal members by numbers.
-fn needs_cgroup(core: &Core) -> io::Error {
+fn needs_cgroup(core: &TreeInner) -> io::Error {
     let why = match (&core.without, &core.cgroup) {
         (Some(error), _) => format!("a cgroup, and there is none: {error}"),
         _ => "cgroup.kill, which Linux has from 5.14 on".into(),
@@ -106,8 +106,8 @@ impl ProcessTree {
     ///
     /// # Errors
     ///
-    /// Unsupported where processes cannot be signalled by descriptors: before Linux 5.1, and where a
-    /// filter of system calls forbids it.
+    /// Unsupported where processes cannot be signalled by descriptors: before Linux 5.1, and where
+    /// a filter of system calls forbids it.
     pub fn new() -> io::Result<ProcessTree> {
         Options::new().create()
     }
@@ -119,7 +119,7 @@ impl ProcessTree {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let mark = Mark::new(options.on_drop == OnDrop::Leave);
-        let subreaper = options.subreaper.then(Claim::new).transpose()?;
+        let subreaper = options.subreaper.then(SubreaperGuard::new).transpose()?;
         let table = ProcessTable::new();
         let owner = table.spawn(Spawn::new(Image::new("owner")).session()).map_err(os_error)?;
         // before anything is made: it says where
@@ -170,8 +170,8 @@ impl ProcessTree {
             Some(_) => OwnerDeath::Guardian,
             None => OwnerDeath::ParentDeathSignal,
         });
-        let blind = if cgroup.is_none() { scan::try_look().err() } else { None };
-        let core = Core {
+        let blind = if cgroup.is_none() { scan::try_scan().err() } else { None };
+        let core = TreeInner {
             table,
             owner,
             cgroup,
@@ -182,11 +182,11 @@ impl ProcessTree {
             mark,
             children,
             suspended,
-            lane,
+            queue: lane,
         };
         // from here on its drop cleans up
         let (core, guardian) = (Arc::new(core), Mutex::new(guardian));
-        orphans::enlist(&core);
+        orphans::register_tree(&core);
         let tree = ProcessTree {
             core,
             guardian,

@@ -36,11 +36,11 @@ const IDLE: Duration = Duration::from_secs(1);
 
 struct Watcher {
     epoll: OwnedFd,
-    state: Mutex<State>,
+    state: Mutex<WatchState>,
 }
 
 #[derive(Default)]
-struct State {
+struct WatchState {
     watched: HashMap<u64, Arc<dyn Watch>>,
     /// Those whose end cannot be had yet.
     traced: Vec<u64>,
@@ -96,7 +96,7 @@ impl Watcher {
         let watched: Vec<_> = self.state.lock().watched.values().cloned().collect();
         let proc = Once::default();
         watched.iter().for_each(|process| process.look(&proc));
-        orphans::look();
+        orphans::scan_orphans();
     }
 }
 

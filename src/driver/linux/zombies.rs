@@ -1,5 +1,5 @@
-//! Zombies of this process, asked for by number: waitid(2) with WNOWAIT, and what else the kernel
-//! says of them without /proc.
+//! Zombies of this process, asked for by number: waitid(2) with WNOWAIT, and what else the
+//! kernel says of them without /proc.
 #![allow(unsafe_code)]
 
 use std::io;

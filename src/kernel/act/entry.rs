@@ -6,20 +6,21 @@ use alloc::boxed::Box;
 use crate::abi::Pid;
 use crate::kernel::api::effect::{Consequence, Effects};
 use crate::kernel::state::arena::Id;
-use crate::kernel::state::task::{Sleep, State, Task};
+use crate::kernel::state::task::{Sleep, Task, TaskState};
 use crate::kernel::{Kernel, Refused};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall};
 
 impl Kernel {
-    /// The thread `tid` is about to make a call. The thread stands in the run queue from then on, and
-    /// makes the call in a step of its own; the result is in a `Returned` effect. Signals that are sent
-    /// to the thread before that step come before the call, as they do on the way to it: a thread that
-    /// is stopped makes the call when it is continued, and one that is killed does not make it.
+    /// The thread `tid` is about to make a call. The thread stands in the run queue from then on,
+    /// and makes the call in a step of its own; the result is in a `Returned` effect. Signals that
+    /// are sent to the thread before that step come before the call, as they do on the way to it: a
+    /// thread that is stopped makes the call when it is continued, and one that is killed does not
+    /// make it.
     ///
     /// Calls of several threads may be in flight, as they may on several CPUs: with
-    /// [`Granularity::Fine`](crate::kernel::Granularity::Fine) the orders of the steps are what Linux
-    /// may do there.
+    /// [`Granularity::Fine`](crate::kernel::Granularity::Fine) the orders of the steps are what
+    /// Linux may do there.
     ///
     /// ```
     /// use proctable::abi::Pid;
@@ -47,14 +48,14 @@ impl Kernel {
         Ok(())
     }
 
-    /// A thread that is about to make a call enters the kernel with it, unless it takes signals first:
-    /// whether it has entered.
+    /// A thread that is about to make a call enters the kernel with it, unless it takes signals
+    /// first: whether it has entered.
     #[inline]
     pub(in crate::kernel) fn begin_call(&mut self, task: Id<Task>) -> bool {
         if !matches!(self.tasks[task].sleep, Sleep::Calling(_)) {
             return false;
         }
-        let enters = !self.tasks[task].notified && !self.must_end(task);
+        let enters = !self.tasks[task].signal_pending && !self.must_end(task);
         let thread = &mut self.tasks[task];
         if let Sleep::Calling(call) = core::mem::take(&mut thread.sleep) {
             thread.sleep = if enters { Sleep::Entered(call) } else { Sleep::Restarting(call) };
@@ -99,11 +100,11 @@ impl Kernel {
                 fx.push(thread.tid, Consequence::Returned(result.clone()), rule!("KILL-34"));
                 thread.result = Some(Box::new(result));
             }
-            None if !thread.notified => return,
+            None if !thread.signal_pending => return,
             None => {}
         }
         // others may run before it is back in its own code
-        if thread.state == State::Running && !self.queue.is_empty() {
+        if thread.state == TaskState::Running && !self.queue.is_empty() {
             self.enqueue_first(task);
         }
     }

@@ -9,7 +9,7 @@ use crate::kernel::api::effect::{Consequence, Effects};
 use crate::kernel::signal::Origin;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::process::{FsHolder, Life, Process};
-use crate::kernel::state::task::{Notifying, Sleep, State, Task};
+use crate::kernel::state::task::{Notifying, Sleep, Task, TaskState};
 use crate::kernel::{Fault, Kernel, Property, Rule};
 use crate::rule;
 use crate::syscall::{self, Ret};
@@ -89,8 +89,8 @@ impl Kernel {
 
     /// Whether others that run before anyone is told of the end can tell that from their running
     /// before all of it: only children can, who are not waited for any more, also those of other
-    /// threads, which this one does not get any more. Where each exit is preempted the others run in
-    /// that order.
+    /// threads, which this one does not get any more. Where each exit is preempted the others run
+    /// in that order.
     fn may_be_preempted(&self, task: Id<Task>) -> bool {
         !self.queue.is_empty()
             && (self.config.version.has(Property::ExitIsPreempted)
@@ -123,7 +123,7 @@ impl Kernel {
         if self.processes[id].is_single() || matches!(self.processes[id].life, Life::Dying(_)) {
             return;
         }
-        if self.tasks[task].notified {
+        if self.tasks[task].signal_pending {
             let unblocked = !self.tasks[task].mask;
             self.offer_shared(task, unblocked, fx);
         }
@@ -156,7 +156,7 @@ impl Kernel {
         thread.sleep = Sleep::None;
         thread.saved_mask = None;
         thread.frames.clear();
-        thread.notified = false;
+        thread.signal_pending = false;
         thread.result = None;
         self.dequeue_task(task);
         if self.config.version.has(Property::EndedFreeRecords) {
@@ -243,7 +243,8 @@ impl Kernel {
         self.give_children_away(task, notifying, fx);
     }
 
-    /// The second part of an exit that was cut (RACE-03): nobody else has changed the lists of tasks.
+    /// The second part of an exit that was cut (RACE-03): nobody else has changed the lists of
+    /// tasks.
     pub(in crate::kernel) fn go_on_notifying(&mut self, task: Id<Task>, fx: &mut Effects) {
         match core::mem::take(&mut self.tasks[task].sleep) {
             Sleep::Notifying(notifying) => {
@@ -268,7 +269,7 @@ impl Kernel {
             fx.obey(rule!("RPT-18"));
         }
         let leader = self.leader(id);
-        self.tasks[task].state = State::Dead;
+        self.tasks[task].state = TaskState::Dead;
         if task != leader {
             self.release_thread(task, fx);
         } else if !self.processes[id].is_single() {
@@ -372,7 +373,7 @@ impl Kernel {
             let origin = Origin::user(rule!("CHLD-01"));
             // LIM-08: a real-time exit signal is lost where the parent's user has too many
             // TG-60: the thread that created it is aimed at
-            let sent = self.generate(self.aimed_at(parent_task), &info, origin, fx);
+            let sent = self.generate(self.target_task_of(parent_task), &info, origin, fx);
             debug_assert!(sent.is_ok() || signal.is_realtime());
         }
         fx.obey(rule!("EXIT-16"));
@@ -381,7 +382,7 @@ impl Kernel {
     }
 
     /// The thread that is aimed at with what its child has to tell.
-    pub(in crate::kernel) fn aimed_at(&self, parent: Id<Task>) -> Id<Task> {
+    pub(in crate::kernel) fn target_task_of(&self, parent: Id<Task>) -> Id<Task> {
         if self.faulty(Fault::ChildSignalGoesToLeader) {
             return self.leader(self.process_of(parent));
         }
@@ -409,7 +410,7 @@ impl Kernel {
             // one after the other: the group of the first is judged while the others still have
             // their old parent (RPT-18)
             self.send_pdeath_signals(father, child, fx);
-            self.give_away(child, notifying.reaper, fx);
+            self.reparent_child(child, notifying.reaper, fx);
             if adopter.is_some() && adopter == parent && self.processes[child].is_zombie() {
                 // the father's own SIGCHLD goes to the same process, later
                 fx.obey(rule!("RPT-10"));
@@ -515,7 +516,7 @@ impl Kernel {
         self.generate_kernel(child, info, origin, fx);
     }
 
-    fn give_away(&mut self, child: Id<Process>, to: Option<Id<Task>>, fx: &mut Effects) {
+    fn reparent_child(&mut self, child: Id<Process>, to: Option<Id<Task>>, fx: &mut Effects) {
         self.disown(child);
         let outside = self.config.adopter;
         let process = &mut self.processes[child];
@@ -548,7 +549,7 @@ impl Kernel {
                 self.processes[child].parent?;
                 self.notify_parent(child, fx)
             }
-            Life::Alive(crate::kernel::state::process::Job::Stopped { .. }) => {
+            Life::Alive(crate::kernel::state::process::JobControl::Stopped { .. }) => {
                 fx.obey(rule!("RPT-11"));
                 None
             }
@@ -556,9 +557,9 @@ impl Kernel {
         }
     }
 
-    /// Nobody waits for a process that has ended: it goes once the lists of tasks are not locked any
-    /// more. Until then it has its number, its place in its group, and its share of what its user may
-    /// have (RACE-05, RACE-08).
+    /// Nobody waits for a process that has ended: it goes once the lists of tasks are not locked
+    /// any more. Until then it has its number, its place in its group, and its share of what its
+    /// user may have (RACE-05, RACE-08).
     fn release_later(&mut self, id: Id<Process>, rule: Rule, fx: &mut Effects) {
         fx.obey(rule!("RACE-05"));
         fx.obey(rule!("RACE-08"));

@@ -7,8 +7,8 @@ use crate::abi::{Errno, Pid, SigSet, Signal};
 use crate::kernel::api::effect::refuse;
 use crate::kernel::api::effect::{Consequence, Effects};
 use crate::kernel::state::arena::Id;
-use crate::kernel::state::few::Few;
 use crate::kernel::state::process::{Flags, Fs, FsHolder, Inherited, Process};
+use crate::kernel::state::small_list::SmallList;
 use crate::kernel::state::task::{Forking, Frame, Plan, Sleep, Task};
 use crate::kernel::{Kernel, Property, Version};
 use crate::rule;
@@ -40,7 +40,7 @@ impl Kernel {
             // FORK-06, TG-24: what is pending comes before the fork, also what another thread was
             // told of; the call is made again then (ERESTARTNOINTR)
             self.recalc_sigpending(caller);
-            if self.tasks[caller].notified {
+            if self.tasks[caller].signal_pending {
                 fx.obey(rule!("TG-24"));
                 if self.tasks[caller].stop_pending {
                     // nor does a thread that is created escape a stop
@@ -107,8 +107,8 @@ impl Kernel {
         None
     }
 
-    /// What was sent to several processes, and to the creator among them, before the child was there
-    /// is for the child as well (RACE-09).
+    /// What was sent to several processes, and to the creator among them, before the child was
+    /// there is for the child as well (RACE-09).
     fn receive_delayed(&mut self, child: Id<Process>, delayed: SigSet) {
         if delayed.is_empty() {
             return;
@@ -118,7 +118,7 @@ impl Kernel {
         }
         let leader = self.leader(child);
         if self.has_deliverable(leader) {
-            self.notify(leader);
+            self.signal_wake_up(leader);
         }
     }
 
@@ -405,8 +405,8 @@ impl Kernel {
 
 /// The handlers that a child is in: a copy of the memory is in the same ones, and a child that
 /// shares the memory has a stack of its own.
-fn child_frames(creator: &Task, flags: u64) -> Few<Frame> {
-    if flags & clone::VM != 0 { Few::new() } else { creator.frames.clone() }
+fn child_frames(creator: &Task, flags: u64) -> SmallList<Frame> {
+    if flags & clone::VM != 0 { SmallList::new() } else { creator.frames.clone() }
 }
 
 /// The exit signal, and whether the call takes the flags at all (TG-07, TG-09). Addresses that

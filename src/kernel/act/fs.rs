@@ -96,8 +96,8 @@ impl Kernel {
         }
     }
 
-    /// unshare, of what the model has (TG-20, TG-21): a mount, network or other namespace changes nothing
-    /// that it shows.
+    /// unshare, of what the model has (TG-20, TG-21): a mount, network or other namespace changes
+    /// nothing that it shows.
     pub(in crate::kernel) fn unshare(
         &mut self,
         caller: Id<Task>,

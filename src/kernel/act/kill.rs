@@ -103,8 +103,8 @@ impl Kernel {
         self.generate(target, info, Origin::user(rule!("KILL-27")), fx)
     }
 
-    /// The same for several processes, where others may run between two of them (RACE-07); `None` if
-    /// they do.
+    /// The same for several processes, where others may run between two of them (RACE-07); `None`
+    /// if they do.
     pub(in crate::kernel) fn kill_several(
         &mut self,
         caller: Id<Task>,
@@ -167,8 +167,8 @@ impl Kernel {
         Some(killing.outcome.map(|()| Ret::Value(0)))
     }
 
-    /// Everybody whom a kill of everybody is for, in the order of creation: all but the init and the
-    /// caller's process (TG-166).
+    /// Everybody whom a kill of everybody is for, in the order of creation: all but the init and
+    /// the caller's process (TG-166).
     fn others(&self, caller: Id<Task>) -> impl Iterator<Item = Id<Process>> + '_ {
         let own = self.process_of(caller);
         self.all().filter(move |id| *id != own && self.processes[*id].pid > Pid(1))

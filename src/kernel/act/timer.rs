@@ -39,8 +39,8 @@ impl Kernel {
         }
     }
 
-    /// Time passes until the next moment at which timers expire, and the `nth` of them does so, before
-    /// the others.
+    /// Time passes until the next moment at which timers expire, and the `nth` of them does so,
+    /// before the others.
     pub(crate) fn expire_one(&mut self, nth: usize, fx: &mut Effects) {
         let Some((time, alarm)) = self.alarms.iter().nth(nth).copied() else { return };
         fx.begin(Pid(0), None);

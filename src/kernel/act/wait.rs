@@ -7,27 +7,27 @@ use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, Signal, WaitOptions, WaitSta
 use crate::kernel::api::effect::refuse;
 use crate::kernel::api::effect::{Effects, Restart};
 use crate::kernel::state::arena::Id;
-use crate::kernel::state::children::{Event, Scope};
-use crate::kernel::state::few::Few;
-use crate::kernel::state::process::{Job, Life, Process};
-use crate::kernel::state::task::{Selector, Sleep, Task, WaitSleep};
+use crate::kernel::state::children::{Scope, WaitEvent};
+use crate::kernel::state::process::{JobControl, Life, Process};
+use crate::kernel::state::small_list::SmallList;
+use crate::kernel::state::task::{Sleep, Task, WaitSelector, WaitSleep};
 use crate::kernel::{Fault, Kernel, Property, Rule};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret, Syscall};
 
 /// The options of a wait, as they bear on one child.
 #[derive(Clone, Copy)]
-struct Wanted {
+struct WaitFilter {
     options: WaitOptions,
 }
 
-impl Wanted {
-    fn events(self) -> impl Iterator<Item = Event> {
+impl WaitFilter {
+    fn events(self) -> impl Iterator<Item = WaitEvent> {
         let wants = move |option, event| self.options.contains(option).then_some(event);
         [
-            wants(WaitOptions::EXITED, Event::Exited),
-            wants(WaitOptions::STOPPED, Event::Stopped),
-            wants(WaitOptions::CONTINUED, Event::Continued),
+            wants(WaitOptions::EXITED, WaitEvent::Exited),
+            wants(WaitOptions::STOPPED, WaitEvent::Stopped),
+            wants(WaitOptions::CONTINUED, WaitEvent::Continued),
         ]
         .into_iter()
         .flatten()
@@ -46,7 +46,7 @@ impl Wanted {
 }
 
 /// What a scan of the children gives.
-enum Found {
+enum WaitResult {
     /// This child has something to report.
     Ready(Id<Process>),
     /// None yet, but one may have later.
@@ -88,7 +88,7 @@ impl Kernel {
             Ok(checked) => checked,
             Err(errno) => return store(call, Err(errno), fx),
         };
-        let selector = group.map_or(selector, |pgid| Selector::Pgid(pgid.0));
+        let selector = group.map_or(selector, |pgid| WaitSelector::Pgid(pgid.0));
         match self.look(caller, call, selector, options, fx) {
             Some(result) => store(call, result, fx),
             None => {
@@ -98,21 +98,21 @@ impl Kernel {
         }
     }
 
-    /// What a wait finds; `None` if there is nothing yet. Each time anew: also children that came after the
-    /// wait began (TG-150), and none if they are reaped by themselves (TG-152).
+    /// What a wait finds; `None` if there is nothing yet. Each time anew: also children that came
+    /// after the wait began (TG-150), and none if they are reaped by themselves (TG-152).
     #[inline(always)]
     fn look(
         &mut self,
         caller: Id<Task>,
         call: &Syscall,
-        selector: Selector,
+        selector: WaitSelector,
         options: WaitOptions,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
         match self.look_for_child(caller, selector, options, fx) {
-            Found::Ready(child) => Some(self.report(call, child, options, fx)),
-            Found::Nobody => Some(refuse(fx, rule!("WAIT-08"), Errno::ECHILD)),
-            Found::Later => None,
+            WaitResult::Ready(child) => Some(self.report(call, child, options, fx)),
+            WaitResult::Nobody => Some(refuse(fx, rule!("WAIT-08"), Errno::ECHILD)),
+            WaitResult::Later => None,
         }
     }
 
@@ -133,7 +133,7 @@ impl Kernel {
             fx.obey(rule!("WAIT-10"));
             return Some(Ok(nothing_yet(call)));
         }
-        if self.tasks[caller].notified {
+        if self.tasks[caller].signal_pending {
             return self.interrupt_wait(caller, call.clone(), fx);
         }
         let order = self.begin_wait(self.process_of(caller));
@@ -148,7 +148,7 @@ impl Kernel {
         caller: Id<Task>,
         call: &Syscall,
         fx: &mut Effects,
-    ) -> Result<(Selector, WaitOptions), Errno> {
+    ) -> Result<(WaitSelector, WaitOptions), Errno> {
         match *call {
             Syscall::Wait4 { pid, options, .. } => self.check_wait4(caller, pid, options, fx),
             Syscall::Waitid { idtype, id, options, .. } => {
@@ -164,7 +164,7 @@ impl Kernel {
         pid: i32,
         options: WaitOptions,
         fx: &mut Effects,
-    ) -> Result<(Selector, WaitOptions), Errno> {
+    ) -> Result<(WaitSelector, WaitOptions), Errno> {
         const ALLOWED: WaitOptions = WaitOptions::NOHANG
             .with(WaitOptions::STOPPED)
             .with(WaitOptions::CONTINUED)
@@ -179,10 +179,10 @@ impl Kernel {
         }
         fx.obey(rule!("WAIT-01"));
         let selector = match pid {
-            -1 => Selector::Any,
+            -1 => WaitSelector::Any,
             0 => self.own_group(caller, fx),
-            1.. => Selector::Pid(pid),
-            _ => Selector::Pgid(pid.unsigned_abs()),
+            1.. => WaitSelector::Pid(pid),
+            _ => WaitSelector::Pgid(pid.unsigned_abs()),
         };
         Ok((selector, options.with(WaitOptions::EXITED)))
     }
@@ -194,7 +194,7 @@ impl Kernel {
         id: i32,
         options: WaitOptions,
         fx: &mut Effects,
-    ) -> Result<(Selector, WaitOptions), Errno> {
+    ) -> Result<(WaitSelector, WaitOptions), Errno> {
         const EVENTS: WaitOptions =
             WaitOptions::EXITED.with(WaitOptions::STOPPED).with(WaitOptions::CONTINUED);
         const ALLOWED: WaitOptions = EVENTS
@@ -208,9 +208,9 @@ impl Kernel {
         }
         fx.obey(rule!("WAIT-05"));
         let selector = match idtype {
-            IdType::ALL => Selector::Any,
-            IdType::PID if id > 0 => Selector::Pid(id),
-            IdType::PGID if id > 0 => Selector::Pgid(id as u32),
+            IdType::ALL => WaitSelector::Any,
+            IdType::PID if id > 0 => WaitSelector::Pid(id),
+            IdType::PGID if id > 0 => WaitSelector::Pgid(id as u32),
             IdType::PGID if id == 0 => self.own_group(caller, fx),
             // there is no pidfd in the model yet: no descriptor is open (WAIT-06)
             IdType::PIDFD if id >= 0 => return refuse(fx, rule!("WAIT-06"), Errno::EBADF),
@@ -221,10 +221,10 @@ impl Kernel {
         Ok((selector, options))
     }
 
-    /// The other tasks whose children a wait of the caller is about, in the order in which it looks at
-    /// them after its own (WAIT-32, TG-142): none if it says __WNOTHREAD (WAIT-16).
-    fn waiting_tasks(&self, caller: Id<Task>, options: WaitOptions) -> Few<Id<Task>> {
-        let mut tasks = Few::new();
+    /// The other tasks whose children a wait of the caller is about, in the order in which it looks
+    /// at them after its own (WAIT-32, TG-142): none if it says __WNOTHREAD (WAIT-16).
+    fn waiting_tasks(&self, caller: Id<Task>, options: WaitOptions) -> SmallList<Id<Task>> {
+        let mut tasks = SmallList::new();
         let process = &self.processes[self.process_of(caller)];
         let alone = options.contains(WaitOptions::NOTHREAD) && !self.faulty(Fault::NothreadIgnored);
         if !process.is_single() && !alone && !self.faulty(Fault::WaitSeesOwnChildrenOnly) {
@@ -234,20 +234,20 @@ impl Kernel {
     }
 
     /// WAIT-17: the caller's group, as it is now.
-    fn own_group(&self, caller: Id<Task>, fx: &mut Effects) -> Selector {
+    fn own_group(&self, caller: Id<Task>, fx: &mut Effects) -> WaitSelector {
         fx.obey(rule!("WAIT-17"));
-        Selector::Pgid(self.groups[self.processes[self.process_of(caller)].group].pgid.0)
+        WaitSelector::Pgid(self.groups[self.processes[self.process_of(caller)].group].pgid.0)
     }
 
     /// The earliest eligible child that has a wanted event to report.
     fn look_for_child(
         &mut self,
         caller: Id<Task>,
-        selector: Selector,
+        selector: WaitSelector,
         options: WaitOptions,
         fx: &mut Effects,
-    ) -> Found {
-        let wanted = Wanted { options };
+    ) -> WaitResult {
+        let wanted = WaitFilter { options };
         fx.obey(rule!("WAIT-14"));
         if options.0 & (WaitOptions::ALL.0 | WaitOptions::CLONE.0) != 0 {
             fx.obey(rule!("WAIT-15"));
@@ -255,11 +255,11 @@ impl Kernel {
         if options.contains(WaitOptions::NOTHREAD) {
             fx.obey(rule!("WAIT-16"));
         }
-        if let Selector::Pid(pid) = selector {
+        if let WaitSelector::Pid(pid) = selector {
             return self.look_at_child(caller, pid, wanted, fx);
         }
-        let Some(scope) = self.scope_of(selector) else { return Found::Nobody };
-        let mut events = [Event::Exited; 3];
+        let Some(scope) = self.scope_of(selector) else { return WaitResult::Nobody };
+        let mut events = [WaitEvent::Exited; 3];
         let mut count = 0;
         for event in wanted.events() {
             events[count] = event;
@@ -268,24 +268,24 @@ impl Kernel {
         let classes = wanted.classes();
         let events = &events[..count];
         let found = self.look_at_children(caller, scope, events, classes, fx);
-        if let Found::Ready(_) = found {
+        if let WaitResult::Ready(_) = found {
             return found;
         }
-        let mut later = matches!(found, Found::Later);
+        let mut later = matches!(found, WaitResult::Later);
         for parent in self.waiting_tasks(caller, options).iter() {
             fx.obey(rule!("WAIT-32"));
             fx.obey(rule!("TG-142"));
             match self.look_at_children(*parent, scope, events, classes, fx) {
-                Found::Ready(child) => return Found::Ready(child),
-                Found::Later => later = true,
-                Found::Nobody => {}
+                WaitResult::Ready(child) => return WaitResult::Ready(child),
+                WaitResult::Later => later = true,
+                WaitResult::Nobody => {}
             }
         }
         if later {
-            Found::Later
+            WaitResult::Later
         } else {
             fx.obey(rule!("WAIT-23"));
-            Found::Nobody
+            WaitResult::Nobody
         }
     }
 
@@ -294,39 +294,49 @@ impl Kernel {
         &mut self,
         parent: Id<Task>,
         scope: Scope,
-        events: &[Event],
+        events: &[WaitEvent],
         classes: &[bool],
         fx: &mut Effects,
-    ) -> Found {
+    ) -> WaitResult {
         if let Some(child) = self.earliest_child(parent, scope, events, classes) {
             fx.obey(rule!("WAIT-30"));
             fx.obey(rule!("FORK-16"));
             if events.len() > 1 {
                 fx.obey(rule!("WAIT-31"));
             }
-            return Found::Ready(child);
+            return WaitResult::Ready(child);
         }
         // WAIT-23: a dead child that is not asked for is not one that may report later
-        if self.has_living_child(parent, scope, classes) { Found::Later } else { Found::Nobody }
+        if self.has_living_child(parent, scope, classes) {
+            WaitResult::Later
+        } else {
+            WaitResult::Nobody
+        }
     }
 
     /// Where a selector looks; `None` if there is no such group.
-    fn scope_of(&self, selector: Selector) -> Option<Scope> {
+    fn scope_of(&self, selector: WaitSelector) -> Option<Scope> {
         match selector {
-            Selector::Any | Selector::Pid(_) => Some(None),
-            Selector::Pgid(pgid) => self.numbers.get(pgid).group.map(Some),
+            WaitSelector::Any | WaitSelector::Pid(_) => Some(None),
+            WaitSelector::Pgid(pgid) => self.numbers.get(pgid).group.map(Some),
         }
     }
 
     /// The same for one child.
-    fn look_at_child(&self, caller: Id<Task>, pid: i32, wanted: Wanted, fx: &mut Effects) -> Found {
+    fn look_at_child(
+        &self,
+        caller: Id<Task>,
+        pid: i32,
+        wanted: WaitFilter,
+        fx: &mut Effects,
+    ) -> WaitResult {
         // TG-151: the number of a thread is nobody's
         let Some(child) = self.process_numbered(Pid(pid as u32)) else {
             if self.task_named(pid).is_some() {
                 fx.obey(rule!("WAIT-47"));
                 fx.obey(rule!("TG-151"));
             }
-            return Found::Nobody;
+            return WaitResult::Nobody;
         };
         let process = &self.processes[child];
         let nothread = wanted.options.contains(WaitOptions::NOTHREAD);
@@ -342,19 +352,19 @@ impl Kernel {
             fx.obey(rule!("TG-145"));
         }
         if !own || !wanted.classes().contains(&process.is_clone_child()) {
-            return Found::Nobody;
+            return WaitResult::Nobody;
         }
         match process.report {
             Some(report) if wanted.events().any(|event| event == report.event) => {
-                Found::Ready(child)
+                WaitResult::Ready(child)
             }
-            _ if process.is_zombie() => Found::Nobody,
+            _ if process.is_zombie() => WaitResult::Nobody,
             Some(_) => {
                 // it has something to report, and the options leave it out
                 fx.obey(rule!("WAIT-34"));
-                Found::Later
+                WaitResult::Later
             }
-            None => Found::Later,
+            None => WaitResult::Later,
         }
     }
 
@@ -378,7 +388,7 @@ impl Kernel {
                 self.note_death_report(child, fx);
                 (if keep { self.shown_status(child, status) } else { status }, rule!("WAIT-37"))
             }
-            Life::Alive(Job::Stopped { signal, .. }) => {
+            Life::Alive(JobControl::Stopped { signal, .. }) => {
                 (WaitStatus::stopped(signal), rule!("WAIT-24"))
             }
             _ => (WaitStatus::CONTINUED, rule!("WAIT-25")),
@@ -394,8 +404,8 @@ impl Kernel {
         hand_over(call, &Waited { pid, status, info }, fx)
     }
 
-    /// What a zombie that ended with `status` shows while it is one (WAIT-33): to waits that leave it,
-    /// and in /proc.
+    /// What a zombie that ended with `status` shows while it is one (WAIT-33): to waits that leave
+    /// it, and in /proc.
     pub(in crate::kernel) fn shown_status(
         &self,
         id: Id<Process>,
@@ -424,18 +434,21 @@ impl Kernel {
     fn consume(&mut self, child: Id<Process>, rule: Rule, fx: &mut Effects) {
         match self.processes[child].life {
             Life::Zombie(_) => self.reap(child, rule, fx),
-            Life::Alive(Job::Stopped { signal, .. }) => {
-                self.set_life(child, Life::Alive(Job::Stopped { signal, unreported: false }));
+            Life::Alive(JobControl::Stopped { signal, .. }) => {
+                self.set_life(
+                    child,
+                    Life::Alive(JobControl::Stopped { signal, unreported: false }),
+                );
             }
-            Life::Alive(Job::Continued { unannounced, .. }) => {
+            Life::Alive(JobControl::Continued { unannounced, .. }) => {
                 let job = if unannounced.is_some() {
-                    Job::Continued { unreported: false, unannounced }
+                    JobControl::Continued { unreported: false, unannounced }
                 } else {
-                    Job::Running
+                    JobControl::Running
                 };
                 self.set_life(child, Life::Alive(job));
             }
-            Life::Alive(Job::Running) | Life::Dying(_) => {}
+            Life::Alive(JobControl::Running) | Life::Dying(_) => {}
         }
     }
 
@@ -454,8 +467,8 @@ impl Kernel {
         None
     }
 
-    /// Wakes the threads of `parent`'s process that wait for `child` (WAIT-18, WAIT-20, CHLD-12), first
-    /// the one whose wait began last (TG-140).
+    /// Wakes the threads of `parent`'s process that wait for `child` (WAIT-18, WAIT-20, CHLD-12),
+    /// first the one whose wait began last (TG-140).
     pub(in crate::kernel) fn wake_waiters(
         &mut self,
         parent: Id<Task>,
@@ -463,7 +476,7 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         let process = self.process_of(parent);
-        self.wake_outside(process, child, fx);
+        self.wake_external_waits(process, child, fx);
         if self.processes[process].is_single() {
             if self.waits_for(self.leader(process), parent, child, fx) {
                 self.enqueue_task(self.leader(process));
@@ -511,12 +524,12 @@ impl Kernel {
         selected
     }
 
-    fn selects(&self, selector: Selector, child: Id<Process>) -> bool {
+    fn selects(&self, selector: WaitSelector, child: Id<Process>) -> bool {
         let process = &self.processes[child];
         match selector {
-            Selector::Any => true,
-            Selector::Pid(pid) => process.pid.0 as i32 == pid,
-            Selector::Pgid(pgid) => self.groups[process.group].pgid.0 == pgid,
+            WaitSelector::Any => true,
+            WaitSelector::Pid(pid) => process.pid.0 as i32 == pid,
+            WaitSelector::Pgid(pgid) => self.groups[process.group].pgid.0 == pgid,
         }
     }
 
@@ -526,26 +539,26 @@ impl Kernel {
         let Sleep::Wait(sleep) = core::mem::take(&mut self.tasks[task].sleep) else { return };
         let options = sleep.options;
         match self.look_for_child(task, sleep.selector, options, fx) {
-            Found::Ready(child) => {
+            WaitResult::Ready(child) => {
                 fx.obey(rule!("WAIT-42"));
                 let result = self.report(&sleep.call, child, options, fx);
                 let result = store(&sleep.call, result, fx);
                 self.return_later(task, result, rule!("WAIT-42"), fx);
             }
-            Found::Nobody => {
+            WaitResult::Nobody => {
                 // also when the child has left the group meanwhile
-                let classes = Wanted { options }.classes();
+                let classes = WaitFilter { options }.classes();
                 let left = self.has_living_child(task, None, classes);
                 fx.obey(if left { rule!("WAIT-19") } else { rule!("ZOM-07") });
                 let result = store(&sleep.call, Err(Errno::ECHILD), fx);
                 self.return_later(task, result, rule!("WAIT-08"), fx);
             }
-            Found::Later if self.tasks[task].notified => {
+            WaitResult::Later if self.tasks[task].signal_pending => {
                 if let Some(result) = self.interrupt_wait(task, sleep.call, fx) {
                     self.return_later(task, result, rule!("WAIT-12"), fx);
                 }
             }
-            Found::Later => self.tasks[task].sleep = Sleep::Wait(sleep),
+            WaitResult::Later => self.tasks[task].sleep = Sleep::Wait(sleep),
         }
     }
 }

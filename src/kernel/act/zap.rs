@@ -12,8 +12,8 @@ use crate::kernel::state::task::{Sleep, Task};
 use crate::rule;
 
 impl Kernel {
-    /// A task ends. If it is the one that adopts orphans, another thread of the init does so from now
-    /// on; without one the namespace ends, and the task waits for that: whether it does
+    /// A task ends. If it is the one that adopts orphans, another thread of the init does so from
+    /// now on; without one the namespace ends, and the task waits for that: whether it does
     /// (find_child_reaper, TG-99).
     pub(in crate::kernel) fn reaper_ends(
         &mut self,
@@ -34,8 +34,8 @@ impl Kernel {
         true
     }
 
-    /// Everyone in the namespace is killed, and leaves no zombie (NS-08, NS-09). The other threads of
-    /// the init have begun to end.
+    /// Everyone in the namespace is killed, and leaves no zombie (NS-08, NS-09). The other threads
+    /// of the init have begun to end.
     fn begin_zap(&mut self, task: Id<Task>, fx: &mut Effects) {
         let process = self.process_of(task);
         self.set_zapping();

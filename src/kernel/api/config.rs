@@ -10,13 +10,13 @@ use crate::kernel::api::version::Version;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Granularity {
-    /// A call that does not sleep, an exit, a stop and a kill of a group are one transition each, as
-    /// they are where all tasks share one CPU and the kernel is not preempted.
+    /// A call that does not sleep, an exit, a stop and a kill of a group are one transition each,
+    /// as they are where all tasks share one CPU and the kernel is not preempted.
     #[default]
     Coarse,
-    /// They are cut where Linux lets go of its locks, and other tasks of the run queue may run there,
-    /// as they do on several CPUs (group RACE). The canonical order goes on at once: it gives what
-    /// [`Granularity::Coarse`] gives.
+    /// They are cut where Linux lets go of its locks, and other tasks of the run queue may run
+    /// there, as they do on several CPUs (group RACE). The canonical order goes on at once: it
+    /// gives what [`Granularity::Coarse`] gives.
     Fine,
 }
 
@@ -91,8 +91,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The same world for a first process of that number, which is a child of the namespace's process 1:
-    /// that is not in the model, and adopts its orphans without waiting for them.
+    /// The same world for a first process of that number, which is a child of the namespace's
+    /// process 1: that is not in the model, and adopts its orphans without waiting for them.
     #[must_use]
     pub fn below_init(self, first: Pid) -> Config {
         let last_pid = self.last_pid.max(first.0);

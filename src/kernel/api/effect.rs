@@ -131,7 +131,7 @@ impl fmt::Display for Consequence {
 
 /// An event of a child for which somebody outside of the model may wait: who is to look again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Woken {
+pub struct ExternalWake {
     /// Whose child.
     pub parent: Pid,
     /// The child; it may be reaped already.
@@ -146,7 +146,7 @@ pub struct Woken {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effects {
     list: Vec<Effect>,
-    woken: Vec<Woken>,
+    external_wakes: Vec<ExternalWake>,
     /// Rules without an effect are noted.
     noting: bool,
     /// Made when the first one is: most holders of effects note none.
@@ -167,7 +167,7 @@ impl Effects {
     pub const fn new() -> Effects {
         Effects {
             list: Vec::new(),
-            woken: Vec::new(),
+            external_wakes: Vec::new(),
             noting: true,
             rules: None,
             last: None,
@@ -189,8 +189,8 @@ impl Effects {
         if !self.list.is_empty() {
             self.list.clear();
         }
-        if !self.woken.is_empty() {
-            self.woken.clear();
+        if !self.external_wakes.is_empty() {
+            self.external_wakes.clear();
         }
         if self.noting {
             if let Some(rules) = &mut self.rules {
@@ -208,8 +208,8 @@ impl Effects {
     /// The events of children of watched processes (see [`Kernel::watch`]), in order.
     ///
     /// [`Kernel::watch`]: crate::kernel::Kernel::watch
-    pub fn woken(&self) -> &[Woken] {
-        &self.woken
+    pub fn woken(&self) -> &[ExternalWake] {
+        &self.external_wakes
     }
 
     /// The rules that were obeyed, those without an effect included. None with
@@ -261,8 +261,8 @@ impl Effects {
     }
 
     /// Notes that waits from outside have to look again.
-    pub(in crate::kernel) fn wake(&mut self, woken: Woken) {
-        self.woken.push(woken);
+    pub(in crate::kernel) fn wake(&mut self, woken: ExternalWake) {
+        self.external_wakes.push(woken);
     }
 
     /// Adds an effect on `pid`.

@@ -19,8 +19,8 @@ pub enum Event {
         /// The call.
         call: Syscall,
     },
-    /// The thread enters the kernel with a system call, which is carried out in a step of the thread:
-    /// of the tasks that have entered each may be first.
+    /// The thread enters the kernel with a system call, which is carried out in a step of the
+    /// thread: of the tasks that have entered each may be first.
     Enter {
         /// The calling thread.
         tid: Pid,

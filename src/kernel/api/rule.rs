@@ -1,7 +1,8 @@
 //! The rules of the specification, by id.
 //!
 //! A transition notes each rule that it obeys, and each effect carries the rule that called for
-//! it. The ids are those of docs/SEMANTICS.md; [`rule!`](crate::rule!) checks them when it is compiled.
+//! it. The ids are those of docs/SEMANTICS.md; [`rule!`](crate::rule!) checks them when it is
+//! compiled.
 
 use core::fmt;
 
@@ -51,7 +52,8 @@ impl Rule {
         count
     };
 
-    /// The rule with that id. Costs a scan of the groups; [`rule!`](crate::rule!) does it when compiled.
+    /// The rule with that id. Costs a scan of the groups; [`rule!`](crate::rule!) does it when
+    /// compiled.
     ///
     /// ```
     /// # use proctable::kernel::Rule;

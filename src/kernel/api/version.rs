@@ -6,8 +6,8 @@ use core::str::FromStr;
 /// Something that kernels began to do with some release, and did otherwise before.
 ///
 /// A release number alone does not tell: stable and distribution kernels take some changes from
-/// later releases and leave out others. Each property therefore has a [scenario](Property::scenario)
-/// that the running kernel can be asked.
+/// later releases and leave out others. Each property therefore has a
+/// [scenario](Property::scenario) that the running kernel can be asked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -21,19 +21,20 @@ pub enum Property {
     /// A set\*uid call marks a process for the check at execve(2) if its new user has more
     /// processes than the limit (LIM-05). Older kernels mark it at the limit already.
     NprocMarkAboveLimit,
-    /// A wait that leaves the zombie (WNOWAIT), and /proc/PID/stat, show how the process ended (WAIT-33).
-    /// Older kernels show there with what its first thread ended, if that did so before the others.
+    /// A wait that leaves the zombie (WNOWAIT), and /proc/PID/stat, show how the process ended
+    /// (WAIT-33). Older kernels show there with what its first thread ended, if that did so before
+    /// the others.
     ZombieShowsProcess,
     /// What is sent to a process that is ending, or has ended, is dropped (EXIT-13, ZOM-09). Older
     /// kernels keep it pending, with its record charged, until the process is reaped.
     EndedDropSignals,
     /// The last of several threads to exit decides about the status of the process, if nobody has
-    /// ended all of them (TG-89). Older kernels take what its first thread ended with, whenever that
-    /// was.
+    /// ended all of them (TG-89). Older kernels take what its first thread ended with, whenever
+    /// that was.
     LastThreadDecides,
-    /// The records of signals that were pending for a task alone are free when it has ended (LIM-07).
-    /// Elsewhere those of a process's first thread are charged until it is reaped. Builds of one release
-    /// differ in that.
+    /// The records of signals that were pending for a task alone are free when it has ended
+    /// (LIM-07). Elsewhere those of a process's first thread are charged until it is reaped. Builds
+    /// of one release differ in that.
     EndedFreeRecords,
     /// A signal with the default action spares an init also where the thread that it is aimed at
     /// blocks it, and another thread does not (KILL-24). Elsewhere it ends the init. Builds of one
@@ -43,13 +44,13 @@ pub enum Property {
     /// first thread of the process ended, if that did so before the others.
     ChildSignalTellsProcess,
     /// execve(2) keeps an effective user that differs from the real one also while the process
-    /// shares its working directory (CLONE_FS) with another one (CRED-01). Older kernels take such a
-    /// program for a set-user-ID one, and make the real user the effective one, unless the process
-    /// has CAP_SETUID.
+    /// shares its working directory (CLONE_FS) with another one (CRED-01). Older kernels take such
+    /// a program for a set-user-ID one, and make the real user the effective one, unless the
+    /// process has CAP_SETUID.
     SharedExecKeepsUser,
     /// A process that ends lets the others that can run go first, before anyone is told of its end
-    /// (EXIT-11). That is so where the kernel is preemptible; elsewhere it is one of the orders that
-    /// timing decides, and not the canonical one.
+    /// (EXIT-11). That is so where the kernel is preemptible; elsewhere it is one of the orders
+    /// that timing decides, and not the canonical one.
     ExitIsPreempted,
     /// clone(2) refuses an exit signal of 65 to 255 with EINVAL (FORK-18). Older kernels create a
     /// child that sends no signal.

@@ -6,7 +6,7 @@ use crate::abi::{Pgid, Pid, Sid, SigSet, Uid};
 
 /// What a task is doing, as the state letter of proc(5) and a controller of it can tell.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Run {
+pub enum RunState {
     /// It runs its own code: letter R, or S while its controller has nothing for it to do.
     User,
     /// It sleeps in a call that a signal can interrupt: letter S.
@@ -27,7 +27,7 @@ pub enum Run {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct View {
     /// What it is doing.
-    pub run: Run,
+    pub run: RunState,
     /// Tgid: its process.
     pub tgid: Pid,
     /// Its parent; 0 if that is not visible.

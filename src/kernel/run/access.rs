@@ -2,8 +2,8 @@
 
 use crate::kernel::Kernel;
 use crate::kernel::state::arena::Id;
-use crate::kernel::state::process::{Job, Life};
-use crate::kernel::state::task::{Sleep, State, Task};
+use crate::kernel::state::process::{JobControl, Life};
+use crate::kernel::state::task::{Sleep, Task, TaskState};
 use crate::kernel::state::tasklist::Access;
 use crate::syscall::Syscall;
 
@@ -14,17 +14,17 @@ impl Kernel {
         match &thread.sleep {
             // it holds the lock, or has done with it
             Sleep::Notifying(_) | Sleep::Killing(_) => Access::None,
-            Sleep::Calling(call) if thread.notified => access_of_call(call),
+            Sleep::Calling(call) if thread.signal_pending => access_of_call(call),
             Sleep::Calling(_) => Access::None,
             Sleep::Entered(call) | Sleep::Restarting(call) | Sleep::Interrupted(_, call) => {
                 access_of_call(call)
             }
             Sleep::Wait(_) => Access::Shared,
             Sleep::Releasing(_) | Sleep::Exec | Sleep::Forking(_) => Access::Exclusive,
-            _ if thread.state == State::Exiting => Access::Exclusive,
+            _ if thread.state == TaskState::Exiting => Access::Exclusive,
             _ if thread.announcing_stop => Access::Shared,
             _ => match self.processes[thread.process].life {
-                Life::Alive(Job::Continued { unannounced: Some(_), .. }) => Access::Shared,
+                Life::Alive(JobControl::Continued { unannounced: Some(_), .. }) => Access::Shared,
                 _ => Access::None,
             },
         }

@@ -6,8 +6,8 @@ use crate::abi::Pid;
 use crate::kernel::api::effect::{Consequence, Effects, Restart};
 use crate::kernel::run::choose::Choose;
 use crate::kernel::state::arena::Id;
-use crate::kernel::state::process::{Job, Life};
-use crate::kernel::state::task::{Sleep, State, Task};
+use crate::kernel::state::process::{JobControl, Life};
+use crate::kernel::state::task::{Sleep, Task, TaskState};
 use crate::kernel::{Kernel, Property, Refused};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall};
@@ -95,25 +95,28 @@ impl Kernel {
         }
         let state = self.tasks[task].state;
         match state {
-            State::Stopped => return,
-            State::Dead => return self.release(task, fx),
-            State::Exiting => return self.end(task, fx),
-            State::Running if self.is_in_call(task) => return self.go_on_in_call(task, fx),
-            State::Running if self.begin_call(task) => {
+            TaskState::Stopped => return,
+            TaskState::Dead => return self.release(task, fx),
+            TaskState::Exiting => return self.end(task, fx),
+            TaskState::Running if self.is_in_call(task) => return self.go_on_in_call(task, fx),
+            TaskState::Running if self.begin_call(task) => {
                 return if self.others_may_run() {
                     self.enqueue_first(task)
                 } else {
                     self.go_on_in_call(task, fx)
                 };
             }
-            State::Running => {}
+            TaskState::Running => {}
         }
         if self.must_end(task) {
             return self.die(task, fx);
         }
         self.wake(task, fx);
         // it may have gone back to sleep
-        if self.tasks[task].notified || !self.is_asleep(task) || self.is_unannounced(task) {
+        if self.tasks[task].signal_pending
+            || !self.is_asleep(task)
+            || self.has_unsent_notification(task)
+        {
             self.deliver(task, fx);
         }
     }
@@ -150,7 +153,7 @@ impl Kernel {
 
     /// A sleeping task was woken: it looks whether it has reason to leave its call.
     fn wake(&mut self, task: Id<Task>, fx: &mut Effects) {
-        let notified = self.tasks[task].notified;
+        let notified = self.tasks[task].signal_pending;
         match &self.tasks[task].sleep {
             Sleep::Wait(_) => self.wake_wait(task, fx),
             Sleep::Pause if notified => {
@@ -193,9 +196,9 @@ impl Kernel {
     }
 
     /// Whether it continued and its parent does not know yet.
-    fn is_unannounced(&self, task: Id<Task>) -> bool {
+    fn has_unsent_notification(&self, task: Id<Task>) -> bool {
         let life = self.processes[self.tasks[task].process].life;
-        matches!(life, Life::Alive(Job::Continued { unannounced: Some(_), .. }))
+        matches!(life, Life::Alive(JobControl::Continued { unannounced: Some(_), .. }))
     }
 
     /// Puts the task at the end of the run queue, unless it stands there.
@@ -219,12 +222,12 @@ impl Kernel {
         let Some(thread) = self.tasks.get(task) else { return };
         let exiting = matches!(thread.sleep, Sleep::Exiting { .. });
         let first = match thread.state {
-            State::Dead | State::Stopped => return,
-            State::Exiting => exiting,
-            State::Running => {
+            TaskState::Dead | TaskState::Stopped => return,
+            TaskState::Exiting => exiting,
+            TaskState::Running => {
                 self.must_end(task)
                     || matches!(thread.sleep, Sleep::Interrupted(..) | Sleep::Restarting(_))
-                    || thread.notified && !self.is_asleep(task)
+                    || thread.signal_pending && !self.is_asleep(task)
             }
         };
         if exiting && self.config.version.has(Property::ExitIsPreempted) {
@@ -242,8 +245,8 @@ impl Kernel {
         }
     }
 
-    /// Puts the task in front of the run queue, unless it stands there: it goes on before all others,
-    /// if no other one is chosen.
+    /// Puts the task in front of the run queue, unless it stands there: it goes on before all
+    /// others, if no other one is chosen.
     #[inline]
     pub(in crate::kernel) fn enqueue_first(&mut self, task: Id<Task>) {
         if !core::mem::replace(&mut self.tasks[task].queued, true) {

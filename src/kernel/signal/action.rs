@@ -112,8 +112,8 @@ impl Kernel {
         }
     }
 
-    /// Replaces the mask; what it no longer blocks is delivered when the thread next runs, and what it
-    /// does not take any more of the process's signals the other threads are offered (TG-45).
+    /// Replaces the mask; what it no longer blocks is delivered when the thread next runs, and what
+    /// it does not take any more of the process's signals the other threads are offered (TG-45).
     pub(in crate::kernel) fn set_mask(&mut self, task: Id<Task>, mask: SigSet, fx: &mut Effects) {
         // TG-40: a mask that stays as it is lets nothing through that another thread was told of
         if mask - SigSet::KERNEL_ONLY != self.tasks[task].mask {
@@ -127,7 +127,7 @@ impl Kernel {
         let mask = mask - SigSet::KERNEL_ONLY;
         let thread = &self.tasks[task];
         let blocked = mask - thread.mask;
-        let told = thread.notified && (thread.stop_pending || self.has_deliverable(task));
+        let told = thread.signal_pending && (thread.stop_pending || self.has_deliverable(task));
         if told && !blocked.is_empty() && !self.processes[thread.process].is_single() {
             fx.obey(rule!("SIG-18"));
             self.offer_shared(task, blocked, fx);
@@ -136,11 +136,12 @@ impl Kernel {
         self.recalc_sigpending(task);
     }
 
-    /// A thread looks whether it has anything to deliver: also what another one was told of (TG-40).
+    /// A thread looks whether it has anything to deliver: also what another one was told of
+    /// (TG-40).
     pub(in crate::kernel) fn recalc_sigpending(&mut self, task: Id<Task>) {
         let deliverable = self.has_deliverable(task);
         let thread = &mut self.tasks[task];
-        thread.notified = thread.stop_pending || deliverable;
+        thread.signal_pending = thread.stop_pending || deliverable;
     }
 
     pub(in crate::kernel) fn sigpending(
@@ -170,7 +171,13 @@ impl Kernel {
     }
 
     pub(in crate::kernel) fn pause(&mut self, caller: Id<Task>, fx: &mut Effects) -> MayBlock {
-        self.sleep_unless_notified(caller, Restart::NoHandler, Syscall::Pause, Sleep::Pause, fx)
+        self.sleep_unless_signal_pending(
+            caller,
+            Restart::NoHandler,
+            Syscall::Pause,
+            Sleep::Pause,
+            fx,
+        )
     }
 
     pub(in crate::kernel) fn sigsuspend(
@@ -188,11 +195,11 @@ impl Kernel {
         self.tasks[caller].saved_mask = Some(Box::new(before));
         let call = Syscall::RtSigsuspend { mask, size };
         let sleep = Sleep::Suspend(Box::new(call.clone()));
-        self.sleep_unless_notified(caller, Restart::NoHandler, call, sleep, fx)
+        self.sleep_unless_signal_pending(caller, Restart::NoHandler, call, sleep, fx)
     }
 
     /// Sleeps; a call that finds a signal is interrupted before it sleeps.
-    fn sleep_unless_notified(
+    fn sleep_unless_signal_pending(
         &mut self,
         task: Id<Task>,
         restart: Restart,
@@ -200,7 +207,7 @@ impl Kernel {
         sleep: Sleep,
         fx: &mut Effects,
     ) -> MayBlock {
-        if self.tasks[task].notified {
+        if self.tasks[task].signal_pending {
             self.interrupt(task, restart, call, fx);
         } else {
             self.tasks[task].sleep = sleep;
@@ -240,7 +247,7 @@ impl Kernel {
         }
         let deadline = timeout.map(|nanos| self.now.after(nanos));
         self.recalc_sigpending(caller);
-        if self.tasks[caller].notified {
+        if self.tasks[caller].signal_pending {
             return Some(Err(Errno::EINTR));
         }
         let real_blocked = self.tasks[caller].mask;
@@ -254,8 +261,8 @@ impl Kernel {
         None
     }
 
-    /// Takes a signal of `set` for rt_sigtimedwait, if one is pending: a stop too (TG-51), and SIGCHLD
-    /// whoever forked (TG-61).
+    /// Takes a signal of `set` for rt_sigtimedwait, if one is pending: a stop too (TG-51), and
+    /// SIGCHLD whoever forked (TG-61).
     fn take_awaited(
         &mut self,
         task: Id<Task>,
@@ -277,8 +284,8 @@ impl Kernel {
         })
     }
 
-    /// rt_sigtimedwait wakes: a signal that it waited for, or a handler's, or the time is up (TG-56). What
-    /// another thread took meanwhile is gone (TG-57).
+    /// rt_sigtimedwait wakes: a signal that it waited for, or a handler's, or the time is up
+    /// (TG-56). What another thread took meanwhile is gone (TG-57).
     pub(in crate::kernel) fn end_sigtimedwait(&mut self, task: Id<Task>, fx: &mut Effects) {
         let sleep = core::mem::take(&mut self.tasks[task].sleep);
         let Sleep::Timed(timed) = sleep else { return };

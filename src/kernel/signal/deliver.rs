@@ -6,8 +6,8 @@ use crate::abi::{
 };
 use crate::kernel::api::effect::{Consequence, Effects, Restart};
 use crate::kernel::state::arena::Id;
-use crate::kernel::state::process::{Announcement, Job, Life, Process};
-use crate::kernel::state::task::{Frame, Resume, Sleep, State, Task};
+use crate::kernel::state::process::{JobControl, Life, ParentNotification, Process};
+use crate::kernel::state::task::{Frame, Resume, Sleep, Task, TaskState};
 use crate::kernel::{Fault, Kernel};
 use crate::rule;
 use crate::syscall::{Ret, Syscall};
@@ -36,7 +36,7 @@ impl Kernel {
             if self.deliver_all(task, fx) == Delivered::Parked {
                 return;
             }
-            self.tasks[task].notified = false;
+            self.tasks[task].signal_pending = false;
             self.tasks[task].delivering = false;
             if !self.restore_mask(task, fx) {
                 break;
@@ -56,20 +56,20 @@ impl Kernel {
         if let Sleep::Interrupted(_, call) = core::mem::take(&mut thread.sleep) {
             thread.sleep = Sleep::Restarting(call);
         }
-        self.tasks[task].notified
+        self.tasks[task].signal_pending
     }
 
     fn deliver_all(&mut self, task: Id<Task>, fx: &mut Effects) -> Delivered {
         let id = self.process_of(task);
         loop {
-            if let Life::Alive(Job::Continued { unannounced: Some(_), .. }) =
+            if let Life::Alive(JobControl::Continued { unannounced: Some(_), .. }) =
                 self.processes[id].life
                 && !self.must_end(task)
             {
-                self.announce_continued(id, fx);
+                self.notify_continued(id, fx);
                 if self.has_deliverable(task) {
                     // WAIT-40: whom that woke may run before the next signal acts
-                    self.tasks[task].notified = true;
+                    self.tasks[task].signal_pending = true;
                     return Delivered::Parked;
                 }
             }
@@ -87,12 +87,12 @@ impl Kernel {
                 self.park(task, signal, fx);
                 return Delivered::Parked;
             }
-            if self.tasks[task].state != State::Running {
+            if self.tasks[task].state != TaskState::Running {
                 return Delivered::Parked;
             }
             // TG-40: what another thread was told of it leaves alone
             let thread = &self.tasks[task];
-            if !thread.notified && !thread.delivering {
+            if !thread.signal_pending && !thread.delivering {
                 return Delivered::Done;
             }
             let Some(info) = self.dequeue(task, fx) else { return Delivered::Done };
@@ -171,7 +171,7 @@ impl Kernel {
                     fx.obey(rule!("EXIT-05"));
                     fx.obey(rule!("LIM-16"));
                 }
-                if let Life::Alive(Job::Continued { unreported: true, .. }) = process.life {
+                if let Life::Alive(JobControl::Continued { unreported: true, .. }) = process.life {
                     fx.obey(rule!("WAIT-40"));
                 }
                 // TG-77
@@ -211,7 +211,7 @@ impl Kernel {
         } else if self.is_orphaned_alone(id) {
             fx.obey(rule!("ORP-05"));
         }
-        if let Life::Alive(Job::Continued { unreported: true, .. }) = process.life {
+        if let Life::Alive(JobControl::Continued { unreported: true, .. }) = process.life {
             fx.obey(rule!("WAIT-26"));
         }
         self.begin_stop(task, signal);
@@ -229,11 +229,11 @@ impl Kernel {
         while let Some(other) = next {
             let thread = &self.tasks[other];
             next = self.next_thread(other);
-            if other == task || thread.state != State::Running || self.must_end(other) {
+            if other == task || thread.state != TaskState::Running || self.must_end(other) {
                 continue;
             }
             self.tasks[other].stop_pending = true;
-            self.notify(other);
+            self.signal_wake_up(other);
             if let Some(group) = &mut self.processes[id].threads
                 && !alone
             {
@@ -244,11 +244,11 @@ impl Kernel {
 
     /// The task stops.
     fn park(&mut self, task: Id<Task>, signal: Signal, fx: &mut Effects) {
-        self.tasks[task].state = State::Stopped;
+        self.tasks[task].state = TaskState::Stopped;
         self.tasks[task].delivering = true;
         // what it was told to look at it has looked at: a deadly signal that comes when it is
         // continued ends it at once, before those that came while it was stopped (SIG-29)
-        self.tasks[task].notified = self.has_deliverable(task);
+        self.tasks[task].signal_pending = self.has_deliverable(task);
         self.count_stopped(task, signal, fx);
     }
 
@@ -257,7 +257,7 @@ impl Kernel {
         let process = &self.processes[id];
         let stopping = process.threads.as_ref().and_then(|group| group.stop_signal);
         match process.life {
-            Life::Alive(Job::Stopped { signal, .. }) => signal,
+            Life::Alive(JobControl::Stopped { signal, .. }) => signal,
             // a task that has to stop does so in a stop that has begun
             _ => stopping.unwrap_or(Signal::STOP),
         }
@@ -306,7 +306,7 @@ impl Kernel {
     /// A stop that was cut: the parent is told, and the task goes on if it was continued meanwhile.
     pub(in crate::kernel) fn announce_stop(&mut self, task: Id<Task>, fx: &mut Effects) {
         self.tell_parent_of_stop(self.process_of(task), fx);
-        if self.tasks[task].state == State::Running {
+        if self.tasks[task].state == TaskState::Running {
             self.enqueue_first(task);
         }
     }
@@ -315,15 +315,17 @@ impl Kernel {
     /// SIGCONT has taken it (RACE-04).
     fn tell_parent_of_stop(&mut self, id: Id<Process>, fx: &mut Effects) {
         let status = match self.processes[id].life {
-            Life::Alive(Job::Stopped { signal, unreported: true }) => i32::from(signal.number()),
+            Life::Alive(JobControl::Stopped { signal, unreported: true }) => {
+                i32::from(signal.number())
+            }
             Life::Dying(status) => status.term_signal().map_or(0, |signal| signal.number().into()),
             _ => 0,
         };
-        self.tell_parent_of_job(id, (SiCode::CLD_STOPPED, status), rule!("WAIT-39"), fx);
+        self.notify_parent_cldstop(id, (SiCode::CLD_STOPPED, status), rule!("WAIT-39"), fx);
     }
 
     fn mark_stopped(&mut self, id: Id<Process>, signal: Signal, fx: &mut Effects) {
-        self.set_life(id, Life::Alive(Job::Stopped { signal, unreported: true }));
+        self.set_life(id, Life::Alive(JobControl::Stopped { signal, unreported: true }));
         if !self.processes[id].is_single() {
             fx.obey_all(&[rule!("JOB-09"), rule!("TG-125"), rule!("TG-126")]);
             if self.tasks[self.leader(id)].is_dead() {
@@ -336,36 +338,36 @@ impl Kernel {
     }
 
     /// The process runs again: its parent is told now (WAIT-38).
-    pub(in crate::kernel) fn announce_continued(&mut self, id: Id<Process>, fx: &mut Effects) {
+    pub(in crate::kernel) fn notify_continued(&mut self, id: Id<Process>, fx: &mut Effects) {
         let process = &self.processes[id];
         let pid = process.pid;
-        let Life::Alive(Job::Continued { unreported, unannounced: Some(announcement) }) =
+        let Life::Alive(JobControl::Continued { unreported, unannounced: Some(announcement) }) =
             process.life
         else {
             return;
         };
         let job = if unreported {
-            Job::Continued { unreported, unannounced: None }
+            JobControl::Continued { unreported, unannounced: None }
         } else {
-            Job::Running
+            JobControl::Running
         };
         self.set_life(id, Life::Alive(job));
         match announcement {
-            Announcement::Continued => {
+            ParentNotification::Continued => {
                 fx.push(pid, Consequence::Continued, rule!("JOB-03"));
                 let told = WaitStatus::CONTINUED.code_and_status();
-                self.tell_parent_of_job(id, told, rule!("WAIT-38"), fx);
+                self.notify_parent_cldstop(id, told, rule!("WAIT-38"), fx);
             }
-            Announcement::Stopped => {
+            ParentNotification::Stopped => {
                 fx.obey(rule!("JOB-13"));
-                self.tell_parent_of_job(id, (SiCode::CLD_STOPPED, 0), rule!("TG-127"), fx);
+                self.notify_parent_cldstop(id, (SiCode::CLD_STOPPED, 0), rule!("TG-127"), fx);
             }
         }
     }
 
     /// SIGCHLD for a stop or a continue (CHLD-02), and the waiters are woken (CHLD-12): one of them
     /// gets the event, the others sleep on (TG-148, TG-149).
-    pub(in crate::kernel) fn tell_parent_of_job(
+    pub(in crate::kernel) fn notify_parent_cldstop(
         &mut self,
         id: Id<Process>,
         (code, status): (SiCode, i32),
@@ -389,7 +391,7 @@ impl Kernel {
             fx.obey(rule!("CHLD-02"));
             let origin = Origin { force: false, ..Origin::kernel(rule) };
             // TG-60: the thread that created it is aimed at
-            self.generate_kernel(self.aimed_at(parent_task), info, origin, fx);
+            self.generate_kernel(self.target_task_of(parent_task), info, origin, fx);
         }
         self.wake_waiters(parent_task, id, fx);
     }
@@ -552,6 +554,6 @@ impl Kernel {
         let origin = Origin { private: true, ..Origin::kernel(rule!("SIG-34")) };
         let sent = self.generate(task, &SigInfo::kernel(signal), origin, fx);
         debug_assert!(sent.is_ok(), "LIM-11: the kernel's own signals are not refused");
-        self.notify(task);
+        self.signal_wake_up(task);
     }
 }

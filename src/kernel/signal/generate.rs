@@ -7,9 +7,9 @@ use crate::kernel::api::effect::{Consequence, Effects};
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::limit::charge_queued;
 use crate::kernel::state::pending::{Pending, Queued};
-use crate::kernel::state::process::{Announcement, Job, Life, Process};
-use crate::kernel::state::sighand::Fate;
-use crate::kernel::state::task::{Sleep, State, Task};
+use crate::kernel::state::process::{JobControl, Life, ParentNotification, Process};
+use crate::kernel::state::sighand::Disposition;
+use crate::kernel::state::task::{Sleep, Task, TaskState};
 use crate::kernel::{Fault, Kernel, Property, Rule};
 use crate::rule;
 
@@ -51,10 +51,10 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let process = &self.processes[self.tasks[target].process];
-        if !is_heard(process, fx) {
+        if !sends_cldstop(process, fx) {
             return self.keep_for_ended(target, info, origin, fx);
         }
-        if process.flags.hosted {
+        if process.flags.host_authority {
             forward(process, info, origin.rule, fx);
             return Ok(());
         }
@@ -96,7 +96,7 @@ impl Kernel {
         }
         let task = &self.tasks[target];
         let process = &self.processes[task.process];
-        let fate = self.sighands[process.sighand].fate(info.signal);
+        let fate = self.sighands[process.sighand].disposition_of(info.signal);
         let pending = self.pending(target, origin.private);
         if drops(process, task, info.signal, fate, origin.force, fx)
             || !info.signal.is_realtime() && pending.contains(info.signal)
@@ -120,7 +120,7 @@ impl Kernel {
         }
         let task = &self.tasks[target];
         let process = &self.processes[task.process];
-        let fate = self.sighands[process.sighand].fate(signal);
+        let fate = self.sighands[process.sighand].disposition_of(signal);
         // TG-64: by what the task blocks that is aimed at
         if !process.is_single() {
             fx.obey_all(&[rule!("SIG-21"), rule!("TG-27"), rule!("TG-64")]);
@@ -180,20 +180,20 @@ impl Kernel {
             fx.obey(rule!("WAIT-28"));
             return;
         }
-        let mut unannounced = Some(Announcement::Continued);
-        if let Life::Alive(Job::Stopped { unreported: true, .. }) = process.life {
+        let mut unannounced = Some(ParentNotification::Continued);
+        if let Life::Alive(JobControl::Stopped { unreported: true, .. }) = process.life {
             fx.obey(rule!("WAIT-26"));
         }
         if !stopped {
             // JOB-13
             fx.obey(rule!("JOB-13"));
             fx.obey(rule!("TG-127"));
-            unannounced = Some(Announcement::Stopped);
+            unannounced = Some(ParentNotification::Stopped);
         }
         fx.obey(rule!("JOB-03"));
         fx.obey(rule!("WAIT-25"));
         // WAIT-38: the wait event is there at once, the parent is told when the process runs
-        self.set_life(id, Life::Alive(Job::Continued { unreported: true, unannounced }));
+        self.set_life(id, Life::Alive(JobControl::Continued { unreported: true, unannounced }));
         self.wake_stopped(id);
     }
 
@@ -206,7 +206,7 @@ impl Kernel {
             let thread = &mut self.tasks[task];
             thread.stop_pending = false;
             if thread.is_stopped() && (one.is_none() || one == Some(task)) {
-                thread.state = State::Running;
+                thread.state = TaskState::Running;
                 self.enqueue_task(task);
             }
         }
@@ -219,7 +219,7 @@ impl Kernel {
         &mut self,
         target: Id<Task>,
         signal: Signal,
-        fate: Fate,
+        fate: Disposition,
         private: bool,
         fx: &mut Effects,
     ) {
@@ -232,9 +232,9 @@ impl Kernel {
         let spared = self.processes[thread.process].flags.unkillable
             && !signal.is_kernel_only()
             && self.config.version.has(Property::InitIsSpared);
-        if fate == Fate::Default(DefaultAction::Terminate) && !spared {
+        if fate == Disposition::Default(DefaultAction::Terminate) && !spared {
             // TG-79
-            if thread.really_blocks(signal) {
+            if thread.real_blocks(signal) {
                 fx.obey(rule!("SIG-55"));
             } else {
                 fx.obey(rule!("SIG-01"));
@@ -248,10 +248,10 @@ impl Kernel {
             fx.obey(rule!("FORK-29"));
             fx.obey(rule!("JOB-17"));
         }
-        if self.faulty(Fault::HandlerInterruptsAll) && fate == Fate::Caught && !private {
+        if self.faulty(Fault::HandlerInterruptsAll) && fate == Disposition::Caught && !private {
             self.interrupt_others(taker, fx);
         }
-        self.notify(taker);
+        self.signal_wake_up(taker);
     }
 
     /// The other threads of a process leave their calls with EINTR: a wrong rule.
@@ -317,7 +317,7 @@ impl Kernel {
         if thread.is_stopped() {
             return self.faulty(Fault::TermActsOnStopped);
         }
-        self.running == Some(id) || !thread.notified
+        self.running == Some(id) || !thread.signal_pending
     }
 
     /// Signals of the process that `task` does not take any more are offered to the others
@@ -341,8 +341,8 @@ impl Kernel {
                 continue;
             }
             left = left & thread.mask;
-            if !thread.notified {
-                self.notify(other);
+            if !thread.signal_pending {
+                self.signal_wake_up(other);
             }
             if left.is_empty() {
                 break;
@@ -374,10 +374,10 @@ impl Kernel {
     /// Tells the thread that it has a signal to look at, and wakes it unless it sleeps where only
     /// its death can (FORK-29).
     #[inline(always)]
-    pub(in crate::kernel) fn notify(&mut self, task: Id<Task>) {
+    pub(in crate::kernel) fn signal_wake_up(&mut self, task: Id<Task>) {
         let running = self.running == Some(task);
         let thread = &mut self.tasks[task];
-        thread.notified = true;
+        thread.signal_pending = true;
         if matches!(thread.sleep, Sleep::Vfork(..) | Sleep::Exec | Sleep::Zap { .. }) {
             return;
         }
@@ -473,7 +473,7 @@ impl Kernel {
 }
 
 /// Whether a signal does anything to the process at all (TG-85). JOB-18: stops are no exception.
-fn is_heard(process: &Process, fx: &mut Effects) -> bool {
+fn sends_cldstop(process: &Process, fx: &mut Effects) -> bool {
     match process.life {
         Life::Alive(_) => return true,
         Life::Zombie(_) => fx.obey(rule!("ZOM-09")),
@@ -499,7 +499,7 @@ fn drops(
     process: &Process,
     thread: &Task,
     signal: Signal,
-    fate: Fate,
+    fate: Disposition,
     force: bool,
     fx: &mut Effects,
 ) -> bool {
@@ -510,7 +510,7 @@ fn drops(
         }
         if fate.is_ignored() {
             fx.obey(rule!("SIG-20"));
-            if thread.really_blocks(signal) {
+            if thread.real_blocks(signal) {
                 fx.obey(rule!("SIG-52"));
             }
         }
@@ -520,7 +520,7 @@ fn drops(
         fx.obey(if signal.is_kernel_only() { rule!("KILL-23") } else { rule!("KILL-21") });
         return true;
     }
-    if fate == Fate::Default(DefaultAction::Ignore) {
+    if fate == Disposition::Default(DefaultAction::Ignore) {
         fx.obey(rule!("SIG-04"));
     }
     fate.is_ignored()

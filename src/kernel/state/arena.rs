@@ -6,8 +6,8 @@ use core::num::NonZeroU32;
 use core::ops::{Index, IndexMut};
 use core::{fmt, hash};
 
-/// The place of a `T` in its [`Arena`]: for whoever knows that it is there, such as the lists that run
-/// through the elements. A place may be used again; [`Handle`] says for whom.
+/// The place of a `T` in its [`Arena`]: for whoever knows that it is there, such as the lists that
+/// run through the elements. A place may be used again; [`Handle`] says for whom.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(bound = ""))]
 pub struct Id<T>(NonZeroU32, PhantomData<fn() -> T>);
@@ -23,8 +23,8 @@ impl<T> Id<T> {
     }
 }
 
-/// The identity of a `T`: its place, and how often that had been given up before. No identity is ever
-/// given out twice, so that a stale one names nobody.
+/// The identity of a `T`: its place, and how often that had been given up before. No identity is
+/// ever given out twice, so that a stale one names nobody.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(bound = ""))]
 pub struct Handle<T> {
@@ -102,7 +102,7 @@ impl<T> fmt::Debug for Id<T> {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-enum Slot<T> {
+enum ArenaSlot<T> {
     Used(T),
     Free(Option<Id<T>>),
 }
@@ -112,7 +112,7 @@ enum Slot<T> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Arena<T> {
     /// The first one is never used, so that the number of an id is its place.
-    slots: Vec<Slot<T>>,
+    slots: Vec<ArenaSlot<T>>,
     /// How often each place was given up. By themselves: only handles need them.
     generations: Vec<u32>,
     free: Option<Id<T>>,
@@ -132,16 +132,17 @@ impl<T> Arena<T> {
         self.insert_with(|| element)
     }
 
-    /// As [`Arena::insert`], for an element that is written where it stays: one that is large is not moved there.
+    /// As [`Arena::insert`], for an element that is written where it stays: one that is large is
+    /// not moved there.
     #[inline(always)]
     pub fn insert_with(&mut self, make: impl FnOnce() -> T) -> Id<T> {
         self.len += 1;
         let id = self.free.unwrap_or_else(|| self.add_slot());
         let slot = &mut self.slots[id.place()];
-        if let Slot::Free(next) = slot {
+        if let ArenaSlot::Free(next) = slot {
             self.free = *next;
         }
-        *slot = Slot::Used(make());
+        *slot = ArenaSlot::Used(make());
         id
     }
 
@@ -149,18 +150,18 @@ impl<T> Arena<T> {
     #[cold]
     fn add_slot(&mut self) -> Id<T> {
         if self.slots.len() == self.slots.capacity() {
-            // an eighth more and not twice as much: most of what is stored stays; but a world of one
-            // process has no room for eight
+            // an eighth more and not twice as much: most of what is stored stays; but a world of
+            // one process has no room for eight
             let len = self.slots.len();
             let more = (len / 8).max(len.clamp(2, 8));
             self.slots.reserve_exact(more);
             self.generations.reserve_exact(more);
         }
         if self.slots.is_empty() {
-            self.slots.push(Slot::Free(None));
+            self.slots.push(ArenaSlot::Free(None));
             self.generations.push(0);
         }
-        self.slots.push(Slot::Free(None));
+        self.slots.push(ArenaSlot::Free(None));
         self.generations.push(0);
         Id::at(self.slots.len() - 1)
     }
@@ -171,9 +172,9 @@ impl<T> Arena<T> {
         let generation = &mut self.generations[id.place()];
         *generation = generation.saturating_add(1);
         if *generation == u32::MAX {
-            self.slots[id.place()] = Slot::Free(None);
+            self.slots[id.place()] = ArenaSlot::Free(None);
         } else {
-            self.slots[id.place()] = Slot::Free(self.free);
+            self.slots[id.place()] = ArenaSlot::Free(self.free);
             self.free = Some(id);
         }
     }
@@ -199,8 +200,8 @@ impl<T> Arena<T> {
     #[inline]
     pub fn get(&self, id: Id<T>) -> Option<&T> {
         match self.slots.get(id.place())? {
-            Slot::Used(element) => Some(element),
-            Slot::Free(_) => None,
+            ArenaSlot::Used(element) => Some(element),
+            ArenaSlot::Free(_) => None,
         }
     }
 
@@ -208,16 +209,16 @@ impl<T> Arena<T> {
     #[inline]
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
         match self.slots.get_mut(id.place())? {
-            Slot::Used(element) => Some(element),
-            Slot::Free(_) => None,
+            ArenaSlot::Used(element) => Some(element),
+            ArenaSlot::Free(_) => None,
         }
     }
 
     /// The elements in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
         self.slots.iter().enumerate().filter_map(|(place, slot)| match slot {
-            Slot::Used(element) => Some((Id::at(place), element)),
-            Slot::Free(_) => None,
+            ArenaSlot::Used(element) => Some((Id::at(place), element)),
+            ArenaSlot::Free(_) => None,
         })
     }
 }
@@ -228,8 +229,8 @@ impl<T> Index<Id<T>> for Arena<T> {
     #[inline(always)]
     fn index(&self, id: Id<T>) -> &T {
         match &self.slots[id.place()] {
-            Slot::Used(element) => element,
-            Slot::Free(_) => unreachable!("an id outlived its element"),
+            ArenaSlot::Used(element) => element,
+            ArenaSlot::Free(_) => unreachable!("an id outlived its element"),
         }
     }
 }
@@ -238,8 +239,8 @@ impl<T> IndexMut<Id<T>> for Arena<T> {
     #[inline(always)]
     fn index_mut(&mut self, id: Id<T>) -> &mut T {
         match &mut self.slots[id.place()] {
-            Slot::Used(element) => element,
-            Slot::Free(_) => unreachable!("an id outlived its element"),
+            ArenaSlot::Used(element) => element,
+            ArenaSlot::Free(_) => unreachable!("an id outlived its element"),
         }
     }
 }

@@ -8,13 +8,13 @@ use crate::kernel::Kernel;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::group::Group;
 use crate::kernel::state::list::List;
-use crate::kernel::state::process::{Job, Life, Process, Siblings};
+use crate::kernel::state::process::{JobControl, Life, Process, Siblings};
 use crate::kernel::state::task::Task;
 
 /// What a child has to report to a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Event {
+pub enum WaitEvent {
     /// It ended.
     Exited,
     /// It stopped.
@@ -27,7 +27,7 @@ pub enum Event {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Report {
-    pub event: Event,
+    pub event: WaitEvent,
     pub clone_child: bool,
 }
 
@@ -121,9 +121,9 @@ impl Children {
 /// What `process` has to report, from its own state.
 pub(in crate::kernel) fn report_of(process: &Process) -> Option<Report> {
     let event = match process.life {
-        Life::Zombie(_) if !process.flags.unwanted => Event::Exited,
-        Life::Alive(Job::Stopped { unreported: true, .. }) => Event::Stopped,
-        Life::Alive(Job::Continued { unreported: true, .. }) => Event::Continued,
+        Life::Zombie(_) if !process.flags.unwanted => WaitEvent::Exited,
+        Life::Alive(JobControl::Stopped { unreported: true, .. }) => WaitEvent::Stopped,
+        Life::Alive(JobControl::Continued { unreported: true, .. }) => WaitEvent::Continued,
         _ => return None,
     };
     Some(Report { event, clone_child: process.is_clone_child() })
@@ -222,7 +222,7 @@ impl Kernel {
         &mut self,
         parent: Id<Task>,
         scope: Scope,
-        events: &[Event],
+        events: &[WaitEvent],
         classes: &[bool],
     ) -> Option<Id<Process>> {
         self.index_groups(parent, scope);

@@ -8,7 +8,7 @@ use crate::kernel::state::task::Task;
 /// The init of the namespace.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Init {
+pub struct NamespaceInit {
     pub process: Id<Process>,
     /// The thread that adopts orphans (child_reaper). Its place goes to a living thread when it
     /// ends; where none is left it stays the one, and ends the namespace. It may be gone then.
@@ -17,10 +17,10 @@ pub struct Init {
     zapping: bool,
 }
 
-impl Init {
+impl NamespaceInit {
     /// An init with its first thread.
-    pub fn new(process: Id<Process>, reaper: Id<Task>) -> Init {
-        Init { process, reaper, zapping: false }
+    pub fn new(process: Id<Process>, reaper: Id<Task>) -> NamespaceInit {
+        NamespaceInit { process, reaper, zapping: false }
     }
 }
 

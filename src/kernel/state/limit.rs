@@ -53,8 +53,8 @@ pub struct UserCount {
 /// What each user has.
 pub type Users = BTreeMap<Uid, UserCount>;
 
-/// Charges a signal record to `user` (LIM-07, TG-167); `None` if the limit is reached and `ignore_limit` is not
-/// set.
+/// Charges a signal record to `user` (LIM-07, TG-167); `None` if the limit is reached and
+/// `ignore_limit` is not set.
 #[inline]
 pub fn charge_queued(
     users: &mut Users,

@@ -17,7 +17,7 @@ const PAGE: usize = 64;
 /// What a number names. It cannot be handed out while it names anything (PID-08).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Named {
+pub struct PidEntry {
     /// The task, alive or dead: the leader of a process has the number of that.
     pub task: Option<Id<Task>>,
     /// The group.
@@ -26,9 +26,9 @@ pub struct Named {
     pub session: Option<Id<Session>>,
 }
 
-impl Named {
+impl PidEntry {
     fn is_free(&self) -> bool {
-        *self == Named::default()
+        *self == PidEntry::default()
     }
 }
 
@@ -37,19 +37,19 @@ impl Named {
 struct Page {
     used: u64,
     /// As long as the highest number in use needs it in the first page, and whole in others.
-    named: Box<[Named]>,
+    named: Box<[PidEntry]>,
 }
 
 impl Page {
     /// A page in which nothing has a name.
     fn new(is_first: bool) -> Page {
         let len = if is_first { 0 } else { PAGE };
-        Page { used: 0, named: vec![Named::default(); len].into() }
+        Page { used: 0, named: vec![PidEntry::default(); len].into() }
     }
 
     /// What a number of this page names.
     #[inline]
-    fn named_mut(&mut self, bit: usize) -> &mut Named {
+    fn named_mut(&mut self, bit: usize) -> &mut PidEntry {
         if self.named.len() <= bit {
             self.grow(bit);
         }
@@ -62,7 +62,7 @@ impl Page {
         let mut longer = mem::take(&mut self.named).into_vec();
         let len = (bit + 1).next_power_of_two();
         longer.reserve_exact(len - longer.len());
-        longer.resize(len, Named::default());
+        longer.resize(len, PidEntry::default());
         self.named = longer.into();
     }
 }
@@ -70,7 +70,7 @@ impl Page {
 /// The numbers of a pid namespace: a table of pages, each with a bitmap of the numbers in use.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Numbers {
+pub struct PidTable {
     pages: Vec<Option<Page>>,
     /// One bit a page: every number in it is in use.
     full: Vec<u64>,
@@ -78,9 +78,9 @@ pub struct Numbers {
     max: u32,
 }
 
-impl Numbers {
-    pub fn new(max: u32, cursor: u32) -> Numbers {
-        Numbers { pages: Vec::new(), full: Vec::new(), cursor, max }
+impl PidTable {
+    pub fn new(max: u32, cursor: u32) -> PidTable {
+        PidTable { pages: Vec::new(), full: Vec::new(), cursor, max }
     }
 
     pub fn max(&self) -> u32 {
@@ -94,15 +94,15 @@ impl Numbers {
 
     /// What `number` names.
     #[inline]
-    pub fn get(&self, number: u32) -> Named {
+    pub fn get(&self, number: u32) -> PidEntry {
         match self.pages.get(number as usize / PAGE) {
             Some(Some(page)) => page.named.get(number as usize % PAGE).copied().unwrap_or_default(),
-            _ => Named::default(),
+            _ => PidEntry::default(),
         }
     }
 
     /// Changes what `number` names; a number that names nothing any more is free.
-    pub fn edit(&mut self, number: u32, edit: impl FnOnce(&mut Named)) {
+    pub fn edit(&mut self, number: u32, edit: impl FnOnce(&mut PidEntry)) {
         let (page, bit) = (number as usize / PAGE, number as usize % PAGE);
         if self.pages.len() <= page {
             if self.pages.is_empty() {
@@ -126,7 +126,7 @@ impl Numbers {
         self.release_page(page);
     }
 
-    /// Gives back the memory of a page whose numbers are all free, unless the next number is
+    /// Frees the memory of a page whose numbers are all free, unless the next number is
     /// likely to be in it.
     fn release_page(&mut self, page: usize) {
         if page != self.cursor as usize / PAGE
@@ -216,19 +216,19 @@ impl Numbers {
 mod tests {
     use super::*;
 
-    fn take(numbers: &mut Numbers) -> Result<u32, Errno> {
+    fn take(numbers: &mut PidTable) -> Result<u32, Errno> {
         let number = numbers.allocate()?;
         numbers.edit(number, |named| named.session = Some(Id::for_test()));
         Ok(number)
     }
 
-    fn give(numbers: &mut Numbers, number: u32) {
-        numbers.edit(number, |named| *named = Named::default());
+    fn give(numbers: &mut PidTable, number: u32) {
+        numbers.edit(number, |named| *named = PidEntry::default());
     }
 
     #[test]
     fn numbers_ascend_wrap_to_300_and_run_out() {
-        let mut numbers = Numbers::new(330, 1);
+        let mut numbers = PidTable::new(330, 1);
         for expected in 1..330 {
             assert_eq!(take(&mut numbers), Ok(expected)); // PID-01, PID-02
         }
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_free_number_is_found_behind_full_pages() {
-        let mut numbers = Numbers::new(100_000, 1);
+        let mut numbers = PidTable::new(100_000, 1);
         for _ in 1..50_000 {
             take(&mut numbers).expect("there is room");
         }
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_base_is_1_until_the_cursor_has_passed_300() {
-        let mut numbers = Numbers::new(301, 299);
+        let mut numbers = PidTable::new(301, 299);
         assert_eq!(take(&mut numbers), Ok(299));
         assert_eq!(take(&mut numbers), Ok(300));
         // the cursor is 301 now: only 300 is left to look at, and that is taken

@@ -21,7 +21,7 @@ use crate::kernel::state::timer::Itimer;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Life {
     /// It lives.
-    Alive(Job),
+    Alive(JobControl),
     /// It has to end with that status as soon as it runs: what it reported before is forgotten
     /// (EXIT-12, WAIT-22), and what is sent to it from now on is dropped (EXIT-13).
     Dying(WaitStatus),
@@ -32,7 +32,7 @@ pub enum Life {
 /// Job control state: there is at most one event to report (WAIT-26).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Job {
+pub enum JobControl {
     /// It runs, and has nothing to report.
     Running,
     /// It is stopped.
@@ -47,14 +47,14 @@ pub enum Job {
         /// A wait has not consumed the continue yet (WAIT-25).
         unreported: bool,
         /// What its parent is told when it runs next (WAIT-38).
-        unannounced: Option<Announcement>,
+        unannounced: Option<ParentNotification>,
     },
 }
 
 /// What the parent of a process that continues is told.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Announcement {
+pub enum ParentNotification {
     /// CLD_CONTINUED.
     Continued,
     /// CLD_STOPPED with a status of 0: the stop was not complete when SIGCONT came (JOB-13).
@@ -195,7 +195,8 @@ pub struct Fs {
     pub cwd: Arc<str>,
 }
 
-/// By whom umask and working directory are had: those that share them by CLONE_FS are found by that.
+/// By whom umask and working directory are had: those that share them by CLONE_FS are found by
+/// that.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum FsHolder {
@@ -220,7 +221,7 @@ pub struct Flags {
     /// Default actions do not reach it: it is an init (KILL-21).
     pub unkillable: bool,
     /// Somebody else rules it: signals are forwarded, and what becomes of it is reported.
-    pub hosted: bool,
+    pub host_authority: bool,
     /// Somebody outside waits for its children: see `Effects::woken`.
     pub watched: bool,
     /// It leaves no zombie and sends no signal when it ends (CLONE_AUTOREAP, ZOM-15).
@@ -240,7 +241,7 @@ impl Process {
         inherited: Arc<Inherited>,
     ) -> Process {
         Process {
-            life: Life::Alive(Job::Running),
+            life: Life::Alive(JobControl::Running),
             pid,
             parent: None,
             outside: Pid(0),
@@ -285,7 +286,7 @@ impl Process {
 
     /// Whether it is stopped: its group stop is complete.
     pub fn is_stopped(&self) -> bool {
-        matches!(self.life, Life::Alive(Job::Stopped { .. }))
+        matches!(self.life, Life::Alive(JobControl::Stopped { .. }))
     }
 
     /// Whether it is a clone child: its exit signal is not SIGCHLD (WAIT-14).

@@ -35,7 +35,7 @@ impl Actions {
 
 /// What happens to a signal when it is delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Fate {
+pub enum Disposition {
     /// SIG_DFL, and what that means.
     Default(DefaultAction),
     /// SIG_IGN.
@@ -44,15 +44,15 @@ pub enum Fate {
     Caught,
 }
 
-impl Fate {
+impl Disposition {
     /// Whether it is SIG_DFL.
     pub fn is_default(self) -> bool {
-        matches!(self, Fate::Default(_))
+        matches!(self, Disposition::Default(_))
     }
 
     /// Whether nothing comes of the signal: SIG_IGN, or SIG_DFL where that means the same.
     pub fn is_ignored(self) -> bool {
-        matches!(self, Fate::Ignored | Fate::Default(DefaultAction::Ignore))
+        matches!(self, Disposition::Ignored | Disposition::Default(DefaultAction::Ignore))
     }
 }
 
@@ -110,25 +110,25 @@ impl Sighand {
 
     /// What happens to `signal` when it is delivered.
     #[inline]
-    pub fn fate(&self, signal: Signal) -> Fate {
+    pub fn disposition_of(&self, signal: Signal) -> Disposition {
         let actions = self.actions();
         if actions.caught.contains(signal) {
-            Fate::Caught
+            Disposition::Caught
         } else if actions.ignored.contains(signal) {
-            Fate::Ignored
+            Disposition::Ignored
         } else {
-            Fate::Default(signal.default_action())
+            Disposition::Default(signal.default_action())
         }
     }
 
     /// Whether `signal` is SIG_IGN, or SIG_DFL where that means to ignore it.
     pub fn ignores(&self, signal: Signal) -> bool {
-        self.fate(signal).is_ignored()
+        self.disposition_of(signal).is_ignored()
     }
 
     /// Whether the handler of `signal` is SIG_DFL.
     pub fn is_default(&self, signal: Signal) -> bool {
-        self.fate(signal).is_default()
+        self.disposition_of(signal).is_default()
     }
 
     pub fn set(&mut self, signal: Signal, action: SigAction) {

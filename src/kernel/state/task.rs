@@ -9,16 +9,16 @@ use crate::kernel::api::rule::Rule;
 use crate::kernel::state::arena::{Handle, Id};
 use crate::kernel::state::children::Children;
 use crate::kernel::state::cred::Cred;
-use crate::kernel::state::few::Few;
 use crate::kernel::state::list::{Linked, Links};
 use crate::kernel::state::pending::Pending;
 use crate::kernel::state::process::{Fs, Process};
+use crate::kernel::state::small_list::SmallList;
 use crate::syscall::{self, Ptr, Syscall};
 
 /// Whether a task runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum State {
+pub enum TaskState {
     /// It runs its own code, or a call; or it sleeps in one.
     #[default]
     Running,
@@ -79,7 +79,7 @@ pub enum Sleep {
 /// Which children a wait is about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Selector {
+pub enum WaitSelector {
     /// All.
     Any,
     /// The one with this number, whatever that names.
@@ -95,7 +95,7 @@ pub struct WaitSleep {
     /// The call, for a restart.
     pub call: Syscall,
     /// Its selector, the caller's group sampled at the call (WAIT-17).
-    pub selector: Selector,
+    pub selector: WaitSelector,
     /// Its options, those that the call implies included.
     pub options: WaitOptions,
     /// Its place among the waits of the process: the one that began last is woken first (TG-140).
@@ -229,7 +229,7 @@ pub struct Task {
     pub process: Id<Process>,
     /// Neighbours among the tasks of its process (TG-32).
     pub links: Links<Task>,
-    pub state: State,
+    pub state: TaskState,
     pub mask: SigSet,
     /// The mask that rt_sigsuspend replaced, until a handler or the end of delivery restores it.
     /// Boxed, because it is rarely there.
@@ -238,7 +238,7 @@ pub struct Task {
     pub pending: Pending,
     pub sleep: Sleep,
     /// The handlers it is in, the innermost last.
-    pub frames: Few<Frame>,
+    pub frames: SmallList<Frame>,
     pub cred: Cred,
     pub pdeath_signal: Option<Signal>,
     /// The result of its call, while it is not back in its own code: it has signals to deliver
@@ -254,7 +254,7 @@ pub struct Task {
     /// Where 0 is stored when it ends (CLONE_CHILD_CLEARTID); 0 for nowhere.
     pub clear_child_tid: u64,
     /// It was told to look at its pending signals (the kernel's TIF_SIGPENDING).
-    pub notified: bool,
+    pub signal_pending: bool,
     /// It stopped while it looked at its pending signals, and goes on with that when it runs
     /// (TG-63).
     pub delivering: bool,
@@ -279,12 +279,12 @@ impl Task {
             tid,
             process,
             links: Links::default(),
-            state: State::Running,
+            state: TaskState::Running,
             mask: SigSet::EMPTY,
             saved_mask: None,
             pending: Pending::default(),
             sleep: Sleep::None,
-            frames: Few::new(),
+            frames: SmallList::new(),
             cred,
             pdeath_signal: None,
             result: None,
@@ -292,7 +292,7 @@ impl Task {
             own_fs: None,
             vfork_waiter: None,
             clear_child_tid: 0,
-            notified: false,
+            signal_pending: false,
             delivering: false,
             stop_pending: false,
             announcing_stop: false,
@@ -304,26 +304,26 @@ impl Task {
     /// The mask that decides whether a signal is kept although it is ignored (SIG-52): what the
     /// task blocks, also where rt_sigtimedwait has unblocked it for the moment.
     pub fn blocks(&self, signal: Signal) -> bool {
-        self.mask.contains(signal) || self.really_blocks(signal)
+        self.mask.contains(signal) || self.real_blocks(signal)
     }
 
     /// Whether `signal` is blocked but for a rt_sigtimedwait (SIG-55).
-    pub fn really_blocks(&self, signal: Signal) -> bool {
+    pub fn real_blocks(&self, signal: Signal) -> bool {
         matches!(&self.sleep, Sleep::Timed(timed) if timed.real_blocked.contains(signal))
     }
 
     /// Whether it has not begun to end.
     pub fn is_alive(&self) -> bool {
-        matches!(self.state, State::Running | State::Stopped)
+        matches!(self.state, TaskState::Running | TaskState::Stopped)
     }
 
     /// Whether it has ended and is kept as the leader of its process.
     pub fn is_dead(&self) -> bool {
-        self.state == State::Dead
+        self.state == TaskState::Dead
     }
 
     /// Whether it is stopped.
     pub fn is_stopped(&self) -> bool {
-        self.state == State::Stopped
+        self.state == TaskState::Stopped
     }
 }

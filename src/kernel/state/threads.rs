@@ -6,7 +6,7 @@ use crate::abi::{Pid, WaitStatus};
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::list::List;
 use crate::kernel::state::process::{Process, ThreadGroup};
-use crate::kernel::state::task::{State, Task};
+use crate::kernel::state::task::{Task, TaskState};
 use crate::kernel::{Fault, Kernel};
 
 impl Kernel {
@@ -84,7 +84,7 @@ impl Kernel {
     /// A task begins to end; whether all others of its process have begun to end before.
     pub(in crate::kernel) fn begin_exit_of(&mut self, id: Id<Task>) -> bool {
         let task = &mut self.tasks[id];
-        task.state = State::Exiting;
+        task.state = TaskState::Exiting;
         let Some(group) = &mut self.processes[task.process].threads else { return true };
         group.living -= 1;
         // a group exit ends it too
@@ -92,8 +92,8 @@ impl Kernel {
         group.living == 0
     }
 
-    /// The leader of a process that has had other threads begins to end with that status; without the
-    /// mark of a core that another one writes, as that is not written yet.
+    /// The leader of a process that has had other threads begins to end with that status; without
+    /// the mark of a core that another one writes, as that is not written yet.
     pub(in crate::kernel) fn note_leader_status(&mut self, id: Id<Process>, status: WaitStatus) {
         let process = &mut self.processes[id];
         if let Some(group) = &mut process.threads {
@@ -164,7 +164,7 @@ impl Kernel {
             let task = &mut self.tasks[id];
             if task.is_alive() && Some(id) != except {
                 task.stop_pending = false;
-                task.state = State::Running;
+                task.state = TaskState::Running;
                 self.enqueue_task(id);
             }
         }

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::profile::{Kind, Profile};
-use super::{Surroundings, tasks};
+use super::profile::{Profile, StepKind};
+use super::{GeneratorEnv, tasks};
 use crate::abi::{Pid, SigSet, Signal};
 use crate::kernel::{Choose, Kernel};
 use crate::syscall::{MEMORY, Ptr, SIGSET_SIZE};
@@ -23,7 +23,7 @@ pub(super) fn one_in(choose: &mut dyn Choose, n: usize) -> bool {
 pub(super) struct Draw<'a> {
     pub(super) choose: &'a mut dyn Choose,
     pub(super) kernel: &'a Kernel,
-    pub(super) world: &'a Surroundings,
+    pub(super) world: &'a GeneratorEnv,
     pub(super) profile: Profile,
     /// The task that acts.
     pub(super) caller: Pid,
@@ -43,7 +43,7 @@ impl Draw<'_> {
     }
 
     /// A kind, each as often as its weight says.
-    pub(super) fn weighted(&mut self, weights: &[(Kind, u32)]) -> Kind {
+    pub(super) fn weighted(&mut self, weights: &[(StepKind, u32)]) -> StepKind {
         let total: u32 = weights.iter().map(|(_, weight)| weight).sum();
         let mut at = self.below(total as usize) as u32;
         for (kind, weight) in weights {
@@ -52,7 +52,7 @@ impl Draw<'_> {
             }
             at -= weight;
         }
-        Kind::Fork
+        StepKind::Fork
     }
 
     /// One of these.

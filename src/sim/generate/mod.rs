@@ -21,11 +21,11 @@ use crate::abi::{Pid, Uid};
 use crate::kernel::{Choose, Config, Kernel};
 use crate::syscall::Syscall;
 use draw::{Draw, below, one_in};
-use profile::{EVERYTHING, Kind};
+use profile::{EVERYTHING, StepKind};
 
 /// What the generator has to know of the world that its programs will run in.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Surroundings {
+pub struct GeneratorEnv {
     /// Where programs begin.
     pub config: Config,
     /// The address of the handler, and the one that it returns to.
@@ -51,7 +51,7 @@ pub struct Surroundings {
 #[derive(Clone, Debug)]
 pub struct Generator {
     profile: Profile,
-    world: Surroundings,
+    world: GeneratorEnv,
     /// A limit was lowered: from now on nobody becomes the superuser, whose counts a program
     /// shares with the rest of the machine.
     limited: bool,
@@ -62,14 +62,14 @@ const CROWD: usize = 14;
 /// One millisecond in nanoseconds.
 const MS: u64 = 1_000_000;
 /// The step of all times in programs, in milliseconds. Time passes in whole steps; timers expire a
-/// third of a step later, and timeouts two thirds: what is done meanwhile takes less than a third on
-/// a real machine. A timer and a timeout that were to come at one moment would come in any order,
-/// by when in real time each was set.
+/// third of a step later, and timeouts two thirds: what is done meanwhile takes less than a third
+/// on a real machine. A timer and a timeout that were to come at one moment would come in any
+/// order, by when in real time each was set.
 const TICK: i64 = 18;
 
 impl Generator {
     /// A program of that profile.
-    pub fn new(profile: Profile, world: Surroundings) -> Generator {
+    pub fn new(profile: Profile, world: GeneratorEnv) -> Generator {
         Generator { profile, world, limited: false }
     }
 
@@ -174,8 +174,8 @@ fn tasks(kernel: &Kernel) -> impl Iterator<Item = Pid> + '_ {
 
 impl Draw<'_> {
     /// A step of that kind; `None` if it makes no sense now.
-    fn action(&mut self, kind: Kind) -> Option<Action> {
-        if kind == Kind::Elapse {
+    fn action(&mut self, kind: StepKind) -> Option<Action> {
+        if kind == StepKind::Elapse {
             let ticks = 1 + self.below(4) as u64;
             return Some(Action::Elapse(ticks * TICK as u64 * MS));
         }
@@ -188,7 +188,7 @@ impl Draw<'_> {
         self.kernel.view(self.caller).is_some_and(|view| view.tgid == first)
     }
 
-    fn call(&mut self, kind: Kind) -> Option<Syscall> {
+    fn call(&mut self, kind: StepKind) -> Option<Syscall> {
         let crowd = match self.profile {
             Profile::Numbers => 40,
             Profile::Concurrent => 3,
@@ -196,45 +196,49 @@ impl Draw<'_> {
         };
         let room = self.kernel.task_count() < crowd;
         Some(match kind {
-            Kind::Fork if room => Syscall::Fork,
-            Kind::Vfork if room => Syscall::Vfork,
-            Kind::Clone if room => self.clone_call(),
-            Kind::Fork | Kind::Vfork | Kind::Clone => return None,
-            Kind::Exec => self.exec_call(),
+            StepKind::Fork if room => Syscall::Fork,
+            StepKind::Vfork if room => Syscall::Vfork,
+            StepKind::Clone if room => self.clone_call(),
+            StepKind::Fork | StepKind::Vfork | StepKind::Clone => return None,
+            StepKind::Exec => self.exec_call(),
             // the end of the init ends the program
-            Kind::Exit if self.caller == self.kernel.config().first && !self.one_in(20) => {
+            StepKind::Exit if self.caller == self.kernel.config().first && !self.one_in(20) => {
                 return None;
             }
-            Kind::Exit => self.exit_call(),
-            Kind::Wait => self.wait_call(),
-            Kind::Setpgid => return self.setpgid(),
-            Kind::Setsid => Syscall::Setsid,
-            Kind::GroupGetters => self.group_getter(),
-            Kind::Getters => self.getter(),
-            Kind::Kill => Syscall::Kill { pid: self.target(), sig: self.signal_number() },
-            Kind::KillGroup => self.kill_group(),
-            Kind::Tgkill => self.tgkill(),
-            Kind::Queue => self.queue(),
-            Kind::Sigaction => self.sigaction(),
-            Kind::Mask => self.mask(),
-            Kind::Pending => Syscall::RtSigpending { set: self.pointer(), size: self.size() },
-            Kind::Suspend => Syscall::RtSigsuspend { mask: self.set(), size: self.size() },
-            Kind::TimedWait => self.timed_wait(),
-            Kind::Pause => Syscall::Pause,
-            Kind::Sigreturn if self.kernel.handler_depth(self.caller) > 0 => Syscall::RtSigreturn,
-            Kind::Sigreturn => return None,
-            Kind::Subreaper => self.subreaper(),
-            Kind::Pdeathsig => self.pdeathsig(),
-            Kind::User => return self.user_call(),
-            Kind::Limit => return self.limit_call(),
-            Kind::Umask => Syscall::Umask(self.among(&[0, 0o22, 0o77, 0o777, 0o7777, u32::MAX])),
-            Kind::Folder => self.folder(),
-            Kind::Alarm => Syscall::Alarm(self.among(&[0, 0, 1, 2, 5, 100, 100_000, u32::MAX])),
-            Kind::Itimer => self.itimer(),
+            StepKind::Exit => self.exit_call(),
+            StepKind::Wait => self.wait_call(),
+            StepKind::Setpgid => return self.setpgid(),
+            StepKind::Setsid => Syscall::Setsid,
+            StepKind::GroupGetters => self.group_getter(),
+            StepKind::Getters => self.getter(),
+            StepKind::Kill => Syscall::Kill { pid: self.target(), sig: self.signal_number() },
+            StepKind::KillGroup => self.kill_group(),
+            StepKind::Tgkill => self.tgkill(),
+            StepKind::Queue => self.queue(),
+            StepKind::Sigaction => self.sigaction(),
+            StepKind::Mask => self.mask(),
+            StepKind::Pending => Syscall::RtSigpending { set: self.pointer(), size: self.size() },
+            StepKind::Suspend => Syscall::RtSigsuspend { mask: self.set(), size: self.size() },
+            StepKind::TimedWait => self.timed_wait(),
+            StepKind::Pause => Syscall::Pause,
+            StepKind::Sigreturn if self.kernel.handler_depth(self.caller) > 0 => {
+                Syscall::RtSigreturn
+            }
+            StepKind::Sigreturn => return None,
+            StepKind::Subreaper => self.subreaper(),
+            StepKind::Pdeathsig => self.pdeathsig(),
+            StepKind::User => return self.user_call(),
+            StepKind::Limit => return self.limit_call(),
+            StepKind::Umask => {
+                Syscall::Umask(self.among(&[0, 0o22, 0o77, 0o777, 0o7777, u32::MAX]))
+            }
+            StepKind::Folder => self.folder(),
+            StepKind::Alarm => Syscall::Alarm(self.among(&[0, 0, 1, 2, 5, 100, 100_000, u32::MAX])),
+            StepKind::Itimer => self.itimer(),
             // an init takes few signals: threads are of other processes, most often
-            Kind::Thread if self.is_first() && !self.one_in(4) => return None,
-            Kind::Thread if self.world.threads => self.thread_call(room),
-            Kind::Thread | Kind::Elapse => return None,
+            StepKind::Thread if self.is_first() && !self.one_in(4) => return None,
+            StepKind::Thread if self.world.threads => self.thread_call(room),
+            StepKind::Thread | StepKind::Elapse => return None,
         })
     }
 }

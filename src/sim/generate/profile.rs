@@ -68,8 +68,8 @@ impl Profile {
     }
 
     /// How often each kind of call comes, in its own part of the steps.
-    pub(super) fn weights(self) -> &'static [(Kind, u32)] {
-        use Kind::{
+    pub(super) fn weights(self) -> &'static [(StepKind, u32)] {
+        use StepKind::{
             Alarm, Clone, Elapse, Exec, Exit, Folder, Fork, Getters, GroupGetters, Itimer, Kill,
             KillGroup, Limit, Mask, Pause, Pdeathsig, Pending, Queue, Setpgid, Setsid, Sigaction,
             Sigreturn, Subreaper, Suspend, Tgkill, Thread, TimedWait, Umask, User, Vfork, Wait,
@@ -282,40 +282,40 @@ impl Profile {
 }
 
 /// Everything, for [`Profile::Mixed`] and for a part of the steps of every other one.
-pub(super) const EVERYTHING: &[(Kind, u32)] = &[
-    (Kind::Fork, 12),
-    (Kind::Vfork, 1),
-    (Kind::Clone, 2),
-    (Kind::Exec, 2),
-    (Kind::Exit, 4),
-    (Kind::Wait, 14),
-    (Kind::Setpgid, 9),
-    (Kind::Setsid, 3),
-    (Kind::GroupGetters, 4),
-    (Kind::Getters, 3),
-    (Kind::Kill, 14),
-    (Kind::KillGroup, 7),
-    (Kind::Tgkill, 3),
-    (Kind::Queue, 3),
-    (Kind::Sigaction, 9),
-    (Kind::Mask, 6),
-    (Kind::Pending, 2),
-    (Kind::Suspend, 2),
-    (Kind::TimedWait, 2),
-    (Kind::Pause, 1),
-    (Kind::Subreaper, 2),
-    (Kind::Pdeathsig, 2),
-    (Kind::User, 1),
-    (Kind::Limit, 1),
-    (Kind::Umask, 1),
-    (Kind::Folder, 1),
-    (Kind::Sigreturn, 1),
-    (Kind::Thread, 4),
+pub(super) const EVERYTHING: &[(StepKind, u32)] = &[
+    (StepKind::Fork, 12),
+    (StepKind::Vfork, 1),
+    (StepKind::Clone, 2),
+    (StepKind::Exec, 2),
+    (StepKind::Exit, 4),
+    (StepKind::Wait, 14),
+    (StepKind::Setpgid, 9),
+    (StepKind::Setsid, 3),
+    (StepKind::GroupGetters, 4),
+    (StepKind::Getters, 3),
+    (StepKind::Kill, 14),
+    (StepKind::KillGroup, 7),
+    (StepKind::Tgkill, 3),
+    (StepKind::Queue, 3),
+    (StepKind::Sigaction, 9),
+    (StepKind::Mask, 6),
+    (StepKind::Pending, 2),
+    (StepKind::Suspend, 2),
+    (StepKind::TimedWait, 2),
+    (StepKind::Pause, 1),
+    (StepKind::Subreaper, 2),
+    (StepKind::Pdeathsig, 2),
+    (StepKind::User, 1),
+    (StepKind::Limit, 1),
+    (StepKind::Umask, 1),
+    (StepKind::Folder, 1),
+    (StepKind::Sigreturn, 1),
+    (StepKind::Thread, 4),
 ];
 
 /// A kind of step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum StepKind {
     Fork,
     Vfork,
     Clone,

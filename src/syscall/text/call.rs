@@ -3,18 +3,18 @@
 use core::fmt::{self, Display, Formatter};
 
 use super::cursor::{Cursor, Result};
-use super::gives::Gives;
 use super::kind::Kind;
 use super::parse::close;
 use super::print::{error, interrupted};
-use super::{Begun, Fault, Outcome, by_hand};
+use super::result::ResultKind;
+use super::{CallEnd, CallPrefix, Fault, irregular};
 use crate::abi::SigSet;
 use crate::syscall::{Prctl, Ret, Syscall, declared, gives, kind};
 
 /// A call on one line: `getpid() = 1`.
 pub(crate) struct Whole<'a> {
     pub(crate) call: &'a Syscall,
-    pub(crate) outcome: &'a Outcome,
+    pub(crate) outcome: &'a CallEnd,
     /// The mask that rt_sigreturn(2) restores.
     pub(crate) mask: SigSet,
 }
@@ -31,7 +31,7 @@ impl Display for Whole<'_> {
 }
 
 /// The arguments that are shown before the call returns.
-pub(crate) struct Head<'a>(pub(crate) &'a Begun);
+pub(crate) struct Head<'a>(pub(crate) &'a CallPrefix);
 
 impl Display for Head<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -42,22 +42,22 @@ impl Display for Head<'_> {
 /// The arguments that are shown when the call returned, the parenthesis and the result.
 pub(crate) struct Tail<'a> {
     pub(crate) call: &'a Syscall,
-    pub(crate) outcome: &'a Outcome,
+    pub(crate) outcome: &'a CallEnd,
 }
 
 impl Display for Tail<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let ret = match self.outcome {
-            Outcome::Returned(Ok(ret)) => Some(ret),
-            Outcome::Returned(Err(_)) | Outcome::Interrupted(_) => None,
+            CallEnd::Returned(Ok(ret)) => Some(ret),
+            CallEnd::Returned(Err(_)) | CallEnd::Interrupted(_) => None,
         };
         tail(f, self.call, ret)?;
         f.write_str(") = ")?;
         match self.outcome {
-            Outcome::Returned(Ok(Ret::Never)) => f.write_str("?"),
-            Outcome::Returned(Ok(ret)) => number(f, self.call, ret.value()),
-            Outcome::Returned(Err(errno)) => error(f, *errno),
-            Outcome::Interrupted(restart) => interrupted(f, *restart),
+            CallEnd::Returned(Ok(Ret::Never)) => f.write_str("?"),
+            CallEnd::Returned(Ok(ret)) => number(f, self.call, ret.value()),
+            CallEnd::Returned(Err(errno)) => error(f, *errno),
+            CallEnd::Interrupted(restart) => interrupted(f, *restart),
         }
     }
 }
@@ -66,7 +66,7 @@ impl Display for Tail<'_> {
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) call: Syscall,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: CallEnd,
     /// The mask that rt_sigreturn(2) restores.
     pub(crate) mask: SigSet,
 }
@@ -80,14 +80,18 @@ pub(crate) fn whole(text: &str) -> Result<Read> {
 }
 
 /// Reads `name(arguments`, as much as is shown before the call returns.
-pub(crate) fn begun(text: &str) -> Result<(Begun, SigSet)> {
+pub(crate) fn begun(text: &str) -> Result<(CallPrefix, SigSet)> {
     let c = &mut Cursor::new(text);
     let (call, mask) = read_begun(c)?;
     // what may follow at once: clone3's size, which the model drops
     if let Syscall::Clone { .. } = call {
         c.skip_arguments()?;
     }
-    if c.at_end() { Ok((Begun::of(&call), mask)) } else { c.fail("expected ` <unfinished ...>`") }
+    if c.at_end() {
+        Ok((CallPrefix::of(&call), mask))
+    } else {
+        c.fail("expected ` <unfinished ...>`")
+    }
 }
 
 fn read_begun(c: &mut Cursor<'_>) -> Result<(Syscall, SigSet)> {
@@ -134,7 +138,7 @@ impl<'a, 'b> Printer<'a, 'b> {
     }
 
     /// An argument that is shown when the call has returned.
-    fn after<K: Kind<T>, T, G: Gives>(mut self, value: &T) -> Self {
+    fn after<K: Kind<T>, T, G: ResultKind>(mut self, value: &T) -> Self {
         let ret = self.ret;
         self.put(|f| K::print_after::<G>(value, ret, f));
         self
@@ -172,7 +176,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         K::read(self.comma()?)
     }
 
-    fn after<K: Kind<T>, T, G: Gives>(&mut self, stored: &mut Option<G::Stored>) -> Result<T> {
+    fn after<K: Kind<T>, T, G: ResultKind>(&mut self, stored: &mut Option<G::Stored>) -> Result<T> {
         K::read_after::<G>(self.comma()?, stored)
     }
 
@@ -182,7 +186,7 @@ impl<'a, 'b> Reader<'a, 'b> {
     }
 
     /// The end of the arguments, and the result.
-    fn outcome(&mut self, ret: impl FnOnce(i64) -> Option<Ret>) -> Result<Outcome> {
+    fn outcome(&mut self, ret: impl FnOnce(i64) -> Option<Ret>) -> Result<CallEnd> {
         close(self.c)?.outcome(self.c, ret)
     }
 }
@@ -198,7 +202,7 @@ macro_rules! text {
             } )?
             = $number:ident -> $gives:ident, $class:ident $(, $op:ident)?;
         )* }
-        by_hand { $(
+        irregular { $(
             $(#[$doc_:meta])* $call_:ident
             $( ($one_:ident: $one_type_:ty) )?
             $( {
@@ -221,7 +225,7 @@ macro_rules! text {
                         .result
                 } )*
                 $( Syscall::$call_ { $(0: $one_,)? $($($head_,)*)? .. } => {
-                    by_hand::$call_::head(f, $($one_)? $($($head_,)*)?)
+                    irregular::$call_::head(f, $($one_)? $($($head_,)*)?)
                 } )*
             }
         }
@@ -235,7 +239,7 @@ macro_rules! text {
                         .result
                 } )*
                 $( Syscall::$call_ { $(0: $one_,)? $($($head_,)* $($($tail_,)+)?)? } => {
-                    by_hand::$call_::tail(f, ret, $($one_)? $($($head_,)* $($($tail_,)+)?)?)
+                    irregular::$call_::tail(f, ret, $($one_)? $($($head_,)* $($($tail_,)+)?)?)
                 } )*
             }
         }
@@ -243,7 +247,7 @@ macro_rules! text {
         /// Prints the number that the call returned.
         fn number(f: &mut Formatter<'_>, call: &Syscall, number: i64) -> fmt::Result {
             if let Syscall::Prctl(Prctl::GetDumpable) = call {
-                return by_hand::Prctl::dumpable(f, number);
+                return irregular::Prctl::dumpable(f, number);
             }
             match call {
                 $( Syscall::$call { .. } => gives::$gives::number(number, f), )*
@@ -255,7 +259,7 @@ macro_rules! text {
         #[allow(unused_variables, reason = "there are calls without arguments")]
         fn read(c: &mut Cursor<'_>, name: &str) -> Result<Syscall> {
             if name == "clone3" {
-                return by_hand::Clone::read3(c);
+                return irregular::Clone::read3(c);
             }
             $( if is_named(stringify!($number), name) {
                 let r = &mut Reader::new(c);
@@ -267,13 +271,13 @@ macro_rules! text {
                 });
             } )*
             $( if is_named(stringify!($number_), name) {
-                return by_hand::$call_::read(c);
+                return irregular::$call_::read(c);
             } )*
             Err(Fault::Unmodelled)
         }
 
         /// Reads the rest of a call.
-        fn finish(c: &mut Cursor<'_>, call: Syscall) -> Result<(Syscall, Outcome)> {
+        fn finish(c: &mut Cursor<'_>, call: Syscall) -> Result<(Syscall, CallEnd)> {
             match call {
                 $( Syscall::$call { $(0: $one,)? $($($head,)*)? .. } => {
                     let (r, stored) = (&mut Reader::new(c), &mut None);
@@ -287,7 +291,7 @@ macro_rules! text {
                     }, outcome))
                 } )*
                 $( Syscall::$call_ { $(0: $one_,)? $($($head_,)*)? .. } => {
-                    by_hand::$call_::finish(c, $($one_)? $($($head_,)*)?)
+                    irregular::$call_::finish(c, $($one_)? $($($head_,)*)?)
                 } )*
             }
         }

@@ -3,10 +3,10 @@
 use core::fmt::{self, Display};
 
 use super::cursor::{Cursor, Result};
-use super::gives::Gives;
 use super::names;
 use super::parse;
 use super::print::{self, Address, Limits, Named, Octal, Or, Out, Set, Sig, Span, User};
+use super::result::ResultKind;
 use crate::abi::{Itimerval, Resource, Rlimit, SigAction, SigSet, Timespec};
 use crate::syscall::{Ptr, Ret, kind};
 
@@ -17,7 +17,7 @@ pub(super) trait Kind<T> {
     fn read(c: &mut Cursor<'_>) -> Result<T>;
 
     /// Prints it when the call has returned.
-    fn print_after<G: Gives>(
+    fn print_after<G: ResultKind>(
         value: &T,
         _ret: Option<&Ret>,
         f: &mut fmt::Formatter<'_>,
@@ -26,7 +26,7 @@ pub(super) trait Kind<T> {
     }
 
     /// Reads it as it is shown when the call has returned, and what the call stored there.
-    fn read_after<G: Gives>(c: &mut Cursor<'_>, _stored: &mut Option<G::Stored>) -> Result<T> {
+    fn read_after<G: ResultKind>(c: &mut Cursor<'_>, _stored: &mut Option<G::Stored>) -> Result<T> {
         Self::read(c)
     }
 }
@@ -123,7 +123,7 @@ impl Kind<Ptr> for kind::Out {
         c.pointer()
     }
 
-    fn print_after<G: Gives>(
+    fn print_after<G: ResultKind>(
         value: &Ptr,
         ret: Option<&Ret>,
         f: &mut fmt::Formatter<'_>,
@@ -131,7 +131,10 @@ impl Kind<Ptr> for kind::Out {
         Out(*value, ret.and_then(G::shown)).fmt(f)
     }
 
-    fn read_after<G: Gives>(c: &mut Cursor<'_>, stored: &mut Option<G::Stored>) -> Result<Ptr> {
+    fn read_after<G: ResultKind>(
+        c: &mut Cursor<'_>,
+        stored: &mut Option<G::Stored>,
+    ) -> Result<Ptr> {
         let (ptr, value) = c.out(G::read)?.split();
         *stored = value;
         Ok(ptr)

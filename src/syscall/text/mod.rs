@@ -15,14 +15,14 @@
 //! arguments and the environment of execve(2), resource usage, CPU times. The order of
 //! the flags is that of the logs in `tests/traces/sequential`; any order is read.
 
-mod by_hand;
 mod call;
 mod cursor;
-mod gives;
+mod irregular;
 mod kind;
 mod names;
 mod parse;
 mod print;
+mod result;
 
 use alloc::borrow::Cow;
 use core::fmt;
@@ -35,7 +35,7 @@ use super::{Prctl, Ptr, Result, Syscall};
 /// kernel has decided between a restart and EINTR (SIG-44).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Restart {
+pub enum RestartCode {
     /// ERESTARTSYS: restarted unless a handler without SA_RESTART runs.
     Sys,
     /// ERESTARTNOINTR: always restarted.
@@ -49,23 +49,23 @@ pub enum Restart {
 /// What stands behind the `=`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Outcome {
+pub enum CallEnd {
     /// The call returned; or, with [`Ret::Never`](super::Ret::Never), it never does: `= ?`.
     Returned(Result),
     /// A signal interrupted the call: `= ? ERESTARTSYS (…)`.
-    Interrupted(Restart),
+    Interrupted(RestartCode),
 }
 
-impl From<Result> for Outcome {
-    fn from(result: Result) -> Outcome {
-        Outcome::Returned(result)
+impl From<Result> for CallEnd {
+    fn from(result: Result) -> CallEnd {
+        CallEnd::Returned(result)
     }
 }
 
 /// A call as far as strace shows it before it returns: `wait4(-1,  <unfinished ...>`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Begun {
+pub enum CallPrefix {
     /// All of it.
     Whole(Syscall),
     /// Without the arguments from the first one on through which the call stores something, and
@@ -73,11 +73,11 @@ pub enum Begun {
     Head(Syscall),
 }
 
-impl Begun {
+impl CallPrefix {
     /// The call. In a [`Begun::Head`] not all its arguments count.
     pub fn call(&self) -> &Syscall {
         match self {
-            Begun::Whole(call) | Begun::Head(call) => call,
+            CallPrefix::Whole(call) | CallPrefix::Head(call) => call,
         }
     }
 
@@ -87,7 +87,7 @@ impl Begun {
     }
 
     /// What strace shows of `call` before it returns.
-    pub fn of(call: &Syscall) -> Begun {
+    pub fn of(call: &Syscall) -> CallPrefix {
         let mut head = call.clone();
         // whether these two store something is in their arguments
         let stores = match &mut head {
@@ -102,7 +102,7 @@ impl Begun {
             }
             head => head.cut(),
         };
-        if stores { Begun::Head(head) } else { Begun::Whole(head) }
+        if stores { CallPrefix::Head(head) } else { CallPrefix::Whole(head) }
     }
 }
 
@@ -140,7 +140,7 @@ pub(crate) enum Fault {
 }
 
 /// Prints a call that returned: `getpid() = 1`.
-pub fn print<'a>(call: &'a Syscall, outcome: &'a Outcome) -> impl fmt::Display + 'a {
+pub fn print<'a>(call: &'a Syscall, outcome: &'a CallEnd) -> impl fmt::Display + 'a {
     Whole { call, outcome, mask: SigSet::EMPTY }
 }
 
@@ -152,7 +152,7 @@ pub fn print<'a>(call: &'a Syscall, outcome: &'a Outcome) -> impl fmt::Display +
 ///
 /// For text that is not such a call, and for calls that [`Syscall`] cannot express: other
 /// calls, and addresses where the model needs the value behind them.
-pub fn parse(text: &str) -> core::result::Result<(Syscall, Outcome), ParseError> {
+pub fn parse(text: &str) -> core::result::Result<(Syscall, CallEnd), ParseError> {
     let error = |at: usize, what| ParseError {
         line: 1,
         column: u32::try_from(at + 1).unwrap_or(u32::MAX),

@@ -3,7 +3,7 @@
 use crate::abi::{Errno, SiCode};
 use crate::syscall::clone;
 
-use super::Restart;
+use super::RestartCode;
 
 /// A set of flags: what its bits are called, and what follows a number without any name.
 pub(super) struct Flags {
@@ -201,12 +201,12 @@ pub(super) const CLD_CODES: &[(i32, &str)] = &[
     (6, "CLD_CONTINUED"),
 ];
 
-impl Restart {
-    pub(super) const ALL: [(Restart, &'static str, &'static str); 4] = [
-        (Restart::Sys, "ERESTARTSYS", "To be restarted if SA_RESTART is set"),
-        (Restart::NoIntr, "ERESTARTNOINTR", "To be restarted"),
-        (Restart::NoHand, "ERESTARTNOHAND", "To be restarted if no handler"),
-        (Restart::Block, "ERESTART_RESTARTBLOCK", "Interrupted by signal"),
+impl RestartCode {
+    pub(super) const ALL: [(RestartCode, &'static str, &'static str); 4] = [
+        (RestartCode::Sys, "ERESTARTSYS", "To be restarted if SA_RESTART is set"),
+        (RestartCode::NoIntr, "ERESTARTNOINTR", "To be restarted"),
+        (RestartCode::NoHand, "ERESTARTNOHAND", "To be restarted if no handler"),
+        (RestartCode::Block, "ERESTART_RESTARTBLOCK", "Interrupted by signal"),
     ];
 }
 

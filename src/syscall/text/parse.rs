@@ -8,7 +8,7 @@ use crate::syscall::{QueuedInfo, Ret};
 
 use super::cursor::{Cursor, Result};
 use super::names;
-use super::{Fault, Outcome, Restart};
+use super::{CallEnd, Fault, RestartCode};
 
 /// Reads the siginfo of a signal that arrived: `{si_signo=SIGHUP, …}`.
 pub(crate) fn siginfo(text: &str) -> Result<SigInfo> {
@@ -23,7 +23,7 @@ pub(crate) fn siginfo(text: &str) -> Result<SigInfo> {
 /// The number behind the `=`, or what else is there.
 pub(super) enum Value {
     Number(i64),
-    Other(Outcome),
+    Other(CallEnd),
 }
 
 impl Value {
@@ -32,7 +32,7 @@ impl Value {
         self,
         c: &Cursor<'_>,
         ret: impl FnOnce(i64) -> Option<Ret>,
-    ) -> Result<Outcome> {
+    ) -> Result<CallEnd> {
         match self {
             Value::Other(outcome) => Ok(outcome),
             Value::Number(number) => match ret(number) {
@@ -65,9 +65,9 @@ fn result(c: &mut Cursor<'_>) -> Result<Value> {
         if name.is_empty() {
             return Ok(Value::Other(Ok(Ret::Never).into()));
         }
-        let found = Restart::ALL.iter().find(|(_, each, _)| *each == name);
+        let found = RestartCode::ALL.iter().find(|(_, each, _)| *each == name);
         return match found {
-            Some((restart, _, _)) => Ok(Value::Other(Outcome::Interrupted(*restart))),
+            Some((restart, _, _)) => Ok(Value::Other(CallEnd::Interrupted(*restart))),
             None => {
                 c.back_to(start);
                 c.fail("expected ERESTARTSYS or another of its kind")

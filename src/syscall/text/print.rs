@@ -8,7 +8,7 @@ use crate::abi::{
 };
 use crate::syscall::Ptr;
 
-use super::Restart;
+use super::RestartCode;
 use super::names::{self, Flags, Names};
 
 /// What is printed for memory of the caller.
@@ -35,8 +35,8 @@ pub(super) fn error(f: &mut Formatter<'_>, errno: Errno) -> Result {
     }
 }
 
-pub(super) fn interrupted(f: &mut Formatter<'_>, restart: Restart) -> Result {
-    for (each, name, message) in Restart::ALL {
+pub(super) fn interrupted(f: &mut Formatter<'_>, restart: RestartCode) -> Result {
+    for (each, name, message) in RestartCode::ALL {
         if each == restart {
             write!(f, "? {name} ({message})")?;
         }

@@ -19,17 +19,17 @@ fn shell_with(children: usize) -> (Process, Vec<Process>) {
 }
 
 /// A wait that has just fallen asleep.
-fn asleep(shell: &Process, target: impl Into<WaitTarget>, options: WaitOptions) -> Sleeper {
-    let mut sleeper = Sleeper::new(shell, target.into(), options, true);
+fn asleep(shell: &Process, target: impl Into<WaitTarget>, options: WaitOptions) -> BlockedWait {
+    let mut sleeper = BlockedWait::new(shell, target.into(), options, true);
     assert_eq!(sleeper.ask(), Ok(None));
     sleeper
 }
 
-fn is_told(sleeper: &Sleeper) -> bool {
+fn is_told(sleeper: &BlockedWait) -> bool {
     sleeper.waiting.parker.park(Some(std::time::Instant::now()))
 }
 
-fn answer(sleeper: &mut Sleeper) -> Option<Result<Pid, Errno>> {
+fn answer(sleeper: &mut BlockedWait) -> Option<Result<Pid, Errno>> {
     let answer = sleeper.take_answer()?;
     Some(answer.map(|waited| waited.expect("an answer is an event or an errno").pid))
 }
@@ -94,7 +94,7 @@ fn a_wait_that_gives_up_before_the_callback_has_run_takes_nothing() {
         let child = &children[0];
         scope.spawn(move || child.exit(0));
         begun.recv().expect("the callback runs");
-        assert_eq!(giving_up.ask_last(), Ok(None));
+        assert_eq!(giving_up.poll_final(), Ok(None));
         assert_eq!(answer(&mut patient), None);
         go_on.send(()).expect("the callback waits");
     });
@@ -108,10 +108,10 @@ fn a_wait_that_gives_up_has_its_answer() {
     let (shell, children) = shell_with(2);
     let mut wait = asleep(&shell, &children[0], EXITED);
     assert_eq!(children[0].exit(0), Ok(()));
-    let waited = wait.ask_last().map(|waited| waited.map(|waited| waited.pid));
+    let waited = wait.poll_final().map(|waited| waited.map(|waited| waited.pid));
     assert_eq!(waited, Ok(Some(children[0].pid())));
     let mut wait = asleep(&shell, &children[1], EXITED);
-    assert_eq!(wait.ask_last(), Ok(None));
+    assert_eq!(wait.poll_final(), Ok(None));
     assert_eq!(children[1].exit(0), Ok(()));
     assert_eq!(answer(&mut wait), None, "it is not among the sleepers any more");
 }
@@ -158,10 +158,13 @@ fn a_wait_that_a_callback_holds_up_is_noted_once() {
         let child = &children[0];
         scope.spawn(move || child.exit(0));
         begun.recv().expect("the callback runs");
-        let mut wait = Sleeper::new(&shell, WaitTarget::Any, EXITED, false);
+        let mut wait = BlockedWait::new(&shell, WaitTarget::Any, EXITED, false);
         (0..100).for_each(|_| assert_eq!(wait.ask(), Ok(None)));
         let state = shell.table().shared().state.lock();
-        assert_eq!(state.book.notices.front().map(|notice| notice.waits.len()), Some(1));
+        assert_eq!(
+            state.process_registry.pending_exits.front().map(|exit| exit.waits.len()),
+            Some(1)
+        );
         drop(state);
         go_on.send(()).expect("the callback waits");
     });

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 
 use proctable::abi::*;
 use proctable::kernel::{
-    Config, Consequence, Effect, Effects, Event, Kernel, Outcome as Done, Restart, Run, Seeded,
+    Config, Consequence, Effect, Effects, Event, Kernel, Outcome as Done, Restart, RunState, Seeded,
 };
-use proctable::sim::{Action, Generator, Profile, Surroundings};
-use proctable::syscall::text::{self, Begun, Outcome};
+use proctable::sim::{Action, Generator, GeneratorEnv, Profile};
+use proctable::syscall::text::{self, CallEnd, CallPrefix};
 use proctable::syscall::{Result, Ret, Syscall};
 use proctable::trace::{Entry, Log, LogEvent};
 
 /// A random program of `profile`, of at most that many steps.
 pub fn record(profile: Profile, seed: u64, steps: usize) -> Log {
-    let world = Surroundings {
+    let world = GeneratorEnv {
         config: Config::default(),
         handler: 0x40_1136,
         restorer: 0x40_1000,
@@ -47,7 +47,7 @@ struct Recorder {
     /// The calls in progress.
     open: BTreeMap<Pid, Syscall>,
     /// The interrupted ones that no handler has shown yet.
-    interrupted: BTreeMap<Pid, text::Restart>,
+    interrupted: BTreeMap<Pid, text::RestartCode>,
     /// The ends of threads whose status follows from what else the step does: the entry, and the
     /// process.
     unknown: Vec<(usize, Pid)>,
@@ -82,18 +82,18 @@ impl Recorder {
             }
             // it has another number now
             Done::Returned(result) => {
-                self.push(tid, LogEvent::Unfinished(Begun::of(call)));
+                self.push(tid, LogEvent::Unfinished(CallPrefix::of(call)));
                 self.open.insert(tid, call.clone());
                 self.note(&processes, None);
                 self.resumed(processes[&tid], result);
             }
             Done::Gone => self.push(tid, whole(Ok(Ret::Never))),
             Done::Blocked | Done::Done => {
-                self.push(tid, LogEvent::Unfinished(Begun::of(call)));
+                self.push(tid, LogEvent::Unfinished(CallPrefix::of(call)));
                 self.open.insert(tid, call.clone());
                 // a fork that signals come before
-                if call.is_fork() && self.run_of(tid) == Some(Run::Blocked) {
-                    self.interrupted.insert(tid, text::Restart::NoIntr);
+                if call.is_fork() && self.run_of(tid) == Some(RunState::Blocked) {
+                    self.interrupted.insert(tid, text::RestartCode::NoIntr);
                 }
             }
         }
@@ -112,7 +112,7 @@ impl Recorder {
         self.name_ends();
     }
 
-    fn run_of(&self, tid: Pid) -> Option<Run> {
+    fn run_of(&self, tid: Pid) -> Option<RunState> {
         self.kernel.view(tid).map(|view| view.run)
     }
 
@@ -148,8 +148,8 @@ impl Recorder {
                 Consequence::Returned(result) => self.resumed(pid, result),
                 Consequence::Interrupted(restart) => {
                     let restart = match restart {
-                        Restart::Sys => text::Restart::Sys,
-                        Restart::NoHandler => text::Restart::NoHand,
+                        Restart::Sys => text::RestartCode::Sys,
+                        Restart::NoHandler => text::RestartCode::NoHand,
                     };
                     self.interrupted.insert(pid, restart);
                 }
@@ -192,7 +192,7 @@ impl Recorder {
         if let Some(restart) = self.interrupted.remove(&pid)
             && let Some(call) = self.open.get(&pid)
         {
-            let outcome = Outcome::Interrupted(restart);
+            let outcome = CallEnd::Interrupted(restart);
             self.push(pid, LogEvent::Resumed { call: call.clone(), outcome });
         }
         self.push(pid, LogEvent::Signal(info));
@@ -209,7 +209,7 @@ impl Recorder {
                 Consequence::Returned(result) if effect.pid == pid => Some(result.clone()),
                 _ => None,
             });
-            let asleep = matches!(self.run_of(pid), Some(Run::Blocked | Run::Vfork));
+            let asleep = matches!(self.run_of(pid), Some(RunState::Blocked | RunState::Vfork));
             if returned == Some(Err(Errno::EINTR)) {
                 self.open.remove(&pid);
                 let returned = Some(Err(Errno::EINTR).into());
@@ -244,7 +244,7 @@ impl Recorder {
                 self.open.remove(&pid);
                 self.push(pid, LogEvent::Call { call, outcome: result.into() });
             }
-            None => self.push(pid, LogEvent::Unfinished(Begun::of(&call))),
+            None => self.push(pid, LogEvent::Unfinished(CallPrefix::of(&call))),
         }
     }
 }

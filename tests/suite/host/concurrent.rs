@@ -6,7 +6,7 @@ use super::*;
 
 const RUNS: u32 = 20;
 
-/// A cage with process 1 and two children, whose calls are about to be posted.
+/// A test namespace with process 1 and two children, whose calls are about to be posted.
 fn three(engine: &mut Engine) -> Play<'_> {
     assert!(engine.is_concurrent() && !engine.is_realtime());
     let mut play = Play::new(engine);
@@ -40,7 +40,7 @@ pub(super) fn concurrent_kills_and_waits(engine: &mut Engine, _: Mode) -> String
         let ended: BTreeMap<u32, WaitStatus> =
             seen.ended.iter().map(|(pid, status)| (pid.0, status.unwrap())).collect();
         for (pid, signal) in [(2, Signal::KILL), (3, Signal::TERM)] {
-            let alive = seen.views.get(&Pid(pid)).is_some_and(|view| view.run == Run::User);
+            let alive = seen.views.get(&Pid(pid)).is_some_and(|view| view.run == RunState::User);
             let status = WaitStatus::killed(signal, false);
             assert!(alive != (ended.get(&pid) == Some(&status)), "{seen:?}");
         }
@@ -72,14 +72,14 @@ pub(super) fn concurrent_calls_of_threads(engine: &mut Engine, _: Mode) -> Strin
             post(&mut play, &mut chance, 2, Syscall::ExitGroup(7));
         }
         let seen = play.0.observe().unwrap();
-        let left: Vec<Run> =
+        let left: Vec<RunState> =
             seen.views.values().filter(|view| view.tgid == Pid(2)).map(|view| view.run).collect();
         // nobody escapes: TG-23, TG-25, TG-114, TG-122
         let ended = seen.ended == [(Pid(2), Some(WaitStatus::exited(7)))];
-        let stopped = left.iter().all(|run| *run == Run::Stopped);
+        let stopped = left.iter().all(|run| *run == RunState::Stopped);
         // a stop that a thread takes while another one's execve waits for it to die is lost
-        let executed = left == [Run::User] && outcome(&seen, 2) == "Ok(Value(0))";
-        assert!(if ended { left == [Run::Zombie] } else { stopped || executed }, "{seen:?}");
+        let executed = left == [RunState::User] && outcome(&seen, 2) == "Ok(Value(0))";
+        assert!(if ended { left == [RunState::Zombie] } else { stopped || executed }, "{seen:?}");
         *outcomes.entry(format!("{left:?}")).or_default() += 1;
         let seen = play.kill(1, 2, Signal::CONT);
         let left = seen.views.values().filter(|view| view.tgid == Pid(2)).count();
@@ -106,22 +106,24 @@ pub(super) fn concurrent_signals_meet_newborns(engine: &mut Engine, _: Mode) -> 
         post(&mut play, &mut chance, 2, make);
         post(&mut play, &mut chance, 3, kill(-2, signal));
         let seen = play.0.observe().unwrap();
-        let runs: Vec<(Pid, Run)> = seen
+        let runs: Vec<(Pid, RunState)> = seen
             .views
             .iter()
             .filter(|(tid, _)| ![1, 3].contains(&tid.0))
             .map(|(tid, view)| (*tid, view.run))
             .collect();
-        let rests = |(tid, run): &(Pid, Run)| match run {
-            Run::Stopped | Run::Vfork | Run::Zombie => true,
+        let rests = |(tid, run): &(Pid, RunState)| match run {
+            RunState::Stopped | RunState::Vfork | RunState::Zombie => true,
             // TG-39: it was chosen for the stop who sleeps until this one ends
-            Run::User => seen.views[tid].shared.contains(Signal::STOP),
-            Run::Blocked => false,
+            RunState::User => seen.views[tid].shared.contains(Signal::STOP),
+            RunState::Blocked => false,
         };
         assert!(runs.iter().all(rests), "{seen:?}");
         *outcomes.entry(format!("{signal:?} {runs:?}")).or_default() += 1;
         play.kill(1, -2, Signal::CONT);
-        if let Some((child, _)) = runs.iter().find(|(pid, run)| pid.0 > 3 && *run == Run::Stopped) {
+        if let Some((child, _)) =
+            runs.iter().find(|(pid, run)| pid.0 > 3 && *run == RunState::Stopped)
+        {
             assert_eq!(play.value(child.0, Syscall::Gettid), i64::from(child.0));
         }
     }

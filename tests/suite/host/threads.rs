@@ -1,4 +1,4 @@
-//! Threads in the cages: each scenario shows rules of THREADS.md on the live kernel.
+//! Threads in the test namespaces: each scenario shows rules of THREADS.md on the live kernel.
 
 use super::*;
 use proctable::syscall::MEMORY;
@@ -29,7 +29,7 @@ fn exec() -> Syscall {
 }
 
 /// The tasks of that process.
-fn tasks(seen: &Observation, tgid: u32) -> Vec<(u32, Run)> {
+fn tasks(seen: &Observation, tgid: u32) -> Vec<(u32, RunState)> {
     let of = seen.views.iter().filter(|(_, view)| view.tgid.0 == tgid);
     of.map(|(tid, view)| (tid.0, view.run)).collect()
 }
@@ -45,7 +45,10 @@ pub(super) fn threads_have_numbers_and_their_process_s(engine: &mut Engine, _: M
     let mut play = Play::new(engine);
     play.fork(1);
     let seen = play.call(2, Syscall::clone_call(THR));
-    assert_eq!((seen.born.clone(), returned(&seen, 2)), (vec![Pid(3)], Some(Ok(Ret::Value(3)))));
+    assert_eq!(
+        (seen.created_tasks.clone(), returned(&seen, 2)),
+        (vec![Pid(3)], Some(Ok(Ret::Value(3))))
+    );
     assert_eq!(seen.views[&Pid(3)], seen.views[&Pid(2)]);
     assert_eq!((seen.views[&Pid(3)].tgid, seen.views[&Pid(3)].ppid), (Pid(2), Pid(1)));
     // by a thread, by clone3, with an exit signal that is ignored
@@ -165,10 +168,10 @@ pub(super) fn a_signal_may_wait_for_a_sleeper(engine: &mut Engine, _: Mode) -> S
     process(&mut play, 2);
     play.catch(2, Signal::USR1, SaFlags(0), SigSet::EMPTY);
     let seen = play.call(2, Syscall::Vfork);
-    assert_eq!(seen.born, [Pid(4)]);
+    assert_eq!(seen.created_tasks, [Pid(4)]);
     let seen = play.kill(1, 2, Signal::USR1);
     assert_eq!(seen.handlers().count(), 0);
-    assert_eq!(tasks(&seen, 2), [(2, Run::Vfork), (3, Run::User)]);
+    assert_eq!(tasks(&seen, 2), [(2, RunState::Vfork), (3, RunState::User)]);
     assert_eq!(seen.views[&Pid(3)].shared, Signal::USR1.set());
     assert_eq!(play.value(3, Syscall::Getpid), 2);
     // TG-40: a mask that stays the same is no reason to look, any other is
@@ -217,7 +220,7 @@ pub(super) fn handlers_wait_in_each_thread(engine: &mut Engine, _: Mode) -> Stri
     play.call(1, tgkill(2, 3, Signal::USR1));
     let seen = play.call(1, tgkill(2, 4, Signal::USR1));
     assert_eq!(seen.in_handler, BTreeMap::from([(Pid(3), 1), (Pid(4), 1)]));
-    // a child of a thread is born inside its handler, and in the call under it
+    // a child of a thread is created inside its handler, and in the call under it
     assert_eq!(play.fork(3), 5);
     assert_eq!(thread(&mut play, 3), 6);
     let seen = play.call(3, Syscall::RtSigreturn);
@@ -240,7 +243,7 @@ pub(super) fn the_end_of_a_thread_is_not_its_process_s(engine: &mut Engine, _: M
     let seen = play.call(3, Syscall::Exit(7));
     assert_eq!((seen.gone.clone(), seen.ended.clone()), (vec![Pid(3)], vec![]));
     assert_eq!((seen.events.len(), seen.order_of_ends.len()), (0, 0));
-    assert_eq!(tasks(&seen, 2), [(2, Run::User), (4, Run::User)]);
+    assert_eq!(tasks(&seen, 2), [(2, RunState::User), (4, RunState::User)]);
     for call in [Syscall::Tgkill { tgid: 2, tid: 3, sig: 0 }, Syscall::Getpgid(3)] {
         assert_eq!(play.result(1, call), Err(Errno::ESRCH));
     }
@@ -256,7 +259,7 @@ pub(super) fn a_process_outlives_its_leader(engine: &mut Engine, _: Mode) -> Str
     play.catch(2, Signal::USR1, SaFlags(0), SigSet::EMPTY);
     let seen = play.call(2, Syscall::Exit(3));
     assert_eq!((seen.ended.len(), seen.gone.len(), seen.order_of_ends.len()), (0, 0, 0));
-    assert_eq!(tasks(&seen, 2), [(2, Run::Zombie), (3, Run::User), (4, Run::User)]);
+    assert_eq!(tasks(&seen, 2), [(2, RunState::Zombie), (3, RunState::User), (4, RunState::User)]);
     let (dead, alive) = (seen.views[&Pid(2)], seen.views[&Pid(3)]);
     assert_eq!((dead.ppid, dead.pgid, dead.sid), (Pid(1), alive.pgid, alive.sid));
     assert_eq!((dead.caught, alive.caught), (SigSet::EMPTY, Signal::USR1.set()));
@@ -274,7 +277,7 @@ pub(super) fn a_process_outlives_its_leader(engine: &mut Engine, _: Mode) -> Str
     let seen = play.call(3, Syscall::Exit(4));
     let status = WaitStatus::exited(4);
     assert_eq!((seen.gone.clone(), seen.ended), (vec![Pid(3)], vec![(Pid(2), Some(status))]));
-    assert_eq!((seen.order_of_ends, seen.views[&Pid(2)].run), (vec![Pid(2)], Run::Zombie));
+    assert_eq!((seen.order_of_ends, seen.views[&Pid(2)].run), (vec![Pid(2)], RunState::Zombie));
     assert_eq!(play.wait(1, NONE), waited(2, status));
     String::new()
 }
@@ -361,7 +364,7 @@ pub(super) fn exec_by_a_thread_takes_the_leader_s_number(engine: &mut Engine, _:
     let seen = play.call(4, exec());
     assert_eq!(seen.returned().collect::<Vec<_>>(), [(Pid(2), &Ok(Ret::Value(0)))]);
     assert_eq!((seen.gone.clone(), seen.ended.len()), (vec![Pid(3), Pid(4), Pid(5)], 0));
-    assert_eq!(tasks(&seen, 2), [(2, Run::User)]);
+    assert_eq!(tasks(&seen, 2), [(2, RunState::User)]);
     let view = seen.views[&Pid(2)];
     assert_eq!((view.blocked, view.private), (set(&[12, 40, 41]), set(&[41])));
     assert_eq!((view.caught, seen.in_handler.len()), (SigSet::EMPTY, 0));
@@ -369,7 +372,7 @@ pub(super) fn exec_by_a_thread_takes_the_leader_s_number(engine: &mut Engine, _:
     assert!(play.0.call(Pid(4), &Syscall::Getpid).is_err());
     // TG-107: the child is the new image's, and that is as good as any other
     let seen = play.call(2, wait_any(NONE));
-    assert_eq!(seen.views[&Pid(2)].run, Run::Blocked);
+    assert_eq!(seen.views[&Pid(2)].run, RunState::Blocked);
     let seen = play.call(6, Syscall::ExitGroup(1));
     assert_eq!(returned(&seen, 2), Some(waited(6, WaitStatus::exited(1))));
     assert_eq!(thread(&mut play, 2), 7);
@@ -387,10 +390,10 @@ pub(super) fn exec_revives_a_dead_leader(engine: &mut Engine, _: Mode) -> String
     assert_eq!(play.result(3, fails), Err(Errno::ENOENT));
     assert_eq!(play.0.views().unwrap().len(), 4);
     let seen = play.call(4, Syscall::Vfork);
-    assert_eq!(seen.born, [Pid(5)]);
+    assert_eq!(seen.created_tasks, [Pid(5)]);
     let seen = play.call(3, exec());
     assert_eq!((returned(&seen, 2), seen.ended.len()), (Some(Ok(Ret::Value(0))), 0));
-    assert_eq!((tasks(&seen, 2), seen.gone.len()), (vec![(2, Run::User)], 2));
+    assert_eq!((tasks(&seen, 2), seen.gone.len()), (vec![(2, RunState::User)], 2));
     assert_eq!(seen.views[&Pid(5)].ppid, Pid(2));
     has_not_ended(&mut play);
     let seen = play.call(2, Syscall::Exit(9));
@@ -414,7 +417,7 @@ pub(super) fn threads_fork_and_wait_for_each_other_s_children(
     let seen = play.call(2, wait_any(NONE));
     let view = seen.views[&Pid(5)];
     assert_eq!((view.tgid, view.ppid, view.blocked), (Pid(5), Pid(2), Signal::HUP.set()));
-    assert_eq!(tasks(&seen, 2), [(2, Run::Blocked), (3, Run::User), (4, Run::User)]);
+    assert_eq!(tasks(&seen, 2), [(2, RunState::Blocked), (3, RunState::User), (4, RunState::User)]);
     // calls of others meanwhile; a child that comes later; a waiter that is interrupted
     assert_eq!(play.value(5, Syscall::Getppid), 2);
     assert_eq!(play.value(3, Syscall::Gettid), 3);
@@ -436,8 +439,8 @@ pub(super) fn a_stop_stops_all_threads(engine: &mut Engine, _: Mode) -> String {
     play.catch(2, Signal::USR1, SaFlags(0), SigSet::EMPTY);
     play.call(4, Syscall::Pause);
     let seen = play.call(1, tgkill(2, 3, Signal::STOP));
-    let all = |run: [Run; 3]| (2..).zip(run).collect::<Vec<_>>();
-    assert_eq!(tasks(&seen, 2), all([Run::Stopped; 3]));
+    let all = |run: [RunState; 3]| (2..).zip(run).collect::<Vec<_>>();
+    assert_eq!(tasks(&seen, 2), all([RunState::Stopped; 3]));
     let stopped = WaitStatus::stopped(Signal::STOP);
     let info = SigInfo::child(Signal::CHLD, Pid(2), Uid(0), stopped);
     assert_eq!(seen.handlers().collect::<Vec<_>>(), [(Pid(1), &info)]);
@@ -447,7 +450,7 @@ pub(super) fn a_stop_stops_all_threads(engine: &mut Engine, _: Mode) -> String {
     assert_eq!(seen.events, []);
     play.call(1, tgkill(2, 3, Signal::USR1));
     let seen = play.call(1, tgkill(2, 4, Signal::CONT));
-    assert_eq!(tasks(&seen, 2), all([Run::User, Run::User, Run::Blocked]));
+    assert_eq!(tasks(&seen, 2), all([RunState::User, RunState::User, RunState::Blocked]));
     assert_eq!(
         (returned(&seen, 2), handled(&seen, 3)),
         (Some(Ok(Ret::Value(2))), vec![Signal::USR1])
@@ -460,16 +463,19 @@ pub(super) fn vfork_by_a_thread_holds_nobody_else(engine: &mut Engine, _: Mode) 
     let mut play = Play::new(engine);
     process(&mut play, 3);
     let seen = play.call(3, Syscall::Vfork);
-    assert_eq!((seen.born.clone(), seen.views[&Pid(5)].ppid), (vec![Pid(5)], Pid(2)));
-    assert_eq!(tasks(&seen, 2), [(2, Run::User), (3, Run::Vfork), (4, Run::User)]);
+    assert_eq!((seen.created_tasks.clone(), seen.views[&Pid(5)].ppid), (vec![Pid(5)], Pid(2)));
+    assert_eq!(tasks(&seen, 2), [(2, RunState::User), (3, RunState::Vfork), (4, RunState::User)]);
     assert_eq!((play.value(2, Syscall::Gettid), play.value(4, Syscall::Gettid)), (2, 4));
     // its stop is complete when it has stopped itself
     let seen = play.kill(1, 2, Signal::STOP);
-    assert_eq!(tasks(&seen, 2), [(2, Run::Stopped), (3, Run::Vfork), (4, Run::Stopped)]);
+    assert_eq!(
+        tasks(&seen, 2),
+        [(2, RunState::Stopped), (3, RunState::Vfork), (4, RunState::Stopped)]
+    );
     let look = WaitOptions::STOPPED.with(WaitOptions::NOHANG);
     assert_eq!(play.wait(1, look), Ok(Ret::Waited { pid: Pid(0), status: None }));
     let seen = play.call(5, Syscall::ExitGroup(0));
-    assert_eq!(tasks(&seen, 2), [2, 3, 4].map(|tid| (tid, Run::Stopped)));
+    assert_eq!(tasks(&seen, 2), [2, 3, 4].map(|tid| (tid, RunState::Stopped)));
     assert_eq!(play.wait(1, look), waited(2, WaitStatus::stopped(Signal::STOP)));
     let seen = play.kill(1, 2, Signal::CONT);
     assert_eq!(returned(&seen, 3), Some(Ok(Ret::Value(5))));
@@ -481,7 +487,7 @@ pub(super) fn a_creator_may_sleep_until_its_thread_ends(engine: &mut Engine, _: 
     let mut play = Play::new(engine);
     process(&mut play, 2);
     let seen = play.call(3, Syscall::clone_call(THR | clone::VFORK));
-    assert_eq!(tasks(&seen, 2), [(2, Run::User), (3, Run::Vfork), (4, Run::User)]);
+    assert_eq!(tasks(&seen, 2), [(2, RunState::User), (3, RunState::Vfork), (4, RunState::User)]);
     assert_eq!(play.value(4, Syscall::Getpid), 2);
     let seen = play.call(4, Syscall::Exit(0));
     assert_eq!(returned(&seen, 3), Some(Ok(Ret::Value(4))));
@@ -490,7 +496,7 @@ pub(super) fn a_creator_may_sleep_until_its_thread_ends(engine: &mut Engine, _: 
 
 // ------------------------------------------------------------------ nothing stays
 
-/// All below this worker: the nursery, and nobody else.
+/// All below this worker: the zygote, and nobody else.
 fn only_the_nursery(engine: &Engine) {
     let left = descendants(engine.worker_number().unwrap());
     assert_eq!(left.len(), 1, "{left:?}");
@@ -510,14 +516,14 @@ pub(super) fn a_cage_with_threads_leaves_nothing(engine: &mut Engine, _: Mode) -
         play.0.finish().unwrap()
     };
     // processes, not threads; a dead leader's process is alive
-    let fates: Vec<(u32, Fate)> = ends.iter().map(|end| (end.pid.0, end.fate)).collect();
-    assert_eq!(fates, [1, 2, 6, 8].map(|pid| (pid, Fate::Alive)));
+    let fates: Vec<(u32, ProcessEnd)> = ends.iter().map(|end| (end.pid.0, end.fate)).collect();
+    assert_eq!(fates, [1, 2, 6, 8].map(|pid| (pid, ProcessEnd::Alive)));
     assert_eq!(open_files(), files);
     only_the_nursery(engine);
     String::new()
 }
 
-/// Threads are made and end by chance, in cage after cage.
+/// Threads are made and end by chance, in test namespace after test namespace.
 pub(super) fn a_thousand_rounds_of_threads(engine: &mut Engine, _: Mode) -> String {
     let files = open_files();
     let mut chance = Chance(0x5eed);
@@ -528,12 +534,12 @@ pub(super) fn a_thousand_rounds_of_threads(engine: &mut Engine, _: Mode) -> Stri
         for _ in 0..50 {
             rounds += 1;
             let now = play.0.views().unwrap();
-            let alive = now.iter().filter(|(_, view)| view.run == Run::User);
+            let alive = now.iter().filter(|(_, view)| view.run == RunState::User);
             let alive: Vec<Pid> = alive.map(|(tid, _)| *tid).collect();
             let tid = chance.one_of(&alive);
             let is_last = |tid| {
                 let of = |view: &&proctable::kernel::View| view.tgid == now[&tid].tgid;
-                now.values().filter(of).filter(|view| view.run != Run::Zombie).count() < 2
+                now.values().filter(of).filter(|view| view.run != RunState::Zombie).count() < 2
             };
             let call = match chance.below(8) {
                 0..4 if now.len() < 12 => Syscall::clone_call(THR),
@@ -545,9 +551,9 @@ pub(super) fn a_thousand_rounds_of_threads(engine: &mut Engine, _: Mode) -> Stri
             };
             threads += usize::from(call == Syscall::clone_call(THR));
             let seen = play.call(tid.0, call);
-            // who is gone is gone, who is born is there
+            // who is gone is gone, who is created is there
             assert!(seen.gone.iter().all(|tid| !seen.views.contains_key(tid)));
-            assert!(seen.born.iter().all(|tid| seen.views.contains_key(tid)));
+            assert!(seen.created_tasks.iter().all(|tid| seen.views.contains_key(tid)));
         }
     }
     assert_eq!(open_files(), files);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proctable::abi::Pid;
 use proctable::driver::NullDriver;
-use proctable::table::{Event, Image, Process, ProcessTable, Spawn, What};
+use proctable::table::{Image, Process, ProcessTable, Spawn, TableEvent, What};
 
 use super::*;
 
@@ -14,7 +14,7 @@ type Create<'a> = &'a dyn Fn(Option<Pid>) -> Process;
 
 /// Spawns, stops, continues, group kills and waits. Each step waits until it has had its effect,
 /// as a real process needs a moment for what a simulated one does at once.
-fn scenario(owner: &Process, create: Create) -> Vec<Event> {
+fn scenario(owner: &Process, create: Create) -> Vec<TableEvent> {
     let table = owner.table();
     let events = table.subscribe(1024).unwrap();
     let all = WaitOptions::EXITED.with(WaitOptions::STOPPED).with(WaitOptions::CONTINUED);
@@ -55,7 +55,7 @@ fn scenario(owner: &Process, create: Create) -> Vec<Event> {
 
 /// What happened to each process, in order. Of two processes that a signal reaches at once, the one
 /// that the host runs first is the first.
-fn by_process(events: &[Event]) -> Vec<(Pid, Vec<String>)> {
+fn by_process(events: &[TableEvent]) -> Vec<(Pid, Vec<String>)> {
     let mut pids: Vec<_> = events.iter().map(|event| event.pid).collect();
     pids.sort();
     pids.dedup();
@@ -77,7 +77,7 @@ fn by_process(events: &[Event]) -> Vec<(Pid, Vec<String>)> {
 /// SIGCHLD: how many there are depends on how many changes the watcher sees, which like waitid(2)
 /// shows the last one. SIGCONT: in the model it has acted when it is generated, and nothing is
 /// left of it; to a real child it is forwarded.
-fn depends_on_the_moment(event: &Event) -> bool {
+fn depends_on_the_moment(event: &TableEvent) -> bool {
     let left_out = [Signal::CHLD, Signal::CONT];
     matches!(event.what, What::Generated(info) if left_out.contains(&info.signal))
 }
@@ -89,21 +89,21 @@ fn describe(what: &What) -> String {
     }
 }
 
-fn simulated() -> Vec<Event> {
+fn simulated() -> Vec<TableEvent> {
     let table = ProcessTable::new();
     let owner = table.spawn(Spawn::new(Image::new("owner")).session()).unwrap();
     let create = |group: Option<Pid>| {
         let spawn = Spawn::new(Image::new("sleep")).driver(Arc::new(NullDriver));
         let spawn = match group {
             None => spawn.own_group(),
-            Some(leader) => spawn.group(proctable::table::Group::Join(leader.into())),
+            Some(leader) => spawn.group(proctable::table::GroupChoice::Join(leader.into())),
         };
         owner.spawn(spawn).unwrap()
     };
     scenario(&owner, &create)
 }
 
-fn real(tree: &ProcessTree) -> Vec<Event> {
+fn real(tree: &ProcessTree) -> Vec<TableEvent> {
     let real = std::cell::RefCell::new(std::collections::BTreeMap::new());
     let owner = tree.table().process(Pid(2)).unwrap();
     let create = |group: Option<Pid>| {

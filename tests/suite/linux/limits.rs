@@ -182,9 +182,9 @@ fn passed_on() -> String {
 /// What the owner's cgroup passes on is looked at by one test at a time.
 static PASSED_ON: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-/// Does what ends a tree with limits: what was enabled for it is disabled again. It stays enabled if
-/// cgroups of others are there by then, such as those of tests that run meanwhile, and that is said.
-/// `is_own` tells by its name whether a cgroup is the tree's.
+/// Does what ends a tree with limits: what was enabled for it is disabled again. It stays enabled
+/// if cgroups of others are there by then, such as those of tests that run meanwhile, and that is
+/// said. `is_own` tells by its name whether a cgroup is the tree's.
 fn disables(before: &str, is_own: impl Fn(&str) -> bool + Sync, end: impl FnOnce()) {
     let Some(base) = own_cgroup() else { return end() };
     let others = || {

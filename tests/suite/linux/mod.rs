@@ -2,7 +2,7 @@
 
 mod adopt;
 mod agree;
-mod later;
+mod asynchronous;
 mod limits;
 mod orphans;
 #[cfg(feature = "cli")]
@@ -19,11 +19,11 @@ mod spawn;
 mod stats;
 #[cfg(feature = "cli")]
 mod stops;
-mod strangers;
 #[cfg(feature = "cli")]
 mod survivors;
 #[cfg(feature = "cli")]
 mod terminal;
+mod unrelated;
 mod user;
 
 use std::io::{self, Read};
@@ -59,7 +59,8 @@ fn spawn_ready(tree: &ProcessTree, script: &str) -> proctable::driver::linux::Ch
 }
 
 /// Runs a scenario, an ignored test of this program, in a process of its own: what it counts there
-/// is its own, and what it spoils there is spoilt for nobody else. `by` is the command that runs it.
+/// is its own, and what it spoils there is spoilt for nobody else. `by` is the command that runs
+/// it.
 fn alone(scenario: &str, by: &[&str]) -> String {
     let program = std::env::current_exe().unwrap();
     let words = by.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
@@ -311,7 +312,8 @@ fn stops_and_continues_are_mirrored() {
     }
 }
 
-/// It continues and stops again before anybody has looked: the second stop is an event all the same.
+/// It continues and stops again before anybody has looked: the second stop is an event all the
+/// same.
 #[test]
 fn a_stop_right_after_a_continue_is_seen() {
     for tree in trees() {
@@ -409,8 +411,8 @@ fn a_tree_is_suspended_and_goes_on() {
     }
 }
 
-/// Begins fifty processes, or as many as it may. A shell that cannot fork ends, so the one that says
-/// that it is over is another one.
+/// Begins fifty processes, or as many as it may. A shell that cannot fork ends, so the one that
+/// says that it is over is another one.
 const FIFTY: &str = "
     sh -c 'i=0; while [ $i -lt 50 ]; do (sleep 1000 &) 2>/dev/null; i=$((i + 1)); done' 2>/dev/null
     echo";

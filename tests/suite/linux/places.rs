@@ -253,8 +253,8 @@ fn without_an_entrance() {
     assert!(shutdown.survivors.is_empty() && shutdown.unseen.is_none(), "{shutdown:?}");
 }
 
-/// A child that has entered one cgroup proves it for others in the same place, as long as nothing is
-/// changed there: here the owner becomes a user who may make cgroups and not enter them.
+/// A child that has entered one cgroup proves it for others in the same place, as long as nothing
+/// is changed there: here the owner becomes a user who may make cgroups and not enter them.
 #[test]
 fn an_entry_is_proved_again_after_a_change() {
     if !has_namespaces() {
@@ -332,8 +332,8 @@ fn mounted(script: &str, by: &[&str]) -> Vec<String> {
 
 const NO_ADMIN: &[&str] = &["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"];
 
-/// A /proc that lies: it is no proc file system, and says what a process would look for. `exec` keeps
-/// the number of the shell.
+/// A /proc that lies: it is no proc file system, and says what a process would look for. `exec`
+/// keeps the number of the shell.
 const FAKE: &str = "mount -t tmpfs tmp /proc && mkdir -p /proc/$$/ns /proc/1 && \
     ln -s $$ /proc/self && touch /proc/1/stat && \
     printf 'NSpid:\\t%s\\n' $$ > /proc/$$/status && echo 0::/ > /proc/$$/cgroup && \

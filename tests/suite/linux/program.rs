@@ -134,7 +134,8 @@ fn preflight_says_what_exec_can_have() {
 /// A daemon is the child of the program once its parent has ended, and leaves no zombie.
 #[test]
 fn exec_adopts_orphans_if_it_is_to() {
-    // a shell gives what it runs in the background /dev/null to read, unless that is another descriptor
+    // a shell gives what it runs in the background /dev/null to read, unless that is another
+    // descriptor
     let script = "exec 3<&0; (setsid sh -c 'read -r line; exit 3' <&3 &) ; \
         cat /proc/$PPID/task/$PPID/children | wc -w; read -r line";
     let mut exec = proctable(&["exec", "--subreaper", "--", "sh", "-c", script])

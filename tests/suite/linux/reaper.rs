@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command as StdCommand, Stdio as StdStdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use proctable::driver::linux::{Doubt, Reaper};
+use proctable::driver::linux::{Reaper, Unproved};
 
 use super::*;
 
@@ -209,7 +209,7 @@ fn many_orphans() {
         return;
     }
     let (count, begin) = (orphans(), Instant::now());
-    let reaper = Reaper::new(Doubt::Reap).unwrap();
+    let reaper = Reaper::new(Unproved::Reap).unwrap();
     let (over, looking) = (&AtomicBool::new(false), &AtomicBool::new(true));
     let reaper = &reaper;
     // more of them keep a busy machine busy with this
@@ -328,7 +328,7 @@ fn in_doubt() {
     if !is_alone() {
         return;
     }
-    let reaper = Reaper::new(Doubt::Leave).unwrap();
+    let reaper = Reaper::new(Unproved::Leave).unwrap();
     let mut zombie = StdCommand::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
     let (mut leader, proved) = orphan(true);
     let (mut shell, doubtful) = orphan(false);
@@ -346,7 +346,7 @@ fn in_doubt() {
     // the owner knows that it is none of its own
     let asked = std::sync::Arc::new(AtomicU64::new(0));
     let (about, told) = (asked.clone(), doubtful);
-    let _reaper = Reaper::new(Doubt::Ask(Box::new(move |zombie| {
+    let _reaper = Reaper::new(Unproved::Ask(Box::new(move |zombie| {
         about.fetch_add(1, Ordering::Relaxed);
         zombie.pid == told
     })))
@@ -368,7 +368,7 @@ fn of_a_tree() {
     if !is_alone() {
         return;
     }
-    let reaper = Reaper::new(Doubt::Reap).unwrap();
+    let reaper = Reaper::new(Unproved::Reap).unwrap();
     for tree in trees() {
         let child = tree.spawn(sh("exit 7")).unwrap();
         until("it has ended", || is_zombie(child.pid()));
@@ -411,7 +411,7 @@ fn without_proc() {
     if !is_alone() {
         return;
     }
-    let reaper = Reaper::new(Doubt::Reap).unwrap();
+    let reaper = Reaper::new(Unproved::Reap).unwrap();
     // it lies in front of all others
     let creating = reaper.creating();
     let mut first = StdCommand::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
@@ -449,7 +449,7 @@ fn ignored() {
     }
     // SAFETY: no handler
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-    let reaper = Reaper::new(Doubt::Reap).unwrap();
+    let reaper = Reaper::new(Unproved::Reap).unwrap();
     let (shell, orphan) = orphan(false);
     until("both are gone", || [shell.id() as i32, orphan].iter().all(|pid| !is_there(*pid)));
     until("nobody is left", || orphans::children().is_empty());
@@ -473,7 +473,7 @@ fn counted() {
     if !is_alone() {
         return;
     }
-    let _reaper = Reaper::new(Doubt::Leave).unwrap();
+    let _reaper = Reaper::new(Unproved::Leave).unwrap();
     for tree in trees() {
         let before = tree.stats().unwrap().cpu.value;
         let busy = "i=0; while [ $i -lt 60000 ]; do i=$((i + 1)); done";

@@ -1,5 +1,6 @@
-//! A scope of systemd, where the owner's own cgroup is not its to divide. `tests/kernels/run --stages
-//! scope` boots a systemd for it; elsewhere it needs root in a service, or a scope, of one.
+//! A scope of systemd, where the owner's own cgroup is not its to divide. `tests/kernels/run
+//! --stages scope` boots a systemd for it; elsewhere it needs root in a service, or a scope, of
+//! one.
 
 use proctable::driver::linux::{Delegate, Enforced, Enforcer, Limit};
 

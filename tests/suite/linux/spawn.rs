@@ -350,7 +350,7 @@ fn a_child_that_is_killed_before_its_program_is_an_error() {
     assert_eq!(tree.table().counts().processes, 2, "init and the owner");
 }
 
-/// A kernel that kills whoever is born in a cgroup which was killed before: nobody notices.
+/// A kernel that kills whoever is created in a cgroup which was killed before: nobody notices.
 #[test]
 fn a_tree_that_was_killed_takes_children() {
     let tree = ProcessTree::new().unwrap();
@@ -371,8 +371,8 @@ fn a_tree_that_was_killed_takes_children() {
     }
 }
 
-/// An owner that ignores SIGCHLD has the kernel reap its children: their ends are seen, and how they
-/// ended where the kernel keeps that.
+/// An owner that ignores SIGCHLD has the kernel reap its children: their ends are seen, and how
+/// they ended where the kernel keeps that.
 #[test]
 fn an_owner_may_ignore_sigchld() {
     scenario("ignoring_sigchld", &[]);
@@ -576,8 +576,8 @@ fn a_guardian_has_only_its_own_streams() {
     assert!(!is_there(guardian));
 }
 
-/// Who has waited for a child finds nothing of it: no zombie that counts against a limit, and nobody to
-/// send a signal to.
+/// Who has waited for a child finds nothing of it: no zombie that counts against a limit, and
+/// nobody to send a signal to.
 #[test]
 fn a_wait_returns_when_the_child_is_reaped() {
     let tree = Options::new().without_cgroup().create().unwrap();

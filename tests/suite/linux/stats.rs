@@ -40,8 +40,8 @@ fn figures_tell_their_source() {
     }
 }
 
-/// Whether the peak of a tree's memory is in an account that outlives its members, or a visible line
-/// that says why it is not.
+/// Whether the peak of a tree's memory is in an account that outlives its members, or a visible
+/// line that says why it is not.
 pub fn keeps_peak(tree: &ProcessTree) -> bool {
     let Mechanism::Cgroup(folder) = tree.mechanism() else { return true };
     let has = |file: &str| folder.join(file).exists();

@@ -34,7 +34,8 @@ fn numbers<const COUNT: usize>(screen: &mut Screen) -> [i32; COUNT] {
 }
 
 /// Has a shell say the status of its job once that has ended. As long as it has not heard of a
-/// continue, which it may be told of later than others see it, it gives the status of the stop before.
+/// continue, which it may be told of later than others see it, it gives the status of the stop
+/// before.
 const STATUS_OF_JOB: &str =
     "while wait %1; code=$?; [ $code = 147 -o $code = 148 ]; do :; done; echo code=$code";
 

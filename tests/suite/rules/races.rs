@@ -1,6 +1,6 @@
-//! What several CPUs show (RACE-01 to RACE-09): all orders of the model are explored. Each outcome is
-//! one of `Granularity::Fine`, and not of `Granularity::Coarse`, where what is one transition cannot
-//! be seen half done.
+//! What several CPUs show (RACE-01 to RACE-09): all orders of the model are explored. Each outcome
+//! is one of `Granularity::Fine`, and not of `Granularity::Coarse`, where what is one transition
+//! cannot be seen half done.
 //!
 //! `proctable diff --concurrent` holds the same against the live kernel.
 
@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use proctable::abi::{
     Errno, Pid, SaFlags, SiCode, SigAction, SigSet, Signal, WaitOptions, WaitStatus,
 };
-use proctable::kernel::{Config, Effects, Event, Granularity, Kernel, Run, Scripted};
-use proctable::sim::{Action, Reaction, Step, What, react};
+use proctable::kernel::{Config, Effects, Event, Granularity, Kernel, RunState, Scripted};
+use proctable::sim::{Action, Observable, Reaction, Step, react};
 use proctable::syscall::{Ptr, Ret, Syscall};
 
 use super::super::scene::*;
@@ -72,9 +72,9 @@ fn catch_children(scene: &mut Scene, flags: SaFlags) {
 }
 
 /// The results and handlers of a process, in order.
-fn shown(reaction: &Reaction, pid: u32) -> Vec<&What> {
+fn shown(reaction: &Reaction, pid: u32) -> Vec<&Observable> {
     let own = reaction.seen.iter().filter(|(who, _)| *who == Pid(pid)).map(|(_, what)| what);
-    own.filter(|what| matches!(what, What::Returned(_) | What::Handler(_))).collect()
+    own.filter(|what| matches!(what, Observable::Returned(_) | Observable::Handler(_))).collect()
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn race_01_a_kill_succeeds_and_the_child_s_own_status_comes() {
     scene.fork(1);
     let calls = [(1, kill(2, Signal::KILL)), (2, Syscall::ExitGroup(7))];
     let [coarse, fine] = outcomes(&scene, &calls, |kernel, reaction| {
-        let first = matches!(shown(reaction, 1)[0], What::Returned(Ok(Ret::Value(0))));
+        let first = matches!(shown(reaction, 1)[0], Observable::Returned(Ok(Ret::Value(0))));
         (first, kernel.exit_status(Pid(2)).expect("it has ended").0)
     });
     let race = (true, WaitStatus::exited(7).0);
@@ -99,7 +99,9 @@ fn race_02_a_call_takes_effect_after_its_caller_was_killed() {
     let calls = [(1, kill(2, Signal::KILL)), (2, kill(3, Signal::USR1))];
     let [coarse, fine] = outcomes(&scene, &calls, |_, reaction| {
         let generated = reaction.seen.iter().filter_map(|(_, what)| match what {
-            What::Generated(info) if info.signal != Signal::CHLD => Some(info.signal.number()),
+            Observable::Generated(info) if info.signal != Signal::CHLD => {
+                Some(info.signal.number())
+            }
             _ => None,
         });
         generated.collect::<Vec<u8>>()
@@ -116,7 +118,7 @@ fn race_03_two_sigchlds_of_one_exit_are_handled_one_by_one() {
     scene.exit(3, 3);
     let [coarse, fine] = outcomes(&scene, &[(2, Syscall::ExitGroup(2))], |_, reaction| {
         let handlers = shown(reaction, 1).into_iter().filter_map(|what| match what {
-            What::Handler(info) => Some(info.pid.0),
+            Observable::Handler(info) => Some(info.pid.0),
             _ => None,
         });
         handlers.collect::<Vec<u32>>()
@@ -133,7 +135,7 @@ fn race_04_the_sigchld_of_a_stop_that_was_consumed_has_no_status() {
     let calls = [(1, wait_for(2, WaitOptions::STOPPED)), (3, kill(2, Signal::STOP))];
     let [coarse, fine] = outcomes(&scene, &calls, |_, reaction| {
         let status = reaction.seen.iter().find_map(|(_, what)| match what {
-            What::Generated(info) if info.code == SiCode::CLD_STOPPED => Some(info.value),
+            Observable::Generated(info) if info.code == SiCode::CLD_STOPPED => Some(info.value),
             _ => None,
         });
         status.expect("SIGCHLD is sent")
@@ -165,7 +167,7 @@ fn race_05_a_child_that_leaves_no_zombie_can_be_killed_in_its_sigchld() {
 fn race_06_a_vfork_child_is_moved_after_its_exec() {
     let mut scene = Scene::new();
     scene.call(1, Syscall::Vfork);
-    let exec = Syscall::Execve { path: "./puppet".into(), error: None };
+    let exec = Syscall::Execve { path: "./agent".into(), error: None };
     let glimpse = |kernel: &mut Kernel| {
         kernel.in_user_mode(Pid(1)).then(|| {
             let call = Syscall::Setpgid { pid: 2, pgid: 2 };
@@ -187,7 +189,7 @@ fn race_07_two_kills_of_a_group_interleave() {
     }
     let calls = [(1, kill(-2, Signal::STOP)), (4, kill(-2, Signal::CONT))];
     let [coarse, fine] = outcomes(&scene, &calls, |kernel, _| {
-        [2, 3].map(|pid| kernel.view(Pid(pid)).expect("it lives").run == Run::Stopped)
+        [2, 3].map(|pid| kernel.view(Pid(pid)).expect("it lives").run == RunState::Stopped)
     });
     assert_eq!(coarse, [[false, false], [true, true]].into());
     assert_eq!(fine, [[false, false], [false, true], [true, false], [true, true]].into());
@@ -233,7 +235,7 @@ fn race_09_a_child_gets_what_its_group_was_sent_during_the_fork() {
     let calls = [(1, kill(-2, Signal::USR1)), (2, Syscall::Fork)];
     let [coarse, fine] = outcomes(&scene, &calls, |_, reaction| {
         reaction.seen.iter().find_map(|(pid, what)| match what {
-            What::Handler(info) if *pid == Pid(3) => Some(info.pid.0),
+            Observable::Handler(info) if *pid == Pid(3) => Some(info.pid.0),
             _ => None,
         })
     });
@@ -250,7 +252,9 @@ fn a_caller_may_be_killed_before_it_sees_its_result() {
     let clone = Syscall::Clone { flags, clone3: None, parent_tid: 0, child_tid: 0 };
     assert_eq!(scene.value(2, clone), 3);
     for outcomes in outcomes(&scene, &[(2, kill(3, Signal::KILL))], |kernel, reaction| {
-        let sees = |(pid, what): &(Pid, What)| *pid == Pid(2) && matches!(what, What::Resumed(_));
+        let sees = |(pid, what): &(Pid, Observable)| {
+            *pid == Pid(2) && matches!(what, Observable::Resumed(_))
+        };
         (reaction.seen.iter().any(sees), kernel.exit_status(Pid(2)).map(|status| status.0))
     }) {
         let killed = Some(killed(Signal::TERM).0);

@@ -1,15 +1,17 @@
 //! The rules of threads (TG-01 to TG-174), each shown on the model and then on the live kernel.
 //!
-//! Process 2 is the one with threads, process 1 sends from outside. What is sent in one step is sent
-//! while nobody else runs ([`at_once`]); where a race has to be decided, the model alone is asked
-//! ([`race`]).
+//! Process 2 is the one with threads, process 1 sends from outside. What is sent in one step is
+//! sent while nobody else runs ([`at_once`]); where a race has to be decided, the model alone is
+//! asked ([`race`]).
 
 use proctable::abi::{
     Errno, Pid, Resource, Rlimit, SaFlags, SiCode, SigAction, SigSet, Signal, Timespec,
     WaitOptions, WaitStatus,
 };
-use proctable::kernel::{Canonical, Consequence, Effects, Kernel, Outcome, Property, Refused, Run};
-use proctable::sim::What;
+use proctable::kernel::{
+    Canonical, Consequence, Effects, Kernel, Outcome, Property, Refused, RunState,
+};
+use proctable::sim::Observable;
 use proctable::syscall::{self, MEMORY, Prctl, Ptr, QueuedInfo, Ret, SIGSET_SIZE, Syscall, clone};
 
 use super::super::scene::*;
@@ -127,7 +129,7 @@ fn pending(scene: &mut Scene, tid: u32) -> SigSet {
 fn handled(scene: &Scene) -> Vec<(u32, u8)> {
     let seen = scene.reaction().seen.iter();
     let handlers = seen.filter_map(|(tid, what)| match what {
-        What::Handler(info) => Some((tid.0, info.signal.number())),
+        Observable::Handler(info) => Some((tid.0, info.signal.number())),
         _ => None,
     });
     handlers.collect()
@@ -197,7 +199,7 @@ fn stopped(scene: &mut Scene) -> bool {
     true
 }
 
-fn runs(scene: &Scene, tids: &[u32]) -> Vec<Run> {
+fn runs(scene: &Scene, tids: &[u32]) -> Vec<RunState> {
     tids.iter().map(|tid| scene.run(*tid)).collect()
 }
 

@@ -403,8 +403,8 @@ fn note_whether_told(
     seen
 }
 
-/// The process's own driver was told, also if it is busy when the process ends: with an operation in
-/// which that happens, or with one in another thread.
+/// The process's own driver was told, also if it is busy when the process ends: with an operation
+/// in which that happens, or with one in another thread.
 #[test]
 fn a_callback_waits_for_a_busy_driver() {
     for in_another_thread in [false, true] {
@@ -483,8 +483,8 @@ impl DriverProcess for Kills {
     }
 }
 
-/// Its call has returned, and before anybody was woken for that, a callback or another driver of the
-/// same step kills it.
+/// Its call has returned, and before anybody was woken for that, a callback or another driver of
+/// the same step kills it.
 #[test]
 fn who_is_killed_before_it_is_woken_leaves_its_call_first() {
     for by_callback in [false, true] {
@@ -513,7 +513,8 @@ fn who_is_killed_before_it_is_woken_leaves_its_call_first() {
     }
 }
 
-/// EXIT-11: a look that leaves the event in place waits too, also if it has no place for the answer.
+/// EXIT-11: a look that leaves the event in place waits too, also if it has no place for the
+/// answer.
 #[test]
 fn a_look_without_a_place_for_the_answer_waits_for_the_callback() {
     let table = ProcessTable::new();

@@ -14,11 +14,11 @@ use proctable::abi::{
     Errno, Pgid, Pid, SaFlags, SigAction, SigSet, Signal, Uid, WaitOptions, WaitStatus,
 };
 use proctable::driver::{Authority, Delivery, DriverProcess, Expected, Op, ScriptedDriver};
-use proctable::kernel::{Config, Run};
+use proctable::kernel::{Config, RunState};
 use proctable::syscall::{Ptr, Ret, Syscall};
 use proctable::table::{
-    Call, Event, Image, Init, ManualClock, Process, ProcessTable, SigmaskHow, Spawn, TableConfig,
-    WaitTarget, What,
+    Call, Image, Init, ManualClock, Process, ProcessTable, SigmaskHow, Spawn, TableConfig,
+    TableEvent, WaitTarget, What,
 };
 
 use super::{
@@ -44,7 +44,7 @@ fn with_guest_init() -> Process {
     ProcessTable::with_config(TableConfig::new().init(Init::Guest)).init()
 }
 
-fn run_of(process: &Process) -> Run {
+fn run_of(process: &Process) -> RunState {
     process.info().unwrap().run
 }
 
@@ -116,7 +116,7 @@ fn stop_signals_and_sigcont_take_each_other_away() {
     assert_eq!(job.sigpending(), Ok(Signal::TSTP.set()));
     job.send(Signal::CONT).unwrap();
     job.sigprocmask(SigmaskHow::Unblock, both).unwrap();
-    assert_eq!((run_of(&job), changes(&log)), (Run::User, vec![]));
+    assert_eq!((run_of(&job), changes(&log)), (RunState::User, vec![]));
 }
 
 /// ORP-04, ORP-05: in an orphaned group SIGTSTP, SIGTTIN and SIGTTOU are discarded, SIGSTOP stops.
@@ -141,7 +141,7 @@ fn sigterm_waits_until_a_stopped_process_continues() {
     let (guest, log) = recorded(&table.init());
     guest.send(Signal::STOP).unwrap();
     guest.send(Signal::TERM).unwrap();
-    assert_eq!(run_of(&guest), Run::Stopped);
+    assert_eq!(run_of(&guest), RunState::Stopped);
     assert_eq!(changes(&log), [Op::Stop(Signal::STOP)]);
     guest.send(Signal::CONT).unwrap();
     let ended = Op::Terminate(killed(Signal::TERM));
@@ -216,7 +216,7 @@ fn users_sessions_and_process_1_are_protected() {
     for signal in [Signal::TERM, Signal::KILL, Signal::STOP] {
         assert_eq!(root.kill(Pid(1), signal), Ok(()));
     }
-    assert_eq!((run_of(&init), init.exit_status()), (Run::User, None));
+    assert_eq!((run_of(&init), init.exit_status()), (RunState::User, None));
 }
 
 /// ZOM-09, KILL-04: a signal to a group with a zombie in it succeeds, and the zombie's driver is
@@ -325,7 +325,7 @@ fn a_child_has_one_unreported_event() {
 }
 
 /// How often a signal was generated for a process since the last look.
-fn sent(events: &[Event], to: &Process, signal: Signal) -> usize {
+fn sent(events: &[TableEvent], to: &Process, signal: Signal) -> usize {
     let is_it = |what| matches!(what, What::Generated(info) if info.signal == signal);
     events.iter().filter(|event| event.pid == to.pid() && is_it(event.what)).count()
 }
@@ -350,12 +350,12 @@ fn a_group_is_hung_up_only_when_it_becomes_orphaned() {
     };
     shell.exit(0).unwrap();
     assert_eq!(seen(), 1);
-    assert_eq!(run_of(&third), Run::User);
+    assert_eq!(run_of(&third), RunState::User);
     assert!(third.sigtimedwait(Signal::HUP.set(), None).is_ok());
     third.send(Signal::STOP).unwrap();
     first.exit(0).unwrap();
     second.send(Signal::KILL).unwrap();
-    assert_eq!((seen(), run_of(&third)), (0, Run::Stopped));
+    assert_eq!((seen(), run_of(&third)), (0, RunState::Stopped));
 }
 
 /// ORP-02, NS-12: a process 1 in the same session is a link, and keeps the group of a job from
@@ -372,7 +372,7 @@ fn only_the_global_init_is_no_link() {
         job.send(Signal::STOP).unwrap();
         shell.exit(0).unwrap();
         assert_eq!(job.exit_status(), global.then(|| killed(Signal::HUP)));
-        assert_eq!(run_of(&job), if global { Run::Zombie } else { Run::Stopped });
+        assert_eq!(run_of(&job), if global { RunState::Zombie } else { RunState::Stopped });
     }
 }
 
@@ -517,7 +517,7 @@ fn a_late_report_does_not_touch_who_has_the_number_now() {
     late.stopped(Signal::STOP);
     old.report(killed(Signal::KILL));
     assert_eq!((old.send(Signal::KILL), old.info()), (Err(Errno::ESRCH), None));
-    assert_eq!((run_of(&new), new.exit_status()), (Run::User, None));
+    assert_eq!((run_of(&new), new.exit_status()), (RunState::User, None));
 }
 
 /// An end that is reported while the process is being created is not lost: by its driver as
@@ -697,7 +697,7 @@ fn handlers_interrupt_the_waits_of_a_process() {
     shell.send(Signal::CONT).unwrap();
     shell.send(Signal::USR2).unwrap();
     shell.sigreturn().unwrap();
-    assert_eq!((wait.result(), run_of(&shell)), (None, Run::Blocked));
+    assert_eq!((wait.result(), run_of(&shell)), (None, RunState::Blocked));
     shell.send(Signal::USR1).unwrap();
     shell.sigreturn().unwrap();
     assert_eq!(wait.wait(), Err(Errno::EINTR));
@@ -721,7 +721,7 @@ fn waits_have_timeouts() {
     thread::scope(|scope| {
         let for_child = scope.spawn(|| shell.wait_timeout(&child, ENDS, second));
         let for_signal = scope.spawn(|| child.sigtimedwait(Signal::USR1.set(), Some(second)));
-        while table.next_deadline().is_none() || run_of(&child) != Run::Blocked {
+        while table.next_deadline().is_none() || run_of(&child) != RunState::Blocked {
             thread::yield_now();
         }
         while !(for_child.is_finished() && for_signal.is_finished()) {
@@ -796,12 +796,12 @@ fn a_stop_that_races_a_continue_leaves_driver_and_table_agreed() {
             guest.send(Signal::STOP).unwrap();
             barrier.wait();
             // both calls have returned, and the other thread does nothing before the next round
-            let is_stopped = run_of(&guest) == Run::Stopped;
+            let is_stopped = run_of(&guest) == RunState::Stopped;
             assert_eq!(switch.stopped.load(Ordering::SeqCst), is_stopped);
             stopped += usize::from(is_stopped);
         }
     });
-    assert_eq!(table.counts().stopped, usize::from(run_of(&guest) == Run::Stopped));
+    assert_eq!(table.counts().stopped, usize::from(run_of(&guest) == RunState::Stopped));
     let is_fault = |what| matches!(what, What::DriverFault(_));
     assert!(!faults.try_iter().any(|event| is_fault(event.what)), "{stopped} rounds ended stopped");
 }
@@ -815,19 +815,19 @@ fn one_thread_keeps_all_tables() {
         spawn(&table.init()).exit(0).unwrap();
         assert!(table.next_deadline().is_some());
     }
-    let keepers = || {
+    let timer_threads = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         let names = tasks
             .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
-        names.filter(|name| name.starts_with("proctable-keepe")).count()
+        names.filter(|name| name.starts_with("proctable-timer")).count()
     };
     // one of another test's may be on its way out, and ours may not have its name yet; ours stays
     // as long as the tables do
     let begin = std::time::Instant::now();
-    while keepers() != 1 && begin.elapsed() < super::SOON {
+    while timer_threads() != 1 && begin.elapsed() < super::SOON {
         thread::yield_now();
     }
-    assert_eq!(keepers(), 1);
+    assert_eq!(timer_threads(), 1);
 }
 
 /// WAIT-30, RPT-07: of several children that have ended the one that the parent got first is
@@ -868,7 +868,7 @@ fn a_stopped_process_executes_when_it_continues() {
     let (guest, log) = recorded(&table.init());
     guest.send(Signal::STOP).unwrap();
     let call = guest.submit(Syscall::Execve { path: "ls".into(), error: None });
-    assert_eq!((call.result(), run_of(&guest)), (None, Run::Stopped));
+    assert_eq!((call.result(), run_of(&guest)), (None, RunState::Stopped));
     guest.send(Signal::CONT).unwrap();
     assert!(call.wait().is_ok());
     assert_eq!(changes(&log), [Op::Stop(Signal::STOP), Op::Resume]);

@@ -204,8 +204,8 @@ fn a_call_that_takes_a_signal_of_an_end_returns_after_the_callback() {
     table.set_on_process_exit(None);
 }
 
-/// Zombies of the table's init are reaped when their time is over; those of a living parent stay
-/// until it is gone.
+/// ZombieQueue of the table's init are reaped when their time is over; those of a living parent
+/// stay until it is gone.
 #[test]
 fn zombies_are_reaped_after_their_time() {
     let clock = ManualClock::new();

@@ -24,7 +24,7 @@ use proctable::abi::{
     Errno, Handler, Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigSet, Signal, WaitOptions,
     WaitStatus,
 };
-use proctable::kernel::{Canonical, Config, Consequence, Effects, Kernel, Outcome, Run};
+use proctable::kernel::{Canonical, Config, Consequence, Effects, Kernel, Outcome, RunState};
 use proctable::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall, how};
 use proctable::table::{
     CancelToken, Image, ManualClock, Process, ProcessTable, Spawn, TableConfig, WaitTarget,
@@ -71,7 +71,7 @@ enum How {
     PollOnce,
 }
 
-type Row = (Pid, Pid, Pgid, Sid, Run, Option<WaitStatus>);
+type Row = (Pid, Pid, Pgid, Sid, RunState, Option<WaitStatus>);
 
 /// What a call gave.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -394,7 +394,7 @@ impl Model {
     }
 
     fn spawn(&mut self, parent: Pid, exec: bool, place: Option<Syscall>) -> Result<Pid, Errno> {
-        let (forked, _) = self.act(|kernel, fx| kernel.fork_aside(parent, fx));
+        let (forked, _) = self.act(|kernel, fx| kernel.fork_on_behalf(parent, fx));
         let Ok(forked) = forked else { return Err(Errno::ESRCH) };
         let child = Pid(forked?.value() as u32);
         let program = exec.then(|| Syscall::Execve { path: "".into(), error: None });
@@ -405,7 +405,7 @@ impl Model {
     }
 
     fn is_dead(&self, pid: Pid) -> bool {
-        self.kernel.view(pid).is_none_or(|view| view.run == Run::Zombie)
+        self.kernel.view(pid).is_none_or(|view| view.run == RunState::Zombie)
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -516,7 +516,8 @@ impl Search<'_> {
                 (Some(Seen::Sent(sent.map_err(|_| Errno::ESRCH))), returned)
             }
             Op::Report(of, status) => {
-                let (_, returned) = model.act(|kernel, fx| kernel.mirror(*of, *status, fx).is_ok());
+                let (_, returned) =
+                    model.act(|kernel, fx| kernel.apply_report(*of, *status, fx).is_ok());
                 (Some(Seen::Nothing), returned)
             }
             Op::Wait { how, .. } => {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use proctable::abi::{Errno, Pgid, Pid, SiCode, Sid, SigAction, Signal, WaitOptions, WaitStatus};
 use proctable::driver::{Authority, Expected, Op, ScriptedDriver};
-use proctable::kernel::{Config, Run};
+use proctable::kernel::{Config, RunState};
 use proctable::syscall::Syscall;
 use proctable::table::{
-    Event, Group, Image, Init, ManualClock, Process, ProcessTable, SigmaskHow, Spawn, TableConfig,
-    WaitTarget, What,
+    GroupChoice, Image, Init, ManualClock, Process, ProcessTable, SigmaskHow, Spawn, TableConfig,
+    TableEvent, WaitTarget, What,
 };
 
 use super::{
@@ -177,14 +177,14 @@ fn a_stop_and_a_continue_are_reported_once_each() {
     let stopped = Some((job.pid(), WaitStatus::stopped(Signal::STOP)));
     assert_eq!(shell.waitpid(-1, NOW.with(STOPS)), Ok(stopped));
     assert_eq!(shell.waitpid(-1, NOW.with(STOPS)), Ok(None));
-    assert_eq!(job.info().unwrap().run, Run::Stopped);
+    assert_eq!(job.info().unwrap().run, RunState::Stopped);
 
     job.report(WaitStatus::CONTINUED);
     shell.sigreturn().unwrap();
     let continued = Some((job.pid(), WaitStatus::CONTINUED));
     assert_eq!(shell.waitpid(-1, NOW.with(CONTINUES)), Ok(continued));
     assert_eq!(shell.waitpid(-1, NOW.with(CONTINUES)), Ok(None));
-    assert_eq!(job.info().unwrap().run, Run::User);
+    assert_eq!(job.info().unwrap().run, RunState::User);
     assert_eq!(log.delivered(), [Signal::CHLD; 2]);
 }
 
@@ -221,7 +221,7 @@ fn kill_checks_the_process_and_then_the_signal() {
     assert_eq!(changes(&log), []);
     assert_eq!(kill(pid, 15), Ok(()));
     assert_eq!(changes(&log), [Op::Terminate(killed(Signal::TERM))]);
-    assert_eq!(guest.info().unwrap().run, Run::Zombie);
+    assert_eq!(guest.info().unwrap().run, RunState::Zombie);
     assert_eq!((kill(pid, -1), kill(pid, 100)), (Err(Errno::EINVAL), Err(Errno::EINVAL)));
     assert_eq!((kill(999, 15), kill(999, 100)), (Err(Errno::ESRCH), Err(Errno::ESRCH)));
 }
@@ -452,7 +452,7 @@ fn a_newly_orphaned_group_with_a_stopped_member_is_hung_up_and_continued() {
     let events = table.subscribe(64).unwrap();
     shell.exit(0).unwrap();
     let sent = |to: Pid| {
-        let signals = move |event: &Event| match event.what {
+        let signals = move |event: &TableEvent| match event.what {
             What::Generated(info) if event.pid == to => Some((info.signal, info.code)),
             _ => None,
         };
@@ -646,16 +646,16 @@ fn a_new_process_is_in_its_group_or_does_not_exist() {
     let parent = shell(&table);
     let stranger = shell(&table);
     let in_group = |group| parent.spawn(Spawn::new(Image::new("x")).group(group));
-    let leader = in_group(Group::Own).unwrap();
+    let leader = in_group(GroupChoice::Own).unwrap();
     let group = leader.pid().into();
     assert_eq!(group_of(&leader), group);
-    let member = in_group(Group::Join(group)).unwrap();
+    let member = in_group(GroupChoice::Join(group)).unwrap();
     assert_eq!(group_of(&member), group);
     let before = table.pids();
-    assert_eq!(in_group(Group::Join(Pgid(999))), Err(Errno::EPERM));
-    assert_eq!(in_group(Group::Join(stranger.pid().into())), Err(Errno::EPERM));
+    assert_eq!(in_group(GroupChoice::Join(Pgid(999))), Err(Errno::EPERM));
+    assert_eq!(in_group(GroupChoice::Join(stranger.pid().into())), Err(Errno::EPERM));
     assert_eq!(table.pids(), before);
     leader.exit(0).unwrap();
     member.exit(0).unwrap();
-    assert_eq!(group_of(&in_group(Group::Join(group)).unwrap()), group);
+    assert_eq!(group_of(&in_group(GroupChoice::Join(group)).unwrap()), group);
 }

@@ -110,12 +110,12 @@ fn a_guest_on_a_thread_is_interrupted_by_its_handlers() {
     .unwrap();
     let init = table.init();
     is_ready.recv().unwrap();
-    while table.get(guest.pid()).unwrap().run != proctable::kernel::Run::Blocked {
+    while table.get(guest.pid()).unwrap().run != proctable::kernel::RunState::Blocked {
         std::thread::yield_now();
     }
     init.kill(guest.pid(), Signal::USR1).unwrap();
     is_ready.recv().unwrap();
-    while table.get(guest.pid()).unwrap().run != proctable::kernel::Run::Blocked {
+    while table.get(guest.pid()).unwrap().run != proctable::kernel::RunState::Blocked {
         std::thread::yield_now();
     }
     init.kill(guest.pid(), Signal::USR2).unwrap();

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use proctable::abi::{Errno, Pgid, Pid, Resource, Rlimit, SigSet, Signal, Uid, WaitOptions};
 use proctable::driver::ScriptedDriver;
-use proctable::kernel::{Config, Run};
+use proctable::kernel::{Config, RunState};
 use proctable::syscall::{Ret, Syscall};
 use proctable::table::{
-    Group, Image, Init, ProcessTable, SigmaskHow, Spawn, TableConfig, TableLimits, WaitTarget,
+    GroupChoice, Image, Init, ProcessTable, SigmaskHow, Spawn, TableConfig, TableLimits, WaitTarget,
 };
 
 use super::{caught, shell, spawn};
@@ -82,11 +82,14 @@ fn a_process_is_seen_whatever_it_does() {
     guest.send(Signal::STOP).unwrap();
     guest.send(Signal::TERM).unwrap();
     let view = guest.view().unwrap();
-    assert_eq!((view.run, view.shared), (Run::Stopped, Signal::TERM.set()));
+    assert_eq!((view.run, view.shared), (RunState::Stopped, Signal::TERM.set()));
     assert_eq!(guest.attributes().unwrap().umask, 0o022);
     guest.send(Signal::CONT).unwrap();
     let view = guest.view().unwrap();
-    assert_eq!((view.run, view.shared, view.caught), (Run::Zombie, SigSet::EMPTY, SigSet::EMPTY));
+    assert_eq!(
+        (view.run, view.shared, view.caught),
+        (RunState::Zombie, SigSet::EMPTY, SigSet::EMPTY)
+    );
     assert_eq!(guest.attributes(), None);
     table.init().wait(&guest, WaitOptions::EXITED).unwrap();
     assert_eq!(guest.view(), None);
@@ -96,7 +99,7 @@ fn a_process_is_seen_whatever_it_does() {
 #[test]
 fn the_group_of_number_0_cannot_be_joined() {
     let table = ProcessTable::with_config(TableConfig::new().init(Init::Guest));
-    let spawn = Spawn::new(Image::new("guest")).group(Group::Join(Pgid(0)));
+    let spawn = Spawn::new(Image::new("guest")).group(GroupChoice::Join(Pgid(0)));
     assert_eq!(table.spawn(spawn).map(|child| child.pid()), Err(Errno::EPERM));
     assert_eq!(table.counts().processes, 1);
 }

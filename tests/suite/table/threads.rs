@@ -8,11 +8,11 @@ use std::thread;
 
 use proctable::abi::{Errno, Pid, SaFlags, SigAction, SigSet, Signal, WaitOptions, WaitStatus};
 use proctable::driver::{Expected, Guest, Op, ScriptedDriver, ThreadDriver};
-use proctable::kernel::{Choose, Run, Seeded};
+use proctable::kernel::{Choose, RunState, Seeded};
 use proctable::syscall::{Ptr, Ret, Syscall, clone, how};
 use proctable::table::{
-    Begun, Call, Checkpoint, Image, Process, ProcessTable, Progress, SigmaskHow, Spawn,
-    StaleDelivery, TableConfig, TableLimits, Thread, What,
+    Call, CallProgress, Checkpoint, HandlerDelivery, Image, Process, ProcessTable, SigmaskHow,
+    Spawn, StaleDelivery, TableConfig, TableLimits, Thread, What,
 };
 
 use super::{SOON, caught, killed, recorded, shell, spawn};
@@ -42,7 +42,7 @@ fn wait_for(thread: &Thread, pid: i32) -> Call {
     thread.submit(Syscall::Wait4 { pid, status: Ptr::Valid, options })
 }
 
-fn run_of(thread: &Thread) -> Run {
+fn run_of(thread: &Thread) -> RunState {
     thread.info().unwrap().run
 }
 
@@ -73,7 +73,7 @@ fn a_signal_of_the_process_runs_in_a_thread_that_does_not_block_it() {
     let waits = wait_for(&first, -1);
     table.init().kill(process.pid(), Signal::USR1).unwrap();
     assert_eq!(delivered_to(&driver), [(Signal::USR1, second.tid())]);
-    assert_eq!((waits.result(), run_of(&first)), (None, Run::Blocked));
+    assert_eq!((waits.result(), run_of(&first)), (None, RunState::Blocked));
     second.sigreturn().unwrap();
     assert_eq!(waits.result(), None);
 }
@@ -125,7 +125,7 @@ fn one_thread_sleeps_in_sigwait_while_another_runs() {
     }
     thread::scope(|scope| {
         let waiter = scope.spawn(|| second.sigtimedwait(set, None).unwrap().signal);
-        while run_of(&second) != Run::Blocked {
+        while run_of(&second) != RunState::Blocked {
             thread::yield_now();
         }
         assert_eq!(first.syscall(Syscall::Gettid), Ok(Ret::Value(first.tid().0.into())));
@@ -136,7 +136,8 @@ fn one_thread_sleeps_in_sigwait_while_another_runs() {
     assert_eq!(driver.seen(), []);
 }
 
-/// THR-04, TG-89: a leader that has ended leaves the process alive; the status is that of the last one.
+/// THR-04, TG-89: a leader that has ended leaves the process alive; the status is that of the last
+/// one.
 #[test]
 fn a_process_ends_with_its_last_thread_and_its_status() {
     let table = ProcessTable::new();
@@ -145,10 +146,10 @@ fn a_process_ends_with_its_last_thread_and_its_status() {
     first.exit(1).unwrap();
     assert_eq!((first.is_alive(), first.info()), (false, None));
     assert_eq!((process.exit_status(), table.counts().running), (None, 2));
-    assert_eq!(process.info().unwrap().run, Run::User);
+    assert_eq!(process.info().unwrap().run, RunState::User);
     let seen: Vec<_> =
         table.threads(process.pid()).iter().map(|info| (info.tid, info.run)).collect();
-    assert_eq!(seen, [(first.tid(), Run::Zombie), (second.tid(), Run::User)]);
+    assert_eq!(seen, [(first.tid(), RunState::Zombie), (second.tid(), RunState::User)]);
     assert_eq!(process.threads(), std::slice::from_ref(&second));
     // the calls of the process are those of the thread that is left
     assert_eq!(process.syscall(Syscall::Gettid), Ok(Ret::Value(second.tid().0.into())));
@@ -190,7 +191,7 @@ fn exit_group_takes_the_others_out_of_their_calls() {
     spawn(&process);
     thread::scope(|scope| {
         let sleeper = scope.spawn(|| second.waitpid(-1, WaitOptions::default()));
-        while run_of(&second) != Run::Blocked {
+        while run_of(&second) != RunState::Blocked {
             thread::yield_now();
         }
         first.syscall(Syscall::ExitGroup(4)).unwrap();
@@ -200,8 +201,8 @@ fn exit_group_takes_the_others_out_of_their_calls() {
     assert_eq!(second.syscall(Syscall::Gettid), Err(Errno::ESRCH));
 }
 
-/// EXEC-11: the others end and leave their calls, the caller has the number of the leader, and handles
-/// of the old leader name nobody.
+/// EXEC-11: the others end and leave their calls, the caller has the number of the leader, and
+/// handles of the old leader name nobody.
 #[test]
 fn exec_by_another_thread_than_the_leader_ends_the_others() {
     let table = ProcessTable::new();
@@ -323,7 +324,7 @@ fn three_threads_of_a_stopped_process_call_when_it_continues() {
     let asleep = threads[2].submit(Syscall::Pause);
     process.send(Signal::STOP).unwrap();
     assert_eq!(driver.seen(), [Op::Stop(Signal::STOP)]);
-    assert!(threads.iter().all(|thread| run_of(thread) == Run::Stopped));
+    assert!(threads.iter().all(|thread| run_of(thread) == RunState::Stopped));
     assert!(threads.iter().all(|thread| thread.checkpoint() == Checkpoint::Stopped));
     let calls: Vec<_> = threads[..2].iter().map(|thread| thread.submit(Syscall::Gettid)).collect();
     assert!(calls.iter().all(|call| call.result().is_none()));
@@ -335,7 +336,8 @@ fn three_threads_of_a_stopped_process_call_when_it_continues() {
     assert_eq!(asleep.result(), None, "SIG-45: it is made again");
 }
 
-/// JOB-17, JOB-13: a stop that cannot complete is taken back, and the threads that had stopped go on.
+/// JOB-17, JOB-13: a stop that cannot complete is taken back, and the threads that had stopped go
+/// on.
 #[test]
 fn calls_of_a_thread_that_stopped_alone_are_made_when_the_stop_is_taken_back() {
     let table = ProcessTable::new();
@@ -343,7 +345,7 @@ fn calls_of_a_thread_that_stopped_alone_are_made_when_the_stop_is_taken_back() {
     // it sleeps where it cannot stop
     let vfork = first.submit(Syscall::Vfork);
     tgkill(&table, &second, Signal::STOP);
-    assert_eq!((run_of(&first), run_of(&second)), (Run::Vfork, Run::Stopped));
+    assert_eq!((run_of(&first), run_of(&second)), (RunState::Vfork, RunState::Stopped));
     assert_eq!(table.counts().stopped, 0);
     let call = second.submit(Syscall::Gettid);
     assert_eq!(call.result(), None);
@@ -363,7 +365,7 @@ fn a_handler_is_taken_run_and_ended_at_a_safe_point() {
     assert_eq!((second.checkpoint(), second.begin_delivery()), (Checkpoint::GoOn, None));
     table.init().kill(process.pid(), Signal::USR1).unwrap();
     assert_eq!(driver.seen(), [Op::Interrupt(second.tid())]);
-    assert_eq!(pauses.wait_or_deliver(), Progress::Deliver);
+    assert_eq!(pauses.wait_or_deliver(), CallProgress::Deliver);
     assert_eq!((first.checkpoint(), second.checkpoint()), (Checkpoint::GoOn, Checkpoint::Deliver));
     let begun = second.begin_delivery().unwrap();
     assert_eq!((begun.handler(), begun.tid()), (0x1000, second.tid()));
@@ -374,7 +376,7 @@ fn a_handler_is_taken_run_and_ended_at_a_safe_point() {
     assert_eq!(second.syscall(Syscall::Gettid), Ok(Ret::Value(second.tid().0.into())));
     assert_eq!(pauses.result(), None);
     assert!(second.end_delivery(&begun).unwrap().wait().is_ok());
-    assert_eq!(pauses.wait_or_deliver(), Progress::Returned(Err(Errno::EINTR)));
+    assert_eq!(pauses.wait_or_deliver(), CallProgress::Returned(Err(Errno::EINTR)));
     assert_eq!(second.info().unwrap().blocked, SigSet::EMPTY);
 }
 
@@ -388,7 +390,7 @@ fn a_call_comes_after_the_handlers_that_were_entered_before_it() {
     table.init().kill(process.pid(), Signal::USR1).unwrap();
     let (how, set, old, size) = (how::SETMASK, Some(Signal::HUP.set()), Ptr::Valid, 8);
     let mut masks = second.submit(Syscall::RtSigprocmask { how, set, old, size });
-    assert_eq!(masks.wait_or_deliver(), Progress::Deliver);
+    assert_eq!(masks.wait_or_deliver(), CallProgress::Deliver);
     let begun = second.begin_delivery().unwrap();
     assert_eq!(masks.result(), None);
     second.end_delivery(&begun).unwrap().wait().unwrap();
@@ -396,8 +398,8 @@ fn a_call_comes_after_the_handlers_that_were_entered_before_it() {
     assert_eq!(second.info().unwrap().blocked, Signal::HUP.set());
 }
 
-/// SIG-36: of handlers that were set up together the last one runs first, each may make calls, and one
-/// that is entered while another runs comes before that returns.
+/// SIG-36: of handlers that were set up together the last one runs first, each may make calls, and
+/// one that is entered while another runs comes before that returns.
 #[test]
 fn handlers_at_safe_points_are_nested_as_the_model_enters_them() {
     let table = ProcessTable::new();
@@ -440,12 +442,12 @@ fn a_call_that_is_restarted_goes_on_behind_its_handlers() {
     let mut waits = wait_for(&second, -1);
     for _ in 0..3 {
         tgkill(&table, &second, Signal::USR1);
-        assert_eq!(waits.wait_or_deliver(), Progress::Deliver);
+        assert_eq!(waits.wait_or_deliver(), CallProgress::Deliver);
         second.run_handlers(&mut |_| {});
         assert_eq!(waits.result(), None);
     }
     child.exit(0).unwrap();
-    assert!(matches!(waits.wait_or_deliver(), Progress::Returned(Ok(Ret::Waited { .. }))));
+    assert!(matches!(waits.wait_or_deliver(), CallProgress::Returned(Ok(Ret::Waited { .. }))));
 }
 
 /// An executor: it is woken for a handler, and polls again.
@@ -461,9 +463,9 @@ fn a_future_of_a_call_is_ready_for_a_handler() {
     assert_eq!(pauses.poll_or_deliver(&mut context), Poll::Pending);
     tgkill(&table, &second, Signal::USR1);
     assert_eq!(woken.0.load(Ordering::SeqCst), 1);
-    assert_eq!(pauses.poll_or_deliver(&mut context), Poll::Ready(Progress::Deliver));
+    assert_eq!(pauses.poll_or_deliver(&mut context), Poll::Ready(CallProgress::Deliver));
     second.run_handlers(&mut |_| {});
-    let failed = Progress::Returned(Err(Errno::EINTR));
+    let failed = CallProgress::Returned(Err(Errno::EINTR));
     assert_eq!(pauses.poll_or_deliver(&mut context), Poll::Ready(failed));
 }
 
@@ -525,13 +527,13 @@ fn a_stopped_thread_takes_no_handler() {
     let mut call = thread.submit(Syscall::Gettid);
     shell.kill(process.pid(), Signal::CONT).unwrap();
     assert_eq!(thread.checkpoint(), Checkpoint::Deliver);
-    assert_eq!(call.wait_or_deliver(), Progress::Deliver);
+    assert_eq!(call.wait_or_deliver(), CallProgress::Deliver);
     thread.run_handlers(&mut |_| {});
-    assert!(matches!(call.wait_or_deliver(), Progress::Returned(Ok(_))));
+    assert!(matches!(call.wait_or_deliver(), CallProgress::Returned(Ok(_))));
 }
 
-/// An engine without preemption: it hears that a thread is to come to a safe point, and runs the handler
-/// at the next turn of that.
+/// An engine without preemption: it hears that a thread is to come to a safe point, and runs the
+/// handler at the next turn of that.
 #[test]
 fn a_driver_with_safe_points_runs_handlers_at_the_next_turn_of_their_thread() {
     let table = ProcessTable::new();
@@ -561,8 +563,8 @@ fn a_driver_with_safe_points_runs_handlers_at_the_next_turn_of_their_thread() {
     driver.verify().unwrap();
 }
 
-/// EXIT-11: a handler for SIGCHLD is offered when the callback for the child has run, and calls that come
-/// behind it wait for that.
+/// EXIT-11: a handler for SIGCHLD is offered when the callback for the child has run, and calls
+/// that come behind it wait for that.
 #[test]
 fn a_handler_that_tells_of_a_child_comes_after_the_callback() {
     let table = ProcessTable::new();
@@ -590,7 +592,7 @@ struct Coroutine {
     /// The mask of its code outside of handlers.
     mask: SigSet,
     /// The handlers that it runs, the innermost last.
-    running: Vec<Begun>,
+    running: Vec<HandlerDelivery>,
     /// A call of the code outside of handlers, and the mask that it sets.
     call: Option<(Call, Option<SigSet>)>,
     /// The returns of handlers that wait, and how many handlers are below each.
@@ -637,8 +639,9 @@ impl Coroutine {
     }
 }
 
-/// Whatever comes in whatever order - signals, stops, calls, threads that come and go, programs - each
-/// call comes to its end, no handler is lost or returns twice, and no code has the mask of another.
+/// Whatever comes in whatever order - signals, stops, calls, threads that come and go, programs -
+/// each call comes to its end, no handler is lost or returns twice, and no code has the mask of
+/// another.
 #[test]
 fn random_turns_of_cooperative_threads_lose_nothing() {
     let signals = [Signal::USR1, Signal::USR2, Signal::CHLD, Signal::WINCH];
@@ -727,7 +730,7 @@ fn random_turns_of_cooperative_threads_lose_nothing() {
             }
         }
         for coroutine in &threads {
-            let sleeps = run_of(&coroutine.thread) == Run::Blocked;
+            let sleeps = run_of(&coroutine.thread) == RunState::Blocked;
             assert!(
                 coroutine.is_idle() || sleeps && coroutine.running.is_empty(),
                 "seed {seed}: {:?}, {:?} running, {} returning, {:?}",
@@ -744,7 +747,7 @@ fn random_turns_of_cooperative_threads_lose_nothing() {
 }
 
 /// Waits until the threads of a process do that.
-fn until(table: &ProcessTable, pid: Pid, is: impl Fn(&[Run]) -> bool) {
+fn until(table: &ProcessTable, pid: Pid, is: impl Fn(&[RunState]) -> bool) {
     loop {
         let runs: Vec<_> = table.threads(pid).iter().map(|info| info.run).collect();
         if is(&runs) {
@@ -780,8 +783,8 @@ fn a_guest_on_threads_creates_and_joins_them() {
     assert_eq!(ended(&table, &guest.unwrap()), WaitStatus::exited(5));
 }
 
-/// Handlers run on the thread that the kernel chose: the one that does not block the signal, also where
-/// it sleeps in a join.
+/// Handlers run on the thread that the kernel chose: the one that does not block the signal, also
+/// where it sleeps in a join.
 #[test]
 fn a_handler_runs_on_the_thread_that_takes_the_signal() {
     let table = ProcessTable::new();
@@ -797,7 +800,7 @@ fn a_handler_runs_on_the_thread_that_takes_the_signal() {
         3
     })
     .unwrap();
-    until(&table, guest.pid(), |runs| runs == [Run::User, Run::Blocked]);
+    until(&table, guest.pid(), |runs| runs == [RunState::User, RunState::Blocked]);
     let sleeper = guest.threads().pop().unwrap();
     while guest.view().unwrap().blocked != SigSet::EMPTY {
         thread::yield_now();
@@ -805,7 +808,7 @@ fn a_handler_runs_on_the_thread_that_takes_the_signal() {
     table.init().kill(guest.pid(), Signal::USR1).unwrap();
     assert_eq!(told.recv_timeout(SOON), Ok(guest.pid()));
     // the sleeper has it blocked since it was created
-    assert_eq!(run_of(&sleeper), Run::Blocked);
+    assert_eq!(run_of(&sleeper), RunState::Blocked);
     guest.send(Signal::KILL).unwrap();
     assert_eq!(ended(&table, &guest), killed(Signal::KILL));
 }
@@ -956,7 +959,7 @@ fn the_end_of_a_table_ends_calls_and_joins_of_guests_with_threads() {
         0
     })
     .unwrap();
-    until(&table, Pid(2), |runs| runs == [Run::User, Run::Blocked]);
+    until(&table, Pid(2), |runs| runs == [RunState::User, RunState::Blocked]);
     drop(table);
     for _ in 0..2 {
         told.recv_timeout(SOON).unwrap();

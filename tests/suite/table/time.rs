@@ -114,8 +114,8 @@ fn a_clock_is_asked_again_how_long_to_sleep() {
     assert!(asked < 1000, "asked {asked} times");
 }
 
-/// What is due comes with a guest's call, and whoever waits for it hears of it, also if the call itself
-/// changes nothing.
+/// What is due comes with a guest's call, and whoever waits for it hears of it, also if the call
+/// itself changes nothing.
 #[test]
 fn who_waits_hears_of_what_is_due_in_a_guests_call() {
     let (clock, table) = at(0);

@@ -145,11 +145,12 @@ fn tg_33_a_thread_that_signals_its_process_is_nothing_special() {
     // KILL-34, TG-172: before kill returns
     scene.kill(3, 2, Signal::USR1);
     assert_eq!(handled(&scene), [(3, 10)]);
-    let of_three = |what: &What| matches!(what, What::Handler(_) | What::Resumed(_));
+    let of_three =
+        |what: &Observable| matches!(what, Observable::Handler(_) | Observable::Resumed(_));
     let seen = scene.reaction().seen.iter();
-    let order: Vec<&What> =
+    let order: Vec<&Observable> =
         seen.filter(|(tid, what)| tid.0 == 3 && of_three(what)).map(|(_, what)| what).collect();
-    assert!(matches!(order[..], [What::Handler(_), What::Resumed(_)]), "{order:?}");
+    assert!(matches!(order[..], [Observable::Handler(_), Observable::Resumed(_)]), "{order:?}");
     scene.same_on_the_kernel();
 }
 
@@ -406,12 +407,12 @@ fn tg_51_stop_signals_can_be_taken() {
     block_in(&mut scene, &[2, 3], &[18, 20]);
     scene.call(3, sigwait(&[20]));
     shared(&mut scene, 2, 20);
-    assert_eq!((taken(&scene, 3), runs(&scene, &[2, 3])), (Some(Ok(20)), vec![Run::User; 2]));
+    assert_eq!((taken(&scene, 3), runs(&scene, &[2, 3])), (Some(Ok(20)), vec![RunState::User; 2]));
     // the leader takes it: all stop, and the call ends when they continue
     scene.call(3, sigwait(&[20]));
     scene.unblock(2, set(&[20]));
     shared(&mut scene, 2, 20);
-    assert_eq!(runs(&scene, &[2, 3]), [Run::Stopped; 2]);
+    assert_eq!(runs(&scene, &[2, 3]), [RunState::Stopped; 2]);
     assert_eq!(taken(&scene, 3), Some(Err(Errno::EINTR)));
     shared(&mut scene, 2, 18);
     // SIGCONT stays pending where all block it
@@ -420,7 +421,7 @@ fn tg_51_stop_signals_can_be_taken() {
     scene.same_on_the_kernel();
 }
 
-/// On the model alone: a puppet of the live kernel commits no faults.
+/// On the model alone: an agent of the live kernel commits no faults.
 #[test]
 fn tg_53_a_fault_is_the_thread_s_that_commits_it() {
     let mut scene = catching(2, &[11]);

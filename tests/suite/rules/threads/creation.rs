@@ -174,7 +174,7 @@ fn tg_11_the_word_is_cleared_where_somebody_else_can_see_it() {
     exit_thread(&mut scene, 4, 0);
     assert_eq!(cleared(&scene), [(4, MEMORY)]);
     exit_thread(&mut scene, 5, 0);
-    assert_eq!((cleared(&scene), scene.run(2)), (vec![], Run::Zombie));
+    assert_eq!((cleared(&scene), scene.run(2)), (vec![], RunState::Zombie));
     scene.same_on_the_kernel();
 }
 
@@ -404,7 +404,7 @@ fn tg_25_a_thread_is_made_behind_a_stop_that_has_begun() {
     let made = kernel.call(Pid(3), &Syscall::clone_call(THR), &mut fx);
     assert_eq!(made, Ok(Outcome::Blocked));
     kernel.settle(&mut Canonical, &mut fx);
-    assert!((2..=4).all(|tid| kernel.view(Pid(tid)).is_some_and(|v| v.run == Run::Stopped)));
+    assert!((2..=4).all(|tid| kernel.view(Pid(tid)).is_some_and(|v| v.run == RunState::Stopped)));
     assert_eq!(kernel.tids(Pid(2)).count(), 3);
     reached::note(&fx);
     fx.clear();
@@ -418,7 +418,7 @@ fn tg_25_a_thread_is_made_behind_a_stop_that_has_begun() {
 fn tg_26_the_creator_of_a_thread_with_clone_vfork_sleeps_until_it_ends() {
     let mut scene = process(2);
     scene.call(2, Syscall::clone_call(THR | clone::VFORK));
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::Vfork, Run::User, Run::User]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::Vfork, RunState::User, RunState::User]);
     assert_eq!(scene.value(3, Syscall::Getpid), 2);
     assert_eq!(scene.fork(4), 5);
     exit_thread(&mut scene, 4, 0);

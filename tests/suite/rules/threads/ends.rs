@@ -30,7 +30,7 @@ fn tg_87_a_leader_that_ends_before_its_threads_is_a_zombie_that_nobody_reaps() {
     let mut scene = process(2);
     exit_thread(&mut scene, 2, 3);
     // EXIT-09
-    assert_eq!(runs(&scene, &[2, 3]), [Run::Zombie, Run::User]);
+    assert_eq!(runs(&scene, &[2, 3]), [RunState::Zombie, RunState::User]);
     assert_eq!(scene.value(1, Syscall::Kill { pid: 2, sig: 0 }), 0);
     assert_eq!(scene.wait(1, NOHANG), NOTHING);
     assert_eq!(scene.value(1, Syscall::Getpgid(2)), 0);
@@ -168,7 +168,7 @@ fn tg_91_a_leader_that_ends_is_given_no_children() {
             let (mut kernel, mut choose) = (scene.kernel.clone(), Scripted::new(choices));
             let reaction = react(&mut kernel, &step, false, &mut choose).expect("it can act");
             let handled = reaction.seen.iter().filter_map(|(_, what)| match what {
-                What::Handler(info) => Some(info.pid.0),
+                Observable::Handler(info) => Some(info.pid.0),
                 _ => None,
             });
             told.insert(handled.collect::<Vec<_>>());
@@ -364,7 +364,7 @@ fn tg_99_a_namespace_lives_until_the_last_thread_of_its_init_ends() {
     let mut scene = Scene::new();
     assert_eq!(thread(&mut scene, 1), 2);
     exit_thread(&mut scene, 1, 3);
-    assert_eq!(runs(&scene, &[1, 2]), [Run::Zombie, Run::User]);
+    assert_eq!(runs(&scene, &[1, 2]), [RunState::Zombie, RunState::User]);
     assert_eq!(scene.fork(2), 3);
     assert_eq!(scene.value(3, Syscall::Getppid), 1);
     exit_thread(&mut scene, 2, 4);
@@ -392,6 +392,6 @@ fn orp_17_the_end_of_one_of_several_threads_checks_no_group() {
     scene.value(1, Syscall::Getpid);
     shared(&mut scene, job, 19);
     exit_thread(&mut scene, 3, 0);
-    assert_eq!((scene.run(job), scene.view(job).shared), (Run::Stopped, SigSet::EMPTY));
+    assert_eq!((scene.run(job), scene.view(job).shared), (RunState::Stopped, SigSet::EMPTY));
     scene.same_on_the_kernel();
 }

@@ -118,10 +118,10 @@ fn tg_109_who_owns_the_process_in_its_parent_stays_the_same() {
 fn tg_110_a_program_revives_the_process_of_a_dead_leader() {
     let mut scene = process(2);
     exit_thread(&mut scene, 2, 3);
-    assert_eq!(scene.run(2), Run::Zombie);
+    assert_eq!(scene.run(2), RunState::Zombie);
     // EXEC-12
     exec_by(&mut scene, 3);
-    assert_eq!((scene.run(2), scene.wait(1, NOHANG)), (Run::User, NOTHING));
+    assert_eq!((scene.run(2), scene.wait(1, NOHANG)), (RunState::User, NOTHING));
     scene.exit(2, 4);
     ended(&mut scene, WaitStatus::exited(4));
     scene.same_on_the_kernel();
@@ -144,7 +144,7 @@ fn tg_112_a_thread_in_vfork_does_not_delay_exec() {
         let mut scene = process(2);
         scene.call(sleeper, Syscall::Vfork);
         exec_by(&mut scene, by);
-        assert_eq!((scene.run(4), scene.wait(2, NOHANG)), (Run::User, NOTHING));
+        assert_eq!((scene.run(4), scene.wait(2, NOHANG)), (RunState::User, NOTHING));
         scene.exit(4, 1);
         assert_eq!(scene.wait(2, NONE), waited(4, WaitStatus::exited(1)));
         scene.same_on_the_kernel();
@@ -169,7 +169,7 @@ fn tg_113_of_two_threads_that_execute_a_program_the_first_lives() {
         assert_eq!(refused, Err(Refused::NotInUserMode(Pid(4))));
         scene.kernel.settle(&mut Canonical, &mut fx);
         assert!(executed(&fx));
-        assert_eq!(runs(&scene, &[2]), [Run::User]);
+        assert_eq!(runs(&scene, &[2]), [RunState::User]);
         assert_eq!(scene.kernel.tids(Pid(2)).count(), 1);
     }
     // EXEC-20: while the process ends nobody executes a program
@@ -227,10 +227,10 @@ fn tg_118_a_signal_does_not_end_the_wait_of_exec_for_the_other_threads() {
     let mut scene = process(3);
     let fx = race(&mut scene.kernel, &[(3, exec()), (1, kill(2, Signal::STOP))]);
     assert!(fx.list().iter().any(|e| e.what == Consequence::Stopped(Signal::STOP)));
-    assert_eq!(scene.run(2), Run::Stopped);
+    assert_eq!(scene.run(2), RunState::Stopped);
     let more = race(&mut scene.kernel, &[(1, kill(2, Signal::CONT))]);
     assert!(executed(&fx) || executed(&more));
-    assert_eq!(scene.run(2), Run::User);
+    assert_eq!(scene.run(2), RunState::User);
 }
 
 #[test]

@@ -32,9 +32,9 @@ fn tg_71_a_deadly_signal_that_its_thread_blocks_waits_there() {
         scene.block(tid, set(&[15]));
         send(&mut scene, tid, Signal::TERM);
     }
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::User; 3]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::User; 3]);
     exit_thread(&mut scene, 3, 0);
-    assert_eq!(runs(&scene, &[2, 4]), [Run::User; 2]);
+    assert_eq!(runs(&scene, &[2, 4]), [RunState::User; 2]);
     scene.unblock(4, set(&[15]));
     ended(&mut scene, killed(Signal::TERM));
     scene.same_on_the_kernel();
@@ -47,7 +47,7 @@ fn tg_72_a_deadly_signal_that_all_block_waits_for_the_first_that_does_not() {
         scene.block(tid, set(&[15]));
     }
     shared(&mut scene, 2, 15);
-    assert_eq!(scene.run(2), Run::User);
+    assert_eq!(scene.run(2), RunState::User);
     scene.unblock(4, set(&[15]));
     ended(&mut scene, killed(Signal::TERM));
     scene.same_on_the_kernel();
@@ -97,7 +97,7 @@ fn tg_76_a_signal_that_dumps_core_waits_for_a_thread_in_vfork() {
     scene.block(3, set(&[3]));
     scene.call(2, Syscall::Vfork);
     shared(&mut scene, 2, 3);
-    assert_eq!(runs(&scene, &[2, 3]), [Run::Vfork, Run::User]);
+    assert_eq!(runs(&scene, &[2, 3]), [RunState::Vfork, RunState::User]);
     scene.exit(4, 0);
     ended(&mut scene, killed(Signal::QUIT));
     scene.same_on_the_kernel();
@@ -242,7 +242,7 @@ fn tg_81_a_thread_in_vfork_does_not_delay_the_end() {
         scene.call(2, Syscall::Vfork);
         scene.call(caller, end);
         ended(&mut scene, status);
-        assert_eq!((scene.run(4), scene.view(4).ppid), (Run::User, Pid(1)));
+        assert_eq!((scene.run(4), scene.view(4).ppid), (RunState::User, Pid(1)));
         scene.exit(4, 1);
         assert_eq!(scene.wait(1, NONE), waited(4, WaitStatus::exited(1)));
         scene.same_on_the_kernel();
@@ -280,10 +280,10 @@ fn tg_83_a_signal_for_a_dead_leader_alone_does_nothing() {
     // THR-11
     for deadly in [Signal::KILL, Signal::TERM, Signal::STOP, Signal::USR1] {
         send(&mut scene, 2, deadly);
-        assert_eq!((scene.run(3), handled(&scene)), (Run::User, vec![]));
+        assert_eq!((scene.run(3), handled(&scene)), (RunState::User, vec![]));
     }
     assert_eq!(scene.result(1, queue_to(2, 2, 40, -1)), Ok(Ret::Value(0)));
-    assert_eq!(scene.run(3), Run::User);
+    assert_eq!(scene.run(3), RunState::User);
     scene.call(1, queue(2, Signal::USR1, -1, 0));
     assert_eq!(handled(&scene), [(3, 10)]);
     scene.same_on_the_kernel();

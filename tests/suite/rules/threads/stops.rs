@@ -31,7 +31,7 @@ fn tg_125_all_threads_stop_and_the_parent_is_told_once() {
             _ => scene.kill(4, 2, Signal::STOP),
         }
         // JOB-09
-        assert_eq!(runs(&scene, &[2, 3, 4]), [Run::Stopped; 3]);
+        assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::Stopped; 3]);
         let infos = scene.handled(1);
         assert_eq!(infos.len(), 1);
         assert_eq!((infos[0].pid, infos[0].value), (Pid(2), 19));
@@ -53,15 +53,15 @@ fn tg_126_a_thread_in_vfork_delays_the_stop() {
         scene.call(sleeper, if case == 1 { thread } else { Syscall::Vfork });
         // aimed at one that can take it: one that is aimed at a sleeper in vfork waits (TG-39)
         shared(&mut scene, others[0], 19);
-        assert_eq!(scene.run(sleeper), Run::Vfork);
-        assert_eq!(runs(&scene, &others), [Run::Stopped; 2]);
+        assert_eq!(scene.run(sleeper), RunState::Vfork);
+        assert_eq!(runs(&scene, &others), [RunState::Stopped; 2]);
         if case == 1 {
             // the new thread stops, and so cannot end
-            assert_eq!(scene.run(6), Run::Stopped);
+            assert_eq!(scene.run(6), RunState::Stopped);
         } else {
             assert_eq!((told(&scene), stopped(&mut scene)), (vec![], false));
             scene.exit(6, 0);
-            assert_eq!(scene.run(sleeper), Run::Stopped);
+            assert_eq!(scene.run(sleeper), RunState::Stopped);
             assert!(stopped(&mut scene));
         }
         scene.same_on_the_kernel();
@@ -74,10 +74,10 @@ fn tg_127_sigcont_during_a_stop_is_told_as_a_stop_without_a_signal() {
     listen(&mut scene);
     scene.call(2, Syscall::Vfork);
     shared(&mut scene, 3, 19);
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::Vfork, Run::Stopped, Run::Stopped]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::Vfork, RunState::Stopped, RunState::Stopped]);
     shared(&mut scene, 2, 18);
     // JOB-13
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::Vfork, Run::User, Run::User]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::Vfork, RunState::User, RunState::User]);
     assert_eq!(told(&scene), [(SiCode::CLD_STOPPED, 0)]);
     assert!(!stopped(&mut scene));
     assert_eq!(scene.result(1, wait_for(2, CONTINUED)), waited(2, WaitStatus::CONTINUED));
@@ -96,7 +96,7 @@ fn tg_128_a_stopped_process_dies_of_sigkill_alone() {
             shared(&mut scene, 3, 19);
             // for the process it would end a sleeper in vfork, and so all
             send(&mut scene, 3, Signal::TERM);
-            assert_eq!((scene.run(3), scene.view(3).private), (Run::Stopped, set(&[15])));
+            assert_eq!((scene.run(3), scene.view(3).private), (RunState::Stopped, set(&[15])));
             scene.call(1, deadly);
             ended(&mut scene, killed(Signal::KILL));
             scene.same_on_the_kernel();
@@ -123,7 +123,7 @@ fn tg_129_sigcont_resumes_all_threads_also_where_all_block_it() {
         } else {
             shared(&mut scene, 2, 18);
         }
-        assert_eq!(runs(&scene, &[2, 3, 4]), [Run::User; 3]);
+        assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::User; 3]);
         let view = scene.view(4);
         assert_eq!(if private { view.private } else { view.shared }, set(&[18]));
         assert_eq!(scene.result(1, wait_for(2, CONTINUED)), waited(2, WaitStatus::CONTINUED));
@@ -146,7 +146,7 @@ fn tg_130_the_handler_of_sigcont_runs_once() {
     shared(&mut scene, 2, 19);
     send(&mut scene, 4, Signal::CONT);
     assert_eq!(handled(&scene), [(4, 18)]);
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::User; 3]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::User; 3]);
     scene.same_on_the_kernel();
 }
 
@@ -171,22 +171,22 @@ fn tg_132_a_stop_signal_that_is_blocked_stops_all_when_it_is_unblocked() {
     let mut scene = job(3, &[]);
     scene.block(3, set(&[20]));
     send(&mut scene, 3, Signal::TSTP);
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::User; 3]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::User; 3]);
     scene.unblock(3, set(&[20]));
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::Stopped; 3]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::Stopped; 3]);
     let stop = wait_for(2, UNTRACED);
     assert_eq!(scene.result(1, stop), waited(2, WaitStatus::stopped(Signal::TSTP)));
     shared(&mut scene, 2, 18);
     // another one takes it
     scene.block(2, set(&[20]));
     shared(&mut scene, 2, 20);
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::Stopped; 3]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::Stopped; 3]);
     shared(&mut scene, 2, 18);
     // nobody
     scene.block(3, set(&[20]));
     scene.block(4, set(&[20]));
     shared(&mut scene, 2, 20);
-    assert_eq!((scene.run(2), scene.view(2).shared), (Run::User, set(&[20])));
+    assert_eq!((scene.run(2), scene.view(2).shared), (RunState::User, set(&[20])));
     scene.same_on_the_kernel();
 }
 
@@ -195,7 +195,7 @@ fn tg_133_a_handler_of_a_stop_signal_runs_in_one_thread_and_nobody_stops() {
     let mut scene = job(3, &[20]);
     shared(&mut scene, 3, 20);
     assert_eq!(handled(&scene), [(3, 20)]);
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::User; 3]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::User; 3]);
     scene.same_on_the_kernel();
 }
 
@@ -211,7 +211,7 @@ fn tg_134_of_several_stop_signals_the_lowest_counts() {
     assert_eq!((told(&scene), stopped(&mut scene)), (vec![], false));
     assert!(scene.view(2).shared.contains(Signal::STOP));
     shared(&mut scene, 2, 18);
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::User; 3]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::User; 3]);
     assert_eq!(scene.view(2).shared, SigSet::EMPTY);
     scene.same_on_the_kernel();
 }
@@ -223,7 +223,7 @@ fn tg_135_a_process_with_a_dead_leader_stops_and_continues() {
     exit_thread(&mut scene, 2, 3);
     shared(&mut scene, 2, 19);
     // JOB-19, WAIT-35
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::Zombie, Run::Stopped, Run::Stopped]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::Zombie, RunState::Stopped, RunState::Stopped]);
     assert_eq!(told(&scene), [(SiCode::CLD_STOPPED, 19)]);
     assert!(stopped(&mut scene));
     shared(&mut scene, 2, 18);
@@ -233,7 +233,7 @@ fn tg_135_a_process_with_a_dead_leader_stops_and_continues() {
     }
     shared(&mut scene, 2, 20);
     scene.unblock(3, set(&[20]));
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::Zombie, Run::Stopped, Run::Stopped]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::Zombie, RunState::Stopped, RunState::Stopped]);
     scene.same_on_the_kernel();
 }
 
@@ -246,7 +246,7 @@ fn tg_137_what_one_thread_is_sent_in_a_stop_it_handles_when_it_runs() {
     assert_eq!(handled(&scene), []);
     shared(&mut scene, 2, 18);
     assert_eq!(handled(&scene), [(2, 18), (4, 10)]);
-    assert_eq!((scene.returned(3), scene.run(3)), (None, Run::Blocked));
+    assert_eq!((scene.returned(3), scene.run(3)), (None, RunState::Blocked));
     scene.same_on_the_kernel();
 }
 
@@ -255,7 +255,7 @@ fn tg_138_a_stop_that_is_continued_before_anybody_stops_leaves_no_trace() {
     let mut scene = process(3);
     listen(&mut scene);
     at_once(&mut scene, 2, &[19, 18]);
-    assert_eq!(runs(&scene, &[2, 3, 4]), [Run::User; 3]);
+    assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::User; 3]);
     let any = UNTRACED.with(CONTINUED);
     assert_eq!((told(&scene), scene.result(1, wait_for(2, any))), (vec![], NOTHING));
     scene.same_on_the_kernel();
@@ -281,6 +281,6 @@ fn tg_139_a_thread_that_ends_counts_as_stopped() {
         assert!(fx.rules().contains(proctable::rule!("TG-139")));
         let stops = fx.list().iter().filter(|e| matches!(e.what, Consequence::Stopped(_)));
         assert_eq!(stops.count(), 1);
-        assert_eq!(runs(&scene, &[first, 4]), [Run::Stopped; 2]);
+        assert_eq!(runs(&scene, &[first, 4]), [RunState::Stopped; 2]);
     }
 }

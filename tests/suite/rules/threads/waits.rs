@@ -165,7 +165,7 @@ fn tg_147_two_that_leave_the_zombie_are_both_told() {
     }
     scene.exit(child, 4);
     assert_eq!([3, 4].map(|tid| told(&scene, tid)), [Some(Ok(child)); 2]);
-    assert_eq!(scene.run(child), Run::Zombie);
+    assert_eq!(scene.run(child), RunState::Zombie);
     scene.same_on_the_kernel();
 }
 

@@ -20,17 +20,17 @@ use crate::table::{Process, Spawn};
 
 /// A real process, as its tree and the watcher share it.
 #[derive(Debug)]
-pub(super) struct Real {
+pub(super) struct HostProcess {
     pub pid: i32,
     pub pidfd: OwnedFd,
     /// Whether the tree has created it, and so may reap it and take its stops.
-    pub ours: bool,
+    pub spawned_here: bool,
     /// What reports to the table, once its driver is attached.
     reporter: OnceLock<Reporter>,
     pub usage: Mutex<Option<Duration>>,
     pub status: Mutex<Option<WaitStatus>>,
     /// Whether its end was reported.
-    pub told: Mutex<bool>,
+    pub end_reported: Mutex<bool>,
     pub reaped: Mutex<bool>,
     /// What was told of it last.
     pub stopped: AtomicBool,
@@ -45,7 +45,7 @@ pub(super) fn has_own_group(pid: i32, pidfd: &OwnedFd) -> bool {
 }
 
 /// A child that is on its own: it is only reaped.
-pub(super) struct Detached(pub Arc<Real>);
+pub(super) struct Detached(pub Arc<HostProcess>);
 
 impl Watch for Detached {
     fn pidfd(&self) -> &OwnedFd {
@@ -60,26 +60,26 @@ impl Watch for Detached {
     fn look(&self, _: &Once) {}
 }
 
-impl Real {
+impl HostProcess {
     /// One that was spawned.
-    pub fn child(pid: i32, pidfd: OwnedFd) -> Real {
-        Real::new(pid, pidfd, true)
+    pub fn child(pid: i32, pidfd: OwnedFd) -> HostProcess {
+        HostProcess::new(pid, pidfd, true)
     }
 
     /// One that somebody else has created, and reaps.
-    pub fn adopted(pid: i32, pidfd: OwnedFd) -> Real {
-        Real::new(pid, pidfd, false)
+    pub fn adopted(pid: i32, pidfd: OwnedFd) -> HostProcess {
+        HostProcess::new(pid, pidfd, false)
     }
 
-    fn new(pid: i32, pidfd: OwnedFd, ours: bool) -> Real {
-        Real {
+    fn new(pid: i32, pidfd: OwnedFd, ours: bool) -> HostProcess {
+        HostProcess {
             pid,
             pidfd,
-            ours,
+            spawned_here: ours,
             reporter: OnceLock::new(),
             usage: Mutex::default(),
             status: Mutex::default(),
-            told: Mutex::new(false),
+            end_reported: Mutex::new(false),
             reaped: Mutex::new(false),
             stopped: AtomicBool::new(false),
             orphaned: AtomicBool::new(false),
@@ -117,8 +117,8 @@ impl Real {
         if !*reaped {
             // one that cannot be reaped is not our child any more; who reaps an adopted one is
             // nothing to wait for
-            *reaped =
-                !self.ours || pidfd::reap(self.pid, &self.pidfd, libc::WNOHANG).unwrap_or(true);
+            *reaped = !self.spawned_here
+                || pidfd::reap(self.pid, &self.pidfd, libc::WNOHANG).unwrap_or(true);
         }
     }
 
@@ -137,14 +137,14 @@ impl Real {
     }
 }
 
-impl Watch for Real {
+impl Watch for HostProcess {
     fn pidfd(&self) -> &OwnedFd {
         &self.pidfd
     }
 
     fn ended(&self) -> bool {
         // whoever comes first reports: the watcher, or one who waits for this child alone
-        let mut told = self.told.lock();
+        let mut told = self.end_reported.lock();
         if !*told {
             // WNOWAIT: it stays until the table has it reaped
             let observed = pidfd::observe(self.pid, &self.pidfd, libc::WEXITED | libc::WNOWAIT);
@@ -166,7 +166,7 @@ impl Watch for Real {
     }
 
     fn look(&self, proc: &Once) {
-        if !self.ours {
+        if !self.spawned_here {
             return proc.get().map_or((), |proc| self.look_at_other(proc));
         }
         // these events are ours alone to take: nobody else waits for this child
@@ -182,7 +182,7 @@ impl Watch for Real {
     }
 }
 
-impl Real {
+impl HostProcess {
     fn report(&self, status: WaitStatus) {
         if let Some(reporter) = self.reporter.get() {
             reporter.report(status);
@@ -210,7 +210,7 @@ impl Real {
     }
 
     fn end_of_other(&self) -> Option<WaitStatus> {
-        if self.ours && pidfd::has_ended(&self.pidfd) {
+        if self.spawned_here && pidfd::has_ended(&self.pidfd) {
             // a child that the kernel reaps by itself: CLONE_AUTOREAP, or SIGCHLD is ignored
             if let Some(status) = pidfd::await_exit_status(&self.pidfd) {
                 return Some(status);
@@ -246,9 +246,9 @@ impl Real {
 }
 
 /// The driver of a real child.
-pub(super) struct RealDriver(pub Arc<Real>);
+pub(super) struct HostProcessDriver(pub Arc<HostProcess>);
 
-impl DriverProcess for RealDriver {
+impl DriverProcess for HostProcessDriver {
     fn attach(&self, spawn: &Spawn) {
         // each is attached once
         let _ = self.0.reporter.set(spawn.reporter());
@@ -281,11 +281,11 @@ impl DriverProcess for RealDriver {
 
 /// The processes of a tree that are in its table, and orphans.
 #[derive(Debug, Default)]
-pub(super) struct Children {
+pub(super) struct DirectChildren {
     /// Those that were not reaped when it was looked at last, by their numbers in the table.
-    pub list: BTreeMap<Pid, Arc<Real>>,
+    pub list: BTreeMap<Pid, Arc<HostProcess>>,
     /// Those whose process groups may outlive them, where descendants cannot be looked for.
-    pub groups: Vec<Arc<Real>>,
+    pub groups: Vec<Arc<HostProcess>>,
     /// Members that have become children of this process when their parents ended.
     pub orphans: Vec<Arc<Orphan>>,
     /// The CPU time of those that were reaped.
@@ -295,8 +295,8 @@ pub(super) struct Children {
     pub strangers: BTreeSet<(i32, u64)>,
 }
 
-impl Children {
-    pub fn add(&mut self, process: &Process, real: Arc<Real>, blind: bool) {
+impl DirectChildren {
+    pub fn add(&mut self, process: &Process, real: Arc<HostProcess>, blind: bool) {
         let (time, groups) = (&mut self.time, &mut self.groups);
         groups.retain(|real| real.has_group());
         self.list.retain(|_, real| {
@@ -304,7 +304,7 @@ impl Children {
             if gone {
                 *time += real.usage.lock().unwrap_or_default();
             }
-            if gone && blind && real.ours && real.has_group() {
+            if gone && blind && real.spawned_here && real.has_group() {
                 groups.push(real.clone());
             }
             !gone

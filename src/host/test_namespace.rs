@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, PATIENCE};
-use super::observation::{Ended, Event, Fate, Observation};
+use super::observation::{Ended, Observation, ObservedEvent, ProcessEnd};
 use super::procfs;
+use super::shared_memory::{LogRecord, Op, RECORDS, RawCall};
 use super::sysctl::Sysctl;
-use super::task::{Look, Made, Task, view};
-use super::wire::{Entry, Op, RECORDS, RawCall};
+use super::task::{PendingCall, Task, TaskSample, view};
 use super::{codec, os};
 use crate::abi::Pid;
-use crate::kernel::{Run, View};
+use crate::kernel::{RunState, View};
 use crate::syscall::{MEMORY, Syscall, clone};
 
 /// How long a process may take to die.
@@ -22,34 +22,35 @@ const DYING: Duration = Duration::from_millis(20);
 /// How long a number may stay in use after its task is gone.
 const LEAVING: Duration = Duration::from_millis(50);
 /// How long everyone else sleeps before somebody who was made, and does not say so, is looked for.
-const UNBORN: Duration = Duration::from_millis(5);
+const UNREGISTERED: Duration = Duration::from_millis(5);
 
-/// How a cage begins.
+/// How a test namespace begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct CageConfig {
+pub struct TestNamespaceConfig {
     /// The namespace's pid_max (PID-07).
     pub pid_max: Option<u32>,
     /// The number after which the next process is numbered (PID-12).
     pub last_pid: Option<u32>,
-    /// The number of the first process, where that is not process 1. Then it is a child of process 1,
-    /// in a group and a session that it does not see, and process 1 is in a session of its own; it does
-    /// nothing, is not part of the program and not seen: a `Config` with `parent` and `adopter` 1.
+    /// The number of the first process, where that is not process 1. Then it is a child of process
+    /// 1, in a group and a session that it does not see, and process 1 is in a session of its own;
+    /// it does nothing, is not part of the program and not seen: a `Config` with `parent` and
+    /// `adopter` 1.
     pub first: Option<Pid>,
 }
 
-/// Somebody whom a call returned and who has not been born.
+/// Somebody whom a call returned and who has not been created.
 #[derive(Clone, Copy, Debug)]
-struct Due {
+struct AwaitedTask {
     tid: u32,
-    /// How many had been born before.
-    births: usize,
+    /// How many had been created before.
+    new_tasks: usize,
     /// The call's command.
     command: u32,
 }
 
 /// A pid namespace with a program in it.
 #[derive(Debug)]
-pub struct Cage<'e> {
+pub struct TestNamespace<'e> {
     engine: &'e mut Engine,
     /// The first process's number in the controller's namespace; `None` once it is reaped.
     init: Option<i32>,
@@ -60,61 +61,64 @@ pub struct Cage<'e> {
     /// Numbers by their numbers in /proc.
     by_host: HashMap<u32, u32>,
     /// Every call by its command's number.
-    made: HashMap<u32, Made>,
-    /// Every birth.
-    births: Vec<u32>,
-    due: Vec<Due>,
+    made: HashMap<u32, PendingCall>,
+    /// Every creation.
+    new_tasks: Vec<u32>,
+    due: Vec<AwaitedTask>,
     /// Somebody who was making a thread or a process went, or rests: that may be there, and nobody
     /// says so.
     orphaned: bool,
-    /// The numbers of those that are gone, here and in the controller's namespace: they may not be free
-    /// yet, where somebody ends on another CPU, or behind others.
+    /// The numbers of those that are gone, here and in the controller's namespace: they may not be
+    /// free yet, where somebody ends on another CPU, or behind others.
     leaving: Vec<(u32, u32)>,
     /// How often everybody had left the CPU when they were last looked at, where that counts.
     switches: Vec<(u32, u64)>,
-    births_read: u32,
+    new_tasks_read: u32,
     log_read: u32,
     ends: os::Ends,
     ended: Vec<Ended>,
     /// What the newest call of the controller's own gave.
-    answer: Option<Entry>,
+    answer: Option<LogRecord>,
 }
 
-impl<'e> Cage<'e> {
-    pub(super) fn new(engine: &'e mut Engine, config: &CageConfig) -> io::Result<Cage<'e>> {
-        engine.wire.hold.store(0, Relaxed);
-        let births_read = engine.wire.births.count();
-        let init = engine.bear_init()?;
-        let log_read = engine.wire.head.load(Acquire);
-        let mut cage = Cage {
+impl<'e> TestNamespace<'e> {
+    pub(super) fn new(
+        engine: &'e mut Engine,
+        config: &TestNamespaceConfig,
+    ) -> io::Result<TestNamespace<'e>> {
+        engine.memory.hold.store(0, Relaxed);
+        let new_tasks_read = engine.memory.new_tasks.count();
+        let init = engine.fork_init()?;
+        let log_read = engine.memory.head.load(Acquire);
+        let mut namespace = TestNamespace {
             engine,
             init: Some(init),
             hidden: None,
             lives: BTreeMap::new(),
             by_host: HashMap::new(),
             made: HashMap::new(),
-            births: Vec::new(),
-            due: vec![Due { tid: 1, births: 0, command: 0 }],
+            new_tasks: Vec::new(),
+            due: vec![AwaitedTask { tid: 1, new_tasks: 0, command: 0 }],
             orphaned: false,
             leaving: Vec::new(),
             switches: Vec::new(),
-            births_read,
+            new_tasks_read,
             log_read,
             ends: os::Ends::new()?,
             ended: Vec::new(),
             answer: None,
         };
-        cage.settle()?;
+        namespace.settle()?;
         if let Some(value) = config.pid_max {
-            cage.write_sysctl(Sysctl::PidMax, value)?;
+            namespace.write_sysctl(Sysctl::PidMax, value)?;
         }
         if let Some(first) = config.first.filter(|first| first.0 != 1) {
-            cage.make_first(first)?;
+            namespace.make_first(first)?;
         }
         if let Some(value) = config.last_pid {
-            cage.write_sysctl(Sysctl::LastPid, value)?;
+            namespace.write_sysctl(Sysctl::LastPid, value)?;
         }
-        Ok(cage)
+        Ok(namespace)
     }
 
     /// Has the thread `tid` perform `call`, and returns when everything is quiet again.
@@ -123,23 +127,25 @@ impl<'e> Cage<'e> {
     /// that is stopped is performed when it is continued. A thread is made by clone(2) with
     /// CLONE_THREAD, and then has calls of its own.
     ///
-    /// Fails as [`Cage::post`] does.
+    /// Fails as [`TestNamespace::post`] does.
     pub fn call(&mut self, tid: Pid, call: &Syscall) -> io::Result<Observation> {
         self.post(tid, call, 0)?;
         self.settle()
     }
 
-    /// Has the thread `tid` perform `call` and does not wait: [`Cage::observe`] does. With an engine
-    /// that is [`concurrent`](super::EngineConfig::concurrent) calls of several threads are made at
-    /// the same time, each one after its thread has counted to `delay` (about a nanosecond each).
+    /// Has the thread `tid` perform `call` and does not wait: [`TestNamespace::observe`] does. With
+    /// an engine that is [`concurrent`](super::EngineConfig::concurrent) calls of several threads
+    /// are made at the same time, each one after its thread has counted to `delay` (about a
+    /// nanosecond each).
     ///
     /// [`io::ErrorKind::InvalidInput`] if it cannot: it is gone, or in a call.
     ///
     /// [`io::ErrorKind::Unsupported`] for the call that would leave a process for ever that
     /// nothing can remove: process 1 joins the group of another. Up to Linux 6.18 at
     /// least, it never ends then: dying, it waits until its own number is the last that is
-    /// attached to anything, and its group's number is attached to itself. And for unshare(2) of the
-    /// pid namespace: the numbers of those who are born into another one have other owners here.
+    /// attached to anything, and its group's number is attached to itself. And for unshare(2) of
+    /// the pid namespace: the numbers of those who are created into another one have other owners
+    /// here.
     pub fn post(&mut self, tid: Pid, call: &Syscall, delay: u32) -> io::Result<()> {
         let unsupported = |text| Err(io::Error::new(io::ErrorKind::Unsupported, text));
         if self.lives.get(&tid.0).is_some_and(|task| task.tgid == 1) && self.joins_other_group(call)
@@ -153,17 +159,17 @@ impl<'e> Cage<'e> {
         self.start(tid.0, &raw, Some(call.clone()), delay)
     }
 
-    /// The word at that address, of the page at [`MEMORY`] that all processes of a cage share: there
-    /// the kernel stores numbers of threads. `None` for an address outside.
+    /// The word at that address, of the page at [`MEMORY`] that all processes of a test namespace
+    /// share: there the kernel stores numbers of threads. `None` for an address outside.
     pub fn word(&self, address: u64) -> Option<u32> {
         let nth = usize::try_from(address.checked_sub(MEMORY)? / 4).ok()?;
-        self.engine.wire.words.get(nth).map(|word| word.load(Acquire))
+        self.engine.memory.words.get(nth).map(|word| word.load(Acquire))
     }
 
     /// Writes the word at that address; `None` for an address outside.
     pub fn set_word(&mut self, address: u64, value: u32) -> Option<()> {
         let nth = usize::try_from(address.checked_sub(MEMORY)? / 4).ok()?;
-        self.engine.wire.words.get(nth).map(|word| word.store(value, Relaxed))
+        self.engine.memory.words.get(nth).map(|word| word.store(value, Relaxed))
     }
 
     /// Lets time pass, so that timers expire.
@@ -183,9 +189,9 @@ impl<'e> Cage<'e> {
     }
 
     /// From now on, handlers wait for commands and return at [`Syscall::RtSigreturn`]; or return
-    /// at once, as they do in a new cage.
+    /// at once, as they do in a new test namespace.
     pub fn hold_handlers(&mut self, hold: bool) {
-        self.engine.wire.hold.store(u32::from(hold), Relaxed);
+        self.engine.memory.hold.store(u32::from(hold), Relaxed);
     }
 
     /// Ends the program: every process that ever lived, in the order in which they went.
@@ -206,7 +212,7 @@ impl<'e> Cage<'e> {
     }
 
     /// A call of the first process that is not part of the program.
-    pub(super) fn own_call(&mut self, raw: &RawCall, what: &str) -> io::Result<Entry> {
+    pub(super) fn own_call(&mut self, raw: &RawCall, what: &str) -> io::Result<LogRecord> {
         self.start(1, raw, None, 0)?;
         self.settle()?;
         let answer = self.answer.take();
@@ -224,7 +230,7 @@ impl<'e> Cage<'e> {
         if let Some(before) = first.0.checked_sub(1).filter(|before| *before > 1) {
             self.write_sysctl(Sysctl::LastPid, before)?;
         }
-        let born = self.call(Pid(1), &Syscall::Fork)?.born;
+        let born = self.call(Pid(1), &Syscall::Fork)?.created_tasks;
         if born != [first] {
             return Err(io::Error::other(format!("the first process became {born:?}")));
         }
@@ -241,7 +247,7 @@ impl<'e> Cage<'e> {
         self.lives.values().any(|task| task.pgid.0 == group as u32)
     }
 
-    /// Gives the command.
+    /// Returns the command.
     fn start(
         &mut self,
         tid: u32,
@@ -250,7 +256,7 @@ impl<'e> Cage<'e> {
         delay: u32,
     ) -> io::Result<()> {
         let invalid = |text| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        let (Some(task), Some(slot)) = (self.lives.get_mut(&tid), self.engine.wire.slot(tid))
+        let (Some(task), Some(slot)) = (self.lives.get_mut(&tid), self.engine.memory.slot(tid))
         else {
             return invalid("no such thread");
         };
@@ -270,38 +276,42 @@ impl<'e> Cage<'e> {
         if raw.op != Op::HandlerReturn {
             task.calls.push(command);
         }
-        let births = self.births.len();
-        self.made.insert(command, Made { tid, call, outer, births, bore: false });
+        let new_tasks = self.new_tasks.len();
+        self.made.insert(command, PendingCall { tid, call, outer, new_tasks, bore: false });
         Ok(())
     }
 
     /// Waits until nothing moves any more, and tells what did.
     ///
-    /// Controller and puppets share one CPU: if all puppets sleep when they are looked at, and the
+    /// Controller and agents share one CPU: if all agents sleep when they are looked at, and the
     /// controller did not leave the CPU while it looked, then they all slept at one moment. Where
-    /// puppets are realtime that is so at the first look, as a rule.
+    /// agents are realtime that is so at the first look, as a rule.
     ///
-    /// On several CPUs they all slept at one moment if all sleep in two looks, and nobody has left a
-    /// CPU in between.
+    /// On several CPUs they all slept at one moment if all sleep in two looks, and nobody has left
+    /// a CPU in between.
     ///
-    /// Where no file tells who sleeps there is no certainty: then what is quiet has to be so a second
-    /// time, after the controller has slept. On several CPUs as well, where a process may be seen to
-    /// have ended before its number is free.
+    /// Where no file tells which tasks sleep, one look proves nothing: all have to be at rest in
+    /// two looks in a row, and the controller sleeps in between. On several CPUs as well. There a
+    /// process is seen as a zombie before `exit_notify` has woken its parent, and it may stay so
+    /// for long where the machine is itself a guest; so the controller waits between the looks for
+    /// whoever holds tasklist_lock.
     fn settle(&mut self) -> io::Result<Observation> {
         let start = Instant::now();
         let mut seen = Observation::default();
         let everywhere = self.engine.is_concurrent();
         let told = self.engine.sleep_file.is_some() && !everywhere;
-        let mut certain = told || self.engine.is_realtime();
+        let one_look = told || self.engine.is_realtime();
+        let mut certain = one_look;
         let mut before = None;
         if !self.engine.is_realtime() {
             std::thread::yield_now();
         }
         for round in 0u32.. {
             let switches = os::context_switches();
+            let reserved = self.engine.memory.head.load(Acquire);
             self.collect(&mut seen)?;
             let gone = seen.gone.len();
-            let mut quiet = self.look(&mut seen, start.elapsed() < DYING)?;
+            let mut quiet = self.sample(&mut seen, start.elapsed() < DYING)?;
             if seen.gone.len() > gone && !self.engine.is_realtime() {
                 // one that reaps itself is out of sight before its number is free: let it finish
                 certain = false;
@@ -312,23 +322,32 @@ impl<'e> Cage<'e> {
             } else {
                 quiet = quiet && os::context_switches() == switches;
             }
+            if !quiet {
+                certain &= one_look;
+            } else if !certain {
+                certain = true;
+                if everywhere {
+                    os::wait_for_tasklist_lock()?;
+                }
+                std::thread::sleep(Duration::from_micros(100));
+                continue;
+            }
             if quiet && self.due.is_empty() && self.all_read() {
                 if !self.numbers_are_free(&seen) && start.elapsed() < LEAVING {
                     std::thread::yield_now();
                     continue;
                 }
-                if certain && (!self.orphaned || self.find_orphans(&mut seen)?) {
-                    seen.forget_looks();
+                if !self.orphaned || self.find_orphans(&mut seen)? {
+                    seen.normalise();
                     return Ok(seen);
                 }
-                certain = true;
                 std::thread::sleep(Duration::from_micros(100));
                 continue;
             }
             if quiet {
-                self.pass_over_lost();
-                if start.elapsed() > UNBORN && self.all_read() {
-                    self.find_unborn(&mut seen)?;
+                self.pass_over_lost(reserved);
+                if start.elapsed() > UNREGISTERED && self.all_read() {
+                    self.find_unregistered(&mut seen)?;
                 }
             }
             if start.elapsed() > PATIENCE {
@@ -364,24 +383,24 @@ impl<'e> Cage<'e> {
         io::Error::new(io::ErrorKind::TimedOut, text)
     }
 
-    /// Takes in births and the log.
+    /// Takes in new tasks and the log.
     fn collect(&mut self, seen: &mut Observation) -> io::Result<()> {
-        if self.engine.wire.too_large.load(Relaxed) != 0 {
-            self.engine.wire.too_large.store(0, Relaxed);
+        if self.engine.memory.too_large.load(Relaxed) != 0 {
+            self.engine.memory.too_large.store(0, Relaxed);
             return Err(io::Error::other("more threads than mailboxes"));
         }
-        let head = self.engine.wire.head.load(Acquire);
-        if self.engine.wire.births.take_lost()
+        let head = self.engine.memory.head.load(Acquire);
+        if self.engine.memory.new_tasks.take_lost()
             || head.wrapping_sub(self.log_read) as usize > RECORDS
         {
             return Err(io::Error::other("the log overflowed"));
         }
-        while let Some(tid) = self.engine.wire.births.take(self.births_read) {
-            self.births_read = self.births_read.wrapping_add(1);
-            self.admit(tid, seen)?;
+        while let Some(tid) = self.engine.memory.new_tasks.take(self.new_tasks_read) {
+            self.new_tasks_read = self.new_tasks_read.wrapping_add(1);
+            self.register_task(tid, seen)?;
         }
         while self.log_read != head {
-            let record = self.engine.wire.nth_record(self.log_read);
+            let record = self.engine.memory.nth_record(self.log_read);
             let Some(entry) = record.and_then(|record| record.take()) else { break };
             self.log_read = self.log_read.wrapping_add(1);
             self.note(&entry, seen);
@@ -389,27 +408,25 @@ impl<'e> Cage<'e> {
         Ok(())
     }
 
-    /// Whether nothing was written since [`Cage::collect`] looked.
+    /// Whether nothing was written since [`TestNamespace::collect`] looked.
     fn all_read(&self) -> bool {
-        !self.engine.wire.births.has(self.births_read)
-            && self.engine.wire.head.load(Acquire) == self.log_read
+        !self.engine.memory.new_tasks.has(self.new_tasks_read)
+            && self.engine.memory.head.load(Acquire) == self.log_read
     }
 
-    /// Everybody slept, so nobody is at writing: a line that is not written was a thread's that
-    /// was killed at it. A timer may go off anywhere.
-    fn pass_over_lost(&mut self) {
-        let wire = &self.engine.wire;
-        let next = wire.nth_record(self.log_read);
-        if wire.head.load(Acquire) != self.log_read
-            && next.is_some_and(|record| !record.is_written())
-        {
+    /// Passes over the next line if it is lost. All threads have slept since before the log had
+    /// `reserved` lines: whichever of these is not written belongs to a thread that was killed as it
+    /// wrote. A later line may be that of a thread that has just woken.
+    fn pass_over_lost(&mut self, reserved: u32) {
+        let next = self.engine.memory.nth_record(self.log_read);
+        if self.log_read != reserved && next.is_some_and(|record| !record.is_written()) {
             self.log_read = self.log_read.wrapping_add(1);
         }
     }
 
-    /// Everybody slept for long, and somebody who was made has not said that it lives: it was stopped
-    /// or killed before, by one that ran at the same time.
-    fn find_unborn(&mut self, seen: &mut Observation) -> io::Result<()> {
+    /// Everybody slept for long, and somebody who was made has not said that it lives: it was
+    /// stopped or killed before, by one that ran at the same time.
+    fn find_unregistered(&mut self, seen: &mut Observation) -> io::Result<()> {
         for due in self.due.clone() {
             // process 1 has nobody here who could hold it up
             let Some(made) = self.made.get(&due.command) else { continue };
@@ -433,7 +450,7 @@ impl<'e> Cage<'e> {
                 None if is_thread => 0,
                 _ => due.tid,
             };
-            self.admit_unborn(due.tid, tgid, found.map_or(0, |(host, _)| host), seen)?;
+            self.register_unregistered(due.tid, tgid, found.map_or(0, |(host, _)| host), seen)?;
         }
         Ok(())
     }
@@ -451,7 +468,7 @@ impl<'e> Cage<'e> {
         }
         match found {
             Some((host, status)) if self.all_read() && matches!(status.state, b'Z' | b'T') => {
-                self.admit_unborn(status.pid.0, status.tgid.0, host, seen)?;
+                self.register_unregistered(status.pid.0, status.tgid.0, host, seen)?;
                 Ok(false)
             }
             Some(_) => Ok(false),
@@ -463,7 +480,7 @@ impl<'e> Cage<'e> {
     }
 
     /// Takes in one that does not say itself that it lives.
-    fn admit_unborn(
+    fn register_unregistered(
         &mut self,
         tid: u32,
         tgid: u32,
@@ -471,10 +488,10 @@ impl<'e> Cage<'e> {
         seen: &mut Observation,
     ) -> io::Result<()> {
         self.due.retain(|due| due.tid != tid);
-        self.bury(tid, Fate::Reaped, seen)?;
-        self.births.push(tid);
-        seen.born.push(Pid(tid));
-        if let Some(slot) = self.engine.wire.slot(tid) {
+        self.record_end(tid, ProcessEnd::Reaped, seen)?;
+        self.new_tasks.push(tid);
+        seen.created_tasks.push(Pid(tid));
+        if let Some(slot) = self.engine.memory.slot(tid) {
             // what the last one of that number left
             slot.busy.store(0, Relaxed);
             slot.depth.store(0, Relaxed);
@@ -483,13 +500,13 @@ impl<'e> Cage<'e> {
         self.watch(tid, tgid, host, Vec::new(), seen)
     }
 
-    /// A thread is born.
-    fn admit(&mut self, tid: u32, seen: &mut Observation) -> io::Result<()> {
-        let Some(slot) = self.engine.wire.slot(tid) else { return Ok(()) };
+    /// A thread is created.
+    fn register_task(&mut self, tid: u32, seen: &mut Observation) -> io::Result<()> {
+        let Some(slot) = self.engine.memory.slot(tid) else { return Ok(()) };
         let (host, tgid) = (slot.host_pid.load(Acquire), slot.tgid.load(Relaxed));
-        // a child that is born inside a handler has the calls that its parent was in
+        // a child that is created inside a handler has the calls that its parent was in
         let mut calls = Vec::new();
-        if let Some(made) = self.made.get_mut(&slot.born_of.load(Relaxed)) {
+        if let Some(made) = self.made.get_mut(&slot.created_by.load(Relaxed)) {
             made.bore |= made.makes_a_task();
             if slot.depth.load(Relaxed) > 0 {
                 calls.clone_from(&made.outer);
@@ -503,11 +520,11 @@ impl<'e> Cage<'e> {
             return Ok(());
         }
         // its number may be that of one that has gone unnoticed
-        self.bury(tid, Fate::Reaped, seen)?;
-        self.births.push(tid);
-        seen.born.push(Pid(tid));
-        let births = self.births.len();
-        self.due.retain(|due| due.tid != tid || due.births >= births);
+        self.record_end(tid, ProcessEnd::Reaped, seen)?;
+        self.new_tasks.push(tid);
+        seen.created_tasks.push(Pid(tid));
+        let new_tasks = self.new_tasks.len();
+        self.due.retain(|due| due.tid != tid || due.new_tasks >= new_tasks);
         self.watch(tid, tgid, host, calls, seen)
     }
 
@@ -524,7 +541,7 @@ impl<'e> Cage<'e> {
             // gone before it was seen
             seen.gone.push(Pid(tid));
             if tid == tgid {
-                self.ended.push(Ended { pid: Pid(tid), status: None, fate: Fate::Reaped });
+                self.ended.push(Ended { pid: Pid(tid), status: None, fate: ProcessEnd::Reaped });
                 seen.ended.push((Pid(tid), None));
             }
             return Ok(());
@@ -539,11 +556,11 @@ impl<'e> Cage<'e> {
     }
 
     /// A line of the log.
-    fn note(&mut self, entry: &Entry, seen: &mut Observation) {
+    fn note(&mut self, entry: &LogRecord, seen: &mut Observation) {
         let pid = Pid(entry.pid);
         if entry.handler {
             if let Some(info) = codec::siginfo(&entry.data) {
-                seen.events.push(Event::Handler { pid, info });
+                seen.events.push(ObservedEvent::Handler { pid, info });
             }
             return;
         }
@@ -559,17 +576,17 @@ impl<'e> Cage<'e> {
             self.answer = Some(entry.clone());
             return;
         };
-        let (tid, births) = (entry.value as u32, made.births);
-        if made.makes_a_task() && entry.value > 0 && !self.births[births..].contains(&tid) {
-            self.due.push(Due { tid, births, command: entry.command });
+        let (tid, new_tasks) = (entry.value as u32, made.new_tasks);
+        if made.makes_a_task() && entry.value > 0 && !self.new_tasks[new_tasks..].contains(&tid) {
+            self.due.push(AwaitedTask { tid, new_tasks, command: entry.command });
         }
         let result = codec::decode(call, entry.value, &entry.data);
-        seen.events.push(Event::Returned { pid, result });
+        seen.events.push(ObservedEvent::Returned { pid, result });
     }
 
-    /// Looks at every thread: whether all are quiet. `soon` after the call, one that a signal ends is
-    /// not.
-    fn look(&mut self, seen: &mut Observation, soon: bool) -> io::Result<bool> {
+    /// Looks at every thread: whether all are quiet. `soon` after the call, one that a signal ends
+    /// is not.
+    fn sample(&mut self, seen: &mut Observation, soon: bool) -> io::Result<bool> {
         seen.views.clear();
         seen.in_handler.clear();
         self.switches.clear();
@@ -577,32 +594,32 @@ impl<'e> Cage<'e> {
         let (mut quiet, mut init_ended) = (true, false);
         let mut gone = Vec::new();
         for (tid, task) in &mut self.lives {
-            let Some(slot) = self.engine.wire.slot(*tid) else { continue };
+            let Some(slot) = self.engine.memory.slot(*tid) else { continue };
             let busy = slot.busy.load(Acquire) != 0;
             let inner = task.calls.last().filter(|_| busy).and_then(|call| self.made.get(call));
-            let (run, status) = match task.look(slot, inner, soon, everywhere)? {
-                // a dying init sleeps while it waits for the others (NS-08), and looks like one that
-                // has nothing to do
-                Look::Rests(run, status) if everywhere && *tid == 1 => {
-                    if run != Run::Zombie && procfs::is_exiting(task.host)? {
+            let (run, status) = match task.sample(slot, inner, soon, everywhere)? {
+                // a dying init sleeps while it waits for the others (NS-08), and looks like one
+                // that has nothing to do
+                TaskSample::Rests(run, status) if everywhere && *tid == 1 => {
+                    if run != RunState::Zombie && procfs::is_exiting(task.host)? {
                         quiet = false;
                         continue;
                     }
                     (run, status)
                 }
-                Look::Rests(run, status) => (run, status),
-                Look::Gone => {
+                TaskSample::Rests(run, status) => (run, status),
+                TaskSample::Gone => {
                     gone.push(*tid);
                     continue;
                 }
-                Look::Busy => {
+                TaskSample::Busy => {
                     quiet = false;
                     continue;
                 }
             };
-            self.orphaned |= inner.is_some_and(Made::is_making);
+            self.orphaned |= inner.is_some_and(PendingCall::is_making);
             // a dead leader among others is not the end of its process (TG-87)
-            let ended = run == Run::Zombie && status.threads == 1;
+            let ended = run == RunState::Zombie && status.threads == 1;
             if ended && !task.ended {
                 let Some(how) = procfs::exit_status(task.host)? else {
                     gone.push(*tid);
@@ -622,7 +639,7 @@ impl<'e> Cage<'e> {
                 continue;
             }
             let depth = slot.depth.load(Relaxed);
-            if depth > 0 && run != Run::Zombie {
+            if depth > 0 && run != RunState::Zombie {
                 seen.in_handler.insert(Pid(*tid), depth);
             }
             let ppid = self.by_host.get(&status.ppid).copied().unwrap_or(0);
@@ -630,7 +647,7 @@ impl<'e> Cage<'e> {
         }
         self.note_ends(seen)?;
         for tid in gone {
-            self.bury(tid, Fate::Reaped, seen)?;
+            self.record_end(tid, ProcessEnd::Reaped, seen)?;
         }
         if init_ended {
             self.end_of_init(seen)?;
@@ -644,7 +661,7 @@ impl<'e> Cage<'e> {
         seen.init = os::reap(init, true)?;
         let pids: Vec<u32> = self.lives.keys().copied().collect();
         for pid in pids {
-            self.bury(pid, Fate::Reaped, seen)?;
+            self.record_end(pid, ProcessEnd::Reaped, seen)?;
         }
         self.due.clear();
         seen.in_handler.clear();
@@ -658,7 +675,7 @@ impl<'e> Cage<'e> {
     }
 
     /// Forgets a thread that is gone, and the process if it was its leader.
-    fn bury(&mut self, tid: u32, fate: Fate, seen: &mut Observation) -> io::Result<()> {
+    fn record_end(&mut self, tid: u32, fate: ProcessEnd, seen: &mut Observation) -> io::Result<()> {
         // with its descriptor goes what is known of its end
         self.note_ends(seen)?;
         let Some(task) = self.lives.remove(&tid) else { return Ok(()) };
@@ -683,10 +700,12 @@ impl<'e> Cage<'e> {
 
     /// Kills and reaps everything.
     fn close(&mut self) -> io::Result<()> {
-        let fates: Vec<(u32, Fate)> = self
+        let fates: Vec<(u32, ProcessEnd)> = self
             .lives
             .iter()
-            .map(|(tid, task)| (*tid, if task.ended { Fate::Zombie } else { Fate::Alive }))
+            .map(|(tid, task)| {
+                (*tid, if task.ended { ProcessEnd::Zombie } else { ProcessEnd::Alive })
+            })
             .collect();
         if let Some(init) = self.init.take() {
             os::kill(init);
@@ -694,25 +713,25 @@ impl<'e> Cage<'e> {
         }
         let mut seen = Observation::default();
         for (tid, fate) in fates {
-            self.bury(tid, fate, &mut seen)?;
+            self.record_end(tid, fate, &mut seen)?;
         }
         // what the dying still wrote is not for the next program
-        let wire = &self.engine.wire;
-        while self.log_read != wire.head.load(Acquire) {
-            wire.nth_record(self.log_read).and_then(|record| record.take());
+        let memory = &self.engine.memory;
+        while self.log_read != memory.head.load(Acquire) {
+            memory.nth_record(self.log_read).and_then(|record| record.take());
             self.log_read = self.log_read.wrapping_add(1);
         }
-        while wire.births.take(self.births_read).is_some() {
-            self.births_read = self.births_read.wrapping_add(1);
+        while memory.new_tasks.take(self.new_tasks_read).is_some() {
+            self.new_tasks_read = self.new_tasks_read.wrapping_add(1);
         }
-        for word in &wire.words {
+        for word in &memory.words {
             word.store(0, Relaxed);
         }
         Ok(())
     }
 }
 
-impl Drop for Cage<'_> {
+impl Drop for TestNamespace<'_> {
     fn drop(&mut self) {
         // an error means that it is gone already
         let _ = self.close();

@@ -1,13 +1,13 @@
-//! The memory that the controller and its puppets share: a mailbox per thread and one log.
+//! The memory that the controller and its agents share: a mailbox per thread and one log.
 //!
-//! A puppet finds its mailbox by its thread's own number, which it asks the kernel for: that works in
-//! a handler, after fork, in a thread, and in a child that shares its parent's memory. All fields are
-//! atomic, so both sides are safe code; order is given by `command` and `head`.
+//! An agent finds its mailbox by its thread's own number, which it asks the kernel for: that works
+//! in a handler, after fork, in a thread, and in a child that shares its parent's memory. All
+//! fields are atomic, so both sides are safe code; order is given by `command` and `head`.
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-/// Mailboxes: the largest number of a puppet is one less.
+/// Mailboxes: the largest number of an agent is one less.
 pub(super) const SLOTS: usize = 1024;
 /// Words of the input of a call: paths and structures.
 pub(super) const INPUT_WORDS: usize = 64;
@@ -15,12 +15,12 @@ pub(super) const INPUT_WORDS: usize = 64;
 pub(super) const OUTPUT_WORDS: usize = 32;
 /// Records between two looks of the controller.
 pub(super) const RECORDS: usize = 2048;
-/// Births between two looks of the controller.
+/// NewTasks between two looks of the controller.
 pub(super) const BIRTHS: usize = 256;
 /// Words of programs: a page of them.
 pub(super) const WORDS: usize = 1024;
 
-/// What the puppet does, beside the system call itself.
+/// What the agent does, beside the system call itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(super) enum Op {
@@ -30,18 +30,18 @@ pub(super) enum Op {
     Fork = 1,
     /// A call that returns twice, the child in its parent's memory.
     ForkSharing = 2,
-    /// rt_sigaction with addresses of the puppet.
+    /// rt_sigaction with addresses of the agent.
     Action = 3,
-    /// execve of the puppet itself.
+    /// execve of the agent itself.
     ExecSelf = 4,
     /// The handler returns.
     HandlerReturn = 5,
-    /// A new namespace, from the nursery.
+    /// A new namespace, from the zygote.
     MakeInit = 6,
 }
 
 impl Op {
-    /// From the wire.
+    /// From the shared memory.
     pub(super) fn from_raw(raw: u32) -> Op {
         match raw {
             1 => Op::Fork,
@@ -58,7 +58,7 @@ impl Op {
 /// How an argument travels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub(super) enum Kind {
+pub(super) enum ArgKind {
     /// As it is.
     Value = 0,
     /// A pointer to that word of the input.
@@ -69,10 +69,10 @@ pub(super) enum Kind {
 
 /// A mailbox.
 #[repr(C)]
-pub(super) struct Slot {
-    /// The number of the newest command: the puppet sleeps on it.
+pub(super) struct Mailbox {
+    /// The number of the newest command: the agent sleeps on it.
     pub(super) command: AtomicU32,
-    /// The number of the newest command that the puppet took.
+    /// The number of the newest command that the agent took.
     pub(super) taken: AtomicU32,
     /// 1 from taking a command to the end of its call.
     pub(super) busy: AtomicU32,
@@ -83,8 +83,8 @@ pub(super) struct Slot {
     /// Its process's number.
     pub(super) tgid: AtomicU32,
     /// The number of the command that made it.
-    pub(super) born_of: AtomicU32,
-    /// For how many rounds the puppet counts before it performs the newest command.
+    pub(super) created_by: AtomicU32,
+    /// For how many rounds the agent counts before it performs the newest command.
     pub(super) delay: AtomicU32,
     /// An [`Op`].
     pub(super) op: AtomicU32,
@@ -128,28 +128,29 @@ pub(super) enum RecordKind {
 
 /// All of it, from the beginning of a page.
 #[repr(C, align(4096))]
-pub(super) struct Wire {
-    /// What programs have the kernel write to, at [`MEMORY`](crate::syscall::MEMORY) in each of them.
+pub(super) struct SharedMemory {
+    /// What programs have the kernel write to, at [`MEMORY`](crate::syscall::MEMORY) in each of
+    /// them.
     pub(super) words: [AtomicU32; WORDS],
     /// Records ever written.
     pub(super) head: AtomicU32,
-    /// Threads that were born: processes begin with one.
-    pub(super) births: Births,
+    /// Threads that were created: processes begin with one.
+    pub(super) new_tasks: NewTasks,
     /// Whether handlers wait for commands.
     pub(super) hold: AtomicU32,
-    /// A puppet whose number has no mailbox.
+    /// An agent whose number has no mailbox.
     pub(super) too_large: AtomicU32,
-    /// The soft RLIMIT_CORE that puppets begin with.
+    /// The soft RLIMIT_CORE that agents begin with.
     pub(super) core_limit: AtomicU64,
-    /// By number; 0 is the nursery.
-    pub(super) slots: [Slot; SLOTS],
+    /// By number; 0 is the zygote.
+    pub(super) slots: [Mailbox; SLOTS],
     /// The log.
     pub(super) records: [Record; RECORDS],
 }
 
-impl Wire {
+impl SharedMemory {
     /// The mailbox of that number.
-    pub(super) fn slot(&self, pid: u32) -> Option<&Slot> {
+    pub(super) fn slot(&self, pid: u32) -> Option<&Mailbox> {
         self.slots.get(pid as usize)
     }
 
@@ -173,19 +174,20 @@ impl Wire {
     }
 }
 
-/// A queue of births. Whoever enters one may be killed at any moment, and has then entered or not.
+/// A queue of new tasks. Whoever enters one may be killed at any moment, and has then entered or
+/// not.
 #[repr(C)]
-pub(super) struct Births {
+pub(super) struct NewTasks {
     /// How many ever. It may be one too low.
     count: AtomicU32,
     /// 1 if there was no room for one.
     lost: AtomicU32,
-    /// The newest: how often the place was used before in the upper half, in the lower one the number
-    /// of who was born, or 0.
+    /// The newest: how often the place was used before in the upper half, in the lower one the
+    /// number of who was created, or 0.
     places: [AtomicU64; BIRTHS],
 }
 
-impl Births {
+impl NewTasks {
     /// How many there have been; one that is not counted yet comes next.
     pub(super) fn count(&self) -> u32 {
         self.count.load(Acquire)
@@ -196,7 +198,7 @@ impl Births {
         self.lost.swap(0, Relaxed) != 0
     }
 
-    /// The place of the birth with that running number, and what is in it as long as it is free.
+    /// The place of the creation with that running number, and what is in it as long as it is free.
     fn nth(&self, nth: u32) -> (&AtomicU64, u64) {
         let round = u64::from(nth / BIRTHS as u32);
         (&self.places[nth as usize % BIRTHS], round << 32)
@@ -216,20 +218,20 @@ impl Births {
         }
     }
 
-    /// Counts the birth, unless somebody else did.
+    /// Counts the creation, unless somebody else did.
     fn go_on(&self, nth: u32) {
         // an error means that somebody did
         let _ = self.count.compare_exchange(nth, nth.wrapping_add(1), AcqRel, Relaxed);
     }
 
-    /// Whether there was a birth with that running number that has not been taken.
+    /// Whether there was a creation with that running number that has not been taken.
     pub(super) fn has(&self, nth: u32) -> bool {
         let (place, free) = self.nth(nth);
         let now = place.load(Acquire);
         now >> 32 == free >> 32 && now != free
     }
 
-    /// Takes out the birth with that running number: who was born.
+    /// Takes out the creation with that running number: who was created.
     pub(super) fn take(&self, nth: u32) -> Option<u32> {
         if !self.has(nth) {
             return None;
@@ -243,7 +245,7 @@ impl Births {
 
 /// A record taken out of the log.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct LogRecord {
     pub(super) handler: bool,
     pub(super) pid: u32,
     pub(super) command: u32,
@@ -268,10 +270,10 @@ impl Record {
 
     /// Takes the record, which then can be written again; `None` if it is not written, or its
     /// writer died at it.
-    pub(super) fn take(&self) -> Option<Entry> {
+    pub(super) fn take(&self) -> Option<LogRecord> {
         // in one step: a writer that comes between a look and the clearing would be lost
         let kind = self.kind.swap(0, Acquire);
-        (kind != 0).then(|| Entry {
+        (kind != 0).then(|| LogRecord {
             handler: kind == RecordKind::Handler as u32,
             pid: self.pid.load(Relaxed),
             command: self.command.load(Relaxed),
@@ -287,7 +289,7 @@ pub(super) struct RawCall {
     pub(super) op: Op,
     pub(super) number: i64,
     pub(super) args: [u64; 6],
-    pub(super) kinds: [Kind; 6],
+    pub(super) kinds: [ArgKind; 6],
     pub(super) input: Vec<u64>,
     next: usize,
 }
@@ -299,7 +301,7 @@ impl RawCall {
             op: Op::Plain,
             number,
             args: [0; 6],
-            kinds: [Kind::Value; 6],
+            kinds: [ArgKind::Value; 6],
             input: Vec::new(),
             next: 0,
         }
@@ -311,7 +313,7 @@ impl RawCall {
         self
     }
 
-    fn argument(mut self, value: u64, kind: Kind) -> RawCall {
+    fn argument(mut self, value: u64, kind: ArgKind) -> RawCall {
         if let (Some(arg), Some(how)) =
             (self.args.get_mut(self.next), self.kinds.get_mut(self.next))
         {
@@ -323,14 +325,14 @@ impl RawCall {
 
     /// A number.
     pub(super) fn value(self, value: i64) -> RawCall {
-        self.argument(value as u64, Kind::Value)
+        self.argument(value as u64, ArgKind::Value)
     }
 
     /// A pointer to these words.
     pub(super) fn words(mut self, words: &[u64]) -> RawCall {
         let start = self.input.len() as u64;
         self.input.extend_from_slice(words);
-        self.argument(start, Kind::Input)
+        self.argument(start, ArgKind::Input)
     }
 
     /// A pointer to this text, with a zero behind it.
@@ -344,11 +346,11 @@ impl RawCall {
 
     /// A pointer to that word of the output.
     pub(super) fn output(self, word: u64) -> RawCall {
-        self.argument(word, Kind::Output)
+        self.argument(word, ArgKind::Output)
     }
 
-    /// Writes it into `slot`, all but the number that makes the puppet take it.
-    pub(super) fn write(&self, slot: &Slot) {
+    /// Writes it into `slot`, all but the number that makes the agent take it.
+    pub(super) fn write(&self, slot: &Mailbox) {
         slot.op.store(self.op as u32, Relaxed);
         slot.number.store(self.number as u64, Relaxed);
         for (to, from) in slot.args.iter().zip(self.args) {
@@ -376,8 +378,8 @@ mod tests {
         }
     }
 
-    fn no_births() -> Births {
-        Births {
+    fn no_births() -> NewTasks {
+        NewTasks {
             count: AtomicU32::new(0),
             lost: AtomicU32::new(0),
             places: core::array::from_fn(|_| AtomicU64::new(0)),
@@ -387,22 +389,22 @@ mod tests {
     #[test]
     fn a_birth_is_neither_lost_nor_seen_twice() {
         const EACH: u32 = 20_000;
-        let (births, taken) = (no_births(), AtomicU32::new(0));
+        let (new_tasks, taken) = (no_births(), AtomicU32::new(0));
         let deadline = Instant::now() + Duration::from_secs(120);
         let mut seen: Vec<u32> = Vec::new();
         std::thread::scope(|scope| {
             for begin in [1, 1 + EACH] {
-                let (births, taken) = (&births, &taken);
+                let (new_tasks, taken) = (&new_tasks, &taken);
                 scope.spawn(move || {
                     for tid in begin..begin + EACH {
                         for looks in 1u32.. {
-                            let waiting = births.count().wrapping_sub(taken.load(Acquire));
+                            let waiting = new_tasks.count().wrapping_sub(taken.load(Acquire));
                             if waiting < BIRTHS as u32 / 2 || Instant::now() > deadline {
                                 break;
                             }
                             pause(looks);
                         }
-                        births.enter(tid);
+                        new_tasks.enter(tid);
                     }
                 });
             }
@@ -411,11 +413,11 @@ mod tests {
                     break;
                 }
                 pause(looks);
-                seen.extend(births.take(seen.len() as u32));
+                seen.extend(new_tasks.take(seen.len() as u32));
                 taken.store(seen.len() as u32, Release);
             }
         });
-        assert!(!births.take_lost());
+        assert!(!new_tasks.take_lost());
         let (first, second): (Vec<u32>, Vec<u32>) = seen.iter().partition(|tid| **tid <= EACH);
         assert_eq!(first, (1..=EACH).collect::<Vec<_>>());
         assert_eq!(second, (1 + EACH..=2 * EACH).collect::<Vec<_>>());
@@ -423,29 +425,35 @@ mod tests {
 
     #[test]
     fn a_birth_whose_writer_died_is_complete_or_not_there() {
-        let births = no_births();
-        births.enter(7);
+        let new_tasks = no_births();
+        new_tasks.enter(7);
         // one that dies before it has counted itself
-        let (place, free) = births.nth(1);
+        let (place, free) = new_tasks.nth(1);
         place.store(free | 8, Release);
-        assert_eq!(births.count(), 1);
-        births.enter(9);
-        assert_eq!((births.count(), births.take(0), births.take(1)), (3, Some(7), Some(8)));
-        assert_eq!((births.take(2), births.take(3), births.has(3)), (Some(9), None, false));
+        assert_eq!(new_tasks.count(), 1);
+        new_tasks.enter(9);
+        assert_eq!(
+            (new_tasks.count(), new_tasks.take(0), new_tasks.take(1)),
+            (3, Some(7), Some(8))
+        );
+        assert_eq!(
+            (new_tasks.take(2), new_tasks.take(3), new_tasks.has(3)),
+            (Some(9), None, false)
+        );
         // nobody comes after it
-        let (place, free) = births.nth(3);
+        let (place, free) = new_tasks.nth(3);
         place.store(free | 10, Release);
-        assert!(births.has(3));
-        assert_eq!((births.take(3), births.count()), (Some(10), 4));
+        assert!(new_tasks.has(3));
+        assert_eq!((new_tasks.take(3), new_tasks.count()), (Some(10), 4));
         // round and round, until there is no room
         for tid in 1..=BIRTHS as u32 {
-            births.enter(tid);
+            new_tasks.enter(tid);
         }
-        assert!(!births.take_lost());
-        births.enter(1000);
-        assert!(births.take_lost());
-        assert_eq!((4..4 + BIRTHS as u32).filter_map(|nth| births.take(nth)).count(), BIRTHS);
-        assert_eq!(births.take(4 + BIRTHS as u32), None);
+        assert!(!new_tasks.take_lost());
+        new_tasks.enter(1000);
+        assert!(new_tasks.take_lost());
+        assert_eq!((4..4 + BIRTHS as u32).filter_map(|nth| new_tasks.take(nth)).count(), BIRTHS);
+        assert_eq!(new_tasks.take(4 + BIRTHS as u32), None);
     }
 
     #[test]

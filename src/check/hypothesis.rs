@@ -2,31 +2,35 @@
 
 use alloc::vec::Vec;
 
-use super::line::Shown;
-use super::run::Difference;
+use super::initial_state::InitialState;
+use super::line::ModelLine;
+use super::run::StepError;
 use super::search::Mismatch;
 use super::step::Steps;
-use super::world::World;
 use crate::abi::{
     Handler, Pgid, Pid, Resource, Rlimit, SiCode, Sid, SigAction, SigInfo, SigSet, Signal, Uid,
     WaitStatus,
 };
-use crate::syscall::text::Outcome;
+use crate::syscall::text::CallEnd;
 use crate::syscall::{Ret, Syscall};
 use crate::trace::LogEvent;
 
 /// The worlds in which `mismatch` may not arise, the likeliest first.
 ///
 /// Each one only fixes what was unknown: a world never takes back what another one was told.
-pub fn worlds(world: &World, mismatch: &Mismatch<'_>, steps: &Steps<'_>) -> Vec<World> {
-    let mut guess = Guess { world, steps, worlds: Vec::new() };
+pub fn worlds(
+    world: &InitialState,
+    mismatch: &Mismatch<'_>,
+    steps: &Steps<'_>,
+) -> Vec<InitialState> {
+    let mut guess = Hypotheses { world, steps, worlds: Vec::new() };
     let event = mismatch.line().map(|line| &line.entry.event);
     match (&mismatch.difference, event) {
-        (Difference::Shown { shown, .. }, Some(event)) => guess.differing(shown, event),
-        (Difference::Shown { shown, .. }, None) => guess.missing(shown),
+        (StepError::Shown { shown, .. }, Some(event)) => guess.differing(shown, event),
+        (StepError::Shown { shown, .. }, None) => guess.missing(shown),
         // a signal that only a tracer sees
-        (Difference::Nothing { .. }, Some(LogEvent::Signal(info))) => guess.user(info.uid),
-        (Difference::Refused(_), _) => guess.alive(),
+        (StepError::Nothing { .. }, Some(LogEvent::Signal(info))) => guess.user(info.uid),
+        (StepError::Refused(_), _) => guess.alive(),
         _ => {}
     }
     if !world.is_init() {
@@ -35,40 +39,40 @@ pub fn worlds(world: &World, mismatch: &Mismatch<'_>, steps: &Steps<'_>) -> Vec<
     guess.worlds
 }
 
-struct Guess<'w, 's, 'a> {
-    world: &'w World,
+struct Hypotheses<'w, 's, 'a> {
+    world: &'w InitialState,
     steps: &'s Steps<'a>,
-    worlds: Vec<World>,
+    worlds: Vec<InitialState>,
 }
 
-impl Guess<'_, '_, '_> {
-    fn with(&mut self, change: impl FnOnce(&mut World)) {
+impl Hypotheses<'_, '_, '_> {
+    fn with(&mut self, change: impl FnOnce(&mut InitialState)) {
         let mut world = self.world.clone();
         change(&mut world);
         self.worlds.push(world);
     }
 
     /// The model and the log show something different.
-    fn differing(&mut self, shown: &Shown, event: &LogEvent) {
+    fn differing(&mut self, shown: &ModelLine, event: &LogEvent) {
         match (shown, event) {
             (
-                Shown::Result(Ok(model)),
-                LogEvent::Call { call, outcome: Outcome::Returned(Ok(log)) }
-                | LogEvent::Resumed { call, outcome: Outcome::Returned(Ok(log)) },
+                ModelLine::Result(Ok(model)),
+                LogEvent::Call { call, outcome: CallEnd::Returned(Ok(log)) }
+                | LogEvent::Resumed { call, outcome: CallEnd::Returned(Ok(log)) },
             ) => self.results(call, model, log),
-            (Shown::Handler(model), LogEvent::Signal(log)) => self.infos(model, log),
-            (Shown::Ended(status), LogEvent::Killed { signal, core }) => {
+            (ModelLine::Handler(model), LogEvent::Signal(log)) => self.infos(model, log),
+            (ModelLine::Ended(status), LogEvent::Killed { signal, core }) => {
                 self.core(*status, *signal, *core);
                 self.missing(shown);
             }
-            (Shown::Ended(status), LogEvent::Signal(info)) => {
+            (ModelLine::Ended(status), LogEvent::Signal(info)) => {
                 // the deadly signal, which has another sender than the model has
                 if status.term_signal() == Some(info.signal) {
                     self.user(info.uid);
                 }
                 self.missing(shown);
             }
-            (Shown::Ended(_) | Shown::Handler(_), _) => self.missing(shown),
+            (ModelLine::Ended(_) | ModelLine::Handler(_), _) => self.missing(shown),
             _ => {}
         }
     }
@@ -195,18 +199,18 @@ impl Guess<'_, '_, '_> {
 
     /// The model shows what a signal does, and the log does not: it was ignored, or blocked, from
     /// the beginning.
-    fn missing(&mut self, shown: &Shown) {
+    fn missing(&mut self, shown: &ModelLine) {
         let signal = match shown {
-            Shown::Ended(status) => status.term_signal(),
-            Shown::Handler(info) => Some(info.signal),
+            ModelLine::Ended(status) => status.term_signal(),
+            ModelLine::Handler(info) => Some(info.signal),
             _ => None,
         };
         if let Some(signal) = signal {
-            self.shielded(signal);
+            self.ignored_or_blocked(signal);
         }
     }
 
-    fn shielded(&mut self, signal: Signal) {
+    fn ignored_or_blocked(&mut self, signal: Signal) {
         if self.world.may_inherit(signal) {
             self.with(|world| {
                 world.actions.insert(signal.number(), SigAction::IGNORE);
@@ -224,7 +228,7 @@ impl Guess<'_, '_, '_> {
             return;
         }
         for signal in [Signal::HUP, Signal::INT, Signal::TSTP, Signal::TTIN, Signal::TTOU] {
-            self.shielded(signal);
+            self.ignored_or_blocked(signal);
         }
     }
 

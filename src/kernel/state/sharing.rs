@@ -3,11 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-/// Sets of tasks, or of processes, that share one thing. One that shares with nobody is in none, and
-/// costs nothing.
+/// Sets of tasks, or of processes, that share one thing. One that shares with nobody is in none,
+/// and costs nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Shares<K> {
+pub struct SharingSets<K> {
     /// The number of the set that each is in.
     #[cfg_attr(
         feature = "serde",
@@ -33,10 +33,10 @@ pub struct Shares<K> {
     next: u64,
 }
 
-impl<K: Copy + Ord> Shares<K> {
+impl<K: Copy + Ord> SharingSets<K> {
     /// Nobody shares anything.
-    pub const fn new() -> Shares<K> {
-        Shares { set_of: BTreeMap::new(), members: BTreeMap::new(), next: 0 }
+    pub const fn new() -> SharingSets<K> {
+        SharingSets { set_of: BTreeMap::new(), members: BTreeMap::new(), next: 0 }
     }
 
     /// The child shares with its creator, and with all that share with it already. O(log sharers).

@@ -9,11 +9,11 @@ use core::ops::{Deref, DerefMut};
 #[allow(clippy::box_collection)]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Few<T>(Option<Box<Vec<T>>>);
+pub struct SmallList<T>(Option<Box<Vec<T>>>);
 
-impl<T> Few<T> {
-    pub const fn new() -> Few<T> {
-        Few(None)
+impl<T> SmallList<T> {
+    pub const fn new() -> SmallList<T> {
+        SmallList(None)
     }
 
     pub fn push(&mut self, element: T) {
@@ -43,13 +43,13 @@ impl<T> Few<T> {
     }
 }
 
-impl<T> Default for Few<T> {
-    fn default() -> Few<T> {
-        Few::new()
+impl<T> Default for SmallList<T> {
+    fn default() -> SmallList<T> {
+        SmallList::new()
     }
 }
 
-impl<T> Deref for Few<T> {
+impl<T> Deref for SmallList<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -57,7 +57,7 @@ impl<T> Deref for Few<T> {
     }
 }
 
-impl<T> DerefMut for Few<T> {
+impl<T> DerefMut for SmallList<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         self.0.as_mut().map_or(&mut [], |list| list)
     }

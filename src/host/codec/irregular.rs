@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{BAD, Gives, Kind, siginfo};
+use super::{BAD, CodecKind, ResultKind, siginfo};
 use crate::abi::{Errno, IdType, Pid, Uid, WaitOptions, WaitStatus};
 use crate::host::SELF_PATH;
-use crate::host::wire::{OUTPUT_WORDS, Op, RawCall};
+use crate::host::shared_memory::{OUTPUT_WORDS, Op, RawCall};
 use crate::syscall::{self, Ptr, QueuedInfo, Ret, clone, gives, kind};
 
 type Words = [u64; OUTPUT_WORDS];
@@ -26,7 +26,7 @@ impl Clone {
     ) -> RawCall {
         let op = if flags & clone::VM != 0 { Op::ForkSharing } else { Op::Fork };
         let Some(exit_signal) = *clone3 else {
-            // the stack and, last, the storage of threads are the puppet's own
+            // the stack and, last, the storage of threads are the agent's own
             let args = [*flags, 0, *parent_tid, *child_tid, 0];
             return args.iter().fold(raw.op(op), |raw, arg| raw.value(*arg as i64));
         };

@@ -97,7 +97,7 @@ fn futures_give_the_same_errors() {
 /// One thread awaits them all, and one creates them.
 #[test]
 fn many_are_spawned_at_once() {
-    alone_here("linux::later::three_hundred", &[]);
+    alone_here("linux::asynchronous::three_hundred", &[]);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_child_that_comes_too_late_is_killed() {
 /// Who has the signal has it; nobody is killed.
 #[test]
 fn a_dropped_shutdown_stops_where_it_is() {
-    alone_here("linux::later::a_shutdown_that_is_dropped", &[]);
+    alone_here("linux::asynchronous::a_shutdown_that_is_dropped", &[]);
 }
 
 #[test]

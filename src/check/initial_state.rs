@@ -12,7 +12,7 @@ use crate::syscall::{Ptr, QueuedInfo, SIGSET_SIZE, Syscall, how};
 
 /// The surroundings of the first process: what is `None` has not been shown yet.
 #[derive(Clone, PartialEq, Debug)]
-pub struct World {
+pub struct InitialState {
     version: Version,
     pub first: Pid,
     pub parent: Option<Pid>,
@@ -34,12 +34,12 @@ pub struct World {
     /// behind the recorder's back: the kernel itself passes on what it is given (KILL-31).
     pub filled: bool,
     /// Numbers that stand nowhere in the log: they stand for what is not shown.
-    pub nowhere: Nowhere,
+    pub nowhere: Placeholders,
 }
 
 /// Stand-ins. A line that shows something where the model has the stand-in shows the real one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Nowhere {
+pub struct Placeholders {
     pub parent: u32,
     pub adopter: u32,
     pub pgid: u32,
@@ -47,14 +47,14 @@ pub struct Nowhere {
     pub user: u32,
 }
 
-impl World {
+impl InitialState {
     /// The world in which nothing is known but the number of the first process. `None` for a log
     /// without any.
-    pub fn of(steps: &Steps<'_>, version: Version) -> Option<World> {
+    pub fn of(steps: &Steps<'_>, version: Version) -> Option<InitialState> {
         let first = steps.first?;
         let mut unused = (2..).filter(|number| !steps.numbers.contains(number));
         let mut next = || unused.next().unwrap_or(0);
-        let nowhere = Nowhere {
+        let nowhere = Placeholders {
             parent: next(),
             adopter: next(),
             pgid: next(),
@@ -63,7 +63,7 @@ impl World {
             user: 65_534,
         };
         let init = first == Pid(1);
-        Some(World {
+        Some(InitialState {
             version,
             first,
             // the init of a namespace sees neither (PID-20, PID-21)

@@ -15,8 +15,9 @@ fn time() -> Duration {
     Duration::from_secs(asked.unwrap_or(4))
 }
 
-/// How often numbers have to come round, and how many trees there have to be, each eighth followed by
-/// a sweep, before it is over. A slow machine needs longer than [`time`] for that, not less of it.
+/// How often numbers have to come round, and how many trees there have to be, each eighth followed
+/// by a sweep, before it is over. A slow machine needs longer than [`time`] for that, not less of
+/// it.
 const ROUNDS: u64 = 10;
 const TREES: u64 = 16;
 
@@ -50,7 +51,7 @@ fn no_signal_ever_reaches_a_stranger() {
         script,
         "sh",
     ];
-    let said = alone("linux::strangers::among_400_numbers", &by);
+    let said = alone("linux::unrelated::among_400_numbers", &by);
     assert_eq!(std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap(), before);
     let lines = said.lines().filter(|line| line.contains("strangers"));
     lines.for_each(|line| println!("{line}"));

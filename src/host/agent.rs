@@ -1,9 +1,9 @@
 //! The code that runs in the caged processes.
 //!
-//! A puppet, which is a thread, sleeps until its mailbox has a command, performs exactly that system
-//! call and writes what came back. It must not allocate, panic or call the C library: it may run in a
-//! handler, in its parent's memory, beside other threads and without storage of its own, or with half
-//! of its life forbidden by a limit.
+//! An agent, which is a thread, sleeps until its mailbox has a command, performs exactly that
+//! system call and writes what came back. It must not allocate, panic or call the C library: it may
+//! run in a handler, in its parent's memory, beside other threads and without storage of its own,
+//! or with half of its life forbidden by a limit.
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char, c_int};
@@ -11,34 +11,36 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 
 use super::raw;
-use super::wire::{INPUT_WORDS, Kind, OUTPUT_WORDS, Op, RecordKind, Slot, Wire};
-use super::{CATCHER, NURSERY_ARG, PUPPET_ARG, RESTORER};
+use super::shared_memory::{
+    ArgKind, INPUT_WORDS, Mailbox, OUTPUT_WORDS, Op, RecordKind, SharedMemory,
+};
+use super::{AGENT_ARG, CATCHER, NURSERY_ARG, RESTORER};
 use crate::abi::{Resource, SaFlags};
 use crate::syscall::MEMORY;
 
-/// Where a puppet finds the shared memory.
+/// Where an agent finds the shared memory.
 pub(super) const WIRE_FD: i32 = 100;
-/// Where a puppet finds its own program.
+/// Where an agent finds its own program.
 pub(super) const EXE_FD: i32 = 101;
 /// The same, as a path: that of the thread, as a leader that has ended has no descriptors (TG-87).
 const EXE_PATH: &CStr = c"/proc/thread-self/fd/101";
-/// The stack of a thread, or of a process that shares its parent's memory. Handlers stack up before the first of
-/// them runs (SIG-36), and a frame with AVX-512 registers takes 3 KiB.
+/// The stack of a thread, or of a process that shares its parent's memory. Handlers stack up before
+/// the first of them runs (SIG-36), and a frame with AVX-512 registers takes 3 KiB.
 const STACK: u64 = 1 << 20;
 /// Words of struct clone_args, the whole input of clone3.
 const CLONE_ARGS: usize = 8;
 /// Nothing is mapped below.
 const PAGE: u64 = 4096;
-/// The exit code of a puppet that cannot go on.
+/// The exit code of an agent that cannot go on.
 const BROKEN: i32 = 99;
 
-static WIRE: AtomicPtr<Wire> = AtomicPtr::new(core::ptr::null_mut());
-/// Whether this process is the nursery, which makes the first process of each cage.
+static WIRE: AtomicPtr<SharedMemory> = AtomicPtr::new(core::ptr::null_mut());
+/// Whether this process is the zygote, which makes the first process of each test namespace.
 static NURSERY: AtomicBool = AtomicBool::new(false);
-/// Where the nursery's short-lived child leaves the first process's number.
+/// Where the zygote's short-lived child leaves the first process's number.
 static INIT_PID: AtomicU64 = AtomicU64::new(0);
 
-/// Takes over if this process was started as a puppet; returns at once if it was not.
+/// Takes over if this process was started as an agent; returns at once if it was not.
 ///
 /// A constructor calls this, before the Rust runtime ignores SIGPIPE and installs its handlers
 /// for SIGSEGV and SIGBUS: execve has to be seen as the kernel left it (EXEC-01). See
@@ -47,13 +49,13 @@ static INIT_PID: AtomicU64 = AtomicU64::new(0);
 /// # Safety
 ///
 /// `argv` is the argument vector that the C library passes to constructors, of `argc` strings.
-pub unsafe fn puppet_entry(argc: c_int, argv: *const *const c_char) {
+pub unsafe fn agent_entry(argc: c_int, argv: *const *const c_char) {
     if argc < 2 {
         return;
     }
     // SAFETY: there are at least two arguments, each a string
     let first = unsafe { CStr::from_ptr(*argv.add(1)) };
-    if first == PUPPET_ARG && argc > 2 {
+    if first == AGENT_ARG && argc > 2 {
         // SAFETY: there are at least three
         let command = unsafe { CStr::from_ptr(*argv.add(2)) };
         map();
@@ -70,7 +72,7 @@ pub unsafe fn puppet_entry(argc: c_int, argv: *const *const c_char) {
 
 /// Maps the shared memory, and its words once more where programs find them.
 fn map() {
-    WIRE.store(map_at(0, size_of::<Wire>() as u64, 0) as *mut Wire, Relaxed);
+    WIRE.store(map_at(0, size_of::<SharedMemory>() as u64, 0) as *mut SharedMemory, Relaxed);
     map_at(MEMORY, PAGE, libc::MAP_FIXED_NOREPLACE);
 }
 
@@ -87,19 +89,19 @@ fn map_at(address: u64, length: u64, flags: c_int) -> i64 {
     mapped
 }
 
-fn wire() -> &'static Wire {
+fn memory() -> &'static SharedMemory {
     // SAFETY: `map` ran before everything else, the mapping is never removed, its fields are
     // atomic and zero is a valid value of each
     unsafe { &*WIRE.load(Relaxed) }
 }
 
 /// This thread's number and mailbox. To be asked for again after every call: it may have forked.
-fn mailbox() -> (u32, &'static Slot) {
+fn mailbox() -> (u32, &'static Mailbox) {
     let tid = if NURSERY.load(Relaxed) { 0 } else { raw::gettid() };
-    match wire().slot(tid) {
+    match memory().slot(tid) {
         Some(slot) => (tid, slot),
         None => {
-            wire().too_large.store(tid, Relaxed);
+            memory().too_large.store(tid, Relaxed);
             raw::exit(BROKEN)
         }
     }
@@ -117,7 +119,7 @@ fn prepare() {
         }
     }
     let empty = 0u64;
-    let core = [wire().core_limit.load(Relaxed), u64::MAX];
+    let core = [memory().core_limit.load(Relaxed), u64::MAX];
     let none = [u64::MAX; 2];
     // SAFETY: the kernel reads the set
     unsafe {
@@ -145,18 +147,18 @@ fn limit(resource: Resource, new: &[u64; 2]) {
     }
 }
 
-/// Enters this thread, new, into the wire: made by that command.
+/// Enters this thread, new, into the shared memory: made by that command.
 fn birth(depth: u32, command: u32) {
     let (tid, slot) = mailbox();
     slot.taken.store(slot.command.load(Acquire), Relaxed);
     slot.busy.store(0, Relaxed);
     slot.depth.store(depth, Relaxed);
     slot.tgid.store(raw::getpid(), Relaxed);
-    slot.born_of.store(command, Relaxed);
+    slot.created_by.store(command, Relaxed);
     slot.host_pid.store(host_pid(), Release);
-    // the nursery is nobody's child
+    // the zygote is nobody's child
     if tid != 0 {
-        wire().births.enter(tid);
+        memory().new_tasks.enter(tid);
     }
 }
 
@@ -186,7 +188,7 @@ fn resume_after_exec(command: u32) {
     let (tid, slot) = mailbox();
     slot.depth.store(0, Relaxed);
     slot.taken.store(slot.command.load(Acquire), Relaxed);
-    wire().record(RecordKind::Returned, tid, command, 0, &[]);
+    memory().record(RecordKind::Returned, tid, command, 0, &[]);
 }
 
 /// Performs commands, for ever or until the handler that runs this is told to return.
@@ -220,7 +222,7 @@ extern "C" fn child(command: u64) -> ! {
 }
 
 /// Performs one command.
-fn perform(slot: &Slot, op: Op, command: u32, depth: u32) {
+fn perform(slot: &Mailbox, op: Op, command: u32, depth: u32) {
     let mut input = [0u64; INPUT_WORDS];
     let words = slot.input_len.load(Relaxed) as usize;
     for (to, from) in input.iter_mut().zip(&slot.input).take(words) {
@@ -248,18 +250,18 @@ fn perform(slot: &Slot, op: Op, command: u32, depth: u32) {
         Op::MakeInit => make_init(&mut output),
     };
     let (tid, _) = mailbox();
-    wire().record(RecordKind::Returned, tid, command, value as u64, &output);
+    memory().record(RecordKind::Returned, tid, command, value as u64, &output);
 }
 
 /// Turns places in the buffers into pointers.
-fn resolve(slot: &Slot, args: &mut [u64; 6], input: u64, output: u64) {
+fn resolve(slot: &Mailbox, args: &mut [u64; 6], input: u64, output: u64) {
     let kinds = slot.kinds.load(Relaxed);
     for (nth, (to, from)) in args.iter_mut().zip(&slot.args).enumerate() {
         let value = from.load(Relaxed);
         let kind = kinds >> (2 * nth) & 3;
-        *to = if kind == Kind::Input as u32 {
+        *to = if kind == ArgKind::Input as u32 {
             input.wrapping_add(value.wrapping_mul(8))
-        } else if kind == Kind::Output as u32 {
+        } else if kind == ArgKind::Output as u32 {
             output.wrapping_add(value.wrapping_mul(8))
         } else {
             value
@@ -267,8 +269,8 @@ fn resolve(slot: &Slot, args: &mut [u64; 6], input: u64, output: u64) {
     }
 }
 
-/// A stack for a thread or a child in this memory; 0 if there is no room. It is never given back: the memory
-/// goes with its last user.
+/// A stack for a thread or a child in this memory; 0 if there is no room. It is never given back:
+/// the memory goes with its last user.
 fn new_stack() -> u64 {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -344,8 +346,8 @@ extern "C" fn recorder(_signal: c_int, info: *const [u64; 16], _context: *const 
     // SAFETY: the kernel passes a siginfo of 128 bytes, on this stack, whether SA_SIGINFO is set
     // or not
     let info = unsafe { &*info };
-    wire().record(RecordKind::Handler, tid, 0, 0, info);
-    if wire().hold.load(Relaxed) != 0 {
+    memory().record(RecordKind::Handler, tid, 0, 0, info);
+    if memory().hold.load(Relaxed) != 0 {
         slot.depth.store(depth.wrapping_add(1), Relaxed);
         serve(depth.wrapping_add(1));
         // the process may have forked in between
@@ -356,7 +358,8 @@ extern "C" fn recorder(_signal: c_int, info: *const [u64; 16], _context: *const 
 }
 
 /// execve of the program that this is. It is open: it works in any folder and for any user. The new
-/// image is told by which command it comes: of several threads that execute, one succeeds (EXEC-20).
+/// image is told by which command it comes: of several threads that execute, one succeeds
+/// (EXEC-20).
 fn exec_self(command: u32) -> i64 {
     let mut digits = [0u8; 11];
     let mut rest = command;
@@ -365,7 +368,7 @@ fn exec_self(command: u32) -> i64 {
         rest /= 10;
     }
     let own = digits.as_ptr().cast::<c_char>();
-    let argv = [c"puppet".as_ptr(), PUPPET_ARG.as_ptr(), own, core::ptr::null()];
+    let argv = [c"agent".as_ptr(), AGENT_ARG.as_ptr(), own, core::ptr::null()];
     let envp: [*const c_char; 1] = [core::ptr::null()];
     let args = [
         EXE_FD as u64,
@@ -380,19 +383,19 @@ fn exec_self(command: u32) -> i64 {
     if value != -i64::from(libc::ENOENT) {
         return value;
     }
-    // a security module looks for the file by a path below /dev/fd (TOMOYO on Linux 5.10), which not
-    // every place has, nor a process whose leader has ended: the call found no file, so it has changed
-    // nothing
+    // a security module looks for the file by a path below /dev/fd (TOMOYO on Linux 5.10), which
+    // not every place has, nor a process whose leader has ended: the call found no file, so it has
+    // changed nothing
     let args = [EXE_PATH.as_ptr() as u64, argv.as_ptr() as u64, envp.as_ptr() as u64, 0, 0, 0];
     // SAFETY: the kernel reads strings and vectors that are alive
     unsafe { raw::syscall(libc::SYS_execve as u64, args) }
 }
 
-/// Makes the first process of a namespace, for the nursery.
+/// Makes the first process of a namespace, for the zygote.
 ///
 /// It begins in a group and a session that are not visible to it (GRP-22), that nobody else is in
 /// (its programs do kill(0), KILL-14) and whose leader is gone. Its parent is the controller
-/// (FORK-21), not the nursery.
+/// (FORK-21), not the zygote.
 fn make_init(output: &mut [u64; OUTPUT_WORDS]) -> i64 {
     static TOP: AtomicU64 = AtomicU64::new(0);
     if TOP.load(Relaxed) == 0 {
@@ -411,7 +414,7 @@ fn make_init(output: &mut [u64; OUTPUT_WORDS]) -> i64 {
     value
 }
 
-/// The process between the nursery and the first process of a cage.
+/// The process between the zygote and the first process of a test namespace.
 extern "C" fn leader_of_init(_: u64) -> ! {
     let flags = libc::CLONE_NEWPID | libc::CLONE_PARENT | libc::SIGCHLD;
     // SAFETY: setsid touches no memory; the child of clone gets a copy of this memory

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::child::{self, Born};
+use super::child::{self, SpawnedChild};
+use super::child_handle::Child;
 use super::command::{Command, Prepared, SpawnError, Step};
-use super::direct::Child;
 use super::ending::{Shutdown, Stop};
+use super::host_process::{Detached, HostProcess};
 use super::orphans::Creation;
 use super::pidfd;
-use super::real::{Detached, Real};
 use super::spawner::{self, Answer};
-use super::tree::{Core, ProcessTree};
+use super::tree::{ProcessTree, TreeInner};
 use super::watch::watch;
 use crate::abi::{Signal, WaitStatus};
 use crate::sync::{Mutex, Parker, spawn};
@@ -23,14 +23,14 @@ use crate::sync::{Mutex, Parker, spawn};
 /// A place for what a thread brings about, and for the future that waits for it. If that was
 /// dropped, so is what comes.
 #[derive(Debug)]
-struct Slot<T> {
+struct Oneshot<T> {
     value: Mutex<Option<T>>,
     parker: Parker,
 }
 
-impl<T> Slot<T> {
-    fn new() -> Arc<Slot<T>> {
-        Arc::new(Slot { value: Mutex::new(None), parker: Parker::default() })
+impl<T> Oneshot<T> {
+    fn new() -> Arc<Oneshot<T>> {
+        Arc::new(Oneshot { value: Mutex::new(None), parker: Parker::default() })
     }
 
     fn put(&self, value: T) {
@@ -56,18 +56,18 @@ impl<T> Slot<T> {
 
 /// A child that nobody has taken yet: it ends if nobody does.
 #[derive(Debug)]
-struct Unclaimed(Option<Born>);
+struct UnclaimedChild(Option<SpawnedChild>);
 
-impl Unclaimed {
-    fn claim(mut self) -> Option<Born> {
+impl UnclaimedChild {
+    fn claim(mut self) -> Option<SpawnedChild> {
         self.0.take()
     }
 }
 
-impl Drop for Unclaimed {
+impl Drop for UnclaimedChild {
     fn drop(&mut self) {
-        let Some(Born { pid, pidfd }) = self.0.take() else { return };
-        let real = Arc::new(Real::child(pid, pidfd));
+        let Some(SpawnedChild { pid, pidfd }) = self.0.take() else { return };
+        let real = Arc::new(HostProcess::child(pid, pidfd));
         let _ = real.send(Signal::KILL);
         // the watcher reaps it: whoever drops a future must not wait
         if watch(Arc::new(Detached(real.clone()))).is_err() {
@@ -76,28 +76,29 @@ impl Drop for Unclaimed {
     }
 }
 
-type Place = Slot<Result<Unclaimed, (Step, io::Error)>>;
+type Place = Oneshot<Result<UnclaimedChild, (Step, io::Error)>>;
 
 /// The spawns that a tree has been asked for and nobody waits for in a thread.
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct SpawnQueue {
     orders: VecDeque<(Prepared, Arc<Place>)>,
     /// Whether a thread is at it.
     served: bool,
 }
 
 /// Whoever drops it does not want the end any more.
-struct Wanted(Arc<Stop>);
+struct CancelOnDrop(Arc<Stop>);
 
-impl Drop for Wanted {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
     }
 }
 
 impl ProcessTree {
-    /// [`ProcessTree::spawn`] as a future. It needs no runtime: another thread does what takes time.
-    /// Those of one tree come one after the other, in the order in which they were first polled.
+    /// [`ProcessTree::spawn`] as a future. It needs no runtime: another thread does what takes
+    /// time. Those of one tree come one after the other, in the order in which they were first
+    /// polled.
     ///
     /// Dropped before it is ready, there is no child: one that is on its way is killed when it is
     /// there, and reaped. It may have executed its program for a moment.
@@ -121,7 +122,7 @@ impl ProcessTree {
     /// ```
     pub async fn spawn_async(&self, command: Command) -> Result<Child, SpawnError> {
         let program = command.program().to_owned();
-        let spawned = self.core.spawn_later(command).await;
+        let spawned = self.core.spawn_queued(command).await;
         spawned.map_err(|(step, error)| SpawnError { step, error, program })
     }
 
@@ -135,8 +136,8 @@ impl ProcessTree {
     ///
     /// As [`ProcessTree::shutdown`]; EAGAIN if there can be no thread.
     pub async fn shutdown_async(&self, signal: Signal, grace: Duration) -> io::Result<Shutdown> {
-        let (slot, stop) = (Slot::new(), Arc::new(Stop::default()));
-        let _wanted = Wanted(stop.clone());
+        let (slot, stop) = (Oneshot::new(), Arc::new(Stop::default()));
+        let _wanted = CancelOnDrop(stop.clone());
         let (core, place) = (self.core.clone(), slot.clone());
         spawn("proctable-end", move || place.put(core.end(Some((signal, grace)), &stop)))?;
         slot.take().await
@@ -164,28 +165,31 @@ impl Child {
     }
 }
 
-impl Core {
-    async fn spawn_later(self: &Arc<Core>, command: Command) -> Result<Child, (Step, io::Error)> {
+impl TreeInner {
+    async fn spawn_queued(
+        self: &Arc<TreeInner>,
+        command: Command,
+    ) -> Result<Child, (Step, io::Error)> {
         let image = command.image();
         let (prepared, pipes) = self.prepare(command)?;
         let group = self.group_of(&prepared);
         let _creation = Creation::begin();
-        let place = Slot::new();
+        let place = Oneshot::new();
         self.order(prepared, place.clone())?;
-        let born = place.take().await?.claim();
+        let spawned = place.take().await?.claim();
         // it is given away once
         let gone = || (Step::Thread, io::Error::other("the child is another one's"));
-        let Born { pid, pidfd } = born.ok_or_else(gone)?;
-        self.enter(Real::child(pid, pidfd), image, group, pipes)
+        let SpawnedChild { pid, pidfd } = spawned.ok_or_else(gone)?;
+        self.enter(HostProcess::child(pid, pidfd), image, group, pipes)
     }
 
     /// Has a thread create a child, after those that were ordered before.
     fn order(
-        self: &Arc<Core>,
+        self: &Arc<TreeInner>,
         prepared: Prepared,
         place: Arc<Place>,
     ) -> Result<(), (Step, io::Error)> {
-        let mut lane = self.lane.lock();
+        let mut lane = self.queue.lock();
         lane.orders.push_back((prepared, place));
         if lane.served {
             return Ok(());
@@ -193,7 +197,7 @@ impl Core {
         // under the lock: without a thread this is the only order
         let core = self.clone();
         spawner::run(Box::new(move |idle| {
-            core.serve_lane();
+            core.serve_spawn_queue();
             drop(idle);
         }))
         .inspect_err(|_| lane.orders.clear())?;
@@ -201,9 +205,9 @@ impl Core {
         Ok(())
     }
 
-    fn serve_lane(&self) {
+    fn serve_spawn_queue(&self) {
         loop {
-            let mut lane = self.lane.lock();
+            let mut lane = self.queue.lock();
             let Some((prepared, place)) = lane.orders.pop_front() else {
                 lane.served = false;
                 return;
@@ -213,10 +217,10 @@ impl Core {
             if Arc::strong_count(&place) == 1 {
                 continue;
             }
-            let born = self.create_child(&prepared);
+            let spawned = self.create_child(&prepared);
             // its descriptors are closed before anybody hears of the child
             drop(prepared);
-            place.put(born.map(|born| Unclaimed(Some(born))));
+            place.put(spawned.map(|spawned| UnclaimedChild(Some(spawned))));
         }
     }
 

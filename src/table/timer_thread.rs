@@ -5,29 +5,29 @@ use alloc::sync::{Arc, Weak};
 use core::time::Duration;
 use std::time::Instant;
 
-use super::Shared;
+use super::TableInner;
 use crate::abi::Time;
 use crate::sync::{Condvar, Mutex, Parker, contain, spawn};
 
 /// The deadlines of all tables whose clock follows real time.
-static BACKGROUND: Background = Background {
+static BACKGROUND: TimerThread = TimerThread {
     list: Mutex::new(List { due: BTreeMap::new(), running: false }),
     changed: Condvar::new(),
 };
 
-struct Background {
+struct TimerThread {
     list: Mutex<List>,
     changed: Condvar,
 }
 
 struct List {
     /// At most a few for each table, by time and by the table's address.
-    due: BTreeMap<(Instant, usize), Weak<Shared>>,
+    due: BTreeMap<(Instant, usize), Weak<TableInner>>,
     running: bool,
 }
 
 /// Has the background thread look after a table at that time, instead of a later one.
-pub(super) fn schedule(shared: &Arc<Shared>, at: Instant, instead_of: Option<Instant>) {
+pub(super) fn schedule(shared: &Arc<TableInner>, at: Instant, instead_of: Option<Instant>) {
     let mut list = BACKGROUND.list.lock();
     if let Some(later) = instead_of {
         list.due.remove(&(later, Arc::as_ptr(shared) as usize));
@@ -35,20 +35,20 @@ pub(super) fn schedule(shared: &Arc<Shared>, at: Instant, instead_of: Option<Ins
     list.due.insert((at, Arc::as_ptr(shared) as usize), Arc::downgrade(shared));
     if !list.running {
         // without a thread only the caller's own `reap_due` helps
-        list.running = spawn("proctable-keeper", keep).is_ok();
+        list.running = spawn("proctable-timer", run_timer_thread).is_ok();
     }
     drop(list);
     BACKGROUND.changed.notify_all();
 }
 
 /// Takes a table's entry out: the table ends.
-pub(super) fn cancel(shared: *const Shared, at: Instant) {
+pub(super) fn cancel(shared: *const TableInner, at: Instant) {
     BACKGROUND.list.lock().due.remove(&(at, shared as usize));
     BACKGROUND.changed.notify_all();
 }
 
 /// The background thread: it ends when no table has a deadline.
-fn keep() {
+fn run_timer_thread() {
     let mut list = BACKGROUND.list.lock();
     loop {
         let Some(first) = list.due.first_entry() else {
@@ -62,7 +62,8 @@ fn keep() {
         }
         let table = first.remove();
         drop(list);
-        // what is foreign in one table (its clock, a driver's `Drop`) does not end all others' thread
+        // what is foreign in one table (its clock, a driver's `Drop`) does not end all others'
+        // thread
         contain(|| {
             if let Some(shared) = table.upgrade() {
                 shared.keep();
@@ -74,14 +75,14 @@ fn keep() {
 
 /// A moment at which a sleeper stops sleeping.
 pub(super) struct Alarm<'a> {
-    shared: &'a Shared,
+    shared: &'a TableInner,
     at: Option<Time>,
     parker: &'a Arc<Parker>,
     /// Its place among the table's timeouts, where real time has nothing to say.
     place: Option<(Time, u64)>,
 }
 
-impl Shared {
+impl TableInner {
     /// For a sleep on `parker` of at most that long, by the table's clock.
     pub(super) fn alarm_after<'a>(
         &'a self,

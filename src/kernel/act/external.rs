@@ -8,11 +8,11 @@ use crate::abi::{Errno, Pgid, Pid, SiCode, SigInfo, Signal, Uid, WaitStatus};
 #[cfg(doc)]
 use crate::kernel::Consequence;
 use crate::kernel::act::fork::Request;
-use crate::kernel::api::effect::{Effects, Woken};
+use crate::kernel::api::effect::{Effects, ExternalWake};
 use crate::kernel::signal::Origin;
 use crate::kernel::state::arena::Id;
-use crate::kernel::state::process::{Announcement, Job, Life, Process};
-use crate::kernel::state::task::{State, Task};
+use crate::kernel::state::process::{JobControl, Life, ParentNotification, Process};
+use crate::kernel::state::task::{Task, TaskState};
 use crate::kernel::{Kernel, Refused};
 use crate::rule;
 use crate::syscall::{self, Syscall, clone};
@@ -25,7 +25,7 @@ impl Kernel {
     ///
     /// [`Refused::NoSuchTask`] if there is no living process `parent`; the errno of fork(2) is in
     /// the result.
-    pub fn fork_aside(
+    pub fn fork_on_behalf(
         &mut self,
         parent: Pid,
         fx: &mut Effects,
@@ -46,7 +46,11 @@ impl Kernel {
     ///
     /// [`Refused::NoSuchTask`] if there is no such living process; the errno of execve(2) is in
     /// the result.
-    pub fn exec_aside(&mut self, pid: Pid, fx: &mut Effects) -> Result<syscall::Result, Refused> {
+    pub fn exec_on_behalf(
+        &mut self,
+        pid: Pid,
+        fx: &mut Effects,
+    ) -> Result<syscall::Result, Refused> {
         let task = self.living_task(pid)?;
         fx.begin(pid, Some("execve"));
         // where there are other threads they end first, when they run next
@@ -112,14 +116,14 @@ impl Kernel {
 
     /// Another authority rules the process from now on: signals for it are forwarded
     /// ([`Consequence::Forwarded`]) whatever its mask and dispositions say, and it stops,
-    /// continues and ends when [`Kernel::mirror`] says so.
+    /// continues and ends when [`Kernel::apply_report`] says so.
     ///
     /// # Errors
     ///
     /// [`Refused::NoSuchTask`] if there is no living process of that number.
-    pub fn give_authority(&mut self, pid: Pid) -> Result<(), Refused> {
+    pub fn set_host_authority(&mut self, pid: Pid) -> Result<(), Refused> {
         let id = self.living(pid)?;
-        self.processes[id].flags.hosted = true;
+        self.processes[id].flags.host_authority = true;
         Ok(())
     }
 
@@ -130,7 +134,7 @@ impl Kernel {
     /// # Errors
     ///
     /// [`Refused::NoSuchTask`] if there is no living process of that number.
-    pub fn mirror(
+    pub fn apply_report(
         &mut self,
         pid: Pid,
         status: WaitStatus,
@@ -169,7 +173,7 @@ impl Kernel {
 
     fn stop_by_report(&mut self, id: Id<Process>, signal: Signal, fx: &mut Effects) {
         for task in self.living_tasks(id) {
-            self.tasks[task].state = State::Stopped;
+            self.tasks[task].state = TaskState::Stopped;
         }
         self.complete_stop(id, signal, fx);
     }
@@ -177,24 +181,24 @@ impl Kernel {
     fn continue_by_report(&mut self, id: Id<Process>, fx: &mut Effects) {
         self.set_life(
             id,
-            Life::Alive(Job::Continued {
+            Life::Alive(JobControl::Continued {
                 unreported: true,
-                unannounced: Some(Announcement::Continued),
+                unannounced: Some(ParentNotification::Continued),
             }),
         );
-        self.announce_continued(id, fx);
+        self.notify_continued(id, fx);
         // what came while it was stopped acts now, and what it sleeps in may be over
         for task in self.living_tasks(id) {
-            self.tasks[task].state = State::Running;
+            self.tasks[task].state = TaskState::Running;
             if self.has_deliverable(task) {
-                self.notify(task);
+                self.signal_wake_up(task);
             }
             self.enqueue_task(task);
         }
     }
 
     /// Tells waits from outside about an event of a child.
-    pub(in crate::kernel) fn wake_outside(
+    pub(in crate::kernel) fn wake_external_waits(
         &mut self,
         parent: Id<Process>,
         child: Id<Process>,
@@ -203,7 +207,7 @@ impl Kernel {
         let (parent, child) = (&self.processes[parent], &self.processes[child]);
         if parent.flags.watched {
             let pgid = self.groups[child.group].pgid;
-            fx.wake(Woken { parent: parent.pid, child: child.pid, pgid });
+            fx.wake(ExternalWake { parent: parent.pid, child: child.pid, pgid });
         }
     }
 

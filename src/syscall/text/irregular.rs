@@ -1,7 +1,7 @@
 //! The calls that the declaration does not cover: printed and read, each by a type of its name.
 //!
-//! `head` prints the arguments that are shown at once, `tail` the others; `read` reads the first and
-//! leaves defaults in place of the others, `finish` reads those, and the result.
+//! `head` prints the arguments that are shown at once, `tail` the others; `read` reads the first
+//! and leaves defaults in place of the others, `finish` reads those, and the result.
 
 use alloc::sync::Arc;
 use core::fmt::{self, Formatter};
@@ -13,11 +13,11 @@ use super::print::{
     Address, Bracketed, Child, Fields, Named, Or, Out, Quoted, Set, Sig, Status, VALID, siginfo,
     wait_options,
 };
-use super::{Fault, Outcome, names, signal};
+use super::{CallEnd, Fault, names, signal};
 use crate::abi::{Errno, IdType, Pid, SiCode, Uid, WaitOptions};
 use crate::syscall::{self, MEMORY, Ptr, QueuedInfo, Ret, Syscall, can_store, clone as flag, kind};
 
-type Read = Result<(Syscall, Outcome)>;
+type Read = Result<(Syscall, CallEnd)>;
 
 /// An argument that is not the last.
 fn first<'a, T>(c: &mut Cursor<'a>, read: impl FnOnce(&mut Cursor<'a>) -> Result<T>) -> Result<T> {
@@ -254,10 +254,10 @@ impl Clone {
 }
 
 /// The error of a path, for the calls that keep it.
-fn path_error(outcome: &Outcome) -> Option<Errno> {
+fn path_error(outcome: &CallEnd) -> Option<Errno> {
     match outcome {
-        Outcome::Returned(Err(errno)) => Some(*errno),
-        Outcome::Returned(Ok(_)) | Outcome::Interrupted(_) => None,
+        CallEnd::Returned(Err(errno)) => Some(*errno),
+        CallEnd::Returned(Ok(_)) | CallEnd::Interrupted(_) => None,
     }
 }
 
@@ -602,7 +602,7 @@ impl Prctl {
     fn stored<'a>(
         c: &mut Cursor<'a>,
         read: impl FnOnce(&mut Cursor<'a>) -> Result<i32>,
-    ) -> Result<(Ptr, Outcome)> {
+    ) -> Result<(Ptr, CallEnd)> {
         c.comma()?;
         let (ptr, stored) = c.out(|c| c.bracketed(read))?.split();
         let outcome = close(c)?.outcome(c, |n| stored.filter(|_| n == 0).map(Ret::Stored))?;

@@ -12,7 +12,7 @@ use crate::abi::{Itimerval, Rlimit, SigAction, SigInfo, SigSet, Signal};
 use crate::syscall::{Ret, gives};
 
 /// What a successful call gives: a number, and a value that it stores.
-pub(super) trait Gives {
+pub(super) trait ResultKind {
     /// The value.
     type Stored;
 
@@ -31,7 +31,7 @@ pub(super) trait Gives {
     }
 }
 
-impl Gives for gives::Number {
+impl ResultKind for gives::Number {
     type Stored = Infallible;
 
     fn read(_: &mut Cursor<'_>) -> Result<Infallible> {
@@ -47,7 +47,7 @@ impl Gives for gives::Number {
     }
 }
 
-impl Gives for gives::Octal {
+impl ResultKind for gives::Octal {
     type Stored = Infallible;
 
     fn read(c: &mut Cursor<'_>) -> Result<Infallible> {
@@ -73,7 +73,7 @@ impl Gives for gives::Octal {
 /// A call that returns 0, and stores a structure where it is told to.
 macro_rules! old {
     ($gives:ident, $type:ty) => {
-        impl Gives for gives::$gives {
+        impl ResultKind for gives::$gives {
             type Stored = $type;
 
             fn read(c: &mut Cursor<'_>) -> Result<$type> {
@@ -96,7 +96,7 @@ old!(Mask, SigSet);
 old!(Itimer, Itimerval);
 old!(Limit, Rlimit);
 
-impl Gives for gives::Pending {
+impl ResultKind for gives::Pending {
     type Stored = SigSet;
 
     fn read(c: &mut Cursor<'_>) -> Result<SigSet> {
@@ -113,7 +113,7 @@ impl Gives for gives::Pending {
     }
 }
 
-impl Gives for gives::Signal {
+impl ResultKind for gives::Signal {
     type Stored = Option<SigInfo>;
 
     fn read(c: &mut Cursor<'_>) -> Result<Option<SigInfo>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::Pipes;
-use super::real::Real;
+use super::host_process::HostProcess;
 use crate::abi::{Errno, Signal, WaitOptions, WaitStatus};
 use crate::sync::Mutex;
 use crate::table::{Process, Wait, Waited};
@@ -16,7 +16,7 @@ use crate::table::{Process, Wait, Waited};
 pub struct Child {
     pub(super) process: Process,
     pub(super) owner: Process,
-    pub(super) real: Arc<Real>,
+    pub(super) real: Arc<HostProcess>,
     pub(super) pipes: Arc<Mutex<Pipes>>,
 }
 
@@ -113,7 +113,8 @@ impl Child {
         self.real.send(signal)
     }
 
-    /// The CPU time of a child, of it and of those of its children that it has waited for, once it has ended.
+    /// The CPU time of a child, of it and of those of its children that it has waited for, once it
+    /// has ended.
     pub fn cpu_time(&self) -> Option<Duration> {
         *self.real.usage.lock()
     }

@@ -7,19 +7,19 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::by_pid::ByPid;
-use super::callback::Notice;
 use super::clock::Clock;
-use super::end::Mourner;
+use super::driver_queue::{DriverQueue, DriverQueues};
+use super::end::TerminateWaiter;
 use super::event::Subscribers;
+use super::exit_gate::PendingExit;
 use super::guest::Calls;
-use super::lane::{Lane, Lanes};
 use super::outbox::{Outbox, Wake};
 use super::threads::{Threads, process_in};
-use super::waits::{Waiting, Waits};
-use super::zombies::Zombies;
+use super::waits::{WaitEntry, Waits};
+use super::zombies::ZombieQueue;
 use crate::abi::{Pid, SigInfo, Signal, Time, WaitStatus};
 use crate::driver::{Authority, Delivery, Op};
-use crate::kernel::{Consequence, Effect, Few, Id, Kernel, Woken};
+use crate::kernel::{Consequence, Effect, ExternalWake, Id, Kernel, SmallList};
 use crate::sync::{OnceLock, Parker};
 
 /// What a process executes: shared between parent and child, and by everybody who looks.
@@ -51,21 +51,21 @@ impl Image {
     }
 }
 
-/// One process for good: a number is used again, a token is not.
+/// One process for good: a number is used again, a key is not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Token {
+pub(crate) struct ProcessKey {
     pub pid: Pid,
     pub serial: u64,
 }
 
 /// A process, dead or alive.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ProcessEntry {
     pub serial: u64,
     pub image: Arc<Image>,
     pub started: Time,
     /// `None` for a driver that does nothing.
-    pub lane: Option<Id<Lane>>,
+    pub driver_queue: Option<Id<DriverQueue>>,
     /// Of its leader; `None` while that makes no call that takes time.
     pub calls: Option<Box<Calls>>,
     pub run_by: RunBy,
@@ -78,7 +78,7 @@ pub(super) struct Entry {
 
 // the table keeps one for each process
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Option<Entry>>() <= 40, "an entry has grown");
+const _: () = assert!(size_of::<Option<ProcessEntry>>() <= 40, "an entry has grown");
 
 /// Who decides what becomes of a process, and who has its handlers run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,8 +122,8 @@ pub struct Counts {
 
 /// Everything under the lock but the model itself.
 #[derive(Debug, Default)]
-pub(super) struct Book {
-    pub entries: ByPid<Entry>,
+pub(super) struct ProcessRegistry {
+    pub entries: ByPid<ProcessEntry>,
     /// Those that are not the leaders of their processes.
     pub threads: Threads,
     /// There is, or was, a process that takes its handlers itself.
@@ -132,7 +132,7 @@ pub(super) struct Book {
     pub entered: usize,
     /// Whoever waits for the end of a thread, by its number.
     pub joins: BTreeMap<Pid, Vec<Arc<Parker>>>,
-    pub lanes: Lanes,
+    pub queues: DriverQueues,
     serial: u64,
     /// What the process that is created next executes, if not its creator's program.
     pub next_image: Option<Arc<Image>>,
@@ -141,42 +141,42 @@ pub(super) struct Book {
     images: Vec<(Arc<str>, Arc<Image>)>,
     pub waits: Waits,
     /// Waits that are to ask: events of this transition concern them.
-    pub concerned: Vec<Arc<Waiting>>,
+    pub concerned: Vec<Arc<WaitEntry>>,
     pub subscribers: Subscribers,
-    pub zombies: Zombies,
+    pub zombies: ZombieQueue,
     /// Exits are to be announced before anybody's wait returns them.
-    pub announces: bool,
+    pub has_exit_callback: bool,
     /// A process that turned out to be impossible: its end is not announced.
-    pub withdrawn: Option<Pid>,
+    pub rolled_back: Option<Pid>,
     /// Who is about to be woken, by the thread whose call it was, or the process whose wait.
-    pub unwoken: BTreeMap<Pid, Vec<Arc<Parker>>>,
-    pub notices: VecDeque<Notice>,
+    pub pending_wakes: BTreeMap<Pid, Vec<Arc<Parker>>>,
+    pub pending_exits: VecDeque<PendingExit>,
     /// Threads with queued calls that may be able to make them.
     pub ready: Vec<Pid>,
     /// Where the callback that runs now sleeps, or has something sleep: it cannot wait for what
     /// comes after it.
-    pub callback_sleeps: Few<Arc<Parker>>,
+    pub callback_sleeps: SmallList<Arc<Parker>>,
     /// Whoever waits for everybody to end.
-    pub mourners: Few<Arc<Mourner>>,
+    pub terminate_waiters: SmallList<Arc<TerminateWaiter>>,
     pub outbox: Outbox,
     /// The time of the table in this transition, once anything has asked for it.
     pub now: Option<Time>,
 }
 
-impl Book {
-    pub fn new(zombies: Zombies) -> Book {
-        Book { zombies, ..Book::default() }
+impl ProcessRegistry {
+    pub fn new(zombies: ZombieQueue) -> ProcessRegistry {
+        ProcessRegistry { zombies, ..ProcessRegistry::default() }
     }
 
-    /// The process, if the token is still good.
+    /// The process, if the key is still good.
     #[inline]
-    pub fn entry(&self, token: Token) -> Option<&Entry> {
-        self.entries.get(token.pid).filter(|entry| entry.serial == token.serial)
+    pub fn entry(&self, key: ProcessKey) -> Option<&ProcessEntry> {
+        self.entries.get(key.pid).filter(|entry| entry.serial == key.serial)
     }
 
-    /// The token of the process that has the number now.
-    pub fn token(&self, pid: Pid) -> Option<Token> {
-        self.entries.get(pid).map(|entry| Token { pid, serial: entry.serial })
+    /// The key of the process that has the number now.
+    pub fn key(&self, pid: Pid) -> Option<ProcessKey> {
+        self.entries.get(pid).map(|entry| ProcessKey { pid, serial: entry.serial })
     }
 
     /// Enters a new process.
@@ -184,11 +184,11 @@ impl Book {
         self.counts.processes += 1;
         self.counts.running += 1;
         let (serial, started) = (self.next_serial(), self.time(clock));
-        *self.entries.vacant(pid) = Some(Entry {
+        *self.entries.vacant(pid) = Some(ProcessEntry {
             serial,
             image,
             started,
-            lane: None,
+            driver_queue: None,
             calls: None,
             run_by: RunBy::Driver,
             phase: Phase::Running,
@@ -262,12 +262,12 @@ impl Book {
     }
 
     /// An event of a child concerns waits.
-    pub fn wake(&mut self, woken: &Woken) {
-        let mut waits = self.waits.concerned(woken).peekable();
+    pub fn wake(&mut self, woken: &ExternalWake) {
+        let mut waits = self.waits.candidate_waits(woken).peekable();
         if waits.peek().is_none() {
             return;
         }
-        let Some(nth) = self.notice_about(woken.child) else {
+        let Some(nth) = self.pending_exit_of(woken.child) else {
             waits.for_each(|waiting| tell(waiting, &mut self.concerned, &mut self.outbox));
             return;
         };
@@ -275,7 +275,7 @@ impl Book {
         let (now, later): (Vec<_>, Vec<_>) =
             waits.cloned().partition(|waiting| self.is_the_callbacks(&waiting.parker));
         self.outbox.wakes.extend(now.iter().map(|waiting| waiting.wake()));
-        later.iter().for_each(|waiting| self.notices[nth].add(waiting));
+        later.iter().for_each(|waiting| self.pending_exits[nth].add(waiting));
     }
 
     fn note_end(
@@ -287,18 +287,19 @@ impl Book {
     ) {
         let pid = effect.pid;
         self.change_phase(pid, Phase::Zombie);
-        let untold = self.operate_unless_reported(effect, Op::Terminate(status));
+        let driver_pending = self.operate_unless_reported(effect, Op::Terminate(status));
         self.abort_calls(pid);
         self.wake_joins(pid);
         self.outbox.wakes.extend(self.waits.of_parent(pid).map(|waiting| waiting.wake()));
         let alive = self.counts.running + self.counts.stopped;
-        let told = self.mourners.iter().filter_map(|mourner| mourner.note(pid, status, alive));
+        let told =
+            self.terminate_waiters.iter().filter_map(|waiter| waiter.note(pid, status, alive));
         self.outbox.wakes.extend(told.map(|parker| Wake::new(parker, None)));
         if let Some(parent) = kernel.parent(pid) {
             self.note_zombie(pid, parent, clock);
         }
-        if self.announces && self.withdrawn != Some(pid) {
-            self.note_exit(pid, status, untold);
+        if self.has_exit_callback && self.rolled_back != Some(pid) {
+            self.note_exit(pid, status, driver_pending);
         }
     }
 
@@ -315,15 +316,15 @@ impl Book {
     /// An operation for the driver of a process, or of a thread's; whether it has one.
     #[inline(always)]
     pub fn operate(&mut self, tid: Pid, op: impl FnOnce() -> Op) -> bool {
-        let lane = match self.entries.get(tid) {
-            Some(entry) => entry.lane,
-            None => self.lane_of_thread(tid),
+        let queue = match self.entries.get(tid) {
+            Some(entry) => entry.driver_queue,
+            None => self.driver_queue_of_thread(tid),
         };
-        let Some(lane) = lane else { return false };
-        if self.notices.is_empty() {
-            self.lanes.send(lane, op, &mut self.outbox.errands);
+        let Some(queue) = queue else { return false };
+        if self.pending_exits.is_empty() {
+            self.queues.send(queue, op, &mut self.outbox.dispatches);
         } else {
-            self.operate_or_hold_back(lane, op());
+            self.operate_or_hold_back(queue, op());
         }
         true
     }
@@ -353,7 +354,7 @@ impl Book {
 
     /// The host knows what it has reported itself. Whether the driver is told.
     fn operate_unless_reported(&mut self, effect: &Effect, op: Op) -> bool {
-        let hosted = |entry: &Entry| entry.run_by == RunBy::Host;
+        let hosted = |entry: &ProcessEntry| entry.run_by == RunBy::Host;
         let reported = effect.cause.call.is_none();
         let knows = reported && self.entries.get(effect.pid).is_some_and(hosted);
         !knows && self.operate(effect.pid, || op)
@@ -393,7 +394,7 @@ impl Book {
         threads.iter().chain(&pids).for_each(|tid| self.abort_calls(*tid));
         let joins = core::mem::take(&mut self.joins).into_values().flatten();
         self.outbox.wakes.extend(joins.map(|parker| Wake::new(parker, None)));
-        self.abandon_notices();
+        self.abandon_pending_exits();
         for pid in pids {
             let living = self.entries.get(pid).is_some_and(|e| e.phase != Phase::Zombie);
             if living {
@@ -407,7 +408,11 @@ impl Book {
 }
 
 /// An event concerns a wait: it is answered in this step, or woken to ask for itself.
-pub(super) fn tell(waiting: &Arc<Waiting>, concerned: &mut Vec<Arc<Waiting>>, outbox: &mut Outbox) {
+pub(super) fn tell(
+    waiting: &Arc<WaitEntry>,
+    concerned: &mut Vec<Arc<WaitEntry>>,
+    outbox: &mut Outbox,
+) {
     match waiting.takes_answers {
         true => concerned.push(waiting.clone()),
         false => outbox.wakes.push(waiting.wake()),
