@@ -34,7 +34,7 @@ pub fn worlds(
         _ => {}
     }
     if !world.is_init() {
-        guess.surroundings(mismatch);
+        guess.initial_state(mismatch);
     }
     guess.worlds
 }
@@ -233,7 +233,7 @@ impl Hypotheses<'_, '_, '_> {
     }
 
     /// What cannot be seen at any one line: group, session, and their ties to the outside.
-    fn surroundings(&mut self, mismatch: &Mismatch<'_>) {
+    fn initial_state(&mut self, mismatch: &Mismatch<'_>) {
         let first = self.world.first;
         if self.world.pgid.is_none() {
             for pgid in self.groups(mismatch) {

@@ -10,7 +10,7 @@ use crate::abi::{Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, S
 use crate::kernel::{Canonical, Config, Effects, Kernel, Version};
 use crate::syscall::{Ptr, QueuedInfo, SIGSET_SIZE, Syscall, how};
 
-/// The surroundings of the first process: what is `None` has not been shown yet.
+/// The state outside of the first process: what is `None` has not been shown yet.
 #[derive(Clone, PartialEq, Debug)]
 pub struct InitialState {
     version: Version,

@@ -109,7 +109,7 @@ pub fn first_user(engine: &Engine) -> io::Result<u32> {
 }
 
 /// The world of all programs of this worker.
-pub fn surroundings(engine: &Engine, mode: Mode, version: Version) -> io::Result<GeneratorEnv> {
+pub fn environment(engine: &Engine, mode: Mode, version: Version) -> io::Result<GeneratorEnv> {
     let abilities = engine.features();
     let limits = (0..Resource::COUNT)
         .map(Resource)
@@ -219,13 +219,13 @@ fn attempt(
 ) -> io::Result<Option<Trial>> {
     let (config, hold) = (program.config.clone(), program.stay_in_handlers);
     let changed = |value, usual| (value != usual).then_some(value);
-    let cage_config = TestNamespaceConfig {
+    let start = TestNamespaceConfig {
         pid_max: changed(config.pid_max, engine.pid_max()),
         last_pid: changed(config.last_pid, config.first.0),
         first: (config.first != Pid(1)).then_some(config.first),
     };
     let preemptible = !engine.is_realtime();
-    let mut namespace = engine.test_namespace(&cage_config)?;
+    let mut namespace = engine.test_namespace(&start)?;
     namespace.hold_handlers(hold);
     let kernel = Recorder::default();
     let mut explainer = Explainer::new(prepare(Kernel::new(config)), hold);
@@ -313,7 +313,7 @@ impl ProgramRun<'_> {
         self.note_reaction(step, explained.is_ok());
         match explained {
             Ok(explanation) => {
-                self.trial.reordered |= explanation == Explanation::Freedom;
+                self.trial.reordered |= explanation == Explanation::Reordered;
                 Ok(StepOutcome::On)
             }
             Err(mismatch) => Ok(self.differs(mismatch)),

@@ -133,7 +133,7 @@ fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
     let config = EngineConfig { mode: link.mode, agent_exe: EXE.into(), cpu: link.cpu, concurrent };
     let mut engine = Engine::start(&config)?;
     let version = probe::version(&mut engine, link.mode)?;
-    let world = trial::surroundings(&engine, link.mode, version)?;
+    let world = trial::environment(&engine, link.mode, version)?;
     send(link, &Message::Begun { version, left_out: engine.features().left_out() })?;
     match job {
         WorkerJob::Ask => send(link, &Message::Done(Box::default())),

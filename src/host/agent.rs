@@ -1,4 +1,4 @@
-//! The code that runs in the caged processes.
+//! The code that runs in the processes of a test namespace.
 //!
 //! An agent, which is a thread, sleeps until its mailbox has a command, performs exactly that
 //! system call and writes what came back. It must not allocate, panic or call the C library: it may
@@ -14,7 +14,7 @@ use super::raw;
 use super::shared_memory::{
     ArgKind, INPUT_WORDS, Mailbox, OUTPUT_WORDS, Op, RecordKind, SharedMemory,
 };
-use super::{AGENT_ARG, CATCHER, NURSERY_ARG, RESTORER};
+use super::{AGENT_ARG, CATCHER, RESTORER, ZYGOTE_ARG};
 use crate::abi::{Resource, SaFlags};
 use crate::syscall::MEMORY;
 
@@ -36,7 +36,7 @@ const BROKEN: i32 = 99;
 
 static WIRE: AtomicPtr<SharedMemory> = AtomicPtr::new(core::ptr::null_mut());
 /// Whether this process is the zygote, which makes the first process of each test namespace.
-static NURSERY: AtomicBool = AtomicBool::new(false);
+static ZYGOTE: AtomicBool = AtomicBool::new(false);
 /// Where the zygote's short-lived child leaves the first process's number.
 static INIT_PID: AtomicU64 = AtomicU64::new(0);
 
@@ -61,9 +61,9 @@ pub unsafe fn agent_entry(argc: c_int, argv: *const *const c_char) {
         map();
         resume_after_exec(number(command.to_bytes()));
         serve(0);
-    } else if first == NURSERY_ARG {
+    } else if first == ZYGOTE_ARG {
         map();
-        NURSERY.store(true, Relaxed);
+        ZYGOTE.store(true, Relaxed);
         prepare();
         birth(0, 0);
         serve(0);
@@ -97,7 +97,7 @@ fn memory() -> &'static SharedMemory {
 
 /// This thread's number and mailbox. To be asked for again after every call: it may have forked.
 fn mailbox() -> (u32, &'static Mailbox) {
-    let tid = if NURSERY.load(Relaxed) { 0 } else { raw::gettid() };
+    let tid = if ZYGOTE.load(Relaxed) { 0 } else { raw::gettid() };
     match memory().slot(tid) {
         Some(slot) => (tid, slot),
         None => {
@@ -423,7 +423,7 @@ extern "C" fn leader_of_init(_: u64) -> ! {
         raw::syscall(libc::SYS_clone as u64, [flags as u64, 0, 0, 0, 0, 0])
     };
     if value == 0 {
-        NURSERY.store(false, Relaxed);
+        ZYGOTE.store(false, Relaxed);
         birth(0, 0);
         serve(0);
     }

@@ -14,7 +14,7 @@ use super::procfs::SleepFile;
 use super::shared_memory::{Op, RawCall, SharedMemory};
 use super::sysctl::{Sysctl, Sysctls};
 use super::test_namespace::{TestNamespace, TestNamespaceConfig};
-use super::{Mode, NURSERY_ARG, SELF_PATH, raw};
+use super::{Mode, SELF_PATH, ZYGOTE_ARG, raw};
 use crate::abi::{Pid, Resource, Rlimit};
 use crate::syscall::Syscall;
 
@@ -92,7 +92,7 @@ impl Engine {
         let exe = File::open(&config.agent_exe)?;
         os::inherit(exe.as_raw_fd(), EXE_FD)?;
         let zygote = Command::new(&config.agent_exe)
-            .arg(NURSERY_ARG.to_str().unwrap_or_default())
+            .arg(ZYGOTE_ARG.to_str().unwrap_or_default())
             .current_dir("/")
             .env_clear()
             .stdin(Stdio::null())

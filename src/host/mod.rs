@@ -55,7 +55,7 @@ pub const SELF_PATH: &str = "./agent";
 /// The argument of a program that is an agent after execve.
 const AGENT_ARG: &CStr = c"__agent";
 /// The argument of a program that is the zygote.
-const NURSERY_ARG: &CStr = c"__nursery";
+const ZYGOTE_ARG: &CStr = c"__zygote";
 
 /// Makes a program able to be an agent, by a constructor that calls [`agent_entry`]; with an
 /// argument also to be a worker that runs that function (see [`worker_entry`]), for programs that

@@ -55,13 +55,13 @@ impl Sysctls {
     /// Since Linux 6.14 the entries of each pid namespace are entries of their own, and a process
     /// that opens the path gets that of its own namespace. Before, there is one entry, and one
     /// inode.
-    fn is_own_pid_max(&self, of_cage: &Metadata) -> io::Result<bool> {
+    fn is_own_pid_max(&self, of_namespace: &Metadata) -> io::Result<bool> {
         let outside = match &self.pid_max {
             Ok(file) => file.metadata()?,
             Err(_) => return Ok(false),
         };
         // two mounts of /proc show one entry as two inodes, which would prove nothing
-        Ok(outside.dev() == of_cage.dev() && outside.ino() != of_cage.ino())
+        Ok(outside.dev() == of_namespace.dev() && outside.ino() != of_namespace.ino())
     }
 }
 

@@ -379,7 +379,7 @@ impl<'e> TestNamespace<'e> {
                 Some(format!("{tid} {}", status.state as char))
             })
             .collect();
-        let text = format!("not quiet: {}; unborn: {:?}", letters.join(", "), self.due);
+        let text = format!("not quiet: {}; not registered: {:?}", letters.join(", "), self.due);
         io::Error::new(io::ErrorKind::TimedOut, text)
     }
 

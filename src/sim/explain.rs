@@ -36,7 +36,7 @@ pub enum Explanation {
     /// The canonical order gives what was seen.
     Canonical,
     /// Another order does, of this step or of earlier ones.
-    Freedom,
+    Reordered,
     /// The process could not act: the step did not take place.
     Skipped,
 }
@@ -110,7 +110,7 @@ impl<E: Expectation> Explainer<E> {
         match checked {
             Ok(()) => Ok(Explanation::Canonical),
             Err(_) if self.search() || uncut.is_some_and(|before| self.search_cut(before)) => {
-                Ok(Explanation::Freedom)
+                Ok(Explanation::Reordered)
             }
             Err(mismatch) => Err(mismatch),
         }
@@ -244,8 +244,8 @@ mod tests {
     fn any_order_of_many_that_die_at_once_is_found() {
         // the first of them stands for all others (CHLD-06), unless it is handled before they end
         assert_eq!(all_at_once(&[2]), Ok(Explanation::Canonical));
-        assert_eq!(all_at_once(&[12]), Ok(Explanation::Freedom));
-        assert_eq!(all_at_once(&[9, 4, 11, 2]), Ok(Explanation::Freedom));
+        assert_eq!(all_at_once(&[12]), Ok(Explanation::Reordered));
+        assert_eq!(all_at_once(&[9, 4, 11, 2]), Ok(Explanation::Reordered));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::abi::{Pid, Signal, Time, Uid};
 use crate::kernel::{Bytes, Choose, Config, Effects, Event, Granularity, Kernel, RuleSet};
 
 /// A world for programs that never touch a live kernel.
-pub fn surroundings() -> GeneratorEnv {
+pub fn environment() -> GeneratorEnv {
     GeneratorEnv {
         config: Config::default(),
         handler: 0x40_1136,
@@ -33,7 +33,7 @@ pub fn surroundings() -> GeneratorEnv {
 pub fn events(bytes: &[u8]) -> Result<Kernel, String> {
     let mut choices = Bytes(bytes);
     let profile = Profile::ALL[choices.choose(Profile::ALL.len())];
-    let mut generator = Generator::new(profile, surroundings());
+    let mut generator = Generator::new(profile, environment());
     let mut config = generator.config(&mut choices);
     config.granularity = [Granularity::Coarse, Granularity::Fine][choices.choose(2)];
     let mut kernel = Kernel::new(config);

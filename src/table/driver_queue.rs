@@ -94,8 +94,8 @@ impl DriverQueues {
         }
     }
 
-    /// Errands were run: those that are left are the next ones. Drivers whose processes are gone
-    /// are given back in `gone`.
+    /// Dispatches were run: those that are left are the next ones. Drivers whose processes are gone
+    /// are returned in `gone`.
     pub fn complete_dispatches(
         &mut self,
         dispatches: &mut Vec<Dispatch>,

@@ -256,6 +256,10 @@ impl Process {
     ///
     /// ESRCH if there is no such group, EPERM if no member may be signalled. Groups 0 and 1 cannot
     /// be named this way: ESRCH.
+    ///
+    /// # References
+    ///
+    /// kill(2), killpg(3); RULES KILL.
     #[doc(alias = "killpg")]
     pub fn kill_group(&self, pgid: Pgid, signal: Signal) -> Result<(), Errno> {
         if pgid.0 <= 1 {
@@ -265,7 +269,12 @@ impl Process {
         self.kill_raw(-raw(pgid.0), signal.number().into())
     }
 
-    /// Sends a signal to the members of its own group, itself included.
+    /// Sends a signal to the members of its own process group, itself included: kill(2) with pid 0.
+    ///
+    /// # Errors
+    ///
+    /// EPERM if the process may signal no member.
+    #[doc(alias = "kill")]
     pub fn kill_own_group(&self, signal: Signal) -> Result<(), Errno> {
         self.kill_raw(0, signal.number().into())
     }
@@ -275,6 +284,11 @@ impl Process {
     /// # Errors
     ///
     /// ESRCH if there is nobody else. Not EPERM if none of them may be signalled (KILL-10).
+    ///
+    /// # References
+    ///
+    /// kill(2) with pid -1; RULES KILL.
+    #[doc(alias = "kill")]
     pub fn kill_all(&self, signal: Signal) -> Result<(), Errno> {
         self.kill_raw(-1, signal.number().into())
     }
@@ -284,11 +298,21 @@ impl Process {
     /// # Errors
     ///
     /// ESRCH if there is no such process, EPERM if it may not.
+    ///
+    /// # References
+    ///
+    /// kill(2); RULES KILL-01.
+    #[doc(alias = "kill")]
     pub fn may_kill(&self, pid: Pid) -> Result<(), Errno> {
         self.kill_raw(raw(pid.0), 0)
     }
 
-    /// The same for any member of a group.
+    /// Whether it may send a signal to any member of a process group: signal 0.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::kill_group`].
+    #[doc(alias = "killpg")]
     pub fn may_kill_group(&self, pgid: Pgid) -> Result<(), Errno> {
         if pgid.0 <= 1 {
             return Err(Errno::ESRCH);
@@ -326,6 +350,11 @@ impl Process {
     ///
     /// ESRCH if it has been reaped, EPERM for the table's own process 1
     /// ([`Init::Table`](super::Init::Table)), which is nobody's guest.
+    ///
+    /// # References
+    ///
+    /// kill(2); RULES KILL.
+    #[doc(alias = "kill")]
     pub fn send(&self, signal: Signal) -> Result<(), Errno> {
         let shared = self.table.shared();
         if self.is_tables_init() {
@@ -353,7 +382,12 @@ impl Process {
         self.action(signal, Some(action))
     }
 
-    /// What it does on a signal.
+    /// Its action for a signal: sigaction(2) without a new one.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL for a number that is no signal.
+    #[doc(alias = "sigaction")]
     pub fn disposition(&self, signal: Signal) -> Result<SigAction, Errno> {
         self.action(signal, None)
     }
@@ -410,6 +444,10 @@ impl Process {
     /// # Errors
     ///
     /// EINTR, always (SIG-48).
+    ///
+    /// # References
+    ///
+    /// pause(2); RULES SIG.
     pub fn pause(&self) -> Result<(), Errno> {
         done(self.syscall(Syscall::Pause))
     }
@@ -462,6 +500,10 @@ impl Process {
     /// # Errors
     ///
     /// ESRCH if there is no such process.
+    ///
+    /// # References
+    ///
+    /// getpgid(2); RULES GRP.
     pub fn getpgid(&self, pid: Pid) -> Result<Pgid, Errno> {
         self.number(&Syscall::Getpgid(raw(pid.0))).map(Pgid)
     }
@@ -484,11 +526,15 @@ impl Process {
     /// # Errors
     ///
     /// ESRCH if there is no such process.
+    ///
+    /// # References
+    ///
+    /// getsid(2); RULES GRP.
     pub fn getsid(&self, pid: Pid) -> Result<Sid, Errno> {
         self.number(&Syscall::Getsid(raw(pid.0))).map(Sid)
     }
 
-    /// Its parent; 0 if that is not in the table.
+    /// The number of its parent; 0 if the parent is not in the table: getppid(2).
     pub fn getppid(&self) -> Result<Pid, Errno> {
         self.number(&Syscall::Getppid).map(Pid)
     }
@@ -599,12 +645,12 @@ impl Process {
         }
     }
 
-    /// Sets its umask; gives back the old one.
+    /// Sets its umask and returns the old one: umask(2).
     pub fn umask(&self, mask: u32) -> Result<u32, Errno> {
         self.number(&Syscall::Umask(mask))
     }
 
-    /// Its working directory, shared with the table.
+    /// Its working directory, shared with the table: getcwd(2).
     #[doc(alias = "getcwd")]
     pub fn cwd(&self) -> Result<Arc<str>, Errno> {
         match self.call(Syscall::Getcwd)? {

@@ -251,6 +251,7 @@ impl Thread {
     }
 
     /// Waits with another mask until a handler has run: as [`Process::sigsuspend`].
+    #[doc(alias = "rt_sigsuspend")]
     pub fn sigsuspend(&self, mask: SigSet) -> Result<(), Errno> {
         done(self.syscall(Syscall::RtSigsuspend { mask, size: SIGSET_SIZE }))
     }
@@ -279,6 +280,7 @@ impl Thread {
 
     /// Its innermost handler returns: as [`Process::sigreturn`]. With safe points it is
     /// [`end_delivery`](Thread::end_delivery) that has one return.
+    #[doc(alias = "rt_sigreturn")]
     pub fn sigreturn(&self) -> Result<(), Errno> {
         done(self.syscall(Syscall::RtSigreturn))
     }

@@ -1,4 +1,6 @@
 //! Logs held against the model: the recorded ones, small ones, changed ones.
+//!
+//! Long because each kind of log, changed log and error message has its test here.
 
 mod recorder;
 

@@ -1,5 +1,7 @@
 //! The live kernel as an engine: that it says what the rules say, that it is quick, and that
 //! nothing stays behind.
+//!
+//! Long because each scenario of the oracle runs in a worker that this file starts.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -85,7 +87,7 @@ scenarios! {
     fork_kill_wait stop_and_continue handler_order blocked_and_woken vfork_and_exec
     exec_disturbs_nothing exit_signals orphans_hang_up pids_wrap init_dies group_of_init users_change
     ends_in_order alarms_fire shared_dispositions handlers_that_wait start_state raw_errors statuses_at_the_end
-    caged_by_the_thousand calls_per_second random_programs_repeat
+    namespaces_by_the_thousand calls_per_second random_programs_repeat
     threads_have_numbers_and_their_process_s words_for_numbers_are_stored_and_cleared
     each_thread_has_a_mask tgkill_is_for_one_thread a_process_s_signal_finds_a_thread
     a_signal_may_wait_for_a_sleeper two_wait_for_one_signal handlers_wait_in_each_thread
@@ -94,7 +96,7 @@ scenarios! {
     process_1_ends_with_its_last_thread exec_by_a_thread_takes_the_leader_s_number
     exec_revives_a_dead_leader threads_fork_and_wait_for_each_other_s_children
     a_stop_stops_all_threads vfork_by_a_thread_holds_nobody_else
-    a_creator_may_sleep_until_its_thread_ends a_cage_with_threads_leaves_nothing
+    a_creator_may_sleep_until_its_thread_ends a_namespace_with_threads_leaves_nothing
     a_thousand_rounds_of_threads random_programs_with_threads_repeat
     the_first_process_may_be_another_than_1 the_first_process_may_have_any_number
     concurrent_kills_and_waits concurrent_calls_of_threads concurrent_signals_meet_newborns
@@ -1074,7 +1076,7 @@ fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-fn caged_by_the_thousand(engine: &mut Engine, _: Mode) -> String {
+fn namespaces_by_the_thousand(engine: &mut Engine, _: Mode) -> String {
     let files = open_files();
     let (count, start) = (1000, Instant::now());
     for _ in 0..count {

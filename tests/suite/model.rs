@@ -30,7 +30,7 @@ fn play_chosen(
     choose: &mut dyn Choose,
     mut after: impl FnMut(&Step, &mut Kernel, &Reaction),
 ) -> Kernel {
-    let mut generator = Generator::new(profile, fuzz::surroundings());
+    let mut generator = Generator::new(profile, fuzz::environment());
     let mut kernel = Kernel::new(generator.config(program));
     for _ in 0..steps {
         let Some(step) = generator.next(&kernel, program) else { break };
@@ -97,7 +97,7 @@ proptest! {
         let mut restored: Kernel = serde_json::from_str(&text).expect("and restored");
         prop_assert_eq!(&restored, &kernel);
         let mut original = kernel;
-        let mut generator = Generator::new(profile, fuzz::surroundings());
+        let mut generator = Generator::new(profile, fuzz::environment());
         let mut program = Seeded::new(seed ^ 1);
         for _ in 0..40 {
             let Some(step) = generator.next(&original, &mut program) else { break };
@@ -128,7 +128,7 @@ fn calls_are_of_their_class() {
     for seed in 0..200 {
         let profile = Profile::ALL[seed as usize % Profile::ALL.len()];
         let mut program = Seeded::new(seed);
-        let mut generator = Generator::new(profile, fuzz::surroundings());
+        let mut generator = Generator::new(profile, fuzz::environment());
         let mut kernel = Kernel::new(generator.config(&mut program));
         for _ in 0..60 {
             let Some(step) = generator.next(&kernel, &mut program) else { break };
@@ -150,7 +150,7 @@ fn calls_are_of_their_class() {
 fn bytes_steer_calls_and_their_arguments() {
     let kernel = Kernel::new(Config::default());
     let first_call = |bytes: &[u8]| {
-        let mut generator = Generator::new(Profile::Mixed, fuzz::surroundings());
+        let mut generator = Generator::new(Profile::Mixed, fuzz::environment());
         generator.next(&kernel, &mut Bytes(bytes)).expect("the init can act").action
     };
     let mut calls = HashSet::new();

@@ -1,5 +1,7 @@
 //! Rules that random programs reach rarely or not at all: each test is named after its rule. Most
 //! are scenes with expected results on the model, which the live kernel then has to repeat.
+//!
+//! Long because the scenarios stand in the order of the rules of docs/SEMANTICS.md.
 
 use proctable::abi::{
     DefaultAction, Errno, Handler, IdType, Itimerval, Pgid, Pid, Resource, Rlimit, SaFlags, SiCode,

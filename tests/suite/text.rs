@@ -1,4 +1,6 @@
 //! The text of strace: printed, parsed, and both on recorded logs.
+//!
+//! Long because each call, structure and error of the text format has its test here.
 
 use std::fs;
 use std::path::{Path, PathBuf};

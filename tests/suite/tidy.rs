@@ -172,3 +172,167 @@ fn prose_has_at_most_100_columns() {
         }
     }
 }
+
+/// Each call of a process or a thread is found by its name in the man pages, and refers to a rule or
+/// a page, or to the method that does.
+#[test]
+fn calls_have_names_and_references_of_the_man_pages() {
+    let calls = fs::read_to_string(root().join("src/syscall/declared.rs")).expect("the calls");
+    let is_call = |name: &str| calls.contains(&format!("SYS_{name} "));
+    let mut missing = Vec::new();
+    for (path, minimum) in [("src/table/process.rs", 30), ("src/table/thread.rs", 8)] {
+        let text = fs::read_to_string(root().join(path)).expect("a source");
+        let mut found = 0;
+        let mut above: Vec<&str> = Vec::new();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (at, line) in lines.iter().enumerate() {
+            if line.starts_with("///") || line.starts_with("#[") {
+                above.push(line);
+                continue;
+            }
+            let docs = core::mem::take(&mut above).join(" ");
+            let Some(rest) = line.strip_prefix("pub fn ") else { continue };
+            let signature = lines[at..].iter().take_while(|line| !line.ends_with("}")).copied();
+            let signature = signature.collect::<Vec<_>>().join(" ");
+            let signature = signature.split('{').next().expect("a signature");
+            if !signature.contains("Errno>") {
+                continue;
+            }
+            let name = rest.split(['(', '<']).next().expect("a name");
+            found += 1;
+            if !is_call(name) && !docs.contains("doc(alias") {
+                missing.push(format!("{path}: {name} has no alias of the man pages"));
+            }
+            if !["(2)", "(3)", "RULES ", "[`Process::"].iter().any(|word| docs.contains(word)) {
+                missing.push(format!("{path}: {name} refers to no page and no rule"));
+            }
+        }
+        assert!(found >= minimum, "{path}: {found}");
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// Words that docs/GLOSSARY.md has retired stand in no source and on no page, whole or as a part of a
+/// name. The page and the change log name them.
+#[test]
+fn retired_words_are_gone() {
+    let page = fs::read_to_string(root().join("docs/GLOSSARY.md")).expect("the page");
+    let marker = "Words that may not come back:";
+    let list = page.lines().skip_while(|line| !line.starts_with(marker));
+    let list = list.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let retired: BTreeSet<&str> = quoted(&list).collect();
+    assert!(retired.len() > 20, "{retired:?}");
+    let mut texts: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for folder in ["src", "tests", "examples", "benches", "fuzz"] {
+        texts.extend(sources(folder));
+    }
+    let pages = fs::read_dir(root().join("docs")).expect("the pages");
+    let pages = pages.map(|page| page.expect("an entry").path());
+    let pages = pages.chain(["README.md", "CONTRIBUTING.md"].map(|page| root().join(page)));
+    for path in pages {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        if name.ends_with(".md") && !["GLOSSARY.md", "CHANGELOG.md"].contains(&name) {
+            texts.insert(path.clone(), fs::read_to_string(&path).expect("a page"));
+        }
+    }
+    let mut found = Vec::new();
+    for (path, text) in &texts {
+        for (line, number) in text.lines().zip(1..) {
+            let words = line.split(|c: char| !c.is_ascii_alphabetic());
+            let words = words.flat_map(humps).map(|word| word.to_lowercase());
+            for word in words.filter(|word| retired.contains(&**word)) {
+                found.push(format!("{}:{number}: {word}", path.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The words of a name in camel case.
+fn humps(name: &str) -> impl Iterator<Item = &str> {
+    let starts = name.char_indices().filter(|(_, c)| c.is_ascii_uppercase()).map(|(at, _)| at);
+    let mut cuts: Vec<usize> = [0].into_iter().chain(starts).chain([name.len()]).collect();
+    cuts.dedup();
+    if name.chars().all(|c| c.is_ascii_uppercase()) {
+        cuts = vec![0, name.len()];
+    }
+    (1..cuts.len()).map(move |nth| &name[cuts[nth - 1]..cuts[nth]])
+}
+
+/// A file of more than 800 lines, and a function of more than 75, says why it is long.
+#[test]
+fn what_is_long_says_why() {
+    let mut found = Vec::new();
+    for folder in ["src", "tests", "examples", "benches"] {
+        for (path, text) in sources(folder) {
+            let lines: Vec<&str> = text.lines().collect();
+            let has_reason = |at: usize| {
+                let above = lines[..at].iter().rev();
+                let is_above =
+                    |line: &&&str| ["//", "#["].iter().any(|start| line.trim().starts_with(start));
+                above.take_while(is_above).any(|line| line.contains("Long because"))
+            };
+            if lines.len() > 800 && !lines.iter().any(|line| line.starts_with("//! Long because")) {
+                found.push(format!("{}: {} lines", path.display(), lines.len()));
+            }
+            for (start, line) in lines.iter().enumerate() {
+                let code = line.trim_start();
+                let words: Vec<&str> = code.split(' ').take(5).collect();
+                let is_modifier = |word: &&&str| {
+                    ["const", "unsafe", "async", "extern", "\"C\""].contains(*word)
+                        || word.starts_with("pub")
+                };
+                if words.iter().find(|word| !is_modifier(word)) != Some(&"fn") {
+                    continue;
+                }
+                let end = format!("{}}}", " ".repeat(line.len() - code.len()));
+                let mut head = lines[start..].iter().take_while(|line| !line.ends_with(';'));
+                if !head.any(|line| line.ends_with('{')) {
+                    // a method of a trait, without a body
+                    continue;
+                }
+                let length = lines[start..].iter().position(|line| *line == end);
+                if length.is_some_and(|length| length >= 75) && !has_reason(start) {
+                    found.push(format!("{}:{}: {code}", path.display(), start + 1));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// A test that is not run says why, in the line that `cargo test` prints of it.
+#[test]
+fn ignored_tests_have_a_reason() {
+    // in two pieces, or this line would be one of them
+    let bare = concat!("#[ign", "ore]");
+    for folder in ["src", "tests"] {
+        for (path, text) in sources(folder) {
+            assert!(!text.contains(bare), "{}", path.display());
+        }
+    }
+}
+
+/// Nothing names a place of the machine on which it was written.
+#[test]
+fn no_path_of_a_machine() {
+    let places = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
+    let mut texts: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for folder in ["src", "tests", "examples", "benches", "fuzz"] {
+        texts.extend(sources(folder));
+    }
+    for page in fs::read_dir(root().join("docs")).expect("the pages") {
+        let path = page.expect("an entry").path();
+        texts.insert(path.clone(), fs::read_to_string(&path).expect("a page"));
+    }
+    for page in ["README.md", "CONTRIBUTING.md", "Cargo.toml", ".ci/run"] {
+        let path = root().join(page);
+        texts.insert(path.clone(), fs::read_to_string(&path).expect("a page"));
+    }
+    for (path, text) in &texts {
+        for (line, number) in text.lines().zip(1..) {
+            let named = places.iter().find(|place| line.contains(**place));
+            assert_eq!(named, None, "{}:{number}: {line}", path.display());
+        }
+    }
+}

@@ -189,9 +189,9 @@ impl TreeInner {
         prepared: Prepared,
         place: Arc<Place>,
     ) -> Result<(), (Step, io::Error)> {
-        let mut lane = self.queue.lock();
-        lane.orders.push_back((prepared, place));
-        if lane.served {
+        let mut queue = self.queue.lock();
+        queue.orders.push_back((prepared, place));
+        if queue.served {
             return Ok(());
         }
         // under the lock: without a thread this is the only order
@@ -200,19 +200,19 @@ impl TreeInner {
             core.serve_spawn_queue();
             drop(idle);
         }))
-        .inspect_err(|_| lane.orders.clear())?;
-        lane.served = true;
+        .inspect_err(|_| queue.orders.clear())?;
+        queue.served = true;
         Ok(())
     }
 
     fn serve_spawn_queue(&self) {
         loop {
-            let mut lane = self.queue.lock();
-            let Some((prepared, place)) = lane.orders.pop_front() else {
-                lane.served = false;
+            let mut queue = self.queue.lock();
+            let Some((prepared, place)) = queue.orders.pop_front() else {
+                queue.served = false;
                 return;
             };
-            drop(lane);
+            drop(queue);
             // its future was dropped
             if Arc::strong_count(&place) == 1 {
                 continue;

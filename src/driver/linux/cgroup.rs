@@ -153,7 +153,7 @@ impl CgroupJoin {
 
     /// A child was killed before its program. Whether the owner has not done so: then it is such a
     /// kernel, and children have to be moved into the cgroup from now on.
-    pub fn is_barren(&self) -> bool {
+    pub fn is_clone_refused(&self) -> bool {
         self.clone_refused.store(true, Ordering::SeqCst);
         !self.killed.load(Ordering::SeqCst)
     }
@@ -237,7 +237,7 @@ impl Cgroup {
             // what fails after that, a spawn will tell
             (Some(Some(_)), _) => Ok(Some(trial.spawned)),
             // killed, as the owner's own cgroup was once
-            (Some(None), Some(cgroup_join)) if cgroup_join.is_barren() => self.trial(),
+            (Some(None), Some(cgroup_join)) if cgroup_join.is_clone_refused() => self.trial(),
             (Some(None), _) => Err(no_entry(io::ErrorKind::Interrupted.into())),
         }
     }

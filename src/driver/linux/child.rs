@@ -84,7 +84,9 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 pub(super) fn spawn(prepared: &Prepared) -> Result<SpawnedChild, (Step, io::Error)> {
     let target_cgroup = prepared.cgroup.as_deref().filter(|cgroup| cgroup.can_clone_into());
     match (attempt(prepared, target_cgroup), target_cgroup) {
-        (Err((Step::Killed, _)), Some(cgroup)) if cgroup.is_barren() => attempt(prepared, None),
+        (Err((Step::Killed, _)), Some(cgroup)) if cgroup.is_clone_refused() => {
+            attempt(prepared, None)
+        }
         (result, _) => result,
     }
 }

@@ -112,6 +112,7 @@ impl ProcessTree {
         Options::new().create()
     }
 
+    // Long because each thing that is made is undone if a later one fails.
     pub(super) fn create(options: Options) -> io::Result<ProcessTree> {
         pidfd::can_send().map_err(needs_pidfds)?;
         if options.kill_on_owner_death && options.on_drop == OnDrop::Leave {
@@ -154,7 +155,7 @@ impl ProcessTree {
             Ok(limited) => (limited, None),
             Err(error) => (Limited::default(), Some(error)),
         };
-        let (children, lane) = (Mutex::default(), Mutex::default());
+        let (children, queue) = (Mutex::default(), Mutex::default());
         let suspended = RwLock::new(false);
         // nobody guards what is no cgroup
         let can_kill = cgroup.as_ref().is_some_and(Cgroup::has_kill);
@@ -182,7 +183,7 @@ impl ProcessTree {
             mark,
             children,
             suspended,
-            queue: lane,
+            queue,
         };
         // from here on its drop cleans up
         let (core, guardian) = (Arc::new(core), Mutex::new(guardian));

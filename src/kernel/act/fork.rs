@@ -251,6 +251,7 @@ impl Kernel {
         thread
     }
 
+    // Long because it names each field of a new process, which copy_process copies one by one.
     fn create(&mut self, caller: Id<Task>, pid: Pid, plan: &Plan, fx: &mut Effects) -> Id<Process> {
         let sibling = plan.flags & clone::PARENT != 0;
         let sighand = self.inherit_sighand(caller, plan.flags, fx);

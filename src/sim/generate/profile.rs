@@ -68,6 +68,7 @@ impl Profile {
     }
 
     /// How often each kind of call comes, in its own part of the steps.
+    // Long because it is a table.
     pub(super) fn weights(self) -> &'static [(StepKind, u32)] {
         use StepKind::{
             Alarm, Clone, Elapse, Exec, Exit, Folder, Fork, Getters, GroupGetters, Itimer, Kill,

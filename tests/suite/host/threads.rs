@@ -497,12 +497,12 @@ pub(super) fn a_creator_may_sleep_until_its_thread_ends(engine: &mut Engine, _: 
 // ------------------------------------------------------------------ nothing stays
 
 /// All below this worker: the zygote, and nobody else.
-fn only_the_nursery(engine: &Engine) {
+fn only_the_zygote(engine: &Engine) {
     let left = descendants(engine.worker_number().unwrap());
     assert_eq!(left.len(), 1, "{left:?}");
 }
 
-pub(super) fn a_cage_with_threads_leaves_nothing(engine: &mut Engine, _: Mode) -> String {
+pub(super) fn a_namespace_with_threads_leaves_nothing(engine: &mut Engine, _: Mode) -> String {
     let files = open_files();
     let ends = {
         let mut play = Play::new(engine);
@@ -519,7 +519,7 @@ pub(super) fn a_cage_with_threads_leaves_nothing(engine: &mut Engine, _: Mode) -
     let fates: Vec<(u32, ProcessEnd)> = ends.iter().map(|end| (end.pid.0, end.fate)).collect();
     assert_eq!(fates, [1, 2, 6, 8].map(|pid| (pid, ProcessEnd::Alive)));
     assert_eq!(open_files(), files);
-    only_the_nursery(engine);
+    only_the_zygote(engine);
     String::new()
 }
 
@@ -557,6 +557,6 @@ pub(super) fn a_thousand_rounds_of_threads(engine: &mut Engine, _: Mode) -> Stri
         }
     }
     assert_eq!(open_files(), files);
-    only_the_nursery(engine);
+    only_the_zygote(engine);
     format!("{threads} threads, {:?} per round", start.elapsed() / rounds)
 }

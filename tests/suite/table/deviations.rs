@@ -1,5 +1,7 @@
 //! Where other process tables differ from Linux: one test for each line of the list in
 //! docs/PEERS.md, in its order.
+//!
+//! Long because each defect of a peer that docs/PEERS.md lists has its test here.
 
 use std::collections::BTreeSet;
 use std::future::Future;

@@ -1,4 +1,6 @@
 //! Guests with threads: their calls, their signals, their ends, and their drivers.
+//!
+//! Long because threads of the table, of drivers and with safe points share the set-up.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -642,6 +644,7 @@ impl Coroutine {
 /// Whatever comes in whatever order - signals, stops, calls, threads that come and go, programs -
 /// each call comes to its end, no handler is lost or returns twice, and no code has the mask of
 /// another.
+// Long because the guest that takes the turns is part of the scenario.
 #[test]
 fn random_turns_of_cooperative_threads_lose_nothing() {
     let signals = [Signal::USR1, Signal::USR2, Signal::CHLD, Signal::WINCH];
