@@ -652,6 +652,9 @@ impl<'e> TestNamespace<'e> {
         if init_ended {
             self.end_of_init(seen)?;
         }
+        if self.init.is_none() {
+            self.end_unregistered(seen)?;
+        }
         Ok(quiet)
     }
 
@@ -663,9 +666,19 @@ impl<'e> TestNamespace<'e> {
         for pid in pids {
             self.record_end(pid, ProcessEnd::Reaped, seen)?;
         }
-        self.due.clear();
         seen.in_handler.clear();
         seen.views.clear();
+        Ok(())
+    }
+
+    /// Process 1 is dead: a task whose number its creator has read, and that has not run, was killed
+    /// with the others (NS-08).
+    fn end_unregistered(&mut self, seen: &mut Observation) -> io::Result<()> {
+        while let Some(due) = self.due.pop() {
+            let made = self.made.get(&due.command);
+            let is_thread = made.is_some_and(PendingCall::makes_a_thread);
+            self.register_unregistered(due.tid, if is_thread { 0 } else { due.tid }, 0, seen)?;
+        }
         Ok(())
     }
 

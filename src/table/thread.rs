@@ -15,7 +15,6 @@ use super::registry::ProcessKey;
 use super::{Call, CallProgress, ProcessTable};
 use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, WaitOptions, WaitStatus};
 use crate::kernel::TaskId;
-use crate::sync::Parker;
 use crate::syscall::{self, Ptr, SIGSET_SIZE, Syscall, clone};
 
 /// One thread for good, and its process.
@@ -112,8 +111,8 @@ pub(crate) const THREAD: u64 =
 /// ```
 #[derive(Clone)]
 pub struct Thread {
-    table: ProcessTable,
-    key: ThreadKey,
+    pub(super) table: ProcessTable,
+    pub(super) key: ThreadKey,
     /// Its number when it was made.
     tid: Pid,
 }
@@ -214,19 +213,6 @@ impl Thread {
     #[doc(alias = "pthread_exit")]
     pub fn exit(&self, code: i32) -> Result<(), Errno> {
         done(self.syscall(Syscall::Exit(code)))
-    }
-
-    /// Blocks until the thread has ended: the runtime's act.
-    ///
-    /// # References
-    ///
-    /// pthread_join(3).
-    #[doc(alias = "pthread_join")]
-    pub fn join(&self) {
-        let parker = Parker::new();
-        while !self.table.shared().has_ended(self.key, &parker) {
-            parker.park(None);
-        }
     }
 
     /// Sends a signal to one thread (SIG-22).
@@ -438,30 +424,5 @@ impl TableInner {
         let tid = Pid(end.result()?.value() as u32);
         let task = self.state.lock().kernel.task_id(tid).ok_or(Errno::ESRCH)?;
         Ok((task, tid))
-    }
-
-    /// Whether a thread has ended; if not, `parker` hears of it.
-    pub(crate) fn has_ended(&self, thread: ThreadKey, parker: &Arc<Parker>) -> bool {
-        let mut state = self.state.lock();
-        let Some(tid) = state.tid_of(thread.task).filter(|_| !state.is_closed()) else {
-            return true;
-        };
-        let joins = state.process_registry.joins.entry(tid).or_default();
-        if !joins.iter().any(|other| Arc::ptr_eq(other, parker)) {
-            joins.push(parker.clone());
-        }
-        false
-    }
-
-    /// Whoever waits there does not wait for the end of the thread any more.
-    pub(crate) fn stop_joining(&self, thread: ThreadKey, parker: &Arc<Parker>) {
-        let mut state = self.state.lock();
-        let Some(tid) = state.tid_of(thread.task) else { return };
-        if let Some(joins) = state.process_registry.joins.get_mut(&tid) {
-            joins.retain(|other| !Arc::ptr_eq(other, parker));
-            if joins.is_empty() {
-                state.process_registry.joins.remove(&tid);
-            }
-        }
     }
 }

@@ -99,7 +99,7 @@ scenarios! {
     a_creator_may_sleep_until_its_thread_ends a_namespace_with_threads_leaves_nothing
     a_thousand_rounds_of_threads random_programs_with_threads_repeat
     the_first_process_may_be_another_than_1 the_first_process_may_have_any_number
-    concurrent_kills_and_waits concurrent_calls_of_threads concurrent_signals_meet_newborns
+    concurrent_kills_and_waits concurrent_calls_of_threads concurrent_signals_meet_newborns concurrent_forks_meet_the_end_of_init
 }
 
 // ------------------------------------------------------------------ vocabulary

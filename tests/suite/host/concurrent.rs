@@ -129,3 +129,29 @@ pub(super) fn concurrent_signals_meet_newborns(engine: &mut Engine, _: Mode) -> 
     }
     format!("{:?} per run: {outcomes:?}", start.elapsed() / (10 * RUNS))
 }
+
+/// NS-08: a child whose number its parent has read is seen, and seen to end, though process 1 ended
+/// before the child ran.
+pub(super) fn concurrent_forks_meet_the_end_of_init(engine: &mut Engine, _: Mode) -> String {
+    let mut chance = Chance(0xfade);
+    let mut outcomes = BTreeMap::<String, u32>::new();
+    for nth in 0..10 * RUNS {
+        let mut play = three(engine);
+        let flags = clone::VM | clone::SIGHAND | clone::THREAD;
+        let make = if nth % 2 == 0 { Syscall::Fork } else { Syscall::clone_call(flags) };
+        let makes_a_process = make == Syscall::Fork;
+        post(&mut play, &mut chance, 2, make);
+        post(&mut play, &mut chance, 1, Syscall::Exit(0));
+        let seen = play.0.observe().unwrap();
+        assert!(seen.ended.contains(&(Pid(1), Some(WaitStatus::exited(0)))), "{seen:?}");
+        let result = outcome(&seen, 2);
+        if let Some(Ok(Ret::Value(number))) = returned(&seen, 2) {
+            let tid = Pid(number as u32);
+            assert!(seen.created_tasks.contains(&tid), "{seen:?}");
+            let ended = seen.ended.iter().any(|(pid, _)| *pid == tid);
+            assert_eq!((ended, seen.gone.contains(&tid)), (makes_a_process, true), "{seen:?}");
+        }
+        *outcomes.entry(result).or_default() += 1;
+    }
+    format!("{outcomes:?}")
+}

@@ -5,16 +5,18 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
+use std::time::Duration;
 
 use proctable::abi::{Errno, Pid, SaFlags, SigAction, SigSet, Signal, WaitOptions, WaitStatus};
 use proctable::driver::{Expected, Guest, Op, ScriptedDriver, ThreadDriver};
 use proctable::kernel::{Choose, RunState, Seeded};
 use proctable::syscall::{Ptr, Ret, Syscall, clone, how};
 use proctable::table::{
-    Call, CallProgress, Checkpoint, HandlerDelivery, Image, Process, ProcessTable, SigmaskHow,
-    Spawn, StaleDelivery, TableConfig, TableLimits, Thread, What,
+    Call, CallProgress, Checkpoint, Clock, HandlerDelivery, Image, ManualClock, Process,
+    ProcessTable, SigmaskHow, Spawn, StaleDelivery, TableConfig, TableLimits, Thread, TimerMode,
+    What,
 };
 
 use super::{SOON, caught, killed, recorded, shell, spawn};
@@ -937,6 +939,48 @@ fn sixty_four_threads_create_and_join_threads() {
     assert_eq!(process.threads(), [first]);
     process.exit(0).unwrap();
     assert_eq!(table.init().wait(&process, EXITED).unwrap().status, WaitStatus::exited(0));
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Wakes>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A join with a timeout follows the table's clock, and a future is woken by the end of the thread. A
+/// join that is given up leaves nothing behind, whatever number the thread gets by execve (EXEC-11).
+#[test]
+fn joins_have_a_timeout_and_a_future() {
+    let clock = ManualClock::new();
+    let config = TableConfig::new().clock(clock.clone()).timer_mode(TimerMode::Caller);
+    let table = ProcessTable::with_config(config);
+    let (_, [first, second], _) = two_threads(&table);
+    assert!(!second.join_timeout(Duration::ZERO));
+    thread::scope(|scope| {
+        let joins = scope.spawn(|| second.join_timeout(Duration::from_secs(5)));
+        while table.next_deadline().is_none() {
+            thread::yield_now();
+        }
+        clock.advance(Duration::from_secs(5));
+        table.reap_due(clock.now());
+        assert!(!joins.join().unwrap());
+    });
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut join = Box::pin(second.join_async());
+    assert!(join.as_mut().poll(&mut context).is_pending());
+    drop(second.join_async());
+    second.syscall(Syscall::Execve { path: "next".into(), error: None }).unwrap();
+    assert!(!first.is_alive() && join.as_mut().poll(&mut context).is_pending());
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+    second.exit(0).unwrap();
+    assert!(wakes.0.load(Ordering::SeqCst) > 0 && join.as_mut().poll(&mut context).is_ready());
+    assert!(second.join_timeout(Duration::MAX));
 }
 
 /// The end of a table is the end of everybody's calls and joins.
