@@ -235,7 +235,9 @@ fn report(options: &Options, summary: &Summary) {
     for difference in &summary.differences {
         show(options, difference);
     }
-    if !options.quiet && options.replay.is_none() {
+    // workers that are stopped at a difference do not say what they counted
+    let counted = !summary.coverage.calls.is_empty();
+    if !options.quiet && options.replay.is_none() && counted {
         super::write_out(summary.coverage.table().as_bytes());
     }
     for what in &summary.left_out {

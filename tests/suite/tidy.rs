@@ -151,6 +151,19 @@ fn what_contributing_names_exists() {
     assert!(rules.contains(scene.trim_end()), "not in tests/suite/rules.rs: {scene}");
 }
 
+/// The sources that ARCHITECTURE.md names exist.
+#[test]
+fn what_the_architecture_names_exists() {
+    let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the page");
+    let mut paths: Vec<PathBuf> = sources("src").into_keys().collect();
+    paths.extend(sources("tests").into_keys());
+    let named: Vec<&str> = quoted(&page).filter(|name| name.ends_with(".rs")).collect();
+    assert!(named.len() > 50, "{named:?}");
+    for name in named {
+        assert!(paths.iter().any(|path| path.ends_with(name)), "there is no {name}");
+    }
+}
+
 /// Pages that people write have lines of at most 100 columns, outside of tables and blocks.
 #[test]
 fn prose_has_at_most_100_columns() {
