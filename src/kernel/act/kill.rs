@@ -103,6 +103,47 @@ impl Kernel {
         self.generate(target, info, Origin::user(rule!("KILL-27")), fx)
     }
 
+    /// Sends a signal to one of several processes.
+    #[inline]
+    fn kill_member(
+        &mut self,
+        caller: Id<Task>,
+        cred: &Cred,
+        member: Id<Process>,
+        info: Option<&SigInfo>,
+        everybody: bool,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
+        if everybody && self.processes[member].is_zombie() {
+            fx.obey(rule!("KILL-11"));
+        }
+        self.kill_one(caller, cred, self.leader(member), info, fx)
+    }
+
+    /// The result of a kill of several processes after one more of them.
+    #[inline]
+    fn after_one(
+        &self,
+        before: Result<(), Errno>,
+        sent: Result<(), Errno>,
+        everybody: bool,
+        fx: &mut Effects,
+    ) -> Result<(), Errno> {
+        match sent {
+            // KILL-10: ignored
+            Err(Errno::EPERM) if everybody && !self.faulty(Fault::KillAllReportsEperm) => {
+                fx.obey(rule!("KILL-10"));
+                before
+            }
+            sent if everybody => sent,
+            sent => {
+                // KILL-09: one success is success
+                fx.obey(rule!("KILL-09"));
+                if before.is_ok() { before } else { sent }
+            }
+        }
+    }
+
     /// The same for several processes, where others may run between two of them (RACE-07); `None`
     /// if they do.
     pub(in crate::kernel) fn kill_several(
@@ -150,12 +191,12 @@ impl Kernel {
             if self.processes.get(target).is_none() {
                 continue;
             }
-            let leader = self.leader(target);
-            let sent = self.kill_one(caller, &cred, leader, killing.info.as_ref(), fx);
-            if let (Ok(()), Some(info)) = (sent, &killing.info) {
+            let (info, everybody) = (killing.info.as_ref(), killing.everybody);
+            let sent = self.kill_member(caller, &cred, target, info, everybody, fx);
+            if let (Ok(()), Some(info)) = (sent, info) {
                 self.delay_for_child(target, info.signal);
             }
-            killing.outcome = after_one(killing.outcome, sent, killing.everybody, fx);
+            killing.outcome = self.after_one(killing.outcome, sent, everybody, fx);
             if !killing.targets.is_empty() && self.others_may_run() {
                 fx.obey(rule!("RACE-07"));
                 self.tasks[caller].sleep = Sleep::Killing(killing);
@@ -192,8 +233,8 @@ impl Kernel {
         let mut next = self.newest_member(group);
         while let Some(member) = next {
             next = self.processes[member].group_links.next();
-            let sent = self.kill_one(caller, &cred, self.leader(member), info.as_ref(), fx);
-            outcome = after_one(outcome, sent, false, fx);
+            let sent = self.kill_member(caller, &cred, member, info.as_ref(), false, fx);
+            outcome = self.after_one(outcome, sent, false, fx);
         }
         outcome.map(|()| 0)
     }
@@ -208,14 +249,10 @@ impl Kernel {
         }
         let info = self.info_to_send(caller, sig, fx)?;
         let cred = *self.cred(caller);
-        let forgives = !self.faulty(Fault::KillAllReportsEperm);
         let mut outcome = Ok(());
         for target in targets {
-            if self.processes[target].is_zombie() {
-                fx.obey(rule!("KILL-11"));
-            }
-            let sent = self.kill_one(caller, &cred, self.leader(target), info.as_ref(), fx);
-            outcome = if forgives { after_one(outcome, sent, true, fx) } else { sent };
+            let sent = self.kill_member(caller, &cred, target, info.as_ref(), true, fx);
+            outcome = self.after_one(outcome, sent, true, fx);
         }
         outcome.map(|()| 0)
     }
@@ -390,29 +427,6 @@ impl Kernel {
             fx.obey(rule!("KILL-19"));
         }
         refuse(fx, rule!("KILL-16"), Errno::EPERM)
-    }
-}
-
-/// What a kill of several comes to with one more of them.
-#[inline]
-fn after_one(
-    before: Result<(), Errno>,
-    sent: Result<(), Errno>,
-    everybody: bool,
-    fx: &mut Effects,
-) -> Result<(), Errno> {
-    match sent {
-        // KILL-10: forgotten
-        Err(Errno::EPERM) if everybody => {
-            fx.obey(rule!("KILL-10"));
-            before
-        }
-        sent if everybody => sent,
-        sent => {
-            // KILL-09: one success is success
-            fx.obey(rule!("KILL-09"));
-            if before.is_ok() { before } else { sent }
-        }
     }
 }
 
