@@ -125,6 +125,14 @@ mod real {
 
 pub(crate) use real::*;
 
+/// The moment after `time`. Where [`Instant`] has none it is so far away that it never comes.
+#[cfg(feature = "linux")]
+pub(crate) fn moment_after(time: std::time::Duration) -> Instant {
+    const FAR: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86_400);
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + FAR)
+}
+
 /// Whether the calling thread is that one.
 pub(crate) fn is_current(thread: Option<ThreadId>) -> bool {
     thread.is_some_and(|thread| thread == current().id())

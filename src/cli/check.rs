@@ -34,7 +34,7 @@ pub fn run(options: &Options) -> ExitCode {
         // nobody reads on
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("proctable: {error}");
+            complain!("proctable: {error}");
             ExitCode::from(2)
         }
     }

@@ -114,7 +114,7 @@ pub fn run(options: &Options) -> ExitCode {
     let log = match options.replay.as_deref().map(read_log).transpose() {
         Ok(log) => log,
         Err(why) => {
-            eprintln!("proctable: {why}");
+            complain!("proctable: {why}");
             return UNREADABLE.into();
         }
     };
@@ -122,7 +122,7 @@ pub fn run(options: &Options) -> ExitCode {
         Ok(_) if options.user_namespace => Mode::User,
         Ok(mode) => mode,
         Err(reason) => {
-            eprintln!("proctable: the live kernel cannot be asked here: {reason}");
+            complain!("proctable: the live kernel cannot be asked here: {reason}");
             return UNAVAILABLE.into();
         }
     };
@@ -138,7 +138,7 @@ pub fn run(options: &Options) -> ExitCode {
             if different { DIFFERENT.into() } else { SAME.into() }
         }
         Err(error) => {
-            eprintln!("proctable: the comparison broke off: {error}");
+            complain!("proctable: the comparison broke off: {error}");
             UNAVAILABLE.into()
         }
     }
@@ -277,7 +277,7 @@ fn show(options: &Options, difference: &Difference) {
             difference.options,
             if options.user_namespace { " --user-namespace" } else { "" }
         ),
-        Err(error) => eprintln!("proctable: {}: {error}", path.display()),
+        Err(error) => complain!("proctable: {}: {error}", path.display()),
     }
 }
 

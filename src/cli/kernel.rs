@@ -30,7 +30,7 @@ pub fn run(options: &Options) -> ExitCode {
     let kernel = match kernel {
         Ok(kernel) => kernel,
         Err(why) => {
-            eprintln!("proctable: the live kernel cannot be asked here: {why}");
+            complain!("proctable: the live kernel cannot be asked here: {why}");
             return UNAVAILABLE.into();
         }
     };

@@ -5,6 +5,12 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::cli::write_out(format!("{}\n", format_args!($($text)*)).as_bytes()) };
 }
 
+/// Prints a line on standard error. Where that is closed or full the line is lost, and nothing else:
+/// what this program runs goes on.
+macro_rules! complain {
+    ($($text:tt)*) => { $crate::cli::write_error(format!("{}\n", format_args!($($text)*)).as_bytes()) };
+}
+
 mod check;
 mod diff;
 mod exec;
@@ -18,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 /// The Linux process model, held against the live kernel.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about, max_term_width = 100, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -80,10 +86,15 @@ fn write_out(text: &[u8]) {
     use std::io::{ErrorKind, Write};
     if let Err(error) = std::io::stdout().lock().write_all(text) {
         if error.kind() != ErrorKind::BrokenPipe {
-            eprintln!("proctable: standard output: {error}");
+            complain!("proctable: standard output: {error}");
         }
         std::process::exit(BROKEN_OFF);
     }
+}
+
+fn write_error(text: &[u8]) {
+    use std::io::Write;
+    let _ = std::io::stderr().lock().write_all(text);
 }
 
 /// Exit status: the work was broken off.

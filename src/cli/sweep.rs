@@ -10,7 +10,7 @@ use super::exec::FAILED;
 pub fn run() -> ExitCode {
     match sweep() {
         Err(error) => {
-            eprintln!("proctable: {error}");
+            complain!("proctable: {error}");
             ExitCode::from(FAILED)
         }
         Ok(swept) => {
@@ -21,7 +21,7 @@ pub fn run() -> ExitCode {
                 say!("removed {}", folder.display());
             }
             for (folder, why) in &swept.left {
-                eprintln!("proctable: {}: {why}", folder.display());
+                complain!("proctable: {}: {why}", folder.display());
             }
             ExitCode::from(u8::from(!swept.left.is_empty()))
         }

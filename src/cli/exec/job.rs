@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, after, bounded, never, select, tick, unbounded};
+use crossbeam_channel::{Receiver, after, at, bounded, never, select, tick, unbounded};
 use proctable::abi::{SiCode, SigInfo, Signal, WaitOptions, WaitStatus};
 use proctable::driver::linux::{Child, Mechanism, ProcessTree, Reaper, Shutdown, SignalFd};
 use proctable::table::TableEvent;
@@ -16,6 +16,11 @@ use super::{FAILED, OnExit, Options, TIMED_OUT};
 
 /// How often the tree is drawn.
 const OFTEN: Duration = Duration::from_millis(500);
+
+/// The time between SIGTERM and SIGKILL, if none is given.
+const GRACE: Duration = Duration::from_secs(5);
+/// The signals with which a user wants the command to end.
+const HURRY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
 
 /// The signals that come to this process.
 pub(super) struct Signals(Receiver<SigInfo>);
@@ -50,6 +55,8 @@ pub(super) struct CommandJob<'a> {
     reaper: Option<&'a Reaper>,
     begun: Instant,
     timed_out: bool,
+    /// When the command is killed, after a signal to end that was passed on to it.
+    kill_at: Option<Instant>,
     /// Whether the command was stopped when it was looked at last.
     stopped: bool,
 }
@@ -64,8 +71,18 @@ impl<'a> CommandJob<'a> {
         reaper: Option<&'a Reaper>,
     ) -> CommandJob<'a> {
         let begun = Instant::now();
-        let (timed_out, stopped) = (false, false);
-        CommandJob { options, tree, child, terminal, inputs, reaper, begun, timed_out, stopped }
+        CommandJob {
+            options,
+            tree,
+            child,
+            terminal,
+            inputs,
+            reaper,
+            begun,
+            timed_out: false,
+            kill_at: None,
+            stopped: false,
+        }
     }
 
     /// Until nothing is left, or may stay; the exit status.
@@ -74,10 +91,12 @@ impl<'a> CommandJob<'a> {
         self.terminal.take(self.child.pid());
         let left = self.end_leftovers()?;
         while let Ok(event) = self.inputs.events.try_recv() {
-            self.note(&event)?;
+            self.note(&event);
         }
-        if self.options.summary {
-            self.summarise(status, left)?;
+        if self.options.summary
+            && let Err(error) = self.summarise(status, left)
+        {
+            complain!("proctable: no summary: {error}");
         }
         Ok(match status {
             _ if self.timed_out => TIMED_OUT,
@@ -89,7 +108,7 @@ impl<'a> CommandJob<'a> {
     /// Waits for the command: how it ended; `None` if nothing can end it.
     fn await_command(&mut self) -> io::Result<Option<WaitStatus>> {
         let mut view = View::new();
-        let drawing = if self.options.tree { tick(OFTEN) } else { never() };
+        let mut drawing = if self.options.tree { tick(OFTEN) } else { never() };
         let timeout = self.options.timeout.filter(|timeout| !timeout.is_zero());
         let deadline = timeout.map_or(never(), after);
         loop {
@@ -98,8 +117,17 @@ impl<'a> CommandJob<'a> {
             }
             select! {
                 recv(self.inputs.signals.0) -> signal => self.forward(signal.map_err(gone)?)?,
-                recv(self.inputs.events) -> event => self.note(&event.map_err(gone)?)?,
-                recv(drawing) -> _ => view.draw(self.tree)?,
+                recv(self.inputs.events) -> event => self.note(&event.map_err(gone)?),
+                recv(drawing) -> _ => {
+                    if let Err(error) = view.draw(self.tree) {
+                        complain!("proctable: the tree is not shown any more: {error}");
+                        drawing = never();
+                    }
+                }
+                recv(self.kill_at.map_or(never(), at)) -> _ => {
+                    self.kill_at = None;
+                    self.tree.kill()?;
+                }
                 recv(deadline) -> _ => {
                     self.timed_out = true;
                     let shutdown = self.shut_down()?;
@@ -139,8 +167,13 @@ impl<'a> CommandJob<'a> {
         }
     }
 
-    fn note(&mut self, event: &TableEvent) -> io::Result<()> {
-        self.inputs.log.as_mut().map_or(Ok(()), |log| log.write(event, self.child))
+    /// Writes an event to the log. A log that cannot be written ends; the command goes on.
+    fn note(&mut self, event: &TableEvent) {
+        let Some(log) = &mut self.inputs.log else { return };
+        if let Err(error) = log.write(event, self.child) {
+            complain!("proctable: no more events are written: {error}");
+            self.inputs.log = None;
+        }
     }
 
     /// The command was stopped. By the terminal, it is the shell's turn, which has to see this
@@ -201,6 +234,10 @@ impl<'a> CommandJob<'a> {
             signal => {
                 // to the command: what that starts is its own affair until it ends
                 let _ = self.child.signal(signal);
+                if let Some(grace) = self.options.grace.filter(|_| HURRY.contains(&signal)) {
+                    let first = self.kill_at;
+                    self.kill_at = first.or_else(|| Instant::now().checked_add(grace));
+                }
             }
         }
         Ok(())
@@ -224,14 +261,14 @@ impl<'a> CommandJob<'a> {
     /// another signal. Who survives is named.
     fn shut_down(&self) -> io::Result<Shutdown> {
         let (done, ended) = bounded(1);
+        let grace = self.options.grace.unwrap_or(GRACE);
         let shutdown = std::thread::scope(|scope| {
-            scope.spawn(|| done.send(self.tree.shutdown(Signal::TERM, self.options.grace)));
+            scope.spawn(|| done.send(self.tree.shutdown(Signal::TERM, grace)));
             loop {
                 select! {
                     recv(ended) -> shutdown => return shutdown.map_err(gone)?,
                     recv(self.inputs.signals.0) -> signal => {
-                        let hurry = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
-                        if hurry.contains(&signal.map_err(gone)?.signal) {
+                        if HURRY.contains(&signal.map_err(gone)?.signal) {
                             self.tree.kill()?;
                         }
                     }
@@ -239,10 +276,10 @@ impl<'a> CommandJob<'a> {
             }
         })?;
         for survivor in &shutdown.survivors {
-            eprintln!("proctable: {} ({}) survives", survivor.pid, survivor.command);
+            complain!("proctable: {} ({}) survives", survivor.pid, survivor.command);
         }
         if let Some(why) = &shutdown.unseen {
-            eprintln!("proctable: others may be left that cannot be seen: {why}");
+            complain!("proctable: others may be left that cannot be seen: {why}");
         }
         Ok(shutdown)
     }
@@ -259,15 +296,15 @@ impl<'a> CommandJob<'a> {
         };
         let (real, stats) = (self.begun.elapsed(), self.tree.stats()?);
         let cpu = stats.cpu.value;
-        eprintln!("{status}; {left} left behind; real {real:.3?}, cpu {cpu:.3?}; {mechanism}");
+        complain!("{status}; {left} left behind; real {real:.3?}, cpu {cpu:.3?}; {mechanism}");
         if let Some(peak) = stats.memory_peak {
-            eprintln!("memory at most {} bytes ({:?})", peak.value, peak.source);
+            complain!("memory at most {} bytes ({:?})", peak.value, peak.source);
         }
         if let Some(kills) = stats.oom_kills.filter(|kills| kills.value > 0) {
-            eprintln!("{} killed by the kernel for want of memory", kills.value);
+            complain!("{} killed by the kernel for want of memory", kills.value);
         }
         for enforced in self.tree.enforced() {
-            eprintln!("{enforced}");
+            complain!("{enforced}");
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod job;
 mod log;
 mod terminal;
+mod units;
 mod view;
 pub mod waker;
 
@@ -23,6 +24,7 @@ use proctable::abi::Signal;
 use job::{CommandJob, Inputs, Signals};
 use log::Log;
 use terminal::Terminal;
+use units::{bytes, duration};
 
 /// Exit statuses, as of timeout(1), env(1) and shells.
 const TIMED_OUT: u8 = 124;
@@ -54,13 +56,14 @@ enum HowDelegate {
 /// Run a command as a tree of processes that ends as a whole
 #[derive(Args)]
 pub struct Options {
-    /// End it after so long (seconds, or with s, m, h; 0 is never)
+    /// End it after so long (seconds, or with ms, s, m, h, d; 0 is never)
     #[arg(long, value_parser = duration, value_name = "TIME")]
     timeout: Option<Duration>,
-    /// How long it has between SIGTERM and SIGKILL
-    #[arg(long, value_parser = duration, value_name = "TIME", default_value = "5")]
-    grace: Duration,
-    /// The memory of all its processes together (bytes, or with K, M, G)
+    /// How long it has between SIGTERM and SIGKILL [default: 5]. If given, also after a SIGTERM,
+    /// SIGINT, SIGHUP or SIGQUIT that was passed on
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    grace: Option<Duration>,
+    /// The memory of all its processes together (bytes, or with K, M, G, T; 1.5GiB)
     #[arg(long, value_parser = bytes, value_name = "SIZE")]
     memory: Option<u64>,
     /// How many processes and threads it may have
@@ -102,11 +105,14 @@ pub struct Options {
     /// Say at the end how it ended and what it used
     #[arg(long)]
     summary: bool,
+    /// Give each signal its default action, also those that this program was started to ignore
+    #[arg(long)]
+    default_signals: bool,
     /// Do without a cgroup
     #[arg(long)]
     no_cgroup: bool,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 
@@ -115,7 +121,7 @@ impl Options {
     pub fn init(command: Vec<OsString>) -> Options {
         Options {
             timeout: None,
-            grace: Duration::ZERO,
+            grace: Some(Duration::ZERO),
             memory: None,
             pids: None,
             cpu: None,
@@ -129,6 +135,7 @@ impl Options {
             tree: false,
             events: None,
             summary: false,
+            default_signals: false,
             no_cgroup: true,
             command,
         }
@@ -138,33 +145,6 @@ impl Options {
     fn reaps(&self) -> bool {
         !self.detach && (self.subreaper || std::process::id() == 1)
     }
-}
-
-/// A time: `5`, `0.5`, `30s`, `2m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
-        Some(number) => (number, &text[number.len()..]),
-        None => (text, "s"),
-    };
-    let seconds: f64 = number.parse().map_err(|_| format!("`{text}` is no time"))?;
-    let factor = match unit {
-        "h" => 3600.0,
-        "m" => 60.0,
-        _ => 1.0,
-    };
-    Duration::try_from_secs_f64(seconds * factor).map_err(|error| error.to_string())
-}
-
-/// A size: `4096`, `64K`, `512M`, `2G`.
-fn bytes(text: &str) -> Result<u64, String> {
-    let (number, factor) = match text.strip_suffix(['K', 'M', 'G']) {
-        Some(number) if text.ends_with('K') => (number, 1 << 10),
-        Some(number) if text.ends_with('M') => (number, 1 << 20),
-        Some(number) => (number, 1 << 30),
-        None => (text, 1),
-    };
-    let number: u64 = number.parse().map_err(|_| format!("`{text}` is no size"))?;
-    number.checked_mul(factor).ok_or_else(|| format!("`{text}` is too large"))
 }
 
 fn cpus(text: &str) -> Result<f64, String> {
@@ -177,7 +157,7 @@ pub fn run(options: &Options) -> ExitCode {
     match try_run(options) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("proctable: {error}");
+            complain!("proctable: {error}");
             ExitCode::from(FAILED)
         }
     }
@@ -201,6 +181,7 @@ fn try_run(options: &Options) -> io::Result<u8> {
     // a job of its own, as a shell makes it; and whatever ends this process, the kernel ends it
     let command = command.group(0).parent_death_signal(Signal::KILL);
     let command = if terminal.is_ours() { command.foreground() } else { command };
+    let command = if options.default_signals { command.default_signals() } else { command };
     match tree.spawn(command) {
         Err(error) => {
             terminal.take_from_anybody();
@@ -264,7 +245,7 @@ fn create(options: &Options) -> io::Result<ProcessTree> {
 
 /// Says why there is no child.
 fn refused(error: &SpawnError) -> u8 {
-    eprintln!("proctable: {error}");
+    complain!("proctable: {error}");
     match (error.step, error.error.kind()) {
         (Step::Exec, io::ErrorKind::NotFound) => NOT_FOUND,
         (Step::Exec, _) => NOT_EXECUTABLE,

@@ -26,7 +26,6 @@ pub(super) fn set_rlimit(pid: i32, resource: u32, limit: libc::rlimit64) -> io::
 }
 
 /// Whether this process acts as root.
-#[cfg(feature = "systemd")]
 pub(super) fn is_root() -> bool {
     // SAFETY: no arguments
     unsafe { libc::geteuid() == 0 }

@@ -5,7 +5,7 @@
 //! calls: no allocation, no lock, no panic.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -18,6 +18,8 @@ use super::pidfd;
 const STACK: usize = 64 * 1024;
 /// How many signals there are.
 const SIGNALS: i32 = 64;
+/// What runs a script that does not name its interpreter.
+const SHELL: &CStr = c"/bin/sh";
 /// clone3(2)'s.
 #[cfg(target_arch = "x86_64")]
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
@@ -55,6 +57,9 @@ impl Failed {
 struct Plan<'a> {
     prepared: &'a Prepared,
     args: Vec<*const libc::c_char>,
+    /// The arguments of the shell that runs a file which the kernel does not take for a program; the
+    /// place of the file's name is filled in then.
+    shell_args: Vec<*const libc::c_char>,
     env: Vec<*const libc::c_char>,
     owner: libc::pid_t,
     /// The cgroup that it is to be created in.
@@ -74,6 +79,12 @@ pub(super) struct SpawnedChild {
 /// Pointers to strings, with the null at the end that exec wants.
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([core::ptr::null()]).collect()
+}
+
+/// The arguments for the shell with which execvp(3) runs a script that does not name one.
+fn shell_args(args: &[CString]) -> Vec<*const libc::c_char> {
+    let name = [SHELL.as_ptr(), core::ptr::null()];
+    name.into_iter().chain(pointers(args.get(1..).unwrap_or_default())).collect()
 }
 
 /// Creates a child that executes a program. It has done so when this returns.
@@ -96,6 +107,7 @@ impl<'a> Plan<'a> {
         Plan {
             prepared,
             args: pointers(&prepared.args),
+            shell_args: shell_args(&prepared.args),
             env: pointers(&prepared.env),
             // SAFETY: no arguments
             owner: unsafe { libc::getpid() },
@@ -379,7 +391,7 @@ fn fork(plan: &mut Plan) -> io::Result<SpawnedChild> {
 const EXECUTES: u8 = 1;
 
 /// That child. What it says is whether it came as far as exec, and then what failed.
-fn run_forked(plan: &Plan, told: RawFd) -> ! {
+fn run_forked(plan: &mut Plan, told: RawFd) -> ! {
     let prepared = prepare(plan, told);
     // SAFETY: reads what is alive; if nobody reads, the owner is gone and SIGPIPE is due
     let tell = |bytes: &[u8]| unsafe { libc::write(told, bytes.as_ptr().cast(), bytes.len()) };
@@ -429,7 +441,7 @@ fn prepare(plan: &Plan, kept: RawFd) -> Result<(), Failed> {
     for procs in &prepared.cgroups {
         enter(procs.as_raw_fd())?;
     }
-    reset_handlers();
+    reset_handlers(prepared.default_signals);
     place(prepared)?;
     for (number, fd) in prepared.stdio.iter().enumerate() {
         if let Some(fd) = fd {
@@ -511,12 +523,23 @@ fn enter(procs: RawFd) -> Result<(), Failed> {
     check(Step::Cgroup, written as libc::c_long)
 }
 
-/// Handlers point into memory that exec takes away, and must not run here meanwhile. What is
-/// ignored stays so through exec, which a program does not expect: SIG_DFL for all.
-fn reset_handlers() {
+/// Handlers point into memory that exec takes away, and must not run in this process before. A signal
+/// that the owner ignores stays ignored, as nohup(1) and the shell's `&` rely on it, unless all are
+/// to have their default action. SIGPIPE alone is always reset: Rust's runtime ignores it at start.
+fn reset_handlers(all: bool) {
     // the kernel's own struct, of which nothing is larger: zeroes are SIG_DFL without flags
     let default = [0u64; 8];
     for signal in 1..=SIGNALS {
+        // handler, flags, restorer, mask
+        let mut present = [0u64; 8];
+        // SAFETY: the struct is ours to fill, and large enough
+        unsafe {
+            let none = core::ptr::null::<u8>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, none, &mut present, size_of::<u64>());
+        }
+        if present[0] == libc::SIG_IGN as u64 && !all && signal != libc::SIGPIPE {
+            continue;
+        }
         // SAFETY: the struct is only read; those that cannot be set fail without effect. The call
         // itself, as the C library's keeps accounts in memory that is the owner's, and leaves out
         // the signals that it uses
@@ -571,14 +594,22 @@ fn arm_parent_death(plan: &Plan) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Tries each place where the program may be, as execvp(3) does. It comes back only if none is.
-fn execute(plan: &Plan) -> Failed {
+/// Tries each place where the program may be, as execvp(3) does, up to the end of PATH. It comes back
+/// only if none is.
+fn execute(plan: &mut Plan) -> Failed {
     let mut errno_seen = libc::ENOENT;
     for path in &plan.prepared.candidates {
         // SAFETY: strings and lists that end in zero
         unsafe { libc::execve(path.as_ptr(), plan.args.as_ptr(), plan.env.as_ptr()) };
+        if errno() == libc::ENOEXEC {
+            if let Some(name) = plan.shell_args.get_mut(1) {
+                *name = path.as_ptr();
+            }
+            // SAFETY: as before; the list has the name of the file now, and ends in zero
+            unsafe { libc::execve(SHELL.as_ptr(), plan.shell_args.as_ptr(), plan.env.as_ptr()) };
+        }
         match errno() {
-            libc::ENOENT | libc::ENOTDIR => {}
+            libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
             // another place may have one that can be executed
             libc::EACCES => errno_seen = libc::EACCES,
             other => return Failed { step: Step::Exec, errno: other },

@@ -9,6 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::attributes;
 use super::cgroup::CgroupJoin;
 use crate::abi::{Resource, Rlimit, Signal};
 
@@ -118,6 +119,7 @@ pub struct Command {
     inherit_mask: bool,
     foreground: bool,
     close_others: bool,
+    default_signals: bool,
     cgroup: Option<Arc<CgroupJoin>>,
     autokill: bool,
 }
@@ -143,6 +145,7 @@ impl Command {
             inherit_mask: false,
             foreground: false,
             close_others: false,
+            default_signals: false,
             cgroup: None,
             autokill: false,
         }
@@ -221,7 +224,8 @@ impl Command {
         self.session()
     }
 
-    /// The user.
+    /// The user. Where root names no supplementary groups, the child has none: root's own would be
+    /// more than the user has.
     pub fn uid(mut self, uid: u32) -> Command {
         self.uid = Some(uid);
         self
@@ -272,6 +276,14 @@ impl Command {
         self
     }
 
+    /// Each signal has its default action in it, also one that the owner ignores. Without this an
+    /// ignored signal stays ignored, as with nohup(1); SIGPIPE, which Rust's runtime ignores, has its
+    /// default action always.
+    pub fn default_signals(mut self) -> Command {
+        self.default_signals = true;
+        self
+    }
+
     /// The kernel kills it when its descriptor is closed everywhere.
     pub(super) fn autokill(mut self) -> Command {
         self.autokill = true;
@@ -306,6 +318,7 @@ impl Command {
         let env = env.collect::<io::Result<_>>();
         let cwd = self.cwd.as_ref().map(|folder| c_string(folder.as_os_str())).transpose();
         let (pipes, ends, stdio) = streams(self.stdio).map_err(at(Step::Stdio))?;
+        let drops_groups = self.uid.is_some() && attributes::is_root();
         let prepared = Prepared {
             candidates,
             args: args.map_err(at(Step::Arguments))?,
@@ -318,7 +331,7 @@ impl Command {
             terminal: self.terminal,
             uid: self.uid,
             gid: self.gid,
-            groups: self.groups,
+            groups: self.groups.or(drops_groups.then(Vec::new)),
             parent_death: self.parent_death.map(|signal| signal.number().into()),
             limits: self
                 .limits
@@ -329,6 +342,7 @@ impl Command {
             mask: self.inherit_mask.then(super::child::mask),
             foreground: self.foreground,
             close_others: self.close_others,
+            default_signals: self.default_signals,
             autokill: self.autokill,
             cgroup: self.cgroup,
             cgroups: Vec::new(),
@@ -397,6 +411,7 @@ pub(super) struct Prepared {
     pub mask: Option<libc::sigset_t>,
     pub foreground: bool,
     pub close_others: bool,
+    pub default_signals: bool,
     /// It is killed when its descriptor is closed, and leaves no zombie.
     pub autokill: bool,
     pub cgroup: Option<Arc<CgroupJoin>>,

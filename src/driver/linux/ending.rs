@@ -17,7 +17,7 @@ use super::options::OnDrop;
 use super::pidfd;
 use super::tree::{ProcessTree, TreeInner};
 use crate::abi::{Errno, Signal, WaitOptions, WaitStatus};
-use crate::sync::Parker;
+use crate::sync::{Parker, moment_after};
 use crate::table::{WaitTarget, Waited};
 
 /// How long it may take until killed processes are gone.
@@ -114,7 +114,7 @@ impl TreeInner {
         if let Some((signal, grace)) = asked {
             let told = self.ask(signal);
             shutdown.note(told);
-            gone = self.await_end(Instant::now() + grace, &mut shutdown, stop)?;
+            gone = self.await_end(moment_after(grace), &mut shutdown, stop)?;
         }
         if !gone && !self.kill_all(&mut shutdown, stop)? {
             self.name_survivors(&mut shutdown);

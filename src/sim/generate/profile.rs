@@ -241,7 +241,7 @@ impl Profile {
             Profile::Threads => &[
                 (Thread, 26),
                 (Fork, 10),
-                (Vfork, 2),
+                (Vfork, 5),
                 (Clone, 1),
                 (Exit, 9),
                 (Exec, 2),

@@ -401,3 +401,189 @@ fn children_that_die_with_their_owner_are_as_others() {
         assert_eq!(tree.kill().unwrap().survivors, []);
     }
 }
+
+/// What the program prints may fail; its command and the status may not. Standard error is full, or
+/// nobody reads it.
+#[test]
+fn exec_keeps_the_status_where_it_cannot_print() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let broken = || {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let script = "sleep 0.7; exit 3";
+    for args in [
+        &["exec", "--summary", "--"][..],
+        &["exec", "--tree", "--"],
+        &["exec", "--events", "/dev/full", "--summary", "--"],
+    ] {
+        let args = [args, &["sh", "-c", script]].concat();
+        for stderr in [StdStdio::from(full()), StdStdio::from(broken())] {
+            let status = proctable(&args).stderr(stderr).status().unwrap();
+            assert_eq!(status.code(), Some(3), "{args:?}");
+        }
+    }
+    for (args, code) in [
+        (&["exec", "--", "no-such-program-anywhere"][..], 127),
+        (&["exec", "--events", "/no/such/folder", "--", "true"], 125),
+    ] {
+        let status = proctable(args).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+}
+
+/// A log of events that cannot be written is said once.
+#[test]
+fn exec_says_once_that_events_are_lost() {
+    let said = proctable(&["exec", "--events", "/dev/full", "--", "true"]).output().unwrap();
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert_eq!((said.status.code(), text.lines().count()), (Some(0), 1), "{text}");
+    assert!(text.contains("no more events are written"), "{text}");
+}
+
+/// An option that is none is refused as such, and taken for no command; after the command everything
+/// is its own.
+#[test]
+fn exec_refuses_options_that_it_does_not_have() {
+    for args in [&["exec", "--timout", "5", "--", "true"][..], &["exec", "-k", "5", "true"]] {
+        let said = proctable(args).output().unwrap();
+        let text = String::from_utf8(said.stderr).unwrap();
+        assert_eq!(said.status.code(), Some(125), "{text}");
+        assert!(text.contains("unexpected argument") && text.contains("Usage"), "{text}");
+    }
+    for args in [&["exec", "--version"][..], &["init", "--version"], &["exec", "--help"]] {
+        assert_eq!(status(args), Some(0), "{args:?}");
+    }
+    let said = proctable(&["exec", "echo", "--timout", "-k"]).output().unwrap();
+    assert_eq!(said.stdout, b"--timout -k\n");
+}
+
+/// execvp(3): a file without `#!` is run by the shell, and PATH is gone through to its end.
+#[test]
+fn exec_runs_what_execvp_runs() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = std::env::temp_dir().join(format!("proctable-path-{}", std::process::id()));
+    for name in ["1", "2", "3"] {
+        std::fs::create_dir_all(directory.join(name)).unwrap();
+    }
+    let file = |name: &str, text: &str, mode: u32| {
+        let path = directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let script = file("script", "echo \"$0 $1 $#\"; exit 4\n", 0o755);
+    let empty = file("empty", "", 0o755);
+    // not executable, then a directory of that name, then one that is found
+    file("1/tool", "echo wrong\n", 0o644);
+    std::fs::create_dir(directory.join("2/tool")).unwrap();
+    file("3/tool", "echo found\n", 0o755);
+    for mechanism in [&["exec", "--"][..], &["exec", "--no-cgroup", "--"]] {
+        let run = |args: &[&str]| proctable(&[mechanism, args].concat()).output().unwrap();
+        let script = script.to_str().unwrap();
+        let said = run(&[script, "a b", "c"]);
+        let text = String::from_utf8(said.stdout).unwrap();
+        assert_eq!((said.status.code(), text), (Some(4), format!("{script} a b 2\n")));
+        assert_eq!(run(&[empty.to_str().unwrap()]).status.code(), Some(0));
+        let path = ["1", "2", "3"].map(|name| directory.join(name).display().to_string());
+        let said = proctable(&[mechanism, &["tool"]].concat())
+            .env("PATH", path.join(":"))
+            .output()
+            .unwrap();
+        assert_eq!(said.stdout, b"found\n");
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// What the caller ignores stays ignored, in the command too, as nohup(1) and a shell's `&` rely on
+/// it; with an option each signal has its default action.
+#[test]
+fn exec_keeps_ignored_what_its_caller_ignores() {
+    let ignored = |options: &[&str]| {
+        let args = [&["exec"], options, &["--", "grep", "SigIgn", "/proc/self/status"]].concat();
+        let program = env!("CARGO_BIN_EXE_proctable");
+        let said = StdCommand::new("sh")
+            .args(["-c", "trap '' HUP INT; exec \"$@\"", "sh", program])
+            .args(args)
+            .output()
+            .unwrap();
+        String::from_utf8(said.stdout).unwrap().trim_end().to_owned()
+    };
+    // a signal that this test was started to ignore is not meant
+    let has = |line: &str, signal: i32| {
+        let mask = line.strip_prefix("SigIgn:\t").expect("the line of proc_pid_status(5)");
+        u64::from_str_radix(mask, 16).unwrap() & (1 << (signal - 1)) != 0
+    };
+    for mechanism in [&[][..], &["--no-cgroup"]] {
+        let kept = ignored(mechanism);
+        assert!(has(&kept, libc::SIGHUP) && has(&kept, libc::SIGINT), "{kept}");
+        assert!(!has(&kept, libc::SIGPIPE) && !has(&kept, libc::SIGTERM), "{kept}");
+        let default = [mechanism, &["--default-signals"]].concat();
+        assert_eq!(ignored(&default), format!("SigIgn:\t{:016x}", 0));
+    }
+}
+
+/// With a grace that was given, a command that ignores the end that is passed on to it is killed, as
+/// by `timeout -k`.
+#[test]
+fn exec_kills_a_command_that_ignores_its_end() {
+    let script = "trap '' TERM; echo; while :; do sleep 1000; done";
+    for mechanism in [&[][..], &["--no-cgroup"]] {
+        let args = [&["exec", "--grace", "50ms"], mechanism, &["--", "sh", "-c", script]].concat();
+        let mut exec = proctable(&args).stdout(StdStdio::piped()).spawn().unwrap();
+        exec.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        kill(exec.id(), libc::SIGTERM);
+        assert_eq!(exec.wait().unwrap().code(), Some(128 + 9));
+    }
+}
+
+/// Times have the units of timeout(1), and saturate; sizes have theirs.
+#[test]
+fn exec_takes_units_and_long_times() {
+    assert_eq!(status(&["exec", "--timeout", "50ms", "--", "sleep", "1000"]), Some(124));
+    assert_eq!(status(&["exec", "--timeout", "2d", "--memory", "1.5T", "--", "true"]), Some(0));
+    let args = ["exec", "--timeout", "50ms", "--grace", "1e19", "--", "sleep", "1000"];
+    assert_eq!(status(&args), Some(124));
+    for size in ["0", "-1", "1X"] {
+        assert_eq!(status(&["exec", "--memory", size, "--", "true"]), Some(125), "{size}");
+    }
+}
+
+/// A grace without end is one.
+#[test]
+fn a_shutdown_may_wait_for_ever() {
+    for tree in trees() {
+        tree.spawn(sh("exec sleep 1000")).unwrap();
+        let shutdown = tree.shutdown(Signal::TERM, Duration::MAX).unwrap();
+        assert_eq!((shutdown.ended.len(), shutdown.killed), (1, false));
+    }
+}
+
+/// A user that root chooses has none of root's supplementary groups, as with the standard library.
+#[test]
+fn a_child_of_another_user_has_no_groups_of_root() {
+    if !is_root() {
+        return println!("SKIPPED: only root can change the user");
+    }
+    let by = ["setpriv", "--groups", "4,24"];
+    alone_here("linux::program::children_of_another_user", &by);
+}
+
+#[test]
+#[ignore = "a scenario of a_child_of_another_user_has_no_groups_of_root"]
+fn children_of_another_user() {
+    let groups = |command: Command| {
+        let tree = Options::new().without_cgroup().create().unwrap();
+        let child = tree.spawn(command.stdout(Stdio::Piped)).unwrap();
+        let mut groups = String::new();
+        child.take_stdout().unwrap().read_to_string(&mut groups).unwrap();
+        groups
+    };
+    let id = || Command::new("/usr/bin/id").arg("-G");
+    assert_eq!(groups(id()), "0 4 24\n");
+    assert_eq!(groups(id().uid(65534).gid(65534)), "65534\n");
+    assert_eq!(groups(id().uid(65534).gid(65534).groups([7])), "65534 7\n");
+    // and nothing changes where the user stays
+    assert_eq!(groups(id().gid(65534)), "65534 4 24\n");
+}
