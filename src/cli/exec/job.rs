@@ -57,6 +57,8 @@ pub(super) struct CommandJob<'a> {
     timed_out: bool,
     /// When the command is killed, after a signal to end that was passed on to it.
     kill_at: Option<Instant>,
+    /// Processes are left that this program could not end.
+    has_survivors: bool,
     /// Whether the command was stopped when it was looked at last.
     stopped: bool,
 }
@@ -81,6 +83,7 @@ impl<'a> CommandJob<'a> {
             begun,
             timed_out: false,
             kill_at: None,
+            has_survivors: false,
             stopped: false,
         }
     }
@@ -244,11 +247,15 @@ impl<'a> CommandJob<'a> {
     }
 
     /// The command has ended: what it left behind is ended, or goes on. How many there were.
-    fn end_leftovers(&self) -> io::Result<usize> {
+    fn end_leftovers(&mut self) -> io::Result<usize> {
         if self.options.on_exit == OnExit::Leave && !self.options.summary {
             return Ok(0);
         }
         let left = self.tree.members()?.len();
+        if self.has_survivors {
+            // they were named, and a second attempt would wait for them again
+            return Ok(left);
+        }
         // who cannot be seen may be there
         let is_blind = self.tree.mechanism() == Mechanism::Children;
         if (left > 0 || is_blind) && self.options.on_exit == OnExit::Kill {
@@ -259,17 +266,23 @@ impl<'a> CommandJob<'a> {
 
     /// Ends the tree; at once if whoever waits for that is in a hurry, and sends this process
     /// another signal. Who survives is named.
-    fn shut_down(&self) -> io::Result<Shutdown> {
+    fn shut_down(&mut self) -> io::Result<Shutdown> {
+        let tree = self.tree;
         let (done, ended) = bounded(1);
         let grace = self.options.grace.unwrap_or(GRACE);
         let shutdown = std::thread::scope(|scope| {
-            scope.spawn(|| done.send(self.tree.shutdown(Signal::TERM, grace)));
+            let shut_down = move || tree.shutdown(Signal::TERM, grace);
+            let other = std::thread::Builder::new().name("shutdown".into());
+            if other.spawn_scoped(scope, move || done.send(shut_down())).is_err() {
+                // no thread is left (RLIMIT_NPROC): then a second signal hurries nobody
+                return shut_down();
+            }
             loop {
                 select! {
                     recv(ended) -> shutdown => return shutdown.map_err(gone)?,
                     recv(self.inputs.signals.0) -> signal => {
                         if HURRY.contains(&signal.map_err(gone)?.signal) {
-                            self.tree.kill()?;
+                            tree.kill()?;
                         }
                     }
                 }
@@ -281,6 +294,7 @@ impl<'a> CommandJob<'a> {
         if let Some(why) = &shutdown.unseen {
             complain!("proctable: others may be left that cannot be seen: {why}");
         }
+        self.has_survivors = !shutdown.survivors.is_empty() || shutdown.unseen.is_some();
         Ok(shutdown)
     }
 

@@ -103,6 +103,14 @@ impl ProcessTree {
     }
 }
 
+/// The result of a signal to all members.
+struct Sent {
+    /// There was a member that was not known.
+    is_new: bool,
+    /// The signal was permitted for none of them (EPERM).
+    is_refused: bool,
+}
+
 impl TreeInner {
     /// Ends everybody. Where nobody wants that any more it fails, whatever the error.
     pub fn end(&self, asked: Option<(Signal, Duration)>, stop: &Arc<Stop>) -> io::Result<Shutdown> {
@@ -154,10 +162,15 @@ impl TreeInner {
         let mut gone = false;
         // a zombie that nobody reaps keeps its group, and is not told from others there
         let patience = if self.blind.is_some() { GONE / 10 } else { GONE };
-        let deadline = Instant::now() + patience;
+        let begun = Instant::now();
+        let mut deadline = begun + patience;
         while !gone && Instant::now() < deadline {
             let killed = self.kill_once();
-            shutdown.note(killed);
+            if matches!(killed, Ok(false)) {
+                // all that is left is another user's: it ends by itself, or not at all
+                deadline = deadline.min(begun + GONE / 10);
+            }
+            shutdown.note(killed.map(drop));
             // those that were created while the others were killed are found by the next look
             let moment = Instant::now() + Duration::from_millis(50);
             gone = self.await_end(moment, shutdown, stop)?;
@@ -169,40 +182,46 @@ impl TreeInner {
         Ok(gone)
     }
 
-    fn kill_once(&self) -> io::Result<()> {
+    /// Sends SIGKILL to each member; whether there may be one that it reaches.
+    fn kill_once(&self) -> io::Result<bool> {
         match &self.cgroup {
             Some(cgroup) => {
                 let mut known = BTreeSet::new();
-                cgroup.kill(&mut || self.signal_members(Signal::KILL, &mut known))
+                let each = &mut || Ok(self.signal_members(Signal::KILL, &mut known)?.is_new);
+                cgroup.kill(each).map(|()| true)
             }
-            None if self.blind.is_some() => self.send(&[Signal::KILL]),
+            None if self.blind.is_some() => self.send(&[Signal::KILL]).map(|()| true),
             // with an error, those at hand are killed all the same
             None => self.kill_seen(),
         }
     }
 
-    /// Sends a signal to whoever is seen; whether there was anybody who was not known.
-    fn signal_members(&self, signal: Signal, known: &mut BTreeSet<(i32, u64)>) -> io::Result<bool> {
-        let mut news = false;
+    /// Sends a signal to each member that a scan finds.
+    fn signal_members(&self, signal: Signal, known: &mut BTreeSet<(i32, u64)>) -> io::Result<Sent> {
+        let mut sent = Sent { is_new: false, is_refused: true };
         self.visit(&mut |stat, pidfd| {
-            news |= known.insert((stat.pid, stat.started));
-            let _ = pidfd::send(pidfd, signal.number().into());
+            sent.is_new |= known.insert((stat.pid, stat.started));
+            let result = pidfd::send(pidfd, signal.number().into());
+            let is_refused =
+                result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+            sent.is_refused &= is_refused;
         })?;
-        Ok(news)
+        Ok(sent)
     }
 
     /// Kills whoever is seen. If there are new ones after that, they are stopped before they are
     /// killed: who multiplies must first be kept from it, or each look finds the next generation.
-    fn kill_seen(&self) -> io::Result<()> {
+    /// `false` if there are members, and this process may send a signal to none of them.
+    fn kill_seen(&self) -> io::Result<bool> {
         let mut known = BTreeSet::new();
         let mut look = |signal: Signal| self.signal_members(signal, &mut known);
-        look(Signal::KILL)?;
+        let mut is_refused = look(Signal::KILL)?.is_refused;
         let deadline = Instant::now() + GONE / 10;
-        if look(Signal::STOP)? {
-            while look(Signal::STOP)? && Instant::now() < deadline {}
-            look(Signal::KILL)?;
+        if look(Signal::STOP)?.is_new {
+            while look(Signal::STOP)?.is_new && Instant::now() < deadline {}
+            is_refused &= look(Signal::KILL)?.is_refused;
         }
-        Ok(())
+        Ok(known.is_empty() || !is_refused)
     }
 
     /// Waits until nobody is left, by descriptors: first for those in the table. `false` if that

@@ -587,3 +587,74 @@ fn children_of_another_user() {
     // and nothing changes where the user stays
     assert_eq!(groups(id().gid(65534)), "65534 4 24\n");
 }
+
+/// A process that belongs to another user by now cannot be killed: it is waited for once, for as long
+/// as an unkillable one may take, and named once.
+#[test]
+fn a_survivor_is_named_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(user) = user("--reuid=65534") else { return };
+    // setpriv(1) that anybody may become root with, for as long as this test runs
+    let directory = std::env::temp_dir().join(format!("proctable-setuid-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let become_root = directory.join("become-root");
+    std::fs::copy("/usr/bin/setpriv", &become_root).unwrap();
+    std::fs::set_permissions(&become_root, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let run = || {
+        let script = "\"$1\" --reuid=0 sh -c 'echo $$; exec sleep 1000 >&- 2>&-' & wait";
+        let args = ["exec", "--no-cgroup", "--timeout", "300ms", "--grace", "100ms", "--"];
+        let mut exec = StdCommand::new(user[0])
+            .args(&user[1..])
+            .arg(env!("CARGO_BIN_EXE_proctable"))
+            .args(args)
+            .args(["sh", "-c", script, "sh"])
+            .arg(&become_root)
+            .stdin(StdStdio::null())
+            .stdout(StdStdio::piped())
+            .stderr(StdStdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut output = io::BufReader::new(exec.stdout.take().unwrap());
+        io::BufRead::read_line(&mut output, &mut line).unwrap();
+        let survivor: Option<u32> = line.trim().parse().ok();
+        let begun = Instant::now();
+        let said = exec.wait_with_output().unwrap();
+        if let Some(survivor) = survivor {
+            kill(survivor, libc::SIGKILL);
+        }
+        (survivor, said, begun.elapsed())
+    };
+    let result = std::panic::catch_unwind(run);
+    std::fs::remove_dir_all(&directory).unwrap();
+    let (survivor, said, time) = result.unwrap();
+    let text = String::from_utf8(said.stderr).unwrap();
+    let Some(survivor) = survivor else {
+        return println!("SKIPPED: set-uid programs have no effect here: {text}");
+    };
+    assert_eq!(said.status.code(), Some(124), "{text}");
+    assert_eq!(text.matches(&format!("{survivor} (sleep) survives")).count(), 1, "{text}");
+    // the shutdown and the drop of the tree
+    assert!(time < Duration::from_secs(6), "{time:?}");
+}
+
+/// Where no thread can be created the command is ended all the same.
+#[test]
+fn exec_ends_a_fork_bomb_that_leaves_no_thread() {
+    // a user that nothing else here runs as
+    let Some(user) = user("--reuid=54321") else { return };
+    // a shell would end with the first fork that fails
+    let script = "$p = 1; while (defined $p) { $p = fork; last if defined $p && !$p } \
+                  if (defined $p) { close STDOUT; close STDERR } else { $| = 1; print qq(full\\n); \
+                  close STDOUT; close STDERR } sleep 1000";
+    let said = StdCommand::new(user[0])
+        .args(&user[1..])
+        .args(["prlimit", "--nproc=30", env!("CARGO_BIN_EXE_proctable"), "exec", "--no-cgroup"])
+        .args(["--timeout", "1", "--grace", "50ms", "--", "perl", "-e", script])
+        .stdin(StdStdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert_eq!((said.status.code(), &*said.stdout), (Some(124), &b"full\n"[..]), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+}
