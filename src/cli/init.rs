@@ -14,7 +14,7 @@ use super::exec;
 #[derive(Args)]
 pub struct Options {
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 

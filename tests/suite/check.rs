@@ -421,6 +421,20 @@ fn change(log: &Log, nth: usize, kind: Kind, pick: &mut Picker) -> Option<Log> {
     Some(log)
 }
 
+/// Whether the log has ends by the same signal, before its `nth` line, of both processes that the old
+/// and the new SIGCHLD name.
+fn killed_alike(log: &Log, nth: usize, old: Option<SigInfo>, new: Option<SigInfo>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return false };
+    let killed_by = |pid: Pid| {
+        log.entries[..nth].iter().find_map(|entry| match entry.event {
+            LogEvent::Killed { signal, .. } if entry.pid == pid => Some(signal),
+            _ => None,
+        })
+    };
+    let (first, second) = (killed_by(old.pid), killed_by(new.pid));
+    old.signal == Signal::CHLD && first.is_some() && first == second
+}
+
 /// Why a changed log is rightly accepted: what was changed is not decided by the rest of the log.
 fn why_allowed(log: &Log, nth: usize, kind: Kind, new: &LogEvent) -> Option<&'static str> {
     let old = &log.entries[nth].event;
@@ -444,6 +458,11 @@ fn why_allowed(log: &Log, nth: usize, kind: Kind, new: &LogEvent) -> Option<&'st
         }
         Kind::Value if is_first_to_show(log, nth) => {
             Some("what the first process began with is shown there first")
+        }
+        // a kill of all ends both; the parent of one dies as well, and its zombies are reparented at
+        // any moment before the signal is shown (RPT-08, CHLD-06)
+        Kind::InfoPid if killed_alike(log, nth, before, after) => {
+            Some("of two children that one signal killed either may be the first to be notified")
         }
         Kind::ResumedDropped if dies_next(log, nth) => {
             Some("whoever dies in a call does not always come to show its result")

@@ -4,15 +4,17 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, at, bounded, never, select, tick, unbounded};
-use proctable::abi::{SiCode, SigInfo, Signal, WaitOptions, WaitStatus};
-use proctable::driver::linux::{Child, Mechanism, ProcessTree, Reaper, Shutdown, SignalFd};
+use proctable::abi::{SiCode, SigInfo, SigSet, Signal, WaitOptions, WaitStatus};
+use proctable::driver::linux::{
+    Child, Mechanism, ProcessTree, Reaper, Shutdown, SignalFd, ignored_signals,
+};
 use proctable::table::TableEvent;
 
 use super::log::Log;
 use super::terminal::Terminal;
 use super::view::View;
 use super::waker::Waker;
-use super::{FAILED, OnExit, Options, TIMED_OUT};
+use super::{End, FAILED, OnExit, Options, TIMED_OUT};
 
 /// How often the tree is drawn.
 const OFTEN: Duration = Duration::from_millis(500);
@@ -23,18 +25,23 @@ const GRACE: Duration = Duration::from_secs(5);
 const HURRY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
 
 /// The signals that come to this process.
-pub(super) struct Signals(Receiver<SigInfo>);
+pub(super) struct Signals {
+    receiver: Receiver<SigInfo>,
+    /// Those that this program was started to ignore: the command ignores them, too.
+    ignored: SigSet,
+}
 
 impl Signals {
     /// From now on they end up here: all that can be caught, and none of them does what it does by
     /// default. Faults of this process's own still end it, and SIGPIPE of its own writes goes to
     /// the thread that writes.
     pub fn receive() -> io::Result<Signals> {
+        let ignored = ignored_signals();
         let signals = SignalFd::all()?;
         let (sender, receiver) = unbounded();
         let pass_on = move || while signals.read().is_ok_and(|info| sender.send(info).is_ok()) {};
         std::thread::Builder::new().name("signals".into()).spawn(pass_on)?;
-        Ok(Signals(receiver))
+        Ok(Signals { receiver, ignored })
     }
 }
 
@@ -89,7 +96,7 @@ impl<'a> CommandJob<'a> {
     }
 
     /// Until nothing is left, or may stay; the exit status.
-    pub fn run(mut self) -> io::Result<u8> {
+    pub fn run(mut self) -> io::Result<End> {
         let status = self.await_command()?;
         self.terminal.take(self.child.pid());
         let left = self.end_leftovers()?;
@@ -102,9 +109,12 @@ impl<'a> CommandJob<'a> {
             complain!("proctable: no summary: {error}");
         }
         Ok(match status {
-            _ if self.timed_out => TIMED_OUT,
-            Some(status) => code_of(status),
-            None => FAILED,
+            _ if self.timed_out => End::Code(TIMED_OUT),
+            Some(status) => match status.term_signal() {
+                Some(signal) => End::Signal(signal),
+                None => End::Code(status.exit_code().unwrap_or(FAILED)),
+            },
+            None => End::Code(FAILED),
         })
     }
 
@@ -119,7 +129,7 @@ impl<'a> CommandJob<'a> {
                 return Ok(Some(status));
             }
             select! {
-                recv(self.inputs.signals.0) -> signal => self.forward(signal.map_err(gone)?)?,
+                recv(self.inputs.signals.receiver) -> signal => self.forward(signal.map_err(gone)?)?,
                 recv(self.inputs.events) -> event => self.note(&event.map_err(gone)?),
                 recv(drawing) -> _ => {
                     if let Err(error) = view.draw(self.tree) {
@@ -235,9 +245,15 @@ impl<'a> CommandJob<'a> {
             Signal::TSTP => self.tree.signal(Signal::TSTP)?,
             Signal::CONT => self.go_on(),
             signal => {
-                // to the command: what that starts is its own affair until it ends
-                let _ = self.child.signal(signal);
-                if let Some(grace) = self.options.grace.filter(|_| HURRY.contains(&signal)) {
+                // a signal to end is for the whole tree, so that no process of it holds the command
+                // up; any other is the command's
+                let ends = HURRY.contains(&signal);
+                let _ = match ends && !self.options.signal_command {
+                    true => self.tree.signal(signal),
+                    false => self.child.signal(signal),
+                };
+                let is_meant = ends && !self.inputs.signals.ignored.contains(signal);
+                if let Some(grace) = self.options.grace.filter(|_| is_meant) {
                     let first = self.kill_at;
                     self.kill_at = first.or_else(|| Instant::now().checked_add(grace));
                 }
@@ -280,7 +296,7 @@ impl<'a> CommandJob<'a> {
             loop {
                 select! {
                     recv(ended) -> shutdown => return shutdown.map_err(gone)?,
-                    recv(self.inputs.signals.0) -> signal => {
+                    recv(self.inputs.signals.receiver) -> signal => {
                         if HURRY.contains(&signal.map_err(gone)?.signal) {
                             tree.kill()?;
                         }
@@ -327,11 +343,4 @@ impl<'a> CommandJob<'a> {
 /// Neither the thread of the signals nor the table ends before this program does.
 fn gone(_: crossbeam_channel::RecvError) -> io::Error {
     io::Error::other("a source of events is gone")
-}
-
-fn code_of(status: WaitStatus) -> u8 {
-    match status.term_signal() {
-        Some(signal) => 128 + signal.number(),
-        None => status.exit_code().unwrap_or(FAILED),
-    }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use proctable::driver::linux::{
     Command, Delegate, Limits, OnDrop, Options as TreeOptions, ProcessTree, Reaper, SpawnError,
-    Stdio, Step, Unproved,
+    Stdio, Step, Unproved, end_by_signal,
 };
 
 use proctable::abi::Signal;
@@ -105,6 +105,13 @@ pub struct Options {
     /// Say at the end how it ended and what it used
     #[arg(long)]
     summary: bool,
+    /// Pass SIGTERM, SIGINT, SIGHUP and SIGQUIT on to the command alone, and not to its whole tree
+    #[arg(long)]
+    signal_command: bool,
+    /// Exit with 128 + N where the command died by signal N, as a shell does, instead of dying by the
+    /// same signal
+    #[arg(long)]
+    shell_status: bool,
     /// Give each signal its default action, also those that this program was started to ignore
     #[arg(long)]
     default_signals: bool,
@@ -121,7 +128,7 @@ impl Options {
     pub fn init(command: Vec<OsString>) -> Options {
         Options {
             timeout: None,
-            grace: Some(Duration::ZERO),
+            grace: None,
             memory: None,
             pids: None,
             cpu: None,
@@ -136,6 +143,8 @@ impl Options {
             events: None,
             summary: false,
             default_signals: false,
+            shell_status: false,
+            signal_command: true,
             no_cgroup: true,
             command,
         }
@@ -152,10 +161,24 @@ fn cpus(text: &str) -> Result<f64, String> {
     if cpus > 0.0 && cpus.is_finite() { Ok(cpus) } else { Err("must be above 0".into()) }
 }
 
-/// Runs the command; its exit status.
+/// How this program ends.
+enum End {
+    Code(u8),
+    /// As the command died.
+    Signal(Signal),
+}
+
+/// Runs the command; its exit status. Where the command died by a signal, this program does.
 pub fn run(options: &Options) -> ExitCode {
     match try_run(options) {
-        Ok(code) => ExitCode::from(code),
+        Ok(End::Code(code)) => ExitCode::from(code),
+        Ok(End::Signal(signal)) => {
+            if !options.shell_status {
+                end_by_signal(signal);
+            }
+            // the shell's number for it, which process 1 has to give
+            ExitCode::from(128 + signal.number())
+        }
         Err(error) => {
             complain!("proctable: {error}");
             ExitCode::from(FAILED)
@@ -163,9 +186,9 @@ pub fn run(options: &Options) -> ExitCode {
     }
 }
 
-fn try_run(options: &Options) -> io::Result<u8> {
+fn try_run(options: &Options) -> io::Result<End> {
     if options.detach {
-        return detach(options);
+        return detach(options).map(End::Code);
     }
     // before there is a child: none of its signals and no event is lost
     let signals = Signals::receive()?;
@@ -185,7 +208,7 @@ fn try_run(options: &Options) -> io::Result<u8> {
     match tree.spawn(command) {
         Err(error) => {
             terminal.take_from_anybody();
-            Ok(refused(&error))
+            Ok(End::Code(refused(&error)))
         }
         Ok(child) => {
             let inputs = Inputs { signals, events: events?, log };

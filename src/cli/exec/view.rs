@@ -10,44 +10,42 @@ use proctable::driver::linux::{Member, ProcessTree};
 /// What was drawn last.
 pub(super) struct View {
     screen: Term,
-    lines: usize,
-    /// Who was there, for a reader that is no terminal: it gets what has changed.
+    /// The processes that were shown last: the tree is shown again when they have changed.
     seen: Vec<(i32, char, String)>,
 }
 
 impl View {
     pub fn new() -> View {
-        View { screen: Term::stderr(), lines: 0, seen: Vec::new() }
+        View { screen: Term::stderr(), seen: Vec::new() }
     }
 
-    /// Draws the tree in the place of what was drawn before.
+    /// Shows the tree below what is on the screen, if it has changed. Nothing is erased: the command
+    /// writes to the same terminal, and what it wrote is not ours.
     pub fn draw(&mut self, tree: &ProcessTree) -> io::Result<()> {
         let members = tree.members()?;
-        let rows = rows(&members);
-        if !self.screen.is_term() {
-            let seen =
-                members.iter().map(|who| (who.pid, who.state, who.command.clone())).collect();
-            if self.seen == seen {
-                return Ok(());
+        let seen = members
+            .iter()
+            .map(|member| (member.pid, member.state, member.command.clone()))
+            .collect();
+        if self.seen == seen {
+            return Ok(());
+        }
+        self.seen = seen;
+        let mut lines = rows(&members);
+        lines.insert(0, HEADER.into());
+        if self.screen.is_term() {
+            let (height, width) = self.screen.size();
+            let room = usize::from(height).saturating_sub(2).max(2);
+            let more = lines.len().saturating_sub(room);
+            lines.truncate(room);
+            if more > 0 {
+                lines.push(format!("and {more} more"));
             }
-            self.seen = seen;
-            return self.screen.write_str(&format!("{HEADER}\n{}\n\n", rows.join("\n")));
+            for line in &mut lines {
+                *line = console::truncate_str(line, width.into(), "…").into_owned();
+            }
         }
-        let (height, width) = self.screen.size();
-        let room = usize::from(height).saturating_sub(3);
-        let more = rows.len().saturating_sub(room);
-        let mut lines: Vec<String> =
-            core::iter::once(HEADER.into()).chain(rows.into_iter().take(room)).collect();
-        if more > 0 {
-            lines.push(format!("and {more} more"));
-        }
-        self.screen.clear_last_lines(self.lines)?;
-        self.lines = lines.len();
-        for line in lines {
-            let line = console::truncate_str(&line, width.into(), "…").into_owned();
-            self.screen.write_line(&line)?;
-        }
-        Ok(())
+        self.screen.write_str(&format!("{}\n\n", lines.join("\n")))
     }
 }
 

@@ -537,7 +537,8 @@ fn reset_handlers(all: bool) {
             let none = core::ptr::null::<u8>();
             libc::syscall(libc::SYS_rt_sigaction, signal, none, &mut present, size_of::<u64>());
         }
-        if present[0] == libc::SIG_IGN as u64 && !all && signal != libc::SIGPIPE {
+        let is_meant = ![libc::SIGPIPE, 32, 33].contains(&signal);
+        if present[0] == libc::SIG_IGN as u64 && !all && is_meant {
             continue;
         }
         // SAFETY: the struct is only read; those that cannot be set fail without effect. The call

@@ -86,7 +86,7 @@ pub use options::{OnDrop, Options, OwnerDeath};
 pub use preflight::{Available, Preflight, preflight};
 pub use procfs::OwnProc;
 pub use reaper::{Creating, Reaper, Unproved, Zombie};
-pub use signalfd::SignalFd;
+pub use signalfd::{SignalFd, end_by_signal, ignored_signals};
 pub use stats::{Figure, Source, Stats};
 pub use sweep::{SweepReport, sweep};
 pub use tree::{Mechanism, ProcessTree};

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, RawFd};
 
-use crate::abi::{Pid, SiCode, SigInfo, Signal, Uid};
+use crate::abi::{Pid, SiCode, SigInfo, SigSet, Signal, Uid};
 
 /// Those that the GNU C library keeps for itself: it unblocks them in each thread that it creates.
 const RESERVED: [i32; 2] = [32, 33];
@@ -137,5 +137,42 @@ fn ignore(signal: i32) {
         if before[0] == libc::SIG_DFL as u64 {
             libc::syscall(call, signal, &action, none, size_of::<u64>());
         }
+    }
+}
+
+/// The signals that this process ignores, for example those that nohup(1) had it ignore.
+pub fn ignored_signals() -> SigSet {
+    let mut ignored = SigSet::EMPTY;
+    for signal in Signal::all() {
+        // handler, flags, restorer, mask
+        let mut action = [0u64; 8];
+        let number = libc::c_int::from(signal.number());
+        // SAFETY: the kernel fills a struct that is large enough, and reads none
+        let result = unsafe {
+            let none = core::ptr::null::<u8>();
+            libc::syscall(libc::SYS_rt_sigaction, number, none, &mut action, size_of::<u64>())
+        };
+        if result == 0 && action[0] == libc::SIG_IGN as u64 {
+            ignored = ignored.with(signal);
+        }
+    }
+    ignored
+}
+
+/// Ends this process by the default action of a signal, whatever its mask and disposition, and
+/// without a core dump: a program that ran a command passes on in this way how that died. It returns
+/// where the signal does not end the process: in process 1 of a namespace, and where the default
+/// action is another one.
+pub fn end_by_signal(signal: Signal) {
+    let number = libc::c_int::from(signal.number());
+    let set: u64 = 1 << (number - 1);
+    // SAFETY: plain calls; the set is of the size that is given, and read only. SIG_DFL is no address
+    unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 0);
+        libc::signal(number, libc::SIG_DFL);
+        let none = core::ptr::null_mut::<u64>();
+        let how = libc::SIG_UNBLOCK;
+        libc::syscall(libc::SYS_rt_sigprocmask, how, &set, none, size_of::<u64>());
+        libc::raise(number);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command as StdCommand, Stdio as StdStdio};
 
 pub fn proctable(args: &[&str]) -> StdCommand {
@@ -20,7 +21,8 @@ fn exec_has_the_status_of_its_command() {
     for mechanism in [&["exec"][..], &["exec", "--no-cgroup"]] {
         let status = |args: &[&str]| status(&[mechanism, args].concat());
         assert_eq!(status(&["--", "sh", "-c", "exit 7"]), Some(7));
-        assert_eq!(status(&["--", "sh", "-c", "kill -TERM $$"]), Some(128 + 15));
+        assert_eq!(status(&["--", "sh", "-c", "kill -TERM $$"]), None);
+        assert_eq!(status(&["--shell-status", "--", "sh", "-c", "kill -TERM $$"]), Some(128 + 15));
         assert_eq!(status(&["--timeout", "0.05", "--", "sleep", "1000"]), Some(124));
         assert_eq!(status(&["--timeout", "0", "--", "sleep", "0.02"]), Some(0));
         assert_eq!(status(&["--timeout", "1e19", "--", "true"]), Some(0));
@@ -28,6 +30,32 @@ fn exec_has_the_status_of_its_command() {
         assert_eq!(status(&["--events", "/no/such/folder", "--", "true"]), Some(125));
         assert_eq!(status(&["--", "/proc/version"]), Some(126));
         assert_eq!(status(&["--", "no-such-program-anywhere"]), Some(127));
+    }
+}
+
+/// A death by a signal is passed on: the parent sees the program die of the same signal, without a
+/// core dump of its own.
+#[test]
+fn exec_dies_of_the_signal_that_its_command_died_of() {
+    let signals = [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGKILL,
+        libc::SIGUSR1,
+        libc::SIGSEGV,
+        libc::SIGPIPE,
+        libc::SIGTERM,
+        libc::SIGSTKFLT,
+        40,
+    ];
+    for mechanism in [&["exec"][..], &["exec", "--no-cgroup"]] {
+        for signal in signals {
+            let script = format!("ulimit -c 0; kill -{signal} $$");
+            let args = [mechanism, &["--default-signals", "--", "sh", "-c", &script]].concat();
+            let status = proctable(&args).stderr(StdStdio::null()).status().unwrap();
+            assert_eq!((status.signal(), status.core_dumped()), (Some(signal), false));
+        }
     }
 }
 
@@ -335,7 +363,7 @@ fn a_command_is_killed_with_the_program() {
     for mechanism in [&["exec", "--kill-child"][..], &["exec", "--kill-child", "--no-cgroup"]] {
         let status = |args: &[&str]| status(&[mechanism, args].concat());
         assert_eq!(status(&["--", "sh", "-c", "exit 7"]), Some(7));
-        assert_eq!(status(&["--", "sh", "-c", "kill -TERM $$"]), Some(128 + 15));
+        assert_eq!(status(&["--", "sh", "-c", "kill -TERM $$"]), None);
         assert_eq!(status(&["--timeout", "0.05", "--", "sleep", "1000"]), Some(124));
         assert_eq!(status(&["--", "no-such-program-anywhere"]), Some(127));
         let script = "echo $$; exec >&-; exec sleep 1000";
@@ -534,7 +562,47 @@ fn exec_kills_a_command_that_ignores_its_end() {
         let mut exec = proctable(&args).stdout(StdStdio::piped()).spawn().unwrap();
         exec.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
         kill(exec.id(), libc::SIGTERM);
-        assert_eq!(exec.wait().unwrap().code(), Some(128 + 9));
+        assert_eq!(exec.wait().unwrap().signal(), Some(9));
+    }
+}
+
+/// A signal that the caller has the program ignore ends nothing, also with a grace.
+#[test]
+fn exec_outlives_a_hangup_that_its_caller_ignores() {
+    let script = "trap 'exit 5' USR1; echo; while :; do sleep 0.02; done";
+    let mut exec = StdCommand::new("sh")
+        .args(["-c", "trap '' HUP; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_proctable")])
+        .args(["exec", "--grace", "1ms", "--", "sh", "-c", script])
+        .stdin(StdStdio::null())
+        .stdout(StdStdio::piped())
+        .spawn()
+        .unwrap();
+    exec.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    kill(exec.id(), libc::SIGHUP);
+    // the program passes signals on in their order
+    kill(exec.id(), libc::SIGUSR1);
+    assert_eq!(exec.wait().unwrap().code(), Some(5));
+}
+
+/// A signal to end reaches the whole tree: a shell acts on it when its child has ended.
+#[test]
+fn exec_passes_a_signal_to_end_on_to_the_whole_tree() {
+    let script = "trap 'exit 3' TERM; echo; sleep 1000; exit 4";
+    for mechanism in [&[][..], &["--no-cgroup"]] {
+        let args = [&["exec"], mechanism, &["--", "sh", "-c", script]].concat();
+        let mut exec = proctable(&args).stdout(StdStdio::piped()).spawn().unwrap();
+        exec.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        let begun = Instant::now();
+        let status = loop {
+            // one that comes before the shell has its child is answered when that has ended
+            kill(exec.id(), libc::SIGTERM);
+            if let Some(status) = exec.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < SOON);
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(3));
     }
 }
 
@@ -593,7 +661,8 @@ fn children_of_another_user() {
 #[test]
 fn a_survivor_is_named_once() {
     use std::os::unix::fs::PermissionsExt;
-    let Some(user) = user("--reuid=65534") else { return };
+    // another user than that of the tests that sweep: it would find what it may not kill
+    let Some(user) = user("--reuid=54322") else { return };
     // setpriv(1) that anybody may become root with, for as long as this test runs
     let directory = std::env::temp_dir().join(format!("proctable-setuid-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();

@@ -248,6 +248,40 @@ fn the_command_knows_the_size_of_the_window() {
     }
 }
 
+/// The shell's loop ends at ^C: the program dies of the signal that its command died of.
+#[test]
+fn the_keyboard_ends_a_loop_of_the_shell() {
+    for call in calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        let command = "sh -c 'echo be''gun; exec sleep 1000'";
+        screen.press(&format!("for i in 1 2 3; do {call} -- {command}; echo ne''xt; done\n"));
+        screen.expect("begun\r\n");
+        screen.press("\x03");
+        screen.expect_status(130);
+        assert!(!screen.text.contains("next\r\n"), "{}", screen.text);
+    }
+}
+
+/// What the command writes to the terminal stays there, above and below the tree.
+#[test]
+fn the_tree_erases_nothing() {
+    for call in calls() {
+        let tree = ProcessTree::new().unwrap();
+        let mut words = call.split(' ');
+        let script = "for i in 1 2 3; do echo line $i; sleep 0.7; done";
+        let program = Command::new(words.next().unwrap()).args(words);
+        let program = program.args(["--tree", "--", "sh", "-c", script]).env("TERM", "xterm");
+        let (mut screen, program) = on_terminal(&tree, program);
+        for line in ["line 1\r\n", "PID S      CPU COMMAND\r\n", "line 2\r\n", "line 3\r\n"] {
+            screen.expect(line);
+        }
+        assert_eq!(program.wait(), Ok(WaitStatus::exited(0)));
+        assert!(!screen.text.contains('\x1b'), "{:?}", screen.text);
+    }
+}
+
 /// Nobody could continue it, so it goes on.
 #[test]
 fn without_a_shell_nothing_stays_stopped() {
@@ -262,7 +296,7 @@ fn without_a_shell_nothing_stays_stopped() {
         screen.press("again\n");
         screen.expect("again\r\nagain\r\n");
         screen.press("\x03");
-        assert_eq!(program.wait(), Ok(WaitStatus::exited(130)));
+        assert_eq!(program.wait(), Ok(WaitStatus::killed(Signal::INT, false)));
     }
 }
 
