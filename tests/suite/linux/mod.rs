@@ -36,8 +36,25 @@ use proctable::table::WaitTarget;
 /// Long enough for anything that happens at all; only a failing test takes it.
 const SOON: Duration = Duration::from_secs(20);
 
+/// A shell that starts the tests in the background has them ignore SIGINT and SIGQUIT, and nohup(1)
+/// SIGHUP. What is ignored stays ignored in each child, and a script cannot even catch it: the tests
+/// are of children that nobody started so.
+fn with_default_signals() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+            // SAFETY: SIG_DFL is no address
+            #[allow(unsafe_code)]
+            unsafe {
+                libc::signal(signal, libc::SIG_DFL)
+            };
+        }
+    });
+}
+
 /// Each mechanism that there is here, and a visible line for one that is not.
 fn trees() -> Vec<ProcessTree> {
+    with_default_signals();
     let best = ProcessTree::new().unwrap();
     if let Some(why) = best.without_cgroup_because() {
         println!("SKIPPED: no cgroup: {why}");
@@ -47,6 +64,7 @@ fn trees() -> Vec<ProcessTree> {
 }
 
 fn sh(script: &str) -> Command {
+    with_default_signals();
     Command::new("sh").arg("-c").arg(script).stdin(Stdio::Null)
 }
 
@@ -62,6 +80,7 @@ fn spawn_ready(tree: &ProcessTree, script: &str) -> proctable::driver::linux::Ch
 /// is its own, and what it spoils there is spoilt for nobody else. `by` is the command that runs
 /// it.
 fn alone(scenario: &str, by: &[&str]) -> String {
+    with_default_signals();
     let program = std::env::current_exe().unwrap();
     let words = by.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
     let words: Vec<_> = words.collect();

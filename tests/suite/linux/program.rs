@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command as StdCommand, Stdio as StdStdio};
 
 pub fn proctable(args: &[&str]) -> StdCommand {
+    with_default_signals();
     let mut command = StdCommand::new(env!("CARGO_BIN_EXE_proctable"));
     command.args(args).stdin(StdStdio::null());
     command

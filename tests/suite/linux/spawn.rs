@@ -401,6 +401,7 @@ fn ignoring_sigchld() {
 /// Whoever begins with a mask or without, what the owner ignores or blocks is not the child's.
 #[test]
 fn mask_and_dispositions_are_as_asked_for() {
+    with_default_signals();
     // SAFETY: zeroes are the empty set, and both sets are ours
     unsafe {
         let mut usr2 = std::mem::zeroed();

@@ -19,6 +19,7 @@ pub struct Screen {
 
 impl Screen {
     fn new() -> (Screen, OwnedFd) {
+        with_default_signals();
         let (mut master, mut slave) = (-1, -1);
         let size = libc::winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: both numbers and the size are ours; there is no name and no termios
