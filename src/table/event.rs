@@ -28,7 +28,7 @@ pub struct TableEvent {
 pub enum What {
     /// The process was created, by [`Cause::actor`].
     Created,
-    /// It has got a thread, [`Event::tid`], by [`Cause::actor`].
+    /// It has got a thread, [`TableEvent::tid`], by [`Cause::actor`].
     ThreadCreated,
     /// The thread has ended, or has the number of the process since it executed a program
     /// (EXEC-11). The process goes on, or its end follows.

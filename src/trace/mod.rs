@@ -65,7 +65,7 @@ pub enum LogEvent {
     },
     /// A call began: `wait4(-1,  <unfinished ...>`.
     ///
-    /// [`Begun::Whole`] if all its arguments are known, from here or from the line that
+    /// [`CallPrefix::Whole`] if all its arguments are known, from here or from the line that
     /// resumes it. For a call that is never resumed, what is shown here.
     Unfinished(CallPrefix),
     /// A call that had begun ended: `<... wait4 resumed>…`.
