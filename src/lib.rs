@@ -9,7 +9,7 @@
 //! - [`trace`]: the record. Logs as strace(1) writes them.
 //! - [`sim`]: programs of calls: run on the model, generated, explained, shrunk.
 //! - [`check`]: does the model explain a log?
-//! - `table`: the facade. [`ProcessTable`](table::ProcessTable) for runtimes, with blocking waits,
+//! - `table`: the facade. `ProcessTable` for runtimes, with blocking waits,
 //!   events and a reaper (feature `table`).
 //! - `driver`: what carries out for a process what the table decides (feature `table`).
 //! - `host`: the live kernel, asked the same questions (feature `host`, Linux on x86-64).
