@@ -1,8 +1,8 @@
-//! What the calls of the model cost at 10, 1,000 and 100,000 live processes.
+//! The cost of the model's calls at 10, 1,000 and 100,000 live processes.
 //!
-//! The world is that of `benches/peers`: an init, whose children are shells, each with 8 children
-//! in a group of their own. The calls are made by the shell in the middle. Where each call needs
-//! preparation a sample is one call, and includes a reading of the clock (some 20 ns).
+//! The processes are those of `benches/peers`: an init, whose children are shells, each with 8
+//! children in a process group of their own. The shell in the middle makes the calls. If each call
+//! needs preparation, a sample is one call, and includes a reading of the clock (some 20 ns).
 //!
 //! `cargo bench --bench model`
 
@@ -42,7 +42,7 @@ impl World {
         RefCell::new(world)
     }
 
-    /// A shell and its children, who catch SIGTERM.
+    /// A shell and its children, which catch SIGTERM.
     fn job(&mut self) -> (Pid, [Pid; CHILDREN]) {
         let shell = self.fork(Pid(1));
         self.call(shell, &Syscall::Setpgid { pid: 0, pgid: 0 }).expect("it runs");
@@ -87,7 +87,7 @@ impl World {
     }
 }
 
-/// A call by the shell that leaves everything as it was.
+/// A call by the shell that changes no state.
 fn repeat(bencher: Bencher, processes: usize, call: impl Fn(&World) -> Syscall) {
     let world = World::new(processes);
     let call = call(&world.borrow());
@@ -126,7 +126,7 @@ fn setpgid_twice(bencher: Bencher, processes: usize) {
     });
 }
 
-/// The fork alone: the child exits and is reaped before the next one, untimed.
+/// The fork alone: before the next fork the child exits and is reaped, untimed.
 #[divan::bench(args = SIZES, sample_size = 1, sample_count = 2000)]
 fn fork(bencher: Bencher, processes: usize) {
     let world = World::new(processes);
@@ -163,13 +163,13 @@ fn spawn_exit_reap(bencher: Bencher, processes: usize) {
     });
 }
 
-/// Generation alone: the handlers run and return before the next one, untimed.
+/// Generation alone: before the next one the handlers run and return, untimed.
 #[divan::bench(args = SIZES, sample_size = 1, sample_count = 2000)]
 fn kill_group(bencher: Bencher, processes: usize) {
     signal_group(bencher, processes, false);
 }
 
-/// Generation, and the members enter their handlers.
+/// Generation, and the entry of the members into their handlers.
 #[divan::bench(args = SIZES, sample_size = 1, sample_count = 2000)]
 fn kill_group_delivered(bencher: Bencher, processes: usize) {
     signal_group(bencher, processes, true);

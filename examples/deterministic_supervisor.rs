@@ -1,5 +1,5 @@
-//! A test of a supervisor that takes no time and gives the same every time: the clock is moved by
-//! hand, and drivers are scripted.
+//! A test of a supervisor that takes no real time and has the same result in every run: the program
+//! advances the clock, and drivers are scripted.
 //!
 //! ```text
 //! $ cargo run --example deterministic_supervisor
@@ -19,7 +19,7 @@ use proctable::table::{
     Clock, Image, ManualClock, Process, ProcessTable, Spawn, TableConfig, TimerMode,
 };
 
-/// A world of one supervisor, whose services end as a script says.
+/// A supervisor in its table, with services that end as a script says.
 struct World {
     clock: ManualClock,
     table: ProcessTable,
@@ -35,7 +35,7 @@ impl World {
         Ok(World { clock, table, supervisor })
     }
 
-    /// A service that ends with `status` when it is asked to terminate, or as it starts.
+    /// A service that ends with `status` when it has been started.
     fn start(&self, status: WaitStatus) -> Result<Process, Errno> {
         let driver = Arc::new(ScriptedDriver::new([Expected::attach().then_report(status)]));
         let spawn = Spawn::new(Image::new("service")).driver(driver).authority(Authority::Host);
@@ -48,7 +48,7 @@ impl World {
     }
 }
 
-/// Runs a supervisor over services that end like that; when each was started.
+/// Runs a supervisor with services that end like that. Returns the times of their starts.
 fn supervise(ends: &[WaitStatus]) -> Result<(Vec<Time>, Next), Errno> {
     let world = World::new()?;
     let mut policy = Supervisor::new(Duration::from_secs(1), 3);

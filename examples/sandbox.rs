@@ -1,7 +1,7 @@
 //! A tiny sandbox: a shell with a pipeline, job control, and a guest that hangs and is killed.
 //!
 //! Guests are closures on threads of their own ([`ThreadDriver`]); their pipes are channels, and
-//! their system calls go to the table.
+//! the table handles their system calls.
 //!
 //! ```text
 //! $ cargo run --example sandbox
@@ -14,7 +14,7 @@ use proctable::abi::{Errno, Pgid, Pid, SaFlags, Signal, WaitOptions, WaitStatus}
 use proctable::driver::{Guest, ThreadDriver};
 use proctable::table::{GroupChoice, Image, ProcessTable, Spawn, What};
 
-/// `seq 1 5`: writes numbers, and dies of SIGPIPE if nobody reads them.
+/// `seq 1 5`: writes numbers, and dies of SIGPIPE if its output has no reader.
 fn seq(guest: &mut Guest, output: &Sender<u32>) -> i32 {
     for number in 1..=5 {
         if output.send(number).is_err() {
@@ -26,7 +26,7 @@ fn seq(guest: &mut Guest, output: &Sender<u32>) -> i32 {
     0
 }
 
-/// `sum`: adds what it reads.
+/// `sum`: adds the numbers that it reads.
 fn sum(guest: &mut Guest, input: &Receiver<u32>) -> i32 {
     let mut total = 0;
     for number in input {
@@ -47,7 +47,7 @@ fn editor(guest: &mut Guest, ready: &Sender<()>) -> i32 {
     }
 }
 
-/// A guest that ignores what it can and never ends by itself.
+/// A guest that ignores every signal that it can ignore, and never ends by itself.
 fn hang(guest: &mut Guest, ready: &Sender<()>) -> i32 {
     let caught = guest.catch(Signal::TERM, SaFlags(0), |_, _| println!("hang: not now"));
     if caught.is_err() || ready.send(()).is_err() {
@@ -80,7 +80,7 @@ fn job_control(shell: &mut Guest) -> Result<(), Errno> {
     let (ready, is_ready) = bounded(1);
     let spawn = Spawn::new(Image::new("editor")).own_group();
     let job = shell.spawn(spawn, move |guest| editor(guest, &ready))?;
-    // a shell would not wait: this one wants the editor's handler to be there
+    // a shell would not wait: this one waits until the editor has its handler
     let _ = is_ready.recv();
     let group = -(job.0 as i32);
     shell.kill(group, Signal::TSTP)?;

@@ -2,7 +2,7 @@
 //! failures in a row.
 //!
 //! The same [`Supervisor`] runs here on threads and real time, and in the
-//! `deterministic_supervisor` example on a clock that is moved by hand.
+//! `deterministic_supervisor` example on a clock that the program advances.
 //!
 //! ```text
 //! $ cargo run --example supervisor

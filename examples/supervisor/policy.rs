@@ -1,17 +1,17 @@
-//! What a supervisor decides: no clock, no process, so that it can be tested.
+//! The decisions of a supervisor, without a clock or a process, so that they can be tested.
 
 use std::time::Duration;
 
 use proctable::abi::WaitStatus;
 
-/// What to do after an end.
+/// The next action after an end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {
-    /// Start it again after that long.
+    /// Start the service again after this delay.
     RestartAfter(Duration),
-    /// It did its work.
+    /// The service has done its work.
     Done,
-    /// It failed too often.
+    /// The service failed too often.
     GiveUp,
 }
 
@@ -23,12 +23,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// The first delay, and how many failures there may be.
+    /// Takes the first delay, and the number of failures after which the supervisor gives up.
     pub fn new(delay: Duration, failures: u32) -> Supervisor {
         Supervisor { delay, failures_left: failures }
     }
 
-    /// The process ended.
+    /// The decision after the end of the process.
     pub fn ended(&mut self, status: WaitStatus) -> Next {
         if status == WaitStatus::exited(0) {
             return Next::Done;

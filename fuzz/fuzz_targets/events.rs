@@ -1,4 +1,4 @@
-//! Events in an order that the fuzzer chooses: the invariants hold after each of them.
+//! Applies events in an order that the fuzzer chooses: the invariants hold after each of them.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

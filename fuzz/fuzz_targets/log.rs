@@ -1,4 +1,4 @@
-//! Logs: no panic, what is read and printed reads the same again, and checking it ends.
+//! Parses logs: no panic, a parsed log prints and parses equal, and its check ends.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

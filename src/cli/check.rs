@@ -1,4 +1,4 @@
-//! `proctable check`: does the model explain these logs?
+//! `proctable check`: checks whether the model explains logs.
 
 use std::fmt;
 use std::fs;
@@ -14,10 +14,10 @@ use proctable::trace;
 /// The arguments of the command.
 #[derive(Args)]
 pub struct Options {
-    /// Leave out the logs that are accepted
+    /// Omit the logs that are accepted
     #[arg(short, long)]
     quiet: bool,
-    /// The version of the kernel that they were recorded on, such as 6.1; the newest if not given
+    /// The version of the kernel on which they were recorded, such as 6.1; the newest by default
     #[arg(long, value_name = "VERSION", default_value_t = Version::NEWEST)]
     kernel: Version,
     /// Logs of strace -f
@@ -25,13 +25,13 @@ pub struct Options {
     files: Vec<PathBuf>,
 }
 
-/// Says for each log whether the model explains it.
+/// Prints for each log whether the model explains it.
 ///
 /// 0 if all are accepted, 1 if some are rejected, 2 if some cannot be read.
 pub fn run(options: &Options) -> ExitCode {
     match report(options, &mut io::stdout().lock()) {
         Ok(total) => ExitCode::from(total.exit_code()),
-        // nobody reads on
+        // the reader has closed the pipe
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             complain!("proctable: {error}");
@@ -40,7 +40,7 @@ pub fn run(options: &Options) -> ExitCode {
     }
 }
 
-/// How many logs came out how.
+/// The numbers of logs by outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 struct Total {
     accepted: usize,
@@ -70,7 +70,7 @@ impl fmt::Display for Total {
     }
 }
 
-/// What came of one file.
+/// The outcome of one file.
 enum FileOutcome {
     Accepted { skipped: usize },
     Rejected(Rejection),
@@ -123,7 +123,7 @@ fn outcome(file: &Path, kernel: Version) -> FileOutcome {
 mod tests {
     use super::*;
 
-    /// What is said about logs of those texts, and the exit code.
+    /// The output for logs of these texts, and the exit code.
     fn said(logs: &[&str], quiet: bool) -> (String, u8) {
         let folder = std::env::temp_dir().join(format!("check-{}-{quiet}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");

@@ -17,7 +17,7 @@ use proctable::trace;
 const SAME: u8 = 0;
 /// Exit status: kernel and model differ.
 const DIFFERENT: u8 = 1;
-/// Exit status: the log to run again cannot be read.
+/// Exit status: the log to replay cannot be read.
 const UNREADABLE: u8 = 2;
 /// Exit status: the comparison cannot run here.
 pub const UNAVAILABLE: u8 = 3;
@@ -28,25 +28,25 @@ pub struct Options {
     /// How many programs
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     programs: u64,
-    /// How many steps each has at most
+    /// The maximum number of steps of each program
     #[arg(long, default_value_t = 60, value_name = "N")]
     steps: u32,
-    /// Another seed, other programs
+    /// The seed of the random programs
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
     /// Only the programs whose number is I modulo N
     #[arg(long, default_value = "0/1", value_name = "I/N")]
     shard: Shard,
-    /// Where the logs of differences go
+    /// The directory for the logs of differences
     #[arg(long, value_name = "DIR", default_value = "target/diff")]
     save: PathBuf,
-    /// Stop after that many differences
+    /// Stop after this number of differences
     #[arg(long, default_value_t = 5, value_name = "N")]
     max_differences: usize,
-    /// Show programs with a difference as they are, and not the smallest that still has it
+    /// Show programs with a difference unchanged, instead of the smallest that still has it
     #[arg(long)]
     no_shrink: bool,
-    /// Workers, one a CPU; all CPUs if not given
+    /// The number of workers, at most one for each CPU; all CPUs by default
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     jobs: Option<usize>,
     /// Use a user namespace also as root
@@ -55,16 +55,16 @@ pub struct Options {
     /// Do not print how often each call, errno and rule was exercised
     #[arg(short, long)]
     quiet: bool,
-    /// Run the calls of this log again instead
+    /// Run the calls of this log instead of random programs
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// The namespace's pid_max, for --replay
     #[arg(long, value_name = "N", requires = "replay")]
     pid_max: Option<u32>,
-    /// The number given out last, for --replay
+    /// The last allocated number, for --replay
     #[arg(long, value_name = "N", requires = "replay")]
     last_pid: Option<u32>,
-    /// The number of the first process, where that is not process 1, for --replay
+    /// The number of the first process, if it is not process 1, for --replay
     #[arg(long, value_name = "N", requires = "replay")]
     first: Option<u32>,
     /// Handlers wait for rt_sigreturn, for --replay
@@ -73,7 +73,7 @@ pub struct Options {
     /// Programs of up to three tasks that make calls at the same time, on all CPUs
     #[arg(long)]
     concurrent: bool,
-    /// How often each program is run, with --concurrent
+    /// The number of runs of each program, with --concurrent
     #[arg(
         long,
         default_value_t = 20,
@@ -155,7 +155,7 @@ fn headline(mode: Mode) -> String {
 
 fn run_campaign(options: &Options, mode: Mode) -> io::Result<Summary> {
     let all = cpus();
-    // a worker whose tasks run at the same time takes two
+    // a worker whose tasks run at the same time uses two CPUs
     let workers = if options.concurrent { all.len().div_ceil(2) } else { all.len() };
     let jobs = options.jobs.unwrap_or(workers).clamp(1, all.len());
     let Shard(nth, of) = options.shard;
@@ -199,7 +199,7 @@ fn fault(_: &Options) -> Option<String> {
     None
 }
 
-/// The text of a log that can be read; else what is wrong with it, and where.
+/// The text of a log that can be parsed; otherwise the error and its place.
 fn read_log(path: &Path) -> Result<String, String> {
     let name = path.display();
     let text = fs::read(path).map_err(|error| format!("{name}: {error}"))?;
@@ -235,7 +235,7 @@ fn report(options: &Options, summary: &Summary) {
     for difference in &summary.differences {
         show(options, difference);
     }
-    // workers that are stopped at a difference do not say what they counted
+    // workers that are stopped after a difference do not report their coverage
     let counted = !summary.coverage.calls.is_empty();
     if !options.quiet && options.replay.is_none() && counted {
         super::write_out(summary.coverage.table().as_bytes());
@@ -281,7 +281,7 @@ fn show(options: &Options, difference: &Difference) {
     }
 }
 
-/// With commas between groups of three digits.
+/// A number with commas between groups of three digits.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

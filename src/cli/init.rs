@@ -1,4 +1,4 @@
-//! `proctable init`: a command as process 1 runs it.
+//! `proctable init`: runs a command as process 1 does.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -9,8 +9,8 @@ use super::exec;
 
 /// Run a command as process 1 does: pass all signals on to it, reap orphans, end with its status
 ///
-/// Nothing is contained: what the command leaves behind is ended by the kernel if this is process
-/// 1, and otherwise goes on.
+/// It contains no processes: when the command has ended, the kernel ends the remaining processes if
+/// this is process 1, and otherwise they continue.
 #[derive(Args)]
 pub struct Options {
     /// The command and its arguments
@@ -18,7 +18,7 @@ pub struct Options {
     command: Vec<OsString>,
 }
 
-/// Runs the command; its exit status.
+/// Runs the command. Returns its exit status.
 pub fn run(options: Options) -> ExitCode {
     exec::run(&exec::Options::init(options.command))
 }

@@ -1,4 +1,4 @@
-//! `proctable kernel`: which of the things that kernels do differently the running one does.
+//! `proctable kernel`: determines the properties of the running kernel.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use super::diff::UNAVAILABLE;
 /// The arguments of the command.
 #[derive(Args)]
 pub struct Options {
-    /// Show the calls by which the kernel was asked, with the results that mean yes
+    /// Show the calls that test each property, with the results of a kernel that has it
     #[arg(short, long)]
     verbose: bool,
     /// Use a user namespace also as root
@@ -20,7 +20,7 @@ pub struct Options {
     user_namespace: bool,
 }
 
-/// Prints a line for each property, and one for each thing that `diff` does without here.
+/// Prints one line for each property, and one for each thing that `diff` cannot use here.
 pub fn run(options: &Options) -> ExitCode {
     let kernel = probe().map_err(|reason| reason.to_string()).and_then(|mode| {
         let mode = if options.user_namespace { Mode::User } else { mode };

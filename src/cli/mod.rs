@@ -1,12 +1,12 @@
 //! The command line.
 
-/// Prints a line, as `println!` does; a reader that has gone away ends the program.
+/// Prints a line, as `println!` does. If the reader has closed the pipe, the program ends.
 macro_rules! say {
     ($($text:tt)*) => { $crate::cli::write_out(format!("{}\n", format_args!($($text)*)).as_bytes()) };
 }
 
-/// Prints a line on standard error. Where that is closed or full the line is lost, and nothing else:
-/// what this program runs goes on.
+/// Prints a line on standard error. If that is closed or full the line is lost and the program
+/// continues, and with it the command that it runs.
 macro_rules! complain {
     ($($text:tt)*) => { $crate::cli::write_error(format!("{}\n", format_args!($($text)*)).as_bytes()) };
 }
@@ -44,13 +44,13 @@ enum Command {
         /// The command
         pid: i32,
     },
-    /// End what owners of such trees left behind that were killed
+    /// End the trees whose owners crashed
     Sweep,
     /// Say what such trees can have here, and why not the rest
     Preflight,
-    /// Ask the running kernel which of the things it does that kernels do differently
+    /// Show which of the behaviours that differ between kernels the running one has
     Kernel(kernel::Options),
-    /// Run random programs on the live kernel and on the model, and compare everything
+    /// Run random programs on the live kernel and on the model, and compare the results
     Diff(diff::Options),
 }
 
@@ -60,7 +60,8 @@ pub fn main() -> ExitCode {
         let command = std::env::args_os().nth(1);
         let runs = command.is_some_and(|command| command == "exec" || command == "init");
         if runs && error.use_stderr() {
-            // the command's own statuses begin where ours would be
+            // the default exit status for invalid arguments would collide with statuses of the
+            // command
             let _ = error.print();
             std::process::exit(exec::FAILED.into());
         }
@@ -81,7 +82,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes to standard output. Where that is closed or full there is nothing left to do.
+/// Writes to standard output. Errors are ignored: no other output is left to report them.
 fn write_out(text: &[u8]) {
     use std::io::{ErrorKind, Write};
     if let Err(error) = std::io::stdout().lock().write_all(text) {
@@ -97,5 +98,5 @@ fn write_error(text: &[u8]) {
     let _ = std::io::stderr().lock().write_all(text);
 }
 
-/// Exit status: the work was broken off.
+/// Exit status: the work was interrupted.
 const BROKEN_OFF: i32 = 3;

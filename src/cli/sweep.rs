@@ -1,4 +1,4 @@
-//! `proctable sweep`: what crashed owners left.
+//! `proctable sweep`: ends the trees that crashed owners left behind.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use proctable::driver::linux::sweep;
 
 use super::exec::FAILED;
 
-/// Ends what crashed owners left.
+/// Ends the trees that crashed owners left behind.
 pub fn run() -> ExitCode {
     match sweep() {
         Err(error) => {

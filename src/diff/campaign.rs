@@ -1,4 +1,4 @@
-//! Workers on several CPUs, and the sum of what they say.
+//! Runs workers on several CPUs and adds up their results.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,71 +11,71 @@ use super::worker::{Difference, Message, Start, WorkerJob};
 use crate::host::{Mode, Worker, WorkerConfig};
 use crate::kernel::Version;
 
-/// A run of many programs.
+/// A run of many random programs.
 #[derive(Clone, Debug)]
 pub struct Campaign {
-    /// The program that is a worker when it is told so: the one that runs now, as a rule.
+    /// The program to start as a worker, usually the running one.
     pub exe: PathBuf,
-    /// By which right.
+    /// The privilege with which namespaces are created.
     pub mode: Mode,
-    /// One worker each.
+    /// The CPUs; each has one worker.
     pub cpus: Vec<usize>,
-    /// Which programs.
+    /// The configuration from which the programs are generated.
     pub config: TrialConfig,
-    /// How many.
+    /// The number of programs.
     pub programs: u64,
-    /// Only those whose number is the first of these modulo the second.
+    /// Runs only the programs whose number is the first of these modulo the second.
     pub shard: (u64, u64),
-    /// The rule that the model is to break (feature `faults`).
+    /// The rule that the model breaks (feature `faults`).
     pub fault: Option<String>,
-    /// The run ends with that many differences.
+    /// The run ends after this number of differences.
     pub max_differences: usize,
 }
 
-/// How far a run has come.
+/// The counts of a run so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CampaignCounts {
-    /// Programs that were run.
+    /// The programs that were run.
     pub programs: u64,
-    /// Calls in them.
+    /// The calls of these programs.
     pub calls: u64,
-    /// Programs that needed another order than the canonical one.
+    /// The programs that only another order than the canonical one explains.
     pub reordered: u64,
-    /// Programs that were given up: their timers fired late each time.
+    /// The programs that were abandoned, because their timers fired late each time.
     pub late: u64,
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// All of it.
+    /// The counts of the whole run.
     pub progress: CampaignCounts,
-    /// Where kernel and model differ.
+    /// The differences between kernel and model.
     pub differences: Vec<Difference>,
-    /// What was exercised.
+    /// The coverage of the run.
     pub coverage: Coverage,
-    /// The kernel that was asked, once a worker has told.
+    /// The version of the running kernel; `None` until a worker has reported it.
     pub version: Option<Version>,
-    /// What programs did without here, and why.
+    /// What programs could not use here, and why.
     pub left_out: Vec<String>,
-    /// How long it took.
+    /// The duration of the run.
     pub elapsed: Duration,
-    /// How many workers there were.
+    /// The number of workers.
     pub workers: usize,
 }
 
 impl Campaign {
-    /// How many programs this will run.
+    /// The number of programs that this campaign runs.
     pub fn count(&self) -> u64 {
         let (nth, of) = self.shard;
         (self.programs + of - 1 - nth) / of
     }
 
-    /// Runs all programs. `progress` is told from time to time.
+    /// Runs all programs. `progress` is called with the intermediate results.
     ///
     /// # Errors
     ///
-    /// Those of the oracle.
+    /// The errors of the oracle.
     pub fn run(&self, progress: impl FnMut(&Summary)) -> io::Result<Summary> {
         let workers = self.cpus.len() as u64;
         let (nth, of) = self.shard;
@@ -92,33 +92,33 @@ impl Campaign {
     }
 }
 
-/// Runs the calls of a log again, on the live kernel and on the model.
+/// Runs the calls of a log on the live kernel and on the model.
 ///
 /// # Errors
 ///
-/// Those of the oracle, and a log that cannot be read. [`io::ErrorKind::Unsupported`] where the
+/// The errors of the oracle, and a log that cannot be parsed. [`io::ErrorKind::Unsupported`] if the
 /// kernel cannot begin a program as `start` says.
 pub fn replay(exe: PathBuf, mode: Mode, log: String, start: Start) -> io::Result<Summary> {
     run_jobs(&exe, mode, vec![(None, WorkerJob::Replay { log, start })], 1, |_| {})
 }
 
-/// Asks the running kernel which of the things it does that kernels do differently.
+/// Determines the properties of the running kernel.
 ///
 /// # Errors
 ///
-/// Those of the oracle.
+/// The errors of the oracle.
 pub fn running_kernel(exe: PathBuf, mode: Mode) -> io::Result<RunningKernel> {
     let summary = run_jobs(&exe, mode, vec![(None, WorkerJob::Ask)], 1, |_| {})?;
     let version = summary.version.ok_or_else(|| io::Error::other("no answer"))?;
     Ok(RunningKernel { version, left_out: summary.left_out })
 }
 
-/// The running kernel, as [`running_kernel`] finds it.
+/// The running kernel, as [`running_kernel`] determines it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RunningKernel {
-    /// Its release, with the properties that it has shown.
+    /// Its release, with the observed properties.
     pub version: Version,
-    /// What programs of [`Campaign`] do without here, and why.
+    /// What the programs of a [`Campaign`] cannot use here, and why.
     pub left_out: Vec<String>,
 }
 
@@ -139,7 +139,7 @@ fn run_jobs(
                 let config = WorkerConfig { exe: exe.into(), mode, cpu, user: None };
                 let result = attend(&config, &job, &tell);
                 if let Err(error) = result {
-                    // nobody listens any more: the run is over
+                    // the receiver was dropped: the run is over
                     let _ = tell.send(Err(error));
                 }
             });
@@ -153,13 +153,13 @@ fn run_jobs(
                 break;
             }
         }
-        // workers that still run find nobody to tell, and end
+        // workers that still run fail to send, and end
         drop(hear);
         Ok(summary)
     })
 }
 
-/// Passes on what a worker says, until it is done or nobody listens.
+/// Forwards the messages of a worker until it is done or the receiver is dropped.
 fn attend(
     config: &WorkerConfig,
     job: &WorkerJob,
@@ -198,7 +198,7 @@ impl Summary {
                 self.version = Some(version);
                 self.left_out = left_out;
             }
-            // an error by the time that it comes here
+            // it has become an error before this place
             Message::Failed { .. } => {}
         }
     }

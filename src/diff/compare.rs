@@ -1,4 +1,4 @@
-//! What was seen on the kernel against the reaction of the model.
+//! Compares an observation of the kernel with the reaction of the model.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,26 +9,26 @@ use crate::kernel::{Kernel, RunState, View};
 use crate::sim::{Expectation, Observable, Reaction};
 use crate::syscall::{self, Ret};
 
-/// An observation of the live kernel, as what the model has to come to.
+/// An observation of the live kernel, as the goal of the search for an order of the model.
 #[derive(Clone, Debug)]
 pub struct ObservedStep(pub Observation);
 
-/// Where kernel and model differ: the same thing on both sides, in words.
+/// A difference between kernel and model: both sides in words.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mismatch {
-    /// What is compared.
+    /// The compared quantity.
     pub what: String,
-    /// On the live kernel.
+    /// Its value on the live kernel.
     pub kernel: String,
-    /// In the model.
+    /// Its value in the model.
     pub model: String,
 }
 
-/// How much less of a running timer may be left on the kernel: the calls between setting and
-/// reading it take real time, and virtual time stands still meanwhile (nanoseconds).
+/// How much less time may remain of a running timer on the kernel: the calls between setting and
+/// reading it take real time, during which virtual time does not advance (nanoseconds).
 const TIMER_SLACK: u64 = 50_000_000;
-/// How much more: it was set later in real time than in virtual time, by less than a program may
-/// be late, and read just after both clocks had met (nanoseconds).
+/// How much more time may remain: the timer was set later in real time than in virtual time, by
+/// less than a program may be late, and read just after both clocks had met (nanoseconds).
 const TIMER_DELAY: u64 = 5_000_000;
 
 impl Expectation for ObservedStep {
@@ -39,7 +39,7 @@ impl Expectation for ObservedStep {
         match last {
             Observable::Handler(info) => {
                 self.handlers_left(before, *pid).next() == Some(info)
-                    && (continues(before) || self.is_told_of_all(kernel, seen, *pid))
+                    && (continues(before) || self.is_notified_of_all(kernel, seen, *pid))
             }
             Observable::Resumed(result) => {
                 let next = self.results_left(before, *pid).next();
@@ -53,7 +53,7 @@ impl Expectation for ObservedStep {
             Observable::Stopped => kernel.view(*pid).is_none_or(|view| {
                 !is_single(kernel, view.ppid)
                     || !is_single(kernel, *pid)
-                    || !self.loses_word_of_stop(before, *pid, view.ppid)
+                    || !self.loses_sigchld_of_stop(before, *pid, view.ppid)
                         && (continues(before) || self.is_stopped_in_turn(kernel, *pid, &view))
             }),
             _ => true,
@@ -72,7 +72,7 @@ impl Expectation for ObservedStep {
         self.check_handlers(reaction)?;
         self.check_ended(reaction)?;
         if kernel.exit_status(Pid(1)).is_some() {
-            // NS-08: nobody is left to be seen
+            // NS-08: no process is left to compare
             return Ok(());
         }
         self.check_views(kernel)
@@ -80,7 +80,7 @@ impl Expectation for ObservedStep {
 }
 
 impl ObservedStep {
-    /// The handlers of a process that have not begun.
+    /// The handlers of a process that have not started.
     fn handlers_left<'s>(
         &'s self,
         seen: &[(Pid, Observable)],
@@ -91,7 +91,7 @@ impl ObservedStep {
         of_kernel.map(|(_, info)| info).skip(begun)
     }
 
-    /// The results that a process has not seen.
+    /// The results that have not been returned to a process.
     fn results_left<'s>(
         &'s self,
         seen: &[(Pid, Observable)],
@@ -102,9 +102,10 @@ impl ObservedStep {
         of_kernel.map(|(_, result)| result).skip(resumed)
     }
 
-    /// Whether a signal that becomes pending comes to what was seen. One that is caught stays
-    /// pending, or its handler begins, unless the process takes it otherwise (SIG-50), ends, or is
-    /// stopped before the body runs. The first of its number is the one that counts (SIG-23).
+    /// Whether the observation admits that a signal becomes pending. A caught signal stays pending,
+    /// or its handler starts, unless the process takes it otherwise (SIG-50), ends, or is stopped
+    /// before the body of the handler runs. Of several signals of one number, the first counts
+    /// (SIG-23).
     fn admits_signal(
         &self,
         kernel: &Kernel,
@@ -128,7 +129,8 @@ impl ObservedStep {
             _ => false,
         };
         let mut handlers = self.handlers_left(seen, pid).filter(|next| next.signal == signal);
-        // one that was set up before may begin first, and one that is set up above this one
+        // a handler that was set up before may start first, and so may one that is set up above
+        // this one
         let nested = kernel.handler_depth(pid) > 0
             || kernel
                 .disposition(pid, signal)
@@ -138,9 +140,9 @@ impl ObservedStep {
         begins || self.results_left(seen, pid).any(takes_it)
     }
 
-    /// Whether the parent is yet to handle the SIGCHLD of this stop, and will never get it: it has
-    /// another one pending (CHLD-06).
-    fn loses_word_of_stop(&self, seen: &[(Pid, Observable)], child: Pid, parent: Pid) -> bool {
+    /// Whether the parent has yet to handle the SIGCHLD of this stop, and will never receive it:
+    /// another SIGCHLD is pending (CHLD-06).
+    fn loses_sigchld_of_stop(&self, seen: &[(Pid, Observable)], child: Pid, parent: Pid) -> bool {
         let last = seen.iter().rev().find_map(|(pid, what)| match what {
             Observable::Generated(info) | Observable::Handler(info) => {
                 (*pid == parent && info.signal == Signal::CHLD).then_some(what)
@@ -153,9 +155,9 @@ impl ObservedStep {
                 .any(|info| info.pid == child && info.code == SiCode::CLD_STOPPED)
     }
 
-    /// Whether a process that stopped did so before those of its children, and after those, whose
-    /// stops it was seen to be told of, and not to be told of: what comes while it is stopped stays
-    /// pending.
+    /// Whether a process stopped at the right time among the stops of its children: after the stops
+    /// whose SIGCHLD it was observed to handle, and before the others, because a signal that comes
+    /// while it is stopped stays pending.
     fn is_stopped_in_turn(&self, kernel: &Kernel, pid: Pid, view: &View) -> bool {
         let Some(end) = self.0.views.get(&pid).filter(|end| end.run == RunState::Stopped) else {
             return true;
@@ -172,29 +174,30 @@ impl ObservedStep {
         if pending(end) {
             return moving.next().is_some();
         }
-        !self.will_be_told(kernel, pid, view)
+        !self.will_be_notified(kernel, pid, view)
     }
 
-    /// Whether a process that handles a signal has not left behind children that stop later: it was
-    /// not seen to be told of another.
-    fn is_told_of_all(&self, kernel: &Kernel, seen: &[(Pid, Observable)], pid: Pid) -> bool {
+    /// Whether a process that handles a signal has no child that stops later: no further SIGCHLD of
+    /// a stop was observed.
+    fn is_notified_of_all(&self, kernel: &Kernel, seen: &[(Pid, Observable)], pid: Pid) -> bool {
         let (Some(view), Some(end)) = (kernel.view(pid), self.0.views.get(&pid)) else {
             return true;
         };
         if !is_single(kernel, view.tgid) {
             return true;
         }
-        let has_word = |view: &View| (view.private | view.shared).contains(Signal::CHLD);
+        let has_sigchld = |view: &View| (view.private | view.shared).contains(Signal::CHLD);
         let takes_it = |result: &syscall::Result| matches!(result, Ok(Ret::Signal(_)));
-        has_word(&view)
-            || has_word(end)
+        has_sigchld(&view)
+            || has_sigchld(end)
             || self.handlers_left(seen, pid).any(|info| info.signal == Signal::CHLD)
             || self.results_left(seen, pid).any(takes_it)
-            || !self.will_be_told(kernel, pid, &view)
+            || !self.will_be_notified(kernel, pid, &view)
     }
 
-    /// Whether a child has yet to stop, and the process then gets a SIGCHLD that it does not drop.
-    fn will_be_told(&self, kernel: &Kernel, pid: Pid, view: &View) -> bool {
+    /// Whether a child has yet to stop, and the process then receives a SIGCHLD that it does not
+    /// discard.
+    fn will_be_notified(&self, kernel: &Kernel, pid: Pid, view: &View) -> bool {
         let Some(action) = kernel.disposition(pid, Signal::CHLD) else { return false };
         let is_kept = match action.handler {
             Handler::Ignore => false,
@@ -209,7 +212,7 @@ impl ObservedStep {
         is_kept && !action.flags.contains(SaFlags::NOCLDSTOP) && kernel.children_of(pid).any(stops)
     }
 
-    /// Which calls returned, and what.
+    /// Compares the calls that returned, and their results.
     fn check_returned(&self, reaction: &Reaction) -> Result<(), Mismatch> {
         let model = by_process(reaction.seen.iter().filter_map(|(pid, what)| match what {
             Observable::Resumed(result) => Some((*pid, result.clone())),
@@ -232,7 +235,7 @@ impl ObservedStep {
         Ok(())
     }
 
-    /// Which handlers ran, in which order, with which siginfo.
+    /// Compares the handlers that ran, their order and their siginfo.
     fn check_handlers(&self, reaction: &Reaction) -> Result<(), Mismatch> {
         let model = by_process(reaction.seen.iter().filter_map(|(pid, what)| match what {
             Observable::Handler(info) => Some((*pid, *info)),
@@ -248,7 +251,8 @@ impl ObservedStep {
         Ok(())
     }
 
-    /// Which processes ended, and how. What the kernel does not tell, is any way to end.
+    /// Compares the processes that ended, and how. A status that the kernel does not show matches
+    /// any status.
     fn check_ended(&self, reaction: &Reaction) -> Result<(), Mismatch> {
         let model = by_process(reaction.seen.iter().filter_map(|(pid, what)| match what {
             Observable::Ended(status) => Some((*pid, Some(*status))),
@@ -271,7 +275,8 @@ impl ObservedStep {
         Ok(())
     }
 
-    /// The order in which processes ended in the model, of those that the kernel's is known of.
+    /// The order in which processes ended in the model, without the processes whose order the
+    /// kernel does not show.
     fn order_of_ends(&self, seen: &[(Pid, Observable)]) -> Vec<Pid> {
         let ended = seen.iter().filter_map(|(pid, what)| match what {
             Observable::Ended(_) => Some(*pid),
@@ -280,7 +285,7 @@ impl ObservedStep {
         ended.filter(|pid| self.0.order_of_ends.contains(pid)).collect()
     }
 
-    /// How every process stands.
+    /// Compares the state of every process.
     fn check_views(&self, kernel: &Kernel) -> Result<(), Mismatch> {
         let model: BTreeMap<Pid, View> =
             tasks(kernel).filter_map(|tid| Some((tid, kernel.view(tid)?))).collect();
@@ -304,19 +309,19 @@ fn tasks(kernel: &Kernel) -> impl Iterator<Item = Pid> + '_ {
     kernel.pids().flat_map(|pid| kernel.tids(pid))
 }
 
-/// Whether the process has one thread only: of several each may be the one that takes a signal of
-/// the process.
+/// Whether the process has one thread only: of several threads, any may take a signal of the
+/// process.
 fn is_single(kernel: &Kernel, pid: Pid) -> bool {
     kernel.tids(pid).nth(1).is_none()
 }
 
-/// Whether anybody was continued: what stopped may go on.
+/// Whether a process was continued: a stopped process may run again.
 fn continues(seen: &[(Pid, Observable)]) -> bool {
     seen.iter()
         .any(|(_, what)| matches!(what, Observable::Generated(info) if info.signal == Signal::CONT))
 }
 
-/// How much of that kind a process has shown.
+/// The number of observables of that kind that a process has shown.
 fn count(seen: &[(Pid, Observable)], pid: Pid, kind: fn(&Observable) -> bool) -> usize {
     seen.iter().filter(|(who, what)| *who == pid && kind(what)).count()
 }
@@ -329,7 +334,8 @@ fn by_process<T>(items: impl Iterator<Item = (Pid, T)>) -> BTreeMap<Pid, Vec<T>>
     map
 }
 
-/// Equal, but for the remaining time of a timer, of which some has passed on the kernel.
+/// Whether the results are equal, except for the remaining time of a timer, of which some has
+/// passed on the kernel.
 fn agree(kernel: &syscall::Result, model: &syscall::Result) -> bool {
     match (kernel, model) {
         (Ok(Ret::Itimer(Some(kernel))), Ok(Ret::Itimer(Some(model)))) => {

@@ -1,4 +1,4 @@
-//! What the programs exercised, so that a hole shows.
+//! The coverage of the programs, which makes gaps visible.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::{Rule, RuleSet};
 use crate::syscall::{self, Syscall};
 
-/// How often each call, each errno of each call and each rule came up in steps on which kernel
-/// and model agreed.
+/// The number of times that each call, each errno of each call and each rule was exercised in steps
+/// without a difference.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Coverage {
     /// By the name of the call.
@@ -18,7 +18,7 @@ pub struct Coverage {
     pub errors: BTreeMap<String, BTreeMap<String, u64>>,
     /// By the rule's id.
     pub rules: BTreeMap<String, u64>,
-    /// By the profile's name: programs.
+    /// The number of programs, by the name of the profile.
     pub profiles: BTreeMap<String, u64>,
 }
 
@@ -28,7 +28,7 @@ impl Coverage {
         count(&mut self.calls, call.name());
     }
 
-    /// Counts what a call returned.
+    /// Counts the result of a call.
     pub fn result(&mut self, call: &Syscall, result: &syscall::Result) {
         if let Err(errno) = result {
             let errors = self.errors.entry(call.name().to_owned()).or_default();
@@ -43,7 +43,7 @@ impl Coverage {
         }
     }
 
-    /// Adds what another worker counted.
+    /// Adds the counts of another worker.
     pub fn add(&mut self, other: &Coverage) {
         add(&mut self.calls, &other.calls);
         add(&mut self.rules, &other.rules);
@@ -80,7 +80,7 @@ impl Coverage {
         text
     }
 
-    /// The rules that never came up, of the groups that the model has.
+    /// The rules that were never exercised, of the groups that the model has.
     fn holes(&self) -> String {
         const LATER: [&str; 5] = ["TTY", "PFD", "THR", "PTR", "OBS"];
         let mut text = String::from("rules that did not come up:");

@@ -1,12 +1,12 @@
 //! The comparison: random programs on the live kernel and on the model, step by step.
 //!
-//! - `compare`: what was seen on the kernel against the reaction of the model;
-//! - `trial`: one program on both;
-//! - `probe`: which of the things that kernels do differently this one does;
-//! - `record`: a trial as a log of strace, and as two columns;
-//! - `coverage`: what the programs exercised;
+//! - `compare`: compares an observation of the kernel with the reaction of the model;
+//! - `trial`: runs one program on both;
+//! - `probe`: determines the properties of the running kernel;
+//! - `record`: prints a trial as a log of strace, and as two columns;
+//! - `coverage`: counts what the programs exercise;
 //! - `worker`: the process that runs trials, and its messages;
-//! - `campaign`: workers on several CPUs, and the sum of what they say.
+//! - `campaign`: runs workers on several CPUs and adds up their results.
 
 mod campaign;
 mod compare;

@@ -1,4 +1,4 @@
-//! Which of the things that kernels do differently the running one does: it is asked.
+//! Determines the properties of the running kernel: runs a scenario for each.
 
 use std::io;
 
@@ -11,13 +11,13 @@ use crate::trace::{self, CallEnd, CallPrefix, Entry, Log, LogEvent};
 
 /// The running kernel: its release, with each property as the kernel itself has shown it.
 ///
-/// A property whose scenario cannot be run here (it needs other users, and there are none) is
-/// taken from the release. Costs a test namespace for each property, about a millisecond.
+/// A property whose scenario cannot run here (it needs other users, and there are none) is taken
+/// from the release. Costs a test namespace for each property, about a millisecond.
 pub fn version(engine: &mut Engine, mode: Mode) -> io::Result<Version> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    // another kernel with Linux's interface may call its releases anything
+    // another kernel with Linux's interface may have any release string
     let mut version = release.parse().unwrap_or(Version::NEWEST);
-    // other programs that run now have other users
+    // other programs that run at the same time have other users
     let user = super::trial::first_user(engine)?;
     for property in Property::ALL {
         let scenario = scenario(property, user)?;
@@ -25,7 +25,7 @@ pub fn version(engine: &mut Engine, mode: Mode) -> io::Result<Version> {
         let needs_exec = calls(&scenario).any(|(_, call)| matches!(call, Syscall::Execve { .. }));
         let cannot = needs_users && mode == Mode::User
             || needs_exec && engine.features().execve.is_err()
-            // only realtime agents have an order of their own
+            // only real-time agents run in a fixed order
             || property == Property::ExitIsPreempted && !engine.is_realtime();
         if cannot {
             continue;
@@ -35,7 +35,8 @@ pub fn version(engine: &mut Engine, mode: Mode) -> io::Result<Version> {
     Ok(version)
 }
 
-/// The scenario of a property, with `user` and the next ones for the users that it names.
+/// The scenario of a property. `user` and the numbers after it replace the users that the scenario
+/// names.
 fn scenario(property: Property, user: u32) -> io::Result<Log> {
     let mut log = trace::read(property.scenario().as_bytes()).map_err(io::Error::other)?;
     let own = |named: &mut u32| {
@@ -55,7 +56,7 @@ fn scenario(property: Property, user: u32) -> io::Result<Log> {
     Ok(log)
 }
 
-/// The users that scenarios name: as many as a worker has.
+/// The first user that scenarios name. They name as many users as a worker has.
 const FIRST_USER: u32 = 60_000;
 const USERS: u32 = 3;
 
@@ -70,7 +71,7 @@ fn calls(log: &Log) -> impl Iterator<Item = (&Entry, &Syscall)> {
     })
 }
 
-/// The lines of a scenario as they are recorded. A call that is said to be interrupted, and never
+/// The lines of a scenario as they are recorded. A call that is marked as interrupted, and never
 /// returns, is recorded without its end.
 fn lines(scenario: &Log) -> Vec<String> {
     let line = |entry: &Entry| match &entry.event {
@@ -83,7 +84,7 @@ fn lines(scenario: &Log) -> Vec<String> {
     scenario.entries.iter().map(line).collect()
 }
 
-/// Whether the calls of a scenario give on the live kernel what stands in it.
+/// Whether the calls of a scenario have the expected results on the live kernel.
 fn does(engine: &mut Engine, scenario: &Log) -> io::Result<bool> {
     let mut namespace = engine.test_namespace(&TestNamespaceConfig::default())?;
     let mut seen = Recorder::default();
@@ -91,7 +92,7 @@ fn does(engine: &mut Engine, scenario: &Log) -> io::Result<bool> {
         let step = Step { tid: entry.pid, action: Action::Call(call.clone()) };
         match namespace.call(step.tid, call) {
             Ok(observation) => seen.kernel_step(&step, &observation),
-            // the process that is to act is not there, or sleeps
+            // the process that has to make the call does not exist, or sleeps
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(false),
             Err(error) => return Err(error),
         }
@@ -107,9 +108,9 @@ mod tests {
     use crate::kernel::{Canonical, Config, Kernel};
     use crate::sim::react;
 
-    /// What the model does in the scenario's calls, as lines of a log.
+    /// The reaction of the model to the scenario's calls, as lines of a log.
     fn model(scenario: &Log, version: Version) -> Vec<String> {
-        // as in a test namespace: nobody leaves a core file
+        // as in a test namespace: no process dumps core
         let limits = vec![(Resource::CORE, Rlimit { soft: 0, hard: u64::MAX })];
         let mut kernel = Kernel::new(Config { version, limits, ..Config::default() });
         let mut seen = Recorder::default();
@@ -121,15 +122,15 @@ mod tests {
         seen.lines_from(0)
     }
 
-    /// The kernel's side tells those that end in one step in ascending order, the model's in the
-    /// order of their ends.
+    /// Sorts lines: the kernel's side lists the processes that end in one step in ascending order,
+    /// the model's side in the order of their ends.
     fn sorted(mut lines: Vec<String>) -> Vec<String> {
         lines.chunk_by_mut(|a, b| a.contains(" +++ ") && b.contains(" +++ ")).for_each(<[_]>::sort);
         lines
     }
 
-    /// The release before the one that has the property: what came later may hide that it is
-    /// missing.
+    /// The release before the first one that has the property: a later release may hide its
+    /// absence.
     fn before(property: Property) -> Version {
         let version = match property.since() {
             None => Version::NEWEST,

@@ -1,4 +1,4 @@
-//! A trial as a log of strace, and as two columns.
+//! Prints a trial as a log of strace, and as two columns.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use crate::sim::{Action, Observable, Reaction, Step};
 use crate::syscall::Syscall;
 use crate::trace::{CallEnd, CallPrefix, Entry, Log, LogEvent, RestartCode};
 
-/// What one side did, as lines of a log.
+/// Records the steps of one side as lines of a log.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
     /// The calls in progress.
@@ -17,7 +17,7 @@ pub struct Recorder {
     entries: Vec<Entry>,
 }
 
-/// What happened on one side in a step.
+/// An event of one side in a step.
 enum Happened<'a> {
     Returned(&'a crate::syscall::Result),
     Handler(&'a crate::abi::SigInfo),
@@ -30,12 +30,12 @@ impl Recorder {
         Log { entries: self.entries.clone() }
     }
 
-    /// The lines from the `from`th on.
+    /// The lines with index `from` and above.
     pub fn lines_from(&self, from: usize) -> Vec<String> {
         self.entries.iter().skip(from).map(ToString::to_string).collect()
     }
 
-    /// Notes a step on the live kernel.
+    /// Records a step on the live kernel.
     pub fn kernel_step(&mut self, step: &Step, seen: &Observation) {
         let mut happened: Vec<(Pid, Happened)> = seen
             .events
@@ -52,7 +52,7 @@ impl Recorder {
         self.step(step, &happened, mask);
     }
 
-    /// Notes a step of the model.
+    /// Records a step of the model.
     pub fn model_step(&mut self, step: &Step, reaction: &Reaction, kernel: &crate::kernel::Kernel) {
         let happened: Vec<(Pid, Happened)> = reaction
             .seen
@@ -104,7 +104,7 @@ impl Recorder {
         }
     }
 
-    /// The line of the call itself: whole if it returned, else without its end.
+    /// The line of the call itself: complete if the call returned, otherwise without its end.
     fn first_line(&mut self, pid: Pid, call: &Syscall, happened: &[(Pid, Happened)]) {
         let result = happened.iter().find_map(|(who, what)| match what {
             Happened::Returned(result) if *who == pid => Some((*result).clone()),
@@ -125,7 +125,7 @@ impl Recorder {
         self.push(pid, event);
     }
 
-    /// The end of an earlier call. strace shows an interrupted one in two parts.
+    /// The end of an earlier call. strace prints an interrupted call in two parts.
     fn resumed(
         &mut self,
         pid: Pid,
@@ -146,7 +146,7 @@ impl Recorder {
             Syscall::Wait4 { .. } | Syscall::Waitid { .. } => RestartCode::Sys,
             _ => RestartCode::NoHand,
         };
-        // before the handler's own line
+        // before the line of the handler
         let handler =
             self.entries.iter().rposition(|entry| entry.pid != pid).map_or(0, |at| at + 1);
         let outcome = CallEnd::Interrupted(restart);
@@ -170,7 +170,7 @@ impl Recorder {
     }
 }
 
-/// Two lists of lines side by side, with a mark where they differ.
+/// Prints two lists of lines side by side, with a mark at each difference.
 pub fn columns(left: &[String], right: &[String]) -> String {
     let width = left.iter().map(|line| line.chars().count()).max().unwrap_or(0).clamp(20, 100);
     let mut text = format!("  {:<width$} | model\n", "kernel");

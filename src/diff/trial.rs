@@ -1,4 +1,4 @@
-//! One program on the live kernel and on the model.
+//! Runs one program on the live kernel and on the model.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,22 +16,22 @@ use crate::sim::{
 };
 use crate::syscall::Syscall;
 
-/// Programs by number: what each one is, follows from this and its number alone.
+/// The configuration of all programs: it and a number determine a program completely.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct TrialConfig {
     /// The seed of all programs.
     pub seed: u64,
-    /// How many steps each has at most.
+    /// The maximum number of steps of each program.
     pub steps: u32,
-    /// Look for the smallest program that still has a difference.
+    /// Whether to search for the smallest program with the same difference.
     pub shrink: bool,
-    /// Programs that make calls at the same time on all CPUs: how often each is run.
+    /// Runs programs that make calls at the same time on all CPUs; the number of runs of each.
     pub concurrent: Option<u32>,
 }
 
 impl TrialConfig {
-    /// Which profile a program has: the one with timers has to sleep, so it comes more rarely, and
-    /// the one with threads more often.
+    /// The profile of a program: programs with timers have to sleep and are rarer, programs with
+    /// threads are more frequent.
     pub fn profile(&self, index: u64) -> Profile {
         const QUICK: usize = Profile::ALL.len() - 1;
         match (index % 24) as usize {
@@ -42,41 +42,41 @@ impl TrialConfig {
         }
     }
 
-    /// The choices of a program: neither programs nor seeds that are next to each other have
-    /// anything in common.
+    /// The random choices of a program: the choices of adjacent programs and of adjacent seeds are
+    /// unrelated.
     fn choices(&self, index: u64) -> Seeded {
         Seeded::new(Seeded::new(Seeded::new(self.seed).next_u64() ^ index).next_u64())
     }
 }
 
-/// How a program went.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Trial {
-    /// Its steps: those that took place.
+    /// The steps that were performed.
     pub program: Program,
-    /// What it did on the live kernel.
+    /// The record of the live kernel.
     pub kernel: Recorder,
-    /// How many calls it made.
+    /// The number of calls.
     pub calls: u64,
-    /// Another order than the canonical one was needed to explain it.
+    /// Only another order than the canonical one explains the program.
     pub reordered: bool,
-    /// Where kernel and model differ.
+    /// The difference, if there is one.
     pub failure: Option<Failure>,
 }
 
-/// A difference, after the last step of a program.
+/// A difference after the last step of a program.
 #[derive(Debug)]
 pub struct Failure {
-    /// In words.
+    /// The difference in words.
     pub mismatch: Mismatch,
-    /// What the model did, up to and with the last step.
+    /// The record of the model, the last step included.
     pub model: Recorder,
 
-    /// What the model did in the last step, and by which rules.
+    /// The reaction of the model in the last step, with its rules.
     pub reaction: Option<Reaction>,
 }
 
-/// Where the steps come from.
+/// The source of the steps.
 enum Source<'a> {
     Random { generator: Generator, choices: Seeded, left: u32 },
     Given(std::slice::Iter<'a, Step>),
@@ -96,19 +96,19 @@ impl Source<'_> {
 
 /// Its number in capabilities(7).
 const CAP_SYS_RESOURCE: u32 = 24;
-/// Real time may be behind virtual time by this much before a program counts as late and is run
-/// again: the steps between two timers have to be over before the next one fires.
+/// The delay of real time against virtual time at which a program counts as late and is run again:
+/// the steps between two timers have to be over before the next timer fires.
 const LATE: Duration = Duration::from_millis(4);
-/// A program that is late that often is given up.
+/// The number of runs after which a late program is abandoned.
 const ATTEMPTS: u32 = 5;
 
-/// The first of the users of this worker's programs. Programs that run at the same time are other
-/// users, whose processes and records are their own (LIM-01, LIM-07).
+/// The first user of this worker's programs. Programs that run at the same time have different
+/// users, with separate counts of processes and records (LIM-01, LIM-07).
 pub fn first_user(engine: &Engine) -> io::Result<u32> {
     Ok(1_000_000 + engine.worker_number()? * 4)
 }
 
-/// The world of all programs of this worker.
+/// The generator environment of all programs of this worker.
 pub fn environment(engine: &Engine, mode: Mode, version: Version) -> io::Result<GeneratorEnv> {
     let abilities = engine.features();
     let limits = (0..Resource::COUNT)
@@ -173,8 +173,8 @@ pub fn run(
     Ok(None)
 }
 
-/// Runs the program of `trial` up to `times` more, until kernel and model differ: what became of it
-/// at last. Its tasks begin at other moments each time.
+/// Runs the program of `trial` up to `times` more, until kernel and model differ. Returns the last
+/// run. The calls of its tasks begin at other moments in each run.
 pub fn run_again(
     engine: &mut Engine,
     mut trial: Trial,
@@ -258,12 +258,12 @@ struct ProgramRun<'a> {
     test_namespace: TestNamespace<'a>,
     explainer: Explainer<ObservedStep>,
     trial: Trial,
-    /// What the model did.
+    /// The record of the model.
     model: Recorder,
     clock: Clock,
     /// The calls in progress.
     begun: BTreeMap<Pid, Syscall>,
-    /// When each of several tasks begins that make calls at the same time.
+    /// The delays of tasks that make calls at the same time.
     delays: Seeded,
     coverage: &'a mut Coverage,
 }
@@ -294,7 +294,7 @@ impl ProgramRun<'_> {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     return Ok(self.cannot_act(&step, &error));
                 }
-                // NS-08: a call after which the kernel could not clean up
+                // NS-08: a call whose effect the kernel cannot clean up
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                     return Ok(StepOutcome::On);
                 }
@@ -320,13 +320,13 @@ impl ProgramRun<'_> {
         }
     }
 
-    /// Those of several tasks that can act are told to make their calls at the same time; `calls`
-    /// are theirs then.
+    /// Has those of several tasks that can act make their calls at the same time; `calls` then has
+    /// only these.
     fn post_all(&mut self, calls: &mut Vec<(Pid, Syscall)>) -> io::Result<()> {
         let kernel = self.explainer.kernel();
         calls.retain(|(tid, call)| can_act(kernel, *tid, call));
-        // a program that another thread than the leader executes takes what its leader is told
-        // later for its own
+        // if a thread other than the leader executes a program, the new program takes later
+        // commands of its leader for its own
         calls.sort_by_key(|(tid, call)| {
             let is_leader = kernel.view(*tid).is_some_and(|view| view.tgid == *tid);
             matches!(call, Syscall::Execve { .. }) && !is_leader
@@ -336,7 +336,7 @@ impl ProgramRun<'_> {
             let most = self.delays.below(17);
             let delay = self.delays.below(1 << most) as u32;
             match self.test_namespace.post(*tid, call, delay) {
-                // NS-08: a call after which the kernel could not clean up
+                // NS-08: a call whose effect the kernel cannot clean up
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => unsupported.push(*tid),
                 posted => posted?,
             }
@@ -352,7 +352,7 @@ impl ProgramRun<'_> {
         StepOutcome::Differs
     }
 
-    /// The process cannot do on the kernel what it can in the model.
+    /// A difference: the process can make the call in the model, and cannot on the kernel.
     fn cannot_act(&mut self, step: &Step, error: &io::Error) -> StepOutcome {
         self.trial.program.steps.push(step.clone());
         self.differs(Mismatch {
@@ -362,7 +362,7 @@ impl ProgramRun<'_> {
         })
     }
 
-    /// Notes what the model did, and counts it if the kernel did the same.
+    /// Records the reaction of the model, and counts it if the kernel agreed.
     fn note_reaction(&mut self, step: &Step, agreed: bool) {
         let Some(reaction) = self.explainer.reaction() else { return };
         self.model.model_step(step, reaction, self.explainer.kernel());
@@ -378,7 +378,7 @@ impl ProgramRun<'_> {
             }
         }
         if agreed {
-            // time that passes obeys rules, too
+            // the passage of time follows rules, too
             self.coverage.rules(reaction.effects.rules());
             for (_, call) in step.action.calls(step.tid) {
                 self.coverage.call(call);
@@ -387,9 +387,9 @@ impl ProgramRun<'_> {
     }
 }
 
-/// Real time beside virtual time.
+/// Real time and virtual time.
 struct Clock {
-    /// When virtual time began.
+    /// The real time at which virtual time is 0.
     origin: Instant,
     /// The virtual time before this step.
     now: Duration,
@@ -402,7 +402,7 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A step begins. As long as no timer runs, both clocks can be set to the same time.
+    /// Sets both clocks to the same time at the beginning of a step, if no timer runs.
     fn meet(&mut self, kernel: &Kernel) {
         self.now = Duration::from_nanos(kernel.now().0);
         if kernel.next_deadline().is_none() {
@@ -410,33 +410,34 @@ impl Clock {
         }
     }
 
-    /// How long to sleep, so that real time is where virtual time will be.
+    /// How long to sleep until real time reaches the virtual time of the step.
     fn until(&mut self, nanos: u64) -> Duration {
         self.now += Duration::from_nanos(nanos);
         self.now.saturating_sub(self.origin.elapsed())
     }
 
-    /// Whether real time has come so far that a timer may have fired that has not in the model.
+    /// Whether real time has advanced so far that a timer may have fired that has not fired in the
+    /// model.
     fn is_late(&self, kernel: &Kernel) -> bool {
         kernel.next_deadline().is_some() && self.origin.elapsed() > self.now + LATE
     }
 }
 
-/// Whether the step takes place. A return from a handler that is not there would be a jump into
-/// nowhere on the kernel.
+/// Whether the step is performed. On the kernel, a return from a handler that does not exist would
+/// jump to an undefined address.
 fn can_act(kernel: &Kernel, pid: Pid, call: &Syscall) -> bool {
     kernel.in_user_mode(pid) && (*call != Syscall::RtSigreturn || kernel.handler_depth(pid) > 0)
 }
 
-/// Whether a program has come to its end: its init is gone.
+/// Whether a program has ended, because its init has ended.
 fn is_over(kernel: &Kernel) -> bool {
     let first = kernel.config().first;
     first == Pid(1) && (kernel.view(first).is_none() || kernel.exit_status(first).is_some())
 }
 
 impl Trial {
-    /// What differs after which call, without the numbers: a smaller program shows the same
-    /// difference if this is the same.
+    /// The compared quantity and the last call, without numbers: a smaller program has the same
+    /// difference if these are equal.
     pub fn kind_of_failure(&self) -> Option<(String, &'static str)> {
         let failure = self.failure.as_ref()?;
         let what = failure.mismatch.what.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -445,7 +446,7 @@ impl Trial {
         Some((what, call))
     }
 
-    /// The difference for people: both sides, what differs, and the rules of the model.
+    /// The difference in readable form: both sides, the difference, and the rules of the model.
     pub fn explain(&self) -> String {
         let Some(failure) = &self.failure else { return String::new() };
         let left = self.kernel.lines_from(0);

@@ -13,68 +13,68 @@ use crate::host::{Engine, EngineConfig, Link, SELF_PATH};
 use crate::kernel::{Config, Kernel, Seeded, Version};
 use crate::sim::{Action, GeneratorEnv, Program, Step, shrink};
 
-/// What a worker is told to do.
+/// The job of a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum WorkerJob {
     /// Run the programs `first`, `first + stride`, … below `end`.
     Run {
-        /// Which programs.
+        /// The configuration of the programs.
         config: TrialConfig,
         /// The first number.
         first: u64,
         /// The step from one to the next.
         stride: u64,
-        /// Where to end.
+        /// The end of the numbers.
         end: u64,
-        /// The rule that the model is to break, by its name.
+        /// The name of the rule that the model breaks.
         fault: Option<String>,
     },
-    /// Only say which kernel this is.
+    /// Report which kernel is running.
     Ask,
     /// Run the steps of a log.
     Replay {
         /// The log.
         log: String,
-        /// Where its program begins.
+        /// The initial state of its program.
         start: Start,
     },
 }
 
-/// Where the program of a log begins, which the log does not tell.
+/// The initial state of a log's program, which the log does not contain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Start {
-    /// The namespace's pid_max; that of every new namespace if it is not given.
+    /// The namespace's pid_max; by default that of every new namespace.
     pub pid_max: Option<u32>,
-    /// The number given out last; 1, the first process's, if it is not given.
+    /// The last allocated number; by default 1, that of the first process.
     pub last_pid: Option<u32>,
-    /// The number of the first process, where that is not process 1.
+    /// The number of the first process, if it is not process 1.
     pub first: Option<u32>,
     /// Handlers wait for rt_sigreturn.
     pub stay_in_handlers: bool,
-    /// Calls that stand in the log one after the other without their results are made at the same
-    /// time, on all CPUs; and how often the program is run.
+    /// Calls that follow each other in the log without results are made at the same time, on all
+    /// CPUs; the number of runs of the program.
     pub concurrent: Option<u32>,
 }
 
-/// What a worker says.
+/// A message of a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// The first message of every job.
     Begun {
-        /// The kernel that is asked.
+        /// The running kernel.
         version: Version,
-        /// What programs do without here, and why.
+        /// What programs cannot use here, and why.
         left_out: Vec<String>,
     },
-    /// So much since the last message.
+    /// The counts since the last message.
     Progress {
         /// Programs.
         programs: u64,
         /// Calls in them.
         calls: u64,
-        /// Programs that needed another order than the canonical one.
+        /// Programs that only another order than the canonical one explains.
         reordered: u64,
-        /// Programs that were given up because they were late.
+        /// Programs that were abandoned because they were late.
         late: u64,
     },
     /// Kernel and model differ.
@@ -83,9 +83,9 @@ pub enum Message {
     Done(Box<Coverage>),
     /// The job cannot be done.
     Failed {
-        /// Because the kernel, or the place, cannot do what it asks for.
+        /// Because the kernel, or the environment, cannot do what it requires.
         unsupported: bool,
-        /// In words.
+        /// The reason in words.
         why: String,
     },
 }
@@ -97,25 +97,25 @@ pub struct Difference {
     pub index: u64,
     /// Its profile.
     pub profile: String,
-    /// Both sides in columns, and why.
+    /// Both sides in columns, and the reason.
     pub text: String,
-    /// What happened on the kernel, as a log.
+    /// The events on the kernel, as a log.
     pub log: String,
-    /// What `diff --replay` needs besides the log.
+    /// The options that `diff --replay` needs besides the log.
     pub options: String,
 }
 
-/// How often a smaller program is run to see whether it still has a difference, where that depends
-/// on which of several CPUs is first.
+/// The number of runs of a smaller program that determine whether it still has a difference, if
+/// that depends on which of several CPUs is first.
 const RUNS_TO_SHRINK: u32 = 100;
 
 const EXE: &str = "/proc/self/exe";
 
-/// Runs in a worker until its job is done.
+/// Runs the job of a worker, which the program sends as the first message.
 ///
 /// # Errors
 ///
-/// Those of the link to the program. Those of the oracle are told through it.
+/// The errors of the link to the program. Errors of the oracle are sent through the link.
 pub fn serve(link: &mut Link) -> io::Result<()> {
     let Some(job) = link.receive()? else { return Ok(()) };
     let job: WorkerJob = serde_json::from_slice(&job)?;
@@ -245,7 +245,7 @@ impl WorkerRun<'_> {
         send(self.link, &Message::Done(Box::new(coverage)))
     }
 
-    /// The smallest program on which kernel and model still differ.
+    /// The smallest program that still has the difference.
     fn shrink(&mut self, trial: Trial) -> io::Result<Trial> {
         let wanted = trial.kind_of_failure();
         let mut smallest = trial;
@@ -265,7 +265,8 @@ impl WorkerRun<'_> {
                     true
                 }
                 Ok(_) => false,
-                // without some of its steps it would leave a process for ever
+                // without some of its steps the program would leave a process that nothing can
+                // remove
                 Err(refused) if refused.kind() == io::ErrorKind::Unsupported => false,
                 Err(broken) => {
                     error.get_or_insert(broken);
@@ -309,7 +310,8 @@ fn read_program(log: &str, start: Start, world: GeneratorEnv) -> io::Result<Prog
     use crate::trace::{CallPrefix, LogEvent};
     let log = crate::trace::read(log.as_bytes()).map_err(io::Error::other)?;
     let concurrent = start.concurrent.is_some();
-    // how many lines were no beginning of a call: those between two of them are made together
+    // the number of lines that do not begin a call: calls without such a line between them are made
+    // at the same time
     let mut others = 0;
     let calls = log.entries.into_iter().filter_map(|entry| {
         let unfinished = matches!(entry.event, LogEvent::Unfinished(_));
@@ -319,18 +321,18 @@ fn read_program(log: &str, start: Start, world: GeneratorEnv) -> io::Result<Prog
                 CallPrefix::Whole(Syscall::Execve { error: None, .. })
                 | CallPrefix::Head(Syscall::Execve { .. }),
             ) if concurrent => Syscall::Execve { path: SELF_PATH.into(), error: None },
-            // its result is not known, but it is made
+            // its result is not known, and the call is made
             LogEvent::Unfinished(CallPrefix::Head(call)) if concurrent => call,
-            // whatever program that was: here it is the agent's
+            // in place of the recorded program, the agent executes its own
             LogEvent::Call { call: Syscall::Execve { error: None, .. }, .. } => {
                 Syscall::Execve { path: SELF_PATH.into(), error: None }
             }
-            // and a path that failed is one that fails here for the same reason
+            // and the path of a failed execve becomes one that fails here for the same reason
             LogEvent::Call { call: Syscall::Execve { error: Some(errno), .. }, .. } => {
                 let (path, error) = match errno {
                     Errno::ENOENT => ("/nonexistent".into(), Some(errno)),
                     Errno::EACCES => ("/proc".into(), Some(errno)),
-                    // LIM-05: that was the process, and not the file
+                    // LIM-05: the reason was the process, and not the file
                     Errno::EAGAIN => (SELF_PATH.into(), None),
                     _ => return None,
                 };

@@ -1,4 +1,4 @@
-//! What a driver tells its table.
+//! Reports of a driver to its table.
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -7,31 +7,31 @@ use crate::abi::{Signal, WaitStatus};
 use crate::sync::Mutex;
 use crate::table::{ProcessKey, TableInner};
 
-/// The way from a driver to its table: that its process ended, stopped or continued.
+/// Reports to the table that a process ended, stopped or continued.
 ///
-/// It belongs to one process for good. A report about a process that has ended, or whose table is
-/// gone, has no effect, also when the number is another process's by then. Reports that come
-/// before the process is in the table are kept and take effect when it is.
+/// A reporter belongs to one process for good. A report about a process that has ended, or whose
+/// table has ended, has no effect, also if another process has the number now. Reports that come
+/// before the process is in the table are kept, and take effect at its creation.
 #[derive(Clone, Debug)]
 pub struct Reporter(Arc<Mutex<Bound>>);
 
 #[derive(Debug)]
 enum Bound {
-    /// To nothing yet: what was reported.
+    /// Bound to no process yet; the reports so far.
     Not(Vec<WaitStatus>),
     To(Weak<TableInner>, ProcessKey),
-    /// Its process was never created.
+    /// The process was never created.
     ToNobody,
 }
 
 impl Reporter {
-    /// One that belongs to no process yet: see
+    /// A reporter that is bound to no process yet: see
     /// [`Spawn::reporter`](crate::table::Spawn::reporter).
     pub(crate) fn new() -> Reporter {
         Reporter(Arc::new(Mutex::new(Bound::Not(Vec::new()))))
     }
 
-    /// The process exited with `code`, of which the low 8 bits count (EXIT-01).
+    /// The process exited with the low 8 bits of `code` (EXIT-01).
     pub fn exited(&self, code: i32) {
         self.report(WaitStatus::exited(code));
     }
@@ -51,19 +51,19 @@ impl Reporter {
         self.report(WaitStatus::CONTINUED);
     }
 
-    /// Any of these, as a wait status. One that says none of them has no effect.
+    /// The process changed its state as this wait status says. An invalid status has no effect.
     pub fn report(&self, status: WaitStatus) {
-        let (shared, token) = match &mut *self.0.lock() {
+        let (shared, key) = match &mut *self.0.lock() {
             Bound::Not(early) => return early.push(status),
-            Bound::To(shared, token) => (shared.upgrade(), *token),
+            Bound::To(shared, key) => (shared.upgrade(), *key),
             Bound::ToNobody => return,
         };
         if let Some(shared) = shared {
-            shared.report(token, status);
+            shared.report(key, status);
         }
     }
 
-    /// There will be no process, unless there is one: reports are not kept for it.
+    /// Discards the reports of an unbound reporter: its process will never exist.
     pub(crate) fn close_unbound(&self) {
         let mut bound = self.0.lock();
         if let Bound::Not(_) = *bound {
@@ -71,10 +71,10 @@ impl Reporter {
         }
     }
 
-    /// The process is in the table: reports go there from now on. Returns those that came
-    /// before.
-    pub(crate) fn bind(&self, shared: Weak<TableInner>, token: ProcessKey) -> Vec<WaitStatus> {
-        match core::mem::replace(&mut *self.0.lock(), Bound::To(shared, token)) {
+    /// Binds the reporter to a process in the table, which receives the reports from now on.
+    /// Returns the earlier reports.
+    pub(crate) fn bind(&self, shared: Weak<TableInner>, key: ProcessKey) -> Vec<WaitStatus> {
+        match core::mem::replace(&mut *self.0.lock(), Bound::To(shared, key)) {
             Bound::Not(early) => early,
             Bound::To(..) | Bound::ToNobody => Vec::new(),
         }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::table::{Image, Spawn};
 
-    /// Nobody would ever read them.
+    /// Reports of a process that was never created take no memory.
     #[test]
     fn reports_of_a_process_that_was_never_created_are_not_kept() {
         let spawn = Spawn::new(Image::new("x"));

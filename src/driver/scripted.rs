@@ -1,4 +1,4 @@
-//! A driver for tests: operations that are expected, and what is reported at each.
+//! A driver for tests: a script of expected operations, and of the reports after each.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -34,18 +34,18 @@ impl Expected {
         Expected { op, reports: Vec::new(), panics: false }
     }
 
-    /// That a process is about to be created for it. A script that does not have it first has it
-    /// left out.
+    /// The attachment to a process that is about to be created. A script that does not begin with
+    /// it skips it.
     pub fn attach() -> Expected {
         Expected::new(Match::Attach)
     }
 
-    /// That signal, for a handler or for the host.
+    /// The delivery of that signal, to a handler or to the host.
     pub fn deliver(signal: Signal) -> Expected {
         Expected::new(Match::Deliver(signal))
     }
 
-    /// That a thread has a handler to run, of a process with safe points.
+    /// The notification that a thread of a process with safe points has a handler to run.
     pub fn interrupt(tid: Pid) -> Expected {
         Expected::new(Match::Interrupt(tid))
     }
@@ -55,7 +55,7 @@ impl Expected {
         Expected::new(Match::EndThread(tid))
     }
 
-    /// That 0 is to be stored at that address, as a thread ends.
+    /// The store of 0 at that address when a thread ends.
     pub fn clear_tid(tid: Pid, address: u64) -> Expected {
         Expected::new(Match::ClearTid(tid, address))
     }
@@ -70,7 +70,7 @@ impl Expected {
         Expected::new(Match::Resume)
     }
 
-    /// The end.
+    /// The end of the process.
     pub fn terminate(status: WaitStatus) -> Expected {
         Expected::new(Match::Terminate(status))
     }
@@ -80,21 +80,22 @@ impl Expected {
         Expected::new(Match::Abandon)
     }
 
-    /// Then the driver reports that. Several are reported in order.
+    /// Has the driver report this status after the operation. Several statuses are reported in
+    /// order.
     #[must_use]
     pub fn then_report(mut self, status: WaitStatus) -> Expected {
         self.reports.push(status);
         self
     }
 
-    /// Then the driver panics.
+    /// Has the driver panic after the operation.
     #[must_use]
     pub fn then_panic(mut self) -> Expected {
         self.panics = true;
         self
     }
 
-    /// Does what the script has for it.
+    /// Reports and panics as the script says.
     fn act(self, reporter: Option<Reporter>) {
         for status in self.reports {
             if let Some(reporter) = &reporter {
@@ -120,8 +121,8 @@ impl Expected {
     }
 }
 
-/// A test double: it expects operations in order, answers with prepared reports, and keeps a
-/// record.
+/// A test double: it expects operations in order, makes prepared reports, and records all
+/// operations.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -153,7 +154,7 @@ struct Script {
 }
 
 impl ScriptedDriver {
-    /// A driver with that script.
+    /// A driver with this script.
     pub fn new(script: impl IntoIterator<Item = Expected>) -> ScriptedDriver {
         let expected = script.into_iter().collect();
         ScriptedDriver(Mutex::new(Script { expected, ..Script::default() }))
@@ -178,16 +179,16 @@ impl ScriptedDriver {
         self.0.lock().reaped
     }
 
-    /// What reports about the process, once it was attached to one.
+    /// The reporter of the process; `None` before the driver is attached.
     pub fn reporter(&self) -> Option<Reporter> {
         self.0.lock().reporter.clone()
     }
 
-    /// Whether every operation was the one expected, and all of them came.
+    /// Checks that every operation was the expected one, and that all of them came.
     ///
     /// # Errors
     ///
-    /// What was not, in words, one line each.
+    /// The differences, one line each.
     pub fn verify(&self) -> Result<(), String> {
         let script = self.0.lock();
         let missing =
@@ -196,7 +197,7 @@ impl ScriptedDriver {
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     }
 
-    /// Notes an operation; what is expected of the driver now.
+    /// Records an operation. Returns what the script expects at this place.
     fn note(&self, op: Op) -> Option<(Expected, Option<Reporter>)> {
         let mut script = self.0.lock();
         script.seen.push(op);

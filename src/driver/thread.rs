@@ -1,4 +1,4 @@
-//! A guest that is Rust closures on threads of their own.
+//! Guests that are Rust closures on threads of the host.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -15,22 +15,23 @@ use crate::table::{
     TableInner, ThreadKey,
 };
 
-/// What unwinds a thread of a guest that is gone.
+/// The panic payload that unwinds a thread of a guest that has ended.
 struct Gone;
 
-/// Runs guests on threads: a process is a thread of the host, and so is each thread that it
-/// creates. Its calls are its safe points ([`Spawn::safe_points`]): handlers run on the thread that
-/// the kernel chose for them, at its next call or in the call that it sleeps in.
+/// Runs guests on threads: each thread of a process is a thread of the host. The calls of a guest
+/// are its safe points ([`Spawn::safe_points`]): a handler runs on the thread that the kernel chose
+/// for it, at the next call of that thread or in the call that it sleeps in.
 ///
-/// A thread cannot be stopped or ended from outside: a guest that is stopped sleeps in its next
-/// call, and one that has ended unwinds from it. Code that makes no call runs on; a
-/// [`Guest::checkpoint`] is a call that does nothing else.
+/// A thread of the host cannot be stopped or ended from outside: a guest that is stopped sleeps in
+/// its next call, and a guest that has ended unwinds from its next call. Code that makes no call
+/// continues to run; [`Guest::checkpoint`] is a call without any other effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ThreadDriver;
 
 impl ThreadDriver {
-    /// Creates a child of `parent` that runs `body` on a thread of its own, and ends with the code
-    /// that this returns (101 if it panics, as a program does), whatever other threads it has.
+    /// Creates a child of `parent` that runs `body` on a thread of its own. The child ends, with
+    /// all its threads, when `body` returns, with the returned code (101 if `body` panics, as a
+    /// Rust program does).
     ///
     /// ```
     /// use proctable::abi::{WaitOptions, WaitStatus};
@@ -50,7 +51,7 @@ impl ThreadDriver {
     ///
     /// # Errors
     ///
-    /// Those of [`Process::spawn`]; EAGAIN if there can be no more threads, and then there is no
+    /// As [`Process::spawn`]; EAGAIN if the host can create no more threads, and then there is no
     /// process either.
     pub fn spawn(
         parent: &Process,
@@ -63,7 +64,7 @@ impl ThreadDriver {
     }
 }
 
-/// Where a thread of the host waits until there is the thread that it runs.
+/// Where a thread of the host waits until the table has the thread that it runs.
 #[derive(Default)]
 struct StartGate {
     thread: Mutex<Option<ThreadKey>>,
@@ -71,8 +72,8 @@ struct StartGate {
 }
 
 impl StartGate {
-    /// A thread of the host, which runs `body` as a thread of a guest once there is that; `None` if
-    /// there can be none.
+    /// Starts a thread of the host, which runs `body` as a thread of a guest once the table has
+    /// that thread; `None` if the host can create no more threads.
     fn with(
         shared: &Arc<TableInner>,
         handlers: Handlers,
@@ -88,7 +89,7 @@ impl StartGate {
         crate::sync::spawn("proctable-guest", thread).ok().map(|()| gate)
     }
 
-    /// There is the thread, or will be none.
+    /// Opens the gate: the table has the thread, or (`None`) its creation failed.
     fn open_gate(&self, thread: Option<ThreadKey>) {
         *self.thread.lock() = thread;
         self.parker.unpark();
@@ -101,7 +102,7 @@ fn start(
     spawning: Spawn,
     body: impl FnOnce(&mut Guest) -> i32 + Send + 'static,
 ) -> Result<ProcessKey, Errno> {
-    // first, so that there is no process without a thread
+    // before the process is created, so that no process lacks a thread
     let gate = StartGate::with(shared, Handlers::default(), |guest| run(guest, body));
     let gate = gate.ok_or(Errno::EAGAIN)?;
     let token = shared.spawn(parent, spawning.safe_points());
@@ -109,17 +110,17 @@ fn start(
     token
 }
 
-/// The first thread of a guest, from its first call to its end.
+/// Runs the first thread of a guest, from its first call to its end.
 fn run(mut guest: Guest, body: impl FnOnce(&mut Guest) -> i32) {
     let Some(code) = contain(&mut guest, body) else { return };
-    // it unwinds from this, as from any call that does not return
+    // it unwinds from `exit`, as from any call that does not return
     let _ = catch_unwind(AssertUnwindSafe(|| guest.exit(code)));
 }
 
-/// A further thread of a guest.
+/// Runs a further thread of a guest.
 fn run_thread<T>(mut guest: Guest, body: impl FnOnce(&mut Guest) -> T, value: &Mutex<Option<T>>) {
     let returned = contain(&mut guest, |guest| {
-        // one that is created while its process is stopped sleeps here
+        // a thread that is created while its process is stopped sleeps here
         guest.checkpoint();
         *value.lock() = Some(body(guest));
         0
@@ -131,7 +132,7 @@ fn run_thread<T>(mut guest: Guest, body: impl FnOnce(&mut Guest) -> T, value: &M
     }));
 }
 
-/// Runs a guest's code; `None` if it was unwound because it has ended.
+/// Runs a guest's code; `None` if the code was unwound because the guest has ended.
 fn contain(guest: &mut Guest, body: impl FnOnce(&mut Guest) -> i32) -> Option<i32> {
     const PANICKED: i32 = 101;
     match catch_unwind(AssertUnwindSafe(|| body(guest))) {
@@ -141,7 +142,7 @@ fn contain(guest: &mut Guest, body: impl FnOnce(&mut Guest) -> i32) -> Option<i3
     }
 }
 
-/// A thread that a guest has created, to be joined: [`Guest::spawn_thread`].
+/// A thread that a guest has created and can join: [`Guest::spawn_thread`].
 #[derive(Debug)]
 pub struct GuestThread<T> {
     thread: ThreadKey,
@@ -158,25 +159,26 @@ impl<T> GuestThread<T> {
 
 type Body = Arc<dyn Fn(&mut Guest, &SigInfo) + Send + Sync>;
 
-/// By the address in the action: that is the signal's number, moved out of the way of SIG_IGN. All
-/// threads of a process have the same.
+/// The handlers by the address in the action: the signal's number plus an offset, because small
+/// addresses mean SIG_DFL and SIG_IGN. All threads of a process share them.
 type Handlers = Arc<Mutex<BTreeMap<u64, Body>>>;
 
-/// A guest's own view, on one of its threads: the system calls of that.
+/// A guest as its own code sees it, on one of its threads: the system calls of that thread.
 ///
-/// A call of a thread that has ended, or of a guest that has, does not return: the thread unwinds,
-/// running the destructors on its way. What these call fails with ESRCH. A panic ends the guest,
-/// all threads of it, with the code 101.
+/// A call of a thread or a guest that has ended does not return: the thread unwinds and runs its
+/// destructors. Calls that the destructors make fail with ESRCH. A panic ends the guest with all
+/// its threads, with the code 101.
 ///
-/// A successful execve in a handler makes what is left of that handler the new program: the code
-/// that it interrupted does not go on, and the guest ends with code 0 when the handler returns.
+/// After a successful execve in a handler, the rest of that handler is the new program: the code
+/// that the handler interrupted never continues, and the guest ends with code 0 when the handler
+/// returns.
 pub struct Guest {
     shared: Arc<TableInner>,
     thread: ThreadKey,
     tid: Pid,
     notifier: Arc<DeliveryNotifier>,
     handlers: Handlers,
-    /// How many programs it has executed.
+    /// The number of programs that the guest has executed.
     programs: u64,
 }
 
@@ -186,7 +188,7 @@ impl core::fmt::Debug for Guest {
     }
 }
 
-/// The address that stands for the handler of a signal.
+/// The address that represents the handler of a signal.
 fn address(signal: Signal) -> u64 {
     0x1000 + u64::from(signal.number())
 }
@@ -204,19 +206,20 @@ impl Guest {
         self.thread.process.pid
     }
 
-    /// The number of this thread: that of its process once it has executed a program (EXEC-11).
+    /// The number of this thread: the number of its process once it has executed a program
+    /// (EXEC-11).
     pub fn tid(&self) -> Pid {
         self.tid
     }
 
-    /// Makes a system call. Handlers that come meanwhile run on this thread.
+    /// Makes a system call. Handlers that are delivered during the call run on this thread.
     ///
     /// # Errors
     ///
     /// The errno of the call.
     pub fn syscall(&mut self, call: Syscall) -> syscall::Result {
         let result = match self.start(&call) {
-            // most calls
+            // most calls end here
             Started::Plain(result) => result.map(Ret::Value),
             started => {
                 let end = self.finish(started);
@@ -235,7 +238,8 @@ impl Guest {
         self.shared.start_on(self.thread, call, &self.notifier.parker)
     }
 
-    /// Runs the handlers that come before a call is made, and before it has returned.
+    /// Runs the handlers that come before a call is made, and those that come before it has
+    /// returned.
     fn finish(&mut self, started: Started) -> End {
         let pending = match started {
             Started::Plain(result) => return End::Returned(result.map(Ret::Value)),
@@ -260,7 +264,7 @@ impl Guest {
         }
     }
 
-    /// The thread has ended: it unwinds, but from a destructor's call, which fails.
+    /// The thread has ended: it unwinds. A call of a destructor fails instead.
     fn leave(&self) -> Errno {
         if !std::thread::panicking() {
             resume_unwind(Box::new(Gone));
@@ -272,10 +276,10 @@ impl Guest {
         self.shared.tid(self.thread).is_some()
     }
 
-    /// Runs the handlers that were entered above the code that runs now, the last one first
-    /// (SIG-36); whether there were any.
+    /// Runs the handlers that were entered above the running code, the last one first (SIG-36).
+    /// Returns whether there were any.
     fn run_handlers(&mut self) -> bool {
-        // most calls need not ask the table
+        // most calls need no look at the table
         if !self.notifier.take() {
             return false;
         }
@@ -294,10 +298,10 @@ impl Guest {
             body(self, begun.info());
         }
         if self.programs != program {
-            // EXEC-03: there is nothing that it could return to
+            // EXEC-03: the code that the handler interrupted does not exist any more
             self.exit(0);
         }
-        // it may have called for its return itself
+        // the handler may have called rt_sigreturn itself
         let parker = self.notifier.parker.clone();
         if let Ok(started) = self.shared.end_delivery(begun, Some(&parker)) {
             let end = self.finish(started);
@@ -305,30 +309,30 @@ impl Guest {
         }
     }
 
-    /// Does nothing but what every call does: run handlers, sleep while stopped, unwind if it has
-    /// ended.
+    /// Makes a call without an effect of its own: it runs handlers, sleeps while the guest is
+    /// stopped, and unwinds if the guest has ended.
     pub fn checkpoint(&mut self) {
         let _ = self.syscall(Syscall::Getpid);
     }
 
-    /// Ends, all threads of it.
+    /// Ends the guest with all its threads.
     pub fn exit(&mut self, code: i32) -> ! {
         let _ = self.syscall(Syscall::ExitGroup(code));
         resume_unwind(Box::new(Gone))
     }
 
-    /// This thread ends, and the guest with its last thread: with the `code` of that.
+    /// Ends this thread. With its last thread the guest ends, with that thread's `code`.
     pub fn exit_thread(&mut self, code: i32) -> ! {
         let _ = self.syscall(Syscall::Exit(code));
         resume_unwind(Box::new(Gone))
     }
 
-    /// Creates a thread of the guest that runs `body` on a thread of the host, and ends when that
-    /// returns.
+    /// Creates a thread of the guest, which runs `body` on a thread of the host and ends when
+    /// `body` returns.
     ///
     /// # Errors
     ///
-    /// EAGAIN if there can be no more threads: of the host, or at a limit (LIM-01).
+    /// EAGAIN at a limit of the host's threads or of the table (LIM-01).
     #[doc(alias = "pthread_create")]
     pub fn spawn_thread<T: Send + 'static>(
         &mut self,
@@ -352,12 +356,12 @@ impl Guest {
         Ok(GuestThread { thread, tid, value })
     }
 
-    /// Sleeps until a thread has ended; handlers that come meanwhile run on this one. What its
-    /// closure returned; `None` if it ended in another way.
+    /// Sleeps until a thread has ended; handlers that are delivered until then run on this thread.
+    /// Returns what the closure of the thread returned; `None` if the thread ended in another way.
     #[doc(alias = "pthread_join")]
     pub fn join<T>(&mut self, thread: GuestThread<T>) -> Option<T> {
         let parker = self.notifier.parker.clone();
-        // a handler may unwind
+        // a handler may unwind this thread
         let joining = Joining { shared: self.shared.clone(), thread: thread.thread, parker };
         while !joining.is_over() {
             if !self.is_alive() {
@@ -373,7 +377,7 @@ impl Guest {
         thread.value.lock().take()
     }
 
-    /// Has `handler` run on a signal.
+    /// Sets `handler` as the handler of a signal.
     ///
     /// # Errors
     ///
@@ -386,14 +390,14 @@ impl Guest {
     ) -> Result<(), Errno> {
         let address = address(signal);
         let action = SigAction { handler: Handler::Catch(address), flags, ..SigAction::DEFAULT };
-        // the table entry first: the signal may come at once
+        // the handler is stored before the call: the signal may be delivered at once
         let old = self.handlers.lock().insert(address, Arc::new(handler));
-        // foreign, and so outside of the lock
+        // outside of the lock: the `Drop` of a handler is code of the embedder
         drop(old);
         self.sigaction(signal, action)
     }
 
-    /// Sets the action on a signal, SIG_DFL or SIG_IGN.
+    /// Sets the action for a signal to SIG_DFL or SIG_IGN.
     ///
     /// # Errors
     ///
@@ -404,7 +408,7 @@ impl Guest {
         self.syscall(Syscall::RtSigaction { sig, act, old, size }).map(drop)
     }
 
-    /// Changes its mask: `how` is one of [`syscall::how`].
+    /// Changes the mask: `how` is one of [`syscall::how`].
     ///
     /// # Errors
     ///
@@ -414,20 +418,21 @@ impl Guest {
         self.syscall(Syscall::RtSigprocmask { how, set, old, size }).map(drop)
     }
 
-    /// Sends a signal: `pid` as kill(2) takes it.
+    /// Sends a signal; `pid` is as in kill(2).
     ///
     /// # Errors
     ///
-    /// ESRCH, EPERM as of kill(2).
+    /// ESRCH, EPERM as in kill(2).
     pub fn kill(&mut self, pid: i32, signal: Signal) -> Result<(), Errno> {
         self.syscall(Syscall::Kill { pid, sig: signal.number().into() }).map(drop)
     }
 
-    /// Waits for a child: `pid` as waitpid(2) takes it. `None` is WNOHANG's "nothing yet".
+    /// Waits for a child; `pid` is as in waitpid(2). Returns `None` with WNOHANG if no child has a
+    /// wait event.
     ///
     /// # Errors
     ///
-    /// ECHILD, EINTR, EINVAL as of wait4(2).
+    /// ECHILD, EINTR, EINVAL as in wait4(2).
     pub fn waitpid(
         &mut self,
         pid: i32,
@@ -442,11 +447,11 @@ impl Guest {
         let _ = self.syscall(Syscall::Pause);
     }
 
-    /// Moves itself or a child into a group: setpgid(2).
+    /// Moves the guest itself or a child into a process group: setpgid(2).
     ///
     /// # Errors
     ///
-    /// EPERM, ESRCH, EACCES as of setpgid(2).
+    /// EPERM, ESRCH, EACCES as in setpgid(2).
     pub fn setpgid(&mut self, pid: Pid, pgid: Pgid) -> Result<(), Errno> {
         let (pid, pgid) = (pid.0 as i32, pgid.0 as i32);
         self.syscall(Syscall::Setpgid { pid, pgid }).map(drop)

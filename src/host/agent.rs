@@ -1,9 +1,9 @@
 //! The code that runs in the processes of a test namespace.
 //!
-//! An agent, which is a thread, sleeps until its mailbox has a command, performs exactly that
-//! system call and writes what came back. It must not allocate, panic or call the C library: it may
-//! run in a handler, in its parent's memory, beside other threads and without storage of its own,
-//! or with half of its life forbidden by a limit.
+//! An agent is a thread that sleeps until its mailbox has a command, performs exactly that system
+//! call and writes the result. It must not allocate, panic or call the C library: it may run in a
+//! handler, in its parent's memory, beside other threads and without thread-local storage, or under
+//! a limit that forbids most calls.
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char, c_int};
@@ -18,29 +18,32 @@ use super::{AGENT_ARG, CATCHER, RESTORER, ZYGOTE_ARG};
 use crate::abi::{Resource, SaFlags};
 use crate::syscall::MEMORY;
 
-/// Where an agent finds the shared memory.
+/// The descriptor of the shared memory in an agent.
 pub(super) const WIRE_FD: i32 = 100;
-/// Where an agent finds its own program.
+/// The descriptor of an agent's own program.
 pub(super) const EXE_FD: i32 = 101;
-/// The same, as a path: that of the thread, as a leader that has ended has no descriptors (TG-87).
+/// The path of that descriptor, through the thread's own directory, because a leader that has ended
+/// has no descriptors (TG-87).
 const EXE_PATH: &CStr = c"/proc/thread-self/fd/101";
-/// The stack of a thread, or of a process that shares its parent's memory. Handlers stack up before
-/// the first of them runs (SIG-36), and a frame with AVX-512 registers takes 3 KiB.
+/// The size of the stack of a thread, or of a process that shares its parent's memory. Several
+/// handler frames are set up before the first handler runs (SIG-36), and a frame with AVX-512
+/// registers takes 3 KiB.
 const STACK: u64 = 1 << 20;
-/// Words of struct clone_args, the whole input of clone3.
+/// The number of words of struct clone_args, the whole input of clone3.
 const CLONE_ARGS: usize = 8;
-/// Nothing is mapped below.
+/// Below this address nothing is mapped.
 const PAGE: u64 = 4096;
-/// The exit code of an agent that cannot go on.
+/// The exit code of an agent that cannot continue.
 const BROKEN: i32 = 99;
 
 static WIRE: AtomicPtr<SharedMemory> = AtomicPtr::new(core::ptr::null_mut());
-/// Whether this process is the zygote, which makes the first process of each test namespace.
+/// Whether this process is the zygote, which creates the first process of each test namespace.
 static ZYGOTE: AtomicBool = AtomicBool::new(false);
-/// Where the zygote's short-lived child leaves the first process's number.
+/// Where the zygote's short-lived child stores the number of the first process.
 static INIT_PID: AtomicU64 = AtomicU64::new(0);
 
-/// Takes over if this process was started as an agent; returns at once if it was not.
+/// Runs the agent and never returns, if this process was started as an agent; returns at once if
+/// not.
 ///
 /// A constructor calls this, before the Rust runtime ignores SIGPIPE and installs its handlers
 /// for SIGSEGV and SIGBUS: execve has to be seen as the kernel left it (EXEC-01). See
@@ -70,7 +73,7 @@ pub unsafe fn agent_entry(argc: c_int, argv: *const *const c_char) {
     }
 }
 
-/// Maps the shared memory, and its words once more where programs find them.
+/// Maps the shared memory, and its words a second time at the address that programs use.
 fn map() {
     WIRE.store(map_at(0, size_of::<SharedMemory>() as u64, 0) as *mut SharedMemory, Relaxed);
     map_at(MEMORY, PAGE, libc::MAP_FIXED_NOREPLACE);
@@ -81,7 +84,7 @@ fn map_at(address: u64, length: u64, flags: c_int) -> i64 {
     let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
     let flags = (libc::MAP_SHARED | flags) as u64;
     let args = [address, length, protection, flags, WIRE_FD as u64, 0];
-    // SAFETY: a new mapping, where nothing is
+    // SAFETY: a new mapping, at an address that is not in use
     let mapped = unsafe { raw::syscall(libc::SYS_mmap as u64, args) };
     if (-4095..0).contains(&mapped) || address != 0 && mapped as u64 != address {
         raw::exit(BROKEN);
@@ -95,7 +98,8 @@ fn memory() -> &'static SharedMemory {
     unsafe { &*WIRE.load(Relaxed) }
 }
 
-/// This thread's number and mailbox. To be asked for again after every call: it may have forked.
+/// This thread's number and mailbox. The caller has to call it again after every system call, which
+/// may have been a fork.
 fn mailbox() -> (u32, &'static Mailbox) {
     let tid = if ZYGOTE.load(Relaxed) { 0 } else { raw::gettid() };
     match memory().slot(tid) {
@@ -107,12 +111,12 @@ fn mailbox() -> (u32, &'static Mailbox) {
     }
 }
 
-/// The state that every program begins with.
+/// Sets the state that every program begins with.
 fn prepare() {
     let action = [0u64; 4];
     for signal in 1..=64 {
-        // KILL and STOP give EINVAL, and have nothing to reset
-        // SAFETY: the kernel reads the action
+        // KILL and STOP fail with EINVAL, and have no action to reset SAFETY: the kernel reads the
+        // action
         unsafe {
             let args = [signal, action.as_ptr() as u64, 0, 8, 0, 0];
             raw::syscall(libc::SYS_rt_sigaction as u64, args);
@@ -132,12 +136,12 @@ fn prepare() {
     limit(Resource::SIGPENDING, &none);
 }
 
-/// Sets a limit; what the kernel refuses to raise is only lowered.
+/// Sets a limit; a value that the kernel refuses to raise is only lowered.
 fn limit(resource: Resource, new: &[u64; 2]) {
     let resource = u64::from(resource.0);
     let mut old = [0u64; 2];
     let call = libc::SYS_prlimit64 as u64;
-    // SAFETY: the kernel reads the one and writes the other
+    // SAFETY: the kernel reads one of the buffers and writes the other
     unsafe {
         if raw::syscall(call, [0, resource, new.as_ptr() as u64, 0, 0, 0]) < 0 {
             raw::syscall(call, [0, resource, 0, old.as_mut_ptr() as u64, 0, 0]);
@@ -147,7 +151,7 @@ fn limit(resource: Resource, new: &[u64; 2]) {
     }
 }
 
-/// Enters this thread, new, into the shared memory: made by that command.
+/// Registers this new thread in the shared memory, as created by that command.
 fn birth(depth: u32, command: u32) {
     let (tid, slot) = mailbox();
     slot.taken.store(slot.command.load(Acquire), Relaxed);
@@ -156,13 +160,13 @@ fn birth(depth: u32, command: u32) {
     slot.tgid.store(raw::getpid(), Relaxed);
     slot.created_by.store(command, Relaxed);
     slot.host_pid.store(host_pid(), Release);
-    // the zygote is nobody's child
+    // no agent creates the zygote
     if tid != 0 {
         memory().new_tasks.enter(tid);
     }
 }
 
-/// This thread's number in /proc, whichever namespace that is of.
+/// This thread's number in /proc, in the pid namespace for which /proc is mounted.
 fn host_pid() -> u32 {
     let mut text = [0u8; 40];
     let path = c"/proc/thread-self";
@@ -173,7 +177,7 @@ fn host_pid() -> u32 {
     text.get(..length).map_or(0, number)
 }
 
-/// The decimal number at the end of a text: in "12/task/34" 34.
+/// The decimal number at the end of a text, such as 34 in "12/task/34".
 fn number(text: &[u8]) -> u32 {
     text.iter().fold(0, |number: u32, byte| match byte {
         b'0'..=b'9' => number.wrapping_mul(10).wrapping_add(u32::from(byte.wrapping_sub(b'0'))),
@@ -181,9 +185,9 @@ fn number(text: &[u8]) -> u32 {
     })
 }
 
-/// The call that brought this image here was execve, and it went well. Whichever thread made it has
-/// the leader's number now (EXEC-12), and the leader's mailbox: what the leader was told to do last
-/// is nobody's any more.
+/// Completes a successful execve, which started this image. The calling thread, whichever it was,
+/// has the leader's number now (EXEC-12), and the leader's mailbox: the last command of the old
+/// leader completes no more.
 fn resume_after_exec(command: u32) {
     let (tid, slot) = mailbox();
     slot.depth.store(0, Relaxed);
@@ -191,7 +195,8 @@ fn resume_after_exec(command: u32) {
     memory().record(RecordKind::Returned, tid, command, 0, &[]);
 }
 
-/// Performs commands, for ever or until the handler that runs this is told to return.
+/// Performs commands, without end or until the handler that runs this function receives the command
+/// to return.
 fn serve(depth: u32) {
     loop {
         let (_, slot) = mailbox();
@@ -214,7 +219,7 @@ fn serve(depth: u32) {
     }
 }
 
-/// What a thread runs, and a child in its parent's memory: made by that command.
+/// The function of a new thread, and of a child in its parent's memory, which `command` created.
 extern "C" fn child(command: u64) -> ! {
     birth(0, command as u32);
     serve(0);
@@ -233,7 +238,7 @@ fn perform(slot: &Mailbox, op: Op, command: u32, depth: u32) {
     let mut args = [0u64; 6];
     resolve(slot, &mut args, input.as_mut_ptr() as u64, output.as_mut_ptr() as u64);
     let value = match op {
-        // SAFETY: pointers of these calls lead to `input`, to `output`, nowhere or to addresses
+        // SAFETY: pointers of these calls point to `input`, to `output`, to null or to addresses
         // that are never mapped
         Op::Plain | Op::HandlerReturn => unsafe { raw::syscall(number, args) },
         Op::Fork => {
@@ -253,7 +258,7 @@ fn perform(slot: &Mailbox, op: Op, command: u32, depth: u32) {
     memory().record(RecordKind::Returned, tid, command, value as u64, &output);
 }
 
-/// Turns places in the buffers into pointers.
+/// Replaces places in the buffers by pointers.
 fn resolve(slot: &Mailbox, args: &mut [u64; 6], input: u64, output: u64) {
     let kinds = slot.kinds.load(Relaxed);
     for (nth, (to, from)) in args.iter_mut().zip(&slot.args).enumerate() {
@@ -269,8 +274,8 @@ fn resolve(slot: &Mailbox, args: &mut [u64; 6], input: u64, output: u64) {
     }
 }
 
-/// A stack for a thread or a child in this memory; 0 if there is no room. It is never given back:
-/// the memory goes with its last user.
+/// Allocates a stack for a thread or a child in this memory; 0 if there is no memory. It is never
+/// released before its last user ends, and the memory with it.
 fn new_stack() -> u64 {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -280,7 +285,7 @@ fn new_stack() -> u64 {
     if (-4095..0).contains(&address) { 0 } else { address as u64 }
 }
 
-/// vfork, clone or clone3 with CLONE_VM: the thread or child runs on a stack of its own.
+/// vfork, clone or clone3 with CLONE_VM: the thread or child runs on a new stack.
 fn fork_sharing(number: u64, args: &[u64; 6], input: &[u64; INPUT_WORDS], command: u32) -> i64 {
     let base = new_stack();
     if base == 0 {
@@ -302,14 +307,15 @@ fn fork_sharing(number: u64, args: &[u64; 6], input: &[u64; INPUT_WORDS], comman
     unsafe { raw::clone_sharing_memory(number, args, top, child, u64::from(command)) }
 }
 
-/// What a caught signal needs beside what the program asked for: the kernel fills in a siginfo only
-/// with SA_SIGINFO, and starts no handler without SA_RESTORER.
+/// The flags that a caught signal needs in addition to the program's flags: the kernel fills in a
+/// siginfo only with SA_SIGINFO, and starts no handler without SA_RESTORER.
 const NEEDED: [u64; 2] = [SaFlags::SIGINFO.0 as u64, SaFlags::RESTORER.0 as u64];
 
-/// rt_sigaction: a caught signal goes to [`recorder`], and is shown as caught by [`CATCHER`].
+/// rt_sigaction: the handler of a caught signal becomes [`recorder`], and the old action shows
+/// [`CATCHER`] for a caught signal.
 ///
-/// Which flags are not the program's own is remembered in the kernel's table itself, by the choice
-/// of the restorer: so it is inherited, shared and reset as the rest is.
+/// The choice of the restorer stores, in the kernel's own table, which flags were added: so this is
+/// inherited, shared and reset like the action.
 fn action(mut args: [u64; 6], mut new: [u64; 4], output: &mut [u64; OUTPUT_WORDS]) -> i64 {
     let own = recorder as *const () as u64;
     let [handler, flags, restorer, _] = &mut new;
@@ -319,7 +325,7 @@ fn action(mut args: [u64; 6], mut new: [u64; 4], output: &mut [u64; OUTPUT_WORDS
         *flags |= NEEDED[0] | NEEDED[1];
         *restorer = raw::restorer(added[0] | added[1] << 1);
     }
-    // NULL and bad addresses stay
+    // NULL and invalid addresses stay as they are
     if args[1] > PAGE {
         args[1] = new.as_ptr() as u64;
     }
@@ -350,16 +356,16 @@ extern "C" fn recorder(_signal: c_int, info: *const [u64; 16], _context: *const 
     if memory().hold.load(Relaxed) != 0 {
         slot.depth.store(depth.wrapping_add(1), Relaxed);
         serve(depth.wrapping_add(1));
-        // the process may have forked in between
+        // the process may have forked before the handler returned
         let (_, slot) = mailbox();
         slot.depth.store(depth, Relaxed);
         slot.busy.store(busy, Relaxed);
     }
 }
 
-/// execve of the program that this is. It is open: it works in any folder and for any user. The new
-/// image is told by which command it comes: of several threads that execute, one succeeds
-/// (EXEC-20).
+/// execve of the agent's own program. It uses an open descriptor, which works in any directory and
+/// for any user. The new image receives the number of the command: if several threads execute, one
+/// succeeds (EXEC-20).
 fn exec_self(command: u32) -> i64 {
     let mut digits = [0u8; 11];
     let mut rest = command;
@@ -384,18 +390,18 @@ fn exec_self(command: u32) -> i64 {
         return value;
     }
     // a security module looks for the file by a path below /dev/fd (TOMOYO on Linux 5.10), which
-    // not every place has, nor a process whose leader has ended: the call found no file, so it has
-    // changed nothing
+    // does not exist in every root directory, nor in a process whose leader has ended: the call
+    // found no file, so it has changed nothing
     let args = [EXE_PATH.as_ptr() as u64, argv.as_ptr() as u64, envp.as_ptr() as u64, 0, 0, 0];
     // SAFETY: the kernel reads strings and vectors that are alive
     unsafe { raw::syscall(libc::SYS_execve as u64, args) }
 }
 
-/// Makes the first process of a namespace, for the zygote.
+/// Creates the first process of a namespace, on behalf of the zygote.
 ///
-/// It begins in a group and a session that are not visible to it (GRP-22), that nobody else is in
-/// (its programs do kill(0), KILL-14) and whose leader is gone. Its parent is the controller
-/// (FORK-21), not the zygote.
+/// It begins in a process group and a session that are not visible to it (GRP-22), that have no
+/// other member (its programs call kill(0), KILL-14) and whose leader has ended. Its parent is the
+/// controller (FORK-21), not the zygote.
 fn make_init(output: &mut [u64; OUTPUT_WORDS]) -> i64 {
     static TOP: AtomicU64 = AtomicU64::new(0);
     if TOP.load(Relaxed) == 0 {

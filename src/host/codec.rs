@@ -1,4 +1,4 @@
-//! Calls into the kernel's layouts, and what the kernel stored out of them.
+//! Encodes calls in the kernel's layouts, and decodes what the kernel stored.
 
 mod irregular;
 
@@ -11,7 +11,7 @@ use crate::abi::{
 };
 use crate::syscall::{self, Ptr, Ret, Syscall, declared, gives, kind};
 
-/// An address that is never mapped: pages below vm.mmap_min_addr are not.
+/// An address that is never mapped, because it is below vm.mmap_min_addr.
 const BAD: i64 = 0x10;
 
 /// A kind of argument, for values of type `T`.
@@ -19,7 +19,7 @@ trait CodecKind<T> {
     /// Adds the argument to a call.
     fn pass(raw: RawCall, value: &T) -> RawCall;
 
-    /// Where the call stores what it gives, if it does that here.
+    /// Where the call stores its result, if it stores one through this argument.
     fn target(_value: &T) -> Option<Ptr> {
         None
     }
@@ -116,9 +116,9 @@ impl CodecKind<Ptr> for kind::Out {
     }
 }
 
-/// What a successful call gives.
+/// The result of a successful call.
 trait ResultKind {
-    /// What is there, from the register and the output; `stored`: something was stored.
+    /// The result, from the register and the output; `stored`: the call stored a result.
     fn ret(value: i64, stored: bool, out: &[u64; OUTPUT_WORDS]) -> Ret;
 }
 
@@ -211,7 +211,7 @@ macro_rules! codec {
 }
 declared!(codec);
 
-/// The call in the kernel's layout.
+/// Encodes a call in the kernel's layout.
 pub(super) fn encode(call: &Syscall) -> io::Result<RawCall> {
     let raw = raw_call(call);
     if raw.input.len() > INPUT_WORDS {
@@ -220,7 +220,7 @@ pub(super) fn encode(call: &Syscall) -> io::Result<RawCall> {
     Ok(raw)
 }
 
-/// What `call` gave back: its register and what it stored.
+/// Decodes the result of `call`: its register and the words that it stored.
 pub(super) fn decode(call: &Syscall, value: i64, out: &[u64; OUTPUT_WORDS]) -> syscall::Result {
     if (-4095..0).contains(&value) {
         return Err(Errno(-value as u16));

@@ -1,4 +1,4 @@
-//! The zygote, from which all test namespaces of a controller come.
+//! The zygote, from which all test namespaces of a controller are forked.
 
 use std::fs::File;
 use std::io;
@@ -18,37 +18,37 @@ use super::{Mode, SELF_PATH, ZYGOTE_ARG, raw};
 use crate::abi::{Pid, Resource, Rlimit};
 use crate::syscall::Syscall;
 
-/// How long the kernel may take for what takes microseconds, where an ordinary process has to wait
-/// for its turn behind many others.
+/// The limit for operations that take microseconds. An ordinary process may have to wait for a CPU
+/// behind many others.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// The priority of agents: above everything ordinary.
+/// The real-time priority of agents: above all ordinary processes.
 const PRIORITY: i32 = 10;
 
-/// How to start an [`Engine`].
+/// The settings of an [`Engine`].
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// As [`probe`](super::probe()) found, or as the [`Link`](super::Link) says.
+    /// The mode that [`probe`](super::probe()) found, or that the [`Link`](super::Link) has.
     pub mode: Mode,
     /// A program that calls [`agent_entry`](super::agent_entry) in a constructor.
     pub agent_exe: PathBuf,
-    /// The CPU for controller and agents; the present one if there is none.
+    /// The CPU for the controller and the agents; the present one by default.
     pub cpu: Option<usize>,
-    /// Controller and agents run on all CPUs instead, as ordinary processes: what they do they do
-    /// at the same time, and the order is different each time.
+    /// Controller and agents run on all CPUs instead, as ordinary processes: their calls run at the
+    /// same time, and the order is different in each run.
     pub concurrent: bool,
 }
 
-/// The controller's side: it makes [`TestNamespace`]s, one at a time.
+/// The controller's side of the oracle: it creates [`TestNamespace`]s, one at a time.
 ///
-/// It has to live in a [`Worker`](super::Worker): there its thread is the only one, it has the
-/// right to make namespaces, and what it starts cannot outlive it.
+/// It has to run in a [`Worker`](super::Worker): there its thread is the only one, it has the
+/// privilege to create namespaces, and the processes that it starts cannot outlive it.
 #[derive(Debug)]
 pub struct Engine {
     pub(super) memory: SharedMapping,
     zygote: Child,
     realtime: bool,
     concurrent: bool,
-    /// What tells who sleeps, if anything does here.
+    /// The file that shows which tasks sleep, if the kernel has one.
     pub(super) sleep_file: Option<SleepFile>,
     pub(super) sysctls: Sysctls,
     features: OracleFeatures,
@@ -56,20 +56,20 @@ pub struct Engine {
     command: u32,
 }
 
-/// What the kernel, and the place where this runs, let the oracle do for its programs; else the
-/// reason in words.
+/// The abilities that the kernel and the environment give the oracle; otherwise the reason in
+/// words.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OracleFeatures {
-    /// A pid namespace has a pid_max of its own (PID-07), which can be written.
+    /// A pid namespace has its own pid_max (PID-07), and it can be written.
     pub pid_max: Result<(), String>,
-    /// The number given out last can be written (PID-12).
+    /// The last allocated number can be written (PID-12).
     pub last_pid: Result<(), String>,
     /// An agent can execute its own program again.
     pub execve: Result<(), String>,
 }
 
 impl OracleFeatures {
-    /// What has to be left out of programs, and why: a line for each.
+    /// The calls and settings that programs must not use, and why: one line for each.
     pub fn left_out(&self) -> Vec<String> {
         let all = [&self.pid_max, &self.last_pid, &self.execve];
         let names = ["pid_max", "ns_last_pid", "execve"];
@@ -82,7 +82,7 @@ impl OracleFeatures {
 }
 
 impl Engine {
-    /// Pins this process to one CPU, unless it is to be concurrent, and starts the zygote.
+    /// Pins this process to one CPU, unless the engine is concurrent, and starts the zygote.
     pub fn start(config: &EngineConfig) -> io::Result<Engine> {
         if !config.concurrent {
             os::pin(config.cpu.unwrap_or_else(os::current_cpu))?;
@@ -125,13 +125,13 @@ impl Engine {
         Ok(engine)
     }
 
-    /// What the kernel lets the oracle do: found out in a test namespace, which ends, when the
-    /// engine starts.
+    /// The features that the oracle has here. The engine determines them at its start, in a test
+    /// namespace that then ends.
     pub fn features(&self) -> &OracleFeatures {
         &self.features
     }
 
-    /// The largest number that a new test namespace begins with (PID-07).
+    /// The pid_max that a new test namespace begins with (PID-07).
     pub fn pid_max(&self) -> u32 {
         self.pid_max
     }
@@ -152,7 +152,7 @@ impl Engine {
         Ok(OracleFeatures { pid_max, last_pid, execve })
     }
 
-    /// A fresh pid namespace with one process, number 1.
+    /// Creates a pid namespace with one process, number 1.
     pub fn test_namespace(
         &mut self,
         config: &TestNamespaceConfig,
@@ -160,8 +160,8 @@ impl Engine {
         TestNamespace::new(self, config)
     }
 
-    /// Whether agents run before everything ordinary, in the order in which they are woken, so
-    /// that the same program gives the same answers.
+    /// Whether agents run before all ordinary processes, in the order in which they are woken, so
+    /// that a program has the same result in each run.
     pub fn is_realtime(&self) -> bool {
         self.realtime
     }
@@ -171,12 +171,12 @@ impl Engine {
         self.concurrent
     }
 
-    /// A limit that every first process begins with.
+    /// The value of a limit that every first process begins with.
     pub fn limit(&self, resource: Resource) -> io::Result<Rlimit> {
         os::limit(self.zygote.id() as i32, resource)
     }
 
-    /// The number of this worker in /proc: no other process has it as long as this one lives.
+    /// The number of this worker in /proc: no other process has it while this one is alive.
     pub fn worker_number(&self) -> io::Result<u32> {
         let own = std::fs::read_link("/proc/self")?;
         let number = own.to_str().and_then(|number| number.parse().ok());
@@ -205,7 +205,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether the zygote, which has nothing to do, is seen to sleep.
+    /// Whether this file shows the idle zygote as sleeping.
     fn zygote_sleeps(&self, by: SleepFile) -> bool {
         let host = self.memory.slots[0].host_pid.load(Acquire);
         let Ok(file) = by.open(host) else { return false };
@@ -215,9 +215,9 @@ impl Engine {
         })
     }
 
-    /// Writes a command and wakes the agent; gives back the command's number.
+    /// Writes a command and wakes the agent. Returns the command's number.
     ///
-    /// Where agents are realtime, all of them have run until they sleep when this returns.
+    /// If agents have real-time priority, they have all run until they sleep when this returns.
     pub(super) fn post(&mut self, tid: u32, call: &RawCall) -> io::Result<u32> {
         let memory: &SharedMemory = &self.memory;
         let slot = memory.slot(tid).ok_or(io::ErrorKind::InvalidInput)?;
@@ -228,7 +228,7 @@ impl Engine {
         Ok(self.command)
     }
 
-    /// Has the zygote make a first process: its number in this namespace.
+    /// Has the zygote create a first process. Returns its number in this namespace.
     pub(super) fn fork_init(&mut self) -> io::Result<i32> {
         let first = self.memory.head.load(Acquire);
         let command = self.post(0, &RawCall::new(0).op(Op::MakeInit))?;
@@ -246,7 +246,7 @@ impl Engine {
     }
 }
 
-/// What the zygote's two clones gave.
+/// The result of the zygote's two clone calls.
 fn born(leader: i64, init: u64) -> io::Result<i32> {
     if leader < 0 {
         return Err(io::Error::from_raw_os_error(-leader as i32));
@@ -259,8 +259,8 @@ fn born(leader: i64, init: u64) -> io::Result<i32> {
     Ok(init as i32)
 }
 
-/// No core files. A program that core_pattern pipes to is started whatever the limit, but for the
-/// value 1 (EXIT-06).
+/// The limit that prevents core files. A program to which core_pattern pipes is started with any
+/// limit except 1 (EXIT-06).
 fn core_limit() -> u64 {
     let pattern = std::fs::read("/proc/sys/kernel/core_pattern").unwrap_or_default();
     u64::from(pattern.first() == Some(&b'|'))
@@ -268,7 +268,7 @@ fn core_limit() -> u64 {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // an error means that it is gone already
+        // an error means that the zygote has ended already
         let _ = self.zygote.kill();
         let _ = self.zygote.wait();
         os::close(WIRE_FD);

@@ -1,9 +1,9 @@
-//! The live kernel, asked the same questions as the model (Linux on x86-64).
+//! The oracle: runs the calls of a program on the live kernel (Linux on x86-64).
 //!
-//! A *test namespace* is a pid namespace of its own, so that numbers are the same in every run and
+//! A *test namespace* is a separate pid namespace, so that numbers are the same in every run and
 //! equal to the model's. Its threads are *agents*: each performs one raw system call per command,
-//! and nothing else. After each call the controller waits until the test namespace is quiet and
-//! writes down what happened: an [`Observation`].
+//! and nothing else. After each call the controller waits until the test namespace is quiescent and
+//! records what happened: an [`Observation`].
 //!
 //! ```text
 //! program ── Worker::start ──▶ guard ──fork──▶ worker ── Engine ──▶ zygote
@@ -12,13 +12,14 @@
 //!                                                                   └── fork ──▶ agent 2 …
 //! ```
 //!
-//! - `probe` tells whether it can run here; `worker` makes the process in which it runs;
-//! - `engine` starts the zygote; `test_namespace` is one program's run; `task` a thread in it, and
-//!   whether it rests; `observation` what is seen;
-//! - `shared_memory` is the shared memory; `agent` the code on its other side; `raw` its system
-//!   calls;
-//! - `codec` translates calls; `procfs` reads /proc; `sysctl` writes what is the test namespace's
-//!   own; `os` is the controller's own system calls.
+//! - `probe` determines whether the oracle can run here; `worker` creates the process in which it
+//!   runs;
+//! - `engine` starts the zygote; `test_namespace` is the run of one program; `task` is one of its
+//!   threads, and whether it is at rest; `observation` is the result of a step;
+//! - `shared_memory` is the shared memory; `agent` is the code on its other side; `raw` has the
+//!   agent's system calls;
+//! - `codec` translates calls; `procfs` reads /proc; `sysctl` writes the sysctls of the test
+//!   namespace; `os` has the controller's own system calls.
 
 mod agent;
 mod codec;
@@ -43,23 +44,24 @@ pub use probe::{Mode, Unavailable, probe};
 pub use test_namespace::{TestNamespace, TestNamespaceConfig};
 pub use worker::{Link, Worker, WorkerConfig, worker_entry};
 
-/// The address of every handler, as rt_sigaction shows it.
+/// The address that rt_sigaction shows for every handler.
 pub const CATCHER: u64 = 0x40_1136;
-/// The address that every handler returns to, as rt_sigaction shows it; 0 if the program installed
-/// it without [`SaFlags::RESTORER`](crate::abi::SaFlags::RESTORER), with which the kernel would
-/// not have started it.
+/// The return address that rt_sigaction shows for every handler; 0 if the program installed the
+/// handler without [`SaFlags::RESTORER`](crate::abi::SaFlags::RESTORER), with which the kernel
+/// would not have started it.
 pub const RESTORER: u64 = 0x40_1000;
-/// The path with which execve runs an agent again. Any other is passed to the kernel as it is.
+/// The path with which execve runs an agent again. Any other path is passed to the kernel
+/// unchanged.
 pub const SELF_PATH: &str = "./agent";
 
-/// The argument of a program that is an agent after execve.
+/// The argument that makes a program an agent after execve.
 const AGENT_ARG: &CStr = c"__agent";
-/// The argument of a program that is the zygote.
+/// The argument that makes a program the zygote.
 const ZYGOTE_ARG: &CStr = c"__zygote";
 
-/// Makes a program able to be an agent, by a constructor that calls [`agent_entry`]; with an
-/// argument also to be a worker that runs that function (see [`worker_entry`]), for programs that
-/// have no `main` of their own, such as tests.
+/// Enables a program to be an agent, by a constructor that calls [`agent_entry`]. With an argument
+/// the program can also be a worker that runs that function (see [`worker_entry`]); this form is
+/// for programs without a `main` of their own, such as tests.
 #[macro_export]
 macro_rules! host_entry {
     ($($serve:path)?) => {

@@ -1,4 +1,4 @@
-//! What was seen.
+//! The observation of a step.
 
 use std::collections::BTreeMap;
 
@@ -6,53 +6,57 @@ use crate::abi::{Pid, SigInfo, WaitStatus};
 use crate::kernel::View;
 use crate::syscall;
 
-/// Something that an agent noted down.
+/// An event that an agent recorded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ObservedEvent {
-    /// A call returned, perhaps one of long ago.
+    /// A call returned. It may have begun in an earlier step.
     Returned {
-        /// Whose: the thread's number.
+        /// The number of the calling thread.
         pid: Pid,
-        /// What it gave.
+        /// Its result.
         result: syscall::Result,
     },
     /// The body of a handler began.
     Handler {
-        /// Whose: the thread's number.
+        /// The number of the thread.
         pid: Pid,
-        /// What it was told.
+        /// The siginfo that the handler received.
         info: SigInfo,
     },
 }
 
-/// What happened between two moments of quiet, and how things stand at the second.
+/// The events between two quiescent moments, and the state at the second.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Observation {
-    /// In the order in which they happened, over all threads. Calls that do not come back
-    /// (exit, a successful rt_sigreturn) are not among them.
+    /// The events in the order in which they happened, over all threads. Calls that do not return
+    /// (exit, a successful rt_sigreturn) are not included.
     pub events: Vec<ObservedEvent>,
-    /// Threads that were created, in that order: a process begins with one of its own number.
+    /// The created threads, in the order of their creation. A process begins with a thread of its
+    /// own number.
     pub created_tasks: Vec<Pid>,
-    /// Processes that ended, ascending, and how: zombies and those that are gone already. Of these
-    /// the status is not known before Linux 6.15. A process ends with its last thread (TG-89).
+    /// The processes that ended, ascending, with their status: zombies, and processes that are
+    /// reaped already. The status of the latter is not known before Linux 6.15. A process ends with
+    /// its last thread (TG-89).
     pub ended: Vec<(Pid, Option<WaitStatus>)>,
-    /// The order in which they ended, of those that were alive when they were first looked at.
+    /// The processes in the order of their ends, without those that ended before the controller
+    /// could watch them.
     pub order_of_ends: Vec<Pid>,
-    /// Threads that are gone, ascending: a process's first with the process (reaped by somebody or
-    /// by itself), any other when it ends (TG-86) or takes the first one's number (EXEC-12).
+    /// The threads that do not exist any more, ascending: the leader of a process is released when
+    /// the process is reaped, by its parent or by itself; any other thread when it ends (TG-86) or
+    /// takes the leader's number (EXEC-12).
     pub gone: Vec<Pid>,
-    /// How the first process ended, if it did: all others went with it (NS-08).
+    /// How the first process ended, if it has ended: all others ended with it (NS-08).
     pub init: Option<WaitStatus>,
-    /// The threads that wait inside a handler, and in how many.
+    /// The threads that wait inside of handlers, and the number of those handlers.
     pub in_handler: BTreeMap<Pid, u32>,
-    /// Every thread that is not gone. A leader that others outlive is among them (TG-87).
+    /// Every existing thread, zombie leaders included (TG-87).
     pub views: BTreeMap<Pid, View>,
 }
 
 impl Observation {
-    /// Takes out what depends on how often the controller looked.
+    /// Removes what depends on the number of samples that the controller took.
     pub(super) fn normalise(&mut self) {
-        // several may have had one number: those stay in the order of their ends
+        // a stable sort: several processes of one number stay in the order of their ends
         self.ended.sort_by_key(|(pid, _)| *pid);
         self.gone.sort_unstable();
     }
@@ -77,21 +81,21 @@ impl Observation {
 /// The end of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ended {
-    /// Its number; several processes may have had it one after the other.
+    /// The number of the process; several processes may have had it one after the other.
     pub pid: Pid,
-    /// How it ended; `None` before Linux 6.15.
+    /// How the process ended; `None` before Linux 6.15.
     pub status: Option<WaitStatus>,
-    /// When.
+    /// Its state when the test namespace was closed.
     pub fate: ProcessEnd,
 }
 
-/// What had become of a process when its test namespace was closed.
+/// The state of a process when its test namespace was closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProcessEnd {
-    /// It had ended and been reaped.
+    /// The process had ended and been reaped.
     Reaped,
-    /// It had ended.
+    /// The process had ended.
     Zombie,
-    /// It was alive: its status is that of the closing.
+    /// The process was alive: its status is that of the closing.
     Alive,
 }

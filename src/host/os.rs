@@ -1,4 +1,4 @@
-//! What the controller asks of its own kernel.
+//! The controller's own system calls.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use super::shared_memory::SharedMemory;
 use crate::abi::{Resource, Rlimit, WaitStatus};
 
-/// The result of a libc call that gives -1 and errno.
+/// Converts the result of a libc function that returns -1 and sets errno.
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -18,7 +18,7 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 pub(super) struct SharedMapping(*mut SharedMemory);
 
 impl SharedMapping {
-    /// New memory under the descriptor `fd`, which is inherited.
+    /// Creates shared memory under the descriptor `fd`, which children inherit.
     pub(super) fn new(fd: RawFd) -> io::Result<SharedMapping> {
         // SAFETY: a name and no flags; then a descriptor that is ours
         let file =
@@ -51,30 +51,30 @@ impl Deref for SharedMapping {
 
 impl Drop for SharedMapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours and nobody borrows it any more
+        // SAFETY: the mapping is ours, and no borrow of it is alive
         unsafe { libc::munmap(self.0.cast(), size_of::<SharedMemory>()) };
     }
 }
 
-/// Makes `fd` inherited as `number`.
+/// Makes `fd` inherited under the number `number`.
 pub(super) fn inherit(fd: RawFd, number: RawFd) -> io::Result<()> {
     // SAFETY: a plain call
     check(unsafe { libc::dup2(fd, number) }).map(drop)
 }
 
-/// Closes a descriptor that only has a number.
+/// Closes a descriptor by its number.
 pub(super) fn close(number: RawFd) {
-    // SAFETY: the caller made it with `inherit`
+    // SAFETY: the caller created it with `inherit`
     unsafe { libc::close(number) };
 }
 
-/// The CPU that this thread is on.
+/// The CPU on which this thread runs.
 pub(super) fn current_cpu() -> usize {
     // SAFETY: a plain call
     usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
 }
 
-/// Keeps this process, and those it starts, on one CPU.
+/// Pins this process, and the processes that it starts, to one CPU.
 pub(super) fn pin(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -87,7 +87,7 @@ pub(super) fn pin(cpu: usize) -> io::Result<()> {
     }
 }
 
-/// Lets a process run before all ordinary ones.
+/// Gives a process real-time priority: it runs before all ordinary processes.
 pub(super) fn make_realtime(pid: i32, priority: i32) -> io::Result<()> {
     let parameter = libc::sched_param { sched_priority: priority };
     // SAFETY: the kernel reads the parameter
@@ -95,7 +95,7 @@ pub(super) fn make_realtime(pid: i32, priority: i32) -> io::Result<()> {
         .map(drop)
 }
 
-/// How often this thread has left the CPU.
+/// The number of times that this thread has left the CPU.
 pub(super) fn context_switches() -> i64 {
     // SAFETY: zero is a valid rusage, which the kernel then fills
     unsafe {
@@ -105,31 +105,31 @@ pub(super) fn context_switches() -> i64 {
     }
 }
 
-/// A descriptor of a process.
+/// Opens a pidfd of a process.
 pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: a plain call that gives a new descriptor
+    // SAFETY: a plain call that returns a new descriptor
     unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
         check(fd as libc::c_int).map(|fd| OwnedFd::from_raw_fd(fd))
     }
 }
 
-/// Tells of processes in the order in which they ended: a pidfd becomes readable in the moment in
-/// which its process becomes a zombie (PFD-03), and epoll gives readable descriptors in the order
-/// in which they became so.
+/// Reports processes in the order in which they ended: a pidfd becomes readable when its process
+/// becomes a zombie (PFD-03), and epoll returns readable descriptors in the order in which they
+/// became readable.
 #[derive(Debug)]
 pub(super) struct Ends(OwnedFd);
 
 impl Ends {
     pub(super) fn new() -> io::Result<Ends> {
-        // SAFETY: a plain call that gives a new descriptor
+        // SAFETY: a plain call that returns a new descriptor
         unsafe {
             check(libc::epoll_create1(libc::EPOLL_CLOEXEC)).map(|fd| Ends(OwnedFd::from_raw_fd(fd)))
         }
     }
 
-    /// Tells of the process from now on, once, under that number. Not if it has ended already: it
-    /// is not known when.
+    /// Has the end of the process reported, once, under that number. The end is not reported if the
+    /// process has ended already, because its time is not known.
     pub(super) fn watch(&self, pidfd: &OwnedFd, number: u32) -> io::Result<()> {
         let events = (libc::EPOLLIN | libc::EPOLLONESHOT) as u32;
         let mut event = libc::epoll_event { events, u64: u64::from(number) };
@@ -145,14 +145,14 @@ impl Ends {
         Ok(())
     }
 
-    /// Whether that number, of this namespace, is in use: also when the task that had it is out of
-    /// sight (release_task gives numbers back last). A group or a session may have it as well.
+    /// Whether that number is in use in this namespace. It is in use also after its task has left
+    /// /proc (release_task releases numbers last), and while a process group or a session has it.
     pub(super) fn is_in_use(&self, number: u32) -> bool {
-        // SAFETY: a plain call; the descriptor sends no signals, whoever owns it
+        // SAFETY: a plain call; the descriptor sends no signals, whatever its owner is
         unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_SETOWN, number as libc::c_int) == 0 }
     }
 
-    /// Those that ended since the last call.
+    /// The processes that ended since the last call.
     pub(super) fn take(&self) -> io::Result<Vec<u32>> {
         const MOST: usize = 64;
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST];
@@ -169,7 +169,7 @@ impl Ends {
     }
 }
 
-/// The beginning of `struct pidfd_info`, of the size that its first version had.
+/// The first part of `struct pidfd_info`, of the size that its first version had.
 #[repr(C)]
 #[derive(Default)]
 struct PidfdInfo {
@@ -179,7 +179,7 @@ struct PidfdInfo {
     exit_code: i32,
 }
 
-/// How a process ended that has been reaped, by whomever (PFD-14).
+/// How a process ended that has been reaped, by any process (PFD-14).
 pub(super) fn exit_status(pidfd: &OwnedFd) -> Option<WaitStatus> {
     const EXIT: u64 = 8;
     // _IOWR(0xff, 11, 64 bytes)
@@ -190,13 +190,13 @@ pub(super) fn exit_status(pidfd: &OwnedFd) -> Option<WaitStatus> {
     (result == 0 && info.mask & EXIT != 0).then_some(WaitStatus(info.exit_code as u32))
 }
 
-/// Kills a process that this one started.
+/// Kills a child of this process.
 pub(super) fn kill(pid: i32) {
     // SAFETY: a plain call; the number is that of a child that is not reaped
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
-/// Reaps a child; with `block` false, `None` if it has not ended.
+/// Reaps a child. Without `block`, returns `None` if it has not ended.
 pub(super) fn reap(pid: i32, block: bool) -> io::Result<Option<WaitStatus>> {
     let options = libc::__WALL | if block { 0 } else { libc::WNOHANG };
     let mut status = 0;
@@ -230,13 +230,13 @@ pub(super) fn limit(pid: i32, resource: Resource) -> io::Result<Rlimit> {
     Ok(Rlimit { soft: old.rlim_cur, hard: old.rlim_max })
 }
 
-/// The effective user of this process.
+/// The effective user id and group id of this process.
 pub(super) fn users() -> (u32, u32) {
     // SAFETY: plain calls
     unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
-/// Moves this process into new namespaces.
+/// Moves this process or its children into new namespaces.
 pub(super) fn unshare(flags: libc::c_int) -> io::Result<()> {
     // SAFETY: a plain call; the process has one thread
     check(unsafe { libc::unshare(flags) }).map(drop)
@@ -252,13 +252,13 @@ pub(super) unsafe fn fork() -> io::Result<i32> {
     check(unsafe { libc::fork() })
 }
 
-/// Has the kernel kill this process when the thread that forked it ends.
+/// Has the kernel kill this process when the thread that forked it ends (PR_SET_PDEATHSIG).
 pub(super) fn die_with_parent() -> io::Result<()> {
     // SAFETY: a plain call
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
 }
 
-/// Waits for events on descriptors; gives back what happened to each.
+/// Waits for events on descriptors. Returns the events of each.
 pub(super) fn poll<const N: usize>(
     fds: [(RawFd, libc::c_short); N],
     timeout: i32,
@@ -274,10 +274,10 @@ pub(super) fn poll<const N: usize>(
     }
 }
 
-/// The pipe ends 0 and 1 under new numbers that no child inherits; afterwards 0 is empty and 1 is
-/// the error output, for those who print.
+/// Moves the pipe ends 0 and 1 to new numbers that no child inherits. Afterwards descriptor 0 is
+/// empty and descriptor 1 is the standard error, for code that prints.
 pub(super) fn take_standard_io() -> io::Result<(OwnedFd, OwnedFd)> {
-    // SAFETY: duplicates are new descriptors, which nobody else owns
+    // SAFETY: the duplicates are new descriptors without another owner
     let (input, output) = unsafe {
         (
             OwnedFd::from_raw_fd(check(libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 3))?),
@@ -300,8 +300,8 @@ pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
-/// What the kernel answers to a process that wants those namespaces, tried out in a child that
-/// ends at once. `then` is asked for inside, with unshare(2).
+/// The errno of a process that creates those namespaces, determined in a child that ends at once.
+/// The child then calls unshare(2) with `then`, inside of the new namespaces.
 pub(super) fn try_namespaces(flags: libc::c_int, then: libc::c_int) -> io::Result<()> {
     use super::raw;
     let shared = libc::CLONE_VFORK | libc::SIGCHLD;

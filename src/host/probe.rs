@@ -1,19 +1,19 @@
-//! Whether the live kernel can be asked here, and how.
+//! Determines whether the oracle can run here, and how.
 
 use std::fmt;
 
 use super::os;
 
-/// By which right namespaces are made.
+/// The privilege with which namespaces are created.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
-    /// User 0 with CAP_SYS_ADMIN. Agents are user 0 and may become any other.
+    /// User 0 with CAP_SYS_ADMIN. Agents are user 0 and may become any other user.
     Root,
-    /// In a user namespace in which the caller is user 0, and the only user.
+    /// A user namespace in which the caller is user 0, and the only user.
     User,
 }
 
-/// Why the live kernel cannot be asked.
+/// The reason why the oracle cannot run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unavailable {
     reason: String,
@@ -27,7 +27,7 @@ impl fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
-/// Tries whether this process may make pid namespaces, as root or as a user.
+/// Determines whether this process may create pid namespaces, as root or as a user.
 pub fn probe() -> Result<Mode, Unavailable> {
     check_proc()?;
     if os::users().0 == 0 && os::try_namespaces(0, libc::CLONE_NEWPID).is_ok() {
@@ -41,7 +41,7 @@ pub fn probe() -> Result<Mode, Unavailable> {
     }
 }
 
-/// /proc has to be there, with the numbers of inner namespaces.
+/// Checks that /proc exists and shows the numbers of inner namespaces.
 fn check_proc() -> Result<(), Unavailable> {
     let reason = match std::fs::read_to_string("/proc/self/status") {
         Ok(text) if text.contains("\nNSpid:") => return Ok(()),

@@ -1,4 +1,4 @@
-//! /proc/PID/status, read again and again from one open file (OBS-02), and what else /proc tells.
+//! /proc/PID/status, read repeatedly from one open file (OBS-02), and other files of /proc.
 
 use std::fs::File;
 use std::io;
@@ -6,35 +6,36 @@ use std::os::unix::fs::FileExt;
 
 use crate::abi::{Pgid, Pid, Sid, SigSet, WaitStatus};
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Status {
     /// The state letter.
     pub(super) state: u8,
-    /// Its number in its own namespace.
+    /// The thread's number in its own namespace.
     pub(super) pid: Pid,
-    /// Its process's number in its own namespace.
+    /// The process's number in its own namespace.
     pub(super) tgid: Pid,
     /// The parent's number in the namespace that /proc is mounted for.
     pub(super) ppid: u32,
-    /// The process's number in the namespace around its own.
+    /// The process's number in the parent of its own namespace.
     pub(super) outer_pid: u32,
-    /// Its group's number in its own namespace.
+    /// The process group in its own namespace.
     pub(super) pgid: Pgid,
-    /// Its session's number in its own namespace.
+    /// The session in its own namespace.
     pub(super) sid: Sid,
     pub(super) private: SigSet,
     pub(super) shared: SigSet,
     pub(super) blocked: SigSet,
     pub(super) ignored: SigSet,
     pub(super) caught: SigSet,
-    /// How many threads its process has, a dead leader among them; 0 if it is being removed.
+    /// The number of threads of the process, a zombie leader included; 0 if it is being removed.
     pub(super) threads: u32,
-    /// How often it has left the CPU; only in a whole reading.
+    /// The number of times that the thread has left the CPU; only if the file is read as a whole.
     pub(super) switches: u64,
 }
 
-/// Reads the file, `whole` or up to what most want; `None` if its thread is gone.
+/// Reads the file, `whole` or only the part that most callers need; `None` if its thread does not
+/// exist any more.
 pub(super) fn read(file: &File, whole: bool) -> io::Result<Option<Status>> {
     let mut text = [0; 8192];
     match file.read_at(&mut text, 0) {
@@ -44,8 +45,8 @@ pub(super) fn read(file: &File, whole: bool) -> io::Result<Option<Status>> {
     }
 }
 
-/// How a zombie ended (OBS-01): as its last thread did (TG-89). `None` if it is gone. It stays for
-/// its parent to wait for.
+/// How a zombie ended (OBS-01): as its last thread did (TG-89). `None` if it is reaped. The zombie
+/// stays for its parent to wait for.
 pub(super) fn exit_status(host: u32) -> io::Result<Option<WaitStatus>> {
     match std::fs::read_to_string(format!("/proc/{host}/stat")) {
         Ok(text) => Ok(last_field(&text).map(WaitStatus)),
@@ -54,8 +55,8 @@ pub(super) fn exit_status(host: u32) -> io::Result<Option<WaitStatus>> {
     }
 }
 
-/// Whether the thread has begun to end (PF_EXITING), which its status does not show. One that is
-/// gone has.
+/// Whether the thread has begun to end (PF_EXITING), which its status does not show. True for a
+/// thread that does not exist any more.
 pub(super) fn is_exiting(host: u32) -> io::Result<bool> {
     const PF_EXITING: u32 = 4;
     match std::fs::read_to_string(format!("/proc/{host}/stat")) {
@@ -65,14 +66,14 @@ pub(super) fn is_exiting(host: u32) -> io::Result<bool> {
     }
 }
 
-/// The ninth field of /proc/PID/stat, the seventh behind the name, which may have anything in it.
+/// The ninth field of /proc/PID/stat: the seventh after the name, which may contain any character.
 fn flags(stat: &str) -> Option<u32> {
     let (_, behind) = stat.rsplit_once(')')?;
     behind.split_ascii_whitespace().nth(6)?.parse().ok()
 }
 
-/// The first of the process that the thread `host` is of that is `like` what is wanted. It may be
-/// one that has not run.
+/// The first thread that is `like` the wanted one, of the process of the thread `host`. It may not
+/// have run yet.
 pub(super) fn find_thread(
     host: u32,
     like: impl Fn(u32, &Status) -> bool,
@@ -80,17 +81,17 @@ pub(super) fn find_thread(
     find(&format!("/proc/{host}/task"), like)
 }
 
-/// The first process that is `like` what is wanted, by its number and what its file says. It may be
-/// one that has not run.
+/// The first process that is `like` the wanted one, by its number and the content of its file. It
+/// may not have run yet.
 pub(super) fn find_process(
     like: impl Fn(u32, &Status) -> bool,
 ) -> io::Result<Option<(u32, Status)>> {
     find("/proc", like)
 }
 
-/// Whoever goes meanwhile is passed over.
-fn find(folder: &str, like: impl Fn(u32, &Status) -> bool) -> io::Result<Option<(u32, Status)>> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(None) };
+/// Tasks that end during the search are skipped.
+fn find(directory: &str, like: impl Fn(u32, &Status) -> bool) -> io::Result<Option<(u32, Status)>> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Ok(None) };
     for entry in entries {
         let entry = entry?;
         let host = entry.file_name().to_str().and_then(|name| name.parse().ok());
@@ -105,27 +106,29 @@ fn find(folder: &str, like: impl Fn(u32, &Status) -> bool) -> io::Result<Option<
     Ok(None)
 }
 
-/// The exit code, in the form of wait(2).
+/// The exit code, in the form of a wait(2) status.
 fn last_field(stat: &str) -> Option<u32> {
     stat.split_ascii_whitespace().next_back()?.parse().ok()
 }
 
-/// The file in a process's folder that tells whether one that has a sleeper's state letter sleeps:
-/// whether it has left the CPU's queue.
+/// The file in a process's directory that shows whether a process with a sleeper's state letter
+/// sleeps: whether it has left the run queue of its CPU.
 ///
-/// A process takes that letter before it looks whether it has to sleep at all, and may lose the CPU
-/// in between: wait4 that is about to return, a stop that the parent has not been told of.
+/// A process takes that letter before it checks whether it has to sleep at all, and may lose the
+/// CPU in between: a wait4 that is about to return, a stop of which the parent has not been
+/// notified.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum SleepFile {
-    /// It says "running" of a process that is on the queue, or waits until it has left it.
+    /// It reads "running" for a process on the run queue, or waits until the process has left the
+    /// queue.
     Syscall,
-    /// Since Linux 5.16 it names a function only for processes that are off the queue. Before, it
-    /// names one by the letter.
+    /// Since Linux 5.16 it names a function only for processes that are off the queue. Before, the
+    /// letter alone decides.
     Wchan,
 }
 
 impl SleepFile {
-    /// Those that there may be, the better one first.
+    /// All variants, the more reliable one first.
     pub(super) const ALL: [SleepFile; 2] = [SleepFile::Syscall, SleepFile::Wchan];
 
     pub(super) fn open(self, host: u32) -> io::Result<File> {
@@ -136,7 +139,7 @@ impl SleepFile {
         File::open(format!("/proc/{host}/{name}"))
     }
 
-    /// Whether the process of an open one sleeps.
+    /// Whether the process of an open file sleeps.
     pub(super) fn sleeps(self, file: &File) -> bool {
         let awake = match self {
             SleepFile::Syscall => b'r',
@@ -147,7 +150,7 @@ impl SleepFile {
     }
 }
 
-/// The lines that count; the others are skipped.
+/// Parses the lines that are needed, and skips the others.
 fn parse(text: &[u8], whole: bool) -> Status {
     let mut status = Status::default();
     for line in text.split(|byte| *byte == b'\n') {
@@ -198,7 +201,7 @@ fn last_number(rest: &[u8]) -> u32 {
     words(rest).next_back().map_or(0, decimal)
 }
 
-/// The column of the namespace around it.
+/// The column of the parent namespace.
 fn last_but_one(rest: &[u8]) -> u32 {
     words(rest).rev().nth(1).map_or(0, decimal)
 }

@@ -1,7 +1,8 @@
 //! Raw system calls.
 //!
-//! The C library hides signals 32 and 33, rewrites `si_code`, retries and keeps state of its own:
-//! an agent may not call it, neither in a handler nor in a process that shares its parent's memory.
+//! The C library hides signals 32 and 33, rewrites `si_code`, retries calls and keeps state of its
+//! own: an agent must not call it, neither in a handler nor in a process that shares its parent's
+//! memory.
 #![allow(unsafe_code)]
 
 use core::arch::{asm, global_asm};
@@ -10,11 +11,11 @@ use core::arch::{asm, global_asm};
 ///
 /// # Safety
 ///
-/// The kernel writes wherever the arguments of this call tell it to.
+/// The kernel writes to the addresses that the arguments of this call contain.
 pub(super) unsafe fn syscall(number: u64, args: [u64; 6]) -> i64 {
     let result;
-    // SAFETY: the calling convention of the kernel: rcx and r11 are lost, all others are kept;
-    // the caller answers for what this call does with its arguments
+    // SAFETY: the calling convention of the kernel: rcx and r11 are lost, all others are kept; the
+    // caller is responsible for the effect of the arguments
     unsafe {
         asm!(
             "syscall",
@@ -28,9 +29,9 @@ pub(super) unsafe fn syscall(number: u64, args: [u64; 6]) -> i64 {
 }
 
 global_asm!(
-    // rdi number, rsi its five arguments, rdx the child's stack, rcx its function, r8 what that
-    // gets. Both wait at the top of that stack. The child of vfork shares the stack of its parent:
-    // it leaves it before it touches it.
+    // rdi is the number, rsi its five arguments, rdx the child's stack, rcx its function, r8 the
+    // argument of that. The function and its argument are stored at the top of that stack. The
+    // child of vfork shares the stack of its parent: it leaves that stack before it writes to it.
     ".hidden proctable_clone",
     ".global proctable_clone",
     ".type proctable_clone, @function",
@@ -56,7 +57,8 @@ global_asm!(
     "ud2",
     "2: ret",
     ".size proctable_clone, . - proctable_clone",
-    // Where handlers return to: rt_sigreturn, number 15. Four of them, 16 bytes apart.
+    // The return addresses of handlers: rt_sigreturn, number 15. There are four of them, 16 bytes
+    // apart.
     ".hidden proctable_restorers",
     ".global proctable_restorers",
     ".type proctable_restorers, @function",
@@ -82,13 +84,13 @@ unsafe extern "C" {
     fn proctable_restorers();
 }
 
-/// Performs a system call that makes a process with the caller's memory, or a thread; it runs
-/// `run(with)` on the stack that ends at `stack`.
+/// Performs a system call that creates a thread, or a process with the caller's memory; the new
+/// task runs `run(with)` on the stack that ends at `stack`.
 ///
 /// # Safety
 ///
-/// `number` is clone, clone3 or vfork with arguments that fit it, and `stack` is the aligned end
-/// of memory that nobody else uses.
+/// `number` is clone, clone3 or vfork with arguments that fit it, and `stack` is the aligned end of
+/// memory without another user.
 pub(super) unsafe fn clone_sharing_memory(
     number: u64,
     args: [u64; 5],
@@ -100,12 +102,12 @@ pub(super) unsafe fn clone_sharing_memory(
     unsafe { proctable_clone(number, &raw const args, stack, run, with) }
 }
 
-/// The address of one of four codes that end a handler.
+/// The address of one of the four restorers.
 pub(super) fn restorer(nth: u64) -> u64 {
     (proctable_restorers as *const () as u64).wrapping_add(nth.wrapping_mul(16))
 }
 
-/// Which of the four codes has this address.
+/// The index of the restorer at this address.
 pub(super) fn nth_restorer(address: u64) -> Option<u64> {
     let mut nth = 0;
     while nth < 4 {
@@ -137,14 +139,14 @@ pub(super) fn gettid() -> u32 {
     unsafe { syscall(libc::SYS_gettid as u64, [0; 6]) as u32 }
 }
 
-/// Sleeps while `word` is `expected`; returns early whenever the kernel likes to.
+/// Sleeps while `word` is `expected`; may return early.
 pub(super) fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32) {
     let args = [word.as_ptr() as u64, libc::FUTEX_WAIT as u64, u64::from(expected), 0, 0, 0];
     // SAFETY: FUTEX_WAIT only reads the word, which is alive
     unsafe { syscall(libc::SYS_futex as u64, args) };
 }
 
-/// Wakes whoever sleeps on `word`.
+/// Wakes the threads that sleep on `word`.
 pub(super) fn futex_wake(word: &core::sync::atomic::AtomicU32) {
     let args = [word.as_ptr() as u64, libc::FUTEX_WAKE as u64, i32::MAX as u64, 0, 0, 0];
     // SAFETY: FUTEX_WAKE touches no memory

@@ -1,30 +1,30 @@
-//! The memory that the controller and its agents share: a mailbox per thread and one log.
+//! The memory that the controller and its agents share: a mailbox for each thread, and one log.
 //!
-//! An agent finds its mailbox by its thread's own number, which it asks the kernel for: that works
-//! in a handler, after fork, in a thread, and in a child that shares its parent's memory. All
-//! fields are atomic, so both sides are safe code; order is given by `command` and `head`.
+//! An agent finds its mailbox by its thread's number, which it reads from the kernel: that works in
+//! a handler, after fork, in a thread, and in a child that shares its parent's memory. All fields
+//! are atomic, so both sides are safe code; `command` and `head` establish the order.
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-/// Mailboxes: the largest number of an agent is one less.
+/// The number of mailboxes. The largest number of an agent is one less.
 pub(super) const SLOTS: usize = 1024;
-/// Words of the input of a call: paths and structures.
+/// The number of words of a call's input: paths and structures.
 pub(super) const INPUT_WORDS: usize = 64;
-/// Words of what a call stores, and of a siginfo.
+/// The number of words of a call's output, and of a siginfo.
 pub(super) const OUTPUT_WORDS: usize = 32;
-/// Records between two looks of the controller.
+/// The capacity of the log between two samples of the controller.
 pub(super) const RECORDS: usize = 2048;
-/// NewTasks between two looks of the controller.
+/// The capacity of the queue of new tasks between two samples of the controller.
 pub(super) const BIRTHS: usize = 256;
-/// Words of programs: a page of them.
+/// The number of words of programs: one page.
 pub(super) const WORDS: usize = 1024;
 
-/// What the agent does, beside the system call itself.
+/// How the agent performs the system call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(super) enum Op {
-    /// The system call.
+    /// A call without special handling.
     Plain = 0,
     /// A call that returns twice.
     Fork = 1,
@@ -32,16 +32,16 @@ pub(super) enum Op {
     ForkSharing = 2,
     /// rt_sigaction with addresses of the agent.
     Action = 3,
-    /// execve of the agent itself.
+    /// execve of the agent's own program.
     ExecSelf = 4,
-    /// The handler returns.
+    /// The return of the handler.
     HandlerReturn = 5,
-    /// A new namespace, from the zygote.
+    /// The creation of a namespace, by the zygote.
     MakeInit = 6,
 }
 
 impl Op {
-    /// From the shared memory.
+    /// Converts the value in the shared memory.
     pub(super) fn from_raw(raw: u32) -> Op {
         match raw {
             1 => Op::Fork,
@@ -55,11 +55,11 @@ impl Op {
     }
 }
 
-/// How an argument travels.
+/// How an argument is passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(super) enum ArgKind {
-    /// As it is.
+    /// Unchanged.
     Value = 0,
     /// A pointer to that word of the input.
     Input = 1,
@@ -70,21 +70,21 @@ pub(super) enum ArgKind {
 /// A mailbox.
 #[repr(C)]
 pub(super) struct Mailbox {
-    /// The number of the newest command: the agent sleeps on it.
+    /// The number of the newest command. The agent sleeps on this word.
     pub(super) command: AtomicU32,
     /// The number of the newest command that the agent took.
     pub(super) taken: AtomicU32,
-    /// 1 from taking a command to the end of its call.
+    /// 1 from the start of a command to the end of its call.
     pub(super) busy: AtomicU32,
-    /// How many handlers are running that wait for commands.
+    /// The number of running handlers that wait for commands.
     pub(super) depth: AtomicU32,
     /// The thread's number in /proc.
     pub(super) host_pid: AtomicU32,
     /// Its process's number.
     pub(super) tgid: AtomicU32,
-    /// The number of the command that made it.
+    /// The number of the command that created the thread.
     pub(super) created_by: AtomicU32,
-    /// For how many rounds the agent counts before it performs the newest command.
+    /// The number of iterations that the agent counts before it performs the newest command.
     pub(super) delay: AtomicU32,
     /// An [`Op`].
     pub(super) op: AtomicU32,
@@ -94,9 +94,9 @@ pub(super) struct Mailbox {
     pub(super) args: [AtomicU64; 6],
     /// A [`Kind`] for each, two bits.
     pub(super) kinds: AtomicU32,
-    /// How many words of `input` count.
+    /// The number of used words of `input`.
     pub(super) input_len: AtomicU32,
-    /// What pointers point to.
+    /// The data that pointers point to.
     pub(super) input: [AtomicU64; INPUT_WORDS],
 }
 
@@ -105,18 +105,18 @@ pub(super) struct Mailbox {
 pub(super) struct Record {
     /// 0 while it is being written, else a [`RecordKind`].
     pub(super) kind: AtomicU32,
-    /// Whose.
+    /// The number of the thread.
     pub(super) pid: AtomicU32,
-    /// Which command it completes.
+    /// The number of the command that the record completes.
     pub(super) command: AtomicU32,
     reserved: AtomicU32,
-    /// What the call returned.
+    /// The result of the call.
     pub(super) value: AtomicU64,
-    /// What it stored, or the siginfo.
+    /// What the call stored, or the siginfo.
     pub(super) data: [AtomicU64; OUTPUT_WORDS],
 }
 
-/// What a record says.
+/// The kind of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(super) enum RecordKind {
@@ -126,23 +126,23 @@ pub(super) enum RecordKind {
     Handler = 2,
 }
 
-/// All of it, from the beginning of a page.
+/// The layout of the whole memory, from the beginning of a page.
 #[repr(C, align(4096))]
 pub(super) struct SharedMemory {
-    /// What programs have the kernel write to, at [`MEMORY`](crate::syscall::MEMORY) in each of
-    /// them.
+    /// The words to which the kernel writes for programs, at [`MEMORY`](crate::syscall::MEMORY) in
+    /// each process.
     pub(super) words: [AtomicU32; WORDS],
-    /// Records ever written.
+    /// The number of records that were ever reserved.
     pub(super) head: AtomicU32,
-    /// Threads that were created: processes begin with one.
+    /// The threads that were created; a process begins with one.
     pub(super) new_tasks: NewTasks,
     /// Whether handlers wait for commands.
     pub(super) hold: AtomicU32,
-    /// An agent whose number has no mailbox.
+    /// The number of an agent that has no mailbox.
     pub(super) too_large: AtomicU32,
     /// The soft RLIMIT_CORE that agents begin with.
     pub(super) core_limit: AtomicU64,
-    /// By number; 0 is the zygote.
+    /// The mailboxes by number; 0 is the zygote.
     pub(super) slots: [Mailbox; SLOTS],
     /// The log.
     pub(super) records: [Record; RECORDS],
@@ -154,12 +154,12 @@ impl SharedMemory {
         self.slots.get(pid as usize)
     }
 
-    /// The record with that running number.
+    /// The record with that serial number.
     pub(super) fn nth_record(&self, nth: u32) -> Option<&Record> {
         self.records.get(nth as usize % RECORDS)
     }
 
-    /// Appends to the log; the controller notices if it lost some.
+    /// Appends to the log. The controller detects an overflow.
     pub(super) fn record(
         &self,
         kind: RecordKind,
@@ -174,37 +174,37 @@ impl SharedMemory {
     }
 }
 
-/// A queue of new tasks. Whoever enters one may be killed at any moment, and has then entered or
-/// not.
+/// A queue of new tasks. A thread that adds one may be killed at any moment, and then the addition
+/// is either complete or has not happened.
 #[repr(C)]
 pub(super) struct NewTasks {
-    /// How many ever. It may be one too low.
+    /// The number of additions so far. It may be one too low.
     count: AtomicU32,
-    /// 1 if there was no room for one.
+    /// 1 if the queue was full at an addition.
     lost: AtomicU32,
-    /// The newest: how often the place was used before in the upper half, in the lower one the
-    /// number of who was created, or 0.
+    /// The newest tasks. The upper half is the number of earlier uses of the place, the lower half
+    /// the number of the created thread, or 0.
     places: [AtomicU64; BIRTHS],
 }
 
 impl NewTasks {
-    /// How many there have been; one that is not counted yet comes next.
+    /// The number of additions so far. One that is not counted yet comes next.
     pub(super) fn count(&self) -> u32 {
         self.count.load(Acquire)
     }
 
-    /// Whether there was no room for one since the last question.
+    /// Whether the queue was full at an addition since the last call.
     pub(super) fn take_lost(&self) -> bool {
         self.lost.swap(0, Relaxed) != 0
     }
 
-    /// The place of the creation with that running number, and what is in it as long as it is free.
+    /// The place of the addition with that serial number, and its value while it is free.
     fn nth(&self, nth: u32) -> (&AtomicU64, u64) {
         let round = u64::from(nth / BIRTHS as u32);
         (&self.places[nth as usize % BIRTHS], round << 32)
     }
 
-    /// Enters a thread that now lives: who comes next completes what one began that was killed.
+    /// Adds a living thread. It first completes an addition whose thread was killed.
     pub(super) fn enter(&self, tid: u32) {
         loop {
             let nth = self.count.load(Acquire);
@@ -218,20 +218,20 @@ impl NewTasks {
         }
     }
 
-    /// Counts the creation, unless somebody else did.
+    /// Counts the addition, unless another thread has.
     fn go_on(&self, nth: u32) {
-        // an error means that somebody did
+        // an error means that another thread has counted it
         let _ = self.count.compare_exchange(nth, nth.wrapping_add(1), AcqRel, Relaxed);
     }
 
-    /// Whether there was a creation with that running number that has not been taken.
+    /// Whether there is an addition with that serial number that has not been taken.
     pub(super) fn has(&self, nth: u32) -> bool {
         let (place, free) = self.nth(nth);
         let now = place.load(Acquire);
         now >> 32 == free >> 32 && now != free
     }
 
-    /// Takes out the creation with that running number: who was created.
+    /// Takes the addition with that serial number. Returns the created thread.
     pub(super) fn take(&self, nth: u32) -> Option<u32> {
         if !self.has(nth) {
             return None;
@@ -243,7 +243,7 @@ impl NewTasks {
     }
 }
 
-/// A record taken out of the log.
+/// A record that was taken from the log.
 #[derive(Clone, Debug)]
 pub(super) struct LogRecord {
     pub(super) handler: bool,
@@ -268,10 +268,10 @@ impl Record {
         self.kind.load(Acquire) != 0
     }
 
-    /// Takes the record, which then can be written again; `None` if it is not written, or its
-    /// writer died at it.
+    /// Takes the record, whose place can then be reused; `None` if it is not written yet, or if its
+    /// writer was killed.
     pub(super) fn take(&self) -> Option<LogRecord> {
-        // in one step: a writer that comes between a look and the clearing would be lost
+        // one atomic step: a record that is written between a load and a store would be lost
         let kind = self.kind.swap(0, Acquire);
         (kind != 0).then(|| LogRecord {
             handler: kind == RecordKind::Handler as u32,
@@ -283,7 +283,7 @@ impl Record {
     }
 }
 
-/// A call as it is written into a mailbox.
+/// A call as it is written to a mailbox.
 #[derive(Clone, Debug)]
 pub(super) struct RawCall {
     pub(super) op: Op,
@@ -307,7 +307,7 @@ impl RawCall {
         }
     }
 
-    /// With something beside the call.
+    /// Sets how the agent performs the call.
     pub(super) fn op(mut self, op: Op) -> RawCall {
         self.op = op;
         self
@@ -323,19 +323,19 @@ impl RawCall {
         self
     }
 
-    /// A number.
+    /// Adds a number.
     pub(super) fn value(self, value: i64) -> RawCall {
         self.argument(value as u64, ArgKind::Value)
     }
 
-    /// A pointer to these words.
+    /// Adds a pointer to these words.
     pub(super) fn words(mut self, words: &[u64]) -> RawCall {
         let start = self.input.len() as u64;
         self.input.extend_from_slice(words);
         self.argument(start, ArgKind::Input)
     }
 
-    /// A pointer to this text, with a zero behind it.
+    /// Adds a pointer to this text, with a terminating zero.
     pub(super) fn text(self, text: &str) -> RawCall {
         let mut words = vec![0u64; text.len() / 8 + 1];
         for (nth, byte) in text.bytes().enumerate() {
@@ -344,12 +344,12 @@ impl RawCall {
         self.words(&words)
     }
 
-    /// A pointer to that word of the output.
+    /// Adds a pointer to that word of the output.
     pub(super) fn output(self, word: u64) -> RawCall {
         self.argument(word, ArgKind::Output)
     }
 
-    /// Writes it into `slot`, all but the number that makes the agent take it.
+    /// Writes the call to `slot`, except for the number that makes the agent take it.
     pub(super) fn write(&self, slot: &Mailbox) {
         slot.op.store(self.op as u32, Relaxed);
         slot.number.store(self.number as u64, Relaxed);
@@ -371,7 +371,7 @@ mod tests {
     use super::*;
     use std::time::{Duration, Instant};
 
-    /// Lets the other one run where there is only one CPU.
+    /// Lets the other thread run if there is only one CPU.
     fn pause(looks: u32) {
         if looks & 255 == 0 {
             std::thread::yield_now();
@@ -427,7 +427,7 @@ mod tests {
     fn a_birth_whose_writer_died_is_complete_or_not_there() {
         let new_tasks = no_births();
         new_tasks.enter(7);
-        // one that dies before it has counted itself
+        // a thread that ends before it has counted its addition
         let (place, free) = new_tasks.nth(1);
         place.store(free | 8, Release);
         assert_eq!(new_tasks.count(), 1);
@@ -440,12 +440,12 @@ mod tests {
             (new_tasks.take(2), new_tasks.take(3), new_tasks.has(3)),
             (Some(9), None, false)
         );
-        // nobody comes after it
+        // no addition follows
         let (place, free) = new_tasks.nth(3);
         place.store(free | 10, Release);
         assert!(new_tasks.has(3));
         assert_eq!((new_tasks.take(3), new_tasks.count()), (Some(10), 4));
-        // round and round, until there is no room
+        // the places are used in a circle, until none is free
         for tid in 1..=BIRTHS as u32 {
             new_tasks.enter(tid);
         }

@@ -1,9 +1,9 @@
-//! Sysctls of a pid namespace: written only where they are proved to be the namespace's own.
+//! Sysctls of a pid namespace: written only if they are proved to belong to the namespace.
 //!
-//! Before Linux 6.14 `pid_max` is one number for the whole machine, also when it is written from
-//! inside a pid namespace; `ns_last_pid` belongs to the namespace, but is not there without
-//! CONFIG_CHECKPOINT_RESTORE. Where /proc/sys is read-only neither can be written. Nothing is
-//! written to find out which kernel this is.
+//! Before Linux 6.14, `pid_max` is one number for the whole machine, also when it is written from
+//! inside a pid namespace; `ns_last_pid` belongs to the namespace, but does not exist without
+//! CONFIG_CHECKPOINT_RESTORE. If /proc/sys is read-only, neither can be written. The check of the
+//! kernel writes nothing.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -12,12 +12,12 @@ use std::os::unix::fs::MetadataExt;
 use super::shared_memory::RawCall;
 use super::test_namespace::TestNamespace;
 
-/// A sysctl that a program may begin with.
+/// A sysctl that a program can set at its start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Sysctl {
-    /// The namespace's largest number (PID-06, PID-07).
+    /// The namespace's pid_max (PID-06, PID-07).
     PidMax,
-    /// The number given out last (PID-12).
+    /// The last allocated number (PID-12).
     LastPid,
 }
 
@@ -30,11 +30,11 @@ impl Sysctl {
     }
 }
 
-/// The controller's own sysctls, to tell those of a test namespace from them.
+/// The controller's own sysctls, to distinguish those of a test namespace from them.
 #[derive(Debug)]
 pub(super) struct Sysctls {
-    /// Open for as long as the engine lives: the kernel keeps the inode of an open file, so that
-    /// whoever opens the same file gets the same inode.
+    /// Open while the engine exists: the kernel keeps the inode of an open file, so that every open
+    /// of the same file returns the same inode.
     pid_max: io::Result<File>,
 }
 
@@ -43,18 +43,17 @@ impl Sysctls {
         Sysctls { pid_max: File::open(Sysctl::PidMax.path()) }
     }
 
-    /// The controller's, which is what a new test namespace begins with: its namespace is new as
-    /// well, or there is one number for the whole machine.
+    /// The controller's pid_max. A new test namespace begins with it, because its pid_max is a
+    /// copy, or because there is one number for the whole machine.
     pub(super) fn pid_max(&self) -> io::Result<u32> {
         let text = std::fs::read_to_string(Sysctl::PidMax.path())?;
         text.trim().parse().map_err(io::Error::other)
     }
 
-    /// Whether an open `pid_max` of a test namespace is another file than the controller's.
+    /// Whether an open `pid_max` of a test namespace is a different file from the controller's.
     ///
-    /// Since Linux 6.14 the entries of each pid namespace are entries of their own, and a process
-    /// that opens the path gets that of its own namespace. Before, there is one entry, and one
-    /// inode.
+    /// Since Linux 6.14 each pid namespace has its own entries, and a process that opens the path
+    /// gets the entry of its own namespace. Before, there is one entry, and one inode.
     fn is_own_pid_max(&self, of_namespace: &Metadata) -> io::Result<bool> {
         let outside = match &self.pid_max {
             Ok(file) => file.metadata()?,
@@ -68,7 +67,7 @@ impl Sysctls {
 impl TestNamespace<'_> {
     /// Writes a number into a sysctl of the namespace, from inside (NS-15).
     ///
-    /// [`io::ErrorKind::Unsupported`] if the namespace has none of its own.
+    /// [`io::ErrorKind::Unsupported`] if the namespace does not have a sysctl of its own.
     pub(super) fn write_sysctl(&mut self, sysctl: Sysctl, value: u32) -> io::Result<()> {
         let fd = self.open_sysctl(sysctl)?;
         let text = value.to_string();
@@ -78,14 +77,14 @@ impl TestNamespace<'_> {
         written
     }
 
-    /// Finds out, writing nothing, whether [`TestNamespace::write_sysctl`] can do its work.
+    /// Checks, without a write, whether [`TestNamespace::write_sysctl`] can succeed.
     pub(super) fn check_sysctl(&mut self, sysctl: Sysctl) -> io::Result<()> {
         let fd = self.open_sysctl(sysctl)?;
         self.close_sysctl(fd)
     }
 
-    /// Opens a sysctl for writing in the first process, once it is proved to be the namespace's
-    /// own.
+    /// Opens a sysctl for writing in the first process, once it is proved to belong to the
+    /// namespace.
     fn open_sysctl(&mut self, sysctl: Sysctl) -> io::Result<i64> {
         let path = sysctl.path();
         let open = RawCall::new(libc::SYS_open).text(path).value(i64::from(libc::O_RDWR)).value(0);
@@ -104,8 +103,8 @@ impl TestNamespace<'_> {
         Err(proved.err().unwrap_or_else(|| unsupported(io::Error::other(format!("{path}: {why}")))))
     }
 
-    /// Whether `ns_last_pid`, read by the first process, tells of its own namespace, in which no
-    /// number but 1 was given out. The controller's namespace has given out more.
+    /// Whether `ns_last_pid`, read by the first process, belongs to its namespace, in which only
+    /// the number 1 was allocated. The controller's namespace has allocated more numbers.
     fn counts_from_one(&mut self, fd: i64, path: &str) -> io::Result<bool> {
         let read = RawCall::new(libc::SYS_pread64).value(fd).output(0).value(8).value(0);
         let answer = self.own_call(&read, path)?;
@@ -120,7 +119,7 @@ impl TestNamespace<'_> {
     }
 }
 
-/// A sysctl that is not there, or may not be written, is one that the namespace has not.
+/// Maps the errors for a sysctl that does not exist, or must not be written, to `Unsupported`.
 fn unsupported(error: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, error.to_string())
 }

@@ -1,4 +1,4 @@
-//! A thread as the controller watches it, and what its files say that it is doing.
+//! A thread as the controller watches it, and its state according to its files.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,11 +12,12 @@ use crate::abi::{DefaultAction, Pgid, Pid, SigSet, Signal};
 use crate::kernel::{RunState, View};
 use crate::syscall::{Syscall, clone};
 
-/// A thread, from creation until it is gone. A process is its leader: that has the process's
-/// number, and stays as long as any thread of it lives (TG-87).
+/// A thread, from its creation until it does not exist any more. A process is represented by its
+/// leader, which has the process's number and stays as long as any thread of the process is alive
+/// (TG-87).
 #[derive(Debug)]
 pub(super) struct Task {
-    /// Its own number.
+    /// The thread's number.
     pub(super) tid: u32,
     /// Its process's number.
     pub(super) tgid: u32,
@@ -24,46 +25,47 @@ pub(super) struct Task {
     pub(super) host: u32,
     /// Its number in the controller's namespace.
     pub(super) outer: u32,
-    /// Its /proc/TID/status, which also follows a number that another thread takes (EXEC-12).
+    /// The thread's /proc/TID/status. The open file also follows a number that another thread takes
+    /// (EXEC-12).
     pub(super) status: File,
-    /// Where there is a file that tells who sleeps.
+    /// The file that shows whether the thread sleeps, if the kernel has one.
     pub(super) sleep_file: Option<(SleepFile, File)>,
-    /// A leader's: it tells of the process.
+    /// The pidfd of the process; for a leader only.
     pub(super) pidfd: Option<OwnedFd>,
     pub(super) pgid: Pgid,
-    /// Its calls in progress: the innermost last.
+    /// The calls in progress; the innermost is the last.
     pub(super) calls: Vec<u32>,
-    /// A leader's: the process has ended.
+    /// Whether the process has ended; for a leader only.
     pub(super) ended: bool,
 }
 
-/// A call that was made.
+/// A call in progress.
 #[derive(Debug)]
 pub(super) struct PendingCall {
-    /// By which thread.
+    /// The calling thread.
     pub(super) tid: u32,
     /// `None` for calls of the controller's own.
     pub(super) call: Option<Syscall>,
-    /// The calls that its thread was in, outside of handlers that run.
+    /// The calls that the thread was in when it made this one, outside of running handlers.
     pub(super) outer: Vec<u32>,
-    /// How many threads had been created before.
+    /// The number of threads that had been created before the call.
     pub(super) new_tasks: usize,
-    /// The thread or process that it makes has been created.
-    pub(super) bore: bool,
+    /// Whether the thread or process that the call creates has been registered.
+    pub(super) created: bool,
 }
 
-/// What a look at a thread says.
+/// A sample of a thread.
 pub(super) enum TaskSample {
-    /// It is gone.
+    /// The thread does not exist any more.
     Gone,
-    /// It moves, or is about to.
+    /// The thread runs, or is about to run.
     Busy,
-    /// It rests.
+    /// The thread is at rest.
     Rests(RunState, Status),
 }
 
 impl Task {
-    /// Opens what /proc has of a thread; `None` if it is gone.
+    /// Opens the files of a thread in /proc; `None` if it does not exist any more.
     pub(super) fn open(tid: u32, tgid: u32, host: u32, kind: Option<SleepFile>) -> Option<Task> {
         let status = File::open(format!("/proc/{host}/status")).ok()?;
         let first = procfs::read(&status, false).ok()??;
@@ -73,20 +75,21 @@ impl Task {
         Some(Task { tid, tgid, host, outer, status, sleep_file, pidfd, pgid, calls, ended: false })
     }
 
-    /// Whether it is a process's first thread.
+    /// Whether the thread is the leader of its process.
     pub(super) fn is_leader(&self) -> bool {
         self.tid == self.tgid
     }
 
-    /// Whether the call that it is in makes a thread or process that has not been created.
+    /// Whether a call in progress of the thread creates a thread or process that is not registered
+    /// yet.
     pub(super) fn is_making(&self, made: &HashMap<u32, PendingCall>) -> bool {
         let inner = self.calls.last().and_then(|command| made.get(command));
         inner.is_some_and(PendingCall::is_making)
     }
 
-    /// Looks at it. `soon` after the call, one that a signal ends does not rest; later it does, as
-    /// what the signal does may have been changed since. If it is to be seen that it `slept`
-    /// between two looks, it has to sleep in each.
+    /// Samples the thread. If the call was made `soon` before, a thread that a pending signal ends
+    /// is not at rest; later it is, because the action of the signal may have changed. If `slept`
+    /// is required between two samples, the thread has to sleep in each.
     pub(super) fn sample(
         &mut self,
         slot: &Mailbox,
@@ -98,12 +101,12 @@ impl Task {
         self.pgid = status.pgid;
         let run = self.run(&status, slot, inner, soon);
         let run = run.filter(|run| self.is_at_rest(*run, &status, inner, slept));
-        // one that is dying may sleep just so
+        // a thread that is ending may sleep in the same state
         let run = run.filter(|run| *run != RunState::Vfork || !soon || !is_doomed(&status));
         Ok(run.map_or(TaskSample::Busy, |run| TaskSample::Rests(run, status)))
     }
 
-    /// What it is doing, if it is quiet.
+    /// The state of the thread, if it is at rest.
     fn run(
         &self,
         status: &Status,
@@ -114,7 +117,8 @@ impl Task {
         let call = inner.and_then(|made| made.call.as_ref());
         let busy = slot.busy.load(Acquire) != 0;
         match status.state {
-            // any other thread reaps itself, and so does a process without threads that are counted
+            // any other thread is released without a wait, and so is a process whose thread count
+            // is 0
             b'Z' if self.is_leader() && status.threads > 0 => return Some(RunState::Zombie),
             b'Z' | b'X' => return None,
             _ if status.private.contains(Signal::KILL) => return None,
@@ -122,23 +126,25 @@ impl Task {
             _ => {}
         }
         match (status.state, call) {
-            // a dying init sleeps while it waits for the others (NS-08)
+            // an init that is ending sleeps while it waits for the other processes (NS-08)
             (_, Some(Syscall::Exit(_) | Syscall::ExitGroup(_))) => None,
             (b'S', _) if !(status.private - status.blocked).is_empty() => None,
-            // several threads: another one may have been chosen for it, which sleeps on (TG-39)
+            // several threads: another thread may have been chosen for the signal, and this one
+            // continues to sleep (TG-39)
             (b'S', _) if status.threads < 2 && !(status.shared - status.blocked).is_empty() => None,
             (b'S', _) if busy => Some(RunState::Blocked),
             (b'S', _) if slot.command.load(Acquire) != slot.taken.load(Relaxed) => None,
             (b'S', _) => Some(RunState::User),
-            // a child that has not said that it lives does so soon, unless it was stopped before
+            // a child that is not registered yet registers itself soon, unless it was stopped
+            // before
             (b'D', Some(call)) if waits_for_child(call) => {
-                (inner?.bore || !soon).then_some(RunState::Vfork)
+                (inner?.created || !soon).then_some(RunState::Vfork)
             }
             _ => None,
         }
     }
 
-    /// Whether one that seems to do `run` has really come to rest.
+    /// Whether a thread that seems to be in the state `run` is at rest.
     fn is_at_rest(
         &self,
         run: RunState,
@@ -163,31 +169,31 @@ impl Task {
 }
 
 impl PendingCall {
-    /// Whether the call may make a thread or a process.
+    /// Whether the call may create a thread or a process.
     pub(super) fn makes_a_task(&self) -> bool {
         matches!(self.call, Some(Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. }))
     }
 
-    /// Whether it makes one that has not been created.
+    /// Whether the call creates a thread or process that is not registered yet.
     pub(super) fn is_making(&self) -> bool {
-        self.makes_a_task() && !self.bore
+        self.makes_a_task() && !self.created
     }
 
-    /// Whether what it makes is a thread.
+    /// Whether the call creates a thread.
     pub(super) fn makes_a_thread(&self) -> bool {
         matches!(self.call, Some(Syscall::Clone { flags, .. }) if flags & clone::THREAD != 0)
     }
 }
 
-/// Whether the caller sleeps until its child execs or ends (FORK-28, TG-26).
+/// Whether the caller sleeps until its child executes a program or ends (FORK-28, TG-26).
 fn waits_for_child(call: &Syscall) -> bool {
     *call == Syscall::Vfork
         || matches!(call, Syscall::Clone { flags, .. } if flags & clone::VFORK != 0)
 }
 
-/// Whether a pending signal ends it, though it is not a zombie yet: such a signal stays pending.
-/// One that leaves a core, or comes after another one, waits until the process looks at its
-/// signals.
+/// Whether a pending signal ends the thread, though it is not a zombie yet: such a signal stays
+/// pending. A signal that dumps core, or that follows another one, takes effect only when the
+/// process looks at its signals.
 fn is_doomed(status: &Status) -> bool {
     let pending = (status.private | status.shared) - status.blocked;
     let mut signals = pending.iter();
@@ -198,7 +204,7 @@ fn is_doomed(status: &Status) -> bool {
     })
 }
 
-/// What the files say.
+/// The state according to the files.
 pub(super) fn view(status: &Status, run: RunState, ppid: Pid) -> View {
     let alive = |set: SigSet| if run == RunState::Zombie { SigSet::EMPTY } else { set };
     View {

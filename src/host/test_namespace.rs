@@ -1,4 +1,4 @@
-//! One program's pid namespace, and when it is quiet.
+//! The pid namespace of one program, and the detection of its quiescence.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::Metadata;
@@ -17,32 +17,33 @@ use crate::abi::Pid;
 use crate::kernel::{RunState, View};
 use crate::syscall::{MEMORY, Syscall, clone};
 
-/// How long a process may take to die.
+/// How long the end of a process may take.
 const DYING: Duration = Duration::from_millis(20);
-/// How long a number may stay in use after its task is gone.
+/// How long a number may stay in use after its task has left /proc.
 const LEAVING: Duration = Duration::from_millis(50);
-/// How long everyone else sleeps before somebody who was made, and does not say so, is looked for.
+/// How long all other tasks sleep before the controller searches for a created task that has not
+/// registered itself.
 const UNREGISTERED: Duration = Duration::from_millis(5);
 
-/// How a test namespace begins.
+/// The initial state of a test namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TestNamespaceConfig {
     /// The namespace's pid_max (PID-07).
     pub pid_max: Option<u32>,
     /// The number after which the next process is numbered (PID-12).
     pub last_pid: Option<u32>,
-    /// The number of the first process, where that is not process 1. Then it is a child of process
-    /// 1, in a group and a session that it does not see, and process 1 is in a session of its own;
-    /// it does nothing, is not part of the program and not seen: a `Config` with `parent` and
-    /// `adopter` 1.
+    /// The number of the program's first process, if it is not process 1. Then it is a child of
+    /// process 1, in a process group and a session that it does not see, and process 1 is in a
+    /// session of its own. Process 1 does nothing, is not part of the program and is not observed:
+    /// the same as a `Config` with `parent` and `adopter` 1.
     pub first: Option<Pid>,
 }
 
-/// Somebody whom a call returned and who has not been created.
+/// A task whose number a call returned and that is not registered yet.
 #[derive(Clone, Copy, Debug)]
 struct AwaitedTask {
     tid: u32,
-    /// How many had been created before.
+    /// The number of tasks that had been created before.
     new_tasks: usize,
     /// The call's command.
     command: u32,
@@ -54,30 +55,30 @@ pub struct TestNamespace<'e> {
     engine: &'e mut Engine,
     /// The first process's number in the controller's namespace; `None` once it is reaped.
     init: Option<i32>,
-    /// Process 1, where it is not part of the program.
+    /// Process 1, if it is not part of the program.
     hidden: Option<u32>,
     /// Every thread.
     lives: BTreeMap<u32, Task>,
-    /// Numbers by their numbers in /proc.
+    /// Numbers by the numbers in /proc.
     by_host: HashMap<u32, u32>,
-    /// Every call by its command's number.
+    /// The calls by the number of their command.
     made: HashMap<u32, PendingCall>,
-    /// Every creation.
+    /// The created threads, in the order of their creation.
     new_tasks: Vec<u32>,
     due: Vec<AwaitedTask>,
-    /// Somebody who was making a thread or a process went, or rests: that may be there, and nobody
-    /// says so.
+    /// A task that was creating a thread or a process has ended, or is at rest: the new task may
+    /// exist without being registered.
     orphaned: bool,
-    /// The numbers of those that are gone, here and in the controller's namespace: they may not be
-    /// free yet, where somebody ends on another CPU, or behind others.
+    /// The numbers of tasks that have left /proc, in this namespace and in the controller's. They
+    /// may still be in use while a task ends on another CPU, or after other tasks.
     leaving: Vec<(u32, u32)>,
-    /// How often everybody had left the CPU when they were last looked at, where that counts.
+    /// How often each task had left the CPU at the last sample, if that is needed.
     switches: Vec<(u32, u64)>,
     new_tasks_read: u32,
     log_read: u32,
     ends: os::Ends,
     ended: Vec<Ended>,
-    /// What the newest call of the controller's own gave.
+    /// The result of the controller's newest own call.
     answer: Option<LogRecord>,
 }
 
@@ -121,31 +122,31 @@ impl<'e> TestNamespace<'e> {
         Ok(namespace)
     }
 
-    /// Has the thread `tid` perform `call`, and returns when everything is quiet again.
+    /// Has the thread `tid` perform `call`, and returns when the namespace is quiescent again.
     ///
-    /// A call that blocks shows up in the observation in which it returns. A call by a thread
-    /// that is stopped is performed when it is continued. A thread is made by clone(2) with
-    /// CLONE_THREAD, and then has calls of its own.
+    /// The result of a call that blocks is in the observation in which it returns. A stopped thread
+    /// performs the call when it continues. clone(2) with CLONE_THREAD creates a thread, which then
+    /// makes calls of its own.
     ///
-    /// Fails as [`TestNamespace::post`] does.
+    /// As [`TestNamespace::post`].
     pub fn call(&mut self, tid: Pid, call: &Syscall) -> io::Result<Observation> {
         self.post(tid, call, 0)?;
         self.settle()
     }
 
     /// Has the thread `tid` perform `call` and does not wait: [`TestNamespace::observe`] does. With
-    /// an engine that is [`concurrent`](super::EngineConfig::concurrent) calls of several threads
-    /// are made at the same time, each one after its thread has counted to `delay` (about a
-    /// nanosecond each).
+    /// a [`concurrent`](super::EngineConfig::concurrent) engine, the calls of several threads run
+    /// at the same time, each after its thread has counted to `delay` (about a nanosecond for each
+    /// count).
     ///
-    /// [`io::ErrorKind::InvalidInput`] if it cannot: it is gone, or in a call.
+    /// [`io::ErrorKind::InvalidInput`] if the thread does not exist, or is in a call.
     ///
-    /// [`io::ErrorKind::Unsupported`] for the call that would leave a process for ever that
-    /// nothing can remove: process 1 joins the group of another. Up to Linux 6.18 at
-    /// least, it never ends then: dying, it waits until its own number is the last that is
-    /// attached to anything, and its group's number is attached to itself. And for unshare(2) of
-    /// the pid namespace: the numbers of those who are created into another one have other owners
-    /// here.
+    /// [`io::ErrorKind::Unsupported`] for the call that would leave a process that nothing can
+    /// remove: process 1 joins the process group of another process. Up to Linux 6.18 at least,
+    /// process 1 never ends then: in its exit it waits until its own number is the last one with an
+    /// attached task, and its group's number has itself attached. Also for unshare(2) of the pid
+    /// namespace: the numbers of tasks that are created in the new namespace belong to other tasks
+    /// in this one.
     pub fn post(&mut self, tid: Pid, call: &Syscall, delay: u32) -> io::Result<()> {
         let unsupported = |text| Err(io::Error::new(io::ErrorKind::Unsupported, text));
         if self.lives.get(&tid.0).is_some_and(|task| task.tgid == 1) && self.joins_other_group(call)
@@ -159,14 +160,14 @@ impl<'e> TestNamespace<'e> {
         self.start(tid.0, &raw, Some(call.clone()), delay)
     }
 
-    /// The word at that address, of the page at [`MEMORY`] that all processes of a test namespace
-    /// share: there the kernel stores numbers of threads. `None` for an address outside.
+    /// The word at that address, in the page at [`MEMORY`] that all processes of a test namespace
+    /// share: the kernel stores thread numbers there. `None` for an address outside of the page.
     pub fn word(&self, address: u64) -> Option<u32> {
         let nth = usize::try_from(address.checked_sub(MEMORY)? / 4).ok()?;
         self.engine.memory.words.get(nth).map(|word| word.load(Acquire))
     }
 
-    /// Writes the word at that address; `None` for an address outside.
+    /// Writes the word at that address; `None` for an address outside of the page.
     pub fn set_word(&mut self, address: u64, value: u32) -> Option<()> {
         let nth = usize::try_from(address.checked_sub(MEMORY)? / 4).ok()?;
         self.engine.memory.words.get(nth).map(|word| word.store(value, Relaxed))
@@ -178,23 +179,23 @@ impl<'e> TestNamespace<'e> {
         self.settle()
     }
 
-    /// Looks without doing anything.
+    /// Takes an observation without a call.
     pub fn observe(&mut self) -> io::Result<Observation> {
         self.settle()
     }
 
-    /// Every thread that is not gone.
+    /// Every existing thread.
     pub fn views(&mut self) -> io::Result<BTreeMap<Pid, View>> {
         Ok(self.settle()?.views)
     }
 
-    /// From now on, handlers wait for commands and return at [`Syscall::RtSigreturn`]; or return
-    /// at once, as they do in a new test namespace.
+    /// Sets whether handlers wait for commands and return at [`Syscall::RtSigreturn`], or return at
+    /// once, as they do in a new test namespace.
     pub fn hold_handlers(&mut self, hold: bool) {
         self.engine.memory.hold.store(u32::from(hold), Relaxed);
     }
 
-    /// Ends the program: every process that ever lived, in the order in which they went.
+    /// Ends the program. Returns every process that ever existed, in the order of their ends.
     pub fn finish(mut self) -> io::Result<Vec<Ended>> {
         self.close()?;
         Ok(core::mem::take(&mut self.ended))
@@ -205,13 +206,13 @@ impl<'e> TestNamespace<'e> {
         self.engine
     }
 
-    /// What a descriptor of the first process leads to.
+    /// The metadata of the file behind a descriptor of the first process.
     pub(super) fn first_descriptor(&self, fd: i64) -> io::Result<Metadata> {
         let first = self.lives.get(&1).ok_or(io::ErrorKind::NotFound)?;
         std::fs::metadata(format!("/proc/{}/fd/{fd}", first.host))
     }
 
-    /// A call of the first process that is not part of the program.
+    /// Has the first process make a call that is not part of the program.
     pub(super) fn own_call(&mut self, raw: &RawCall, what: &str) -> io::Result<LogRecord> {
         self.start(1, raw, None, 0)?;
         self.settle()?;
@@ -224,9 +225,9 @@ impl<'e> TestNamespace<'e> {
         Ok(answer)
     }
 
-    /// Process 1 makes the program's first process and steps aside.
+    /// Has process 1 create the program's first process, and removes process 1 from the program.
     fn make_first(&mut self, first: Pid) -> io::Result<()> {
-        // the number after 1 comes by itself
+        // the number after 1 is the next one anyway
         if let Some(before) = first.0.checked_sub(1).filter(|before| *before > 1) {
             self.write_sysctl(Sysctl::LastPid, before)?;
         }
@@ -234,14 +235,14 @@ impl<'e> TestNamespace<'e> {
         if born != [first] {
             return Err(io::Error::other(format!("the first process became {born:?}")));
         }
-        // its parent is no link of its group to the session (ORP-01), as that of process 1 is none
+        // its parent does not link its group to the session (ORP-01), as the parent of process 1
+        // does not either
         self.own_call(&RawCall::new(libc::SYS_setsid), "setsid")?;
         self.hidden = Some(1);
         Ok(())
     }
 
-    /// Whether the call, made by process 1, moves it into a group of its namespace that
-    /// is not its own.
+    /// Whether the call, made by process 1, moves it into another process group of its namespace.
     fn joins_other_group(&self, call: &Syscall) -> bool {
         let &Syscall::Setpgid { pid: 0 | 1, pgid: group @ 2.. } = call else { return false };
         self.lives.values().any(|task| task.pgid.0 == group as u32)
@@ -263,7 +264,7 @@ impl<'e> TestNamespace<'e> {
         let in_handler = slot.depth.load(Relaxed) > 0;
         let asleep =
             slot.busy.load(Acquire) == 0 && slot.command.load(Relaxed) == slot.taken.load(Acquire);
-        // a result that nobody has looked at belongs to a call that still goes on
+        // a result that has not been read belongs to a call in progress
         if !asleep || !in_handler && !task.calls.is_empty() {
             return invalid("the thread is in a call");
         }
@@ -277,24 +278,24 @@ impl<'e> TestNamespace<'e> {
             task.calls.push(command);
         }
         let new_tasks = self.new_tasks.len();
-        self.made.insert(command, PendingCall { tid, call, outer, new_tasks, bore: false });
+        self.made.insert(command, PendingCall { tid, call, outer, new_tasks, created: false });
         Ok(())
     }
 
-    /// Waits until nothing moves any more, and tells what did.
+    /// Waits until the namespace is quiescent. Returns what happened.
     ///
-    /// Controller and agents share one CPU: if all agents sleep when they are looked at, and the
-    /// controller did not leave the CPU while it looked, then they all slept at one moment. Where
-    /// agents are realtime that is so at the first look, as a rule.
+    /// Controller and agents share one CPU: if all agents sleep in one round of samples, and the
+    /// controller did not leave the CPU during it, then all slept at one moment. With real-time
+    /// agents this is usually true in the first round.
     ///
-    /// On several CPUs they all slept at one moment if all sleep in two looks, and nobody has left
-    /// a CPU in between.
+    /// On several CPUs all slept at one moment if all sleep in two rounds, and none has left a CPU
+    /// in between.
     ///
-    /// Where no file tells which tasks sleep, one look proves nothing: all have to be at rest in
-    /// two looks in a row, and the controller sleeps in between. On several CPUs as well. There a
-    /// process is seen as a zombie before `exit_notify` has woken its parent, and it may stay so
-    /// for long where the machine is itself a guest; so the controller waits between the looks for
-    /// whoever holds tasklist_lock.
+    /// If no file shows which tasks sleep, one round proves nothing: all have to be at rest in two
+    /// rounds, and the controller sleeps in between. The same on several CPUs: there a process is
+    /// visible as a zombie before `exit_notify` has woken its parent, and this state may last long
+    /// if the machine is a virtual one; so the controller waits between the rounds for the holder
+    /// of tasklist_lock.
     fn settle(&mut self) -> io::Result<Observation> {
         let start = Instant::now();
         let mut seen = Observation::default();
@@ -313,7 +314,8 @@ impl<'e> TestNamespace<'e> {
             let gone = seen.gone.len();
             let mut quiet = self.sample(&mut seen, start.elapsed() < DYING)?;
             if seen.gone.len() > gone && !self.engine.is_realtime() {
-                // one that reaps itself is out of sight before its number is free: let it finish
+                // a process that is reaped without a wait has left /proc before its number is free:
+                // let it finish
                 certain = false;
             }
             if everywhere {
@@ -362,7 +364,8 @@ impl<'e> TestNamespace<'e> {
         Err(self.unquiet())
     }
 
-    /// Whether the numbers of those that are gone are free, unless a group or a session has them.
+    /// Whether the numbers of tasks that have left /proc are free, unless a process group or a
+    /// session has them.
     fn numbers_are_free(&mut self, seen: &Observation) -> bool {
         let named =
             |tid: u32| seen.views.values().any(|view| view.pgid.0 == tid || view.sid.0 == tid);
@@ -383,7 +386,7 @@ impl<'e> TestNamespace<'e> {
         io::Error::new(io::ErrorKind::TimedOut, text)
     }
 
-    /// Takes in new tasks and the log.
+    /// Reads the new tasks and the log.
     fn collect(&mut self, seen: &mut Observation) -> io::Result<()> {
         if self.engine.memory.too_large.load(Relaxed) != 0 {
             self.engine.memory.too_large.store(0, Relaxed);
@@ -408,15 +411,15 @@ impl<'e> TestNamespace<'e> {
         Ok(())
     }
 
-    /// Whether nothing was written since [`TestNamespace::collect`] looked.
+    /// Whether nothing was written since the last [`TestNamespace::collect`].
     fn all_read(&self) -> bool {
         !self.engine.memory.new_tasks.has(self.new_tasks_read)
             && self.engine.memory.head.load(Acquire) == self.log_read
     }
 
-    /// Passes over the next line if it is lost. All threads have slept since before the log had
-    /// `reserved` lines: whichever of these is not written belongs to a thread that was killed as it
-    /// wrote. A later line may be that of a thread that has just woken.
+    /// Skips the next line if it is lost. All threads have slept since before the log had
+    /// `reserved` lines: any of these that is not written belongs to a thread that was killed
+    /// during its write. A later line may belong to a thread that has just woken.
     fn pass_over_lost(&mut self, reserved: u32) {
         let next = self.engine.memory.nth_record(self.log_read);
         if self.log_read != reserved && next.is_some_and(|record| !record.is_written()) {
@@ -424,11 +427,11 @@ impl<'e> TestNamespace<'e> {
         }
     }
 
-    /// Everybody slept for long, and somebody who was made has not said that it lives: it was
-    /// stopped or killed before, by one that ran at the same time.
+    /// Searches for created tasks that have not registered themselves, after all tasks have slept
+    /// for long: such a task was stopped or killed before, by a task that ran at the same time.
     fn find_unregistered(&mut self, seen: &mut Observation) -> io::Result<()> {
         for due in self.due.clone() {
-            // process 1 has nobody here who could hold it up
+            // no process of the program can delay process 1
             let Some(made) = self.made.get(&due.command) else { continue };
             let maker = self.lives.get(&made.tid);
             let is_thread = made.makes_a_thread();
@@ -455,8 +458,8 @@ impl<'e> TestNamespace<'e> {
         Ok(())
     }
 
-    /// Looks for those that somebody made who was killed or stopped before it knew. Whether none of
-    /// them moves.
+    /// Searches for tasks whose creators were killed or stopped before they knew the number.
+    /// Returns whether all of them are at rest.
     fn find_orphans(&mut self, seen: &mut Observation) -> io::Result<bool> {
         let is_new = |host: u32| !self.by_host.contains_key(&host);
         let is_ours = |status: &procfs::Status| self.by_host.contains_key(&status.ppid);
@@ -479,7 +482,7 @@ impl<'e> TestNamespace<'e> {
         }
     }
 
-    /// Takes in one that does not say itself that it lives.
+    /// Registers a task that does not register itself.
     fn register_unregistered(
         &mut self,
         tid: u32,
@@ -492,7 +495,7 @@ impl<'e> TestNamespace<'e> {
         self.new_tasks.push(tid);
         seen.created_tasks.push(Pid(tid));
         if let Some(slot) = self.engine.memory.slot(tid) {
-            // what the last one of that number left
+            // the state of the previous task of that number
             slot.busy.store(0, Relaxed);
             slot.depth.store(0, Relaxed);
             slot.taken.store(slot.command.load(Relaxed), Relaxed);
@@ -500,14 +503,14 @@ impl<'e> TestNamespace<'e> {
         self.watch(tid, tgid, host, Vec::new(), seen)
     }
 
-    /// A thread is created.
+    /// Registers a created thread.
     fn register_task(&mut self, tid: u32, seen: &mut Observation) -> io::Result<()> {
         let Some(slot) = self.engine.memory.slot(tid) else { return Ok(()) };
         let (host, tgid) = (slot.host_pid.load(Acquire), slot.tgid.load(Relaxed));
-        // a child that is created inside a handler has the calls that its parent was in
+        // a child that is created inside of a handler has the calls that its parent was in
         let mut calls = Vec::new();
         if let Some(made) = self.made.get_mut(&slot.created_by.load(Relaxed)) {
-            made.bore |= made.makes_a_task();
+            made.created |= made.makes_a_task();
             if slot.depth.load(Relaxed) > 0 {
                 calls.clone_from(&made.outer);
             }
@@ -515,11 +518,11 @@ impl<'e> TestNamespace<'e> {
         if let Some(task) = self.lives.get_mut(&tid)
             && task.host == host
         {
-            // it was found before it could say so
+            // the controller found the task before it could register itself
             task.calls = calls;
             return Ok(());
         }
-        // its number may be that of one that has gone unnoticed
+        // its number may be that of a task whose end was not observed
         self.record_end(tid, ProcessEnd::Reaped, seen)?;
         self.new_tasks.push(tid);
         seen.created_tasks.push(Pid(tid));
@@ -528,7 +531,7 @@ impl<'e> TestNamespace<'e> {
         self.watch(tid, tgid, host, calls, seen)
     }
 
-    /// Begins to look at a thread.
+    /// Starts to watch a thread.
     fn watch(
         &mut self,
         tid: u32,
@@ -538,7 +541,7 @@ impl<'e> TestNamespace<'e> {
         seen: &mut Observation,
     ) -> io::Result<()> {
         let Some(mut task) = Task::open(tid, tgid, host, self.engine.sleep_file) else {
-            // gone before it was seen
+            // the thread ended before the controller could open its files
             seen.gone.push(Pid(tid));
             if tid == tgid {
                 self.ended.push(Ended { pid: Pid(tid), status: None, fate: ProcessEnd::Reaped });
@@ -555,7 +558,7 @@ impl<'e> TestNamespace<'e> {
         Ok(())
     }
 
-    /// A line of the log.
+    /// Processes a line of the log.
     fn note(&mut self, entry: &LogRecord, seen: &mut Observation) {
         let pid = Pid(entry.pid);
         if entry.handler {
@@ -567,7 +570,7 @@ impl<'e> TestNamespace<'e> {
         let Some(made) = self.made.get(&entry.command) else { return };
         if let Some(task) = self.lives.get_mut(&entry.pid) {
             match made.call {
-                // whoever had that number before (EXEC-12), and whatever it was in
+                // the calls of the previous thread of that number (EXEC-12) never return
                 Some(Syscall::Execve { .. }) if entry.value == 0 => task.calls.clear(),
                 _ => task.calls.retain(|command| *command != entry.command),
             }
@@ -584,8 +587,8 @@ impl<'e> TestNamespace<'e> {
         seen.events.push(ObservedEvent::Returned { pid, result });
     }
 
-    /// Looks at every thread: whether all are quiet. `soon` after the call, one that a signal ends
-    /// is not.
+    /// Samples every thread. Returns whether all are at rest. `soon` after the call, a thread that
+    /// a pending signal ends is not.
     fn sample(&mut self, seen: &mut Observation, soon: bool) -> io::Result<bool> {
         seen.views.clear();
         seen.in_handler.clear();
@@ -598,8 +601,8 @@ impl<'e> TestNamespace<'e> {
             let busy = slot.busy.load(Acquire) != 0;
             let inner = task.calls.last().filter(|_| busy).and_then(|call| self.made.get(call));
             let (run, status) = match task.sample(slot, inner, soon, everywhere)? {
-                // a dying init sleeps while it waits for the others (NS-08), and looks like one
-                // that has nothing to do
+                // an init that is ending sleeps while it waits for the other processes (NS-08), and
+                // looks like an idle one
                 TaskSample::Rests(run, status) if everywhere && *tid == 1 => {
                     if run != RunState::Zombie && procfs::is_exiting(task.host)? {
                         quiet = false;
@@ -618,7 +621,7 @@ impl<'e> TestNamespace<'e> {
                 }
             };
             self.orphaned |= inner.is_some_and(PendingCall::is_making);
-            // a dead leader among others is not the end of its process (TG-87)
+            // a zombie leader with other threads is not the end of its process (TG-87)
             let ended = run == RunState::Zombie && status.threads == 1;
             if ended && !task.ended {
                 let Some(how) = procfs::exit_status(task.host)? else {
@@ -658,7 +661,7 @@ impl<'e> TestNamespace<'e> {
         Ok(quiet)
     }
 
-    /// Process 1 is dead: so are all others.
+    /// Process 1 has ended, and so have all other processes.
     fn end_of_init(&mut self, seen: &mut Observation) -> io::Result<()> {
         let Some(init) = self.init.take() else { return Ok(()) };
         seen.init = os::reap(init, true)?;
@@ -671,8 +674,8 @@ impl<'e> TestNamespace<'e> {
         Ok(())
     }
 
-    /// Process 1 is dead: a task whose number its creator has read, and that has not run, was killed
-    /// with the others (NS-08).
+    /// Process 1 has ended: a task whose number its creator has read, and that has not run, was
+    /// killed with the others (NS-08).
     fn end_unregistered(&mut self, seen: &mut Observation) -> io::Result<()> {
         while let Some(due) = self.due.pop() {
             let made = self.made.get(&due.command);
@@ -687,9 +690,9 @@ impl<'e> TestNamespace<'e> {
         Ok(())
     }
 
-    /// Forgets a thread that is gone, and the process if it was its leader.
+    /// Removes a thread that does not exist any more, and the process if it was its leader.
     fn record_end(&mut self, tid: u32, fate: ProcessEnd, seen: &mut Observation) -> io::Result<()> {
-        // with its descriptor goes what is known of its end
+        // closing its descriptor loses the record of its end
         self.note_ends(seen)?;
         let Some(task) = self.lives.remove(&tid) else { return Ok(()) };
         self.orphaned |= task.is_making(&self.made);
@@ -711,7 +714,7 @@ impl<'e> TestNamespace<'e> {
         Ok(())
     }
 
-    /// Kills and reaps everything.
+    /// Kills and reaps all processes.
     fn close(&mut self) -> io::Result<()> {
         let fates: Vec<(u32, ProcessEnd)> = self
             .lives
@@ -728,7 +731,7 @@ impl<'e> TestNamespace<'e> {
         for (tid, fate) in fates {
             self.record_end(tid, fate, &mut seen)?;
         }
-        // what the dying still wrote is not for the next program
+        // records of tasks that were ending must not reach the next program
         let memory = &self.engine.memory;
         while self.log_read != memory.head.load(Acquire) {
             memory.nth_record(self.log_read).and_then(|record| record.take());
@@ -746,7 +749,7 @@ impl<'e> TestNamespace<'e> {
 
 impl Drop for TestNamespace<'_> {
     fn drop(&mut self) {
-        // an error means that it is gone already
+        // an error means that the namespace has ended already
         let _ = self.close();
     }
 }

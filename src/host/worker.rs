@@ -1,10 +1,10 @@
-//! A process of its own for the controller, that takes everything with it when it ends.
+//! A separate process for the controller. All processes that it starts end with it.
 //!
-//! The program starts itself again; that fresh process, which has one thread, becomes the *guard*.
-//! It forks the *worker* into a new pid namespace as its first process, which the kernel kills
-//! when the guard ends (PDEATHSIG); with it the kernel kills everything in the namespace (NS-08).
-//! The guard ends when the program's end of the pipe is closed, by whatever death. So nothing can
-//! stay behind, and nobody has to clean up.
+//! The program starts itself again; that new process, which has one thread, becomes the *guard*. It
+//! forks the *worker* into a new pid namespace as its first process. The kernel kills the worker
+//! when the guard ends (PDEATHSIG), and with the worker all processes of the namespace (NS-08). The
+//! guard ends when the program's end of the pipe is closed, however the program ends. So no process
+//! can stay behind, and no code has to clean up.
 #![allow(unsafe_code)]
 
 use std::ffi::OsString;
@@ -19,20 +19,21 @@ use super::{Mode, os};
 
 const WORKER_ARG: &str = "__worker";
 
-/// How to start a [`Worker`].
+/// The settings of a [`Worker`].
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     /// A program that calls [`worker_entry`] early.
     pub exe: PathBuf,
-    /// As [`probe`](super::probe()) found.
+    /// The mode that [`probe`](super::probe()) found.
     pub mode: Mode,
-    /// The CPU for it and its agents.
+    /// The CPU for the worker and its agents.
     pub cpu: Option<usize>,
-    /// Another user and group to be; for root, to try how it is without privilege.
+    /// Another user and group to run as; for root, to test the unprivileged mode.
     pub user: Option<u32>,
 }
 
-/// A worker, as the program that started it sees it. Dropping it ends it and all that it started.
+/// A worker, as the program that started it sees it. Dropping it ends it and all processes that it
+/// started.
 #[derive(Debug)]
 pub struct Worker {
     child: Child,
@@ -41,7 +42,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts one.
+    /// Starts a worker.
     pub fn start(config: &WorkerConfig) -> io::Result<Worker> {
         let mut command = Command::new(&config.exe);
         command.arg(WORKER_ARG).arg(match config.mode {
@@ -60,7 +61,7 @@ impl Worker {
         Ok(Worker { child, input, output })
     }
 
-    /// The number of the guard: whoever kills it kills the worker.
+    /// The number of the guard. Killing the guard kills the worker.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -91,7 +92,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // closing the pipe makes the guard kill and reap the worker, and end
         drop(self.input.take());
-        // an error means that it was waited for
+        // an error means that it has been waited for
         let _ = self.child.wait();
     }
 }
@@ -99,9 +100,9 @@ impl Drop for Worker {
 /// The program that started this worker, as the worker sees it.
 #[derive(Debug)]
 pub struct Link {
-    /// By which right this worker makes namespaces.
+    /// The privilege with which this worker creates namespaces.
     pub mode: Mode,
-    /// The CPU that it was given.
+    /// The CPU that the worker was given.
     pub cpu: Option<usize>,
     input: File,
     output: File,
@@ -113,7 +114,7 @@ impl Link {
         write_message(&mut self.output, message)
     }
 
-    /// The next message; `None` when there will be none.
+    /// The next message; `None` when there will be no more.
     pub fn receive(&mut self) -> io::Result<Option<Vec<u8>>> {
         read_message(&mut self.input)
     }
@@ -135,8 +136,8 @@ fn read_message(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(message))
 }
 
-/// Takes over if this process was started as a worker, runs `serve` in it and ends it; returns at
-/// once if it was not. To be called before the program starts threads.
+/// Runs `serve` and ends the process, if this process was started as a worker; returns at once if
+/// not. It has to be called before the program starts threads.
 pub fn worker_entry(serve: impl FnOnce(&mut Link) -> io::Result<()>) {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_none_or(|arg| arg != WORKER_ARG) {
@@ -152,7 +153,7 @@ pub fn worker_entry(serve: impl FnOnce(&mut Link) -> io::Result<()>) {
     std::process::exit(code);
 }
 
-/// Starts the worker and watches over it; the exit code of this process, whichever it is.
+/// Starts the worker and watches it. Returns the exit code of this process, guard or worker.
 fn guard(args: &[OsString], serve: impl FnOnce(&mut Link) -> io::Result<()>) -> io::Result<i32> {
     let mode = if args.first().is_some_and(|arg| arg == "root") { Mode::Root } else { Mode::User };
     let cpu = args.get(1).and_then(|arg| arg.to_str()?.parse().ok());
@@ -167,12 +168,12 @@ fn guard(args: &[OsString], serve: impl FnOnce(&mut Link) -> io::Result<()>) -> 
         let mut link = Link { mode, cpu, input: input.into(), output: output.into() };
         return serve(&mut link).map(|()| 0);
     }
-    // else the program would not see the worker close it
+    // otherwise the program would not notice that the worker closes it
     drop(output);
     watch(pid, &input)
 }
 
-/// Dies with the guard, also if that is dead already.
+/// Has this process die with the guard, also if the guard has ended already.
 fn be_worker(alive: &OwnedFd) -> io::Result<()> {
     os::die_with_parent()?;
     let [events] = os::poll([(alive.as_raw_fd(), 0)], 0)?;
@@ -182,7 +183,7 @@ fn be_worker(alive: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for the worker's end, or for the program's.
+/// Waits until the worker or the program ends.
 fn watch(pid: i32, input: &OwnedFd) -> io::Result<i32> {
     let worker = os::pidfd_open(pid as u32)?;
     let [closed, _] = os::poll([(input.as_raw_fd(), 0), (worker.as_raw_fd(), libc::POLLIN)], -1)?;
@@ -194,7 +195,7 @@ fn watch(pid: i32, input: &OwnedFd) -> io::Result<i32> {
     Ok(code.map_or(if closed != 0 { 0 } else { 1 }, i32::from))
 }
 
-/// The namespaces that the worker is created into.
+/// Creates the namespaces into which the worker is forked.
 fn enter_namespaces(mode: Mode) -> io::Result<()> {
     if mode == Mode::Root {
         return os::unshare(libc::CLONE_NEWPID);

@@ -1,4 +1,4 @@
-//! What is kept by number.
+//! A map by process number.
 
 use alloc::vec::Vec;
 
@@ -6,18 +6,19 @@ use crate::abi::Pid;
 
 const PAGE: usize = 32;
 
-/// Values by number: look-ups are O(1), and only pages with a value take memory.
+/// A map by number: look-ups are O(1), and only pages with a value take memory.
 #[derive(Debug)]
 pub(super) struct ByPid<T> {
     pages: Vec<Page<T>>,
-    /// The page that was entered last stays when it is empty: the next number is in it.
+    /// The page of the latest insertion. It stays allocated when it is empty, because the next
+    /// number is in it.
     newest: usize,
 }
 
 #[derive(Debug)]
 struct Page<T> {
     used: usize,
-    /// As long as the highest number needs it in the first page, and whole in others.
+    /// The first page is as long as its highest number needs, the other pages have full length.
     slots: Vec<Option<T>>,
 }
 
@@ -31,7 +32,7 @@ impl<T> Default for ByPid<T> {
     }
 }
 
-/// The page and the slot in it: 1 is the first number.
+/// The page of a number and the slot in the page. The first number is 1.
 #[inline]
 fn place(pid: Pid) -> (usize, usize) {
     let nth = pid.0.wrapping_sub(1) as usize;
@@ -51,7 +52,8 @@ impl<T> ByPid<T> {
         self.pages.get_mut(page)?.slots.get_mut(slot)?.as_mut()
     }
 
-    /// Where the value of a number goes that has none: it is to be written there, not moved.
+    /// The slot for the value of a number that has no value. The caller constructs the value in
+    /// place.
     #[inline]
     pub fn vacant(&mut self, pid: Pid) -> &mut Option<T> {
         let (page, slot) = place(pid);
@@ -68,7 +70,7 @@ impl<T> ByPid<T> {
     fn make_room(&mut self, page: usize, slot: usize) {
         if self.pages.len() <= page {
             if self.pages.is_empty() {
-                // most tables need no more
+                // most tables need no more pages
                 self.pages.reserve_exact(page + 1);
             }
             self.pages.resize_with(page + 1, || Page::EMPTY);
@@ -77,7 +79,8 @@ impl<T> ByPid<T> {
         if before != page {
             self.release(before);
         }
-        // a small table has one page, which grows; in others the rest follows soon
+        // a small table has one page, which grows; in a larger table the rest of the page is used
+        // soon
         let len = if page == 0 { slot + 1 } else { PAGE };
         let slots = &mut self.pages[page].slots;
         if slots.len() < len {
@@ -99,7 +102,7 @@ impl<T> ByPid<T> {
         Some(value)
     }
 
-    /// Returns the memory of an empty page back.
+    /// Releases the memory of an empty page.
     fn release(&mut self, page: usize) {
         if self.pages[page].used == 0 {
             self.pages[page] = Page::EMPTY;

@@ -16,21 +16,21 @@ use crate::kernel::TaskId;
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{self, Ret, Syscall};
 
-/// How a call came to its end.
+/// How a call ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum End {
-    /// It returned, and the program sees the result.
+    /// The call returned, and the program sees the result.
     Returned(syscall::Result),
-    /// It created that process, and returned its number.
+    /// The call created this process and returned its number.
     Forked(ProcessKey),
-    /// It created that thread, and returned its number.
+    /// The call created this thread and returned its number.
     Threaded(TaskId, Pid),
-    /// The caller is gone, or runs another program: nobody sees a result.
+    /// The caller has ended or has executed another program: no code sees a result.
     Gone,
 }
 
 impl End {
-    /// As the raw entry gives it.
+    /// The result in the form of the raw entry, [`ProcessTable::syscall`].
     #[inline]
     pub fn result(self) -> syscall::Result {
         match self {
@@ -42,21 +42,22 @@ impl End {
     }
 }
 
-/// What a call has come to when the table is asked for it.
+/// The state of a call when the table has started it.
 pub(crate) enum Started {
-    /// It has returned a number or an errno, which its caller sees at once, as with most calls.
+    /// The call returned a number or an errno, and its caller sees it at once. Most calls end so.
     Plain(Result<i64, Errno>),
     Ended(End),
-    /// It sleeps, is held up by a handler or a stop, or waits until its caller can make it.
+    /// The call sleeps, is delayed by a handler or a stop, or waits until its caller can make it.
     Pending(Arc<Pending>),
 }
 
 /// A call that has not returned.
 pub(crate) struct Pending {
     end: Mutex<Option<End>>,
-    /// It creates a process or a thread, which its result names for good.
+    /// The call creates a process or a thread, and its result refers to that one and to no later
+    /// one of the same number.
     pub creates: bool,
-    /// Where whoever is interested sleeps.
+    /// The threads that wait for the end of the call sleep on this parker.
     pub parker: Arc<Parker>,
 }
 
@@ -72,31 +73,33 @@ impl Pending {
         Arc::new(Pending { end: Mutex::new(None), creates: call.is_fork(), parker })
     }
 
-    /// It ended. The parker is for the one who ended it to tell, outside of the table's lock.
+    /// Records the end of the call. The calling thread unparks the parker, outside of the table's
+    /// lock.
     pub fn finish(&self, end: End) {
         *self.end.lock() = Some(end);
     }
 
-    /// How it ended, if it has.
+    /// The end of the call; `None` while the call is in progress.
     pub fn end(&self) -> Option<End> {
         self.end.lock().clone()
     }
 }
 
-/// A call that was waiting for its caller to be able to make it.
+/// A call that its caller cannot make yet.
 #[derive(Debug)]
 pub(super) struct Queued {
     pub call: Syscall,
     pub pending: Arc<Pending>,
-    /// The handlers below the code that makes it: those that are entered before it is made have
-    /// to return first.
+    /// The number of handlers below the code that makes the call. Handlers that are entered before
+    /// the call is made have to return first.
     pub handlers: usize,
 }
 
-/// A guest's system call in progress: see [`ProcessTable::submit`]. A future of its result.
+/// A guest's system call in progress: see [`ProcessTable::submit`]. It is a future of the call's
+/// result.
 ///
-/// Dropping it does not end the call: a guest leaves a call only as the kernel lets it, by what it
-/// waits for, by a signal, or by its death.
+/// Dropping it does not end the call: a guest leaves a call only as in the kernel, by the event
+/// that the call waits for, by a signal, or by its end.
 #[derive(Debug)]
 #[must_use = "the call goes on whether or not anybody waits for it"]
 pub struct Call {
@@ -105,12 +108,13 @@ pub struct Call {
     caller: Caller,
 }
 
-/// What a call has come to.
+/// The state of a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CallProgress {
-    /// It has returned.
+    /// The call has returned.
     Returned(syscall::Result),
-    /// Its caller has a handler to run first: it takes, runs and ends that, and asks again.
+    /// The caller has a handler to run first. It takes the handler, runs it, has it return, and
+    /// polls the call again.
     Deliver,
 }
 
@@ -132,11 +136,11 @@ impl Call {
         Call { table, state, caller }
     }
 
-    /// The result, if the call has returned.
+    /// The result; `None` while the call is in progress.
     ///
     /// # Errors
     ///
-    /// Inside: the errno of the call; ESRCH if its caller is gone.
+    /// The errno of the call, inside of the `Some`; ESRCH if its caller has ended.
     pub fn result(&self) -> Option<syscall::Result> {
         match &self.state {
             CallState::Ended(end) => Some((**end).clone().result()),
@@ -148,7 +152,7 @@ impl Call {
     ///
     /// # Errors
     ///
-    /// The errno of the call; ESRCH if its caller is gone.
+    /// The errno of the call; ESRCH if its caller has ended.
     pub fn wait(self) -> syscall::Result {
         match &self.state {
             CallState::Ended(end) => (**end).clone().result(),
@@ -156,11 +160,11 @@ impl Call {
         }
     }
 
-    /// Blocks until the call returns, or its caller has a handler to run first. Only a thread of a
-    /// process with [safe points](super::Spawn::safe_points) has one.
+    /// Blocks until the call returns, or until its caller has a handler to run first. Only a thread
+    /// of a process with [safe points](super::Spawn::safe_points) has such handlers.
     ///
-    /// The model settles what becomes of a call that a handler interrupts: it fails with EINTR when
-    /// the handler has returned, or goes on, as SA_RESTART says (SIG-44).
+    /// The model decides how a call ends that a handler interrupts: after the handler has returned,
+    /// the call fails with EINTR or is restarted, as SA_RESTART says (SIG-44).
     pub fn wait_or_deliver(&mut self) -> CallProgress {
         let CallState::Pending(pending) = &self.state else {
             return CallProgress::Returned(self.result().unwrap_or(Err(Errno::ESRCH)));
@@ -174,7 +178,7 @@ impl Call {
         }
     }
 
-    /// The same for an executor: with [`core::future::poll_fn`] it is a future.
+    /// [`Call::wait_or_deliver`] for an executor: with [`core::future::poll_fn`] it is a future.
     pub fn poll_or_deliver(&mut self, context: &mut Context<'_>) -> Poll<CallProgress> {
         let CallState::Pending(pending) = &self.state else {
             return Poll::Ready(CallProgress::Returned(self.result().unwrap_or(Err(Errno::ESRCH))));
@@ -189,8 +193,8 @@ impl Call {
         }
     }
 
-    /// Blocks until the call returns; `None` if that takes longer than `timeout`, and the call
-    /// goes on.
+    /// Blocks until the call returns; `None` if `timeout` passes first, and then the call
+    /// continues.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<syscall::Result> {
         let CallState::Pending(pending) = &self.state else { return self.result() };
         let shared = self.table.shared();
@@ -225,7 +229,7 @@ impl Future for Call {
 }
 
 impl TableInner {
-    /// The result of a call, once it has ended.
+    /// Waits until a call has ended, and returns its result.
     #[inline]
     pub(super) fn result(&self, started: Started) -> syscall::Result {
         match started {
@@ -234,7 +238,7 @@ impl TableInner {
         }
     }
 
-    /// The number that a call has returned, once it has.
+    /// Waits until a call has ended, and returns its number.
     #[inline]
     pub(super) fn value(&self, started: Started) -> Result<i64, Errno> {
         match started {
@@ -243,7 +247,7 @@ impl TableInner {
         }
     }
 
-    /// The end of a call, once it has come.
+    /// Waits until a call has ended, and returns how it ended.
     #[inline(never)]
     pub(super) fn end(&self, started: Started) -> End {
         match started {

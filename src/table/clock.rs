@@ -1,4 +1,4 @@
-//! Time for a table: real, or moved by hand.
+//! Time for a table: real time, or time that the program sets.
 
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -7,26 +7,26 @@ use std::time::Instant;
 use crate::abi::Time;
 use crate::sync::Mutex;
 
-/// The time of a [`ProcessTable`](super::ProcessTable): it never goes back.
+/// The time of a [`ProcessTable`](super::ProcessTable). It never decreases.
 ///
-/// It is asked under the table's lock, and is the only thing of somebody else's that is: it must
-/// not call a table.
+/// The table calls it under its lock, and it is the only code of the embedder that runs there: it
+/// must not call a table.
 pub trait Clock: Send + Sync + 'static {
-    /// The present time, in nanoseconds since an origin of the clock's own.
+    /// The present time, in nanoseconds since an origin that the clock chooses.
     fn now(&self) -> Time;
 
-    /// When a thread that waits for `at` has to look again; `None` if real time has nothing to do
-    /// with this clock, so that whoever moves it calls
+    /// When a thread that waits for `at` has to read the clock again. `None` if the clock does not
+    /// follow real time: then the code that advances the clock calls
     /// [`reap_due`](super::ProcessTable::reap_due).
     fn instant(&self, at: Time) -> Option<Instant>;
 }
 
-/// The time of the machine, since this value was made.
+/// The monotonic time of the machine, since this value was created.
 #[derive(Clone, Copy, Debug)]
 pub struct RealClock(Instant);
 
 impl RealClock {
-    /// Begins now.
+    /// A clock whose origin is the time of this call.
     pub fn new() -> RealClock {
         RealClock(Instant::now())
     }
@@ -51,7 +51,7 @@ impl Clock for RealClock {
     }
 }
 
-/// A clock that stands still until it is told to move. Clones are the same clock.
+/// A clock that moves only when the program advances it. Clones are the same clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,14 +66,14 @@ impl Clock for RealClock {
 pub struct ManualClock(Arc<Mutex<Time>>);
 
 impl ManualClock {
-    /// Begins at zero.
+    /// A clock at time 0.
     pub fn new() -> ManualClock {
         ManualClock::default()
     }
 
-    /// Moves on. The tables of this clock learn it with their next call, which finds that timers
-    /// have expired; zombies are reaped, and waits with a timeout woken, by
-    /// [`reap_due`](super::ProcessTable::reap_due).
+    /// Advances the clock. A table of this clock reads it at its next call, which then processes
+    /// the expired timers. [`reap_due`](super::ProcessTable::reap_due) reaps the zombies that are
+    /// due and wakes the waits whose timeout has passed.
     pub fn advance(&self, by: Duration) {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         let mut now = self.0.lock();

@@ -1,4 +1,4 @@
-//! The lock, and what happens around it.
+//! The table's lock, and the work before and after each critical section.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -15,10 +15,10 @@ use crate::kernel::{Canonical, Effects, Event, Kernel};
 use crate::sync::{Mutex, MutexGuard, Parker, ThreadId};
 use crate::syscall::{Ptr, Syscall};
 
-/// How many zombies are reaped before others get the lock.
+/// The number of zombies that one critical section reaps; then other threads can take the lock.
 const REAPED_AT_ONCE: usize = 1024;
 
-/// A table, as its handles, guests and drivers share it.
+/// A table, shared by its handles, guests and drivers.
 pub(crate) struct TableInner {
     pub(super) state: Mutex<TableState>,
     pub(super) clock: Arc<dyn Clock>,
@@ -34,7 +34,7 @@ impl core::fmt::Debug for TableInner {
     }
 }
 
-/// Everything under the lock.
+/// The state that the lock guards.
 pub(super) struct TableState {
     pub kernel: Kernel,
     pub fx: Effects,
@@ -42,18 +42,19 @@ pub(super) struct TableState {
     /// [`TableLimits::processes`](super::TableLimits::processes).
     max_processes: u32,
     pub on_exit: Option<OnProcessExit>,
-    /// For the callback, which gets a handle.
+    /// For the exit callback, which receives a handle of its process.
     pub handle: Weak<TableHandle>,
-    /// The thread that runs the callback now.
+    /// The thread that runs the exit callback at present.
     pub callback_thread: Option<ThreadId>,
-    /// Sleepers by their timeouts, where real time has nothing to say.
+    /// Parkers by their timeouts, for a clock that does not follow real time.
     timeouts: BTreeMap<(Time, u64), Arc<Parker>>,
     timeout_number: u64,
-    /// When the background thread will look at this table, by the table's clock and by its own.
+    /// When the timer thread will next process this table: by the table's clock, and by the timer
+    /// thread's.
     scheduled: Option<(Time, Instant)>,
     closed: bool,
-    /// Something may have been noted since the lock was taken: it must not be free again before
-    /// that was looked at.
+    /// Effects may have been recorded since the lock was taken: `leave` must process them before it
+    /// unlocks.
     pub settled: bool,
 }
 
@@ -65,7 +66,7 @@ impl TableInner {
         registry.enter(Pid(1), Image::init(), &*clock);
         let mut state = TableState {
             kernel: Kernel::new(config.model()),
-            // nobody asks a table which rules it obeyed
+            // the table offers no query for the rules of a transition
             fx: Effects::without_rules(),
             process_registry: registry,
             max_processes: config.limits.processes,
@@ -79,7 +80,7 @@ impl TableInner {
             settled: false,
         };
         if config.init == Init::Table {
-            // GRP-22: it leads a session of its own, whose number its children see
+            // GRP-22: process 1 leads a session of its own, and its children see the number of it
             let _ = state.make(Pid(1), &Syscall::Setsid, None, &*clock);
         }
         let TableConfig { init, timer_mode, limits, .. } = config;
@@ -87,7 +88,7 @@ impl TableInner {
         Arc::new(TableInner { state: Mutex::new(state), clock, max_subscribers, init, timer_mode })
     }
 
-    /// One act under the lock, and then whatever it brought about.
+    /// Runs `act` under the lock, then unlocks and carries out what `act` recorded.
     pub(super) fn commit<R>(self: &Arc<TableInner>, act: impl FnOnce(&mut TableState) -> R) -> R {
         let mut state = self.state.lock();
         state.advance_to_now(&*self.clock);
@@ -96,7 +97,7 @@ impl TableInner {
         result
     }
 
-    /// Frees the lock and does what was noted under it.
+    /// Unlocks, and carries out what was recorded under the lock.
     #[inline]
     pub(super) fn leave(self: &Arc<TableInner>, mut state: MutexGuard<'_, TableState>) {
         state.settled = false;
@@ -109,18 +110,18 @@ impl TableInner {
         }
         let outbox = core::mem::take(&mut state.process_registry.outbox);
         drop(state);
-        // first: what is carried out may wait for what is due
+        // before `carry_out`: a driver or a callback may wait for a deadline
         if let Some((at, instead_of)) = due {
             timer_thread::schedule(self, at, instead_of);
         }
         self.carry_out(outbox);
     }
 
-    /// When the background thread has to look, and when it would have, if that is earlier than it
-    /// knows.
+    /// The new time of the timer thread and the time that it had, if the table's next deadline is
+    /// earlier than the time that the timer thread knows.
     #[inline]
     fn schedule_change(&self, state: &mut TableState) -> Option<(Instant, Option<Instant>)> {
-        // under shuttle time does not pass, and no thread outlives a schedule
+        // under shuttle, time does not pass, and no thread outlives a schedule
         if cfg!(shuttle) || self.timer_mode == TimerMode::Caller {
             return None;
         }
@@ -133,15 +134,15 @@ impl TableInner {
         Some((instant, later.map(|(_, instant)| instant)))
     }
 
-    /// A driver reports about its process.
+    /// Applies the report of a driver about its process.
     pub(crate) fn report(self: &Arc<TableInner>, key: ProcessKey, status: WaitStatus) {
         self.commit(|state| state.report(key, status, &*self.clock));
     }
 
-    /// Does what is due; how many zombies were reaped.
+    /// Processes all deadlines until `now`. Returns the number of zombies that it reaped.
     pub(super) fn run_due(self: &Arc<TableInner>, now: Time) -> usize {
         self.commit(|state| {
-            // nobody hears of what happens after the end, drivers least of all
+            // after the end of the table no driver is notified of any event
             if !state.closed {
                 state.advance(now, &*self.clock);
                 state.expire(now);
@@ -157,13 +158,13 @@ impl TableInner {
         }
     }
 
-    /// The background thread looks.
+    /// The timer thread processes the table.
     pub(super) fn keep(self: &Arc<TableInner>) {
         self.state.lock().scheduled = None;
         self.run_due(self.clock.now());
     }
 
-    /// The last handle is gone.
+    /// Ends the table: its last handle was dropped.
     pub(super) fn close(self: &Arc<TableInner>) {
         let mut state = self.state.lock();
         state.closed = true;
@@ -175,26 +176,26 @@ impl TableInner {
             timer_thread::cancel(Arc::as_ptr(self), at);
         }
         self.carry_out(outbox);
-        // foreign, and so last
+        // last: the `Drop` of the embedder's callback is code of the embedder
         drop(callback);
     }
 }
 
-/// Takes a zombie and nothing else of it.
+/// The wait4 call that reaps the zombie `child` and reads no status.
 pub(super) fn wait_for_zombie(child: Pid) -> Syscall {
     let (pid, options) = (child.0 as i32, WaitOptions::ALL);
     Syscall::Wait4 { pid, status: Ptr::Null, options }
 }
 
 impl TableState {
-    /// Whether the last transition has changed anything.
+    /// Whether the last transition has changed the model.
     #[inline]
     pub fn has_effects(&self) -> bool {
         !self.fx.list().is_empty() || !self.fx.woken().is_empty()
     }
 
-    /// Everything that processes do by themselves, what all of it means, the calls that they can
-    /// make now, and then what that is to those who wait for children.
+    /// Runs all tasks that can run, records what the effects mean, makes the queued calls that have
+    /// become possible, and then answers the waits for children.
     #[inline]
     pub fn settle(&mut self, clock: &dyn Clock) {
         self.settled = true;
@@ -214,7 +215,7 @@ impl TableState {
         }
     }
 
-    /// What the effects mean for drivers, sleepers and subscribers.
+    /// Records what the effects mean for drivers, sleeping threads and subscribers.
     fn note_effects(&mut self, clock: &dyn Clock) {
         self.process_registry.now = None;
         for effect in self.fx.list() {
@@ -225,18 +226,19 @@ impl TableState {
         }
     }
 
-    /// Whether there can be no more processes and threads.
+    /// Whether the limit of processes and threads is reached.
     pub fn is_full(&self) -> bool {
         self.kernel.task_count() >= self.max_processes as usize
     }
 
-    /// Whether what happens now depends on what time it is.
+    /// Whether the result of a transition can depend on the present time.
     #[inline]
     pub fn is_timed(&self) -> bool {
         self.kernel.next_deadline().is_some() || self.kernel.has_idle_timers()
     }
 
-    /// Before anything that depends on what time it is: time passes until the present.
+    /// Advances the model to the present. It comes before every transition that depends on the
+    /// time.
     #[inline]
     pub fn advance_to_now(&mut self, clock: &dyn Clock) {
         if self.is_timed() && !self.closed {
@@ -244,7 +246,7 @@ impl TableState {
         }
     }
 
-    /// Time passes until `now`, and everybody acts as their timers go off.
+    /// Advances the model to `now`, and lets tasks run after each timer that expires.
     pub fn advance(&mut self, now: Time, clock: &dyn Clock) {
         while let Some(at) = self.kernel.next_deadline().filter(|at| *at <= now) {
             self.fx.clear();
@@ -257,7 +259,7 @@ impl TableState {
         self.pass_time(now);
     }
 
-    /// The same where nothing is due.
+    /// Advances the model to `now` if no timer expires until then.
     pub fn pass_time(&mut self, now: Time) {
         if now > self.kernel.now() && self.kernel.next_deadline().is_none_or(|at| at > now) {
             self.fx.clear();
@@ -265,7 +267,7 @@ impl TableState {
         }
     }
 
-    /// Applies something that comes from outside of the model, and settles.
+    /// Applies an event from outside of the model, and settles.
     pub fn apply_external<R>(
         &mut self,
         clock: &dyn Clock,
@@ -277,23 +279,23 @@ impl TableState {
         result
     }
 
-    /// What a driver says about its process, if that still lives.
+    /// Applies the report of a driver, if its process is in the table.
     pub fn report(&mut self, key: ProcessKey, status: WaitStatus, clock: &dyn Clock) {
         if !self.closed && self.process_registry.entry(key).is_some() {
-            // one that ended meanwhile is refused: nothing has changed then
+            // the model refuses the report if the process has ended, and nothing has changed then
             let _ =
                 self.apply_external(clock, |kernel, fx| kernel.apply_report(key.pid, status, fx));
         }
     }
 
-    /// The sleepers whose time has come are woken.
+    /// Wakes the threads whose timeouts have passed.
     fn expire(&mut self, now: Time) {
         while let Some(first) = self.timeouts.first_entry().filter(|entry| entry.key().0 <= now) {
             self.process_registry.outbox.wakes.push(Wake::new(first.remove(), None));
         }
     }
 
-    /// Reaps zombies of the init whose time has come; how many.
+    /// Reaps the zombies of the init that are due. Returns their number.
     fn reap(&mut self, now: Time, clock: &dyn Clock) -> usize {
         let mut reaped = 0;
         while reaped < REAPED_AT_ONCE && !self.closed {
@@ -307,13 +309,13 @@ impl TableState {
         reaped
     }
 
-    /// A wait of `parent` for its zombie `child` that nobody wants the result of.
+    /// Reaps `child`, a zombie of `parent`, and discards its status.
     pub fn reap_child(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
         let call = wait_for_zombie(child);
         let _ = self.apply_external(clock, |kernel, fx| kernel.poll_wait(parent, &call, fx));
     }
 
-    /// When something is due.
+    /// The earliest deadline: a timer of the model, a zombie of the init, a timeout.
     #[inline]
     pub fn next_deadline(&mut self) -> Option<Time> {
         let timeout = self.timeouts.first_key_value().map(|((at, _), _)| *at);
@@ -321,7 +323,7 @@ impl TableState {
         [self.kernel.next_deadline(), zombie, timeout].into_iter().flatten().min()
     }
 
-    /// `parker` is to be told at that time.
+    /// Unparks `parker` at the time `at`. The result identifies the timeout.
     pub fn add_timeout(&mut self, at: Time, parker: Arc<Parker>) -> (Time, u64) {
         self.timeout_number += 1;
         let place = (at, self.timeout_number);
@@ -333,7 +335,7 @@ impl TableState {
         self.timeouts.remove(&place);
     }
 
-    /// Whether the time there has not come.
+    /// Whether the timeout is still in the list, so that its time has not come.
     pub fn has_timeout(&self, place: (Time, u64)) -> bool {
         self.timeouts.contains_key(&place)
     }

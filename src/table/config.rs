@@ -1,4 +1,4 @@
-//! What a table is made with.
+//! The settings of a table.
 
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -7,45 +7,46 @@ use super::clock::{Clock, RealClock};
 use crate::abi::{Resource, Rlimit};
 use crate::kernel::Config;
 
-/// Who is process 1.
+/// The kind of process 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Init {
     /// The table itself, for the runtime that embeds it: the leader of session 1, which is never
-    /// stopped and takes no signal (EPERM for the runtime's own, too), the parent of processes that
-    /// have no other, and the one that adopts orphans. Its zombies are reaped after
+    /// stopped and takes no signal (EPERM, also for the runtime). It is the parent of processes
+    /// that have no other parent, and adopts orphans. Its zombies are reaped after
     /// [`TableConfig::zombie_ttl`].
     #[default]
     Table,
-    /// A guest like any other, with the rights and duties of a namespace's init: it reaps its
-    /// zombies itself, and everybody is killed when it ends (NS-08).
+    /// A guest like any other, with the rights and duties of a pid namespace's init: it reaps its
+    /// zombies itself, and all other processes are killed when it ends (NS-08).
     Guest,
 }
 
-/// Who sees to it that what is due happens: zombies are reaped, alarms go off.
+/// The thread that processes deadlines: it reaps zombies and lets alarms expire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TimerMode {
-    /// One background thread for all tables of the program. It runs while any of them has a
-    /// deadline, and only where its clock follows real time. Drivers and callbacks are called in it
-    /// too, by what becomes due: one that is slow delays what is due next, in every table, and one
-    /// that waits for that waits for ever.
+    /// One timer thread for all tables of the program. It runs while any of them has a deadline,
+    /// for tables whose clock follows real time. It also calls drivers and callbacks, as a
+    /// consequence of a deadline: a slow one delays the next deadline in every table, and one that
+    /// waits for a later deadline never returns.
     #[default]
     Thread,
-    /// Whoever calls [`reap_due`](super::ProcessTable::reap_due), at
+    /// The thread that calls [`reap_due`](super::ProcessTable::reap_due). It has to do so at
     /// [`next_deadline`](super::ProcessTable::next_deadline) at the latest.
     Caller,
 }
 
-/// How many of each there can be in a table.
+/// The limits of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TableLimits {
-    /// Processes, zombies and process 1 included, and further threads of them: EAGAIN beyond, as of
-    /// the pids controller of cgroups(7). Unlimited by default, up to `pid_max` numbers.
+    /// Processes, zombies and process 1 included, and their further threads: EAGAIN beyond the
+    /// limit, as with the pids controller of cgroups(7). Unlimited by default, up to `pid_max`
+    /// numbers.
     pub processes: u32,
-    /// Queued signal records of a user (RLIMIT_SIGPENDING): EAGAIN beyond (LIM-08). 4,096 by
-    /// default.
+    /// Queued signal records of one user (RLIMIT_SIGPENDING): EAGAIN beyond the limit (LIM-08).
+    /// 4,096 by default.
     pub pending_signals: u64,
-    /// Calls to [`subscribe`](super::ProcessTable::subscribe) whose receivers are alive: EMFILE
-    /// beyond, as inotify_init(2) gives it. 64 by default.
+    /// Receivers of [`subscribe`](super::ProcessTable::subscribe): EMFILE beyond the limit, as with
+    /// inotify_init(2). 64 by default.
     pub subscribers: u32,
 }
 
@@ -75,7 +76,7 @@ pub struct TableConfig {
     pub(super) timer_mode: TimerMode,
     pub(super) limits: TableLimits,
     pub(super) zombie_ttl: Option<Duration>,
-    /// `None` is real time: where there is none, as in wasm, nobody may ask for it.
+    /// `None` is real time. It is read on demand, because some targets, such as wasm, have none.
     clock: Option<Arc<dyn Clock>>,
 }
 
@@ -106,7 +107,7 @@ impl Default for TableConfig {
 }
 
 impl TableConfig {
-    /// How long a zombie of the table's init is kept by default: a minute.
+    /// How long a zombie of the table's init is kept by default: one minute.
     pub const ZOMBIE_TTL: Duration = Duration::from_secs(60);
 
     /// The default settings.
@@ -114,50 +115,50 @@ impl TableConfig {
         TableConfig::default()
     }
 
-    /// Numbers, user, umask, working directory, limits of the first process, which is process 1
-    /// whatever `kernel.first` says.
+    /// Sets the numbers, the user, the umask, the working directory and the limits of the first
+    /// process. Its number is 1, whatever `kernel.first` says.
     pub fn kernel(mut self, kernel: Config) -> TableConfig {
         self.kernel = kernel;
         self
     }
 
-    /// Who is process 1.
+    /// Sets the kind of process 1.
     pub fn init(mut self, init: Init) -> TableConfig {
         self.init = init;
         self
     }
 
-    /// Who does what is due.
+    /// Sets the thread that processes deadlines.
     pub fn timer_mode(mut self, timer_mode: TimerMode) -> TableConfig {
         self.timer_mode = timer_mode;
         self
     }
 
-    /// How many of each there can be.
+    /// Sets the limits.
     pub fn limits(mut self, limits: TableLimits) -> TableConfig {
         self.limits = limits;
         self
     }
 
-    /// How long a zombie whose parent is the table's init is kept for a wait that may come;
-    /// `None` keeps it for ever. A minute by default. Not used with [`Init::Guest`].
+    /// Sets how long a zombie whose parent is the table's init is kept for a later wait; `None`
+    /// keeps it without limit. One minute by default. Not used with [`Init::Guest`].
     pub fn zombie_ttl(mut self, ttl: Option<Duration>) -> TableConfig {
         self.zombie_ttl = ttl;
         self
     }
 
-    /// The time: real by default.
+    /// Sets the clock; real time by default.
     pub fn clock(mut self, clock: impl Clock) -> TableConfig {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// The clock that was given, or real time from now on.
+    /// The clock of the settings, or real time from now on.
     pub(super) fn time(&self) -> Arc<dyn Clock> {
         self.clock.clone().unwrap_or_else(|| Arc::new(RealClock::new()))
     }
 
-    /// What the model is made with.
+    /// The settings of the model.
     pub(super) fn model(&self) -> Config {
         let mut config = self.kernel.clone();
         config.first = crate::abi::Pid(1);

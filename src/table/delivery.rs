@@ -1,9 +1,9 @@
-//! Handlers of processes that have safe points: the model enters a handler when its signal comes,
-//! and the process runs it when it can.
+//! Handlers of processes with safe points: the model enters a handler when its signal is delivered,
+//! and the thread runs it at its next safe point.
 //!
-//! What the model has entered stands on a stack, for each thread. The thread takes what is at the
-//! top, runs it, and has it return. A call of the thread comes after the handlers that were entered
-//! above the code that makes it, so that it is made with the mask of that code.
+//! Each thread has a stack of the handlers that the model has entered. The thread takes the topmost
+//! handler, runs it, and has it return. A call that code of the thread makes comes after the
+//! handlers that were entered above that code, so that the mask of that code applies.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -26,17 +26,18 @@ use crate::syscall::Syscall;
 /// What a thread has to do at a safe point.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Checkpoint {
-    /// Nothing: it goes on.
+    /// Nothing: it continues.
     GoOn,
-    /// Run a handler, which [`Thread::begin_delivery`](super::Thread::begin_delivery) gives.
+    /// Run a handler, which [`Thread::begin_delivery`](super::Thread::begin_delivery) returns.
     Deliver,
-    /// Run no code of its own until its process continues.
+    /// Run no guest code until its process continues.
     Stopped,
-    /// Run no code any more: the thread has ended.
+    /// Run no guest code any more: the thread has ended.
     Ended,
 }
 
-/// A handler that a thread has begun to run: to be given back when it has returned, once.
+/// A handler that a thread has begun to run. It is passed to
+/// [`Thread::end_delivery`](super::Thread::end_delivery) once, when it has returned.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct HandlerDelivery {
     pub(super) thread: ThreadKey,
@@ -47,24 +48,24 @@ pub struct HandlerDelivery {
 }
 
 impl HandlerDelivery {
-    /// The thread that runs it.
+    /// The thread that runs the handler.
     pub fn tid(&self) -> Pid {
         self.tid
     }
 
-    /// The handler, as the guest's sigaction(2) gave it.
+    /// The handler, as the guest set it with sigaction(2).
     pub fn handler(&self) -> u64 {
         self.handler
     }
 
-    /// The signal, and what the handler is told about it.
+    /// The siginfo of the handler.
     pub fn info(&self) -> &SigInfo {
         &self.info
     }
 }
 
-/// The handler does not run any more: it has returned, its process executes another program, or its
-/// thread has ended.
+/// The error for a handler that does not run any more: it has returned, its process executes
+/// another program, or its thread has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct StaleDelivery;
 
@@ -82,19 +83,19 @@ pub(super) struct EnteredHandler {
     serial: u64,
     info: SigInfo,
     handler: u64,
-    /// How many handlers its code is in, with those that were set up below it and wait for it.
+    /// The number of handlers that were set up when this one was entered, itself included.
     depth: usize,
     stage: HandlerStage,
 }
 
-/// How far a thread is with a handler.
+/// The progress of a thread with a handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum HandlerStage {
-    /// It tells of a child whose end has a callback that has not run (TABLE-01).
+    /// The handler receives the SIGCHLD of a child whose exit callback has not run (TABLE-01).
     Hidden,
     Waiting,
     Running,
-    /// Its return has been called for, once.
+    /// The return of the handler has been requested. It is requested once.
     Returning,
 }
 
@@ -107,33 +108,35 @@ impl EnteredHandler {
 /// The handlers of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Handlers {
-    /// The innermost last.
+    /// The innermost handler is the last.
     entered: Vec<EnteredHandler>,
-    /// How many were set up and have not returned, those included whose turn has not come.
+    /// The number of handlers that were set up and have not returned, including those that are not
+    /// entered yet.
     frames: usize,
-    /// Where the thread sleeps when it is in no call.
+    /// Where the thread sleeps while it is in no call.
     notifier: Option<Arc<DeliveryNotifier>>,
 }
 
 impl Handlers {
-    /// How many handlers the code is in that the thread runs.
+    /// The number of handlers that the running code of the thread is inside of.
     fn level(&self) -> usize {
         let running = self.entered.iter().rev().find(|entered| entered.is_running());
         running.map_or(0, |entered| entered.depth)
     }
 
-    /// Whether the innermost one is to be taken.
+    /// Whether the innermost handler waits to be taken.
     fn waits(&self) -> bool {
         self.entered.last().is_some_and(|entered| entered.stage == HandlerStage::Waiting)
     }
 
-    /// The innermost one has returned; whether there was one.
+    /// Removes the innermost handler, which has returned. Returns whether there was one.
     pub fn pop(&mut self) -> bool {
         self.frames = self.frames.saturating_sub(1);
         self.entered.pop().is_some()
     }
 
-    /// The thread has ended, or executes another program; how many there were.
+    /// Removes all handlers, because the thread has ended or executes another program. Returns
+    /// their number.
     pub fn clear(&mut self) -> usize {
         self.frames = 0;
         core::mem::take(&mut self.entered).len()
@@ -144,7 +147,7 @@ impl Handlers {
     }
 }
 
-/// Where a thread that runs on a thread of the host is told that it has a handler to take.
+/// Notifies a host thread, on which a thread of a process runs, that a handler waits to be taken.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryNotifier {
     delivery_due: AtomicBool,
@@ -152,7 +155,7 @@ pub(crate) struct DeliveryNotifier {
 }
 
 impl DeliveryNotifier {
-    /// Whether it was rung since it was asked.
+    /// Whether a delivery was notified since the last `take`.
     pub fn take(&self) -> bool {
         self.delivery_due.load(Ordering::Acquire) && self.delivery_due.swap(false, Ordering::AcqRel)
     }
@@ -164,7 +167,8 @@ impl ProcessRegistry {
         process.is_some_and(|entry| entry.run_by == RunBy::SafePoints)
     }
 
-    /// A handler was set up. Others may be above it before it begins.
+    /// Records that a handler was set up. Other handlers may be set up above it before it is
+    /// entered.
     pub fn note_caught(&mut self, tid: Pid) {
         if self.takes_handlers(tid)
             && let Some(calls) = self.calls_mut(tid)
@@ -173,7 +177,7 @@ impl ProcessRegistry {
         }
     }
 
-    /// The handler that was set up last begins; `false` if that is for the driver to run.
+    /// Enters the handler that was set up last; `false` if the driver runs it.
     pub fn hand_over(&mut self, tid: Pid, info: &SigInfo, handler: u64) -> bool {
         if !self.takes_handlers(tid) {
             return false;
@@ -192,7 +196,7 @@ impl ProcessRegistry {
         true
     }
 
-    /// The callbacks have run that a handler had to wait for.
+    /// Releases a handler that had to wait for exit callbacks, which have run.
     pub fn release_handler(&mut self, tid: Pid, serial: u64) {
         let Some(Some(calls)) = self.calls_mut(tid) else { return };
         let entered = &mut calls.handlers.entered;
@@ -203,13 +207,13 @@ impl ProcessRegistry {
         }
     }
 
-    /// The thread, and the driver of its process, hear of a handler.
+    /// Notifies the thread, and the driver of its process, of a handler.
     fn offer(&mut self, tid: Pid) {
         self.notify_delivery(tid);
         self.operate(tid, || Op::Interrupt(tid));
     }
 
-    /// Whoever sleeps for a thread is to look whether it has a handler to take, if it has.
+    /// Wakes the threads that sleep for `tid`, if it has a handler to take.
     pub fn notify_delivery(&mut self, tid: Pid) {
         let Some(Some(calls)) = self.calls_mut(tid) else { return };
         if !calls.handlers.waits() {
@@ -230,7 +234,7 @@ impl ProcessRegistry {
 }
 
 impl TableState {
-    /// How many handlers the code is in that a thread runs.
+    /// The number of handlers that the running code of a thread is inside of.
     pub fn level(&self, tid: Pid) -> usize {
         if self.process_registry.has_safe_points && self.process_registry.takes_handlers(tid) {
             return self.process_registry.calls(tid).map_or(0, |calls| calls.handlers.level());
@@ -262,7 +266,7 @@ impl TableState {
         let tid = self.acting(caller)?;
         let process = self.process_registry.key(self.process_registry.process_of(tid)?)?;
         let thread = ThreadKey { process, task: self.kernel.task_id(tid)? };
-        // a stopped thread runs it when it continues
+        // a stopped thread runs the handler when it continues
         if !self.kernel.in_user_mode(tid) {
             return None;
         }
@@ -276,7 +280,7 @@ impl TableState {
         Some(HandlerDelivery { thread, serial, tid, handler, info })
     }
 
-    /// The return of a handler is called for, once.
+    /// Requests the return of a handler, once.
     fn end_delivery(&mut self, begun: &HandlerDelivery) -> Result<(), StaleDelivery> {
         let tid = self.tid_of(begun.thread.task).ok_or(StaleDelivery)?;
         let calls = self.process_registry.calls_mut(tid).and_then(|calls| calls.as_mut());
@@ -323,7 +327,8 @@ impl TableInner {
         self.state.lock().checkpoint(caller) == Checkpoint::Deliver
     }
 
-    /// The thread sleeps there when it is in no call. It is rung if there is a handler already.
+    /// Sets where the thread sleeps while it is in no call, and notifies it if a handler waits
+    /// already.
     pub(crate) fn set_delivery_notifier(
         self: &Arc<TableInner>,
         thread: ThreadKey,
@@ -340,7 +345,7 @@ impl TableInner {
     }
 }
 
-/// A call that has come to its end, or cannot before a handler has run.
+/// The end of a call, if it has ended; `Some(None)` if it cannot end before a handler has run.
 pub(super) fn progress(
     shared: &TableInner,
     pending: &Pending,

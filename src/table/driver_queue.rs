@@ -1,5 +1,5 @@
-//! The way from the table to a driver: operations in the kernel's order, one at a time, outside of
-//! the table's lock.
+//! The driver queues: the table sends operations to each driver in the kernel's order, one at a
+//! time, outside of the table's lock.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -10,38 +10,38 @@ use super::registry::ProcessKey;
 use crate::driver::{DriverProcess, Op};
 use crate::kernel::{Arena, Id};
 
-/// A driver, and the operations that have to wait until it has carried out an earlier one.
+/// A driver, and the operations that wait until the driver has carried out an earlier one.
 #[derive(Debug)]
 pub(super) struct DriverQueue {
     key: ProcessKey,
-    /// Not here while a dispatch has it.
+    /// `None` while a dispatch owns the driver.
     driver: Option<Arc<dyn DriverProcess>>,
     waiting: VecDeque<Op>,
-    /// While it is free.
+    /// The next free queue, while this one is free.
     next_free: Option<Id<DriverQueue>>,
 }
 
-/// An operation on its way, with the driver that is to carry it out. Who has it runs it with no
-/// lock held, and brings it back.
+/// An operation that is being dispatched, with its driver. The dispatching thread owns it, runs it
+/// without a lock, and returns it to the queue.
 #[derive(Debug)]
 pub(super) struct Dispatch {
     queue: Id<DriverQueue>,
     pub key: ProcessKey,
-    /// Until it has been brought back.
+    /// `None` once the driver is back in its queue.
     pub driver: Option<Arc<dyn DriverProcess>>,
     pub op: Op,
 }
 
-/// A driver that has carried out its last operation, and whose it was.
+/// A driver that has carried out its last operation, and the key of its process.
 pub(super) type RetiredDriver = (ProcessKey, Arc<dyn DriverProcess>);
 
-/// The drivers of a table's processes: each from its process's creation until it has carried out
-/// [`Op::Reaped`], the last operation.
+/// The drivers of a table's processes. A driver is here from the creation of its process until it
+/// has carried out [`Op::Reaped`], the last operation.
 #[derive(Debug)]
 pub(super) struct DriverQueues {
     queues: Arena<DriverQueue>,
-    /// One that can be used again. It is changed where it is: moving a new one into its place costs
-    /// more than all else here.
+    /// The first free queue. A free queue is reused in place: moving a new one there costs more
+    /// than all other steps here.
     free: Option<Id<DriverQueue>>,
 }
 
@@ -69,8 +69,8 @@ impl DriverQueues {
         id
     }
 
-    /// Another operation: one more dispatch, written where it stays, or it waits until the one
-    /// before it is back.
+    /// Adds an operation: as a dispatch, constructed in place, or in the queue while an earlier
+    /// operation of the driver is being dispatched.
     #[inline(always)]
     pub fn send(
         &mut self,
@@ -94,8 +94,8 @@ impl DriverQueues {
         }
     }
 
-    /// Dispatches were run: those that are left are the next ones. Drivers whose processes are gone
-    /// are returned in `gone`.
+    /// Returns the drivers of finished dispatches to their queues. The dispatches that remain are
+    /// the next ones to run. Drivers of reaped processes are moved to `gone`.
     pub fn complete_dispatches(
         &mut self,
         dispatches: &mut Vec<Dispatch>,
@@ -113,7 +113,7 @@ impl DriverQueues {
                 gone.extend(dispatch.driver.take().map(|driver| (dispatch.key, driver)));
                 queue.next_free = self.free.replace(dispatch.queue);
             } else {
-                // nothing is there: exchanged, so that nothing has to be dropped
+                // `queue.driver` is `None` here: a swap, unlike an assignment, drops nothing
                 core::mem::swap(&mut queue.driver, &mut dispatch.driver);
             }
         }

@@ -1,4 +1,4 @@
-//! The end of everybody.
+//! The end of all processes of a table.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -10,33 +10,36 @@ use super::{Init, ProcessTable};
 use crate::abi::{Pid, Signal, WaitStatus};
 use crate::sync::{Mutex, Parker};
 
-/// What [`ProcessTable::terminate_all`] came to.
+/// The result of [`ProcessTable::terminate_all`].
 ///
-/// SIGTERM is generated for every process but the table's init, and SIGCONT with it, so that those
-/// that are stopped act on it too (JOB-06). Who is alive when the grace is over gets SIGKILL,
-/// also those that were created meanwhile. The time does not depend on how many hold out. Drivers
-/// under [`Authority::Host`](crate::driver::Authority::Host) get as long again to report the
-/// deaths. The zombies that the init has then are reaped.
+/// SIGTERM is generated for every process but the table's init, and SIGCONT with it, so that
+/// stopped processes act on SIGTERM too (JOB-06). A process that is alive after the grace period
+/// receives SIGKILL, also one that was created during the grace period. The time does not depend on
+/// the number of processes that survive SIGTERM. Drivers under
+/// [`Authority::Host`](crate::driver::Authority::Host) have the same time again to report the ends.
+/// Then the zombies of the init are reaped.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Terminated {
-    /// How processes ended that were alive at the beginning, or were created meanwhile, by number.
+    /// How the processes ended that were alive at the beginning or were created during the call, by
+    /// number.
     pub ended: BTreeMap<Pid, WaitStatus>,
-    /// Who is alive all the same: processes under the host's authority whose end was not reported
-    /// in time, and any that drivers and callbacks have created after the last signal.
+    /// The processes that are still alive: processes under the host's authority whose end was not
+    /// reported in time, and processes that drivers and callbacks created after the last signal.
     pub survivors: Vec<Pid>,
 }
 
-/// Somebody who waits for everybody to end.
+/// A thread that waits for the end of all processes.
 #[derive(Debug)]
 pub(super) struct TerminateWaiter {
-    /// How many processes are spared.
+    /// The number of processes that are not signalled.
     spared: usize,
     ended: Mutex<BTreeMap<Pid, WaitStatus>>,
     parker: Arc<Parker>,
 }
 
 impl TerminateWaiter {
-    /// A process has ended, and so many are alive. Whom to tell, if these are all spared.
+    /// Records the end of a process, with the number of processes that are alive. Returns the
+    /// parker to wake if only processes remain that are not signalled.
     pub fn note(&self, pid: Pid, status: WaitStatus, alive: usize) -> Option<Arc<Parker>> {
         self.ended.lock().insert(pid, status);
         (alive <= self.spared).then(|| self.parker.clone())
@@ -66,13 +69,13 @@ pub(super) fn terminate_all(table: &ProcessTable, grace: Duration) -> Terminated
     })
 }
 
-/// Signals everybody, in one step.
+/// Signals all processes but the init, in one step.
 fn signal_all(table: &ProcessTable, signals: &[Signal]) {
     let shared = table.shared();
     shared.commit(|state| {
         for pid in state.living(shared.init) {
             for signal in signals {
-                // it may have ended by what was sent to another: then there is nothing to do
+                // an error means that a signal to another process has ended this one
                 let _ = state
                     .apply_external(&*shared.clock, |kernel, fx| kernel.signal(pid, *signal, fx));
             }
@@ -80,7 +83,7 @@ fn signal_all(table: &ProcessTable, signals: &[Signal]) {
     });
 }
 
-/// Sleeps until nobody is left; `false` if that takes longer than `grace`.
+/// Sleeps until all processes have ended; `false` if `grace` passes first.
 fn wait_for_exits(table: &ProcessTable, grace: Duration, waiter: &TerminateWaiter) -> bool {
     let shared = table.shared();
     let alarm = shared.alarm_after(grace, &waiter.parker);
@@ -95,14 +98,14 @@ fn wait_for_exits(table: &ProcessTable, grace: Duration, waiter: &TerminateWaite
 }
 
 impl TableState {
-    /// Those who are to end.
+    /// The processes that have to end.
     fn living(&self, init: Init) -> Vec<Pid> {
         let spared = |pid: &Pid| init == Init::Table && *pid == Pid(1);
         let alive = |pid: &Pid| self.kernel.exit_status(*pid).is_none();
         self.kernel.pids().filter(|pid| !spared(pid) && alive(pid)).collect()
     }
 
-    /// How many processes are alive. O(1).
+    /// The number of processes that are alive. O(1).
     fn alive(&self) -> usize {
         self.process_registry.counts.running + self.process_registry.counts.stopped
     }

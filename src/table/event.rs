@@ -1,4 +1,4 @@
-//! What a table publishes: each change of a process, with its cause.
+//! The events that a table publishes: each change of a process, with its cause.
 
 use alloc::vec::Vec;
 
@@ -8,18 +8,21 @@ use crate::kernel::{Cause, Consequence, Effect};
 use crate::sync::channel::{Receiver, Sender, TrySendError, bounded};
 use crate::sync::room;
 
-/// Something that happened to a process.
+/// A change of a process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TableEvent {
-    /// Its place among all events of the table. A gap is never without a [`What::Lost`].
+    /// The position of this event among all events of the table. A gap in the numbers always comes
+    /// with a [`What::Lost`].
     pub number: u64,
     /// The process.
     pub pid: Pid,
-    /// The thread that it is about; the number of the process where it is about all of that.
+    /// The thread that the event concerns; the number of the process if the event concerns the
+    /// whole process.
     pub tid: Pid,
     /// What happened.
     pub what: What,
-    /// Why; `None` for what the model has no part in (a driver's fault, lost events).
+    /// The cause; `None` for an event that does not come from the model (a driver's fault, lost
+    /// events).
     pub cause: Option<Cause>,
 }
 
@@ -28,31 +31,31 @@ pub struct TableEvent {
 pub enum What {
     /// The process was created, by [`Cause::actor`].
     Created,
-    /// It has got a thread, [`TableEvent::tid`], by [`Cause::actor`].
+    /// The process has a new thread, [`TableEvent::tid`], created by [`Cause::actor`].
     ThreadCreated,
-    /// The thread has ended, or has the number of the process since it executed a program
-    /// (EXEC-11). The process goes on, or its end follows.
+    /// The thread has ended, or has the number of the process because it executed a program
+    /// (EXEC-11). The process continues, or its end follows.
     ThreadEnded,
-    /// It executes a new program.
+    /// The process executes a new program.
     Executed,
-    /// It stopped.
+    /// The process stopped.
     Stopped(Signal),
-    /// It continued.
+    /// The process continued.
     Continued,
-    /// It ended.
+    /// The process ended.
     Exited(WaitStatus),
-    /// The zombie is gone and its number free, unless a group or a session has it.
+    /// The zombie is reaped. Its number is free, unless a group or a session uses it.
     Reaped,
-    /// A signal was generated for it, or for one thread of it.
+    /// A signal was generated for the process, or for one of its threads.
     Generated(SigInfo),
-    /// Its driver panicked in this operation.
+    /// The driver of the process panicked in this operation.
     DriverFault(Op),
-    /// That many events before this one found the channel full and were dropped.
+    /// This number of events before this one found the channel full and were dropped.
     Lost(u64),
 }
 
 impl What {
-    /// What of the model's consequences is published.
+    /// The published form of a consequence; `None` if it is not published.
     fn of(consequence: &Consequence) -> Option<What> {
         Some(match consequence {
             Consequence::Created => What::Created,
@@ -83,12 +86,12 @@ struct Subscriber {
 }
 
 impl Subscribers {
-    /// Another receiver; `None` if there are `limit` of them.
+    /// Adds a receiver; `None` if there are already `limit` of them.
     pub fn add(&mut self, capacity: usize, limit: u32) -> Option<Receiver<TableEvent>> {
         if self.list.len() >= limit as usize {
             return None;
         }
-        // room for one event and for the note that others were lost
+        // space for one event and for the `Lost` event before it
         let (sender, receiver) = bounded(capacity.max(2));
         self.list.push(Subscriber { sender, lost: 0 });
         Some(receiver)
@@ -103,12 +106,12 @@ impl Subscribers {
         let Some(what) = What::of(&effect.what) else { return };
         let tid = effect.pid;
         let known = if what == What::ThreadCreated { effect.cause.actor } else { tid };
-        // a new process is not known yet
+        // a process that is being created has no entry yet
         let pid = process_of(known).unwrap_or(tid);
         self.send(pid, tid, what, Some(effect.cause));
     }
 
-    /// Publishes what is about a process and not of the model.
+    /// Publishes an event that does not come from the model.
     pub fn publish(&mut self, pid: Pid, what: What) {
         self.send(pid, pid, what, None);
     }
@@ -121,10 +124,11 @@ impl Subscribers {
 }
 
 impl Subscriber {
-    /// `false` if the receiver is gone.
+    /// Sends an event; `false` if the receiver was dropped.
     fn send(&mut self, event: &TableEvent) -> bool {
         if self.lost > 0 {
-            // a note that takes the place of its event would be followed by another note
+            // with space for one event only, a `Lost` event would replace this event, and another
+            // `Lost` would follow
             if room(&self.sender) < 2 {
                 self.lost += 1;
                 return true;

@@ -1,4 +1,5 @@
-//! Exits and the callback for them: who has to wait until it has run, and for what (TABLE-01).
+//! The exit gate: waits, results of calls, operations and handlers that have to wait until the exit
+//! callback has run (TABLE-01).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,29 +16,30 @@ use crate::kernel::Id;
 use crate::sync::{Parker, contain, current, is_current};
 use crate::syscall::{self, Ret, Syscall};
 
-/// An exit for the callbacks.
+/// An exit whose callback has not run.
 #[derive(Debug)]
 pub(super) struct PendingExit {
     key: ProcessKey,
     status: WaitStatus,
-    /// The step in which it happened, until drivers have been told what happened in it.
+    /// The step in which the process ended; `None` once drivers have carried out the operations of
+    /// that step.
     step: Option<u64>,
-    /// The process's own driver has not been told that it ended: it may be busy, or have to wait
-    /// for another callback.
+    /// The process's own driver has not carried out the operation for its end: it is busy, or
+    /// another callback delays it.
     driver_pending: bool,
-    /// Who waits for it.
+    /// The waits that the callback delays.
     pub waits: Vec<Arc<WaitEntry>>,
-    /// The calls that have its end as their result, and whose they are.
+    /// The calls whose results report this exit, with their callers.
     calls: Vec<(Pid, Arc<Pending>, End)>,
-    /// What drivers are told once the callback has run: that children ended, and what follows.
+    /// The operations that drivers receive after the callback: SIGCHLD, and the operations after
+    /// it.
     ops: Vec<(Id<DriverQueue>, Op)>,
-    /// The handlers that tell of children, by their threads and serials, of processes that take
-    /// their handlers themselves.
+    /// The handlers that the callback delays, by thread and serial, of processes with safe points.
     handlers: Vec<(Pid, u64)>,
 }
 
 impl PendingExit {
-    /// A wait is to hear when its callback has run.
+    /// Adds a wait, to be woken when the callback has run.
     pub fn add(&mut self, waiting: &Arc<WaitEntry>) {
         if waiting.hold(self.key.serial) {
             self.waits.push(waiting.clone());
@@ -45,13 +47,14 @@ impl PendingExit {
     }
 }
 
-/// Whether a signal tells of children, or may have swallowed one that does (CHLD-06).
+/// Whether a signal reports a child, or may have absorbed one that does (CHLD-06).
 pub(super) fn tells_of_children(info: &SigInfo) -> bool {
     let codes = SiCode::CLD_EXITED..=SiCode::CLD_CONTINUED;
     info.signal == Signal::CHLD || codes.contains(&info.code)
 }
 
-/// A wait that does not sleep, and does not say whether it found anything.
+/// Whether the call is a wait that does not sleep and whose result does not show if it found a
+/// child.
 fn tells_nothing(call: &Syscall, result: &syscall::Result) -> bool {
     let Syscall::Waitid { options, .. } = call else { return false };
     options.contains(WaitOptions::NOHANG)
@@ -59,8 +62,8 @@ fn tells_nothing(call: &Syscall, result: &syscall::Result) -> bool {
 }
 
 impl ProcessRegistry {
-    /// An exit is to be announced, once its step is over and, if `driver_pending`, its own driver
-    /// has heard of it.
+    /// Queues an exit for the callback. The callback runs after the step and, if `driver_pending`,
+    /// after the process's own driver has carried out the operation for the end.
     pub fn note_exit(&mut self, pid: Pid, status: WaitStatus, driver_pending: bool) {
         let Some(key) = self.key(pid) else { return };
         if self.outbox.exits == 0 {
@@ -72,22 +75,22 @@ impl ProcessRegistry {
         self.pending_exits.push_back(exit);
     }
 
-    /// Whether the callback that runs now sleeps there, or has something sleep.
+    /// Whether the callback that runs at present sleeps on this parker, or has another thread sleep
+    /// on it.
     pub fn is_the_callbacks(&self, parker: &Arc<Parker>) -> bool {
         self.callback_sleeps.iter().any(|other| Arc::ptr_eq(other, parker))
     }
 
-    /// The exit of the last process of that number, if its callback has not run. Costs a scan of
-    /// those.
+    /// The pending exit of the latest process of that number. Costs a scan of the pending exits.
     pub fn pending_exit_of(&self, pid: Pid) -> Option<usize> {
         self.pending_exits.iter().rposition(|exit| exit.key.pid == pid)
     }
 
-    /// The exit that a call's result is about, if its callback has not run. Costs a scan of those.
+    /// The pending exit that a call's result reports. Costs a scan of the pending exits.
     pub fn pending_exit_in(&self, result: &syscall::Result) -> Option<usize> {
         let child = match result {
             Ok(Ret::Signal(info)) if tells_of_children(info) => return self.last_pending_exit(),
-            // a wait that has not named the child: it may be any
+            // the result of the wait does not name the child: it may be any pending exit
             Ok(Ret::WaitInfo(None)) | Err(Errno::EFAULT) => return self.last_pending_exit(),
             Ok(Ret::Waited { pid, .. }) => *pid,
             Ok(Ret::WaitInfo(Some(Some(info)))) => info.pid,
@@ -100,7 +103,7 @@ impl ProcessRegistry {
         self.pending_exits.len().checked_sub(1)
     }
 
-    /// TABLE-01: a driver that hears of an end, and waits, finds it.
+    /// TABLE-01: a driver that receives the SIGCHLD of an exit and then waits finds that exit.
     pub fn operate_or_hold_back(&mut self, queue: Id<DriverQueue>, op: Op) {
         let early = |exit: &PendingExit| exit.ops.iter().any(|(other, _)| *other == queue);
         let tells = matches!(&op, Op::Deliver(delivery) if tells_of_children(&delivery.info));
@@ -111,14 +114,15 @@ impl ProcessRegistry {
         }
     }
 
-    /// TABLE-01: a handler that hears of an end, and waits, finds it. Whether it has to wait for a
-    /// callback.
+    /// TABLE-01: a handler that receives the SIGCHLD of an exit and then waits finds that exit.
+    /// Returns whether the handler has to wait for a callback.
     pub fn hold_handler(&mut self, tid: Pid, serial: u64) -> bool {
         let last = self.pending_exits.back_mut();
         last.map(|last| last.handlers.push((tid, serial))).is_some()
     }
 
-    /// The result of a call of `tid` is about an exit, or may be, whose callback has not run.
+    /// Holds back the result of a call of `tid` until the callback of the exit that it reports, or
+    /// may report, has run.
     pub fn hold_back(&mut self, exit: usize, tid: Pid, pending: Arc<Pending>, end: End) {
         if let Some(calls) = self.calls_mut(tid) {
             calls.get_or_insert_default().held.push(pending.clone());
@@ -126,8 +130,8 @@ impl ProcessRegistry {
         self.pending_exits[exit].calls.push((tid, pending, end));
     }
 
-    /// Drivers have been told of what happened in a step: the exits in it can be announced. Costs a
-    /// look at those that came later.
+    /// Drivers have carried out the operations of a step: the callbacks for its exits can run.
+    /// Costs a scan of the exits after them.
     pub fn note_step_dispatched(&mut self, step: u64) {
         let newest_first = self.pending_exits.iter_mut().rev();
         let of_step = newest_first
@@ -136,8 +140,8 @@ impl ProcessRegistry {
         of_step.for_each(|exit| exit.step = None);
     }
 
-    /// Drivers have carried out these operations; whether a callback has waited for one, for the
-    /// news of an end. Costs a look at the exits that came later.
+    /// Drivers have carried out these operations. Returns whether a callback was waiting for one of
+    /// them, the operation for an end. Costs a scan of the exits after it.
     pub fn note_dispatched(&mut self, dispatches: &[Dispatch]) -> bool {
         let ends = dispatches.iter().filter(|dispatch| matches!(dispatch.op, Op::Terminate(_)));
         let mut serials: Vec<u64> = ends.map(|dispatch| dispatch.key.serial).collect();
@@ -150,14 +154,14 @@ impl ProcessRegistry {
         })
     }
 
-    /// The exit whose callback is to run next.
+    /// The exit whose callback runs next.
     pub fn next_pending_exit(&self) -> Option<(ProcessKey, WaitStatus)> {
         let is_told = |exit: &&PendingExit| exit.step.is_none() && !exit.driver_pending;
         let first = self.pending_exits.front().filter(is_told)?;
         Some((first.key, first.status))
     }
 
-    /// The callback for the first exit has run: nobody has to wait for it any longer.
+    /// The callback for the first exit has run: releases what waits for it.
     pub fn exit_callback_returned(&mut self) {
         self.callback_sleeps.clear();
         let Some(mut exit) = self.pending_exits.pop_front() else { return };
@@ -167,7 +171,7 @@ impl ProcessRegistry {
         self.release(exit);
     }
 
-    /// The table ends, and their callbacks never run.
+    /// The table ends: the callbacks of the pending exits never run.
     pub fn abandon_pending_exits(&mut self) {
         for mut exit in core::mem::take(&mut self.pending_exits) {
             exit.calls.iter_mut().for_each(|(.., end)| *end = End::Gone);
@@ -176,7 +180,8 @@ impl ProcessRegistry {
         }
     }
 
-    /// Its callback has run, or never will: calls return, and drivers are told what was held back.
+    /// The callback of this exit has run, or never will: calls return, and drivers receive the
+    /// operations that were held back.
     fn release(&mut self, exit: PendingExit) {
         for (queue, op) in exit.ops {
             self.queues.send(queue, || op, &mut self.outbox.dispatches);
@@ -188,7 +193,7 @@ impl ProcessRegistry {
             if let Some(Some(calls)) = self.calls_mut(tid) {
                 calls.held.retain(|other| !Arc::ptr_eq(other, &pending));
             }
-            // nobody sees the result if its caller has ended
+            // no code sees the result if the caller has ended
             if pending.end().is_none() {
                 self.finish(tid, &pending, end);
             }
@@ -197,19 +202,20 @@ impl ProcessRegistry {
 }
 
 impl TableState {
-    /// Whether the callback for an exit acts.
+    /// Whether the calling thread runs the exit callback.
     pub fn is_callback(&self) -> bool {
         is_current(self.callback_thread)
     }
 
-    /// Who sleeps because of the callback that runs now is told before it has returned.
+    /// Marks a parker on which a thread sleeps because of the callback that runs at present: its
+    /// wake must not wait for that callback.
     pub fn note_sleep(&mut self, parker: &Arc<Parker>) {
         if self.is_callback() && !self.process_registry.is_the_callbacks(parker) {
             self.process_registry.callback_sleeps.push(parker.clone());
         }
     }
 
-    /// The exit that a call's result is about, if its callback has not run.
+    /// The pending exit that a call's result reports.
     #[inline]
     pub fn pending_exit_for(
         &self,
@@ -226,7 +232,7 @@ impl TableState {
         self.process_registry.pending_exit_in(result)
     }
 
-    /// The exit of a zombie, if its callback has not run.
+    /// The pending exit of a zombie.
     pub fn pending_exit_mut(&mut self, pid: Pid) -> Option<&mut PendingExit> {
         let serial = self.process_registry.key(pid)?.serial;
         self.process_registry.pending_exits.iter_mut().find(|exit| exit.key.serial == serial)
@@ -234,8 +240,8 @@ impl TableState {
 }
 
 impl TableInner {
-    /// Drivers have been told of what happened in a step, or of an earlier end: runs the callback
-    /// for the exits that it can run for, unless a thread is about it.
+    /// Runs the exit callbacks that can run, unless another thread does: drivers have carried out
+    /// the operations of `step`, or of an earlier end.
     pub(super) fn run_exit_callbacks(self: &Arc<TableInner>, step: u64) {
         self.state.lock().process_registry.note_step_dispatched(step);
         loop {
@@ -249,7 +255,7 @@ impl TableInner {
             state.callback_thread = Some(current().id());
             drop(state);
             if let (Some(callback), Some(handle)) = (callback, handle) {
-                // a panic of the callback, or of its `Drop`, is no reason to lose an exit
+                // a panic of the callback, or of its `Drop`, must not lose an exit
                 contain(move || callback(&Process::new(ProcessTable(handle), key), status));
             }
             let mut state = self.state.lock();

@@ -1,4 +1,4 @@
-//! A guest's calls, from their beginning to their end.
+//! A guest's calls, from their start to their end.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -16,39 +16,40 @@ use crate::kernel::{Kernel, Outcome, Refused};
 use crate::sync::{MutexGuard, Parker};
 use crate::syscall::{self, Ret, Syscall};
 
-/// Who makes a call.
+/// The caller of a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Caller {
-    /// The thread that has that number now, or the process.
+    /// The thread that has this number at present; a process is its first thread.
     Number(Pid),
-    /// The first thread of that process.
+    /// The first living thread of this process.
     Process(ProcessKey),
     Thread(ThreadKey),
 }
 
-/// Calls in progress of one thread, and the handlers that it takes itself.
+/// The calls in progress of one thread, and the handlers that it takes itself.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    /// The innermost last: a handler may call while the call that it interrupted has not returned.
+    /// The innermost call is the last: a handler may make a call while the call that it interrupted
+    /// has not returned.
     pub begun: Vec<Arc<Pending>>,
     /// Calls that the thread cannot make yet.
     pub queued: VecDeque<Queued>,
     /// Calls whose results wait for a callback.
     pub held: Vec<Arc<Pending>>,
-    /// The program that it executes when the other threads of its process have ended.
+    /// The program that the thread executes when the other threads of its process have ended.
     executing: Option<Executing>,
     pub handlers: Handlers,
 }
 
-/// An execve that is not done when it begins.
+/// An execve that takes effect after the call has started.
 #[derive(Debug)]
 struct Executing {
     path: Arc<str>,
-    /// The call, if it has not returned.
+    /// The call; `None` if it has returned.
     call: Option<Arc<Pending>>,
 }
 
-/// Calls that read the clock.
+/// Whether a call reads the clock.
 fn needs_time(call: &Syscall) -> bool {
     matches!(
         call,
@@ -60,13 +61,13 @@ fn needs_time(call: &Syscall) -> bool {
 }
 
 impl TableInner {
-    /// A guest's call begins.
+    /// Starts a guest's call.
     #[inline]
     pub(crate) fn start(self: &Arc<TableInner>, caller: Caller, call: &Syscall) -> Started {
         self.start_under(self.state.lock(), caller, call, None)
     }
 
-    /// A call of a guest by its own thread, which sleeps on `parker`.
+    /// Starts a guest's call on the guest's own thread, which sleeps on `parker`.
     pub(crate) fn start_on(
         self: &Arc<TableInner>,
         caller: ThreadKey,
@@ -86,7 +87,7 @@ impl TableInner {
     ) -> Started {
         let timed = state.is_timed() || needs_time(call);
         let started = self.start_or_queue(&mut state, caller, call, parker, timed);
-        // nothing is to be done, and nothing is due that was not before
+        // no effect was recorded, and no deadline has changed
         let is_quiet = !timed && !state.settled;
         match started {
             Started::Plain(Ok(value)) if is_quiet => Started::Plain(Ok(value)),
@@ -95,7 +96,7 @@ impl TableInner {
         }
     }
 
-    /// A call that may have brought something about has begun: that is seen to.
+    /// Finishes the start of a call that may have had effects: carries them out.
     #[inline(never)]
     fn go_on(
         self: &Arc<TableInner>,
@@ -104,7 +105,7 @@ impl TableInner {
     ) -> Started {
         self.leave(state);
         match started {
-            // it may have ended while the lock was free
+            // the call may have ended while the lock was free
             Started::Pending(pending) => match pending.end() {
                 Some(end) => Started::Ended(end),
                 None => Started::Pending(pending),
@@ -113,8 +114,8 @@ impl TableInner {
         }
     }
 
-    /// The part of a call's beginning that is under the lock. What is due comes first, and the
-    /// caller may not live to make its call.
+    /// Starts a call, or queues it. Runs under the lock. Timers that have expired come first, and
+    /// the caller may end by them.
     #[inline]
     fn start_or_queue(
         &self,
@@ -141,7 +142,7 @@ impl TableInner {
 }
 
 impl TableState {
-    /// Makes a guest's call, unless there can be no more processes, or handlers come first.
+    /// Makes a guest's call, unless the limit of processes is reached or handlers come first.
     #[inline]
     fn try_make(
         &mut self,
@@ -159,7 +160,7 @@ impl TableState {
         self.make(tid, call, parker, clock)
     }
 
-    /// Makes a guest's call, or notes it for when the guest can.
+    /// Makes a guest's call, or queues it until the guest can make it.
     #[inline(always)]
     pub fn make(
         &mut self,
@@ -171,14 +172,14 @@ impl TableState {
         self.fx.clear();
         let outcome = self.kernel.call(caller, call, &mut self.fx);
         match self.plain(&outcome) {
-            // by itself, so that no block of bytes is moved
+            // in an arm of its own, so that the compiler copies no large value
             Some(Ok(value)) if !self.has_effects() => Started::Plain(Ok(value)),
             Some(Err(errno)) if !self.has_effects() => Started::Plain(Err(errno)),
             _ => self.note_outcome(caller, call, outcome, parker, clock),
         }
     }
 
-    /// What a call has come to that has returned more than a number, or done more.
+    /// Classifies a call that has returned more than a number, or has had effects.
     #[inline(never)]
     fn note_outcome(
         &mut self,
@@ -204,7 +205,7 @@ impl TableState {
             Err(Refused::NotInUserMode(_)) => {
                 self.queue(caller, call.clone(), Pending::new(call, parker))
             }
-            // a process whose first thread has ended: the next one calls
+            // the first thread of the process has ended: the next thread makes the call
             Err(_) => match self.first_living(caller) {
                 Some(tid) => self.try_make(tid, call, parker, clock),
                 None => Started::Ended(End::Gone),
@@ -222,13 +223,13 @@ impl TableState {
         match result {
             Ok(Ret::Value(value)) => Some(Ok(*value)),
             Ok(_) => None,
-            // a wait that found an exit may have no place to tell of it
+            // a wait that found an exit fails with EFAULT if it has no place to store the result
             Err(Errno::EFAULT) if !self.process_registry.pending_exits.is_empty() => None,
             Err(errno) => Some(Err(*errno)),
         }
     }
 
-    /// Notes a call for when its caller can make it.
+    /// Queues a call until its caller can make it.
     fn queue(&mut self, caller: Pid, call: Syscall, pending: Arc<Pending>) -> Started {
         let handlers = self.level(caller);
         let Some(calls) = self.process_registry.calls_mut(caller) else {
@@ -240,7 +241,8 @@ impl TableState {
         Started::Pending(pending)
     }
 
-    /// A fork's result names the child for good: its number may be another's soon.
+    /// Replaces the number in a fork's result by the key of the child: another process may have the
+    /// number later.
     #[inline]
     fn name_child(&self, call: &Syscall, started: Started) -> Started {
         if !call.is_fork() {
@@ -254,8 +256,8 @@ impl TableState {
         }
     }
 
-    /// What a call has come to before others have run. The callback that runs now does not wait for
-    /// itself.
+    /// Classifies the outcome of a call, before other tasks have run. A call of the exit callback
+    /// that runs at present does not wait for that callback.
     #[inline(always)]
     fn classify_outcome(
         &mut self,
@@ -265,7 +267,7 @@ impl TableState {
         callbacks_own: bool,
         pending: impl FnOnce() -> Arc<Pending>,
     ) -> Started {
-        // what others do because of it comes before the program sees the result
+        // the program sees the result after other tasks have run because of the call
         let held = self.kernel.runnable_count() > 0;
         if let Syscall::Execve { path, .. } = call {
             self.begin_execve(caller, path, &outcome);
@@ -306,17 +308,17 @@ impl TableState {
             Outcome::Returned(Ok(_)) if self.process_registry.entries.get(caller).is_some() => {
                 self.process_registry.execute(caller, path, None);
             }
-            // when the others have ended, and the caller is the leader
+            // it takes effect when the other threads have ended, and the caller is the leader
             Outcome::Returned(Ok(_)) | Outcome::Blocked => {
                 self.process_registry.begin_executing(caller, path.clone());
             }
             Outcome::Returned(Err(_)) | Outcome::Gone | Outcome::Done => {}
         }
-        // what a handler kept from being made
+        // calls that a handler delayed may be possible
         self.process_registry.make_ready(caller);
     }
 
-    /// A thread that had calls waiting may be able to make one.
+    /// Makes the next queued call of a thread, if the thread can make it.
     pub fn make_queued(&mut self, pid: Pid, clock: &dyn Clock) {
         if !self.kernel.in_user_mode(pid) {
             return;
@@ -346,7 +348,7 @@ impl TableState {
 }
 
 impl ProcessRegistry {
-    /// How a fork ends: its result names the child for good.
+    /// The end of a fork, with the key of the child.
     fn created(&self, kernel: &Kernel, result: syscall::Result) -> End {
         let Ok(Ret::Value(number)) = result else { return End::Returned(result) };
         let child = Pid(number as u32);
@@ -357,7 +359,7 @@ impl ProcessRegistry {
         thread.map_or(End::Returned(result), |thread| End::Threaded(thread, child))
     }
 
-    /// The program sees the result of its innermost call.
+    /// Ends the innermost call of a thread: the program sees its result.
     pub fn end_call(&mut self, kernel: &Kernel, pid: Pid, result: &syscall::Result) {
         let Some(Some(calls)) = self.calls_mut(pid) else { return };
         let Some(pending) = calls.begun.pop() else { return };
@@ -380,23 +382,23 @@ impl ProcessRegistry {
         self.outbox.wakes.push(Wake::new(pending.parker.clone(), Some(pid)));
     }
 
-    /// The next call that waits for its caller to be in no more handlers than that. Costs a look
-    /// at those in front of it.
+    /// Takes the next queued call that can be made when its caller is in `handlers` handlers. Costs
+    /// a scan of the queued calls before it.
     pub fn next_queued(&mut self, pid: Pid, handlers: usize) -> Option<Queued> {
         let calls = self.calls_mut(pid)?.as_mut()?;
-        // a handler's call overtakes those that wait for the handler to return
+        // a call of a handler overtakes the calls that wait for the handler to return
         let nth = calls.queued.iter().position(|queued| handlers <= queued.handlers)?;
         calls.queued.remove(nth)
     }
 
-    /// A thread may be able to make the calls that wait for it.
+    /// Marks a thread that may be able to make its queued calls.
     pub fn make_ready(&mut self, pid: Pid) {
         if self.calls(pid).is_some_and(|calls| !calls.queued.is_empty()) {
             self.ready.push(pid);
         }
     }
 
-    /// Nobody will see the results of its calls: it ended.
+    /// Ends the calls of a thread that has ended: no code sees their results.
     pub fn abort_calls(&mut self, pid: Pid) {
         for parker in self.pending_wakes.get(&pid).into_iter().flatten().cloned() {
             self.outbox.wakes.push(Wake::first(parker, Some(pid)));
@@ -417,14 +419,14 @@ impl ProcessRegistry {
         self.outbox.wakes.push(Wake::first(pending.parker.clone(), None));
     }
 
-    /// A thread is about to execute a program: see [`ProcessRegistry::note_executed`].
+    /// Records that a thread is about to execute a program: see [`ProcessRegistry::note_executed`].
     fn begin_executing(&mut self, tid: Pid, path: Arc<str>) {
         if let Some(calls) = self.calls_mut(tid) {
             calls.get_or_insert_default().executing = Some(Executing { path, call: None });
         }
     }
 
-    /// The process executes a program. Where it had other threads its image changes only now.
+    /// The process executes a program. If it had other threads, its image changes only here.
     pub fn note_executed(&mut self, pid: Pid) {
         let Some(Some(calls)) = self.calls_mut(pid) else { return };
         if let Some(Executing { path, call }) = calls.executing.take() {
@@ -432,7 +434,7 @@ impl ProcessRegistry {
         }
     }
 
-    /// It executes another program: the calls that handlers had interrupted do not return.
+    /// Changes the image of a process: the calls that handlers had interrupted never return.
     fn execute(&mut self, pid: Pid, path: &Arc<str>, own: Option<&Arc<Pending>>) {
         let image = self.take_prepared(path).unwrap_or_else(|| Arc::new(Image::new(&**path)));
         let Some(entry) = self.entries.get_mut(pid) else { return };
@@ -446,7 +448,8 @@ impl ProcessRegistry {
         let handlers = calls.handlers.clear();
         self.entered -= handlers;
         if handlers > 0 {
-            // so do calls of code that is gone, which waited for a handler to return
+            // queued calls of the old program, which waited for a handler to return, never return
+            // either
             let queued = core::mem::take(&mut calls.queued);
             gone.extend(queued.into_iter().map(|queued| queued.pending));
         }
@@ -455,7 +458,8 @@ impl ProcessRegistry {
         }
     }
 
-    /// The innermost handler of a thread has returned: what it kept from being made may be.
+    /// Records that the innermost handler of a thread has returned: the calls that it delayed may
+    /// be possible.
     #[inline(never)]
     fn note_sigreturn(&mut self, tid: Pid) {
         if self.has_safe_points

@@ -1,30 +1,33 @@
-//! The facade: the model for runtimes, with drivers, blocking waits and a reaper.
+//! The process table: the model for runtimes, with drivers, blocking waits and a reaper.
 //!
-//! [`ProcessTable`] is what a sandbox embeds. Any number of threads call it; each call is one
-//! transition of the [`Kernel`](crate::kernel::Kernel), after which everything that processes do by
-//! themselves has been done, in the kernel's canonical order.
+//! [`ProcessTable`] is the type that a sandbox embeds. Any number of threads may call it. Each call
+//! is one transition of the [`Kernel`](crate::kernel::Kernel), after which all tasks that can run
+//! have run, in the kernel's canonical order.
 //!
 //! # The lock
 //!
-//! One lock guards the model and what belongs to it. Under it, a call runs the model and notes what
-//! is to be done: operations for drivers, callbacks, sleepers to wake. When it is free again the
-//! same thread does that. So nothing foreign (a driver, a callback, a waker, a `Drop`) ever runs
-//! under the lock, and any of them may call the table; only a [`Clock`] is asked under it.
-//! Operations of one process stand in one queue, filled under the lock, and emptied by one thread
-//! at a time: a stop and a continue cannot overtake each other. Exits stand in another: their
-//! callbacks run one after the other, each when drivers were told what came with it, and no wait
-//! returns one before its callbacks have run, and no driver hears of a child's before them. Locks
-//! are taken in this order: table, then a reporter, a sleeper.
+//! One lock guards the model and the table's own state. Under the lock, a call runs the model and
+//! records what has to follow: operations for drivers, exit callbacks, threads to wake. The same
+//! thread carries these out after it has unlocked. Code of the embedder (a driver, a callback, a
+//! waker, a `Drop`) never runs under the lock, and any of it may call the table; the only exception
+//! is the [`Clock`], which the table reads under the lock.
+//!
+//! The operations of one process form a queue, which is filled under the lock and emptied by one
+//! thread at a time: a stop and a continue cannot overtake each other. Exits form another queue:
+//! their callbacks run one after the other, each after the drivers have carried out the operations
+//! of its step. Until the callback of an exit has run, no wait returns that exit, and no driver
+//! receives the SIGCHLD of it. Locks are taken in this order: the table, then a reporter, then a
+//! sleeping thread's parker.
 //!
 //! # Two ways to call
 //!
 //! - A *guest's* call, [`ProcessTable::syscall`] and the methods of [`Thread`], is made by a thread
-//!   of the process itself: one that is stopped makes it when it continues, one that sleeps in
-//!   another call when that has returned, and signals interrupt it. The methods of [`Process`] are
-//!   calls of its first thread, which is all there is in most processes.
-//! - The *runtime's* acts go around that: [`Process::spawn`], [`Process::wait`] and
-//!   [`Process::send`] work whatever the process does, as if another thread of it, or somebody
-//!   outside of its namespace, acted. The process that stands for the runtime is
+//!   of the process itself: a stopped thread makes it when it continues, a thread that sleeps in
+//!   another call makes it when that call has returned, and signals interrupt it. The methods of
+//!   [`Process`] are calls of its first thread; most processes have no other.
+//! - The *runtime's* acts need no thread of the process: [`Process::spawn`], [`Process::wait`] and
+//!   [`Process::send`] work in any state of the process, as if another thread of it, or a process
+//!   outside of its pid namespace, acted. The process that stands for the runtime is
 //!   [`ProcessTable::init`].
 //!
 //! ```
@@ -94,16 +97,17 @@ use crate::syscall::{self, Syscall};
 
 /// A table of processes. Clones are handles of the same table.
 ///
-/// When the last handle is gone (each [`Process`], [`Call`] and [`Wait`] holds one, guests and
-/// drivers do not), the table ends: drivers of living processes are told
-/// ([`abandon`](crate::driver::DriverProcess::abandon)), and calls of guests end with ESRCH.
+/// The table ends when its last handle is dropped. Each [`Process`], [`Thread`], [`Call`] and
+/// [`Wait`] holds a handle; guests and drivers hold none. At the end of the table,
+/// [`abandon`](crate::driver::DriverProcess::abandon) is called for the drivers of living
+/// processes, and calls of guests return ESRCH.
 #[derive(Clone)]
 pub struct ProcessTable(Arc<TableHandle>);
 
-/// A callback for ends of processes: the process, which may be reaped already, and how it ended.
+/// The exit callback. It receives a process, which may be reaped already, and how it ended.
 pub type OnProcessExit = Arc<dyn Fn(&Process, WaitStatus) + Send + Sync>;
 
-/// Ends the table when the last one is dropped.
+/// Ends the table when it is dropped: each handle holds a reference to it.
 struct TableHandle(Arc<TableInner>);
 
 impl Drop for TableHandle {
@@ -125,12 +129,12 @@ impl fmt::Debug for ProcessTable {
 }
 
 impl ProcessTable {
-    /// A table with the default settings: process 1 stands for the runtime.
+    /// Creates a table with the default settings: process 1 stands for the runtime.
     pub fn new() -> ProcessTable {
         ProcessTable::with_config(TableConfig::new())
     }
 
-    /// A table with these settings.
+    /// Creates a table with these settings.
     pub fn with_config(config: TableConfig) -> ProcessTable {
         let handle = Arc::new(TableHandle(TableInner::new(config)));
         handle.0.state.lock().handle = Arc::downgrade(&handle);
@@ -147,7 +151,7 @@ impl ProcessTable {
         Process::new(self.clone(), ProcessKey { pid: Pid(1), serial: 1 })
     }
 
-    /// The process that has that number now, dead or alive. O(1).
+    /// The process that has this number at present, alive or a zombie. O(1).
     pub fn process(&self, pid: Pid) -> Option<Process> {
         let key = self.shared().state.lock().process_registry.key(pid)?;
         Some(Process::new(self.clone(), key))
@@ -159,57 +163,60 @@ impl ProcessTable {
         self.init().spawn(spawn)
     }
 
-    /// The thread `caller` makes a system call, and this thread waits until it returns. A caller
-    /// that is stopped or sleeps in another call makes it when it can. The number of a process is
-    /// that of its first thread; where that has ended, the first of those that it has left makes
-    /// the call.
+    /// The thread `caller` makes a system call, and the calling thread waits until it returns. A
+    /// caller that is stopped or sleeps in another call makes the call when it can. The number of a
+    /// process is the number of its leader; if the leader has ended, the first thread that is alive
+    /// makes the call.
     ///
-    /// A result is returned when the program would see it: handlers that interrupt or follow the
-    /// call go to the driver ([`deliver`](crate::driver::DriverProcess::deliver)) and must have
-    /// returned ([`Syscall::RtSigreturn`]) first.
+    /// The result is returned when the program would see it: handlers that interrupt or follow the
+    /// call go to the driver ([`deliver`](crate::driver::DriverProcess::deliver)) and have to
+    /// return ([`Syscall::RtSigreturn`]) first.
     ///
     /// # Errors
     ///
-    /// The errno of the call; ESRCH if there is no living thread `caller`, or if it ends during
-    /// the call.
+    /// The errno of the call; ESRCH if there is no living thread `caller`, or if it ends during the
+    /// call.
     pub fn syscall(&self, caller: Pid, call: Syscall) -> syscall::Result {
         let shared = self.shared();
         shared.result(shared.start(Caller::Number(caller), &call))
     }
 
-    /// The same without waiting for its return.
+    /// [`ProcessTable::syscall`] without waiting for the return of the call.
     pub fn submit(&self, caller: Pid, call: Syscall) -> Call {
         let started = self.shared().start(Caller::Number(caller), &call);
         Call::new(self.clone(), started, Caller::Number(caller))
     }
 
-    /// The events of all processes from now on, through a channel that holds `capacity` of them.
+    /// Returns a channel that receives the events of all processes from now on and holds `capacity`
+    /// of them.
     ///
-    /// The table never waits for a reader. An event that finds the channel full is dropped, and
-    /// the next one for which there is room comes after a [`What::Lost`] that says how many were: a
-    /// reader that must miss nothing asks the table when it has caught up. Events are in the order
-    /// in which they happened, and those of a call are there when the call returns.
+    /// The table never waits for a receiver. An event that finds the channel full is dropped, and
+    /// the next event that finds space comes after a [`What::Lost`] with the number of dropped
+    /// events: a receiver that must miss nothing then queries the table. Events are in the order in
+    /// which they happened, and the events of a call are in the channel when the call returns.
     ///
     /// # Errors
     ///
-    /// EMFILE if [`TableLimits::subscribers`] receivers exist. One that was dropped counts until
-    /// the next event.
+    /// EMFILE if [`TableLimits::subscribers`] receivers exist. A receiver that was dropped counts
+    /// until the next event.
     pub fn subscribe(&self, capacity: usize) -> Result<Receiver<TableEvent>, Errno> {
         let mut state = self.shared().state.lock();
         let limit = self.shared().max_subscribers;
         state.process_registry.subscribers.add(capacity, limit).ok_or(Errno::EMFILE)
     }
 
-    /// Has `callback` called for each process that ends, one after the other in the order of the
-    /// ends, before any wait returns that end, before its parent's sleeping waits are woken, and
-    /// before a driver is told of a signal about children: so that what belonged to the process
-    /// can be released first (TABLE-01): its driver was told before. What else a driver is told
-    /// after such a signal waits with it, and so do results of calls that were begun before, of
-    /// processes that may have waited for an end: the callback must not wait for these. `None`
-    /// takes it back.
+    /// Sets the exit callback; `None` removes it. The table calls it for each process that ends,
+    /// one exit after the other in the order of the ends: after the process's own driver has
+    /// received the end, before any wait returns the exit, before the sleeping waits of the parent
+    /// are woken, and before a driver receives the SIGCHLD. So the callback can release the
+    /// resources of the process first (TABLE-01).
     ///
-    /// It runs in a thread that caused an end, or in one that caused an earlier end, the background
-    /// thread included ([`TimerMode::Thread`]); it may call the table, and a panic is caught.
+    /// Operations that follow such a SIGCHLD in a driver queue are delayed with it. Results of
+    /// calls in progress that may report the exit are held back too. The callback must not wait for
+    /// any of these.
+    ///
+    /// The callback runs in a thread that caused an end, or in one that caused an earlier end, the
+    /// timer thread included ([`TimerMode::Thread`]). It may call the table, and a panic is caught.
     pub fn set_on_process_exit(&self, callback: Option<OnProcessExit>) {
         let mut state = self.shared().state.lock();
         state.process_registry.has_exit_callback = callback.is_some();
@@ -218,17 +225,18 @@ impl ProcessTable {
         drop(old);
     }
 
-    /// Does what is due at `now`, by the table's [`Clock`] or beyond it: alarms and timeouts, in
-    /// order, then zombies of the table's init whose time to live is over. Returns the number of
-    /// these. Only needed with [`TimerMode::Caller`] or a clock that does not follow real time.
+    /// Processes all deadlines until `now`, by the table's [`Clock`] or later: alarms and timeouts,
+    /// in order, then zombies of the table's init whose time to live has passed. Returns the number
+    /// of these zombies. It is only needed with [`TimerMode::Caller`] or with a clock that does not
+    /// follow real time.
     ///
-    /// Costs what is due.
+    /// The cost is proportional to what is due.
     #[doc(alias = "reap_due_zombies")]
     pub fn reap_due(&self, now: Time) -> usize {
         self.shared().run_due(now)
     }
 
-    /// When [`ProcessTable::reap_due`] has something to do next.
+    /// The earliest time at which [`ProcessTable::reap_due`] has work.
     #[doc(alias = "next_zombie_reap_deadline")]
     pub fn next_deadline(&self) -> Option<Time> {
         self.shared().state.lock().next_deadline()
@@ -239,7 +247,7 @@ impl ProcessTable {
         self.shared().clock.now()
     }
 
-    /// How many zombies of the table's init wait for their time.
+    /// The number of zombies of the table's init that wait for their time to live to pass.
     #[doc(alias = "zombie_timer_count")]
     pub fn reapable_zombies(&self) -> usize {
         self.shared().state.lock().process_registry.zombies.len()

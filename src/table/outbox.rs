@@ -1,4 +1,5 @@
-//! What is done once the lock is free: drivers are told, callbacks run, sleepers are woken.
+//! The work after the lock is released: drivers carry out operations, exit callbacks run, sleeping
+//! threads are woken.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,12 +12,12 @@ use crate::abi::Pid;
 use crate::driver::{Op, perform};
 use crate::sync::{Parker, contain};
 
-/// What is to be done once the lock is free.
+/// The work that one critical section leaves for after the lock is released.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     pub dispatches: Vec<Dispatch>,
     pub wakes: Vec<Wake>,
-    /// The step, if processes ended in it that are to be announced: not 0.
+    /// The step, if it has exits for the exit callback; 0 if it has none.
     pub exits: u64,
 }
 
@@ -27,14 +28,14 @@ impl Outbox {
     }
 }
 
-/// Somebody who is to be woken.
+/// A sleeping thread to wake.
 #[derive(Debug)]
 pub(super) struct Wake {
     parker: Arc<Parker>,
-    /// The thread whose call it was, or the process whose wait.
+    /// The thread that made the call, or the process that waits.
     of: Option<Pid>,
-    /// Before drivers are told: the thread or process has ended, or executes another program, and
-    /// its driver may wait until its threads have left their calls.
+    /// It is woken before operations are dispatched: the thread or process has ended, or executes
+    /// another program, and its driver may wait until its threads have left their calls.
     first: bool,
 }
 
@@ -43,15 +44,15 @@ impl Wake {
         Wake { parker, of, first: false }
     }
 
-    /// Before drivers are told.
+    /// A wake before operations are dispatched.
     pub fn first(parker: Arc<Parker>, of: Option<Pid>) -> Wake {
         Wake { parker, of, first: true }
     }
 }
 
 impl ProcessRegistry {
-    /// Whom to wake before drivers are told. The others are noted, if they may have to wait for
-    /// drivers or callbacks: their processes may end before.
+    /// Determines which wakes come before the dispatches. The other wakes are recorded if they may
+    /// have to wait for drivers or callbacks, because their processes may end first.
     pub fn rank_wakes(&mut self) {
         let Outbox { dispatches, wakes, exits } = &mut self.outbox;
         let others_wait = !dispatches.is_empty() || *exits != 0;
@@ -67,7 +68,7 @@ impl ProcessRegistry {
         }
     }
 
-    /// These have been woken.
+    /// Removes the record of wakes that are done.
     pub fn woken(&mut self, wakes: &[Wake]) {
         for wake in wakes {
             let Some(pid) = wake.of else { continue };
@@ -81,8 +82,8 @@ impl ProcessRegistry {
 }
 
 impl TableInner {
-    /// What was noted under the lock, now that it is free: drivers before callbacks, and these
-    /// before anybody is woken, but for those whom a driver may wait for.
+    /// Carries out what was recorded under the lock: first the wakes that a driver may depend on,
+    /// then operations, then exit callbacks, then all other wakes.
     pub(super) fn carry_out(self: &Arc<TableInner>, outbox: Outbox) {
         let Outbox { dispatches, wakes, exits } = outbox;
         let wake = |first: bool| {
@@ -103,8 +104,8 @@ impl TableInner {
         self.drop_drivers(gone);
     }
 
-    /// Their `Drop` is foreign: it comes last, and a panic of it counts as one in their last
-    /// operation.
+    /// Drops retired drivers. Their `Drop` is code of the embedder: it runs last, and its panic
+    /// counts as a panic in the driver's last operation.
     fn drop_drivers(&self, gone: Vec<RetiredDriver>) {
         for (key, driver) in gone {
             if !contain(|| drop(driver)) {
@@ -113,9 +114,9 @@ impl TableInner {
         }
     }
 
-    /// Has drivers carry out operations, and those that come for the same drivers meanwhile.
-    /// Puts drivers that it may be the last owner of in `gone`; whether a callback has
-    /// waited for one.
+    /// Runs dispatches, and the operations that are queued for the same drivers during these. Moves
+    /// drivers that it may be the last owner of to `gone`. Returns whether an exit callback was
+    /// waiting for one of the operations.
     fn run_dispatches(
         self: &Arc<TableInner>,
         mut dispatches: Vec<Dispatch>,
@@ -130,14 +131,14 @@ impl TableInner {
             }
             state.process_registry.queues.complete_dispatches(&mut dispatches, gone);
             if dispatches.is_empty() && state.process_registry.outbox.dispatches.capacity() == 0 {
-                // the next ones are noted in the same memory
+                // the next dispatches reuse this memory
                 core::mem::swap(&mut state.process_registry.outbox.dispatches, &mut dispatches);
             }
         }
         told
     }
 
-    /// One net for all of them, in which a driver that panics does not keep the others.
+    /// Runs dispatches under one panic handler. After a panic of one driver the others still run.
     fn run_each(&self, dispatches: &[Dispatch]) {
         let mut begun = 0;
         let perform = |dispatch: &Dispatch| {
@@ -158,7 +159,7 @@ impl TableInner {
         }
     }
 
-    /// A driver panicked.
+    /// Publishes that a driver panicked.
     fn fault(&self, pid: Pid, op: Op) {
         self.state.lock().process_registry.subscribers.publish(pid, What::DriverFault(op));
     }

@@ -14,19 +14,19 @@ use crate::abi::{
 };
 use crate::syscall::{self, ITIMER_REAL, Prctl, Ptr, QueuedInfo, Ret, SIGSET_SIZE, Syscall, how};
 
-/// How a set changes a mask.
+/// How a set changes a mask: the first argument of sigprocmask(2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SigmaskHow {
-    /// Add to it.
+    /// Adds the set to the mask.
     Block,
-    /// Take out of it.
+    /// Removes the set from the mask.
     Unblock,
-    /// Replace it.
+    /// Replaces the mask.
     SetMask,
 }
 
 impl SigmaskHow {
-    /// The call that does it.
+    /// The call that changes the mask.
     pub(super) fn call(self, set: SigSet) -> Syscall {
         let how = match self {
             SigmaskHow::Block => how::BLOCK,
@@ -37,7 +37,7 @@ impl SigmaskHow {
     }
 }
 
-/// The mask that rt_sigprocmask gives back.
+/// The old mask in the result of rt_sigprocmask.
 pub(super) fn old_mask(ret: &Ret) -> SigSet {
     match ret {
         Ret::Mask(Some(old)) => *old,
@@ -45,7 +45,7 @@ pub(super) fn old_mask(ret: &Ret) -> SigSet {
     }
 }
 
-/// The call that takes a signal of a set, and waits for one as long as that.
+/// The call that takes a pending signal of a set, or waits for one until `timeout` has passed.
 pub(super) fn sigtimedwait(set: SigSet, timeout: Option<Duration>) -> Syscall {
     let timeout = timeout.map(|timeout| Timespec {
         sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
@@ -54,7 +54,7 @@ pub(super) fn sigtimedwait(set: SigSet, timeout: Option<Duration>) -> Syscall {
     Syscall::RtSigtimedwait { set, info: Ptr::Valid, timeout, size: SIGSET_SIZE }
 }
 
-/// The signal that it took.
+/// The signal that sigtimedwait took.
 pub(super) fn taken(result: syscall::Result) -> Result<SigInfo, Errno> {
     match result? {
         Ret::Signal(info) => Ok(info),
@@ -62,21 +62,21 @@ pub(super) fn taken(result: syscall::Result) -> Result<SigInfo, Errno> {
     }
 }
 
-/// One process of a table, for good: when its number is another's, this handle still names the
-/// one that it was made for, and everything gives ESRCH.
+/// A handle of one process of a table. When the number of the process belongs to a later process,
+/// the handle still refers to the first one, and all methods fail with ESRCH.
 ///
-/// Unless they say otherwise, its methods are calls of the process itself, as
-/// [`ProcessTable::syscall`] makes them: they wait while the process is stopped or in another
-/// call, and give ESRCH if it is dead. Its first thread makes them, or the first of those that
-/// outlive that; each other thread has a handle of its own, [`Thread`](super::Thread). It holds a
-/// handle of its table.
+/// Unless their documentation says otherwise, the methods are calls of the process itself, as
+/// [`ProcessTable::syscall`] makes them: they wait while the process is stopped or in another call,
+/// and fail with ESRCH if it has ended. The leader makes them, or the first thread that is alive if
+/// the leader has ended; each other thread has a handle of its own, [`Thread`](super::Thread). A
+/// `Process` holds a handle of its table.
 #[derive(Clone)]
 pub struct Process {
     pub(super) table: ProcessTable,
     pub(super) key: ProcessKey,
 }
 
-/// Which process, for good: its number may be another's, this is not.
+/// The identity of a process: its number may be used again, the identity is not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ProcessId(pub(super) ProcessKey);
 
@@ -94,9 +94,9 @@ impl fmt::Debug for Process {
     }
 }
 
-/// A number as a guest passes it.
+/// A number in the form of a guest's argument.
 pub(super) fn raw(number: u32) -> i32 {
-    // the model's numbers end at 2^22
+    // the numbers of the model are at most 2^22
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
@@ -109,31 +109,32 @@ impl Process {
         Process { table, key }
     }
 
-    /// Its number.
+    /// The number of the process.
     pub fn pid(&self) -> Pid {
         self.key.pid
     }
 
-    /// Which process it is, for good.
+    /// The identity of the process.
     pub fn id(&self) -> ProcessId {
         ProcessId(self.key)
     }
 
-    /// Its table.
+    /// The table of the process.
     pub fn table(&self) -> &ProcessTable {
         &self.table
     }
 
-    /// The process makes a call, and this thread waits for it: see [`ProcessTable::syscall`].
+    /// The process makes a call, and the calling thread waits until it returns: see
+    /// [`ProcessTable::syscall`].
     ///
     /// # Errors
     ///
-    /// The errno of the call; ESRCH if the process is dead, or if it ends during the call.
+    /// The errno of the call; ESRCH if the process has ended, or ends during the call.
     pub fn syscall(&self, call: Syscall) -> syscall::Result {
         self.submit(call).wait()
     }
 
-    /// The same without waiting for its return.
+    /// [`Process::syscall`] without waiting for the return of the call.
     pub fn submit(&self, call: Syscall) -> Call {
         Call::new(self.table.clone(), self.start(&call), self.caller())
     }
@@ -151,28 +152,28 @@ impl Process {
         Caller::Process(self.key)
     }
 
-    /// A call that cannot sleep in the model.
+    /// Makes a call that cannot sleep in the model.
     #[inline]
     fn call(&self, call: Syscall) -> syscall::Result {
         self.table.shared().result(self.start(&call))
     }
 
-    /// One that returns a number.
+    /// Makes a call that returns a number.
     #[inline(never)]
     fn number(&self, call: &Syscall) -> Result<u32, Errno> {
         self.table.shared().value(self.start(call)).map(|value| value as u32)
     }
 
-    /// One that returns nothing of interest.
+    /// Makes a call and discards its number.
     #[inline]
     fn done(&self, call: Syscall) -> Result<(), Errno> {
         self.number(&call).map(drop)
     }
 }
 
-/// Birth and death.
+/// Creation, program and end.
 impl Process {
-    /// Creates a copy of this process that nobody runs: [`Process::spawn`] of
+    /// Creates a copy of this process without a driver: [`Process::spawn`] of
     /// [`Spawn::fork`](super::Spawn::fork).
     ///
     /// # Errors
@@ -189,12 +190,12 @@ impl Process {
         }
     }
 
-    /// Executes another program: handlers become the default action, mask and pending signals
-    /// stay.
+    /// Executes another program: caught signals return to the default action; the mask and the
+    /// pending signals stay.
     ///
     /// # Errors
     ///
-    /// EAGAIN if a set*uid left its user over RLIMIT_NPROC (EXEC-17).
+    /// EAGAIN if a set*uid call left its user over RLIMIT_NPROC (EXEC-17).
     ///
     /// # References
     ///
@@ -212,7 +213,7 @@ impl Process {
         done(executed)
     }
 
-    /// Ends with `code`, of which the low 8 bits count (EXIT-01).
+    /// Ends the process with the low 8 bits of `code` (EXIT-01).
     ///
     /// # References
     ///
@@ -222,9 +223,10 @@ impl Process {
         self.done(Syscall::ExitGroup(code))
     }
 
-    /// Reports that it ended, stopped or continued, as its driver would
-    /// ([`Reporter`](crate::driver::Reporter)): the runtime's act. No effect once it has ended, and
-    /// none on the table's own process 1 ([`Init::Table`](super::Init::Table)).
+    /// Reports that the process ended, stopped or continued, as its driver would with a
+    /// [`Reporter`](crate::driver::Reporter). This is an act of the runtime. It has no effect on a
+    /// process that has ended, nor on the table's own process 1
+    /// ([`Init::Table`](super::Init::Table)).
     #[doc(alias = "mark_exited")]
     #[doc(alias = "mark_stopped")]
     #[doc(alias = "mark_continued")]
@@ -241,7 +243,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// ESRCH if there is no such process, EPERM if its users forbid it (KILL-14).
+    /// ESRCH if there is no such process, EPERM if the user ids forbid it (KILL-14).
     ///
     /// # References
     ///
@@ -250,12 +252,12 @@ impl Process {
         self.kill_raw(raw(pid.0), signal.number().into())
     }
 
-    /// Sends a signal to all members of a group (KILL-04).
+    /// Sends a signal to all members of a process group (KILL-04).
     ///
     /// # Errors
     ///
-    /// ESRCH if there is no such group, EPERM if no member may be signalled. Groups 0 and 1 cannot
-    /// be named this way: ESRCH.
+    /// ESRCH if there is no such group, EPERM if no member may be signalled. This method cannot
+    /// name the groups 0 and 1: ESRCH.
     ///
     /// # References
     ///
@@ -263,13 +265,14 @@ impl Process {
     #[doc(alias = "killpg")]
     pub fn kill_group(&self, pgid: Pgid, signal: Signal) -> Result<(), Errno> {
         if pgid.0 <= 1 {
-            // to kill(2) these would be the caller itself and everybody
+            // kill(2) takes these numbers for the caller's own group and for all processes
             return Err(Errno::ESRCH);
         }
         self.kill_raw(-raw(pgid.0), signal.number().into())
     }
 
-    /// Sends a signal to the members of its own process group, itself included: kill(2) with pid 0.
+    /// Sends a signal to the members of the process's own group, itself included: kill(2) with pid
+    /// 0.
     ///
     /// # Errors
     ///
@@ -279,11 +282,11 @@ impl Process {
         self.kill_raw(0, signal.number().into())
     }
 
-    /// Sends a signal to everybody but process 1 and itself (KILL-03).
+    /// Sends a signal to all processes but process 1 and itself (KILL-03).
     ///
     /// # Errors
     ///
-    /// ESRCH if there is nobody else. Not EPERM if none of them may be signalled (KILL-10).
+    /// ESRCH if there is no other process. Not EPERM if no process may be signalled (KILL-10).
     ///
     /// # References
     ///
@@ -293,11 +296,11 @@ impl Process {
         self.kill_raw(-1, signal.number().into())
     }
 
-    /// Whether it may send a signal to a process: signal 0.
+    /// Tests whether the process may send a signal to another process: kill(2) with signal 0.
     ///
     /// # Errors
     ///
-    /// ESRCH if there is no such process, EPERM if it may not.
+    /// ESRCH if there is no such process, EPERM if the process may not signal it.
     ///
     /// # References
     ///
@@ -307,11 +310,12 @@ impl Process {
         self.kill_raw(raw(pid.0), 0)
     }
 
-    /// Whether it may send a signal to any member of a process group: signal 0.
+    /// Tests whether the process may send a signal to any member of a process group: kill(2) with
+    /// signal 0.
     ///
     /// # Errors
     ///
-    /// Those of [`Process::kill_group`].
+    /// As [`Process::kill_group`].
     #[doc(alias = "killpg")]
     pub fn may_kill_group(&self, pgid: Pgid) -> Result<(), Errno> {
         if pgid.0 <= 1 {
@@ -328,7 +332,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// As [`Process::kill`]; EAGAIN if the target's user has too many queued (LIM-08).
+    /// As [`Process::kill`]; EAGAIN if the target's user has too many queued signals (LIM-08).
     ///
     /// # References
     ///
@@ -342,14 +346,14 @@ impl Process {
         self.done(Syscall::RtSigqueueinfo { pid: raw(pid.0), sig, info: Some(info) })
     }
 
-    /// Sends it a signal from outside of its namespace: the runtime's act. SIGKILL and SIGSTOP
-    /// reach process 1 too, no permission is asked, and the sender is not visible (KILL-22,
-    /// KILL-29).
+    /// Sends the process a signal from outside of its pid namespace. This is an act of the runtime:
+    /// SIGKILL and SIGSTOP reach process 1 too, no permission is checked, and the sender is not
+    /// visible (KILL-22, KILL-29).
     ///
     /// # Errors
     ///
-    /// ESRCH if it has been reaped, EPERM for the table's own process 1
-    /// ([`Init::Table`](super::Init::Table)), which is nobody's guest.
+    /// ESRCH if the process has been reaped, EPERM for the table's own process 1
+    /// ([`Init::Table`](super::Init::Table)), which takes no signal.
     ///
     /// # References
     ///
@@ -368,7 +372,7 @@ impl Process {
         })
     }
 
-    /// Sets what it does on a signal; gives back what it did.
+    /// Sets the action for a signal and returns the old one.
     ///
     /// # Errors
     ///
@@ -382,11 +386,11 @@ impl Process {
         self.action(signal, Some(action))
     }
 
-    /// Its action for a signal: sigaction(2) without a new one.
+    /// The action for a signal: sigaction(2) without a new action.
     ///
     /// # Errors
     ///
-    /// EINVAL for a number that is no signal.
+    /// EINVAL for a number that is not a signal.
     #[doc(alias = "sigaction")]
     pub fn disposition(&self, signal: Signal) -> Result<SigAction, Errno> {
         self.action(signal, None)
@@ -401,8 +405,8 @@ impl Process {
         }
     }
 
-    /// Changes its mask; gives back the old one. What the new one lets through is delivered before
-    /// this returns (SIG-17). SIGKILL and SIGSTOP are never in it.
+    /// Changes the mask and returns the old one. Pending signals that the new mask does not block
+    /// are delivered before this returns (SIG-17). SIGKILL and SIGSTOP are never in the mask.
     ///
     /// # References
     ///
@@ -412,7 +416,7 @@ impl Process {
         self.call(change.call(set)).map(|ret| old_mask(&ret))
     }
 
-    /// The pending signals that it blocks.
+    /// The pending signals that the process blocks.
     ///
     /// # References
     ///
@@ -425,7 +429,7 @@ impl Process {
         }
     }
 
-    /// Waits with another mask until a handler has run.
+    /// Replaces the mask and waits until a handler has run; then the old mask is back.
     ///
     /// # Errors
     ///
@@ -452,11 +456,12 @@ impl Process {
         done(self.syscall(Syscall::Pause))
     }
 
-    /// Takes a pending signal of a set, and waits for one as long as that; `None` is for ever.
+    /// Takes a pending signal of a set, or waits for one until `timeout` has passed; `None` waits
+    /// without limit.
     ///
     /// # Errors
     ///
-    /// EAGAIN if none came, EINTR if a handler ran.
+    /// EAGAIN if no signal came in time, EINTR if a handler ran.
     ///
     /// # References
     ///
@@ -467,7 +472,8 @@ impl Process {
         taken(self.syscall(sigtimedwait(set, timeout)))
     }
 
-    /// Its innermost handler returns: what a driver has called once it has run one.
+    /// The innermost handler of the process returns. A driver calls this after it has run a
+    /// handler.
     ///
     /// # References
     ///
@@ -478,15 +484,15 @@ impl Process {
     }
 }
 
-/// Groups, sessions and family.
+/// Process groups, sessions, parents and children.
 impl Process {
-    /// Moves itself or a child into a group of its session; pid 0 is itself, group 0 is the number
-    /// of the process.
+    /// Moves the process itself or a child into a group of its session. Pid 0 is the process
+    /// itself; group 0 is the number of the process that moves.
     ///
     /// # Errors
     ///
-    /// EPERM for a session leader or a group of another session, ESRCH for a stranger, EACCES for
-    /// a child that has executed a program (GRP-05).
+    /// EPERM for a session leader or a group of another session, ESRCH for a process that is
+    /// neither the caller nor its child, EACCES for a child that has executed a program (GRP-05).
     ///
     /// # References
     ///
@@ -495,7 +501,7 @@ impl Process {
         self.done(Syscall::Setpgid { pid: raw(pid.0), pgid: raw(pgid.0) })
     }
 
-    /// The group of a process; pid 0 is itself.
+    /// The process group of a process; pid 0 is the process itself.
     ///
     /// # Errors
     ///
@@ -508,11 +514,11 @@ impl Process {
         self.number(&Syscall::Getpgid(raw(pid.0))).map(Pgid)
     }
 
-    /// Begins a session of its own.
+    /// Creates a session and a process group, and leads them.
     ///
     /// # Errors
     ///
-    /// EPERM if it leads a group, or a group of its number has a member (GRP-18).
+    /// EPERM if the process leads a group, or a group of its number has a member (GRP-18).
     ///
     /// # References
     ///
@@ -521,7 +527,7 @@ impl Process {
         self.number(&Syscall::Setsid).map(Sid)
     }
 
-    /// The session of a process; pid 0 is itself.
+    /// The session of a process; pid 0 is the process itself.
     ///
     /// # Errors
     ///
@@ -534,12 +540,13 @@ impl Process {
         self.number(&Syscall::Getsid(raw(pid.0))).map(Sid)
     }
 
-    /// The number of its parent; 0 if the parent is not in the table: getppid(2).
+    /// The number of the parent; 0 if the parent is not in the table: getppid(2).
     pub fn getppid(&self) -> Result<Pid, Errno> {
         self.number(&Syscall::Getppid).map(Pid)
     }
 
-    /// Whether it adopts the orphans among its descendants (RPT-02).
+    /// Sets whether the process is a subreaper: it adopts the orphans among its descendants
+    /// (RPT-02).
     ///
     /// # References
     ///
@@ -549,7 +556,7 @@ impl Process {
         self.done(Syscall::Prctl(Prctl::SetChildSubreaper(subreaper.into())))
     }
 
-    /// The signal that it gets when its parent ends (RPT-12).
+    /// Sets the signal that the process receives when its parent ends (RPT-12).
     ///
     /// # References
     ///
@@ -560,15 +567,16 @@ impl Process {
         self.done(Syscall::Prctl(Prctl::SetPdeathsig(sig)))
     }
 
-    /// Waits for a child as the process itself: it sleeps in the call and signals interrupt it.
-    /// [`Process::wait`] is the runtime's wait for it, which nothing interrupts.
+    /// Waits for a child as a call of the process: the process sleeps in the call, and signals
+    /// interrupt it. [`Process::wait`] is the runtime's wait for a child, which no signal
+    /// interrupts.
     ///
-    /// `None` is WNOHANG's "nothing yet".
+    /// Returns `None` with WNOHANG if no child has a wait event.
     ///
     /// # Errors
     ///
-    /// ECHILD without an eligible child, EINTR if a handler without SA_RESTART ran, EINVAL for
-    /// other options.
+    /// ECHILD if no child is eligible, EINTR if a handler without SA_RESTART ran, EINVAL for other
+    /// options.
     ///
     /// # References
     ///
@@ -586,7 +594,7 @@ impl Process {
 
 /// Credentials, limits, files and timers.
 impl Process {
-    /// Its real, effective and saved user.
+    /// The real, effective and saved user id.
     ///
     /// # References
     ///
@@ -599,11 +607,11 @@ impl Process {
         }
     }
 
-    /// Sets its real, effective and saved user; `None` leaves one as it is.
+    /// Sets the real, effective and saved user id; `None` keeps an id.
     ///
     /// # Errors
     ///
-    /// EPERM if it may not (CRED-03).
+    /// EPERM if the process may not set these ids (CRED-03).
     ///
     /// # References
     ///
@@ -614,11 +622,11 @@ impl Process {
         self.done(Syscall::Setresuid { real, effective, saved })
     }
 
-    /// Sets its user, all three of them where it may.
+    /// Sets the effective user id; a privileged process sets the real and the saved one too.
     ///
     /// # Errors
     ///
-    /// EPERM if it may not (CRED-03).
+    /// EPERM if the process may not set this id (CRED-03).
     ///
     /// # References
     ///
@@ -627,12 +635,12 @@ impl Process {
         self.done(Syscall::Setuid(user.0))
     }
 
-    /// Reads and, if there is a new one, sets a limit; gives back the old one.
+    /// Reads a limit, and sets it if `new` is given. Returns the old limit.
     ///
     /// # Errors
     ///
-    /// EINVAL for an unknown resource or a soft limit above the hard one, EPERM for a hard limit
-    /// that it may not raise.
+    /// EINVAL for an unknown resource or a soft limit above the hard one, EPERM if the process may
+    /// not raise the hard limit.
     ///
     /// # References
     ///
@@ -645,12 +653,12 @@ impl Process {
         }
     }
 
-    /// Sets its umask and returns the old one: umask(2).
+    /// Sets the umask and returns the old one: umask(2).
     pub fn umask(&self, mask: u32) -> Result<u32, Errno> {
         self.number(&Syscall::Umask(mask))
     }
 
-    /// Its working directory, shared with the table: getcwd(2).
+    /// The working directory, shared with the table: getcwd(2).
     #[doc(alias = "getcwd")]
     pub fn cwd(&self) -> Result<Arc<str>, Errno> {
         match self.call(Syscall::Getcwd)? {
@@ -659,7 +667,7 @@ impl Process {
         }
     }
 
-    /// Sets its working directory, which the runtime has found to exist.
+    /// Sets the working directory. The runtime has checked that it exists.
     ///
     /// # References
     ///
@@ -669,7 +677,8 @@ impl Process {
         self.done(Syscall::Chdir { path: path.into(), error: None })
     }
 
-    /// SIGALRM in that many seconds, none for 0; gives back the seconds that were left.
+    /// Generates SIGALRM after that number of seconds; 0 cancels it. Returns the seconds that were
+    /// left.
     ///
     /// # References
     ///
@@ -678,11 +687,11 @@ impl Process {
         self.number(&Syscall::Alarm(seconds))
     }
 
-    /// Sets its interval timer on real time, or takes it back; gives back the old one.
+    /// Sets the interval timer on real time; `None` disarms it. Returns the old value.
     ///
     /// # Errors
     ///
-    /// EINVAL for what is no time (TIME-05).
+    /// EINVAL for a value that is not a valid time (TIME-05).
     ///
     /// # References
     ///

@@ -1,4 +1,4 @@
-//! Questions about processes: they change nothing, and copy what they give and no more.
+//! Queries about processes. They change nothing, and copy only what they return.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,45 +14,45 @@ use crate::kernel::{Attributes, RunState, View};
 /// A process at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProcessInfo {
-    /// Its number.
+    /// The number of the process.
     pub pid: Pid,
-    /// Its parent; 0 for process 1.
+    /// The number of its parent; 0 for process 1.
     pub ppid: Pid,
-    /// Its group.
+    /// Its process group.
     pub pgid: Pgid,
     /// Its session.
     pub sid: Sid,
-    /// What it does; its first thread that lives, where there are several.
+    /// The state of its first living thread.
     pub run: RunState,
-    /// How it ended, if it has.
+    /// How the process ended; `None` while it is alive.
     pub status: Option<WaitStatus>,
-    /// What it executes, shared with the table.
+    /// The program that it executes, shared with the table.
     pub image: Arc<Image>,
-    /// When it was created, by the table's clock.
+    /// When the process was created, by the table's clock.
     pub started: Time,
-    /// Who decides what becomes of it.
+    /// The side that decides when the process stops, continues and ends.
     pub authority: Authority,
 }
 
 /// A thread at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ThreadInfo {
-    /// Its number.
+    /// The number of the thread.
     pub tid: Pid,
-    /// Its process.
+    /// The number of its process.
     pub pid: Pid,
-    /// What it does. A leader that others outlive is a zombie (TG-87).
+    /// The state of the thread. A leader that has ended before other threads is a zombie (TG-87).
     pub run: RunState,
-    /// The signals that it blocks.
+    /// The signals that the thread blocks.
     pub blocked: SigSet,
-    /// The signals that are pending for it alone.
+    /// The signals that are pending for this thread alone.
     pub pending: SigSet,
 }
 
 /// A process in a [tree](ProcessTable::tree).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Node {
-    /// How far below the root.
+    /// The distance from the root.
     pub depth: usize,
     /// The process.
     pub info: ProcessInfo,
@@ -113,30 +113,31 @@ impl ProcessTable {
         list
     }
 
-    /// The threads of a process, a leader included that others outlive, in the order of their
-    /// creation; nothing if there is no such process. O(1) a thread.
+    /// The threads of a process in the order of their creation, a zombie leader included; empty if
+    /// there is no such process. O(1) a thread.
     #[doc(alias = "tids")]
     pub fn threads(&self, pid: Pid) -> Vec<ThreadInfo> {
         let state = self.shared().state.lock();
         state.kernel.tids(pid).filter_map(|tid| state.thread_info(tid)).collect()
     }
 
-    /// How many there are. O(1).
+    /// The numbers of processes, by state. O(1).
     #[doc(alias = "running_count")]
     pub fn counts(&self) -> Counts {
         self.shared().state.lock().process_registry.counts
     }
 
-    /// The members of a group, zombies included, the one that joined last first; nothing if there
-    /// is no such group. O(1) a member.
+    /// The members of a process group, zombies included, the one that joined last first; empty if
+    /// there is no such group. O(1) a member.
     #[doc(alias = "has_process_group")]
     pub fn group(&self, pgid: Pgid) -> Vec<ProcessInfo> {
         let state = self.shared().state.lock();
         state.infos(state.kernel.members_of(pgid))
     }
 
-    /// The process `root` and its descendants, each parent before its children, these in the order
-    /// in which it got them; nothing if there is no such process. O(1) a process of the tree.
+    /// The process `root` and its descendants: each parent before its children, and the children in
+    /// the order in which the parent got them. Empty if there is no such process. O(1) a process of
+    /// the tree.
     pub fn tree(&self, root: Pid) -> Vec<Node> {
         let state = self.shared().state.lock();
         let mut nodes = Vec::new();
@@ -160,8 +161,8 @@ impl Process {
         state.info(self.pid())
     }
 
-    /// Its mask, pending signals and dispositions, as /proc/PID/status shows them, whatever it does
-    /// at the moment; `None` once it is reaped. They are empty for a zombie. O(1).
+    /// The mask, the pending signals and the dispositions, as /proc/PID/status shows them, in any
+    /// state of the process; `None` once it is reaped. They are empty for a zombie. O(1).
     ///
     /// ```
     /// use proctable::abi::{SigSet, Signal};
@@ -171,7 +172,8 @@ impl Process {
     /// let guest = table.spawn(Spawn::new(Image::new("guest")))?;
     /// guest.send(Signal::STOP)?;
     /// guest.send(Signal::TERM)?;
-    /// // a call of its own, such as sigpending, would wait until it continues
+    /// // not a call of the process, such as sigpending: a stopped process makes no call until it
+    /// // continues
     /// assert_eq!(guest.view().map(|view| view.shared), Some(Signal::TERM.set()));
     /// # Ok::<(), proctable::abi::Errno>(())
     /// ```
@@ -185,8 +187,8 @@ impl Process {
         state.kernel.view(self.pid())
     }
 
-    /// Its umask, working directory and users, whatever it does at the moment; `None` once it has
-    /// ended. O(1), and nothing is copied but the numbers.
+    /// The umask, the working directory and the user ids, in any state of the process; `None` once
+    /// it has ended. O(1), and only numbers are copied.
     #[doc(alias = "get_umask")]
     #[doc(alias = "get_cwd")]
     pub fn attributes(&self) -> Option<Attributes> {
@@ -195,20 +197,21 @@ impl Process {
         state.kernel.attributes(self.pid())
     }
 
-    /// What it executes, shared with the table; `None` once it is reaped. O(1).
+    /// The program that the process executes, shared with the table; `None` once it is reaped.
+    /// O(1).
     pub fn image(&self) -> Option<Arc<Image>> {
         let state = self.table.shared().state.lock();
         state.process_registry.entry(self.key).map(|entry| entry.image.clone())
     }
 
-    /// How it ended, if it has and is not reaped. O(1).
+    /// How the process ended; `None` while it is alive and once it is reaped. O(1).
     pub fn exit_status(&self) -> Option<WaitStatus> {
         let state = self.table.shared().state.lock();
         state.process_registry.entry(self.key)?;
         state.kernel.exit_status(self.pid())
     }
 
-    /// Its children, in the order in which it got them. O(1) a child.
+    /// The children, in the order in which the process got them. O(1) a child.
     pub fn children(&self) -> Vec<ProcessInfo> {
         let state = self.table.shared().state.lock();
         if state.process_registry.entry(self.key).is_none() {

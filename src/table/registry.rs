@@ -1,5 +1,5 @@
-//! What the table knows of each process beyond the model, and what the model's effects mean for
-//! drivers, sleepers and subscribers.
+//! The data of each process that the model does not have, and what the model's effects mean for
+//! drivers, sleeping threads and subscribers.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -22,24 +22,25 @@ use crate::driver::{Authority, Delivery, Op};
 use crate::kernel::{Consequence, Effect, ExternalWake, Id, Kernel, SmallList};
 use crate::sync::{OnceLock, Parker};
 
-/// What a process executes: shared between parent and child, and by everybody who looks.
+/// The program that a process executes. A parent, its children and the readers of the table share
+/// it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Image {
     /// The program, as execve(2) names it.
     pub program: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Its environment, `NAME=value` each.
+    /// Its environment, each entry as `NAME=value`.
     pub env: Vec<String>,
 }
 
 impl Image {
-    /// A program without arguments and environment.
+    /// A program with no arguments and no environment.
     pub fn new(program: impl Into<String>) -> Image {
         Image { program: program.into(), ..Image::default() }
     }
 
-    /// What process 1 executes, the same in all tables.
+    /// The program of process 1, the same in all tables.
     pub(super) fn init() -> Arc<Image> {
         static INIT: OnceLock<Arc<Image>> = OnceLock::new();
         INIT.get_or_init(|| Arc::new(Image::new("init"))).clone()
@@ -51,14 +52,14 @@ impl Image {
     }
 }
 
-/// One process for good: a number is used again, a key is not.
+/// The identity of a process: a number is used again, a key is not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct ProcessKey {
     pub pid: Pid,
     pub serial: u64,
 }
 
-/// A process, dead or alive.
+/// A process that is not reaped.
 #[derive(Debug)]
 pub(super) struct ProcessEntry {
     pub serial: u64,
@@ -66,21 +67,21 @@ pub(super) struct ProcessEntry {
     pub started: Time,
     /// `None` for a driver that does nothing.
     pub driver_queue: Option<Id<DriverQueue>>,
-    /// Of its leader; `None` while that makes no call that takes time.
+    /// The calls of its leader; `None` while the leader has no call in progress.
     pub calls: Option<Box<Calls>>,
     pub run_by: RunBy,
     pub phase: Phase,
-    /// Its leader has ended, and other threads may live on (TG-87).
+    /// The leader has ended, and other threads may be alive (TG-87).
     pub leader_ended: bool,
-    /// It is a zombie that stands among those whose time will come.
+    /// The process is a zombie in the queue of zombies to reap.
     pub expires: bool,
 }
 
-// the table keeps one for each process
+// the table has one entry for each process
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Option<ProcessEntry>>() <= 40, "an entry has grown");
 
-/// Who decides what becomes of a process, and who has its handlers run.
+/// The side that decides the state of a process, and the code that runs its handlers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum RunBy {
     /// The model decides, and the driver runs handlers.
@@ -99,7 +100,7 @@ impl RunBy {
     }
 }
 
-/// What is counted.
+/// The state of a process, as the counts distinguish it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     Running,
@@ -107,59 +108,61 @@ pub(super) enum Phase {
     Zombie,
 }
 
-/// How many processes a table has.
+/// The number of processes of a table, in total and by state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
-    /// All, process 1 and zombies included.
+    /// All processes, process 1 and zombies included.
     pub processes: usize,
-    /// Those that are alive and not stopped.
+    /// The processes that are alive and not stopped.
     pub running: usize,
-    /// Those that are stopped.
+    /// The processes that are stopped.
     pub stopped: usize,
-    /// Those that are dead and not reaped.
+    /// The processes that have ended and are not reaped.
     pub zombies: usize,
 }
 
-/// Everything under the lock but the model itself.
+/// The state under the lock, without the model.
 #[derive(Debug, Default)]
 pub(super) struct ProcessRegistry {
     pub entries: ByPid<ProcessEntry>,
-    /// Those that are not the leaders of their processes.
+    /// The threads that are not the leaders of their processes.
     pub threads: Threads,
-    /// There is, or was, a process that takes its handlers itself.
+    /// A process with safe points exists or has existed.
     pub has_safe_points: bool,
-    /// How many handlers of such processes were entered and have not returned.
+    /// The number of handlers of such processes that were entered and have not returned.
     pub entered: usize,
-    /// Whoever waits for the end of a thread, by its number.
+    /// The threads that wait for the end of a thread, by its number.
     pub joins: BTreeMap<Pid, Vec<Arc<Parker>>>,
     pub queues: DriverQueues,
     serial: u64,
-    /// What the process that is created next executes, if not its creator's program.
+    /// The program of the process that is created next; `None` if it keeps its parent's program.
     pub next_image: Option<Arc<Image>>,
     pub counts: Counts,
-    /// What calls in progress execute, by the path in the call: the allocation, not the text.
+    /// The programs of execve calls in progress, by the path in the call: the key is the address of
+    /// the path, not its text.
     images: Vec<(Arc<str>, Arc<Image>)>,
     pub waits: Waits,
-    /// Waits that are to ask: events of this transition concern them.
+    /// The waits that poll at the end of this transition, because an event concerns them.
     pub concerned: Vec<Arc<WaitEntry>>,
     pub subscribers: Subscribers,
     pub zombies: ZombieQueue,
-    /// Exits are to be announced before anybody's wait returns them.
+    /// The exit callback is set: it runs before any wait returns an exit.
     pub has_exit_callback: bool,
-    /// A process that turned out to be impossible: its end is not announced.
+    /// A process whose creation failed after its fork: the exit callback does not run for it.
     pub rolled_back: Option<Pid>,
-    /// Who is about to be woken, by the thread whose call it was, or the process whose wait.
+    /// The parkers that a thread is about to unpark, by the thread of the call or the process of
+    /// the wait.
     pub pending_wakes: BTreeMap<Pid, Vec<Arc<Parker>>>,
     pub pending_exits: VecDeque<PendingExit>,
     /// Threads with queued calls that may be able to make them.
     pub ready: Vec<Pid>,
-    /// Where the callback that runs now sleeps, or has something sleep: it cannot wait for what
-    /// comes after it.
+    /// The parkers on which the exit callback that runs at present sleeps, or has another thread
+    /// sleep: they bypass the exit gate.
     pub callback_sleeps: SmallList<Arc<Parker>>,
-    /// Whoever waits for everybody to end.
+    /// The threads that wait for the end of all processes.
     pub terminate_waiters: SmallList<Arc<TerminateWaiter>>,
     pub outbox: Outbox,
-    /// The time of the table in this transition, once anything has asked for it.
+    /// The time of the table in this transition; `None` until it is read.
     pub now: Option<Time>,
 }
 
@@ -168,18 +171,18 @@ impl ProcessRegistry {
         ProcessRegistry { zombies, ..ProcessRegistry::default() }
     }
 
-    /// The process, if the key is still good.
+    /// The process of a key; `None` once it is reaped.
     #[inline]
     pub fn entry(&self, key: ProcessKey) -> Option<&ProcessEntry> {
         self.entries.get(key.pid).filter(|entry| entry.serial == key.serial)
     }
 
-    /// The key of the process that has the number now.
+    /// The key of the process that has this number at present.
     pub fn key(&self, pid: Pid) -> Option<ProcessKey> {
         self.entries.get(pid).map(|entry| ProcessKey { pid, serial: entry.serial })
     }
 
-    /// Enters a new process.
+    /// Adds a new process.
     pub fn enter(&mut self, pid: Pid, image: Arc<Image>, clock: &dyn Clock) {
         self.counts.processes += 1;
         self.counts.running += 1;
@@ -197,7 +200,7 @@ impl ProcessRegistry {
         });
     }
 
-    /// A number that no process, and no handler that was entered, has had.
+    /// A serial that no process and no entered handler has had.
     pub fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
@@ -208,11 +211,11 @@ impl ProcessRegistry {
         *self.now.get_or_insert_with(|| clock.now())
     }
 
-    /// What one effect means.
+    /// Records what one effect means.
     pub fn note(&mut self, kernel: &Kernel, effect: &Effect, clock: &dyn Clock) {
         let (entries, threads) = (&self.entries, &self.threads);
         self.subscribers.effect(effect, |tid| process_in(entries, threads, tid));
-        // the number of a thread, where the effect is on one
+        // the number of a thread, if the effect concerns one thread
         let pid = effect.pid;
         match &effect.what {
             Consequence::Created => {
@@ -237,7 +240,7 @@ impl ProcessRegistry {
                 self.make_all_ready(kernel, pid);
                 self.operate_unless_reported(effect, Op::Resume);
             }
-            // JOB-13: where a stop was not complete nobody says that it is over
+            // JOB-13: if a stop was not complete, no continue is reported
             Consequence::Discarded(Signal::CONT)
             | Consequence::Generated(SigInfo { signal: Signal::CONT, .. })
                 if !self.threads.is_empty() =>
@@ -261,7 +264,7 @@ impl ProcessRegistry {
         }
     }
 
-    /// An event of a child concerns waits.
+    /// An event of a child concerns waits: has them poll, or wakes them.
     pub fn wake(&mut self, woken: &ExternalWake) {
         let mut waits = self.waits.candidate_waits(woken).peekable();
         if waits.peek().is_none() {
@@ -271,7 +274,7 @@ impl ProcessRegistry {
             waits.for_each(|waiting| tell(waiting, &mut self.concerned, &mut self.outbox));
             return;
         };
-        // those who wait for an exit hear of it after the callbacks
+        // the waits for a pending exit are woken after the callback
         let (now, later): (Vec<_>, Vec<_>) =
             waits.cloned().partition(|waiting| self.is_the_callbacks(&waiting.parker));
         self.outbox.wakes.extend(now.iter().map(|waiting| waiting.wake()));
@@ -303,7 +306,7 @@ impl ProcessRegistry {
         }
     }
 
-    /// A zombie has that parent now.
+    /// Records that a zombie has this parent now.
     fn note_zombie(&mut self, pid: Pid, parent: Pid, clock: &dyn Clock) {
         if self.zombies.wants(parent) {
             let now = self.time(clock);
@@ -313,7 +316,8 @@ impl ProcessRegistry {
         }
     }
 
-    /// An operation for the driver of a process, or of a thread's; whether it has one.
+    /// Sends an operation to the driver of a process, or of a thread's process. Returns whether
+    /// there is a driver.
     #[inline(always)]
     pub fn operate(&mut self, tid: Pid, op: impl FnOnce() -> Op) -> bool {
         let queue = match self.entries.get(tid) {
@@ -329,7 +333,7 @@ impl ProcessRegistry {
         true
     }
 
-    /// A signal for the driver, or for a process that takes its handlers itself.
+    /// Delivers a signal to the driver, or to a process that takes its handlers itself.
     #[inline(always)]
     fn deliver(&mut self, effect: &Effect, info: &SigInfo) {
         let tid = effect.pid;
@@ -339,8 +343,8 @@ impl ProcessRegistry {
             }
             self.make_ready(tid);
         }
-        // taken apart here and put together where it stays: a copy of the whole in between would
-        // wait until the stores of its fields are through
+        // taken apart here and constructed in place: a copy of the whole defeats store-to-load
+        // forwarding
         let SigInfo { signal, code, pid, uid, value } = *info;
         self.operate(tid, move || {
             let info = SigInfo { signal, code, pid, uid, value };
@@ -352,7 +356,8 @@ impl ProcessRegistry {
         });
     }
 
-    /// The host knows what it has reported itself. Whether the driver is told.
+    /// Sends an operation unless the host has reported the event itself. Returns whether the driver
+    /// receives it.
     fn operate_unless_reported(&mut self, effect: &Effect, op: Op) -> bool {
         let hosted = |entry: &ProcessEntry| entry.run_by == RunBy::Host;
         let reported = effect.cause.call.is_none();
@@ -375,19 +380,21 @@ impl ProcessRegistry {
         self.zombies.forget(&entry, &self.entries);
     }
 
-    /// What the execve of that path is about to execute, with what execve(2) itself does not say
-    /// here.
+    /// Stores the program that the execve of this path executes, with the arguments and the
+    /// environment, which [`Syscall::Execve`](crate::syscall::Syscall::Execve) does not have.
     pub fn prepare(&mut self, path: Arc<str>, image: Arc<Image>) {
         self.images.push((path, image));
     }
 
-    /// What was prepared for the execve of that path. Costs a scan of the calls in progress.
+    /// Takes the program that was stored for the execve of this path. Costs a scan of the calls in
+    /// progress.
     pub fn take_prepared(&mut self, path: &Arc<str>) -> Option<Arc<Image>> {
         let nth = self.images.iter().position(|(other, _)| Arc::ptr_eq(other, path))?;
         Some(self.images.swap_remove(nth).1)
     }
 
-    /// The table ends: everybody is told.
+    /// Ends the table: aborts calls, wakes waiting threads, and has the drivers of living processes
+    /// abandon them.
     pub fn close(&mut self) -> Outbox {
         let threads: Vec<Pid> = self.threads.tids().collect();
         let pids: Vec<Pid> = self.entries.pids().collect();
@@ -407,7 +414,7 @@ impl ProcessRegistry {
     }
 }
 
-/// An event concerns a wait: it is answered in this step, or woken to ask for itself.
+/// An event concerns a wait: the wait polls at the end of this step, or its owner is woken to poll.
 pub(super) fn tell(
     waiting: &Arc<WaitEntry>,
     concerned: &mut Vec<Arc<WaitEntry>>,

@@ -1,4 +1,4 @@
-//! New processes, with their driver and their place.
+//! The creation of processes, with their driver, process group and program.
 
 use alloc::sync::Arc;
 
@@ -12,39 +12,40 @@ use crate::kernel::{Canonical, Effects, Kernel, Outcome, SmallList};
 use crate::sync::OnceLock;
 use crate::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall, how};
 
-/// The group of a new process.
+/// The process group of a new process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum GroupChoice {
-    /// Its parent's (FORK-01).
+    /// The group of its parent (FORK-01).
     #[default]
     Inherit,
-    /// One of its own.
+    /// A new group, which it leads.
     Own,
-    /// That one, which must exist in the parent's session (GRP-08).
+    /// This group, which must exist in the parent's session (GRP-08).
     Join(Pgid),
-    /// A session of its own, and the group that comes with it (GRP-16).
+    /// A new session, and the group that comes with it (GRP-16).
     Session,
 }
 
-/// A process to be created.
+/// The settings of a process to be created.
 ///
-/// It is created, placed and has executed its program in one step: nobody sees it half made. By
-/// default it has its parent's group, the model's authority, and nobody who runs it.
+/// The process is created, placed in its group and has executed its program in one step: no other
+/// process sees an intermediate state. By default it is in its parent's group, the model has the
+/// authority, and it has no driver.
 #[derive(Debug)]
 #[must_use]
 pub struct Spawn {
-    /// What it executes; `None` to go on with its parent's program.
+    /// The program; `None` to continue its parent's program.
     image: Option<Arc<Image>>,
     group: GroupChoice,
     authority: Authority,
     safe_points: bool,
     driver: Option<Arc<dyn DriverProcess>>,
     reporter: EarlyReporter,
-    /// What the child does before it executes its program.
+    /// The calls that the child makes before it executes its program.
     calls: SmallList<Syscall>,
 }
 
-/// What reports about a process that there may never be, if anybody has asked for it.
+/// The reporter of a process that may never be created; empty until it is requested.
 #[derive(Debug, Default)]
 struct EarlyReporter(OnceLock<Reporter>);
 
@@ -62,8 +63,8 @@ impl Spawn {
         Spawn { image: Some(image.into()), ..Spawn::fork() }
     }
 
-    /// A process that goes on with its parent's program, as after fork(2): its handlers stay, and
-    /// its parent can still move it into a group (EXEC-10).
+    /// A process that continues its parent's program, as after fork(2): its handlers stay, and its
+    /// parent can still move it into a group (EXEC-10).
     pub fn fork() -> Spawn {
         Spawn {
             image: None,
@@ -76,71 +77,71 @@ impl Spawn {
         }
     }
 
-    /// Who runs it, who [is told](DriverProcess::attach). Operations may come before the call that
-    /// creates the process has returned.
+    /// Sets the driver, and [attaches](DriverProcess::attach) it. Operations may come before the
+    /// call that creates the process has returned.
     pub fn driver<D: DriverProcess>(mut self, driver: Arc<D>) -> Spawn {
         driver.attach(&self);
-        // a table keeps no queue for what does nothing
+        // a driver that does nothing needs no driver queue
         let null = core::any::TypeId::of::<D>() == core::any::TypeId::of::<NullDriver>();
         self.driver = if null { None } else { Some(driver) };
         self
     }
 
-    /// It runs its handlers at certain points only, as an engine without preemption does: each
-    /// thread takes them itself ([`Thread::checkpoint`](super::Thread::checkpoint)), and
+    /// The process runs handlers at safe points only, as an engine without preemption does: each
+    /// thread takes its handlers itself ([`Thread::checkpoint`](super::Thread::checkpoint)), and
     /// [`deliver`](DriverProcess::deliver) is not called.
     ///
     /// Handlers come before the next call of their thread, and a call that sleeps is interrupted
-    /// for them: [`Call::wait_or_deliver`](super::Call::wait_or_deliver). A child that it creates
-    /// itself by fork(2) has none, and a driver of its own neither.
+    /// for them: [`Call::wait_or_deliver`](super::Call::wait_or_deliver). A child that the process
+    /// creates by fork(2) has neither safe points nor a driver.
     pub fn safe_points(mut self) -> Spawn {
         self.safe_points = true;
         self
     }
 
-    /// Who decides what becomes of it.
+    /// Sets the side that decides when the process stops, continues and ends.
     pub fn authority(mut self, authority: Authority) -> Spawn {
         self.authority = authority;
         self
     }
 
-    /// Its group.
+    /// Sets the process group.
     pub fn group(mut self, group: GroupChoice) -> Spawn {
         self.group = group;
         self
     }
 
-    /// A group of its own.
+    /// Gives the process a new group.
     pub fn own_group(self) -> Spawn {
         self.group(GroupChoice::Own)
     }
 
-    /// A session of its own.
+    /// Gives the process a new session.
     #[doc(alias = "setsid")]
     pub fn session(self) -> Spawn {
         self.group(GroupChoice::Session)
     }
 
-    /// Its umask, of which the low 9 bits count; its parent's by default (MISC-01, MISC-02).
+    /// Sets the umask to the low 9 bits of `mask`; its parent's by default (MISC-01, MISC-02).
     pub fn umask(self, mask: u32) -> Spawn {
         self.calling(Syscall::Umask(mask))
     }
 
-    /// Its working directory, which the runtime has found to exist; its parent's by default.
+    /// Sets the working directory; its parent's by default. The runtime has checked that it exists.
     #[doc(alias = "chdir")]
     pub fn cwd(self, path: impl Into<Arc<str>>) -> Spawn {
         self.calling(Syscall::Chdir { path: path.into(), error: None })
     }
 
-    /// The signals that it blocks; those that its parent blocks by default (FORK-02).
+    /// Sets the signals that the process blocks; those of its parent by default (FORK-02).
     #[doc(alias = "POSIX_SPAWN_SETSIGMASK")]
     pub fn mask(self, mask: SigSet) -> Spawn {
         let (how, set, old, size) = (how::SETMASK, Some(mask), Ptr::Null, SIGSET_SIZE);
         self.calling(Syscall::RtSigprocmask { how, set, old, size })
     }
 
-    /// Its real, effective and saved user; `None` leaves its parent's. A parent that may not
-    /// become that user cannot create such a child either: EPERM (CRED-05).
+    /// Sets the real, effective and saved user id; `None` keeps the parent's. If the parent may not
+    /// take that user id, it cannot create such a child: EPERM (CRED-05).
     #[doc(alias = "POSIX_SPAWN_RESETIDS")]
     pub fn users(self, users: [Option<Uid>; 3]) -> Spawn {
         let [real, effective, saved] = users.map(|user| user.map_or(u32::MAX, |user| user.0));
@@ -152,13 +153,13 @@ impl Spawn {
         self
     }
 
-    /// What reports about it. What is reported before the process exists takes effect when it does.
+    /// The reporter of the process. A report that comes before the process exists takes effect at
+    /// its creation.
     pub fn reporter(&self) -> Reporter {
         self.reporter.0.get_or_init(Reporter::new).clone()
     }
 
-    /// Makes the process, which executes a program or goes on with its parent's; whether it could
-    /// be prepared.
+    /// Creates the process. The inner result says whether its preparation succeeded.
     fn make(
         &self,
         parent: Pid,
@@ -175,7 +176,7 @@ impl Spawn {
         Ok((child, self.prepare(child, executes, kernel, fx)))
     }
 
-    /// The new process goes where it belongs and executes its program.
+    /// Places the new process in its group, makes its calls, and executes its program.
     fn prepare(
         &self,
         pid: Pid,
@@ -193,7 +194,7 @@ impl Spawn {
             if let Ok(Outcome::Returned(Err(errno))) = kernel.call(pid, call, fx) {
                 return Err(errno);
             }
-            // it returns after what others do because of it
+            // the call returns after other tasks have run because of it
             kernel.settle(&mut Canonical, fx);
         }
         if executes && let Ok(Err(errno)) = kernel.exec_on_behalf(pid, fx) {
@@ -204,21 +205,21 @@ impl Spawn {
 }
 
 impl Process {
-    /// Creates a child of this process, whatever this process does itself at the moment: as if
-    /// another thread of it called fork, setpgid or setsid in the child, and execve.
+    /// Creates a child of this process, in any state of this process: as if another thread of it
+    /// called fork, called setpgid or setsid in the child, and then execve.
     ///
     /// # Errors
     ///
     /// - EAGAIN: [`TableLimits::processes`](super::TableLimits::processes), RLIMIT_NPROC (LIM-01)
-    ///   or all numbers are reached; or RLIMIT_NPROC of the child's user is passed (EXEC-17).
-    /// - EPERM: there is no such group in the parent's session (GRP-08), or the parent may not
-    ///   become that user.
+    ///   or the end of the numbers is reached; or the child's user exceeds RLIMIT_NPROC (EXEC-17).
+    /// - EPERM: there is no such group in the parent's session (GRP-08), or the parent may not take
+    ///   that user id.
     /// - ENOMEM: the namespace's init has ended (NS-04).
-    /// - ESRCH: this process is dead.
+    /// - ESRCH: this process has ended.
     ///
-    /// Where it fails there is no child. One that turns out to be impossible when it exists, for
-    /// its user, has ended with code 127 and is waited for, as posix_spawn(3) does it: its number
-    /// is skipped, and its parent gets its SIGCHLD.
+    /// After an error there is no child. If the error is found after the fork, because of the user
+    /// id, the child has ended with code 127 and is reaped, as in posix_spawn(3): its number is
+    /// skipped, and its parent receives SIGCHLD.
     ///
     /// # References
     ///
@@ -238,7 +239,8 @@ impl TableInner {
         parent: ProcessKey,
         mut spawn: Spawn,
     ) -> Result<ProcessKey, Errno> {
-        // what is left of it is dropped when the lock is free: the driver's `Drop` is foreign
+        // the rest of `spawn` is dropped after the lock is released: the driver's `Drop` is code of
+        // the embedder
         self.commit(|state| {
             if state.is_closed() || state.process_registry.entry(parent).is_none() {
                 return Err(Errno::ESRCH);
@@ -254,12 +256,12 @@ impl TableInner {
 }
 
 impl TableState {
-    /// Whether a child of `parent` may have that group: asked before there is a child.
+    /// Checks, before there is a child, whether a child of `parent` may join that group.
     fn check_group(&self, parent: Pid, group: GroupChoice) -> Result<(), Errno> {
         let GroupChoice::Join(pgid) = group else { return Ok(()) };
         if pgid == Pgid(0) {
-            // the number of a group outside of the namespace (GRP-22); to setpgid it is the child's
-            // own
+            // a group outside of the pid namespace has this number (GRP-22); to setpgid it means
+            // the child's own number
             return Err(Errno::EPERM);
         }
         let session = |pid| self.kernel.view(pid).map(|view| view.sid);
@@ -271,8 +273,8 @@ impl TableState {
         }
     }
 
-    /// The child, in its place and with its program, in one step of the model. Where that turns
-    /// out to be impossible it ends, and nobody has to wait for it.
+    /// Creates the child, places it and has it execute its program, in one step of the model. After
+    /// an error the child ends and is reaped.
     fn create(
         &mut self,
         shared: &TableInner,
@@ -293,7 +295,8 @@ impl TableState {
         Ok(child)
     }
 
-    /// It ends and is reaped in one step: no wait gives it, and no callback is called for it.
+    /// Ends and reaps the child in one step: no wait returns it, and the exit callback does not run
+    /// for it.
     fn withdraw(&mut self, parent: Pid, child: Pid, clock: &dyn Clock) {
         self.process_registry.rolled_back = Some(child);
         self.apply_external(clock, |kernel, fx| {
@@ -303,7 +306,7 @@ impl TableState {
         self.process_registry.rolled_back = None;
     }
 
-    /// Returns a new process its driver, and what was reported of it.
+    /// Gives a new process its driver, and applies the reports that came before its creation.
     fn furnish(
         &mut self,
         shared: &Arc<TableInner>,

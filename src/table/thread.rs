@@ -17,25 +17,25 @@ use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, WaitOptions, WaitStatus};
 use crate::kernel::TaskId;
 use crate::syscall::{self, Ptr, SIGSET_SIZE, Syscall, clone};
 
-/// One thread for good, and its process.
+/// The identity of a thread and of its process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct ThreadKey {
     pub process: ProcessKey,
     pub task: TaskId,
 }
 
-/// What pthread_create(3) asks clone(2) for, without addresses.
+/// The flags with which pthread_create(3) calls clone(2), without those for addresses.
 pub(crate) const THREAD: u64 =
     clone::VM | clone::FS | clone::FILES | clone::SIGHAND | clone::THREAD | clone::SYSVSEM;
 
-/// One thread of a process of a table, for good: when it has ended, this handle names nobody, also
-/// if its number is another's, and everything gives ESRCH.
+/// A handle of one thread of a process of a table. When the thread has ended, all methods fail with
+/// ESRCH, also if its number belongs to a later thread.
 ///
-/// Its methods are calls of the thread, as [`ProcessTable::syscall`] makes them; two threads of a
-/// process can be in calls at the same time. One that ends in a call, by an exit_group or execve of
-/// another thread or by a deadly signal, leaves it with ESRCH. A thread that executes a program
-/// keeps its handle, and has the number of its process from then on (EXEC-11). It holds a handle of
-/// its table.
+/// The methods are calls of the thread, as [`ProcessTable::syscall`] makes them; two threads of a
+/// process can be in calls at the same time. A call of a thread that ends during it, by an
+/// exit_group or execve of another thread or by a fatal signal, returns ESRCH. A thread that
+/// executes a program keeps its handle, and has the number of its process from then on (EXEC-11). A
+/// `Thread` holds a handle of its table.
 ///
 /// ```
 /// use proctable::abi::{WaitOptions, WaitStatus};
@@ -56,8 +56,8 @@ pub(crate) const THREAD: u64 =
 /// # Safe points
 ///
 /// An engine that can run a handler only at certain points creates its process with
-/// [`Spawn::safe_points`](super::Spawn::safe_points). At such a point a thread asks
-/// ([`checkpoint`](Thread::checkpoint)), takes a handler
+/// [`Spawn::safe_points`](super::Spawn::safe_points). At such a point a thread calls
+/// [`checkpoint`](Thread::checkpoint), takes a handler
 /// ([`begin_delivery`](Thread::begin_delivery)), runs it, and has it return
 /// ([`end_delivery`](Thread::end_delivery)). Two threads of a cooperative event loop:
 ///
@@ -65,7 +65,7 @@ pub(crate) const THREAD: u64 =
 /// use proctable::abi::{Errno, Handler, SaFlags, SigAction, SigSet, Signal, WaitOptions};
 /// use proctable::syscall::{Ptr, Syscall};
 /// use proctable::table::{
-///     Checkpoint, Image, ProcessTable, Progress, SigmaskHow, Spawn, Thread, What,
+///     CallProgress, Checkpoint, Image, ProcessTable, SigmaskHow, Spawn, Thread, What,
 /// };
 ///
 /// /// What one thread does at its turn.
@@ -87,7 +87,7 @@ pub(crate) const THREAD: u64 =
 /// let handler = SigAction { handler: Handler::Catch(0x40), ..SigAction::DEFAULT };
 /// loops.sigaction(Signal::USR1, handler)?;
 /// loops.sigaction(Signal::USR2, SigAction { flags: SaFlags::RESTART, ..handler })?;
-/// // the second one waits for a child, and takes no SIGUSR1
+/// // the second thread waits for a child, and blocks SIGUSR1
 /// second.sigprocmask(SigmaskHow::Block, Signal::USR1.set())?;
 /// let (pid, status, options) = (-1, Ptr::Valid, WaitOptions::default());
 /// let mut waits = second.submit(Syscall::Wait4 { pid, status, options });
@@ -100,20 +100,20 @@ pub(crate) const THREAD: u64 =
 ///     sig: Signal::USR2.number().into(),
 /// })?;
 /// turn(&first, &mut log);
-/// // its wait is interrupted by the handler, and goes on behind it: SA_RESTART
-/// assert_eq!(waits.wait_or_deliver(), Progress::Deliver);
+/// // the handler interrupts its wait, which is restarted after it: SA_RESTART
+/// assert_eq!(waits.wait_or_deliver(), CallProgress::Deliver);
 /// turn(&second, &mut log);
 /// assert_eq!(log, ["SIGUSR1 in 2", "SIGUSR2 in 4"]);
 /// assert_eq!(waits.result(), None);
 /// child.exit(0)?;
-/// assert!(matches!(waits.wait_or_deliver(), Progress::Returned(Ok(_))));
+/// assert!(matches!(waits.wait_or_deliver(), CallProgress::Returned(Ok(_))));
 /// # Ok::<(), Errno>(())
 /// ```
 #[derive(Clone)]
 pub struct Thread {
     pub(super) table: ProcessTable,
     pub(super) key: ThreadKey,
-    /// Its number when it was made.
+    /// Its number when the handle was created.
     tid: Pid,
 }
 
@@ -132,8 +132,8 @@ impl fmt::Debug for Thread {
 }
 
 impl Thread {
-    /// Its number: that of its process once it has executed a program, and the one that it had if
-    /// it has ended. O(1).
+    /// The number of the thread: the number of its process once it has executed a program, and its
+    /// last number if it has ended. O(1).
     pub fn tid(&self) -> Pid {
         self.table.shared().tid(self.key).unwrap_or(self.tid)
     }
@@ -153,7 +153,7 @@ impl Thread {
         &self.table
     }
 
-    /// Whether it has not ended. O(1).
+    /// Whether the thread is alive. O(1).
     pub fn is_alive(&self) -> bool {
         self.table.shared().tid(self.key).is_some()
     }
@@ -164,16 +164,17 @@ impl Thread {
         state.thread_info(state.tid_of(self.key.task)?)
     }
 
-    /// The thread makes a call, and this thread waits for it: see [`ProcessTable::syscall`].
+    /// The thread makes a call, and the calling thread waits until it returns: see
+    /// [`ProcessTable::syscall`].
     ///
     /// # Errors
     ///
-    /// The errno of the call; ESRCH if the thread has ended, or if it ends during the call.
+    /// The errno of the call; ESRCH if the thread has ended, or ends during the call.
     pub fn syscall(&self, call: Syscall) -> syscall::Result {
         self.table.shared().result(self.start(&call))
     }
 
-    /// The same without waiting for its return.
+    /// [`Thread::syscall`] without waiting for the return of the call.
     pub fn submit(&self, call: Syscall) -> Call {
         Call::new(self.table.clone(), self.start(&call), self.caller())
     }
@@ -186,7 +187,7 @@ impl Thread {
         Caller::Thread(self.key)
     }
 
-    /// Creates a thread of the same process, with the mask and the users of this one.
+    /// Creates a thread of the same process, with the mask and the user ids of this one.
     ///
     /// # Errors
     ///
@@ -204,8 +205,8 @@ impl Thread {
         Ok(Thread { table: self.table.clone(), key, tid })
     }
 
-    /// The thread ends, and its process with its last thread: with the `code` of that, of which the
-    /// low 8 bits count. [`Process::exit`] ends all of them.
+    /// Ends the thread. With its last thread the process ends, with the low 8 bits of that thread's
+    /// `code`. [`Process::exit`] ends all threads.
     ///
     /// # References
     ///
@@ -219,7 +220,7 @@ impl Thread {
     ///
     /// # Errors
     ///
-    /// ESRCH if that has ended, EPERM if its users forbid it (KILL-14).
+    /// ESRCH if the thread has ended, EPERM if the user ids forbid it (KILL-14).
     ///
     /// # References
     ///
@@ -230,7 +231,7 @@ impl Thread {
         done(self.syscall(Syscall::Tgkill { tgid, tid, sig }))
     }
 
-    /// Changes its mask: as [`Process::sigprocmask`].
+    /// Changes the mask of the thread: as [`Process::sigprocmask`].
     #[doc(alias = "pthread_sigmask")]
     pub fn sigprocmask(&self, change: SigmaskHow, set: SigSet) -> Result<SigSet, Errno> {
         self.syscall(change.call(set)).map(|ret| old_mask(&ret))
@@ -253,7 +254,7 @@ impl Thread {
         taken(self.syscall(sigtimedwait(set, timeout)))
     }
 
-    /// Waits for a child of the process as the thread itself: as [`Process::waitpid`].
+    /// Waits for a child of the process as a call of the thread: as [`Process::waitpid`].
     #[doc(alias = "wait4")]
     pub fn waitpid(
         &self,
@@ -264,35 +265,35 @@ impl Thread {
         Ok(self.syscall(call)?.waited())
     }
 
-    /// Its innermost handler returns: as [`Process::sigreturn`]. With safe points it is
-    /// [`end_delivery`](Thread::end_delivery) that has one return.
+    /// The innermost handler of the thread returns: as [`Process::sigreturn`]. With safe points,
+    /// [`end_delivery`](Thread::end_delivery) replaces this call.
     #[doc(alias = "rt_sigreturn")]
     pub fn sigreturn(&self) -> Result<(), Errno> {
         done(self.syscall(Syscall::RtSigreturn))
     }
 }
 
-/// With [safe points](super::Spawn::safe_points).
+/// For processes with [safe points](super::Spawn::safe_points).
 impl Thread {
-    /// What the thread has to do now, at a point at which it can. O(1).
+    /// What the thread has to do now, at a safe point. O(1).
     pub fn checkpoint(&self) -> Checkpoint {
         self.table.shared().checkpoint(self.caller())
     }
 
-    /// Takes the handler that comes first, if there is one: it runs from now on, and the mask is
-    /// its own. Others may be taken before it returns, and run above it.
+    /// Takes the innermost handler, if one waits. It runs from now on, and its mask applies. Other
+    /// handlers may be taken before it returns, and run above it.
     pub fn begin_delivery(&self) -> Option<HandlerDelivery> {
         self.table.shared().begin_delivery(self.caller())
     }
 
-    /// A handler returns: rt_sigreturn(2). The mask is that of the code below, and a call that it
-    /// interrupted fails or goes on. The call that this gives has returned, but where the process
-    /// is stopped, or where another handler was entered meanwhile: that runs first
+    /// A handler returns: rt_sigreturn(2). The mask is that of the code below it, and a call that
+    /// it interrupted fails or is restarted. The returned call has ended, unless the process is
+    /// stopped or another handler was entered before the return: then that handler runs first
     /// ([`Call::wait_or_deliver`]).
     ///
     /// # Errors
     ///
-    /// [`StaleDelivery`] if it does not run any more, or is not the innermost of those that do;
+    /// [`StaleDelivery`] if the handler does not run any more, or is not the innermost running one;
     /// then nothing has changed.
     pub fn end_delivery(&self, begun: &HandlerDelivery) -> Result<Call, StaleDelivery> {
         if begun.thread != self.key {
@@ -302,7 +303,7 @@ impl Thread {
         Ok(Call::new(self.table.clone(), started, self.caller()))
     }
 
-    /// Runs the handlers that are to run now, each by `run`, until there is none.
+    /// Runs the handlers that wait, each by `run`, until none is left.
     pub fn run_handlers(&self, run: &mut dyn FnMut(&HandlerDelivery)) {
         while let Some(begun) = self.begin_delivery() {
             run(&begun);
@@ -312,7 +313,7 @@ impl Thread {
         }
     }
 
-    /// The thread makes a call, and runs handlers by `run` as they come.
+    /// The thread makes a call; `run` runs handlers that interrupt or follow it.
     ///
     /// # Errors
     ///
@@ -338,14 +339,15 @@ impl Thread {
 }
 
 impl Process {
-    /// Its first thread, or the first of those that have outlived that; `None` once it has ended.
+    /// The leader, or the first thread that is alive if the leader has ended; `None` once the
+    /// process has ended.
     pub fn main_thread(&self) -> Option<Thread> {
         let state = self.table().shared().state.lock();
         let tid = state.acting(self.caller())?;
         Some(Thread { table: self.table().clone(), key: state.thread(self.key, tid)?, tid })
     }
 
-    /// Its threads that live, in the order of their creation. O(1) a thread.
+    /// The living threads, in the order of their creation. O(1) a thread.
     pub fn threads(&self) -> Vec<Thread> {
         let state = self.table().shared().state.lock();
         if state.process_registry.entry(self.key).is_none() {
@@ -359,21 +361,21 @@ impl Process {
         threads.collect()
     }
 
-    /// What its first thread has to do now: [`Thread::checkpoint`].
+    /// What the first living thread has to do now: [`Thread::checkpoint`].
     pub fn checkpoint(&self) -> Checkpoint {
         self.table().shared().checkpoint(self.caller())
     }
 
-    /// Takes a handler for its first thread: [`Thread::begin_delivery`].
+    /// Takes a handler for the first living thread: [`Thread::begin_delivery`].
     pub fn begin_delivery(&self) -> Option<HandlerDelivery> {
         self.table().shared().begin_delivery(self.caller())
     }
 
-    /// A handler of one of its threads returns: [`Thread::end_delivery`].
+    /// A handler of one of the threads returns: [`Thread::end_delivery`].
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Thread::end_delivery`].
     pub fn end_delivery(&self, begun: &HandlerDelivery) -> Result<Call, StaleDelivery> {
         if begun.thread.process != self.key {
             return Err(StaleDelivery);
@@ -384,7 +386,7 @@ impl Process {
 }
 
 impl ProcessTable {
-    /// The thread that has that number now, if it lives. O(1).
+    /// The thread that has this number at present, if it is alive. O(1).
     pub fn thread(&self, tid: Pid) -> Option<Thread> {
         let state = self.shared().state.lock();
         let process = state.process_registry.key(state.process_registry.process_of(tid)?)?;
@@ -402,25 +404,25 @@ impl super::commit::TableState {
 }
 
 impl TableInner {
-    /// The number of a thread, if it lives.
+    /// The number of a thread; `None` if it has ended.
     pub(crate) fn tid(&self, thread: ThreadKey) -> Option<Pid> {
         let state = self.state.lock();
         state.tid_of(thread.task).filter(|_| !state.is_closed())
     }
 
-    /// The first thread of a process that was just created.
+    /// The leader of a process that was just created.
     pub(crate) fn leader_of(&self, process: ProcessKey) -> Option<ThreadKey> {
         let state = self.state.lock();
         state.process_registry.entry(process)?;
         state.thread(process, process.pid)
     }
 
-    /// The thread that a call has created.
+    /// The thread that a call created.
     pub(crate) fn created(&self, end: End) -> Result<(TaskId, Pid), Errno> {
         if let End::Threaded(task, tid) = end {
             return Ok((task, tid));
         }
-        // others ran before the result was seen
+        // other tasks ran before the caller saw the result
         let tid = Pid(end.result()?.value() as u32);
         let task = self.state.lock().kernel.task_id(tid).ok_or(Errno::ESRCH)?;
         Ok((task, tid))

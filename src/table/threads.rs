@@ -1,5 +1,5 @@
-//! What the table knows of threads beyond the model: of those that are not the leaders of their
-//! processes, for what a leader has stands with its process.
+//! The data of each thread that is not a leader and that the model does not have. The data of a
+//! leader is in the entry of its process.
 
 use alloc::boxed::Box;
 
@@ -17,13 +17,13 @@ use crate::kernel::{Id, Kernel, RunState, TaskId};
 #[derive(Debug)]
 pub(super) struct Thread {
     pub process: Pid,
-    /// `None` if it had ended when it was entered.
+    /// `None` if the thread had ended when it was added.
     task: Option<TaskId>,
-    /// `None` while it makes no call that takes time.
+    /// `None` while the thread has no call in progress.
     pub calls: Option<Box<Calls>>,
 }
 
-/// The threads that are not the leaders of their processes, by their numbers.
+/// The threads that are not the leaders of their processes, by number.
 #[derive(Debug, Default)]
 pub(super) struct Threads {
     by_tid: ByPid<Thread>,
@@ -56,7 +56,7 @@ impl Threads {
     }
 }
 
-/// The process of a thread, dead or alive.
+/// The process of a thread, alive or ended.
 #[inline]
 pub(super) fn process_in(
     entries: &ByPid<ProcessEntry>,
@@ -70,7 +70,7 @@ pub(super) fn process_in(
 }
 
 impl ProcessRegistry {
-    /// The process of a thread, dead or alive. O(1).
+    /// The process of a thread, alive or ended. O(1).
     #[inline]
     pub fn process_of(&self, tid: Pid) -> Option<Pid> {
         process_in(&self.entries, &self.threads, tid)
@@ -86,7 +86,7 @@ impl ProcessRegistry {
         calls.as_deref()
     }
 
-    /// The place of the calls of a thread.
+    /// The slot for the calls of a thread.
     #[inline]
     pub fn calls_mut(&mut self, tid: Pid) -> Option<&mut Option<Box<Calls>>> {
         match self.entries.get_mut(tid) {
@@ -95,16 +95,16 @@ impl ProcessRegistry {
         }
     }
 
-    /// A new thread of the process of `creator`.
+    /// Adds a new thread of the process of `creator`.
     pub fn enter_thread(&mut self, kernel: &Kernel, tid: Pid, creator: Pid) {
         if let Some(process) = self.process_of(creator) {
             self.threads.enter(tid, process, kernel.task_id(tid));
         }
     }
 
-    /// A thread has ended, or has another number; its process goes on, or ends next.
+    /// Records that a thread has ended, or has another number. Its process continues, or ends next.
     pub fn note_thread_end(&mut self, kernel: &Kernel, tid: Pid) {
-        // EXEC-11: the number goes, the task stays
+        // EXEC-11: the thread has another number, and is the same task
         let task = self.threads.get(tid).and_then(|thread| thread.task);
         if task.is_some_and(|task| kernel.tid(task).is_some()) {
             return self.take_over(tid);
@@ -118,13 +118,13 @@ impl ProcessRegistry {
         }
     }
 
-    /// Where operations go for the driver of the process of a thread that is not its leader.
+    /// The driver queue of the process of a thread that is not its leader.
     #[cold]
     pub fn driver_queue_of_thread(&self, tid: Pid) -> Option<Id<DriverQueue>> {
         self.entries.get(self.threads.get(tid)?.process)?.driver_queue
     }
 
-    /// A thread that executes a program is the leader now, with its number (EXEC-11).
+    /// A thread that executes a program becomes the leader, with the leader's number (EXEC-11).
     fn take_over(&mut self, tid: Pid) {
         for parker in self.pending_wakes.get(&tid).into_iter().flatten().cloned() {
             self.outbox.wakes.push(Wake::first(parker, Some(tid)));
@@ -140,9 +140,9 @@ impl ProcessRegistry {
         self.make_ready(process);
     }
 
-    /// Whoever waits for the end of that thread is to look again.
+    /// Wakes the joins of a thread.
     pub fn wake_joins(&mut self, tid: Pid) {
-        // asked first: there are nearly never any
+        // checked first: joins are rare
         if !self.joins.is_empty()
             && let Some(joins) = self.joins.remove(&tid)
         {
@@ -150,8 +150,8 @@ impl ProcessRegistry {
         }
     }
 
-    /// The threads of a process may be able to make the calls that wait for them, and to take their
-    /// handlers. Costs a look at each.
+    /// Marks the threads of a process that may be able to make their queued calls, and to take
+    /// their handlers. Costs a look at each thread.
     pub fn make_all_ready(&mut self, kernel: &Kernel, process: Pid) {
         if self.threads.is_empty() {
             return self.make_able(process);
@@ -170,7 +170,7 @@ impl ProcessRegistry {
 }
 
 impl TableState {
-    /// The number of a thread that lives.
+    /// The number of a thread; `None` if it has ended.
     #[inline]
     pub fn tid_of(&self, task: TaskId) -> Option<Pid> {
         let tid = self.kernel.tid(task)?;
@@ -178,7 +178,7 @@ impl TableState {
         (!self.process_registry.entries.get(tid).is_some_and(ended)).then_some(tid)
     }
 
-    /// The number of the thread that makes a caller's calls, if it lives.
+    /// The number of the thread that makes a caller's calls; `None` if it has ended.
     pub fn acting(&self, caller: Caller) -> Option<Pid> {
         let number = match caller {
             Caller::Number(number) => number,
@@ -192,8 +192,8 @@ impl TableState {
         }
     }
 
-    /// The first thread of a process that lives: its leader, or one that has outlived that. Costs a
-    /// look at those before it.
+    /// The first living thread of a process: its leader, or the oldest thread that is alive. Costs
+    /// a look at the threads before it.
     pub fn first_living(&self, process: Pid) -> Option<Pid> {
         let entry = self.process_registry.entries.get(process)?;
         if entry.phase == Phase::Zombie {

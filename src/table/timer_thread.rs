@@ -1,4 +1,5 @@
-//! What is due: alarms, timeouts, zombies; and the one thread that sees to it for all tables.
+//! Deadlines (alarms, timeouts, zombies), and the one timer thread that processes them for all
+//! tables.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -21,12 +22,12 @@ struct TimerThread {
 }
 
 struct List {
-    /// At most a few for each table, by time and by the table's address.
+    /// The deadlines by time and by the table's address; a small number for each table.
     due: BTreeMap<(Instant, usize), Weak<TableInner>>,
     running: bool,
 }
 
-/// Has the background thread look after a table at that time, instead of a later one.
+/// Schedules a table on the timer thread at this time, instead of a later one.
 pub(super) fn schedule(shared: &Arc<TableInner>, at: Instant, instead_of: Option<Instant>) {
     let mut list = BACKGROUND.list.lock();
     if let Some(later) = instead_of {
@@ -34,20 +35,20 @@ pub(super) fn schedule(shared: &Arc<TableInner>, at: Instant, instead_of: Option
     }
     list.due.insert((at, Arc::as_ptr(shared) as usize), Arc::downgrade(shared));
     if !list.running {
-        // without a thread only the caller's own `reap_due` helps
+        // without a thread, only the embedder's own calls of `reap_due` process deadlines
         list.running = spawn("proctable-timer", run_timer_thread).is_ok();
     }
     drop(list);
     BACKGROUND.changed.notify_all();
 }
 
-/// Takes a table's entry out: the table ends.
+/// Removes a table's deadline, because the table ends.
 pub(super) fn cancel(shared: *const TableInner, at: Instant) {
     BACKGROUND.list.lock().due.remove(&(at, shared as usize));
     BACKGROUND.changed.notify_all();
 }
 
-/// The background thread: it ends when no table has a deadline.
+/// The timer thread. It ends when no table has a deadline.
 fn run_timer_thread() {
     let mut list = BACKGROUND.list.lock();
     loop {
@@ -62,8 +63,8 @@ fn run_timer_thread() {
         }
         let table = first.remove();
         drop(list);
-        // what is foreign in one table (its clock, a driver's `Drop`) does not end all others'
-        // thread
+        // a panic in the embedder's code of one table (its clock, a driver's `Drop`) must not end
+        // the thread, which serves all tables
         contain(|| {
             if let Some(shared) = table.upgrade() {
                 shared.keep();
@@ -73,17 +74,17 @@ fn run_timer_thread() {
     }
 }
 
-/// A moment at which a sleeper stops sleeping.
+/// The time at which a sleeping thread stops sleeping.
 pub(super) struct Alarm<'a> {
     shared: &'a TableInner,
     at: Option<Time>,
     parker: &'a Arc<Parker>,
-    /// Its place among the table's timeouts, where real time has nothing to say.
+    /// Its place among the table's timeouts, for a clock that does not follow real time.
     place: Option<(Time, u64)>,
 }
 
 impl TableInner {
-    /// For a sleep on `parker` of at most that long, by the table's clock.
+    /// An alarm for a sleep on `parker` of at most `timeout`, by the table's clock.
     pub(super) fn alarm_after<'a>(
         &'a self,
         timeout: Duration,
@@ -94,7 +95,7 @@ impl TableInner {
         self.alarm_at(Some(at), parker)
     }
 
-    /// For a sleep on `parker` until then.
+    /// An alarm for a sleep on `parker` until `at`.
     pub(super) fn alarm_at<'a>(&'a self, at: Option<Time>, parker: &'a Arc<Parker>) -> Alarm<'a> {
         let virtual_time = |at: &Time| *at != Time(u64::MAX) && self.clock.instant(*at).is_none();
         let place =
@@ -104,18 +105,19 @@ impl TableInner {
 }
 
 impl Alarm<'_> {
-    /// Sleeps until told; `false` if the time has come.
+    /// Sleeps until the parker is unparked; `false` if the time has passed.
     pub fn sleep(&self) -> bool {
         !self.is_over() && (self.park() || !self.is_over())
     }
 
-    /// Sleeps until told, also that the time has come; `false` if real time was first.
+    /// Sleeps until the parker is unparked, by a wake or by the timeout; `false` if real time
+    /// reaches `at` first.
     pub fn park(&self) -> bool {
-        // asked again each time: it may only be when to look again
+        // recomputed for each sleep: the clock may only say when to read it again
         self.parker.park(self.at.and_then(|at| self.shared.clock.instant(at)))
     }
 
-    /// Whether the time has come, by the clock or because `reap_due` was told so.
+    /// Whether the time has passed, by the clock or by the `now` of a `reap_due`.
     pub fn is_over(&self) -> bool {
         let told = |place| !self.shared.state.lock().has_timeout(place);
         self.at.is_some_and(|at| self.shared.clock.now() >= at) || self.place.is_some_and(told)

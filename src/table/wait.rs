@@ -1,5 +1,5 @@
-//! The runtime's waits for children of a process: they block threads or are futures, and can
-//! time out and be cancelled.
+//! The runtime's waits for children of a process. They block threads or are futures, have timeouts,
+//! and can be cancelled.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -17,19 +17,19 @@ use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, WaitOptions, WaitStatus};
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{Ptr, Ret, Syscall};
 
-/// Which children a wait is about.
+/// The children that a wait includes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum WaitTarget {
-    /// All.
+    /// All children.
     #[default]
     Any,
-    /// That one.
+    /// The child of this number.
     Pid(Pid),
-    /// Those in that group; group 0 is the waiting process's own.
+    /// The children in this process group; group 0 is the waiting process's own.
     Group(Pgid),
-    /// Those in the group that the waiting process has when the wait begins (WAIT-17).
+    /// The children in the group that the waiting process has when the wait begins (WAIT-17).
     OwnGroup,
-    /// That one, and no other that gets its number.
+    /// This child, and no later process of its number.
     Process(ProcessId),
 }
 
@@ -45,18 +45,18 @@ impl From<&Process> for WaitTarget {
     }
 }
 
-/// An event of a child.
+/// A wait event of a child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Waited {
     /// The child.
     pub pid: Pid,
-    /// What became of it.
+    /// The child's wait status.
     pub status: WaitStatus,
-    /// The same as waitid(2) gives it, with the child's user.
+    /// The siginfo of the event, as waitid(2) returns it, with the child's user id.
     pub info: SigInfo,
 }
 
-/// Ends waits from another thread. Clones are the same key; once cancelled it stays so.
+/// Ends waits from another thread. Clones are the same token; a cancelled token stays cancelled.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<Mutex<Cancelled>>);
 
@@ -67,12 +67,12 @@ struct Cancelled {
 }
 
 impl CancelToken {
-    /// One that is not cancelled.
+    /// A token that is not cancelled.
     pub fn new() -> CancelToken {
         CancelToken::default()
     }
 
-    /// Ends the waits that have it: now and from now on.
+    /// Ends the waits with this token, and all later ones.
     pub fn cancel(&self) {
         let mut state = self.0.lock();
         state.cancelled = true;
@@ -81,7 +81,7 @@ impl CancelToken {
         sleepers.iter().for_each(|parker| parker.unpark());
     }
 
-    /// Whether it is cancelled.
+    /// Whether the token is cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.0.lock().cancelled
     }
@@ -103,7 +103,7 @@ impl TableState {
             WaitTarget::Pid(pid) => (IdType::PID, pid.0),
             WaitTarget::Process(ProcessId(key)) => (IdType::PID, key.pid.0),
             WaitTarget::Group(pgid) if pgid != Pgid(0) => (IdType::PGID, pgid.0),
-            // WAIT-17; group 0 is waitid(2)'s name for it
+            // WAIT-17; waitid(2) calls the own group 0
             WaitTarget::Group(_) | WaitTarget::OwnGroup => (IdType::PGID, own_group().0),
         };
         let about = match idtype {
@@ -121,9 +121,9 @@ impl TableState {
         WaitRequest { call, about, child }
     }
 
-    /// What the question of a wait for children of `parent` gives now; `None` is "nothing yet". If
-    /// that is so because a callback has to run first, `waiting` hears when it has. One that the
-    /// callback itself makes does not wait for it.
+    /// The result of a wait request of `parent` at present; `None` if there is no wait event. If
+    /// the reason is that an exit callback has to run first, `waiting` is woken after the callback.
+    /// A request of the callback itself does not wait for it.
     fn poll_once(
         &mut self,
         parent: ProcessKey,
@@ -171,10 +171,10 @@ impl TableState {
         }
     }
 
-    /// Waits that sleep, and that events concern, ask in the order in which they began; those that
-    /// get an answer are over, and nobody else wakes up.
+    /// Polls the sleeping waits that events concern, in the order in which they began. A wait that
+    /// gets an answer is over, and no other thread wakes up for its event.
     pub fn answer_waits(&mut self, clock: &dyn Clock) {
-        // the last one for which there was nothing: many may ask the same
+        // the last wait with no result: many waits may have equal requests
         let mut in_vain: Option<Arc<WaitEntry>> = None;
         let mut concerned = core::mem::take(&mut self.process_registry.concerned);
         concerned.sort_by_key(|waiting| waiting.number);
@@ -186,7 +186,7 @@ impl TableState {
             let callbacks_own = self.process_registry.is_the_callbacks(&waiting.parker);
             let (parent, question) = (waiting.parent, &waiting.question);
             match self.poll_once(parent, question, Some(&waiting), callbacks_own, clock) {
-                // each that a callback holds up has to be noted
+                // each wait that a callback delays has to be recorded
                 Ok(None) if !self.process_registry.pending_exits.is_empty() => in_vain = None,
                 Ok(None) => in_vain = Some(waiting),
                 Ok(Some(waited)) => {
@@ -205,7 +205,7 @@ impl TableState {
     }
 }
 
-/// The same wait, leaving the event in place.
+/// The same wait with WNOWAIT.
 fn peek(call: &Syscall) -> Syscall {
     let mut call = call.clone();
     if let Syscall::Waitid { options, .. } = &mut call {
@@ -214,24 +214,24 @@ fn peek(call: &Syscall) -> Syscall {
     call
 }
 
-/// The same wait for a child that there is not (WAIT-08): another may have the number of the one
-/// that it was for.
+/// The same wait for a child that does not exist (WAIT-08): another process may have the number of
+/// the original child.
 fn for_no_child(call: &Syscall) -> Syscall {
     let mut call = call.clone();
     if let Syscall::Waitid { id, .. } = &mut call {
-        // the model's numbers end at 2^22
+        // the numbers of the model are at most 2^22
         *id = i32::MAX;
     }
     call
 }
 
-/// The status word that belongs to a child's siginfo (WAIT-36).
+/// The status of a child's siginfo (WAIT-36).
 fn waited(info: SigInfo) -> Waited {
     let status = WaitStatus::from_code_and_status(info.code, info.status());
     Waited { pid: info.pid, status, info }
 }
 
-/// A wait, and whether it is among the sleepers.
+/// A wait, and whether it is in the list of sleeping waits.
 struct BlockedWait {
     process: Process,
     waiting: Arc<WaitEntry>,
@@ -239,7 +239,7 @@ struct BlockedWait {
 }
 
 impl BlockedWait {
-    /// One that takes answers must not be dropped while it is among the sleepers.
+    /// A wait that takes answers must not be dropped while it is in the list.
     fn new(
         process: &Process,
         target: WaitTarget,
@@ -254,18 +254,18 @@ impl BlockedWait {
         BlockedWait { process: process.clone(), waiting, listed: false }
     }
 
-    /// Asks, and in the same step enters the list of sleepers if there is nothing yet: no event
-    /// can come in between. Leaves it with the answer.
+    /// Polls, and adds the wait to the list in the same step if there is no event: no event can be
+    /// missed in between. Removes it from the list with the answer.
     fn ask(&mut self) -> Result<Option<Waited>, Errno> {
         self.poll_and(BlockedWait::add_to_waits)
     }
 
-    /// Asks for the last time: leaves the list with or without an answer.
+    /// Polls for the last time: removes the wait from the list with or without an answer.
     fn poll_final(&mut self) -> Result<Option<Waited>, Errno> {
         self.poll_and(BlockedWait::leave)
     }
 
-    /// `in_vain` is for where there is nothing yet.
+    /// Polls, and calls `in_vain` if there is no event.
     fn poll_and(
         &mut self,
         in_vain: impl FnOnce(&mut BlockedWait, &mut TableState),
@@ -275,7 +275,7 @@ impl BlockedWait {
         }
         let shared = self.process.table.shared().clone();
         shared.commit(|state| {
-            // it may have come just now
+            // the answer may have come before the lock was taken
             if let Some(answer) = self.take_answer() {
                 return answer;
             }
@@ -290,7 +290,7 @@ impl BlockedWait {
         })
     }
 
-    /// What was found for it while it slept, which has taken it out of the list.
+    /// Takes the answer that the wait got while it slept; with it, the wait left the list.
     fn take_answer(&mut self) -> Option<Result<Option<Waited>, Errno>> {
         let answer = self.waiting.take_answer()?;
         self.listed = false;
@@ -298,7 +298,7 @@ impl BlockedWait {
     }
 
     fn add_to_waits(&mut self, state: &mut TableState) {
-        // also one that fell asleep earlier, or in an earlier callback
+        // also for a wait that fell asleep earlier, or in an earlier callback
         state.note_sleep(&self.waiting.parker);
         if !self.listed {
             self.listed = true;
@@ -323,8 +323,8 @@ impl Drop for BlockedWait {
     }
 }
 
-/// A wait as a future: see [`Process::wait_async`]. Dropping it ends the wait, and loses nothing:
-/// an event is only consumed by the poll that gives it.
+/// A wait as a future: see [`Process::wait_async`]. Dropping it ends the wait and loses no event:
+/// only the poll that returns an event consumes it.
 #[must_use = "futures do nothing unless polled"]
 pub struct Wait(BlockedWait);
 
@@ -341,7 +341,7 @@ impl Future for Wait {
     type Output = Result<Waited, Errno>;
 
     fn poll(mut self: Pin<&mut Wait>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // the waker first: what comes while asking is not missed
+        // the waker is registered first: a wake during the poll is not missed
         let _ = self.0.waiting.parker.poll(context.waker());
         match self.0.ask() {
             Ok(Some(waited)) => Poll::Ready(Ok(waited)),
@@ -356,24 +356,24 @@ impl Future for Wait {
     }
 }
 
-/// Waits for children: the runtime's, as another thread of the process that blocks every signal
-/// would. Any number of threads may wait, for the same children or for different ones: an event
-/// goes to the one among them that began first, and wakes nobody else. Futures that it concerns are
-/// all woken, and the one that is polled first has it.
+/// Waits of the runtime for children, as if another thread of the process that blocks every signal
+/// waited. Any number of threads may wait, for the same children or for different ones: an event
+/// goes to the first of these waits to have begun, and wakes no other thread. All futures that the
+/// event concerns are woken, and the first one to be polled gets it.
 ///
-/// Of `options` EXITED, STOPPED and CONTINUED say what to wait for (one of them at least), NOWAIT
-/// leaves the event in place, ALL and CLONE choose the class of children.
+/// The flags EXITED, STOPPED and CONTINUED of `options` select the events (at least one is
+/// required), NOWAIT leaves the event in place, ALL and CLONE select the class of children.
 ///
 /// # Errors
 ///
-/// All of them: ECHILD if no child is eligible (WAIT-08), EINVAL for other options (WAIT-04),
-/// NOHANG among them, ESRCH if the process is dead or dies meanwhile.
+/// All of these methods: ECHILD if no child is eligible (WAIT-08), EINVAL for other options
+/// (WAIT-04), NOHANG included, ESRCH if the process has ended or ends during the wait.
 ///
 /// # References
 ///
 /// waitid(2); RULES WAIT.
 impl Process {
-    /// Waits until a child has an event.
+    /// Waits until a child has a wait event.
     ///
     /// Costs O(log children).
     #[doc(alias = "waitid")]
@@ -391,7 +391,7 @@ impl Process {
         }
     }
 
-    /// Returns what a child has to report now; `None` if nothing yet.
+    /// Returns the wait event of a child; `None` if no child has one.
     #[doc(alias = "WNOHANG")]
     pub fn try_wait(
         &self,
@@ -405,8 +405,7 @@ impl Process {
         })
     }
 
-    /// Waits until a child has an event; `None` if that takes longer than `timeout` by the table's
-    /// clock.
+    /// Waits until a child has a wait event; `None` if `timeout` passes first on the table's clock.
     pub fn wait_timeout(
         &self,
         target: impl Into<WaitTarget>,
@@ -418,7 +417,7 @@ impl Process {
         let parker = sleeper.waiting.parker.clone();
         let alarm = shared.alarm_after(timeout, &parker);
         loop {
-            // the time first: what came before it was over is given
+            // the time is read first: an event that came before the timeout is returned
             if alarm.is_over() {
                 return sleeper.poll_final();
             }
@@ -429,7 +428,7 @@ impl Process {
         }
     }
 
-    /// Waits until a child has an event; `None` if the key is cancelled first.
+    /// Waits until a child has a wait event; `None` if the token is cancelled first.
     pub fn wait_cancellable(
         &self,
         target: impl Into<WaitTarget>,
@@ -440,7 +439,7 @@ impl Process {
         let parker = sleeper.waiting.parker.clone();
         cancel.add(&parker);
         let answer = loop {
-            // first: what came before it was cancelled is given
+            // the token is read first: an event that came before the cancellation is returned
             if cancel.is_cancelled() {
                 break sleeper.poll_final();
             }
@@ -453,7 +452,7 @@ impl Process {
         answer
     }
 
-    /// Waits until a child has an event, as a future for any executor.
+    /// Waits until a child has a wait event, as a future for any executor.
     pub fn wait_async(&self, target: impl Into<WaitTarget>, options: WaitOptions) -> Wait {
         Wait(BlockedWait::new(self, target.into(), options, false))
     }

@@ -1,4 +1,4 @@
-//! Waits from outside of the model: what they ask, and which are concerned by which event.
+//! Waits of the runtime: their requests, and the events that concern them.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -12,7 +12,8 @@ use crate::kernel::{ExternalWake, Kernel};
 use crate::sync::{Mutex, Parker};
 use crate::syscall::Syscall;
 
-/// Which children a wait is about, its group as it was when it began (WAIT-17).
+/// The children that a wait includes, with the group that the process had when the wait began
+/// (WAIT-17).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum WaitKey {
     Any,
@@ -24,23 +25,23 @@ impl WaitKey {
     const LAST: WaitKey = WaitKey::Pgid(u32::MAX);
 }
 
-/// What a wait asks the model, with the child or the group that it began with.
+/// The request of a wait to the model, with the child or the group that it began with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct WaitRequest {
     pub call: Syscall,
     pub about: WaitKey,
-    /// The one child that it is about: its number may be another's by now.
+    /// The one child that the wait includes: another process may have its number now.
     pub child: Option<ProcessKey>,
 }
 
 impl WaitRequest {
-    /// Whether it asks not to sleep, which is for the method that is called to say.
+    /// Whether the options include NOHANG, which the choice of the method decides instead.
     pub fn is_nonblocking(&self) -> bool {
         let Syscall::Waitid { options, .. } = &self.call else { return false };
         options.contains(WaitOptions::NOHANG)
     }
 
-    /// The group that it is about, also if its caller has another by now (WAIT-17).
+    /// The process group of the request, also if its caller has changed its group (WAIT-17).
     pub fn group(&self) -> Option<Pgid> {
         match self.about {
             WaitKey::Pgid(number) => Some(Pgid(number)),
@@ -49,15 +50,15 @@ impl WaitRequest {
     }
 }
 
-/// A wait that has begun.
+/// A wait in progress.
 #[derive(Debug)]
 pub(super) struct WaitEntry {
-    /// Whose children it is about.
+    /// The process whose children the wait includes.
     pub parent: ProcessKey,
     pub question: WaitRequest,
     pub parker: Arc<Parker>,
     stage: Mutex<WaitStage>,
-    /// It takes what is found for it while it sleeps.
+    /// The wait takes an answer while it sleeps.
     pub takes_answers: bool,
     /// Lower numbers began earlier.
     pub number: u64,
@@ -65,15 +66,15 @@ pub(super) struct WaitEntry {
 
 #[derive(Debug)]
 enum WaitStage {
-    /// It goes on; the exit whose callback it has to wait for, by the process's serial, if any.
+    /// In progress; the serial of the process whose exit callback it has to wait for, or 0.
     Open(u64),
     Answered(Result<Waited, Errno>),
     Over,
 }
 
 impl WaitEntry {
-    /// One that blocks a thread takes answers. One that may be dropped at any time does not, for
-    /// the event would be lost: it is woken, and asks for itself.
+    /// A wait that blocks a thread takes answers. A wait that may be dropped at any time does not,
+    /// because the event would be lost: it is woken, and polls for itself.
     pub fn new(
         parent: ProcessKey,
         question: WaitRequest,
@@ -84,12 +85,12 @@ impl WaitEntry {
         WaitEntry { parent, question, parker: Parker::new(), stage, takes_answers, number }
     }
 
-    /// It is to look again.
+    /// The wake after which the wait polls again.
     pub fn wake(&self) -> Wake {
         Wake::new(self.parker.clone(), Some(self.parent.pid))
     }
 
-    /// It has to wait for the callback of that exit; whether that is new.
+    /// The wait has to wait for the exit callback of this process. Returns whether that is new.
     pub fn hold(&self, serial: u64) -> bool {
         match &mut *self.stage.lock() {
             WaitStage::Open(holder) => core::mem::replace(holder, serial) != serial,
@@ -97,27 +98,27 @@ impl WaitEntry {
         }
     }
 
-    /// It gives up, or has found something itself.
+    /// Ends the wait without an answer: its thread gives up, or has polled an event itself.
     pub fn close(&self) {
         *self.stage.lock() = WaitStage::Over;
     }
 
-    /// Whether it goes on and nobody has answered it.
+    /// Whether the wait is in progress and has no answer.
     pub fn is_open(&self) -> bool {
         matches!(&*self.stage.lock(), WaitStage::Open(_))
     }
 
-    /// Whether the other one asks the same, of the same process.
+    /// Whether the other wait has an equal request, of the same process.
     pub fn asks_like(&self, other: &WaitEntry) -> bool {
         (self.parent, &self.question) == (other.parent, &other.question)
     }
 
-    /// Answers it. The parker is for the one who did to tell, outside of the table's lock.
+    /// Answers the wait. The calling thread unparks the parker, outside of the table's lock.
     pub fn answer(&self, answer: Result<Waited, Errno>) {
         *self.stage.lock() = WaitStage::Answered(answer);
     }
 
-    /// The answer that it was given.
+    /// Takes the answer.
     pub fn take_answer(&self) -> Option<Result<Waited, Errno>> {
         let mut stage = self.stage.lock();
         match core::mem::replace(&mut *stage, WaitStage::Over) {
@@ -130,7 +131,7 @@ impl WaitEntry {
     }
 }
 
-/// The waits that sleep, by their parent and what they are about.
+/// The sleeping waits, by their parent and key.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     sleeping: BTreeMap<(Pid, WaitKey), Vec<Arc<WaitEntry>>>,
@@ -144,14 +145,14 @@ impl Waits {
         self.begun
     }
 
-    /// A wait is about to sleep.
+    /// Adds a wait that is about to sleep.
     pub fn add(&mut self, kernel: &mut Kernel, waiting: Arc<WaitEntry>) {
         let parent = waiting.parent.pid;
         kernel.watch(parent, true);
         self.sleeping.entry((parent, waiting.question.about)).or_default().push(waiting);
     }
 
-    /// A wait does not sleep any more. Costs a scan of the waits for the same.
+    /// Removes a wait. Costs a scan of the waits with the same key.
     pub fn remove(&mut self, kernel: &mut Kernel, waiting: &Arc<WaitEntry>) {
         let (parent, about) = (waiting.parent.pid, waiting.question.about);
         let Some(list) = self.sleeping.get_mut(&(parent, about)) else { return };
@@ -164,14 +165,14 @@ impl Waits {
         }
     }
 
-    /// Those whom an event of a child concerns. Costs those, and O(log waits).
+    /// The waits that an event of a child concerns. O(log waits), and O(1) for each of the results.
     pub fn candidate_waits(&self, woken: &ExternalWake) -> impl Iterator<Item = &Arc<WaitEntry>> {
         let about = [WaitKey::Any, WaitKey::Pid(woken.child.0), WaitKey::Pgid(woken.pgid.0)];
         let parent = woken.parent;
         about.into_iter().filter_map(move |about| self.sleeping.get(&(parent, about))).flatten()
     }
 
-    /// All that wait for children of a process.
+    /// All waits for children of a process.
     pub fn of_parent(&self, parent: Pid) -> impl Iterator<Item = &Arc<WaitEntry>> {
         let range = (parent, WaitKey::Any)..=(parent, WaitKey::LAST);
         self.sleeping.range(range).flat_map(|(_, list)| list)

@@ -1,4 +1,4 @@
-//! ZombieQueue of the table's init, by the time at which they are reaped.
+//! The zombies of the table's init, by the time at which they are reaped.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -7,14 +7,14 @@ use super::by_pid::ByPid;
 use super::registry::{ProcessEntry, ProcessKey};
 use crate::abi::{Pid, Time};
 
-/// The queue of zombies: the time to live is the same for all, so that the oldest is due first.
-/// Each entry of the table knows whether it is in the queue.
+/// The queue of zombies. All have the same time to live, so that the oldest is due first. Each
+/// entry of the registry has a flag for whether it is in the queue.
 #[derive(Debug, Default)]
 pub(super) struct ZombieQueue {
-    /// `None` if zombies are kept.
+    /// `None` if zombies are kept without limit.
     ttl: Option<Duration>,
     queue: VecDeque<(Time, ProcessKey)>,
-    /// How many of those that were queued are still zombies.
+    /// The number of queued processes that are still zombies.
     waiting: usize,
 }
 
@@ -27,18 +27,18 @@ impl ZombieQueue {
         ZombieQueue { ttl, ..ZombieQueue::default() }
     }
 
-    /// How many wait to be reaped.
+    /// The number of zombies that wait to be reaped.
     pub fn len(&self) -> usize {
         self.waiting
     }
 
-    /// Whether a zombie with that parent is to be reaped. Only the init's are.
+    /// Whether a zombie with that parent is queued. Only zombies of the init are.
     #[inline]
     pub fn wants(&self, parent: Pid) -> bool {
         parent == Pid(1) && self.ttl.is_some()
     }
 
-    /// A zombie is the init's now.
+    /// Adds a zombie, which the init has created or adopted.
     pub fn add(&mut self, now: Time, pid: Pid, entry: &mut ProcessEntry) {
         let Some(ttl) = self.ttl else { return };
         if !core::mem::replace(&mut entry.expires, true) {
@@ -48,19 +48,20 @@ impl ZombieQueue {
         }
     }
 
-    /// A process was reaped, and is no entry any more. O(1) amortised.
+    /// A process was reaped, and its entry is removed. O(1) amortised.
     pub fn forget(&mut self, gone: &ProcessEntry, entries: &ByPid<ProcessEntry>) {
         if !gone.expires {
             return;
         }
         self.waiting -= 1;
-        // what was reaped by a wait stays in the queue until it is due, or until it is most of it
+        // a zombie that a wait reaped stays in the queue until it is due, or until such zombies are
+        // most of the queue
         if self.queue.len() > 64 && self.queue.len() > 2 * self.waiting {
             self.queue.retain(|(_, key)| is_waiting(entries, *key));
         }
     }
 
-    /// When the next one is due.
+    /// The time at which the next zombie is due.
     #[inline]
     pub fn next(&mut self, entries: &ByPid<ProcessEntry>) -> Option<Time> {
         while let Some((at, key)) = self.queue.front() {
@@ -72,7 +73,7 @@ impl ZombieQueue {
         None
     }
 
-    /// One that is due.
+    /// Takes a zombie that is due.
     pub fn due(&mut self, now: Time, entries: &ByPid<ProcessEntry>) -> Option<ProcessKey> {
         self.next(entries).filter(|at| *at <= now)?;
         self.queue.pop_front().map(|(_, key)| key)

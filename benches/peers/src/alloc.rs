@@ -1,13 +1,14 @@
-//! Counts the bytes that are allocated.
+//! Counts the allocated bytes.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The system's allocator, with a count of what is in use.
+/// The system's allocator, with a count of the bytes in use.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
-/// Counting costs an atomic operation an allocation: it is on only where it is wanted.
+/// Counting costs an atomic operation for each allocation: it is enabled only for the measurements
+/// that need it.
 static ON: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 #[global_allocator]
@@ -43,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What `make` leaves allocated, in bytes.
+/// The number of bytes that `make` leaves allocated.
 pub fn bytes_of<T>(make: impl FnOnce() -> T) -> usize {
     ON.store(true, Ordering::Relaxed);
     let before = IN_USE.load(Ordering::Relaxed);

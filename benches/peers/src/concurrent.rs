@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use crate::engines::{Concurrent, Op};
 use crate::measure::median;
 
-/// How long threads get to fall asleep in their waits: nothing shows from outside that they do.
+/// The time that threads get to fall asleep in their waits, because it is not visible from outside
+/// whether they sleep.
 const TO_FALL_ASLEEP: Duration = Duration::from_micros(200);
 
-/// Rounds of the rows with waiters: as many as that, or as the time allows and `AT_LEAST`.
+/// The number of rounds of the rows with waiters, or as many as the time allows, at least
+/// `AT_LEAST`.
 const ROUNDS: usize = 1001;
 const AT_LEAST: usize = 7;
 const TIME: Duration = Duration::from_millis(1500);
@@ -32,7 +34,7 @@ pub fn measure(engine: &dyn Concurrent, op: Op, job: usize, large: bool, quick: 
     }
 }
 
-/// The median of what `round` gives, which is told how many came before.
+/// The median of the results of `round`, which receives the number of earlier rounds.
 fn median_of_rounds(mut round: impl FnMut(usize) -> f64) -> f64 {
     let start = Instant::now();
     let mut times = Vec::new();
@@ -42,7 +44,7 @@ fn median_of_rounds(mut round: impl FnMut(usize) -> f64) -> f64 {
     median(&mut times)
 }
 
-/// What one operation takes a thread, of several that do the same for that long.
+/// The time of one operation of a thread, while several threads perform the same for that long.
 pub fn churn(engine: &dyn Concurrent, job: usize, threads: usize, span: Duration) -> f64 {
     let start = Barrier::new(threads);
     let over = AtomicBool::new(false);
@@ -53,7 +55,7 @@ pub fn churn(engine: &dyn Concurrent, job: usize, threads: usize, span: Duration
         while !over.load(Ordering::Relaxed) {
             engine.churn(job);
             done += 1;
-            // the clock is read rarely enough not to count
+            // the clock is read rarely, so that its cost is negligible
             if done.is_multiple_of(64) || done < 4 {
                 over.fetch_or(begin.elapsed() >= span, Ordering::Relaxed);
             }
@@ -69,7 +71,7 @@ pub fn churn(engine: &dyn Concurrent, job: usize, threads: usize, span: Duration
     time / operations
 }
 
-/// An exit and its wait in this thread, while others sleep in waits that it does not concern.
+/// An exit and its wait in this thread, while other threads sleep in waits for other children.
 fn exit_beside(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
     let children: Vec<u32> = (0..waiters).map(|_| engine.spawn(job)).collect();
     thread::scope(|scope| {
@@ -101,7 +103,7 @@ fn exit_to_return(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
                 scope.spawn(move || {
                     for child in children {
                         engine.wait(job, child);
-                        // nobody listens to the last ones
+                        // the last messages have no receiver
                         let _ = tell_return.send(Instant::now());
                     }
                 });
@@ -129,7 +131,7 @@ fn exit_to_return(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
     })
 }
 
-/// The same where all the threads wait for any child: one of them returns, and waits again.
+/// The same if all threads wait for any child: one of them returns, and waits again.
 fn exit_to_any(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
     let (tell_return, returned) = mpsc::channel();
     let over = AtomicBool::new(false);
@@ -140,7 +142,7 @@ fn exit_to_any(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
             scope.spawn(move || {
                 while !over.load(Ordering::SeqCst) {
                     engine.wait_for_any(job);
-                    // nobody listens to the last ones
+                    // the last messages have no receiver
                     let _ = tell_return.send(Instant::now());
                 }
             });
@@ -159,7 +161,7 @@ fn exit_to_any(engine: &dyn Concurrent, job: usize, waiters: usize) -> f64 {
         last.iter().for_each(|child| engine.exit(*child));
         time
     });
-    // those that nobody has waited for: not all threads had to wait again
+    // the children that no thread has reaped: not all threads had to wait again
     last.into_iter().for_each(|child| engine.reap(job, child));
     time
 }

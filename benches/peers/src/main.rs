@@ -1,37 +1,37 @@
-//! The model, and the facade above it, beside the two process tables that a user would pick
-//! instead, in one run.
+//! The model and the table above it, compared in one run with the two process tables that a user
+//! would choose instead.
 //!
-//! Prints nanoseconds per operation at 10, 1,000 and 100,000 live processes and bytes per
-//! process, and ends with status 1 if a target is missed. `--quick` takes fewer rounds, `--ours`
-//! leaves the peers out, any other argument is the beginning of the names of the rows to take.
-//! `--scale` does what the facade is for in large numbers instead: see `scale.rs`.
+//! Prints nanoseconds per operation at 10, 1,000 and 100,000 live processes and bytes per process,
+//! and ends with status 1 if a target is missed. `--quick` takes fewer rounds, `--ours` omits the
+//! peers, any other argument selects the rows whose names begin with it. `--scale` measures the
+//! table with large numbers of processes instead: see `scale.rs`.
 //!
 //! # The world
 //!
-//! Process 1 is the init. Its children are shells, each with a group of its own; each shell has 8
-//! children, which share a group that the first of them leads. So 10, 1,000 and 100,000 processes
-//! are 1, 111 and 11,111 such jobs. All are in one session, nobody has an environment (but for the
-//! row that says so), all run, no signal is blocked. The operations are done in the job in the
-//! middle; a fourth line, `scattered`, does them at 100,000 processes in jobs drawn at random, the
-//! same for all engines, so that nothing is in a cache: it is shown, and not judged.
+//! Process 1 is the init. Its children are shells, each with a process group of its own; each shell
+//! has 8 children, which share a group that the first of them leads. So 10, 1,000 and 100,000
+//! processes are 1, 111 and 11,111 such jobs. All are in one session, none has an environment (but
+//! for the row that says so), all run, no signal is blocked. The operations are performed in the
+//! job in the middle; a fourth line, `scattered`, performs them at 100,000 processes in jobs drawn
+//! at random, the same for all engines, so that no data is in a cache: it is shown, and not judged.
 //!
 //! # The engines
 //!
 //! - `model`: `proctable::kernel::Kernel`, one call of `Kernel::call` per operation, and
-//!   `Kernel::settle` where tasks have to run by themselves. Effects are collected, each with its
-//!   cause, and cleared before each operation; rules without an effect are not noted
-//!   (`Effects::without_rules`), as in the table. No lock: the model has none.
+//!   `Kernel::settle` if tasks have to run by themselves. Effects are collected, each with its
+//!   cause, and cleared before each operation; rules without an effect are not recorded
+//!   (`Effects::without_rules`), as in the table. There is no lock: the model has none.
 //! - `table`: `proctable::table::ProcessTable`, through handles of the shells. Every process has a
 //!   driver whose methods do nothing, one object for all, which the table calls outside of its
 //!   lock.
 //! - `agentos`: `ProcessTable` of agentos-kernel; `secure`: the same of secure-exec-kernel. Each
-//!   takes its own uncontended lock in every operation: that cannot be switched off. Their driver
-//!   is one shared object whose three methods do nothing.
+//!   takes its own uncontended lock in every operation, which cannot be disabled. Their driver is
+//!   one shared object whose three methods do nothing.
 //!
 //! # Operations
 //!
-//! What each engine does stands at the rows in [`ROWS`]. The model has no lock: rows with several
-//! threads have no figure for it.
+//! [`ROWS`] describes what each engine does. The model has no lock: rows with several threads have
+//! no figure for it.
 
 mod alloc;
 mod concurrent;
@@ -43,17 +43,17 @@ use std::process::ExitCode;
 
 use engines::{Engine, Op};
 
-/// One row: an operation, what it is, and what is asked of it.
+/// One row: an operation, its description, and its targets.
 pub struct Row {
     pub name: &'static str,
     pub op: Op,
     /// What each engine does in it.
     pub does: &'static str,
-    /// At least so many times faster at 1,000 and at 100,000 processes.
+    /// The targets: this many times faster at 1,000 and at 100,000 processes.
     pub faster: Option<(f64, f64)>,
-    /// It touches all processes: its cost may grow with their number.
+    /// The operation touches all processes: its cost may grow with their number.
     pub touches_all: bool,
-    /// Shown, and not judged.
+    /// The row is shown, and not judged.
     pub shown_only: bool,
 }
 
@@ -203,7 +203,7 @@ fn main() -> ExitCode {
     if report.print() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// All engines with the same world, in the order of the columns.
+/// All engines with the same processes, in the order of the columns.
 pub fn engines(jobs: usize, ours_only: bool) -> Vec<Box<dyn Engine>> {
     let mut all: Vec<Box<dyn Engine>> =
         vec![Box::new(engines::ours::Ours::new(jobs)), Box::new(engines::facade::Table::new(jobs))];

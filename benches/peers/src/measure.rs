@@ -1,4 +1,4 @@
-//! Rounds, the table, the targets.
+//! The rounds, the table of results, and the targets.
 
 use std::time::Instant;
 
@@ -6,22 +6,23 @@ use crate::concurrent;
 use crate::engines::{self, CHILDREN, Engine, JOB, Op};
 use crate::{ROWS, Row};
 
-/// Live processes: the init and 1, 111 and 11,111 jobs.
+/// The numbers of live processes: the init and 1, 111 and 11,111 jobs.
 pub const SIZES: [usize; 3] = [10, 1_000, 100_000];
-/// Rows of the table: each size with one job, in the middle, and the largest with jobs drawn at
-/// random, where most of the cost is memory that is not in a cache.
+/// The lines of the table: each size with one job, in the middle, and the largest with jobs drawn
+/// at random, where most of the cost is memory that is not in a cache.
 const PLACES: [(&str, usize, bool); 4] =
     [("10", 0, false), ("1000", 1, false), ("100000", 2, false), ("scattered", 2, true)];
-/// At most so many bytes a process.
+/// The maximum number of bytes for each process.
 const BYTES: f64 = 300.0;
-/// Our cost at the largest size is at most so many times that at the smallest.
+/// The maximum ratio of our cost at the largest size to our cost at the smallest.
 const GROWTH: f64 = 5.0;
-/// Below this the peers' cost is a few instructions, and ours may be `SMALL_FACTOR` times as much.
+/// Below this cost the peers need a few instructions, and ours may need `SMALL_FACTOR` times as
+/// much.
 const SMALL: f64 = 20.0;
 const SMALL_FACTOR: f64 = 1.5;
-/// Where the peers scan, the facade is so many times faster at the largest size.
+/// Where the peers scan, the table is this many times faster at the largest size.
 const TABLE_FASTER: f64 = 100.0;
-/// Many waiters cost at most so many times one.
+/// The maximum ratio of the cost with many waiters to the cost with one.
 const CROWD: f64 = 3.0;
 /// The columns of our engines; the others are the peers.
 const OURS: [&str; 2] = ["model", "table"];
@@ -30,11 +31,11 @@ const OURS: [&str; 2] = ["model", "table"];
 pub struct Report {
     quick: bool,
     ours_only: bool,
-    /// Rows whose name begins with this.
+    /// Selects the rows whose names begin with this.
     only: String,
     names: Vec<&'static str>,
     times: Vec<Vec<Vec<f64>>>,
-    /// Bytes a process by engine, at the largest size.
+    /// Bytes for each process, by engine, at the largest size.
     bytes: Vec<f64>,
 }
 
@@ -63,7 +64,7 @@ impl Report {
         Report { quick, ours_only, only, names: Vec::new(), times: Vec::new(), bytes: Vec::new() }
     }
 
-    /// All rows at one size. The engines take turns, round by round.
+    /// Measures all rows at one size. The engines take turns, round by round.
     pub fn measure_times(&mut self, size: usize) {
         let jobs = size / JOB;
         assert_eq!(1 + jobs * JOB, size, "the sizes are whole jobs");
@@ -83,7 +84,7 @@ impl Report {
         self.only.is_empty() || row.name.starts_with(&*self.only)
     }
 
-    /// The time of each engine; none where it cannot do the operation.
+    /// The time of each engine; none if it cannot perform the operation.
     fn measure_row(
         &self,
         row: &Row,
@@ -116,7 +117,8 @@ impl Report {
         for round in 0..rounds {
             for (nth, engine) in engines.iter_mut().enumerate() {
                 let mut draw = Draw { state: round, scattered };
-                // ours is far faster: more operations a round, for a clock of the same accuracy
+                // our engines are far faster: more operations in a round make the clock equally
+                // accurate
                 let batch =
                     if nth < OURS.len() && row.op != Op::List { batch.max(256) } else { batch };
                 samples[nth].push(time_round(
@@ -191,13 +193,13 @@ impl Report {
     }
 }
 
-/// One line of the table, with what it is compared with.
+/// One line of the table, with the figures for comparison.
 struct Cell<'a> {
     row: &'a Row,
     at: usize,
     times: &'a [f64],
     at_smallest: &'a [f64],
-    /// The same with one waiter, where there are many.
+    /// The same with one waiter, if the row has many.
     alone: Option<&'a [f64]>,
 }
 
@@ -263,8 +265,8 @@ fn columns(times: &[f64]) -> String {
     times.iter().copied().chain(factors).map(cell).collect()
 }
 
-/// Nanoseconds per operation in one round. Operations that need no preparation are timed
-/// together; the others one by one, less what the clock itself takes.
+/// Nanoseconds per operation in one round. Operations that need no preparation are timed together;
+/// the others one by one, minus the time of the clock itself.
 fn time_round(
     engine: &mut dyn Engine,
     op: Op,
@@ -298,7 +300,7 @@ fn time_round(
     median(&mut times)
 }
 
-/// What two readings of the clock take that follow each other.
+/// The duration between two consecutive readings of the clock.
 fn clock_overhead() -> f64 {
     let mut times: Vec<f64> =
         (0..1001).map(|_| Instant::now().elapsed().as_nanos() as f64).collect();

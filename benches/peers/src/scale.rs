@@ -1,5 +1,5 @@
-//! The facade in large numbers: idle tables, zombies whose time comes, bytes a process, threads
-//! that churn.
+//! The table with large numbers: idle tables, zombies that become due, bytes for each process,
+//! threads that create and reap.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -46,8 +46,8 @@ fn spawn_children(table: &ProcessTable, count: usize) -> Vec<Process> {
     (0..count).map(|_| table.spawn(Spawn::new(image.clone())).expect("there is room")).collect()
 }
 
-/// All of them end; what an end took, among the first and among the last of them: the median of
-/// small portions, because a larger one may have an interruption in it.
+/// Ends all of them. Returns the cost of an end, among the first and among the last: the median of
+/// small portions, because a large one may contain an interruption.
 fn end_all(children: &[Process]) -> [f64; 2] {
     const PORTION: usize = 20;
     let end = |some: &[Process]| {
@@ -85,7 +85,7 @@ impl Report {
         self.line("  bytes each", bytes.to_string(), Some(target));
         let target = ("at most 1".into(), after <= before + 1);
         self.line("  threads more than before", (after - before).to_string(), Some(target));
-        // each with a zombie that waits for its time: still one thread for all
+        // each with a zombie that is not yet due: still one thread for all tables
         for table in &tables {
             spawn_children(table, 1)[0].report(WaitStatus::exited(0));
         }
@@ -134,7 +134,7 @@ impl Report {
         let ended = start.elapsed();
         self.line_of_exits(exits);
         assert_eq!(table.counts().zombies, ZOMBIES, "the time to live is longer than the exits");
-        // the last one is looked at alone, so that looking does not hinder
+        // only the last zombie is polled, so that polling does not slow down the table
         let last = children.last().map_or(Pid(0), Process::pid);
         while start.elapsed() < ttl || table.process(last).is_some() {
             std::thread::sleep(Duration::from_millis(1));

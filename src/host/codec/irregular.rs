@@ -1,4 +1,4 @@
-//! The calls that the declaration does not cover, each by a type of its name.
+//! The calls that the declaration does not cover, each encoded by a type of its name.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Clone {
     ) -> RawCall {
         let op = if flags & clone::VM != 0 { Op::ForkSharing } else { Op::Fork };
         let Some(exit_signal) = *clone3 else {
-            // the stack and, last, the storage of threads are the agent's own
+            // the stack and, last, the thread-local storage are the agent's own
             let args = [*flags, 0, *parent_tid, *child_tid, 0];
             return args.iter().fold(raw.op(op), |raw, arg| raw.value(*arg as i64));
         };
@@ -107,7 +107,7 @@ impl Waitid {
     }
 }
 
-/// A siginfo as the kernel reads it, or an address that cannot be read.
+/// Adds a siginfo as the kernel reads it, or an address that cannot be read.
 fn queued(raw: RawCall, sig: i32, info: Option<QueuedInfo>) -> RawCall {
     let Some(info) = info else { return raw.value(BAD) };
     let mut words = [0; 16];

@@ -1,4 +1,4 @@
-//! Waits that have fallen asleep, without a thread.
+//! Waits that have fallen asleep, tested without a thread.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -53,7 +53,7 @@ fn an_exit_wakes_the_first_of_those_who_may_have_it() {
     assert_eq!(answer(&mut stops), Some(Err(Errno::ECHILD)), "WAIT-08: nobody is left to stop");
 }
 
-/// WAIT-08: who comes too late for the last child hears of it.
+/// WAIT-08: a wait that is too late for the last child fails with ECHILD.
 #[test]
 fn the_last_exit_ends_the_other_waits_too() {
     let (shell, children) = shell_with(1);
@@ -77,7 +77,7 @@ fn of_many_exits_at_once_a_wait_takes_one() {
     }
 }
 
-/// TABLE-01: one that gives up while the callback for an exit runs leaves that exit to others.
+/// TABLE-01: a wait that gives up while the exit callback runs leaves the exit to other waits.
 #[test]
 fn a_wait_that_gives_up_before_the_callback_has_run_takes_nothing() {
     let (shell, children) = shell_with(1);
@@ -102,7 +102,7 @@ fn a_wait_that_gives_up_before_the_callback_has_run_takes_nothing() {
     assert_eq!(answer(&mut patient), Some(Ok(children[0].pid())));
 }
 
-/// What is found for a wait in the moment in which it gives up is not lost.
+/// An answer that a wait gets at the moment at which it gives up is not lost.
 #[test]
 fn a_wait_that_gives_up_has_its_answer() {
     let (shell, children) = shell_with(2);
@@ -116,7 +116,7 @@ fn a_wait_that_gives_up_has_its_answer() {
     assert_eq!(answer(&mut wait), None, "it is not among the sleepers any more");
 }
 
-/// A callback that tells when it has begun, and goes on when it is told to.
+/// A callback that sends a message when it has started, and returns when it receives one.
 fn callback_that_waits(table: &ProcessTable) -> (mpsc::Receiver<Pid>, mpsc::Sender<()>) {
     let (begin, begun) = mpsc::channel();
     let (go_on, told_to) = mpsc::channel::<()>();
@@ -128,7 +128,8 @@ fn callback_that_waits(table: &ProcessTable) -> (mpsc::Receiver<Pid>, mpsc::Send
     (begun, go_on)
 }
 
-/// TABLE-01: each of several waits for the same that callbacks hold up is answered after them.
+/// TABLE-01: several waits with equal requests, which callbacks delay, are all answered after the
+/// callbacks.
 #[test]
 fn waits_that_callbacks_hold_up_have_an_exit_each() {
     let (shell, children) = shell_with(3);
@@ -149,7 +150,8 @@ fn waits_that_callbacks_hold_up_have_an_exit_each() {
     }
 }
 
-/// A future that is polled over and over while a callback runs takes no more memory than one.
+/// A future that is polled often while a callback runs takes no more memory than a future that is
+/// polled once.
 #[test]
 fn a_wait_that_a_callback_holds_up_is_noted_once() {
     let (shell, children) = shell_with(1);
@@ -170,7 +172,7 @@ fn a_wait_that_a_callback_holds_up_is_noted_once() {
     });
 }
 
-/// TABLE-01: what a callback does to others ends no wait before it has returned.
+/// TABLE-01: an act of a callback on other processes ends no wait before the callback has returned.
 #[test]
 fn an_act_of_a_callback_answers_no_wait_early() {
     let (shell, children) = shell_with(2);
@@ -189,7 +191,7 @@ fn an_act_of_a_callback_answers_no_wait_early() {
     shell.table().set_on_process_exit(None);
 }
 
-/// A callback may wait for what it has begun to wait for before.
+/// A callback may wait by a wait that began before the callback.
 #[test]
 fn an_older_wait_of_a_callback_is_told_while_it_runs() {
     let (shell, children) = shell_with(2);
@@ -212,7 +214,7 @@ fn an_older_wait_of_a_callback_is_told_while_it_runs() {
     shell.table().set_on_process_exit(None);
 }
 
-/// Whatever they are about, the first one has it.
+/// An event goes to the wait that began first, also if the waits have different requests.
 #[test]
 fn of_different_waits_the_one_that_began_first_has_it() {
     let (shell, children) = shell_with(2);
@@ -227,7 +229,7 @@ fn of_different_waits_the_one_that_began_first_has_it() {
     assert_eq!(answer(&mut third), Some(Err(Errno::ECHILD)));
 }
 
-/// posix_spawn(3): where a child turns out to be impossible, nobody waits for it.
+/// posix_spawn(3): a child whose creation fails after its fork causes no wait event.
 #[test]
 fn an_impossible_child_is_nobodys_event() {
     let (shell, _others) = shell_with(1);
@@ -247,7 +249,8 @@ fn an_impossible_child_is_nobodys_event() {
     assert_eq!(*calls.lock().expect("nobody panics"), 0);
 }
 
-/// A driver that looks, when its table ends, whether who sleeps there was told.
+/// A driver that checks, when its table ends, whether the sleeping threads of its process were
+/// woken.
 #[derive(Default)]
 struct Looks {
     sleeper: Mutex<Option<Arc<Parker>>>,
@@ -279,7 +282,8 @@ impl DriverProcess for Drops {
     }
 }
 
-/// The table ends: also those are told first whose results wait for a callback.
+/// At the end of the table, the callers whose results wait for a callback are woken before the
+/// drivers are abandoned.
 #[test]
 fn drivers_are_abandoned_after_everybody_has_left_its_call() {
     for held in [false, true] {

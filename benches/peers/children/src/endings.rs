@@ -1,5 +1,5 @@
-//! How long a graceful end takes: from the call, which finds the members and
-//! signals them, and from the last exit, to the return.
+//! The duration of a graceful end: from the call, which finds the members and signals them, and
+//! from the last exit, to the return.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,26 +14,26 @@ use crate::spawns::median;
 
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Who ends children.
+/// The library that ends children.
 #[derive(Clone, Copy)]
 pub enum Ender<'a> {
     Ours(Options),
     Kit(&'a Kit),
 }
 
-/// Medians.
+/// Median durations.
 pub struct Ending {
     /// From the call to its return.
     pub from_call: Duration,
-    /// From the moment before the last child's exit to the return; unknown for children that do
-    /// not note it.
+    /// From the moment before the last child's exit to the return; unknown for children that do not
+    /// record it.
     pub from_exit: Option<Duration>,
 }
 
-/// Nanoseconds at which an end was asked for, and at which it had come.
+/// The times, in nanoseconds, of the request to end and of its return.
 fn end(ender: Ender, command: &[&OsStr], number: usize, notes: &Notes) -> io::Result<(u64, u64)> {
     let ready = || match command.len() {
-        // `sleep 100` obeys from its first moment on
+        // `sleep 100` obeys from its start
         2 => {
             std::thread::sleep(Duration::from_millis(20));
             Ok(())

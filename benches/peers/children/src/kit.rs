@@ -1,4 +1,4 @@
-//! processkit, behind a runtime of one thread: its least costly way.
+//! processkit, with a runtime of one thread: its cheapest configuration.
 
 use std::ffi::OsStr;
 use std::io;
@@ -39,7 +39,7 @@ impl Kit {
         group.map(drop).map_err(io::Error::other)
     }
 
-    /// Children in a group of their own.
+    /// Starts children in a group of their own.
     pub fn start(&self, command: &[&OsStr], number: usize) -> io::Result<Started<'_>> {
         let group = self.runtime.block_on(async { ProcessGroup::new() });
         let group = group.map_err(io::Error::other)?;

@@ -1,6 +1,7 @@
-//! Real children, ours beside the peers': spawn and wait, making a tree, graceful ends. One table.
+//! Real children, this library compared with its peers: spawn and wait, creation of a tree,
+//! graceful ends. One table.
 //!
-//! It ends with 1 if a target is missed.
+//! The exit status is 1 if a target is missed.
 
 mod ballast;
 mod endings;
@@ -21,15 +22,16 @@ use endings::{Ender, Ending};
 use kit::Kit;
 use spawns::{makers, measure, spawners};
 
-/// Spawn and wait, as a multiple of the standard library's: with a small and a large owner.
+/// The limit of spawn and wait, as a multiple of the standard library's time: with a small and a
+/// large owner.
 const SMALL_RATIO: f64 = 1.10;
 const LARGE_RATIO: f64 = 1.25;
-/// From the last exit to the return of a graceful end: of one child, and of 100.
+/// The limit from the last exit to the return of a graceful end: of one child, and of 100.
 const END_OF_ONE: Duration = Duration::from_millis(3);
 const END_OF_MANY: Duration = Duration::from_millis(10);
 const MANY: usize = 100;
 
-/// How often each thing is done.
+/// The number of rounds of each measurement.
 struct Rounds {
     spawns: usize,
     makes: usize,
@@ -37,7 +39,7 @@ struct Rounds {
     ends_of_many: usize,
 }
 
-/// What is measured, and whether all targets were met so far.
+/// The measurement, and whether all targets were met so far.
 struct Run {
     rounds: Rounds,
     /// Without the peers, except for the standard library.
@@ -158,7 +160,8 @@ impl Run {
                 let exit = from_exit.map_or("-".into(), |time| format!("{:.1}", us(time)));
                 let label = format!("{what}: {name}");
                 print!("  {label:<44}{:>8.1}{exit:>12}{rounds:>8}", us(from_call));
-                // a child that does not note its exit has gone after the call: an upper bound
+                // a child that does not record its exit exited after the call: the figure is an
+                // upper bound
                 match name.starts_with("ours") {
                     true => {
                         let met = from_exit.unwrap_or(from_call) <= most;

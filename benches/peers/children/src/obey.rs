@@ -1,4 +1,4 @@
-//! A child that obeys SIGTERM, and notes when it does: this program itself, run with `obey FILE`.
+//! A child that obeys SIGTERM, and records the time: this program itself, run with `obey FILE`.
 #![allow(unsafe_code)]
 
 use std::fs::{self, File};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Where the handler notes the time.
+/// The descriptor to which the handler writes the time.
 static NOTES: AtomicI32 = AtomicI32::new(-1);
 
 /// Nanoseconds of CLOCK_MONOTONIC, which is one clock for all processes.
@@ -21,19 +21,19 @@ pub fn now() -> u64 {
 
 extern "C" fn leave(_: i32) {
     let time = now().to_ne_bytes();
-    // SAFETY: both may be called in a handler. Nothing is left to do if the note fails
+    // SAFETY: both may be called in a handler. A failed write has no remedy
     unsafe {
         libc::write(NOTES.load(Ordering::Relaxed), time.as_ptr().cast(), time.len());
         libc::_exit(0)
     }
 }
 
-/// The child's life: it notes a 0 once it is ready, and the time when it is told to go.
+/// Runs the child: it writes a 0 when it is ready, and the time when it receives SIGTERM.
 pub fn run(notes: &Path) -> io::Result<()> {
     let mut file = File::options().append(true).open(notes)?;
     NOTES.store(file.as_raw_fd(), Ordering::Relaxed);
     let handler: extern "C" fn(i32) = leave;
-    // SAFETY: the handler calls nothing but what a handler may
+    // SAFETY: the handler calls only async-signal-safe functions
     unsafe { libc::signal(libc::SIGTERM, handler as libc::sighandler_t) };
     file.write_all(&0u64.to_ne_bytes())?;
     let _ = file.into_raw_fd();
@@ -43,7 +43,7 @@ pub fn run(notes: &Path) -> io::Result<()> {
     }
 }
 
-/// Where children note, appending. Removed when it is dropped.
+/// The file to which children append their times. Dropping it removes the file.
 pub struct Notes {
     path: PathBuf,
 }
@@ -77,7 +77,7 @@ impl Notes {
         Ok(())
     }
 
-    /// When the last of that many children went.
+    /// The time at which the last of that many children exited.
     pub fn last_exit(&self, children: usize) -> io::Result<u64> {
         let times: Vec<u64> = self.read()?.into_iter().filter(|time| *time != 0).collect();
         if times.len() != children {

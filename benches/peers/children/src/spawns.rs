@@ -1,4 +1,4 @@
-//! Spawn and wait of /bin/true, and making a tree.
+//! Spawn and wait of /bin/true, and the creation of a tree.
 
 use std::io;
 use std::process::Command;
@@ -14,7 +14,7 @@ const PROGRAM: &str = "/bin/true";
 /// An engine whose spawns take longer than this joins one round of ten.
 const SLOW: Duration = Duration::from_millis(10);
 
-/// One way to do something: its name, and one time of it.
+/// A measured operation: its name, and a function that runs it once.
 pub struct Engine<'a> {
     pub name: &'static str,
     run: Box<dyn FnMut() -> io::Result<()> + 'a>,
@@ -24,7 +24,7 @@ fn engine<'a>(name: &'static str, run: impl FnMut() -> io::Result<()> + 'a) -> E
     Engine { name, run: Box::new(run) }
 }
 
-/// A wait that gave anything but success.
+/// The error for a wait that returned anything but success.
 fn failed(what: impl std::fmt::Debug) -> io::Error {
     io::Error::other(format!("{PROGRAM}: {what:?}"))
 }
@@ -49,7 +49,7 @@ fn session() -> io::Result<()> {
 }
 
 fn contained(group: &ContainedProcessGroup) -> io::Result<()> {
-    // its habit is /dev/null for standard input; the others inherit
+    // its default for standard input is /dev/null; the others inherit it
     let stdio = SpawnStdio { stdin: StdioSource::Parent, ..SpawnStdio::default() };
     let status = group.spawn(&mut Command::new(PROGRAM), stdio)?.wait()?;
     if status == 0 { Ok(()) } else { Err(failed(status)) }
@@ -60,7 +60,7 @@ fn std_alone() -> io::Result<()> {
     if status.success() { Ok(()) } else { Err(failed(status)) }
 }
 
-/// Everybody who spawns, the standard library first and ours next.
+/// All engines that spawn, the standard library first and this library next.
 pub fn spawners<'a>(
     cgroup: &'a ProcessTree,
     scan: &'a ProcessTree,
@@ -78,7 +78,7 @@ pub fn spawners<'a>(
     ]
 }
 
-/// Everybody who makes a containment and drops it.
+/// All engines that create a containment and drop it.
 pub fn makers(kit: &Kit) -> Vec<Engine<'_>> {
     let without = || linux::Options::new().without_cgroup().create().map(drop);
     vec![
@@ -88,7 +88,7 @@ pub fn makers(kit: &Kit) -> Vec<Engine<'_>> {
     ]
 }
 
-/// The median times, engine by engine. They take turns, and another one begins each round.
+/// The median times of the engines. They take turns, and each round begins with another engine.
 pub fn measure(engines: &mut [Engine], rounds: usize) -> io::Result<Vec<(Duration, usize)>> {
     let mut times = vec![Vec::new(); engines.len()];
     for engine in engines.iter_mut() {

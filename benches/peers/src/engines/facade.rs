@@ -10,7 +10,7 @@ use proctable::table::{Image, Process, ProcessTable, Spawn, WaitTarget};
 
 use super::{CHILDREN, Concurrent, Engine, JOB, Op, look};
 
-/// The cheapest driver that the table calls: for `NullDriver` it keeps no queue.
+/// The cheapest driver that the table calls: it keeps no driver queue for `NullDriver`.
 pub struct Idle;
 
 impl DriverProcess for Idle {
@@ -22,10 +22,10 @@ impl DriverProcess for Idle {
 
 pub struct Table {
     guests: World,
-    /// The same world with children under the host's authority, for the row that signals them.
+    /// The same processes with children under the host's authority, for the row that signals them.
     hosted: World,
     driver: Arc<Idle>,
-    /// The ninth child, where an operation has one.
+    /// The ninth child, if an operation has one.
     extra: Option<Process>,
 }
 

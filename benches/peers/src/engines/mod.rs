@@ -7,12 +7,12 @@ mod peer;
 peer::table!(agentos, agentos_kernel);
 peer::table!(secure, secure_exec_kernel);
 
-/// Children of a shell.
+/// The number of children of a shell.
 pub const CHILDREN: usize = 8;
-/// Processes of a job: a shell and its children.
+/// The number of processes of a job: a shell and its children.
 pub const JOB: usize = CHILDREN + 1;
 
-/// Uses a result where it stands: `black_box` by value would copy it once more.
+/// Uses a result in place: `black_box` by value would copy it once more.
 #[inline(always)]
 fn look<T>(result: T) {
     std::hint::black_box(&result);
@@ -28,22 +28,23 @@ pub enum Op {
     WaitNone,
     ExitWait,
     SpawnExitReap,
-    /// The same in so many threads at once.
+    /// The same in that many threads at once.
     Churn(usize),
     JoinGroup,
     Getpgid,
     GetpgidEnv,
     List,
-    /// An exit and its wait in one thread, while so many others sleep in waits for other children.
+    /// An exit and its wait in one thread, while that many threads sleep in waits for other
+    /// children.
     ExitBeside(usize),
-    /// From an exit to the return of the wait that it ends, of so many that sleep.
+    /// From an exit to the return of the wait that it ends, of that many that sleep.
     ExitToReturn(usize),
-    /// The same where all of them wait for any child.
+    /// The same if all of them wait for any child.
     ExitToAny(usize),
 }
 
 impl Op {
-    /// What the same is called with one waiter, if there are many.
+    /// The same operation with one waiter, for an operation with many.
     pub fn alone(self) -> Option<Op> {
         match self {
             Op::ExitBeside(2..) => Some(Op::ExitBeside(1)),
@@ -53,24 +54,24 @@ impl Op {
     }
 }
 
-/// An engine with its world. `job` names a job, `child` one of its children.
+/// An engine with its processes. `job` is the index of a job, `child` of one of its children.
 pub trait Engine {
-    /// Its column.
+    /// The name of its column.
     fn name(&self) -> &'static str;
 
-    /// Makes ready what `run` needs; not timed.
+    /// Prepares `run`; not timed.
     fn before(&mut self, op: Op, job: usize);
 
-    /// The operation; timed.
+    /// Performs the operation; timed.
     fn run(&mut self, op: Op, job: usize, child: usize);
 
-    /// Restores the world; not timed.
+    /// Restores the state; not timed.
     fn after(&mut self, op: Op, job: usize);
 
     /// The engine for several threads; `None` if it has no lock.
     fn concurrent(&self) -> Option<&dyn Concurrent>;
 
-    /// Checks that an operation did what it is there for, on a fresh world; panics if not.
+    /// Checks that an operation has its intended effect, on new processes; panics if not.
     fn check(&mut self);
 }
 
@@ -82,13 +83,13 @@ pub trait Concurrent: Sync {
     /// Spawns a child of the shell.
     fn spawn(&self, job: usize) -> u32;
 
-    /// It exits.
+    /// A child exits.
     fn exit(&self, pid: u32);
 
-    /// The shell waits for it, without and with sleeping.
+    /// The shell reaps a child, without and with sleeping.
     fn reap(&self, job: usize, pid: u32);
     fn wait(&self, job: usize, pid: u32);
 
-    /// It waits for any child, with sleeping.
+    /// The shell waits for any child, with sleeping.
     fn wait_for_any(&self, job: usize);
 }

@@ -12,7 +12,7 @@ pub struct Ours {
     kernel: Kernel,
     effects: Effects,
     jobs: Vec<Job>,
-    /// The ninth child, where an operation has one.
+    /// The ninth child, if an operation has one.
     extra: Pid,
 }
 
@@ -33,7 +33,7 @@ impl Ours {
         ours
     }
 
-    /// The kernel for its bytes, without the list of jobs.
+    /// The size of the kernel, without the list of jobs.
     pub fn bytes_of(jobs: usize) -> usize {
         let mut world = None;
         let bytes = crate::alloc::bytes_of(|| world = Some(Ours::new(jobs)));
@@ -63,7 +63,7 @@ impl Ours {
         self.kernel.call(by, call, &mut self.effects)
     }
 
-    /// A call whose result is looked at and not used.
+    /// Makes a call and uses its result only through `black_box`.
     #[inline]
     fn timed(&mut self, by: Pid, call: &Syscall) {
         look(self.call(by, call));

@@ -1,4 +1,4 @@
-//! The peers. Both have the same interface, in crates of their own.
+//! The peers. Both have the same interface, in separate crates.
 
 /// An engine on the `process_table` of a crate.
 macro_rules! table {
@@ -16,7 +16,7 @@ macro_rules! table {
 
             const TERM: i32 = 15;
 
-            /// The cheapest driver there can be.
+            /// A driver that does nothing.
             struct Null;
 
             impl DriverProcess for Null {
@@ -52,7 +52,7 @@ macro_rules! table {
                     world
                 }
 
-                /// The table alone, for its bytes.
+                /// The size of the table alone.
                 pub fn bytes_of(jobs: usize) -> usize {
                     let mut world = None;
                     let bytes = crate::alloc::bytes_of(|| world = Some(Table::new(jobs)));
