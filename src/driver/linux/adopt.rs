@@ -5,12 +5,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::child_handle::Child;
+use super::command::Pipes;
 use super::host_process::HostProcess;
 use super::procfs::Proc;
 use super::scan::{self, Root};
 use super::tree::{ProcessTree, TreeInner};
 use super::{attributes, pidfd};
-use crate::sync::Mutex;
 use crate::table::{Image, Spawn};
 
 impl ProcessTree {
@@ -81,7 +81,7 @@ impl ProcessTree {
 
 impl TreeInner {
     /// Takes the process of a descriptor that had that number when it was opened.
-    fn take(&self, pid: i32, pidfd: OwnedFd) -> io::Result<Child> {
+    fn take(self: &Arc<TreeInner>, pid: i32, pidfd: OwnedFd) -> io::Result<Child> {
         if let Some(known) = self.known(pid, &pidfd) {
             return Ok(known);
         }
@@ -100,14 +100,14 @@ impl TreeInner {
         let program = args.first().cloned().unwrap_or_default();
         let image = Image { program, args, env: Vec::new() };
         let real = Arc::new(HostProcess::adopted(pid, pidfd));
+        self.children.lock().forget_reaped(self.blind.is_some());
         let process = self.register(&real, Spawn::new(image).own_group());
         let process = process.map_err(|(_, error)| error)?;
-        let pipes = Arc::new(Mutex::default());
-        Ok(Child { process, owner: self.owner.clone(), real, pipes })
+        Ok(self.handle(process, real, Pipes::default()))
     }
 
     /// One that is in the table already.
-    fn known(&self, pid: i32, pidfd: &OwnedFd) -> Option<Child> {
+    fn known(self: &Arc<TreeInner>, pid: i32, pidfd: &OwnedFd) -> Option<Child> {
         let children = self.children.lock();
         let mut known = children.list.iter().filter(|(_, real)| real.pid == pid);
         // the number is that one's as long as both live
@@ -116,8 +116,7 @@ impl TreeInner {
         let (number, real) = (*number, real.clone());
         drop(children);
         let process = self.table.process(number)?;
-        let pipes = Arc::new(Mutex::default());
-        Some(Child { process, owner: self.owner.clone(), real, pipes })
+        Some(self.handle(process, real, Pipes::default()))
     }
 
     /// What makes it, and whoever it creates, a member.

@@ -2,22 +2,99 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::command::Pipes;
 use super::host_process::HostProcess;
+use super::tree::TreeInner;
 use crate::abi::{Errno, Signal, WaitOptions, WaitStatus};
 use crate::sync::Mutex;
 use crate::table::{Process, Wait, Waited};
 
-/// A direct child, or a process that was adopted.
+/// A direct child, or a process that was adopted. Clones are handles of the same process.
+///
+/// A child whose handles were all dropped is reaped when it ends, so that it leaves neither a zombie
+/// nor a descriptor of the owner; it is not killed. The tree's table keeps its end for waits there:
+/// of the children without a handle, the ends of the last 1024.
+///
+/// ```
+/// use proctable::abi::WaitOptions;
+/// use proctable::driver::linux::{Command, ProcessTree};
+///
+/// let tree = ProcessTree::new()?;
+/// let child = tree.spawn(Command::new("true"))?;
+/// let (pid, process) = (child.pid(), child.process().clone());
+/// drop(child);
+/// let owner = tree.table().process(process.info().ok_or("reaped")?.ppid).ok_or("no owner")?;
+/// assert_eq!(owner.wait(&process, WaitOptions::EXITED)?.status.exit_code(), Some(0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Child {
     pub(super) process: Process,
     pub(super) owner: Process,
     pub(super) real: Arc<HostProcess>,
     pub(super) pipes: Arc<Mutex<Pipes>>,
+    /// Held for its drop.
+    _last: Arc<LastHandle>,
+}
+
+/// What the handles of one child share: the last one drops it.
+#[derive(Debug)]
+struct LastHandle {
+    process: Process,
+    real: Arc<HostProcess>,
+    tree: Weak<TreeInner>,
+}
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        // an adopted process is for its parent to reap
+        if self.real.spawned_here {
+            self.real.reap_after_report();
+            if let Some(tree) = self.tree.upgrade() {
+                tree.release(&self.process, &self.real);
+            }
+        }
+    }
+}
+
+impl TreeInner {
+    /// A handle of a child.
+    pub(super) fn handle(
+        self: &Arc<TreeInner>,
+        process: Process,
+        real: Arc<HostProcess>,
+        pipes: Pipes,
+    ) -> Child {
+        let tree = Arc::downgrade(self);
+        let last = Arc::new(LastHandle { process: process.clone(), real: real.clone(), tree });
+        let (owner, pipes) = (self.owner.clone(), Arc::new(Mutex::new(pipes)));
+        Child { process, owner, real, pipes, _last: last }
+    }
+
+    /// The last handle of a child was dropped: the table keeps a bounded number of ends for which no
+    /// wait may ever come.
+    fn release(&self, process: &Process, real: &HostProcess) {
+        let is_in_table = process.info().is_some();
+        let mut children = self.children.lock();
+        if real.is_reaped() {
+            // its descriptor is closed now
+            children.forget_reaped(self.blind.is_some());
+        }
+        if !is_in_table {
+            return;
+        }
+        children.note_unclaimed(process.clone());
+        let oldest = children.next_unclaimed();
+        drop(children);
+        let Some(oldest) = oldest.filter(|oldest| oldest.info().is_some()) else { return };
+        if self.owner.wait_timeout(&oldest, WaitOptions::EXITED, Duration::ZERO) == Ok(None) {
+            // it lives: its turn comes again
+            self.children.lock().note_unclaimed(oldest);
+        }
+    }
 }
 
 impl Child {

@@ -1,10 +1,10 @@
 //! A real process as its tree, its driver and the watcher share it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -34,7 +34,7 @@ pub(super) struct HostProcess {
     pub reaped: Mutex<bool>,
     /// What was told of it last.
     pub stopped: AtomicBool,
-    /// Its tree is gone: it is reaped as soon as it ends.
+    /// Its tree or its last handle is gone: it is reaped as soon as it ends.
     pub orphaned: AtomicBool,
 }
 
@@ -119,6 +119,15 @@ impl HostProcess {
             // nothing to wait for
             *reaped = !self.spawned_here
                 || pidfd::reap(self.pid, &self.pidfd, libc::WNOHANG).unwrap_or(true);
+        }
+    }
+
+    /// No handle of it is left: it is reaped when its end was reported, now or later.
+    pub fn reap_after_report(&self) {
+        self.orphaned.store(true, Ordering::SeqCst);
+        // the watcher looks at the flag after it has reported
+        if *self.end_reported.lock() {
+            self.reap();
         }
     }
 
@@ -246,33 +255,43 @@ impl HostProcess {
 }
 
 /// The driver of a real child.
-pub(super) struct HostProcessDriver(pub Arc<HostProcess>);
+/// Once the process is reaped the tree forgets it, and so its descriptor is closed: a zombie of the
+/// table holds none.
+pub(super) struct HostProcessDriver(pub Weak<HostProcess>);
+
+impl HostProcessDriver {
+    fn send(&self, signal: Signal) {
+        // one that ended during the operation: its end is on the way
+        let _ = self.0.upgrade().map(|real| real.send(signal));
+    }
+}
 
 impl DriverProcess for HostProcessDriver {
     fn attach(&self, spawn: &Spawn) {
         // each is attached once
-        let _ = self.0.reporter.set(spawn.reporter());
+        let _ = self.0.upgrade().map(|real| real.reporter.set(spawn.reporter()));
     }
 
     fn deliver(&self, delivery: Delivery) {
-        // one that has ended meanwhile: its end is on the way
-        let _ = self.0.send(delivery.info.signal);
+        self.send(delivery.info.signal);
     }
 
     fn stop(&self, signal: Signal) {
-        let _ = self.0.send(signal);
+        self.send(signal);
     }
 
     fn resume(&self) {
-        let _ = self.0.send(Signal::CONT);
+        self.send(Signal::CONT);
     }
 
     fn terminate(&self, _: WaitStatus) {
-        let _ = self.0.send(Signal::KILL);
+        self.send(Signal::KILL);
     }
 
     fn reaped(&self) {
-        self.0.reap();
+        if let Some(real) = self.0.upgrade() {
+            real.reap();
+        }
     }
 
     // the tree decides what becomes of it
@@ -293,10 +312,20 @@ pub(super) struct DirectChildren {
     /// Adopted children of other libraries of this process, with the times of their starts: not the
     /// tree's to reap.
     pub strangers: BTreeSet<(i32, u64)>,
+    /// Children without a handle whose ends the table keeps for its own waits.
+    unclaimed: VecDeque<Process>,
 }
 
+/// How many ends of children without a handle the table keeps.
+const UNCLAIMED: usize = 1024;
+
 impl DirectChildren {
-    pub fn add(&mut self, process: &Process, real: Arc<HostProcess>, blind: bool) {
+    pub fn add(&mut self, process: &Process, real: Arc<HostProcess>) {
+        self.list.insert(process.pid(), real);
+    }
+
+    /// Forgets the children that are reaped, and so closes their descriptors.
+    pub fn forget_reaped(&mut self, blind: bool) {
         let (time, groups) = (&mut self.time, &mut self.groups);
         groups.retain(|real| real.has_group());
         self.list.retain(|_, real| {
@@ -309,7 +338,17 @@ impl DirectChildren {
             }
             !gone
         });
-        self.list.insert(process.pid(), real);
+    }
+
+    /// The last handle of a child was dropped, and the table has the child still.
+    pub fn note_unclaimed(&mut self, process: Process) {
+        self.unclaimed.push_back(process);
+    }
+
+    /// The child without a handle that is the next to be removed from the table, if there are more
+    /// than the table keeps.
+    pub fn next_unclaimed(&mut self) -> Option<Process> {
+        if self.unclaimed.len() > UNCLAIMED { self.unclaimed.pop_front() } else { None }
     }
 
     /// An orphan has ended, or is not watched.

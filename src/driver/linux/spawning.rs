@@ -13,7 +13,6 @@ use super::watch::watch;
 use super::{pidfd, scan, spawner};
 use crate::abi::Signal;
 use crate::driver::Authority;
-use crate::sync::Mutex;
 use crate::table::{GroupChoice, Image, Process, Spawn};
 
 /// Why there is no child now.
@@ -72,6 +71,8 @@ impl TreeInner {
 
     /// What a child of the tree begins with.
     pub(super) fn prepare(&self, command: Command) -> Result<(Prepared, Pipes), (Step, io::Error)> {
+        // before the child needs descriptors: those of reaped children are closed
+        self.children.lock().forget_reaped(self.blind.is_some());
         let originator = format!("proctable:{}", std::process::id());
         let command =
             command.env(scan::MARK, &self.mark.all).env("RUNNING_PROCESS_ORIGINATOR", originator);
@@ -115,7 +116,7 @@ impl TreeInner {
 
     /// Enters a new child in the table, and has it watched; kills it if that cannot be.
     pub(super) fn enter(
-        &self,
+        self: &Arc<TreeInner>,
         real: HostProcess,
         image: Image,
         group: GroupChoice,
@@ -127,7 +128,7 @@ impl TreeInner {
             let _ = pidfd::reap(real.pid, &real.pidfd, 0);
             *real.reaped.lock() = true;
         })?;
-        Ok(Child { process, owner: self.owner.clone(), real, pipes: Arc::new(Mutex::new(pipes)) })
+        Ok(self.handle(process, real, pipes))
     }
 
     /// Enters a process in the table, as a child of the owner, and has it watched.
@@ -136,14 +137,15 @@ impl TreeInner {
         real: &Arc<HostProcess>,
         spawn: Spawn,
     ) -> Result<Process, (Step, io::Error)> {
-        let spawn =
-            spawn.driver(Arc::new(HostProcessDriver(real.clone()))).authority(Authority::Host);
+        let spawn = spawn
+            .driver(Arc::new(HostProcessDriver(Arc::downgrade(real))))
+            .authority(Authority::Host);
         // what is reported before the table knows it is kept
         watch(real.clone()).map_err(|error| (Step::Watch, error))?;
         let process = self.owner.spawn(spawn);
         let process =
             process.map_err(|errno| (Step::Table, io::Error::from_raw_os_error(errno.0.into())))?;
-        self.children.lock().add(&process, real.clone(), self.blind.is_some());
+        self.children.lock().add(&process, real.clone());
         Ok(process)
     }
 }

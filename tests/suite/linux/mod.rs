@@ -3,6 +3,7 @@
 mod adopt;
 mod agree;
 mod asynchronous;
+mod handles;
 mod limits;
 mod orphans;
 #[cfg(feature = "cli")]
