@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::child::{self, SpawnedChild};
 use super::child_handle::Child;
-use super::command::{Command, Prepared, SpawnError, Step};
+use super::command::{Command, Prepared};
+use super::spawn_error::{SpawnError, Step};
 use super::ending::{Shutdown, Stop};
 use super::host_process::{Detached, HostProcess};
 use super::orphans::Creation;
@@ -121,9 +122,8 @@ impl ProcessTree {
     /// # }
     /// ```
     pub async fn spawn_async(&self, command: Command) -> Result<Child, SpawnError> {
-        let program = command.program().to_owned();
-        let spawned = self.core.spawn_queued(command).await;
-        spawned.map_err(|(step, error)| SpawnError { step, error, program })
+        let failure = command.failure();
+        self.core.spawn_queued(command).await.map_err(failure)
     }
 
     /// [`ProcessTree::shutdown`] as a future. It needs no runtime: a thread waits meanwhile.

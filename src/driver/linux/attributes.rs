@@ -1,6 +1,7 @@
 //! What the kernel keeps for a process beside its state: limits, and whether it is a subreaper.
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, CString};
 use std::io;
 
 /// A limit of a process: prlimit(2). ESRCH if there is none of that number, EPERM if it is somebody
@@ -23,6 +24,25 @@ pub(super) fn set_rlimit(pid: i32, resource: u32, limit: libc::rlimit64) -> io::
         libc::syscall(libc::SYS_prlimit64, pid, resource, &limit, none)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The environment of this process as it is, also entries that are no NAME=VALUE: the standard
+/// library leaves those out.
+pub(super) fn environment() -> Vec<CString> {
+    unsafe extern "C" {
+        static mut environ: *const *const libc::c_char;
+    }
+    let mut entries = Vec::new();
+    // SAFETY: a list of strings that ends in null, or null. A thread that changes it at the same time
+    // breaks the contract of std::env::set_var, as functions of the C library read it at any time
+    unsafe {
+        let mut next = environ;
+        while !next.is_null() && !(*next).is_null() {
+            entries.push(CStr::from_ptr(*next).to_owned());
+            next = next.add(1);
+        }
+    }
+    entries
 }
 
 /// Whether this process acts as root.

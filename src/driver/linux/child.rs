@@ -10,14 +10,17 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::cgroup::CgroupJoin;
-use super::command::{Prepared, Step, above_streams};
+use super::command::{Prepared, above_streams};
 use super::orphans::Creation;
 use super::pidfd;
+use super::spawn_error::Step;
 
 /// Bytes of stack for what the child does before exec.
 const STACK: usize = 64 * 1024;
 /// How many signals there are.
 const SIGNALS: i32 = 64;
+/// How often a program is tried again that a process has open for writing (ETXTBSY).
+const BUSY_RETRIES: u32 = 7;
 /// What runs a script that does not name its interpreter.
 const SHELL: &CStr = c"/bin/sh";
 /// clone3(2)'s.
@@ -61,6 +64,8 @@ struct Plan<'a> {
     /// place of the file's name is filled in then.
     shell_args: Vec<*const libc::c_char>,
     env: Vec<*const libc::c_char>,
+    /// The entry of the environment that has the child's number.
+    listen_pid: [u8; 24],
     owner: libc::pid_t,
     /// The cgroup that it is to be created in.
     target_cgroup: Option<&'a CgroupJoin>,
@@ -109,6 +114,7 @@ impl<'a> Plan<'a> {
             args: pointers(&prepared.args),
             shell_args: shell_args(&prepared.args),
             env: pointers(&prepared.env),
+            listen_pid: [0; 24],
             // SAFETY: no arguments
             owner: unsafe { libc::getpid() },
             target_cgroup,
@@ -449,6 +455,12 @@ fn prepare(plan: &Plan, kept: RawFd) -> Result<(), Failed> {
             check(Step::Stdio, unsafe { libc::dup2(*fd, number as i32) }.into())?;
         }
     }
+    for (number, closed) in prepared.closed.iter().enumerate() {
+        if *closed {
+            // SAFETY: plain call; EBADF if it is closed already
+            unsafe { libc::close(number as i32) };
+        }
+    }
     if prepared.terminal {
         // SAFETY: plain call on standard input
         check(Step::Terminal, unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }.into())?;
@@ -598,10 +610,10 @@ fn arm_parent_death(plan: &Plan) -> Result<(), Failed> {
 /// Tries each place where the program may be, as execvp(3) does, up to the end of PATH. It comes back
 /// only if none is.
 fn execute(plan: &mut Plan) -> Failed {
+    name_listener(plan);
     let mut errno_seen = libc::ENOENT;
     for path in &plan.prepared.candidates {
-        // SAFETY: strings and lists that end in zero
-        unsafe { libc::execve(path.as_ptr(), plan.args.as_ptr(), plan.env.as_ptr()) };
+        execute_unless_busy(path, plan);
         if errno() == libc::ENOEXEC {
             if let Some(name) = plan.shell_args.get_mut(1) {
                 *name = path.as_ptr();
@@ -617,6 +629,44 @@ fn execute(plan: &mut Plan) -> Failed {
         }
     }
     Failed { step: Step::Exec, errno: errno_seen }
+}
+
+/// Executes a program. While a process has the file open for writing it waits, 127 ms at most, as
+/// execvp(3) of BSD does: a thread of the owner that has just written the file may have closed it,
+/// while a child of another thread has a copy of the descriptor until its own exec.
+fn execute_unless_busy(path: &CStr, plan: &Plan) {
+    for retry in 0..=BUSY_RETRIES {
+        // SAFETY: strings and lists that end in zero
+        unsafe { libc::execve(path.as_ptr(), plan.args.as_ptr(), plan.env.as_ptr()) };
+        if errno() != libc::ETXTBSY || retry == BUSY_RETRIES {
+            return;
+        }
+        let pause = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 << retry };
+        // SAFETY: the time is only read; a signal that interrupts it costs a try
+        unsafe { libc::nanosleep(&pause, core::ptr::null_mut()) };
+    }
+}
+
+/// sd_listen_fds(3): the sockets are for the process that LISTEN_PID names.
+fn name_listener(plan: &mut Plan) {
+    const NAME: &[u8] = b"LISTEN_PID=";
+    let place = plan.prepared.listen_pid.and_then(|place| plan.env.get_mut(place));
+    let Some(place) = place else { return };
+    // SAFETY: no arguments
+    let mut number = unsafe { libc::getpid() }.unsigned_abs();
+    // from its end: the last byte stays zero, and a number has at most ten digits
+    let mut start = plan.listen_pid.len() - 1;
+    loop {
+        start -= 1;
+        plan.listen_pid[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    start -= NAME.len();
+    plan.listen_pid[start..start + NAME.len()].copy_from_slice(NAME);
+    *place = plan.listen_pid[start..].as_ptr().cast();
 }
 
 /// Whether the caller is the thread that the program began with.

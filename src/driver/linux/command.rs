@@ -5,84 +5,14 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::attributes;
 use super::cgroup::CgroupJoin;
+use super::spawn_error::{SpawnError, Step};
 use crate::abi::{Resource, Rlimit, Signal};
-
-/// A step on the way to a running program: where a spawn has failed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(u8)]
-pub enum Step {
-    /// The arguments: a zero byte in a string.
-    Arguments,
-    /// Pipes and files for standard input, output and error.
-    Stdio,
-    /// The spawner's thread.
-    Thread,
-    /// clone(2).
-    Clone,
-    /// Nothing yet: the tree is suspended (EBUSY).
-    Suspended,
-    /// Entering the cgroup.
-    Cgroup,
-    /// setsid(2).
-    Session,
-    /// setpgid(2).
-    Group,
-    /// TIOCSCTTY, tcsetpgrp(3).
-    Terminal,
-    /// prlimit(2).
-    Limit,
-    /// chdir(2).
-    Cwd,
-    /// setgroups(2).
-    Groups,
-    /// setresgid(2).
-    Gid,
-    /// setresuid(2).
-    Uid,
-    /// PR_SET_PDEATHSIG; ESRCH if the owner has died already.
-    ParentDeath,
-    /// The signal mask.
-    Mask,
-    /// execve(2).
-    Exec,
-    /// None: somebody killed it before it executed its program.
-    Killed,
-    /// Reaping a child that had failed.
-    Reap,
-    /// Entering it in the table.
-    Table,
-    /// Watching it.
-    Watch,
-}
-
-/// Why there is no child: the step, and the error that the kernel gave there.
-#[derive(Debug)]
-pub struct SpawnError {
-    /// What could not be done.
-    pub step: Step,
-    /// Why.
-    pub error: io::Error,
-    /// For which program.
-    pub program: OsString,
-}
-
-impl std::fmt::Display for SpawnError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {:?}: {}", self.program.display(), self.step, self.error)
-    }
-}
-
-impl std::error::Error for SpawnError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
 
 /// Where a standard stream of a child leads.
 #[derive(Debug, Default)]
@@ -96,6 +26,8 @@ pub enum Stdio {
     Piped,
     /// To that file.
     File(OwnedFd),
+    /// Nowhere: the child has no such descriptor, and its reads and writes fail with EBADF.
+    Closed,
 }
 
 /// A program to run, with the habits of [`std::process::Command`].
@@ -120,6 +52,7 @@ pub struct Command {
     foreground: bool,
     close_others: bool,
     default_signals: bool,
+    listen_fds: bool,
     cgroup: Option<Arc<CgroupJoin>>,
     autokill: bool,
 }
@@ -146,6 +79,7 @@ impl Command {
             foreground: false,
             close_others: false,
             default_signals: false,
+            listen_fds: false,
             cgroup: None,
             autokill: false,
         }
@@ -169,7 +103,7 @@ impl Command {
         self
     }
 
-    /// Takes an environment variable away.
+    /// Takes an environment variable away, each of them if there are several of that name.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Command {
         self.env.insert(name.as_ref().into(), None);
         self
@@ -284,6 +218,17 @@ impl Command {
         self
     }
 
+    /// Passes on the sockets that a service manager opened for the owner ([sd_listen_fds(3)]): the
+    /// child's `LISTEN_PID` is its own number, whatever the variable is in the owner. The sockets
+    /// are descriptors that the child inherits anyway. `LISTEN_PIDFDID`, which names the owner, is
+    /// removed.
+    ///
+    /// [sd_listen_fds(3)]: https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html
+    pub fn pass_listen_fds(mut self) -> Command {
+        self.listen_fds = true;
+        self
+    }
+
     /// The kernel kills it when its descriptor is closed everywhere.
     pub(super) fn autokill(mut self) -> Command {
         self.autokill = true;
@@ -301,6 +246,12 @@ impl Command {
         &self.program
     }
 
+    /// What makes an error of the step that failed.
+    pub(super) fn failure(&self) -> impl FnOnce((Step, io::Error)) -> SpawnError + use<> {
+        let (program, directory) = (self.program.clone(), self.cwd.clone());
+        |failed| SpawnError::new(failed, program, directory)
+    }
+
     /// The program and its arguments, for the table.
     pub(super) fn image(&self) -> crate::table::Image {
         let text = |string: &OsString| string.to_string_lossy().into_owned();
@@ -310,21 +261,28 @@ impl Command {
 
     /// Everything that the child needs, and the owner's ends of its pipes.
     pub(super) fn prepare(self) -> Result<(Prepared, Pipes), (Step, io::Error)> {
-        let env = self.environment();
+        let mut env = self.environment().map_err(at(Step::Arguments))?;
         let candidates = candidates(&self.program, &env).map_err(at(Step::Arguments))?;
         let args = core::iter::once(&self.program).chain(&self.args);
         let args = args.map(|arg| c_string(arg)).collect::<io::Result<_>>();
-        let env = env.into_iter().map(|(name, value)| variable(name, &value));
-        let env = env.collect::<io::Result<_>>();
+        let listen_pid = self.listen_fds.then(|| {
+            env.retain(|entry| ![&b"LISTEN_PID"[..], b"LISTEN_PIDFDID"].contains(&name_of(entry)));
+            // the child, which alone knows its number, replaces it
+            env.push(c"LISTEN_PID=0".into());
+            env.len() - 1
+        });
+        let closed = self.stdio.each_ref().map(|stdio| matches!(stdio, Stdio::Closed));
         let cwd = self.cwd.as_ref().map(|folder| c_string(folder.as_os_str())).transpose();
         let (pipes, ends, stdio) = streams(self.stdio).map_err(at(Step::Stdio))?;
         let drops_groups = self.uid.is_some() && attributes::is_root();
         let prepared = Prepared {
             candidates,
             args: args.map_err(at(Step::Arguments))?,
-            env: env.map_err(at(Step::Arguments))?,
+            env,
+            listen_pid,
             cwd: cwd.map_err(at(Step::Arguments))?,
             stdio,
+            closed,
             _ends: ends,
             session: self.session,
             group: self.group,
@@ -350,14 +308,20 @@ impl Command {
         Ok((prepared, pipes))
     }
 
-    fn environment(&self) -> Environment {
-        let mut env = Environment::new();
+    /// The child's environment. What the command does not name is passed on unchanged: entries
+    /// without a name or `=` too, and several of one name.
+    fn environment(&self) -> io::Result<Vec<CString>> {
+        let mut env = Vec::new();
         if !self.clear_env {
-            env.extend(std::env::vars_os().filter(|(name, _)| !self.env.contains_key(name)));
+            env = attributes::environment();
+            env.retain(|entry| !self.env.contains_key(OsStr::from_bytes(name_of(entry))));
         }
-        let set = self.env.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        env.extend(set.map(|(name, value)| (name.clone(), value.clone())));
-        env
+        for (name, value) in &self.env {
+            if let Some(value) = value {
+                env.push(variable(name, value)?);
+            }
+        }
+        Ok(env)
     }
 }
 
@@ -396,8 +360,12 @@ pub(super) struct Prepared {
     pub candidates: Vec<CString>,
     pub args: Vec<CString>,
     pub env: Vec<CString>,
+    /// The place of LISTEN_PID in `env`, if the child's number is to be there.
+    pub listen_pid: Option<usize>,
     pub cwd: Option<CString>,
     pub stdio: [Option<RawFd>; 3],
+    /// The streams that the child does not have.
+    pub closed: [bool; 3],
     /// What `stdio` names, open until the child has it.
     _ends: Vec<OwnedFd>,
     pub session: bool,
@@ -419,9 +387,6 @@ pub(super) struct Prepared {
     pub cgroups: Vec<OwnedFd>,
 }
 
-/// The child's variables, as they come: sorting them would cost each spawn, and tell nobody.
-type Environment = Vec<(OsString, OsString)>;
-
 fn at(step: Step) -> impl Fn(io::Error) -> (Step, io::Error) {
     move |error| (step, error)
 }
@@ -435,10 +400,19 @@ fn without_zero(bytes: Vec<u8>) -> io::Result<CString> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a zero byte in a string"))
 }
 
-fn variable(name: OsString, value: &OsStr) -> io::Result<CString> {
-    let mut bytes = name.into_vec();
+/// The name of an entry of the environment. The `=` that ends it is not its first character, as in
+/// the standard library. An entry without a name or `=` is all name, and so no variable that a
+/// command can name.
+fn name_of(entry: &CString) -> &[u8] {
+    let bytes = entry.as_bytes();
+    let end = bytes.iter().skip(1).position(|byte| *byte == b'=');
+    end.map_or(bytes, |end| &bytes[..end + 1])
+}
+
+fn variable(name: &OsStr, value: &OsStr) -> io::Result<CString> {
     // the equals sign, and the zero at the end
-    bytes.reserve_exact(value.len() + 2);
+    let mut bytes = Vec::with_capacity(name.len() + value.len() + 2);
+    bytes.extend_from_slice(name.as_bytes());
     bytes.push(b'=');
     bytes.extend_from_slice(value.as_bytes());
     without_zero(bytes)
@@ -449,12 +423,12 @@ fn raw_limit(resource: Resource, limit: Rlimit) -> (u32, libc::rlimit64) {
 }
 
 /// Where a program may be: itself if it has a slash, else each folder of the child's PATH.
-fn candidates(program: &OsStr, env: &Environment) -> io::Result<Vec<CString>> {
+fn candidates(program: &OsStr, env: &[CString]) -> io::Result<Vec<CString>> {
     if program.as_bytes().contains(&b'/') || program.is_empty() {
         return Ok(vec![c_string(program)?]);
     }
-    let default = OsString::from("/bin:/usr/bin");
-    let path = env.iter().find(|(name, _)| name == "PATH").map_or(&default, |(_, path)| path);
+    let path = env.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
+    let path = OsStr::from_bytes(path.unwrap_or(b"/bin:/usr/bin"));
     std::env::split_paths(path).map(|folder| c_string(folder.join(program).as_os_str())).collect()
 }
 
@@ -465,7 +439,7 @@ fn streams(wanted: [Stdio; 3]) -> io::Result<Streams> {
     let (mut pipes, mut ends, mut numbers) = (Pipes::default(), Vec::new(), [None; 3]);
     for (number, stdio) in wanted.into_iter().enumerate() {
         let end: OwnedFd = match stdio {
-            Stdio::Inherit => continue,
+            Stdio::Inherit | Stdio::Closed => continue,
             Stdio::Null => File::options().read(true).write(true).open("/dev/null")?.into(),
             Stdio::File(fd) => fd,
             Stdio::Piped => {

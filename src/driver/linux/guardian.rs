@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use super::command::{Command, Stdio, Step};
+use super::command::{Command, Stdio};
+use super::spawn_error::Step;
 use super::{pidfd, spawner};
 
 /// It waits for the end of its standard input, a pipe of which the owner has the only other end:

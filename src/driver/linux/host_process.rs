@@ -44,6 +44,25 @@ pub(super) fn has_own_group(pid: i32, pidfd: &OwnedFd) -> bool {
     pidfd::send_to_group(pidfd, 0).is_ok() && attributes::group(pid) == pid
 }
 
+/// How a process ended that this process may not wait for: by its zombie, or by the kernel's record
+/// of one that was reaped (Linux 6.15). `None` if neither tells.
+pub(super) fn status_without_wait(
+    proc: Option<&Proc>,
+    pid: i32,
+    pidfd: &OwnedFd,
+) -> Option<WaitStatus> {
+    // what a zombie shows is its own as long as it keeps its number
+    if let Some(proc) = proc {
+        let zombie = proc.stat(pid).filter(|stat| stat.state == b'Z');
+        let may_know = proc.may_know_exit(pid);
+        if let Some(zombie) = zombie.filter(|_| pidfd::exists(pidfd)) {
+            let known = zombie.exit_code != 0 || may_know;
+            return known.then_some(WaitStatus(zombie.exit_code));
+        }
+    }
+    pidfd::exit_status(pidfd).ok().flatten()
+}
+
 /// A child that is on its own: it is only reaped.
 pub(super) struct Detached(pub Arc<HostProcess>);
 
@@ -225,16 +244,7 @@ impl HostProcess {
                 return Some(status);
             }
         }
-        // what a zombie shows is its own as long as it keeps its number
-        if let Ok(proc) = Proc::own() {
-            let zombie = proc.stat(self.pid).filter(|stat| stat.state == b'Z');
-            let may_know = proc.may_know_exit(self.pid);
-            if let Some(zombie) = zombie.filter(|_| pidfd::exists(&self.pidfd)) {
-                let known = zombie.exit_code != 0 || may_know;
-                return known.then_some(WaitStatus(zombie.exit_code));
-            }
-        }
-        pidfd::exit_status(&self.pidfd).ok().flatten()
+        status_without_wait(Proc::own().ok().as_ref(), self.pid, &self.pidfd)
     }
 
     /// Its stops and continues are its parent's to wait for: they are read.

@@ -5,7 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::cgroup::{self, Cgroup};
-use super::command::{Command, Step};
+use super::command::Command;
+use super::spawn_error::Step;
 use super::guardian::Guardian;
 use super::limit::{self, Enforcer, Limit};
 use super::procfs::{OwnProc, Proc};

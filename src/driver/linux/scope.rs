@@ -7,7 +7,8 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use super::command::{Command, Stdio, Step};
+use super::command::{Command, Stdio};
+use super::spawn_error::Step;
 use super::{cgroup, pidfd, spawner};
 
 /// A scope that was started, until it is dropped.

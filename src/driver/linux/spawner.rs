@@ -10,7 +10,8 @@
 use std::io;
 
 use super::child::{self, SpawnedChild};
-use super::command::{Prepared, Step};
+use super::command::Prepared;
+use super::spawn_error::Step;
 use crate::sync::Mutex;
 use crate::sync::channel::{Sender, bounded};
 

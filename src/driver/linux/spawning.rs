@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::child_handle::Child;
-use super::command::{Command, Pipes, Prepared, SpawnError, Step};
+use super::command::{Command, Pipes, Prepared};
+use super::spawn_error::{SpawnError, Step};
 use super::host_process::{Detached, HostProcess, HostProcessDriver};
 use super::options::OwnerDeath;
 use super::orphans::Creation;
@@ -28,8 +29,8 @@ impl ProcessTree {
     /// The step that failed and its error; then there is no child. [`Step::Suspended`] while the
     /// tree is.
     pub fn spawn(&self, command: Command) -> Result<Child, SpawnError> {
-        let program = command.program().to_owned();
-        self.core.try_spawn(command).map_err(|(step, error)| SpawnError { step, error, program })
+        let failure = command.failure();
+        self.core.try_spawn(command).map_err(failure)
     }
 
     /// Runs a program outside of the tree, in a session of its own, without any mark: it survives
@@ -40,7 +41,7 @@ impl ProcessTree {
     ///
     /// As [`ProcessTree::spawn`].
     pub fn spawn_detached(&self, command: Command) -> Result<i32, SpawnError> {
-        let program = command.program().to_owned();
+        let failure = command.failure();
         let command = command.env_remove(scan::MARK).env_remove("RUNNING_PROCESS_ORIGINATOR");
         let spawn = || {
             let (prepared, _) = command.session().prepare()?;
@@ -49,7 +50,7 @@ impl ProcessTree {
             watch(Arc::new(Detached(real.clone()))).map_err(|error| (Step::Watch, error))?;
             Ok(real.pid)
         };
-        spawn().map_err(|(step, error)| SpawnError { step, error, program })
+        spawn().map_err(failure)
     }
 }
 

@@ -95,6 +95,17 @@ impl ProcessTree {
         })
     }
 
+    /// How many processes of the tree the kernel has killed for want of memory: the `oom_kills` of
+    /// [`ProcessTree::stats`] alone. `None` without such an account. It costs one file.
+    ///
+    /// Source: oom_kill in memory.events ([cgroup v2]), or in memory.oom_control ([cgroup v1]).
+    ///
+    /// [cgroup v2]: https://docs.kernel.org/admin-guide/cgroup-v2.html
+    /// [cgroup v1]: https://docs.kernel.org/admin-guide/cgroup-v1/memory.html
+    pub fn oom_kills(&self) -> Option<Figure<u64>> {
+        self.core.oom_kills()
+    }
+
     /// The CPU time of everybody who was ever in the tree; without a cgroup, of the members, of
     /// whom they have waited for, and of the direct children who have ended. It is the `cpu` of
     /// [`ProcessTree::stats`] alone, for which a cgroup takes one file, however large it is.

@@ -74,8 +74,9 @@ fn os_error(errno: Errno) -> io::Error {
 /// Signals by numbers could reach strangers: there are no trees then.
 fn needs_pidfds(error: io::Error) -> io::Error {
     let text = format!(
-        "no tree without descriptors of processes: pidfd_send_signal: {error} (Linux 5.4 has it; a \
-         filter of system calls may forbid it)"
+        "no tree without descriptors of processes: pidfd_send_signal: {error}; the system call is in \
+         Linux 5.1, and all that trees need of descriptors is in Linux 5.4; a filter of system calls \
+         may forbid it"
     );
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
