@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, after, at, bounded, never, select, tick, unbounded};
 use proctable::abi::{SiCode, SigInfo, SigSet, Signal, WaitOptions, WaitStatus};
 use proctable::driver::linux::{
-    Child, Mechanism, ProcessTree, Reaper, Shutdown, SignalFd, ignored_signals,
+    Child, Mechanism, MemberChange, ProcessTree, Reaper, Shutdown, SignalFd, ignored_signals,
 };
 use proctable::table::TableEvent;
 
+use serde_json::json;
+
 use super::log::Log;
+use super::members::Members;
 use super::terminal::Terminal;
+use super::units::show_bytes;
 use super::view::View;
 use super::waker::Waker;
 use super::{End, FAILED, OnExit, Options, TIMED_OUT};
@@ -49,6 +53,7 @@ impl Signals {
 pub(super) struct Inputs {
     pub signals: Signals,
     pub events: Receiver<TableEvent>,
+    pub members: Members,
     pub log: Option<Log>,
 }
 
@@ -62,6 +67,8 @@ pub(super) struct CommandJob<'a> {
     reaper: Option<&'a Reaper>,
     begun: Instant,
     timed_out: bool,
+    /// How many processes the kernel has killed at the limit of memory.
+    oom_kills: u64,
     /// When the command is killed, after a signal to end that was passed on to it.
     kill_at: Option<Instant>,
     /// Processes are left that this program could not end.
@@ -89,6 +96,7 @@ impl<'a> CommandJob<'a> {
             reaper,
             begun,
             timed_out: false,
+            oom_kills: 0,
             kill_at: None,
             has_survivors: false,
             stopped: false,
@@ -103,17 +111,22 @@ impl<'a> CommandJob<'a> {
         while let Ok(event) = self.inputs.events.try_recv() {
             self.note(&event);
         }
+        for change in self.inputs.members.finish() {
+            self.note_member(&change);
+        }
+        self.note_oom_kills(status);
         if self.options.summary
             && let Err(error) = self.summarise(status, left)
         {
             complain!("proctable: no summary: {error}");
         }
         Ok(match status {
-            _ if self.timed_out => End::Code(TIMED_OUT),
+            _ if self.timed_out && !self.options.preserve_status => End::Code(TIMED_OUT),
             Some(status) => match status.term_signal() {
                 Some(signal) => End::Signal(signal),
                 None => End::Code(status.exit_code().unwrap_or(FAILED)),
             },
+            None if self.timed_out => End::Code(TIMED_OUT),
             None => End::Code(FAILED),
         })
     }
@@ -131,6 +144,9 @@ impl<'a> CommandJob<'a> {
             select! {
                 recv(self.inputs.signals.receiver) -> signal => self.forward(signal.map_err(gone)?)?,
                 recv(self.inputs.events) -> event => self.note(&event.map_err(gone)?),
+                recv(self.inputs.members.changes) -> change => {
+                    self.note_member(&change.map_err(gone)?);
+                }
                 recv(drawing) -> _ => {
                     if let Err(error) = view.draw(self.tree) {
                         complain!("proctable: the tree is not shown any more: {error}");
@@ -139,11 +155,12 @@ impl<'a> CommandJob<'a> {
                 }
                 recv(self.kill_at.map_or(never(), at)) -> _ => {
                     self.kill_at = None;
+                    self.say_sends(Signal::KILL, "the tree", "the grace after the signal is over");
                     self.tree.kill()?;
                 }
                 recv(deadline) -> _ => {
-                    self.timed_out = true;
-                    let shutdown = self.shut_down()?;
+                    self.note_timeout(timeout.unwrap_or_default());
+                    let shutdown = self.shut_down(None)?;
                     return Ok(shutdown.ended.get(&self.child.pid()).copied());
                 }
             }
@@ -180,12 +197,65 @@ impl<'a> CommandJob<'a> {
         }
     }
 
-    /// Writes an event to the log. A log that cannot be written ends; the command goes on.
-    fn note(&mut self, event: &TableEvent) {
+    /// Writes to the log. A log that cannot be written ends; the command goes on.
+    fn log(&mut self, write: impl FnOnce(&mut Log) -> io::Result<()>) {
         let Some(log) = &mut self.inputs.log else { return };
-        if let Err(error) = log.write(event, self.child) {
-            complain!("proctable: no more events are written: {error}");
+        if let Err(error) = write(log) {
+            complain!("proctable: --events: no more events are written: {error}");
             self.inputs.log = None;
+        }
+    }
+
+    fn note(&mut self, event: &TableEvent) {
+        let child = self.child;
+        self.log(|log| log.write(event, child));
+    }
+
+    /// The command itself has the events of the table, which tell more.
+    fn note_member(&mut self, change: &MemberChange) {
+        let (MemberChange::Started(member) | MemberChange::Ended { member, .. }) = change;
+        if member.pid != self.child.pid() {
+            self.log(|log| log.write_member(change));
+        }
+    }
+
+    fn note_timeout(&mut self, timeout: Duration) {
+        self.timed_out = true;
+        complain!("proctable: timed out after {timeout:?}: {} to the tree", self.options.signal);
+        self.log(|log| {
+            log.write_line(json!({ "event": "timed_out", "after": timeout.as_secs_f64() }))
+        });
+    }
+
+    /// Names the limit of memory if the kernel has killed at it. It kills with SIGKILL, a member or
+    /// the command.
+    fn note_oom_kills(&mut self, status: Option<WaitStatus>) {
+        let limit = self.options.memory;
+        let is_killed = status.and_then(WaitStatus::term_signal) == Some(Signal::KILL);
+        if limit.is_none() && !is_killed {
+            return;
+        }
+        self.oom_kills = self.tree.oom_kills().map_or(0, |kills| kills.value);
+        if self.oom_kills == 0 {
+            return;
+        }
+        complain!("proctable: {}", self.out_of_memory());
+        let event = json!({ "event": "out_of_memory", "limit": limit, "killed": self.oom_kills });
+        self.log(|log| log.write_line(event));
+    }
+
+    fn out_of_memory(&self) -> String {
+        let limit = match self.options.memory {
+            Some(bytes) => format!("limit {}", show_bytes(bytes)),
+            None => "the tree has no limit of its own".into(),
+        };
+        format!("out of memory: {limit}; processes that the kernel killed: {}", self.oom_kills)
+    }
+
+    /// Says which signal is sent to which process, and why (`--verbose`).
+    fn say_sends(&self, signal: Signal, target: &str, why: impl std::fmt::Display) {
+        if self.options.verbose {
+            complain!("proctable: {signal} to {target}: {why}");
         }
     }
 
@@ -242,15 +312,27 @@ impl<'a> CommandJob<'a> {
                     self.stop_too();
                 }
             }
-            Signal::TSTP => self.tree.signal(Signal::TSTP)?,
-            Signal::CONT => self.go_on(),
+            Signal::TSTP => {
+                self.say_sends(Signal::TSTP, "the tree", source_of(&info));
+                self.tree.signal(Signal::TSTP)?;
+            }
+            Signal::CONT => {
+                self.say_sends(Signal::CONT, "the tree", source_of(&info));
+                self.go_on();
+            }
             signal => {
                 // a signal to end is for the whole tree, so that no process of it holds the command
                 // up; any other is the command's
                 let ends = HURRY.contains(&signal);
                 let _ = match ends && !self.options.signal_command {
-                    true => self.tree.signal(signal),
-                    false => self.child.signal(signal),
+                    true => {
+                        self.say_sends(signal, "the tree", source_of(&info));
+                        self.tree.signal(signal)
+                    }
+                    false => {
+                        self.say_sends(signal, &self.command(), source_of(&info));
+                        self.child.signal(signal)
+                    }
                 };
                 let is_meant = ends && !self.inputs.signals.ignored.contains(signal);
                 if let Some(grace) = self.options.grace.filter(|_| is_meant) {
@@ -275,19 +357,22 @@ impl<'a> CommandJob<'a> {
         // who cannot be seen may be there
         let is_blind = self.tree.mechanism() == Mechanism::Children;
         if (left > 0 || is_blind) && self.options.on_exit == OnExit::Kill {
-            self.shut_down()?;
+            self.shut_down(Some("processes are left of the command"))?;
         }
         Ok(left)
     }
 
     /// Ends the tree; at once if whoever waits for that is in a hurry, and sends this process
     /// another signal. Who survives is named.
-    fn shut_down(&mut self) -> io::Result<Shutdown> {
-        let tree = self.tree;
+    fn shut_down(&mut self, why: Option<&str>) -> io::Result<Shutdown> {
+        let (tree, signal) = (self.tree, self.options.signal);
+        if let Some(why) = why {
+            self.say_sends(signal, "the tree", why);
+        }
         let (done, ended) = bounded(1);
         let grace = self.options.grace.unwrap_or(GRACE);
         let shutdown = std::thread::scope(|scope| {
-            let shut_down = move || tree.shutdown(Signal::TERM, grace);
+            let shut_down = move || tree.shutdown(signal, grace);
             let other = std::thread::Builder::new().name("shutdown".into());
             if other.spawn_scoped(scope, move || done.send(shut_down())).is_err() {
                 // no thread is left (RLIMIT_NPROC): then a second signal hurries nobody
@@ -297,13 +382,19 @@ impl<'a> CommandJob<'a> {
                 select! {
                     recv(ended) -> shutdown => return shutdown.map_err(gone)?,
                     recv(self.inputs.signals.receiver) -> signal => {
-                        if HURRY.contains(&signal.map_err(gone)?.signal) {
+                        let info = signal.map_err(gone)?;
+                        if HURRY.contains(&info.signal) {
+                            self.say_sends(Signal::KILL, "the tree", source_of(&info));
                             tree.kill()?;
                         }
                     }
                 }
             }
         })?;
+        if shutdown.killed {
+            let why = format_args!("processes are left after the grace of {grace:?}");
+            self.say_sends(Signal::KILL, "the tree", why);
+        }
         for survivor in &shutdown.survivors {
             complain!("proctable: {} ({}) survives", survivor.pid, survivor.command);
         }
@@ -314,8 +405,15 @@ impl<'a> CommandJob<'a> {
         Ok(shutdown)
     }
 
+    fn command(&self) -> String {
+        format!("the command ({})", self.child.pid())
+    }
+
     fn summarise(&self, status: Option<WaitStatus>, left: usize) -> io::Result<()> {
-        let status = status.map_or("unknown".into(), |status| status.to_string());
+        let mut status = status.map_or("unknown".into(), |status| status.to_string());
+        if let Some(timeout) = self.options.timeout.filter(|_| self.timed_out) {
+            status = format!("timed out after {timeout:?}: {status}");
+        }
         let mechanism = match self.tree.mechanism() {
             Mechanism::Cgroup(_) => "cgroup".into(),
             Mechanism::Scan => match self.tree.without_cgroup_because() {
@@ -330,13 +428,22 @@ impl<'a> CommandJob<'a> {
         if let Some(peak) = stats.memory_peak {
             complain!("memory at most {} bytes ({:?})", peak.value, peak.source);
         }
-        if let Some(kills) = stats.oom_kills.filter(|kills| kills.value > 0) {
-            complain!("{} killed by the kernel for want of memory", kills.value);
+        if self.oom_kills > 0 {
+            complain!("{}", self.out_of_memory());
         }
         for enforced in self.tree.enforced() {
             complain!("{enforced}");
         }
         Ok(())
+    }
+}
+
+/// Where a signal that is passed on comes from.
+fn source_of(info: &SigInfo) -> String {
+    match info.pid.0 {
+        // the terminal, a timer, or a process of another pid namespace
+        0 => format!("{} came from the kernel", info.signal),
+        pid => format!("{} came from process {pid}", info.signal),
     }
 }
 

@@ -2,17 +2,22 @@
 
 mod job;
 mod log;
+mod members;
+mod streams;
 mod terminal;
 mod units;
+mod user;
 mod view;
 pub mod waker;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use proctable::driver::linux::{
     Command, Delegate, Limits, OnDrop, Options as TreeOptions, ProcessTree, Reaper, SpawnError,
@@ -23,8 +28,10 @@ use proctable::abi::Signal;
 
 use job::{CommandJob, Inputs, Signals};
 use log::Log;
+use members::Members;
 use terminal::Terminal;
-use units::{bytes, duration};
+use units::{bytes, duration, signal};
+use user::{User, user};
 
 /// Exit statuses, as of timeout(1), env(1) and shells.
 const TIMED_OUT: u8 = 124;
@@ -56,66 +63,93 @@ enum HowDelegate {
 /// Run a command as a tree of processes that ends as a whole
 #[derive(Args)]
 pub struct Options {
-    /// End it after so long (seconds, or with ms, s, m, h, d; 0 is never)
+    /// End the tree after this time (seconds, or with ms, s, m, h, d; 0 is never)
     #[arg(long, value_parser = duration, value_name = "TIME")]
     timeout: Option<Duration>,
-    /// How long it has between SIGTERM and SIGKILL [default: 5]. If given, also after a SIGTERM,
+    /// The time between the first signal and SIGKILL [default: 5]. If given, also after a SIGTERM,
     /// SIGINT, SIGHUP or SIGQUIT that was passed on
     #[arg(long, value_parser = duration, value_name = "TIME")]
     grace: Option<Duration>,
-    /// The memory of all its processes together (bytes, or with K, M, G, T; 1.5GiB)
+    /// The first signal at a timeout, and to the processes that are left when the command has ended
+    #[arg(short, long, value_parser = signal, value_name = "SIGNAL", default_value = "TERM")]
+    signal: Signal,
+    /// After a timeout, exit with the status of the command, and not with 124
+    #[arg(long)]
+    preserve_status: bool,
+    /// Limit the memory of all processes together (bytes, or with K, M, G, T; 1.5GiB)
     #[arg(long, value_parser = bytes, value_name = "SIZE")]
     memory: Option<u64>,
-    /// How many processes and threads it may have
+    /// Limit the number of processes and threads
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
     pids: Option<u64>,
-    /// How many CPUs' worth of time it may use
+    /// Limit the CPU time of all processes together, in CPUs: 0.5 is half of one
     #[arg(long, value_parser = cpus, value_name = "CPUS")]
     cpu: Option<f64>,
-    /// Take limits of each process or of the whole user where nothing can limit the tree
+    /// Permit limits of each process or of the whole user where nothing can limit the tree
     #[arg(long)]
     weaker_limits: bool,
-    /// Enable the controllers of the limits in this program's own cgroup, and with `move` leave
-    /// that for one below it where it must have no processes; undone at the end
+    /// Enable the controllers of the limits in the cgroup of this program. With `move` this program
+    /// moves to a cgroup below it if it may have no processes. Both are undone at the end
     #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true,
         default_missing_value = "enable", conflicts_with = "no_cgroup")]
     delegate: Option<HowDelegate>,
     /// Adopt and reap orphans of the tree, as process 1 does anyway
     #[arg(long)]
     subreaper: bool,
-    /// A process outside of the tree kills it if this one dies
+    /// Start a process outside of the tree that kills the tree if this program dies
     #[arg(long)]
     guardian: bool,
-    /// Kill the command if this program dies, by the best way that there is: the kernel (Linux
-    /// 7.1), a guardian, or a parent-death signal
+    /// Kill the command if this program dies, by the first available of: the kernel (Linux 7.1), a
+    /// guardian, a parent-death signal
     #[arg(long)]
     kill_child: bool,
-    /// Start it on its own, reading and writing nothing, print its number, and return at once
-    #[arg(long, conflicts_with_all = ["timeout", "guardian", "subreaper", "tree", "memory", "pids", "cpu", "delegate", "kill_child"])]
+    /// Start the command outside of any tree, with /dev/null as its standard streams, print its
+    /// number, and return
+    #[arg(long, conflicts_with_all = ["timeout", "guardian", "subreaper", "tree", "memory", "pids", "cpu", "delegate", "kill_child", "preserve_status", "events", "summary"])]
     detach: bool,
-    /// What becomes of what the command leaves behind
+    /// What happens to the processes that are left when the command has ended
     #[arg(long, value_enum, default_value = "kill")]
     on_exit: OnExit,
     /// Show the tree while it runs, on standard error
     #[arg(long)]
     tree: bool,
-    /// Write events to a file, one JSON object a line
+    /// Write the events of all processes of the tree to a file, one JSON object a line
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
-    /// Say at the end how it ended and what it used
+    /// Print at the end how the command ended and what the tree used
     #[arg(long)]
     summary: bool,
-    /// Pass SIGTERM, SIGINT, SIGHUP and SIGQUIT on to the command alone, and not to its whole tree
+    /// Print each signal that this program sends, to which process, and why
+    #[arg(short, long)]
+    verbose: bool,
+    /// Run the command in this directory
+    #[arg(long, value_name = "DIR")]
+    chdir: Option<PathBuf>,
+    /// Set a variable of the command's environment, after --env-clear and --unset
+    #[arg(long, value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(variable))]
+    env: Vec<(OsString, OsString)>,
+    /// Remove a variable from the command's environment
+    #[arg(long, value_name = "NAME")]
+    unset: Vec<OsString>,
+    /// Start with an empty environment
+    #[arg(long)]
+    env_clear: bool,
+    /// Run the command as this user, by names of /etc/passwd and /etc/group or by numbers; only root
+    /// can. Without GROUP the user has the groups of a login, with GROUP this group only
+    #[arg(long, value_parser = user, value_name = "USER[:GROUP]")]
+    user: Option<User>,
+    /// Pass SIGTERM, SIGINT, SIGHUP and SIGQUIT on to the command only, not to the whole tree
     #[arg(long)]
     signal_command: bool,
-    /// Exit with 128 + N where the command died by signal N, as a shell does, instead of dying by the
-    /// same signal
+    /// If the command died of signal N, exit with 128 + N as a shell does, and do not die of the same
+    /// signal
     #[arg(long)]
     shell_status: bool,
-    /// Give each signal its default action, also those that this program was started to ignore
+    /// Give each signal its default action in the command, also those that this program ignores since
+    /// its start
     #[arg(long)]
     default_signals: bool,
-    /// Do without a cgroup
+    /// Use no cgroup
     #[arg(long)]
     no_cgroup: bool,
     /// The command and its arguments
@@ -128,6 +162,14 @@ impl Options {
     pub fn init(command: Vec<OsString>) -> Options {
         Options {
             timeout: None,
+            signal: Signal::TERM,
+            preserve_status: false,
+            verbose: false,
+            chdir: None,
+            env: Vec::new(),
+            unset: Vec::new(),
+            env_clear: false,
+            user: None,
             grace: None,
             memory: None,
             pids: None,
@@ -159,6 +201,14 @@ impl Options {
 fn cpus(text: &str) -> Result<f64, String> {
     let cpus: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
     if cpus > 0.0 && cpus.is_finite() { Ok(cpus) } else { Err("must be above 0".into()) }
+}
+
+fn variable(text: OsString) -> Result<(OsString, OsString), &'static str> {
+    let bytes = text.as_bytes();
+    let end = bytes.iter().position(|byte| *byte == b'=').filter(|end| *end > 0);
+    let end = end.ok_or("a variable is NAME=VALUE")?;
+    let part = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+    Ok((part(&bytes[..end]), part(&bytes[end + 1..])))
 }
 
 /// How this program ends.
@@ -195,33 +245,71 @@ fn try_run(options: &Options) -> io::Result<End> {
     // all children of this process are the tree's, or noted: everybody else is an orphan
     let reaper = options.reaps().then(|| Reaper::new(Unproved::Reap)).transpose()?;
     let tree = create(options)?;
-    let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let command = Command::new(program).args(args);
-    let log = options.events.as_deref().map(Log::create).transpose()?;
+    let command = command(options)?;
+    let log = options.events.as_deref();
+    let log = log.map(|path| Log::create(path, command.program())).transpose()?;
+    let members = match &log {
+        Some(_) => Members::watch(&tree).unwrap_or_else(|error| {
+            complain!("proctable: --events tells of the command only: thread: {error}");
+            Members::none()
+        }),
+        None => Members::none(),
+    };
     let events =
         tree.table().subscribe(EVENTS).map_err(|errno| io::Error::other(errno.to_string()));
     let terminal = Terminal::new();
     // a job of its own, as a shell makes it; and whatever ends this process, the kernel ends it
     let command = command.group(0).parent_death_signal(Signal::KILL);
     let command = if terminal.is_ours() { command.foreground() } else { command };
-    let command = if options.default_signals { command.default_signals() } else { command };
     match tree.spawn(command) {
         Err(error) => {
             terminal.take_from_anybody();
             Ok(End::Code(refused(&error)))
         }
         Ok(child) => {
-            let inputs = Inputs { signals, events: events?, log };
+            let inputs = Inputs { signals, events: events?, members, log };
             CommandJob::new(options, &tree, &child, terminal, inputs, reaper.as_ref()).run()
         }
     }
 }
 
+/// The command with its environment, directory, user and streams.
+fn command(options: &Options) -> io::Result<Command> {
+    let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(program).args(args);
+    if options.env_clear {
+        command = command.env_clear();
+    }
+    for name in &options.unset {
+        command = command.env_remove(name);
+    }
+    for (name, value) in &options.env {
+        command = command.env(name, value);
+    }
+    if let Some(directory) = &options.chdir {
+        command = command.current_dir(directory);
+    }
+    if let Some(user) = &options.user {
+        command = command.uid(user.uid).gid(user.gid).groups(user.groups.iter().copied());
+    }
+    if options.default_signals {
+        command = command.default_signals();
+    }
+    // sockets for this program are meant for the command
+    let listener = std::env::var("LISTEN_PID").ok().and_then(|pid| pid.parse().ok());
+    let is_replaced = options.env_clear || options.unset.iter().any(|name| name == "LISTEN_PID");
+    if listener == Some(std::process::id()) && !is_replaced {
+        command = command.pass_listen_fds();
+    }
+    let [stdin, stdout, stderr] = streams::closed();
+    let stream = |closed| if closed { Stdio::Closed } else { Stdio::Inherit };
+    Ok(command.stdin(stream(stdin)).stdout(stream(stdout)).stderr(stream(stderr)))
+}
+
 fn detach(options: &Options) -> io::Result<u8> {
     // what is detached is in no tree
     let tree = TreeOptions::new().without_cgroup().create()?;
-    let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let command = Command::new(program).args(args);
+    let command = command(options)?;
     // whoever reads our output, or has a lock on a file of ours, must not wait for it
     let command = command.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null).close_others();
     Ok(match tree.spawn_detached(command) {

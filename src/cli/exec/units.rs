@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use proctable::abi::Signal;
+
 /// A time, as for timeout(1): `5`, `0.5`, `150ms`, `30s`, `2m`, `1h`, `2d`. What is longer than a
 /// [`Duration`] can be is the longest.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -49,6 +51,26 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A size as a user writes it: in the largest unit of which it is a multiple.
+pub fn show_bytes(size: u64) -> String {
+    let mut shown = (size, "");
+    for (power, unit) in [(10, "K"), (20, "M"), (30, "G"), (40, "T"), (50, "P")] {
+        if size > 0 && size.is_multiple_of(1 << power) {
+            shown = (size >> power, unit);
+        }
+    }
+    let (number, unit) = shown;
+    if unit.is_empty() { format!("{number} bytes") } else { format!("{number}{unit}") }
+}
+
+/// A signal by name or number, as for kill(1): `TERM`, `SIGTERM`, `15`, `RTMIN`.
+pub fn signal(text: &str) -> Result<Signal, String> {
+    let number = text.parse().ok().and_then(Signal::new);
+    let signal = number.or_else(|| Signal::from_name(&text.to_ascii_uppercase()));
+    let known = signal.filter(|signal| ![32, 33].contains(&signal.number()));
+    known.ok_or_else(|| "a signal is a name or a number, for example TERM, SIGINT or 15".into())
+}
+
 fn positive(size: u64) -> Result<u64, String> {
     if size > 0 { Ok(size) } else { Err("no program can run in 0 bytes".into()) }
 }
@@ -70,6 +92,30 @@ mod tests {
         }
         for text in ["", "s", "-1", "nan", "5x", "1 s", "ms"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown_as_they_are_written() {
+        for (size, shown) in [
+            (30 << 20, "30M"),
+            (1536 << 20, "1536M"),
+            (1 << 40, "1T"),
+            (100_000_000, "100000000 bytes"),
+        ] {
+            assert_eq!(show_bytes(size), shown);
+        }
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in
+            [("TERM", 15), ("SIGINT", 2), ("sigkill", 9), ("40", 40), ("RTMIN", 34)]
+        {
+            assert_eq!(signal(text).map(Signal::number), Ok(number), "{text}");
+        }
+        for text in ["", "0", "65", "32", "-1", "NONE"] {
+            assert!(signal(text).is_err(), "{text}");
         }
     }
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::command::Command;
-use super::spawn_error::Step;
 use super::procfs::{self, Proc};
+use super::spawn_error::Step;
 use super::{child, delegate, pidfd};
 use crate::sync::Mutex;
 

@@ -158,8 +158,7 @@ impl MemberWatch {
         let pidfds = self.known.values().filter_map(|watched| watched.pidfd.as_ref());
         let mut fds: Vec<_> = pidfds.map(|pidfd| PollFd::new(pidfd, PollFlags::IN)).collect();
         loop {
-            let left =
-                deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let left = left.and_then(|left| Timespec::try_from(left).ok());
             // a signal of the owner: the rest of the time is left
             if poll(&mut fds, left.as_ref()) != Err(rustix::io::Errno::INTR) {

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use super::cgroup::{self, Cgroup};
 use super::command::Command;
-use super::spawn_error::Step;
 use super::guardian::Guardian;
 use super::limit::{self, Enforcer, Limit};
 use super::procfs::{OwnProc, Proc};
 use super::scan::Mark;
+use super::spawn_error::Step;
 use super::{attributes, child, delegate, pidfd, scan};
 
 /// Something that is there, or the reason why it is not, in words.

@@ -137,7 +137,9 @@ impl SpawnError {
                               system calls forbids them";
         let errno = self.error.raw_os_error()?;
         Some(match (self.step, errno) {
-            (Step::Exec, libc::ENOENT) if !has_slash(&self.program) => "no directory of PATH has it",
+            (Step::Exec, libc::ENOENT) if !has_slash(&self.program) => {
+                "no directory of PATH has it"
+            }
             (Step::Exec, libc::ENOENT) if self.is_file => {
                 "the file exists, but its interpreter (the line #!, or the dynamic loader) does not"
             }

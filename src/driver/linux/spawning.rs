@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::child_handle::Child;
 use super::command::{Command, Pipes, Prepared};
-use super::spawn_error::{SpawnError, Step};
 use super::host_process::{Detached, HostProcess, HostProcessDriver};
 use super::options::OwnerDeath;
 use super::orphans::Creation;
+use super::spawn_error::{SpawnError, Step};
 use super::tree::{ProcessTree, TreeInner};
 use super::watch::watch;
 use super::{pidfd, scan, spawner};

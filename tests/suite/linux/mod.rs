@@ -26,6 +26,8 @@ mod survivors;
 mod terminal;
 mod unrelated;
 mod user;
+#[cfg(feature = "cli")]
+mod wrapper;
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
