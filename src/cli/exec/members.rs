@@ -39,10 +39,15 @@ impl Members {
 
     /// Ends the thread after a last scan. Returns what it had seen until then.
     pub fn finish(&mut self) -> Vec<MemberChange> {
-        // without a thread the channel never closes
-        let watched = self.stop.take().map(|_| self.changes.iter().collect());
-        self.changes = never();
-        watched.unwrap_or_default()
+        let changes = core::mem::replace(&mut self.changes, never());
+        match self.stop.take() {
+            Some(stop) => {
+                drop(stop);
+                changes.iter().collect()
+            }
+            // without a thread the channel never closes
+            None => Vec::new(),
+        }
     }
 }
 
