@@ -20,11 +20,13 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use proctable::driver::linux::{
-    Command, Delegate, Limits, OnDrop, Options as TreeOptions, ProcessTree, Reaper, SpawnError,
-    Stdio, Step, Unproved, end_by_signal,
+    Child, Command, Delegate, Limits, OnDrop, Options as TreeOptions, ProcessTree, Reaper,
+    SpawnError, Stdio, Step, Unproved, end_by_signal,
 };
 
+use crossbeam_channel::Receiver;
 use proctable::abi::Signal;
+use proctable::table::TableEvent;
 
 use job::{CommandJob, Inputs, Signals};
 use log::Log;
@@ -244,7 +246,39 @@ fn try_run(options: &Options) -> io::Result<End> {
     let signals = Signals::receive()?;
     // all children of this process are the tree's, or noted: everybody else is an orphan
     let reaper = options.reaps().then(|| Reaper::new(Unproved::Reap)).transpose()?;
-    let tree = create(options)?;
+    // the command itself is the proof that it can enter the cgroup: a trial would cost a process
+    let started = match start(options, Trial::Without)? {
+        Err(error) if error.step == Step::Cgroup => start(options, Trial::With)?,
+        started => started,
+    };
+    match started {
+        Err(error) => Ok(End::Code(refused(&error))),
+        Ok(Started { tree, child, terminal, events, members, log }) => {
+            let inputs = Inputs { signals, events, members, log };
+            CommandJob::new(options, &tree, &child, terminal, inputs, reaper.as_ref()).run()
+        }
+    }
+}
+
+/// Whether a child tries the cgroup before the command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    With,
+    Without,
+}
+
+/// A command that has begun.
+struct Started {
+    tree: ProcessTree,
+    child: Child,
+    terminal: Terminal,
+    events: Receiver<TableEvent>,
+    members: Members,
+    log: Option<Log>,
+}
+
+fn start(options: &Options, trial: Trial) -> io::Result<Result<Started, SpawnError>> {
+    let tree = create(options, trial)?;
     let command = command(options)?;
     let log = options.events.as_deref();
     let log = log.map(|path| Log::create(path, command.program())).transpose()?;
@@ -255,22 +289,19 @@ fn try_run(options: &Options) -> io::Result<End> {
         }),
         None => Members::none(),
     };
-    let events =
-        tree.table().subscribe(EVENTS).map_err(|errno| io::Error::other(errno.to_string()));
+    let events = tree.table().subscribe(EVENTS);
+    let events = events.map_err(|errno| io::Error::other(format!("events: {errno}")))?;
     let terminal = Terminal::new();
     // a job of its own, as a shell makes it; and whatever ends this process, the kernel ends it
     let command = command.group(0).parent_death_signal(Signal::KILL);
     let command = if terminal.is_ours() { command.foreground() } else { command };
-    match tree.spawn(command) {
+    Ok(match tree.spawn(command) {
         Err(error) => {
             terminal.take_from_anybody();
-            Ok(End::Code(refused(&error)))
+            Err(error)
         }
-        Ok(child) => {
-            let inputs = Inputs { signals, events: events?, members, log };
-            CommandJob::new(options, &tree, &child, terminal, inputs, reaper.as_ref()).run()
-        }
-    }
+        Ok(child) => Ok(Started { tree, child, terminal, events, members, log }),
+    })
 }
 
 /// The command with its environment, directory, user and streams.
@@ -325,11 +356,14 @@ fn detach(options: &Options) -> io::Result<u8> {
     })
 }
 
-fn create(options: &Options) -> io::Result<ProcessTree> {
+fn create(options: &Options, trial: Trial) -> io::Result<ProcessTree> {
     let limits = Limits { memory: options.memory, processes: options.pids, cpu: options.cpu };
     let mut tree = TreeOptions::new().limits(limits);
     if options.no_cgroup {
         tree = tree.without_cgroup();
+    }
+    if trial == Trial::Without {
+        tree = tree.without_trial();
     }
     tree = tree.delegate(match options.delegate {
         None => Delegate::Nothing,

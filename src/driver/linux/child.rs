@@ -26,6 +26,9 @@ const SHELL: &CStr = c"/bin/sh";
 /// clone3(2)'s.
 #[cfg(target_arch = "x86_64")]
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
+/// The child has the default action of each signal that is not ignored (Linux 5.5).
+#[cfg(target_arch = "x86_64")]
+const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
 /// The child is no zombie when it has ended; how it did is told by its descriptor (Linux 7.1).
 #[cfg(target_arch = "x86_64")]
 const CLONE_AUTOREAP: u64 = 1 << 34;
@@ -69,6 +72,8 @@ struct Plan<'a> {
     owner: libc::pid_t,
     /// The cgroup that it is to be created in.
     target_cgroup: Option<&'a CgroupJoin>,
+    /// The kernel has reset the child's handlers.
+    are_handlers_reset: bool,
     failed: Option<Failed>,
     /// It has come as far as exec.
     executes: bool,
@@ -118,6 +123,7 @@ impl<'a> Plan<'a> {
             // SAFETY: no arguments
             owner: unsafe { libc::getpid() },
             target_cgroup,
+            are_handlers_reset: false,
             failed: None,
             executes: false,
         }
@@ -321,7 +327,9 @@ fn clone_into(plan: &mut Plan, stack: *mut libc::c_void, size: usize) -> io::Res
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD;
     // SAFETY: zeroes are a valid request
     let mut args: libc::clone_args = unsafe { core::mem::zeroed() };
-    args.flags = flags as u64;
+    // instead of two system calls for each signal: every kernel with CLONE_INTO_CGROUP has it
+    args.flags = flags as u64 | CLONE_CLEAR_SIGHAND;
+    plan.are_handlers_reset = true;
     args.pidfd = (&raw mut pidfd).addr() as u64;
     if plan.prepared.autokill {
         // such a child has no signal for its end
@@ -360,6 +368,7 @@ fn clone_into(plan: &mut Plan, stack: *mut libc::c_void, size: usize) -> io::Res
         );
     }
     if result < 0 {
+        plan.are_handlers_reset = false;
         return Err(io::Error::from_raw_os_error(-result as i32));
     }
     // SAFETY: the kernel has just opened it for us
@@ -447,7 +456,7 @@ fn prepare(plan: &Plan, kept: RawFd) -> Result<(), Failed> {
     for procs in &prepared.cgroups {
         enter(procs.as_raw_fd())?;
     }
-    reset_handlers(prepared.default_signals);
+    reset_handlers(prepared.default_signals, plan.are_handlers_reset);
     place(prepared)?;
     for (number, fd) in prepared.stdio.iter().enumerate() {
         if let Some(fd) = fd {
@@ -538,10 +547,14 @@ fn enter(procs: RawFd) -> Result<(), Failed> {
 /// Handlers point into memory that exec takes away, and must not run in this process before. A signal
 /// that the owner ignores stays ignored, as nohup(1) and the shell's `&` rely on it, unless all are
 /// to have their default action. SIGPIPE alone is always reset: Rust's runtime ignores it at start.
-fn reset_handlers(all: bool) {
+/// `are_reset`: the kernel has reset the handlers, and what is ignored is left.
+fn reset_handlers(all: bool, are_reset: bool) {
     // the kernel's own struct, of which nothing is larger: zeroes are SIG_DFL without flags
     let default = [0u64; 8];
     for signal in 1..=SIGNALS {
+        if are_reset && !all && is_ignored_on_purpose(signal) {
+            continue;
+        }
         // handler, flags, restorer, mask
         let mut present = [0u64; 8];
         // SAFETY: the struct is ours to fill, and large enough
@@ -549,7 +562,7 @@ fn reset_handlers(all: bool) {
             let none = core::ptr::null::<u8>();
             libc::syscall(libc::SYS_rt_sigaction, signal, none, &mut present, size_of::<u64>());
         }
-        let is_meant = ![libc::SIGPIPE, 32, 33].contains(&signal);
+        let is_meant = is_ignored_on_purpose(signal);
         if present[0] == libc::SIG_IGN as u64 && !all && is_meant {
             continue;
         }
@@ -561,6 +574,11 @@ fn reset_handlers(all: bool) {
             libc::syscall(libc::SYS_rt_sigaction, signal, &default, none, size_of::<u64>());
         }
     }
+}
+
+/// Whether a caller can mean it if this signal is ignored: 32 and 33 are the C library's.
+fn is_ignored_on_purpose(signal: i32) -> bool {
+    ![libc::SIGPIPE, 32, 33].contains(&signal)
 }
 
 fn place(prepared: &Prepared) -> Result<(), Failed> {

@@ -40,6 +40,7 @@ pub struct Options {
     pub(super) subreaper: bool,
     pub(super) delegate: Delegate,
     pub(super) kill_on_owner_death: bool,
+    pub(super) without_trial: bool,
 }
 
 impl Options {
@@ -51,6 +52,26 @@ impl Options {
     /// Does without a cgroup, even if one could be made.
     pub fn without_cgroup(mut self) -> Options {
         self.without_cgroup = true;
+        self
+    }
+
+    /// Does not try with a child whether children can enter the cgroup. This saves the creation of a
+    /// process, which the first tree in a cgroup costs. If no child can enter, the first spawn fails
+    /// with [`Step::Cgroup`](super::Step::Cgroup); without this option the tree would have no cgroup.
+    ///
+    /// ```
+    /// use proctable::driver::linux::{Command, Options, Step};
+    ///
+    /// let tree = Options::new().without_trial().create()?;
+    /// match tree.spawn(Command::new("true")) {
+    ///     Ok(child) => assert!(child.wait()?.success()),
+    ///     Err(error) if error.step == Step::Cgroup => println!("use Options::new().create()"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn without_trial(mut self) -> Options {
+        self.without_trial = true;
         self
     }
 

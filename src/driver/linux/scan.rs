@@ -261,8 +261,12 @@ impl ProcessRef<'_> {
 /// what they are called. Who could not be opened is told of by the error, after all others were
 /// visited.
 pub(super) fn visit_cgroup(cgroup: &Cgroup, roots: &[Root], act: Act) -> io::Result<()> {
+    let members = cgroup.members()?;
+    if members.is_empty() {
+        return Ok(());
+    }
     let (proc, mut result) = (Proc::own().ok(), Ok(()));
-    for numbers in cgroup.members()?.chunks(AT_ONCE) {
+    for numbers in members.chunks(AT_ONCE) {
         let mut opened = Vec::new();
         for pid in numbers.iter().copied() {
             let known = roots.iter().find(|root| root.pid == pid && pidfd::exists(root.pidfd));

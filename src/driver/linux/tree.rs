@@ -143,9 +143,12 @@ impl ProcessTree {
             Err(io::Error::other("not wanted"))
         } else {
             // whoever disables controllers meanwhile sees it, or has done so before it has limits
-            let base = cgroup::own_folder().ok().filter(|_| !controllers.is_empty());
+            let base = if controllers.is_empty() { None } else { cgroup::own_folder().ok() };
             let _alone = base.and_then(|base| delegate::lock(&base).ok());
-            Cgroup::create(&mark.value)
+            match options.without_trial {
+                true => Cgroup::make(&mark.value).and_then(Cgroup::check),
+                false => Cgroup::create(&mark.value),
+            }
         };
         let (cgroup, without) = match made {
             Ok(cgroup) => (Some(cgroup), None),
