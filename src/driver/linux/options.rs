@@ -64,7 +64,7 @@ impl Options {
     ///
     /// let tree = Options::new().without_trial().create()?;
     /// match tree.spawn(Command::new("true")) {
-    ///     Ok(child) => assert!(child.wait()?.success()),
+    ///     Ok(child) => assert_eq!(child.wait()?.exit_code(), Some(0)),
     ///     Err(error) if error.step == Step::Cgroup => println!("use Options::new().create()"),
     ///     Err(error) => return Err(error.into()),
     /// }
