@@ -251,6 +251,11 @@ fn without_an_entrance() {
     until("all are found", || tree.members().unwrap().len() >= 9);
     let shutdown = tree.kill().unwrap();
     assert!(shutdown.survivors.is_empty() && shutdown.unseen.is_none(), "{shutdown:?}");
+    // the program tries the cgroup with its command: then it does without
+    let said = super::program::proctable(&["exec", "--summary", "--", "true"]).output().unwrap();
+    let text = String::from_utf8(said.stderr).unwrap();
+    assert_eq!(said.status.code(), Some(0), "{text}");
+    assert!(text.contains("; scan (no cgroup: "), "{text}");
 }
 
 /// A child that has entered one cgroup proves it for others in the same place, as long as nothing
