@@ -402,6 +402,12 @@ impl Cgroup {
         events.is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
     }
 
+    /// Whether nothing is in it or below it. `false` if that cannot be read.
+    pub fn is_empty(&self) -> bool {
+        let events = fs::read_to_string(self.folder.join("cgroup.events"));
+        events.is_ok_and(|events| events.lines().any(|line| line == "populated 0"))
+    }
+
     /// The CPU time of everybody who was ever in it.
     pub fn cpu_time(&self) -> io::Result<Duration> {
         let stat = fs::read_to_string(self.folder.join("cpu.stat"))?;

@@ -284,6 +284,12 @@ impl TreeInner {
         }
     }
 
+    /// Whether the cgroup is empty and all children have ended: then there is nothing to kill.
+    fn has_ended(&self) -> bool {
+        self.cgroup.as_ref().is_some_and(Cgroup::is_empty)
+            && self.children.lock().list.values().all(|real| real.has_ended())
+    }
+
     /// The tree stays, its cgroups only if somebody is in them.
     fn remove_empty(&self) {
         // those that have just ended leave it in a moment (Linux 6.19)
@@ -334,7 +340,9 @@ fn wait_for_exits(pids: &[i32], deadline: Instant) {
 impl Drop for ProcessTree {
     fn drop(&mut self) {
         let guardian = self.guardian.lock().take();
-        if self.on_drop == OnDrop::Kill {
+        if self.on_drop == OnDrop::Kill && self.core.has_ended() {
+            self.core.reap_orphans();
+        } else if self.on_drop == OnDrop::Kill {
             // there is nobody to tell of an error
             let _ = self.kill();
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cgroup::Cgroup;
 use super::host_process::{self, HostProcess};
 use super::scan::{self, Root};
 use super::tree::{ProcessTree, TreeInner};
@@ -95,6 +96,10 @@ impl ProcessTree {
 impl TreeInner {
     pub fn members(&self) -> io::Result<Vec<Member>> {
         let mut members = Vec::new();
+        // one file, and no listing of the directory
+        if self.cgroup.as_ref().is_some_and(Cgroup::is_empty) {
+            return Ok(members);
+        }
         self.visit(&mut |stat, _| members.push(stat.clone().into()))?;
         Ok(members)
     }

@@ -252,7 +252,7 @@ fn without_an_entrance() {
     let shutdown = tree.kill().unwrap();
     assert!(shutdown.survivors.is_empty() && shutdown.unseen.is_none(), "{shutdown:?}");
     // the program tries the cgroup with its command: then it does without
-    let said = proctable(&["exec", "--summary", "--", "true"]).output().unwrap();
+    let said = program::proctable(&["exec", "--summary", "--", "true"]).output().unwrap();
     let text = String::from_utf8(said.stderr).unwrap();
     assert_eq!(said.status.code(), Some(0), "{text}");
     assert!(text.contains("; scan (no cgroup: "), "{text}");
