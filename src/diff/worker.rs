@@ -209,7 +209,7 @@ impl WorkerRun<'_> {
     fn programs(&mut self, indices: impl Iterator<Item = u64>) -> io::Result<()> {
         let mut coverage = Coverage::default();
         let (mut programs, mut calls, mut reordered, mut late) = (0, 0, 0, 0);
-        let mut told = Instant::now();
+        let mut reported = Instant::now();
         for index in indices {
             let trial = trial::run(
                 &mut self.engine,
@@ -235,10 +235,10 @@ impl WorkerRun<'_> {
                     }
                 }
             }
-            if told.elapsed().as_millis() >= 100 {
+            if reported.elapsed().as_millis() >= 100 {
                 send(self.link, &Message::Progress { programs, calls, reordered, late })?;
                 (programs, calls, reordered, late) = (0, 0, 0, 0);
-                told = Instant::now();
+                reported = Instant::now();
             }
         }
         send(self.link, &Message::Progress { programs, calls, reordered, late })?;

@@ -176,24 +176,24 @@ mod tests {
     use crate::sim::Action;
     use crate::syscall::{Ptr, SIGSET_SIZE, Syscall};
 
-    /// The children of whose ends process 1 was told, in order.
-    struct Told(Vec<u32>);
+    /// The children of whose ends process 1 was notified, in order.
+    struct Notified(Vec<u32>);
 
-    impl Told {
-        fn by(seen: &[(Pid, Observable)]) -> Vec<u32> {
-            let told = seen.iter().filter_map(|(_, what)| match what {
+    impl Notified {
+        fn children(seen: &[(Pid, Observable)]) -> Vec<u32> {
+            let notified = seen.iter().filter_map(|(_, what)| match what {
                 Observable::Handler(info) => Some(info.pid.0),
                 _ => None,
             });
-            told.collect()
+            notified.collect()
         }
     }
 
-    impl Expectation for Told {
+    impl Expectation for Notified {
         type Mismatch = Vec<u32>;
 
         fn admits(&self, _: &Kernel, seen: &[(Pid, Observable)]) -> bool {
-            self.0.starts_with(&Told::by(seen))
+            self.0.starts_with(&Notified::children(seen))
         }
 
         fn admits_end(&self, _: &[(Pid, Observable)], _: Pid, _: WaitStatus) -> bool {
@@ -201,17 +201,17 @@ mod tests {
         }
 
         fn check(&self, _: &Kernel, reaction: &Reaction) -> Result<(), Vec<u32>> {
-            let told = Told::by(&reaction.seen);
-            if told == self.0 { Ok(()) } else { Err(told) }
+            let notified = Notified::children(&reaction.seen);
+            if notified == self.0 { Ok(()) } else { Err(notified) }
         }
     }
 
     type Explained = Result<Explanation, Vec<u32>>;
 
-    impl Explainer<Told> {
-        /// `tid` makes a call, of which process 1 is told about the ends of `told`.
-        fn call(&mut self, tid: u32, call: Syscall, told: &[u32]) -> Explained {
-            self.step(Step { tid: Pid(tid), action: Action::Call(call) }, Told(told.into()))
+    impl Explainer<Notified> {
+        /// `tid` makes a call, of which process 1 is notified about the ends of `notified`.
+        fn call(&mut self, tid: u32, call: Syscall, notified: &[u32]) -> Explained {
+            self.step(Step { tid: Pid(tid), action: Action::Call(call) }, Notified(notified.into()))
         }
     }
 
@@ -223,25 +223,25 @@ mod tests {
     }
 
     /// Process 1, which catches SIGCHLD.
-    fn catcher() -> Explainer<Told> {
+    fn catcher() -> Explainer<Notified> {
         let mut explainer = Explainer::new(Kernel::new(Config::default()), false);
         let catch = on_child(Handler::Catch(0x40_1136));
         assert_eq!(explainer.call(1, catch, &[]), Ok(Explanation::Canonical));
         explainer
     }
 
-    /// Process 1 has eleven children, kills them all, and is told of `told`.
-    fn all_at_once(told: &[u32]) -> Explained {
+    /// Process 1 has eleven children, kills them all, and is notified of `notified`.
+    fn all_at_once(notified: &[u32]) -> Explained {
         let mut explainer = catcher();
         for _ in 2..=12 {
             assert_eq!(explainer.call(1, Syscall::Fork, &[]), Ok(Explanation::Canonical));
         }
         let sig = i32::from(Signal::KILL.number());
-        explainer.call(1, Syscall::Kill { pid: -1, sig }, told)
+        explainer.call(1, Syscall::Kill { pid: -1, sig }, notified)
     }
 
     #[test]
-    fn any_order_of_many_that_die_at_once_is_found() {
+    fn any_order_of_many_simultaneous_exits_is_found() {
         // the first of them stands for all others (CHLD-06), unless it is handled before they end
         assert_eq!(all_at_once(&[2]), Ok(Explanation::Canonical));
         assert_eq!(all_at_once(&[12]), Ok(Explanation::Reordered));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preemptible_kernel_has_orders_inside_of_an_exit() {
+    fn a_preemptible_kernel_runs_other_tasks_during_an_exit() {
         for preemptible in [false, true] {
             let mut explainer = Explainer { preemptible, ..catcher() };
             for (tid, call) in [
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_order_gives_is_a_difference() {
+    fn a_step_that_no_order_explains_is_a_difference() {
         // nobody dies twice
         assert_eq!(all_at_once(&[3, 3]), Err([2].into()));
     }

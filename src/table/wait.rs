@@ -96,7 +96,7 @@ impl CancelToken {
 }
 
 impl TableState {
-    fn question(&self, parent: Pid, target: WaitTarget, options: WaitOptions) -> WaitRequest {
+    fn wait_request(&self, parent: Pid, target: WaitTarget, options: WaitOptions) -> WaitRequest {
         let own_group = || self.kernel.view(parent).map_or(Pgid(0), |view| view.pgid);
         let (idtype, number) = match target {
             WaitTarget::Any => (IdType::ALL, 0),
@@ -127,7 +127,7 @@ impl TableState {
     fn poll_once(
         &mut self,
         parent: ProcessKey,
-        question: &WaitRequest,
+        request: &WaitRequest,
         waiting: Option<&Arc<WaitEntry>>,
         callbacks_own: bool,
         clock: &dyn Clock,
@@ -135,12 +135,12 @@ impl TableState {
         if self.is_closed() || self.process_registry.entry(parent).is_none() {
             return Err(Errno::ESRCH);
         }
-        if question.is_nonblocking() {
+        if request.is_nonblocking() {
             return Err(Errno::EINVAL);
         }
-        let gone = question.child.is_some_and(|child| self.process_registry.entry(child).is_none());
-        let nobody = gone.then(|| for_no_child(&question.call));
-        let (call, group) = (nobody.as_ref().unwrap_or(&question.call), question.group());
+        let gone = request.child.is_some_and(|child| self.process_registry.entry(child).is_none());
+        let no_child = gone.then(|| for_no_child(&request.call));
+        let (call, group) = (no_child.as_ref().unwrap_or(&request.call), request.group());
         if !self.process_registry.pending_exits.is_empty()
             && !callbacks_own
             && let Some(first) = self.poll(parent.pid, &peek(call), group, clock)?
@@ -179,13 +179,13 @@ impl TableState {
         let mut concerned = core::mem::take(&mut self.process_registry.concerned);
         concerned.sort_by_key(|waiting| waiting.number);
         for waiting in concerned {
-            let known = in_vain.as_ref().is_some_and(|other| other.asks_like(&waiting));
+            let known = in_vain.as_ref().is_some_and(|other| other.has_equal_request(&waiting));
             if known || !waiting.is_open() {
                 continue;
             }
             let callbacks_own = self.process_registry.is_the_callbacks(&waiting.parker);
-            let (parent, question) = (waiting.parent, &waiting.question);
-            match self.poll_once(parent, question, Some(&waiting), callbacks_own, clock) {
+            let (parent, request) = (waiting.parent, &waiting.request);
+            match self.poll_once(parent, request, Some(&waiting), callbacks_own, clock) {
                 // each wait that a callback delays has to be recorded
                 Ok(None) if !self.process_registry.pending_exits.is_empty() => in_vain = None,
                 Ok(None) => in_vain = Some(waiting),
@@ -247,16 +247,16 @@ impl BlockedWait {
         takes_answers: bool,
     ) -> BlockedWait {
         let mut state = process.table.shared().state.lock();
-        let question = state.question(process.pid(), target, options);
+        let request = state.wait_request(process.pid(), target, options);
         let number = state.process_registry.waits.next_number();
         drop(state);
-        let waiting = Arc::new(WaitEntry::new(process.key, question, takes_answers, number));
+        let waiting = Arc::new(WaitEntry::new(process.key, request, takes_answers, number));
         BlockedWait { process: process.clone(), waiting, listed: false }
     }
 
     /// Polls, and adds the wait to the list in the same step if there is no event: no event can be
     /// missed in between. Removes it from the list with the answer.
-    fn ask(&mut self) -> Result<Option<Waited>, Errno> {
+    fn poll_request(&mut self) -> Result<Option<Waited>, Errno> {
         self.poll_and(BlockedWait::add_to_waits)
     }
 
@@ -279,9 +279,9 @@ impl BlockedWait {
             if let Some(answer) = self.take_answer() {
                 return answer;
             }
-            let WaitEntry { parent, question, .. } = &*self.waiting;
+            let WaitEntry { parent, request, .. } = &*self.waiting;
             let (own, clock) = (state.is_callback(), &*shared.clock);
-            let answer = state.poll_once(*parent, question, Some(&self.waiting), own, clock);
+            let answer = state.poll_once(*parent, request, Some(&self.waiting), own, clock);
             match answer {
                 Ok(None) => in_vain(self, state),
                 _ => self.leave(state),
@@ -332,7 +332,7 @@ impl core::fmt::Debug for Wait {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Wait")
             .field("process", &self.0.process)
-            .field("call", &self.0.waiting.question.call)
+            .field("call", &self.0.waiting.request.call)
             .finish_non_exhaustive()
     }
 }
@@ -343,7 +343,7 @@ impl Future for Wait {
     fn poll(mut self: Pin<&mut Wait>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // the waker is registered first: a wake during the poll is not missed
         let _ = self.0.waiting.parker.poll(context.waker());
-        match self.0.ask() {
+        match self.0.poll_request() {
             Ok(Some(waited)) => Poll::Ready(Ok(waited)),
             Err(errno) => Poll::Ready(Err(errno)),
             Ok(None) => {
@@ -384,7 +384,7 @@ impl Process {
     ) -> Result<Waited, Errno> {
         let mut sleeper = BlockedWait::new(self, target.into(), options, true);
         loop {
-            if let Some(waited) = sleeper.ask()? {
+            if let Some(waited) = sleeper.poll_request()? {
                 return Ok(waited);
             }
             sleeper.waiting.parker.park(None);
@@ -399,9 +399,9 @@ impl Process {
         options: WaitOptions,
     ) -> Result<Option<Waited>, Errno> {
         self.table.shared().commit(|state| {
-            let question = state.question(self.pid(), target.into(), options);
+            let request = state.wait_request(self.pid(), target.into(), options);
             let (own, clock) = (state.is_callback(), &*self.table.shared().clock);
-            state.poll_once(self.key, &question, None, own, clock)
+            state.poll_once(self.key, &request, None, own, clock)
         })
     }
 
@@ -421,7 +421,7 @@ impl Process {
             if alarm.is_over() {
                 return sleeper.poll_final();
             }
-            if let Some(waited) = sleeper.ask()? {
+            if let Some(waited) = sleeper.poll_request()? {
                 return Ok(Some(waited));
             }
             alarm.park();
@@ -443,7 +443,7 @@ impl Process {
             if cancel.is_cancelled() {
                 break sleeper.poll_final();
             }
-            match sleeper.ask() {
+            match sleeper.poll_request() {
                 Ok(None) => drop(parker.park(None)),
                 answer => break answer,
             }

@@ -55,7 +55,7 @@ impl WaitRequest {
 pub(super) struct WaitEntry {
     /// The process whose children the wait includes.
     pub parent: ProcessKey,
-    pub question: WaitRequest,
+    pub request: WaitRequest,
     pub parker: Arc<Parker>,
     stage: Mutex<WaitStage>,
     /// The wait takes an answer while it sleeps.
@@ -77,12 +77,12 @@ impl WaitEntry {
     /// because the event would be lost: it is woken, and polls for itself.
     pub fn new(
         parent: ProcessKey,
-        question: WaitRequest,
+        request: WaitRequest,
         takes_answers: bool,
         number: u64,
     ) -> WaitEntry {
         let stage = Mutex::new(WaitStage::Open(0));
-        WaitEntry { parent, question, parker: Parker::new(), stage, takes_answers, number }
+        WaitEntry { parent, request, parker: Parker::new(), stage, takes_answers, number }
     }
 
     /// The wake after which the wait polls again.
@@ -109,8 +109,8 @@ impl WaitEntry {
     }
 
     /// Whether the other wait has an equal request, of the same process.
-    pub fn asks_like(&self, other: &WaitEntry) -> bool {
-        (self.parent, &self.question) == (other.parent, &other.question)
+    pub fn has_equal_request(&self, other: &WaitEntry) -> bool {
+        (self.parent, &self.request) == (other.parent, &other.request)
     }
 
     /// Answers the wait. The calling thread unparks the parker, outside of the table's lock.
@@ -149,12 +149,12 @@ impl Waits {
     pub fn add(&mut self, kernel: &mut Kernel, waiting: Arc<WaitEntry>) {
         let parent = waiting.parent.pid;
         kernel.watch(parent, true);
-        self.sleeping.entry((parent, waiting.question.about)).or_default().push(waiting);
+        self.sleeping.entry((parent, waiting.request.about)).or_default().push(waiting);
     }
 
     /// Removes a wait. Costs a scan of the waits with the same key.
     pub fn remove(&mut self, kernel: &mut Kernel, waiting: &Arc<WaitEntry>) {
-        let (parent, about) = (waiting.parent.pid, waiting.question.about);
+        let (parent, about) = (waiting.parent.pid, waiting.request.about);
         let Some(list) = self.sleeping.get_mut(&(parent, about)) else { return };
         list.retain(|other| !Arc::ptr_eq(other, waiting));
         if list.is_empty() {

@@ -55,7 +55,7 @@ fn no_wait_returns_before_the_callback() {
 /// EXIT-11: as many waits for any child as children end, and a callback: each has one of them,
 /// after its callback.
 #[test]
-fn each_of_several_like_waits_has_an_exit() {
+fn equal_waits_return_one_exit_each() {
     explore(|| {
         let (_, table) = table();
         let parent = spawn(&table.init());
@@ -103,7 +103,7 @@ fn a_wait_that_is_cancelled_before_the_callback_takes_nothing() {
 
 /// A wait that does not sleep obeys too, and the callback may be taken back at any moment.
 #[test]
-fn a_callback_that_is_taken_back_loses_no_exit() {
+fn a_removed_callback_loses_no_exit() {
     explore(|| {
         let (_, table) = table();
         let child = spawn(&table.init());
@@ -144,7 +144,7 @@ fn a_zombie_is_reaped_or_waited_for() {
 /// Everybody ends, drivers are told, and a wait that comes between gets an end or learns that
 /// there is none.
 #[test]
-fn the_end_of_everybody_is_everybodys_end() {
+fn terminate_all_ends_all_processes() {
     explore(|| {
         let (_, table) = table();
         let driver = Arc::new(Watch::default());

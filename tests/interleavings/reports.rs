@@ -71,7 +71,7 @@ fn a_report_from_an_attached_driver_is_not_lost() {
 
 /// Two reports of an end, and the model's own: the first one counts, and is returned once.
 #[test]
-fn one_of_several_ends_counts() {
+fn the_first_of_several_reported_exits_counts() {
     explore(|| {
         let (_, table) = table();
         let child = spawn(&table.init());
@@ -93,7 +93,7 @@ fn one_of_several_ends_counts() {
 
 /// When nobody is at work a driver believes what the table says, whatever raced.
 #[test]
-fn a_driver_ends_up_where_the_table_is() {
+fn a_driver_ends_in_the_state_of_the_table() {
     explore(|| {
         let (_, table) = table();
         let driver = Arc::new(Watch::default());
@@ -115,7 +115,7 @@ fn a_driver_ends_up_where_the_table_is() {
 
 /// The same with a death.
 #[test]
-fn a_driver_hears_of_the_end_last() {
+fn terminate_is_the_last_operation_of_a_driver() {
     explore(|| {
         let (_, table) = table();
         let driver = Arc::new(Watch::default());

@@ -33,7 +33,7 @@ fn two_threads_wait_for_a_child_each() {
 /// One sleeps in a call while the other executes a program and a third joins it: nobody is left
 /// behind, and the process is alive.
 #[test]
-fn an_exec_takes_the_other_thread_out_of_its_call() {
+fn an_exec_wakes_the_other_thread_from_its_call() {
     explore(|| {
         let (_, table) = table();
         let process = spawn(&table.init());

@@ -92,7 +92,7 @@ fn a_wait_that_times_out_leaves_the_exit() {
 
 /// Nothing but time ends this one.
 #[test]
-fn a_wait_ends_with_its_time() {
+fn a_wait_ends_at_its_timeout() {
     explore(|| {
         let (clock, table) = table();
         let child = spawn(&table.init());

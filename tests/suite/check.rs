@@ -22,9 +22,9 @@ fn logs() -> Vec<(String, Log)> {
     logs_in("sequential")
 }
 
-fn logs_in(folder: &str) -> Vec<(String, Log)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces").join(folder);
-    let entries = fs::read_dir(folder).expect("the folder of logs");
+fn logs_in(directory: &str) -> Vec<(String, Log)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces").join(directory);
+    let entries = fs::read_dir(directory).expect("the directory of logs");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
     let log = |path: &Path| trace::read(&fs::read(path).expect("a log")).expect("a log");
@@ -62,7 +62,7 @@ fn the_recorded_logs_are_accepted() {
 
 /// Small logs in the form in which strace writes them.
 #[test]
-fn what_a_tracer_sees_besides_is_explained() {
+fn lines_that_only_a_tracer_sees_are_explained() {
     for (name, log) in logs_in("accept") {
         if let Verdict::Rejected(rejection) = check(&log) {
             panic!("{name}:{rejection}");
@@ -91,8 +91,8 @@ fn real_logs_of_threads_are_accepted() {
 
 #[test]
 fn changed_real_logs_of_threads_are_rejected() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/threads");
-    let read = |name: &str| fs::read_to_string(folder.join(name).with_extension("strace"));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/threads");
+    let read = |name: &str| fs::read_to_string(directory.join(name).with_extension("strace"));
     for (name, from, to) in [
         // a handler in the wrong thread, in none, from another sender
         ("signal-to-a-thread", "17522 --- SIGUSR1", "17521 --- SIGUSR1"),
@@ -481,9 +481,9 @@ fn why_allowed(log: &Log, nth: usize, kind: Kind, new: &LogEvent) -> Option<&'st
         }
         _ if before.zip(after).is_some_and(|(old, new)| SigInfo { uid: old.uid, ..new } == old) => {
             // nobody else in the log says who the user is
-            let told = |info: &SigInfo| info.code != SiCode::QUEUE;
+            let is_shown = |info: &SigInfo| info.code != SiCode::QUEUE;
             let infos = log.entries.iter().filter_map(|entry| info_of(&entry.event));
-            let shown = infos.filter(told).count();
+            let shown = infos.filter(is_shown).count();
             (shown == 1).then_some("the user is shown there alone")
         }
         _ => None,
@@ -685,7 +685,7 @@ fn changed_logs_of_threads_are_rejected() {
 }
 
 #[test]
-fn what_the_log_does_not_say_is_fixed_by_the_line_that_shows_it() {
+fn the_first_line_that_shows_initial_state_fixes_it() {
     for log in [
         // the parent, the group, the session, the user
         "500 getppid() = 400\n500 fork() = 501\n501 getppid() = 500\n500 getppid() = 400\n",
@@ -708,7 +708,7 @@ fn what_the_log_does_not_say_is_fixed_by_the_line_that_shows_it() {
         // who adopts
         "500 fork() = 501\n501 fork() = 502\n501 exit_group(0) = ?\n501 +++ exited with 0 +++\n\
          502 getppid() = 1\n",
-        // folders, limits, umask
+        // directories, limits, umask
         "500 umask(077) = 027\n500 umask(022) = 077\n",
         "500 getcwd(\"/home\", 4096) = 6\n",
         "500 prlimit64(0, RLIMIT_NPROC, NULL, {rlim_cur=100, rlim_max=200}) = 0\n",
@@ -724,7 +724,7 @@ fn what_the_log_does_not_say_is_fixed_by_the_line_that_shows_it() {
 }
 
 #[test]
-fn what_was_shown_once_stays() {
+fn initial_state_that_was_shown_stays() {
     for (log, why) in [
         (
             "500 getppid() = 400\n500 getppid() = 401\n",
@@ -744,7 +744,7 @@ fn what_was_shown_once_stays() {
 }
 
 #[test]
-fn calls_that_return_nowhere_are_tried_with_other_options() {
+fn unfinished_waits_are_tried_with_all_options() {
     let log = "1 fork() = 2\n1 waitid(P_ALL, 0,  <unfinished ...>\n2 fork() = 3\n";
     assert_eq!(
         verdict(&format!("{log}2 kill(2, SIGKILL) = ?\n2 +++ killed by SIGKILL +++\n")),
@@ -760,7 +760,7 @@ fn calls_that_return_nowhere_are_tried_with_other_options() {
 }
 
 #[test]
-fn rejections_say_where_what_and_why() {
+fn rejections_name_the_line_the_step_and_the_rules() {
     for (log, why) in [
         (
             "1 fork() = 2\n1 kill(-2, SIGTERM) = 0\n",
@@ -843,8 +843,8 @@ fn vfork_and_clone_are_checked() {
 
 #[test]
 fn real_logs_neither_panic_nor_take_long() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/real");
-    for entry in fs::read_dir(folder).expect("the folder of logs") {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/real");
+    for entry in fs::read_dir(directory).expect("the directory of logs") {
         let bytes = fs::read(entry.expect("an entry").path()).expect("a log");
         let _ = check(&trace::read(&bytes).expect("a log"));
     }

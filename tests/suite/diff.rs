@@ -42,7 +42,7 @@ pub fn modes() -> Vec<Mode> {
 /// A fixed batch of programs: no difference, and hardly any that needs another order than the
 /// canonical one.
 #[test]
-fn the_kernel_cannot_be_told_from_the_model() {
+fn kernel_and_model_agree_on_random_programs() {
     for mode in modes() {
         let summary = run(&campaign(mode, 300));
         let shown: Vec<&str> = summary.differences.iter().map(|d| d.text.as_str()).collect();
@@ -57,7 +57,7 @@ fn the_kernel_cannot_be_told_from_the_model() {
 /// Calls that are made at the same time on all CPUs come to something that some order of the model
 /// gives (group RACE).
 #[test]
-fn calls_at_the_same_time_have_an_outcome_of_the_model() {
+fn concurrent_calls_have_an_outcome_of_the_model() {
     for mode in modes() {
         let campaign = campaign(mode, 40);
         let config = TrialConfig { concurrent: Some(3), steps: 16, ..campaign.config.clone() };
@@ -89,7 +89,7 @@ fn a_run_leaves_the_machine_s_pid_max_alone() {
 
 /// A shard runs its own programs and no others, and together they are all.
 #[test]
-fn shards_share_the_programs_out() {
+fn each_program_belongs_to_one_shard() {
     let count = |shard| Campaign { shard, ..campaign(Mode::Root, 10) }.count();
     assert_eq!((count((0, 3)), count((1, 3)), count((2, 3))), (4, 3, 3));
     assert_eq!(count((0, 1)), 10);

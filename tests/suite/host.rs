@@ -88,18 +88,18 @@ scenarios! {
     exec_disturbs_nothing exit_signals orphans_hang_up pids_wrap init_dies group_of_init users_change
     ends_in_order alarms_fire shared_dispositions handlers_that_wait start_state raw_errors statuses_at_the_end
     namespaces_by_the_thousand calls_per_second random_programs_repeat
-    threads_have_numbers_and_their_process_s words_for_numbers_are_stored_and_cleared
+    threads_have_numbers_and_their_process_s settid_and_cleartid_words_are_stored_and_cleared
     each_thread_has_a_mask tgkill_is_for_one_thread a_process_s_signal_finds_a_thread
-    a_signal_may_wait_for_a_sleeper two_wait_for_one_signal handlers_wait_in_each_thread
+    a_signal_may_stay_pending_for_a_thread_in_vfork one_signal_ends_one_sigtimedwait_and_interrupts_the_other handlers_wait_in_each_thread
     the_end_of_a_thread_is_not_its_process_s a_process_outlives_its_leader
-    a_dead_leader_does_not_tell_how_it_ended exit_group_and_fatal_signals_end_all
+    the_last_thread_decides_the_status_of_a_process exit_group_and_fatal_signals_end_all
     process_1_ends_with_its_last_thread exec_by_a_thread_takes_the_leader_s_number
     exec_revives_a_dead_leader threads_fork_and_wait_for_each_other_s_children
-    a_stop_stops_all_threads vfork_by_a_thread_holds_nobody_else
+    a_stop_stops_all_threads vfork_by_a_thread_suspends_only_that_thread
     a_creator_may_sleep_until_its_thread_ends a_namespace_with_threads_leaves_nothing
     a_thousand_rounds_of_threads random_programs_with_threads_repeat
     the_first_process_may_be_another_than_1 the_first_process_may_have_any_number
-    concurrent_kills_and_waits concurrent_calls_of_threads concurrent_signals_meet_newborns concurrent_forks_meet_the_end_of_init
+    concurrent_kills_and_waits concurrent_calls_of_threads concurrent_signals_reach_new_tasks concurrent_forks_race_the_exit_of_init
 }
 
 // ------------------------------------------------------------------ vocabulary
@@ -726,7 +726,7 @@ fn statuses_at_the_end(engine: &mut Engine, _: Mode) -> String {
     play.fork(1);
     play.kill(1, 3, Signal::SEGV);
     let ended: Vec<_> =
-        play.0.finish().unwrap().iter().map(|end| (end.pid.0, end.fate, end.status)).collect();
+        play.0.finish().unwrap().iter().map(|end| (end.pid.0, end.end, end.status)).collect();
     let killed = Some(WaitStatus::killed(Signal::KILL, false));
     assert_eq!(
         ended,
@@ -1060,7 +1060,7 @@ fn kill_process(pid: u32) {
 
 /// As a user without any privilege, where this runs as root and the programs can be reached.
 #[test]
-fn without_privilege() {
+fn the_oracle_works_without_root() {
     if probe() != Ok(Mode::Root) {
         println!("SKIPPED: not root");
         return;

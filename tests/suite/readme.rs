@@ -60,18 +60,18 @@ fn run(command: &str) -> Vec<String> {
     let text = match (words.next(), command.strip_prefix("cat ")) {
         (_, Some(file)) => fs::read_to_string(root().join(file)).expect("the file of a block"),
         (Some("proctable"), _) => {
-            let folder =
+            let directory =
                 std::env::temp_dir().join(format!("proctable-readme-{}", std::process::id()));
             let args: Vec<&str> = words.collect();
             let mut program = Command::new(env!("CARGO_BIN_EXE_proctable"));
             if args.contains(&"--fault") {
-                program.arg(args[0]).arg("--save").arg(&folder).args(&args[1..]);
+                program.arg(args[0]).arg("--save").arg(&directory).args(&args[1..]);
             } else {
                 program.args(args);
             }
             let output = program.current_dir(root()).output().expect("the program runs");
-            // there is no folder where nothing was saved
-            let _ = fs::remove_dir_all(&folder);
+            // there is no directory where nothing was saved
+            let _ = fs::remove_dir_all(&directory);
             String::from_utf8(output.stdout).expect("text")
         }
         (word, _) => panic!("{word:?} is no command of a block"),

@@ -233,7 +233,7 @@ impl Scene {
             let differences: Vec<&str> =
                 summary.differences.iter().map(|difference| &*difference.text).collect();
             assert!(differences.is_empty(), "{}", differences.join("\n"));
-            let running = summary.version.expect("the worker told it");
+            let running = summary.version.expect("the worker reported it");
             let differs =
                 |property: &Property| config.version.has(*property) != running.has(*property);
             if let Some(property) = self.depends_on.filter(differs) {
@@ -253,7 +253,7 @@ impl Scene {
 }
 
 /// Which rules the scenes of each test follow, for the test that asks
-/// (`semantics::a_rule_s_own_test_follows_it`).
+/// (`semantics::the_scenario_of_a_rule_follows_it`).
 pub mod reached {
     use std::fs::OpenOptions;
     use std::io::Write;

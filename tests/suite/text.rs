@@ -14,10 +14,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-/// The recorded logs of a folder.
-fn logs(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces").join(folder);
-    let paths = fs::read_dir(folder).expect("the folder of logs");
+/// The recorded logs of a directory.
+fn logs(directory: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces").join(directory);
+    let paths = fs::read_dir(directory).expect("the directory of logs");
     let mut paths: Vec<_> = paths.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
     paths.into_iter().map(|path| (path.clone(), fs::read(path).expect("a log"))).collect()
@@ -98,7 +98,7 @@ fn parsed(line: &str) -> (Syscall, CallEnd) {
 }
 
 #[test]
-fn pointers_are_told_apart() {
+fn null_and_bad_pointers_differ() {
     for (pointer, ptr) in [("NULL", Ptr::Null), ("0x1", Ptr::Bad), ("0x5", Ptr::Valid)] {
         let (call, _) = parsed(&format!("wait4(-1, {pointer}, 0, NULL) = -1 ECHILD (No child)"));
         assert_eq!(call, Syscall::Wait4 { pid: -1, status: ptr, options: WaitOptions(0) });
@@ -208,7 +208,7 @@ fn events(log: &str) -> Vec<(u32, u32, LogEvent)> {
 }
 
 #[test]
-fn halves_are_put_together() {
+fn unfinished_and_resumed_lines_form_one_call() {
     let call = Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::NOHANG };
     let ret = Ret::Waited { pid: Pid(2), status: Some(WaitStatus::exited(3)) };
     assert_eq!(
@@ -224,7 +224,7 @@ fn halves_are_put_together() {
 }
 
 #[test]
-fn what_was_never_shown_is_unknown() {
+fn an_unfinished_call_keeps_its_unseen_arguments_unknown() {
     let wait = Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::default() };
     let cut = CallPrefix::Head(wait);
     assert_eq!(
@@ -242,7 +242,7 @@ fn what_was_never_shown_is_unknown() {
 }
 
 #[test]
-fn numbers_and_times_in_front() {
+fn lines_may_begin_with_pids_and_times() {
     let pause = || LogEvent::Call { call: Syscall::Getpid, outcome: Ok(Ret::Value(1)).into() };
     for (line, pid) in [
         ("getpid() = 1", 0),
@@ -301,7 +301,7 @@ fn an_exec_by_a_thread_moves_its_call() {
 }
 
 #[test]
-fn a_thread_that_has_another_number_goes_on_under_that() {
+fn a_thread_keeps_its_calls_when_its_number_changes() {
     let log = "\
 6 execve(\"./x\", [\"x\"], 0x7ffc0000 /* 0 vars */ <pid changed to 5 ...>
 5 +++ superseded by execve in pid 6 +++
@@ -340,7 +340,7 @@ exit_signal=SIGCHLD, stack=NULL, stack_size=0} <unfinished ...>
 ";
 
 #[test]
-fn calls_that_make_and_address_threads_are_read() {
+fn calls_that_create_and_signal_threads_are_read() {
     let thread = clone::VM | clone::SIGHAND | clone::THREAD;
     let ids = clone::SETTLS | clone::PARENT_SETTID | clone::CHILD_CLEARTID;
     let shared = clone::FS | clone::FILES | clone::SYSVSEM;
@@ -392,7 +392,7 @@ fn a_result_that_fits_in_no_word_was_not_stored() {
 }
 
 #[test]
-fn a_notice_on_the_terminal_breaks_a_line() {
+fn a_line_that_a_terminal_notice_interrupts_is_read() {
     let log = "\
 clone(child_stack=NULL, flags=SIGCHLDstrace: Process 7 attached
 , child_tidptr=0x7f) = 7
@@ -413,7 +413,7 @@ vfork(strace: Process 8 attached
 }
 
 #[test]
-fn long_lines_cost_what_they_are_long() {
+fn parse_time_is_linear_in_the_length_of_a_line() {
     let long = 4_000_000;
     for line in [
         format!("1 {}", "(".repeat(long)),
@@ -843,12 +843,12 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_cause_no_panic(bytes in vec(any::<u8>(), 0..200)) {
         drop(trace::read(&bytes));
     }
 
     #[test]
-    fn no_changed_line_makes_it_panic(
+    fn a_changed_line_causes_no_panic(
         log in whole_logs(),
         changes in vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..6),
         printable in any::<bool>(),
@@ -866,7 +866,7 @@ proptest! {
     }
 
     #[test]
-    fn no_changed_line_of_a_log_makes_it_panic(
+    fn a_log_with_a_changed_line_causes_no_panic(
         nth in any::<usize>(),
         changes in vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..4),
     ) {

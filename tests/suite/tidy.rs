@@ -36,11 +36,11 @@ fn follow<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = &'a str> {
     })
 }
 
-/// What the sources below a folder use of `names`, itself left out.
-fn used(folder: &str, path: &str, names: &BTreeSet<String>) -> BTreeSet<String> {
-    let own = folder.rsplit('/').next().expect("a name");
-    let texts: Vec<String> = sources(folder).values().map(|text| code(text)).collect();
-    assert!(!texts.is_empty(), "there is no {folder}");
+/// What the sources below a directory use of `names`, itself left out.
+fn used(directory: &str, path: &str, names: &BTreeSet<String>) -> BTreeSet<String> {
+    let own = directory.rsplit('/').next().expect("a name");
+    let texts: Vec<String> = sources(directory).values().map(|text| code(text)).collect();
+    assert!(!texts.is_empty(), "there is no {directory}");
     let words = texts.iter().flat_map(|text| follow(text, path));
     words.filter(|word| names.contains(*word) && *word != own).map(str::to_owned).collect()
 }
@@ -76,7 +76,7 @@ fn modules_use_what_the_page_says() {
 
 /// Files of the model that use each other in a circle, by whatever detour, are in one module.
 #[test]
-fn circles_of_files_are_in_one_module() {
+fn files_that_import_each_other_are_in_one_module() {
     let files: BTreeMap<String, String> = sources("src/kernel")
         .iter()
         .map(|(path, text)| (module(path), code(text)))
@@ -91,11 +91,14 @@ fn circles_of_files_are_in_one_module() {
             (name.clone(), others.cloned().collect())
         })
         .collect();
-    let folder = |name: &str| name.split_once("::").expect("a module").0.to_owned();
+    let directory = |name: &str| name.split_once("::").expect("a module").0.to_owned();
     for name in files.keys() {
         for other in reached(name, &uses) {
             let back = reached(&other, &uses).contains(name);
-            assert!(!back || folder(name) == folder(&other), "{name} and {other} use each other");
+            assert!(
+                !back || directory(name) == directory(&other),
+                "{name} and {other} use each other"
+            );
         }
     }
 }
@@ -134,10 +137,10 @@ fn the_glossary_has_a_sentence_and_a_source_for_each_term() {
 
 /// The files that CONTRIBUTING.md names exist, and its scenario is one of the tests.
 #[test]
-fn what_contributing_names_exists() {
+fn the_files_that_contributing_names_exist() {
     let page = fs::read_to_string(root().join("CONTRIBUTING.md")).expect("the page");
-    let folders = ["src/", "tests/", "benches/", "docs/", "fuzz/", ".ci/", "examples/"];
-    let is_path = |word: &&str| folders.iter().any(|folder| word.starts_with(folder));
+    let directories = ["src/", "tests/", "benches/", "docs/", "fuzz/", ".ci/", "examples/"];
+    let is_path = |word: &&str| directories.iter().any(|directory| word.starts_with(directory));
     let is_word = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     let words = page.split(|c: char| !is_word(c)).map(|word| word.trim_end_matches('.'));
     for path in words.filter(is_path) {
@@ -153,7 +156,7 @@ fn what_contributing_names_exists() {
 
 /// The sources that ARCHITECTURE.md names exist.
 #[test]
-fn what_the_architecture_names_exists() {
+fn the_files_that_architecture_names_exist() {
     let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the page");
     let mut paths: Vec<PathBuf> = sources("src").into_keys().collect();
     paths.extend(sources("tests").into_keys());
@@ -236,8 +239,8 @@ fn retired_words_are_gone() {
     let retired: BTreeSet<&str> = quoted(&list).collect();
     assert!(retired.len() > 20, "{retired:?}");
     let mut texts: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for folder in ["src", "tests", "examples", "benches", "fuzz"] {
-        texts.extend(sources(folder));
+    for directory in ["src", "tests", "examples", "benches", "fuzz"] {
+        texts.extend(sources(directory));
     }
     let pages = fs::read_dir(root().join("docs")).expect("the pages");
     let pages = pages.map(|page| page.expect("an entry").path());
@@ -274,10 +277,10 @@ fn humps(name: &str) -> impl Iterator<Item = &str> {
 
 /// A file of more than 800 lines, and a function of more than 75, says why it is long.
 #[test]
-fn what_is_long_says_why() {
+fn long_files_and_functions_have_a_reason() {
     let mut found = Vec::new();
-    for folder in ["src", "tests", "examples", "benches"] {
-        for (path, text) in sources(folder) {
+    for directory in ["src", "tests", "examples", "benches"] {
+        for (path, text) in sources(directory) {
             let lines: Vec<&str> = text.lines().collect();
             let has_reason = |at: usize| {
                 let above = lines[..at].iter().rev();
@@ -319,8 +322,8 @@ fn what_is_long_says_why() {
 fn ignored_tests_have_a_reason() {
     // in two pieces, or this line would be one of them
     let bare = concat!("#[ign", "ore]");
-    for folder in ["src", "tests"] {
-        for (path, text) in sources(folder) {
+    for directory in ["src", "tests"] {
+        for (path, text) in sources(directory) {
             assert!(!text.contains(bare), "{}", path.display());
         }
     }
@@ -331,8 +334,8 @@ fn ignored_tests_have_a_reason() {
 fn no_path_of_a_machine() {
     let places = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
     let mut texts: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for folder in ["src", "tests", "examples", "benches", "fuzz"] {
-        texts.extend(sources(folder));
+    for directory in ["src", "tests", "examples", "benches", "fuzz"] {
+        texts.extend(sources(directory));
     }
     for page in fs::read_dir(root().join("docs")).expect("the pages") {
         let path = page.expect("an entry").path();

@@ -232,7 +232,7 @@ impl Draw<'_> {
             StepKind::Umask => {
                 Syscall::Umask(self.among(&[0, 0o22, 0o77, 0o777, 0o7777, u32::MAX]))
             }
-            StepKind::Folder => self.folder(),
+            StepKind::Directory => self.directory(),
             StepKind::Alarm => Syscall::Alarm(self.among(&[0, 0, 1, 2, 5, 100, 100_000, u32::MAX])),
             StepKind::Itimer => self.itimer(),
             // an init takes few signals: threads are of other processes, most often

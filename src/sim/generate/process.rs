@@ -255,7 +255,7 @@ impl Draw<'_> {
         Some(Syscall::Prlimit { pid: target, resource, new, old: self.optional_pointer() })
     }
 
-    pub(super) fn folder(&mut self) -> Syscall {
+    pub(super) fn directory(&mut self) -> Syscall {
         match self.below(4) {
             0 => Syscall::Getcwd,
             1 => Syscall::Chdir { path: "/nonexistent".into(), error: Some(Errno::ENOENT) },

@@ -71,7 +71,7 @@ impl Profile {
     // Long because it is a table.
     pub(super) fn weights(self) -> &'static [(StepKind, u32)] {
         use StepKind::{
-            Alarm, Clone, Elapse, Exec, Exit, Folder, Fork, Getters, GroupGetters, Itimer, Kill,
+            Alarm, Clone, Directory, Elapse, Exec, Exit, Fork, Getters, GroupGetters, Itimer, Kill,
             KillGroup, Limit, Mask, Pause, Pdeathsig, Pending, Queue, Setpgid, Setsid, Sigaction,
             Sigreturn, Subreaper, Suspend, Tgkill, Thread, TimedWait, Umask, User, Vfork, Wait,
         };
@@ -260,7 +260,7 @@ impl Profile {
                 (Subreaper, 1),
                 (User, 5),
                 (Setpgid, 1),
-                (Folder, 1),
+                (Directory, 1),
                 (Umask, 1),
                 (Getters, 1),
             ],
@@ -276,7 +276,7 @@ impl Profile {
                 (Exec, 4),
                 (Kill, 5),
                 (Umask, 2),
-                (Folder, 2),
+                (Directory, 2),
             ],
         }
     }
@@ -309,7 +309,7 @@ pub(super) const EVERYTHING: &[(StepKind, u32)] = &[
     (StepKind::User, 1),
     (StepKind::Limit, 1),
     (StepKind::Umask, 1),
-    (StepKind::Folder, 1),
+    (StepKind::Directory, 1),
     (StepKind::Sigreturn, 1),
     (StepKind::Thread, 4),
 ];
@@ -343,7 +343,7 @@ pub(super) enum StepKind {
     User,
     Limit,
     Umask,
-    Folder,
+    Directory,
     Alarm,
     Itimer,
     Thread,

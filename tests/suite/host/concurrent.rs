@@ -89,7 +89,7 @@ pub(super) fn concurrent_calls_of_threads(engine: &mut Engine, _: Mode) -> Strin
 }
 
 /// Children that are stopped or killed before they have run are found all the same.
-pub(super) fn concurrent_signals_meet_newborns(engine: &mut Engine, _: Mode) -> String {
+pub(super) fn concurrent_signals_reach_new_tasks(engine: &mut Engine, _: Mode) -> String {
     let mut chance = Chance(0xcafe);
     let (mut outcomes, start) = (BTreeMap::<String, u32>::new(), Instant::now());
     for nth in 0..10 * RUNS {
@@ -132,7 +132,7 @@ pub(super) fn concurrent_signals_meet_newborns(engine: &mut Engine, _: Mode) -> 
 
 /// NS-08: a child whose number its parent has read is seen, and seen to end, though process 1 ended
 /// before the child ran.
-pub(super) fn concurrent_forks_meet_the_end_of_init(engine: &mut Engine, _: Mode) -> String {
+pub(super) fn concurrent_forks_race_the_exit_of_init(engine: &mut Engine, _: Mode) -> String {
     let mut chance = Chance(0xfade);
     let mut outcomes = BTreeMap::<String, u32>::new();
     for nth in 0..10 * RUNS {

@@ -68,7 +68,10 @@ pub(super) fn threads_have_numbers_and_their_process_s(engine: &mut Engine, _: M
 }
 
 /// TG-10, TG-11, TG-12
-pub(super) fn words_for_numbers_are_stored_and_cleared(engine: &mut Engine, _: Mode) -> String {
+pub(super) fn settid_and_cleartid_words_are_stored_and_cleared(
+    engine: &mut Engine,
+    _: Mode,
+) -> String {
     let mut play = Play::new(engine);
     play.fork(1);
     let (parent_tid, child_tid) = (MEMORY, MEMORY + 4);
@@ -163,7 +166,10 @@ pub(super) fn a_process_s_signal_finds_a_thread(engine: &mut Engine, _: Mode) ->
 }
 
 /// TG-39: the one that was chosen sleeps in vfork, and another that could take it sleeps on.
-pub(super) fn a_signal_may_wait_for_a_sleeper(engine: &mut Engine, _: Mode) -> String {
+pub(super) fn a_signal_may_stay_pending_for_a_thread_in_vfork(
+    engine: &mut Engine,
+    _: Mode,
+) -> String {
     let mut play = Play::new(engine);
     process(&mut play, 2);
     play.catch(2, Signal::USR1, SaFlags(0), SigSet::EMPTY);
@@ -185,7 +191,10 @@ pub(super) fn a_signal_may_wait_for_a_sleeper(engine: &mut Engine, _: Mode) -> S
 }
 
 /// TG-48: of two that wait for one signal, the other one is interrupted.
-pub(super) fn two_wait_for_one_signal(engine: &mut Engine, mode: Mode) -> String {
+pub(super) fn one_signal_ends_one_sigtimedwait_and_interrupts_the_other(
+    engine: &mut Engine,
+    mode: Mode,
+) -> String {
     let mut play = Play::new(engine);
     process(&mut play, 3);
     let wait = Syscall::RtSigtimedwait {
@@ -284,7 +293,10 @@ pub(super) fn a_process_outlives_its_leader(engine: &mut Engine, _: Mode) -> Str
 
 /// TG-89, TG-90: who decides how a process ended whose leader had gone before; and nobody waits for
 /// it (ZOM-02).
-pub(super) fn a_dead_leader_does_not_tell_how_it_ended(engine: &mut Engine, _: Mode) -> String {
+pub(super) fn the_last_thread_decides_the_status_of_a_process(
+    engine: &mut Engine,
+    _: Mode,
+) -> String {
     let mut play = Play::new(engine);
     process(&mut play, 3);
     play.call(2, Syscall::Exit(3));
@@ -459,7 +471,7 @@ pub(super) fn a_stop_stops_all_threads(engine: &mut Engine, _: Mode) -> String {
 }
 
 /// TG-126, TG-127
-pub(super) fn vfork_by_a_thread_holds_nobody_else(engine: &mut Engine, _: Mode) -> String {
+pub(super) fn vfork_by_a_thread_suspends_only_that_thread(engine: &mut Engine, _: Mode) -> String {
     let mut play = Play::new(engine);
     process(&mut play, 3);
     let seen = play.call(3, Syscall::Vfork);
@@ -516,8 +528,9 @@ pub(super) fn a_namespace_with_threads_leaves_nothing(engine: &mut Engine, _: Mo
         play.0.finish().unwrap()
     };
     // processes, not threads; a dead leader's process is alive
-    let fates: Vec<(u32, ProcessEnd)> = ends.iter().map(|end| (end.pid.0, end.fate)).collect();
-    assert_eq!(fates, [1, 2, 6, 8].map(|pid| (pid, ProcessEnd::Alive)));
+    let process_ends: Vec<(u32, ProcessEnd)> =
+        ends.iter().map(|end| (end.pid.0, end.end)).collect();
+    assert_eq!(process_ends, [1, 2, 6, 8].map(|pid| (pid, ProcessEnd::Alive)));
     assert_eq!(open_files(), files);
     only_the_zygote(engine);
     String::new()

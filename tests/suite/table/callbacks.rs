@@ -52,7 +52,7 @@ impl Leaving {
 
 /// The result waits for a callback, which kills the caller.
 #[test]
-fn who_is_killed_by_a_callback_leaves_its_call_before_its_driver_hears_of_it() {
+fn a_process_killed_by_a_callback_leaves_its_call_before_its_driver_is_notified() {
     let table = ProcessTable::new();
     let (parent, driver) = Leaving::spawn(&table);
     let child = spawn(&parent);
@@ -71,7 +71,7 @@ fn who_is_killed_by_a_callback_leaves_its_call_before_its_driver_hears_of_it() {
 
 /// Its call returns, and it ends, in one step.
 #[test]
-fn who_ends_in_the_step_of_its_result_leaves_its_call_first() {
+fn a_process_that_ends_in_the_step_of_its_result_leaves_its_call_first() {
     let clock = ManualClock::new();
     let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
     let (parent, driver) = Leaving::spawn(&table);
@@ -86,7 +86,7 @@ fn who_ends_in_the_step_of_its_result_leaves_its_call_first() {
 }
 
 #[test]
-fn who_ends_leaves_the_runtimes_wait_before_its_driver_hears_of_it() {
+fn a_process_that_ends_leaves_the_runtimes_wait_before_its_driver_is_notified() {
     let table = ProcessTable::new();
     let (parent, driver) = Leaving::spawn(&table);
     let _child = spawn(&parent);
@@ -117,10 +117,10 @@ impl DriverProcess for Slow {
 /// Whoever releases in the callback what a process used can rely on that its driver has stopped
 /// it, and on the order of the ends, whatever other threads do.
 #[test]
-fn a_callback_runs_after_the_driver_was_told_of_the_end() {
+fn an_exit_callback_runs_after_terminate_of_the_driver() {
     let table = ProcessTable::new();
-    let ((begin, begun), (go_on, told_to)) = (mpsc::channel(), mpsc::channel());
-    let driver = Arc::new(Slow { begin, go_on: told_to.into(), done: AtomicBool::new(false) });
+    let ((begin, begun), (go_on, resume)) = (mpsc::channel(), mpsc::channel());
+    let driver = Arc::new(Slow { begin, go_on: resume.into(), done: AtomicBool::new(false) });
     let slow = table.spawn(Spawn::new(Image::new("slow")).driver(driver.clone())).unwrap();
     let quick = spawn(&table.init());
     let (order, notes) = mpsc::channel();
@@ -156,7 +156,7 @@ impl DriverProcess for Notes {
 
 /// ZOM-02: the parent ignores SIGCHLD, and so a child is reaped in the step of its end.
 #[test]
-fn a_callback_runs_after_all_that_its_driver_is_told_in_that_step() {
+fn an_exit_callback_runs_after_all_operations_of_its_step() {
     let table = ProcessTable::new();
     let parent = spawn(&table.init());
     parent.sigaction(Signal::CHLD, SigAction::IGNORE).unwrap();
@@ -174,7 +174,7 @@ fn a_callback_runs_after_all_that_its_driver_is_told_in_that_step() {
 
 /// What is due is seen to while a callback runs, also if the step of the exit made it due.
 #[test]
-fn timers_go_off_while_a_callback_runs() {
+fn timers_expire_while_a_callback_runs() {
     let ttl = Some(Duration::from_millis(20));
     let table = ProcessTable::with_config(TableConfig::new().zombie_ttl(ttl));
     let (dying, other) = (spawn(&table.init()), spawn(&table.init()));
@@ -192,7 +192,7 @@ fn timers_go_off_while_a_callback_runs() {
 
 /// EXIT-11: also for ends that a callback has brought about.
 #[test]
-fn a_call_returns_after_the_callback_for_an_end_by_a_callback() {
+fn a_call_that_reports_an_exit_by_a_callback_returns_after_that_exits_callback() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let (first, second) = (spawn(&shell), spawn(&shell));
@@ -234,7 +234,7 @@ fn a_call_without_siginfo_returns_after_the_callback() {
 
 /// What a callback holds, or panics with, may panic when it is dropped.
 #[test]
-fn a_panic_in_a_foreign_drop_loses_no_exit() {
+fn a_panic_in_an_embedders_drop_loses_no_exit() {
     struct Bad;
     impl Drop for Bad {
         fn drop(&mut self) {
@@ -265,7 +265,7 @@ fn a_panic_in_a_foreign_drop_loses_no_exit() {
 
 /// A status that is none has no effect, and nothing is reported of the table's own init.
 #[test]
-fn reports_that_say_nothing_change_nothing() {
+fn invalid_reports_change_nothing() {
     let table = ProcessTable::new();
     let guest = table.spawn(Spawn::new(Image::new("guest")).authority(Authority::Host)).unwrap();
     for word in [0x007f, 0x417f, 0xff7f, 0x00ff, 0x0050] {
@@ -280,7 +280,7 @@ fn reports_that_say_nothing_change_nothing() {
 /// EXIT-11: whose call it is decides whether it waits for the callback, not whose act made it
 /// possible.
 #[test]
-fn a_queued_call_waits_for_the_callback_unless_it_is_the_callbacks_own() {
+fn only_a_callbacks_own_queued_call_overtakes_the_callback() {
     for own in [false, true] {
         let table = ProcessTable::new();
         let shell = shell(&table);
@@ -311,7 +311,7 @@ fn sigtimedwait(set: SigSet) -> Syscall {
 
 /// Only the child that turned out to be impossible ends unheard.
 #[test]
-fn an_end_in_the_step_of_an_impossible_child_is_announced() {
+fn an_exit_in_the_step_of_a_failed_fork_runs_its_callback() {
     let table = ProcessTable::new();
     let parent = spawn(&table.init());
     parent.set_users([Some(Uid(1000)); 3]).unwrap();
@@ -372,7 +372,7 @@ fn a_call_that_finds_nothing_does_not_wait_for_callbacks() {
 /// A driver that is busy with a handler when its process ends.
 struct Busy {
     in_handler: Box<dyn Fn() + Send + Sync>,
-    told: AtomicBool,
+    terminated: AtomicBool,
 }
 
 impl DriverProcess for Busy {
@@ -382,12 +382,12 @@ impl DriverProcess for Busy {
     fn stop(&self, _: Signal) {}
     fn resume(&self) {}
     fn terminate(&self, _: WaitStatus) {
-        self.told.store(true, Ordering::SeqCst);
+        self.terminated.store(true, Ordering::SeqCst);
     }
 }
 
 /// Notes for each end of `process` whether its driver has been told of it.
-fn note_whether_told(
+fn note_whether_terminated(
     process: &Process,
     driver: &Arc<Busy>,
     before: impl Fn(&Process) + Send + Sync + 'static,
@@ -397,7 +397,7 @@ fn note_whether_told(
     process.table().set_on_process_exit(Some(Arc::new(move |ended, _| {
         before(ended);
         if ended.pid() == pid {
-            note.lock().unwrap().push(driver.told.load(Ordering::SeqCst));
+            note.lock().unwrap().push(driver.terminated.load(Ordering::SeqCst));
         }
     })));
     seen
@@ -410,21 +410,21 @@ fn a_callback_waits_for_a_busy_driver() {
     for in_another_thread in [false, true] {
         let table = ProcessTable::new();
         let (begin, begun) = mpsc::channel();
-        let (go_on, told_to) = mpsc::channel::<()>();
-        let (told_to, victim) = (Mutex::new(told_to), Arc::new(Mutex::new(None::<Process>)));
+        let (go_on, resume) = mpsc::channel::<()>();
+        let (resume, victim) = (Mutex::new(resume), Arc::new(Mutex::new(None::<Process>)));
         let kills = victim.clone();
         let in_handler = Box::new(move || {
             begin.send(()).unwrap();
             match in_another_thread {
-                true => told_to.lock().unwrap().recv_timeout(SOON).unwrap(),
+                true => resume.lock().unwrap().recv_timeout(SOON).unwrap(),
                 false => kills.lock().unwrap().take().unwrap().send(Signal::KILL).unwrap(),
             }
         });
-        let driver = Arc::new(Busy { in_handler, told: AtomicBool::new(false) });
+        let driver = Arc::new(Busy { in_handler, terminated: AtomicBool::new(false) });
         let guest = table.spawn(Spawn::new(Image::new("g")).driver(driver.clone())).unwrap();
         guest.sigaction(Signal::USR1, caught()).unwrap();
         *victim.lock().unwrap() = Some(guest.clone());
-        let seen = note_whether_told(&guest, &driver, |_| ());
+        let seen = note_whether_terminated(&guest, &driver, |_| ());
         thread::scope(|scope| {
             scope.spawn(|| guest.send(Signal::USR1).unwrap());
             begun.recv_timeout(SOON).unwrap();
@@ -440,20 +440,20 @@ fn a_callback_waits_for_a_busy_driver() {
 
 /// The same where the news of the end had to wait for another callback.
 #[test]
-fn a_callback_waits_for_a_driver_that_is_told_late() {
+fn an_exit_callback_waits_for_a_late_operation_of_its_driver() {
     let table = ProcessTable::new();
-    let ((begin, begun), (go_on, told_to)) = (mpsc::channel(), mpsc::channel());
-    let told_to = Mutex::new(told_to);
+    let ((begin, begun), (go_on, resume)) = (mpsc::channel(), mpsc::channel());
+    let resume = Mutex::new(resume);
     let in_handler = Box::new(move || {
         begin.send(()).unwrap();
-        told_to.lock().unwrap().recv_timeout(SOON).unwrap();
+        resume.lock().unwrap().recv_timeout(SOON).unwrap();
     });
-    let driver = Arc::new(Busy { in_handler, told: AtomicBool::new(false) });
+    let driver = Arc::new(Busy { in_handler, terminated: AtomicBool::new(false) });
     let parent = table.spawn(Spawn::new(Image::new("p")).driver(driver.clone())).unwrap();
     parent.sigaction(Signal::CHLD, caught()).unwrap();
     let (child, other) = (spawn(&parent), spawn(&table.init()));
     let (victim, pid) = (parent.clone(), child.pid());
-    let seen = note_whether_told(&parent, &driver, move |ended| {
+    let seen = note_whether_terminated(&parent, &driver, move |ended| {
         if ended.pid() == pid {
             victim.send(Signal::KILL).unwrap();
         }
@@ -486,7 +486,7 @@ impl DriverProcess for Kills {
 /// Its call has returned, and before anybody was woken for that, a callback or another driver of
 /// the same step kills it.
 #[test]
-fn who_is_killed_before_it_is_woken_leaves_its_call_first() {
+fn a_process_killed_before_its_wakeup_leaves_its_call_first() {
     for by_callback in [false, true] {
         let table = ProcessTable::new();
         let shell = shell(&table);
@@ -516,7 +516,7 @@ fn who_is_killed_before_it_is_woken_leaves_its_call_first() {
 /// EXIT-11: a look that leaves the event in place waits too, also if it has no place for the
 /// answer.
 #[test]
-fn a_look_without_a_place_for_the_answer_waits_for_the_callback() {
+fn a_wait_with_wnowait_and_no_siginfo_waits_for_the_callback() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let child = spawn(&shell);

@@ -156,7 +156,7 @@ fn contest() {
     clock.recv_timeout(SOON).expect("the clock stops");
 
     assert_eq!(terminated.survivors, []);
-    assert_eq!(arena.table.pids(), [Pid(1)], "nobody but the init is left");
+    assert_eq!(arena.table.pids(), [Pid(1)], "only the init is left");
     let mut reaped = BTreeMap::new();
     let mut exits = BTreeMap::new();
     for event in events.try_iter() {
@@ -173,7 +173,7 @@ fn contest() {
 }
 
 #[test]
-fn no_contest_loses_or_doubles_an_end() {
+fn concurrent_waits_return_each_exit_once() {
     for _ in 0..ROUNDS {
         contest();
     }

@@ -105,7 +105,7 @@ fn sigttin_and_sigttou_stop() {
 
 /// JOB-01, JOB-02, JOB-05: SIGCONT takes pending stop signals away, and these a pending SIGCONT.
 #[test]
-fn stop_signals_and_sigcont_take_each_other_away() {
+fn stop_signals_and_sigcont_discard_each_other() {
     let table = ProcessTable::new();
     let (_shell, job, log) = shell_and_job(&table);
     let both = Signal::TSTP.set().with(Signal::CONT);
@@ -171,12 +171,12 @@ fn a_stopped_parent_gets_sigchld_when_it_continues() {
 /// KILL-02, KILL-03: 0 is the caller's group with the caller, -1 everybody but process 1 and the
 /// caller.
 #[test]
-fn kill_knows_the_own_group_and_everybody() {
+fn kill_0_addresses_the_own_group_and_kill_minus_1_all_processes() {
     let table = ProcessTable::new();
     let (caller, own) = recorded_shell(&table);
     let (member, near) = recorded(&caller);
-    let (stranger, far) = recorded_shell(&table);
-    for process in [&caller, &member, &stranger] {
+    let (unrelated, far) = recorded_shell(&table);
+    for process in [&caller, &member, &unrelated] {
         process.sigaction(Signal::USR1, caught()).unwrap();
     }
     let to_group = caller.submit(Syscall::Kill { pid: 0, sig: 10 });
@@ -263,12 +263,12 @@ fn a_status_is_eight_bits_or_a_signal() {
 
 /// WAIT-08: only the parent can wait for a child; to everybody else it is ECHILD.
 #[test]
-fn nobody_waits_for_the_child_of_another() {
+fn a_process_waits_only_for_its_own_children() {
     let table = ProcessTable::new();
-    let (parent, stranger) = (shell(&table), shell(&table));
+    let (parent, unrelated) = (shell(&table), shell(&table));
     let child = spawn(&parent);
     child.exit(5).unwrap();
-    for other in [&table.init(), &stranger, &child] {
+    for other in [&table.init(), &unrelated, &child] {
         let refused = if *other == child { Errno::ESRCH } else { Errno::ECHILD };
         assert_eq!(other.try_wait(&child, ENDS), Err(refused));
         assert_eq!(other.waitpid(child.pid().0 as i32, NOW), Err(refused));
@@ -363,7 +363,7 @@ fn a_group_is_hung_up_only_when_it_becomes_orphaned() {
 /// ORP-02, NS-12: a process 1 in the same session is a link, and keeps the group of a job from
 /// being orphaned; only the init of the whole system is not.
 #[test]
-fn only_the_global_init_is_no_link() {
+fn only_the_global_init_does_not_keep_a_group_from_being_orphaned() {
     for global in [false, true] {
         let kernel = Config { global_init: global, ..Config::default() };
         let config = TableConfig::new().init(Init::Guest).kernel(kernel);
@@ -381,7 +381,7 @@ fn only_the_global_init_is_no_link() {
 /// RPT-09, RPT-10: who inherits a zombie gets its SIGCHLD, and does not get it if it ignores
 /// SIGCHLD: then the zombie is reaped at once.
 #[test]
-fn who_inherits_a_zombie_is_told() {
+fn the_adopter_of_a_zombie_is_notified() {
     for ignores in [false, true] {
         let table = ProcessTable::new();
         let (reaper, log) = recorded_shell(&table);
@@ -432,7 +432,7 @@ fn a_group_of_zombies_can_be_joined() {
 /// GRP-05, GRP-06, GRP-07: who leads a session keeps its group, only a process itself and its
 /// parent may move it, and the parent only until it executes a program.
 #[test]
-fn setpgid_refuses_leaders_strangers_and_children_that_have_executed() {
+fn setpgid_refuses_session_leaders_unrelated_processes_and_children_after_exec() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     assert_eq!(shell.setpgid(Pid(0), Pgid(0)), Err(Errno::EPERM));
@@ -506,7 +506,7 @@ fn a_process_has_a_living_parent_and_a_number_of_its_own() {
 
 /// PID-09: a report belongs to the process that it is about, also when its number is another's.
 #[test]
-fn a_late_report_does_not_touch_who_has_the_number_now() {
+fn a_late_report_does_not_affect_a_later_process_of_that_number() {
     let kernel = Config { pid_max: 301, last_pid: 299, ..Config::default() };
     let table = ProcessTable::with_config(TableConfig::new().kernel(kernel));
     let (old, log) = recorded(&table.init());
@@ -546,7 +546,7 @@ fn an_end_during_creation_is_not_lost() {
 /// JOB-06: the end of the table takes one grace for stopped ones and fifty stubborn ones together,
 /// and parents get their SIGCHLD.
 #[test]
-fn one_grace_is_enough_for_everybody() {
+fn all_processes_share_one_grace_period() {
     let clock = ManualClock::new();
     let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
     let stopped = spawn(&table.init());
@@ -650,7 +650,7 @@ fn sa_nocldstop_keeps_the_events_and_drops_the_signals() {
 /// ZOM-02, ZOM-03, ZOM-07: with SA_NOCLDWAIT, or SIGCHLD ignored, ends leave no zombie, and a wait
 /// ends with ECHILD when the last child has; a handler still gets its SIGCHLD.
 #[test]
-fn children_of_who_wants_none_leave_no_zombie() {
+fn children_of_a_parent_that_ignores_sigchld_leave_no_zombie() {
     let table = ProcessTable::new();
     let no_wait = SigAction { flags: SaFlags::NOCLDWAIT, ..caught() };
     for (action, signals) in [(no_wait, 1), (SigAction::IGNORE, 0)] {
@@ -738,7 +738,7 @@ fn waits_have_timeouts() {
 
 /// WAIT-04, WAIT-33, WAIT-36: waitid(2) chooses the kinds of events, and WNOWAIT leaves them there.
 #[test]
-fn an_event_can_be_looked_at_and_left() {
+fn wnowait_leaves_the_event() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let job = spawn(&shell);
@@ -811,7 +811,7 @@ fn a_stop_that_races_a_continue_leaves_driver_and_table_agreed() {
 /// One background thread serves all tables, and tables without a deadline need none.
 #[cfg(target_os = "linux")]
 #[test]
-fn one_thread_keeps_all_tables() {
+fn one_timer_thread_serves_all_tables() {
     let tables: Vec<ProcessTable> = (0..32).map(|_| ProcessTable::new()).collect();
     for table in &tables {
         spawn(&table.init()).exit(0).unwrap();
@@ -835,7 +835,7 @@ fn one_thread_keeps_all_tables() {
 /// WAIT-30, RPT-07: of several children that have ended the one that the parent got first is
 /// given, whatever their numbers are and whoever ended first; adopted ones come last.
 #[test]
-fn children_come_in_the_order_in_which_their_parent_got_them() {
+fn wait_reports_children_in_the_order_of_creation_and_adoption() {
     let table = ProcessTable::new();
     let reaper = shell(&table);
     reaper.set_subreaper(true).unwrap();
@@ -865,7 +865,7 @@ fn a_child_has_the_mask_and_no_pending_signals() {
 /// EXEC-03, EXEC-07: a stopped process executes nothing before it continues; exec changes nothing
 /// but the program.
 #[test]
-fn a_stopped_process_executes_when_it_continues() {
+fn an_exec_of_a_stopped_process_runs_after_the_continue() {
     let table = ProcessTable::new();
     let (guest, log) = recorded(&table.init());
     guest.send(Signal::STOP).unwrap();

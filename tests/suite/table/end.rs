@@ -12,7 +12,7 @@ use super::{SOON, caught, spawn};
 /// JOB-06: stopped ones act on TERM too; who holds out gets KILL, and their number adds nothing to
 /// the time.
 #[test]
-fn everybody_ends_within_one_grace() {
+fn all_processes_end_within_one_grace_period() {
     let table = ProcessTable::new();
     let init = table.init();
     let meek = spawn(&init);
@@ -42,7 +42,7 @@ fn everybody_ends_within_one_grace() {
 
 /// A host that reports nothing survives, and is named.
 #[test]
-fn who_does_not_report_is_named() {
+fn processes_that_do_not_report_are_named() {
     let table = ProcessTable::new();
     let driver = Arc::new(ScriptedDriver::new([]));
     let spawning = Spawn::new(Image::new("real")).driver(driver.clone()).authority(Authority::Host);

@@ -116,7 +116,7 @@ impl DriverProcess for Reaper {
 /// EXIT-11, CHLD-06: a parent hears of an end when the callback has run and not before, so that
 /// what it does then finds every child of which it will not hear again.
 #[test]
-fn a_driver_that_reaps_when_it_hears_of_a_child_misses_none() {
+fn a_driver_that_reaps_when_it_is_notified_misses_no_child() {
     let table = ProcessTable::new();
     let reaper = Arc::new(Reaper::default());
     let parent = table.spawn(Spawn::new(Image::new("sh")).driver(reaper.clone())).unwrap();
@@ -127,9 +127,9 @@ fn a_driver_that_reaps_when_it_hears_of_a_child_misses_none() {
         child.setpgid(Pid(0), children[0].pid().into()).unwrap();
     }
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let (told, by) = (seen.clone(), reaper.clone());
+    let (notes, by) = (seen.clone(), reaper.clone());
     table.set_on_process_exit(Some(Arc::new(move |process, _| {
-        told.lock().unwrap().push((process.pid(), by.reaped.lock().unwrap().len()));
+        notes.lock().unwrap().push((process.pid(), by.reaped.lock().unwrap().len()));
     })));
     table.init().kill_group(children[0].pid().into(), Signal::KILL).unwrap();
     let mut pids: Vec<Pid> = children.iter().map(Process::pid).collect();
@@ -142,15 +142,15 @@ fn a_driver_that_reaps_when_it_hears_of_a_child_misses_none() {
 /// EXIT-11: guests on threads that fork, catch SIGCHLD and wait, all at once, while a callback
 /// asks the table about each end: every end is told once, and nobody waits for ever.
 #[test]
-fn callbacks_and_handlers_of_many_threads_get_along() {
+fn callbacks_and_handlers_on_many_threads_do_not_deadlock() {
     const GUESTS: usize = 4;
     const CHILDREN: usize = 25;
     let table = ProcessTable::new();
     let ends = Arc::new(AtomicUsize::new(0));
-    let told = ends.clone();
+    let count = ends.clone();
     table.set_on_process_exit(Some(Arc::new(move |process, _| {
         assert!(process.table().counts().processes > 0);
-        told.fetch_add(1, Ordering::SeqCst);
+        count.fetch_add(1, Ordering::SeqCst);
     })));
     let init = table.init();
     for _ in 0..GUESTS {
@@ -194,9 +194,9 @@ fn a_call_that_takes_a_signal_of_an_end_returns_after_the_callback() {
         size: SIGSET_SIZE,
     }));
     let (seen, taking) = (Arc::new(Mutex::new(None)), call.clone());
-    let told = seen.clone();
+    let note = seen.clone();
     table.set_on_process_exit(Some(Arc::new(move |_, _| {
-        *told.lock().unwrap() = Some(taking.result());
+        *note.lock().unwrap() = Some(taking.result());
     })));
     child.exit(0).unwrap();
     assert_eq!(*seen.lock().unwrap(), Some(None));
@@ -231,7 +231,7 @@ fn zombies_are_reaped_after_their_time() {
 
 /// All that can be many is bounded, with the kernel's errno.
 #[test]
-fn limits_have_the_errno_of_the_kernel() {
+fn limits_of_a_table_fail_with_the_errno_of_the_kernel() {
     let limits = TableLimits { processes: 3, pending_signals: 2, subscribers: 1 };
     let table = ProcessTable::with_config(TableConfig::new().limits(limits));
     let init = table.init();
@@ -265,7 +265,7 @@ fn limits_have_the_errno_of_the_kernel() {
 
 /// A program is seen with its arguments as soon as its event is, and children share it.
 #[test]
-fn what_a_process_executes_is_shared_with_its_children() {
+fn children_share_the_image_of_their_parent() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     let image = Image { program: "ls".into(), args: vec!["ls".into()], env: vec!["A=1".into()] };
@@ -284,7 +284,7 @@ fn what_a_process_executes_is_shared_with_its_children() {
 /// A program that a process was going to execute when it was killed is not the next one's that has
 /// its number.
 #[test]
-fn what_a_dead_process_was_going_to_execute_is_forgotten() {
+fn the_queued_image_of_a_process_that_ended_is_dropped() {
     let kernel = proctable::kernel::Config { pid_max: 301, last_pid: 299, ..Default::default() };
     let table = ProcessTable::with_config(TableConfig::new().kernel(kernel));
     let init = table.init();
@@ -310,7 +310,7 @@ fn what_a_dead_process_was_going_to_execute_is_forgotten() {
 
 /// TIME-04: by the background thread, on real time; it ends when nothing is due.
 #[test]
-fn alarms_go_off_by_themselves() {
+fn the_timer_thread_delivers_alarms() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     let timer = proctable::abi::Itimerval {
@@ -324,7 +324,7 @@ fn alarms_go_off_by_themselves() {
 
 /// After an overflow the note of it and the event that comes next are there together.
 #[test]
-fn a_reader_that_keeps_pace_after_an_overflow_sees_events_again() {
+fn a_subscriber_receives_events_again_after_an_overflow() {
     let table = ProcessTable::new();
     let process = spawn(&table.init());
     let signal = Signal::new(40).unwrap();

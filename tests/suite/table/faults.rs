@@ -44,7 +44,7 @@ fn a_driver_whose_drop_panics_is_a_published_fault() {
 
 /// Also in the thread that all tables share.
 #[test]
-fn other_tables_are_kept_after_a_driver_whose_drop_panics() {
+fn a_panic_in_a_drivers_drop_stops_no_other_tables_timers() {
     let ttl = Some(Duration::from_millis(1));
     let table = || ProcessTable::with_config(TableConfig::new().zombie_ttl(ttl));
     let (bad, good) = (table(), table());
@@ -72,7 +72,7 @@ impl DriverProcess for Joins {
 }
 
 #[test]
-fn a_driver_may_wait_for_its_guest_to_leave() {
+fn a_driver_may_join_its_guests_threads() {
     let table = ProcessTable::new();
     let (leave, left) = channel();
     let driver = Arc::new(Joins(Mutex::new(Some(left)), Mutex::default()));
@@ -101,7 +101,7 @@ impl Drop for Guard<'_> {
 #[test]
 fn a_destructor_of_a_guest_that_has_ended_may_call() {
     let table = ProcessTable::new();
-    let (tell, told) = channel();
+    let (tell, received) = channel();
     let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("guest")), move |guest| {
         let guard = Guard(guest);
         tell.send(()).unwrap();
@@ -109,18 +109,18 @@ fn a_destructor_of_a_guest_that_has_ended_may_call() {
         0
     });
     let guest = guest.unwrap();
-    told.recv().unwrap();
+    received.recv().unwrap();
     guest.send(Signal::KILL).unwrap();
     assert_eq!(table.init().wait(&guest, EXITED).unwrap().status, killed(Signal::KILL));
     // the guest's thread drops its end as it leaves
-    assert!(told.recv_timeout(SOON).is_err());
+    assert!(received.recv_timeout(SOON).is_err());
 }
 
 /// EXEC-03: there is no code left that the handler could return to.
 #[test]
-fn a_guest_that_executes_in_a_handler_ends_with_it() {
+fn exec_in_a_handler_of_a_guest_unwinds_the_handler() {
     let table = ProcessTable::new();
-    let (tell, told) = channel();
+    let (tell, received) = channel();
     let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("guest")), move |guest| {
         let execute = |guest: &mut Guest, _: &_| {
             let path = "/bin/other".into();
@@ -132,7 +132,7 @@ fn a_guest_that_executes_in_a_handler_ends_with_it() {
         5
     });
     let guest = guest.unwrap();
-    told.recv().unwrap();
+    received.recv().unwrap();
     guest.send(Signal::USR1).unwrap();
     assert_eq!(table.init().wait(&guest, EXITED).unwrap().status, WaitStatus::exited(0));
 }

@@ -631,7 +631,7 @@ fn check(seed: u64, tally: &mut Tally) {
     let history = history(seed);
     let model = Model::new(history.len() - 1, history.len());
     let mut search = Search { history: &history, tried: Default::default(), order: Vec::new() };
-    assert!(search.explain(&model), "seed {seed}: no order explains this:\n{}", told(&history));
+    assert!(search.explain(&model), "seed {seed}: no order explains this:\n{}", printed(&history));
     let calls = || history.iter().flatten();
     tally.calls += calls().count();
     let overlap = |a: &Record, b: &Record| a.begin < b.begin && b.begin < a.end;
@@ -641,7 +641,7 @@ fn check(seed: u64, tally: &mut Tally) {
 }
 
 /// A history in words, in the order of the beginnings.
-fn told(history: &[Vec<Record>]) -> String {
+fn printed(history: &[Vec<Record>]) -> String {
     let mut lines: Vec<(usize, &Record)> = Vec::new();
     for (thread, records) in history.iter().enumerate() {
         lines.extend(records.iter().map(|record| (thread, record)));

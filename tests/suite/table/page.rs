@@ -5,8 +5,8 @@ use std::fs;
 
 use crate::sources::{is_test, quoted, root, sources};
 
-/// The folders whose items the page names; other paths are tests.
-const FOLDERS: [&str; 5] = ["abi", "syscall", "kernel", "driver", "table"];
+/// The directories whose items the page names; other paths are tests.
+const LAYERS: [&str; 5] = ["abi", "syscall", "kernel", "driver", "table"];
 
 fn page() -> String {
     fs::read_to_string(root().join("docs/PEERS.md")).expect("the page")
@@ -25,7 +25,7 @@ fn paths(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_item(path: &str) -> bool {
-    path.split("::").next().is_some_and(|folder| FOLDERS.contains(&folder))
+    path.split("::").next().is_some_and(|directory| LAYERS.contains(&directory))
 }
 
 #[test]
@@ -60,11 +60,11 @@ fn declares(text: &str, name: &str) -> bool {
 #[test]
 fn every_item_that_is_named_exists() {
     let page = page();
-    for folder in FOLDERS {
-        let text: String = sources(&format!("src/{folder}")).into_values().collect();
-        for path in paths(&page).filter(|path| path.split("::").next() == Some(folder)) {
+    for directory in LAYERS {
+        let text: String = sources(&format!("src/{directory}")).into_values().collect();
+        for path in paths(&page).filter(|path| path.split("::").next() == Some(directory)) {
             for part in path.split("::").skip(1) {
-                assert!(declares(&text, part), "{path}: src/{folder} declares no {part}");
+                assert!(declares(&text, part), "{path}: src/{directory} declares no {part}");
             }
         }
     }

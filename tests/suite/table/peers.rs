@@ -38,7 +38,7 @@ fn with_ttl(ttl: Duration) -> (ProcessTable, ManualClock) {
 /// T1. FORK-01, PID-01: numbers ascend, and a child has its parent's group and session. As the
 /// peers expect, but that they give out the numbers before they create anything.
 #[test]
-fn a_new_process_has_the_next_number_and_the_place_of_its_parent() {
+fn a_new_process_has_the_next_number_and_its_parents_group_and_session() {
     let table = ProcessTable::new();
     let first = table.spawn(Spawn::new(program("grep", &["-r", "x"])).session()).unwrap();
     let second = first.spawn(Spawn::new(program("node", &["-e", "1"]))).unwrap();
@@ -60,7 +60,7 @@ fn a_new_process_has_the_next_number_and_the_place_of_its_parent() {
 /// T2. WAIT-37, EXIT-01: a wait gives an end that comes and one that has come, once. The peers'
 /// wait has no caller; ours is the parent's, and a second one finds no child.
 #[test]
-fn a_wait_gives_an_end_that_comes_and_one_that_has_come() {
+fn a_wait_returns_a_later_exit_and_an_earlier_one() {
     let table = ProcessTable::new();
     let init = table.init();
     let first = spawn(&init);
@@ -104,7 +104,7 @@ fn a_hundred_zombies_of_a_living_parent_are_waited_for_in_order() {
 /// T4, U4. PID-02, PID-03, PID-09: behind the last number come those from 300, and zombies keep
 /// theirs. The peers count to 2^31 - 1 and begin again with 1.
 #[test]
-fn numbers_begin_again_at_300_and_zombies_keep_theirs() {
+fn numbers_wrap_to_300_and_zombies_keep_theirs() {
     let kernel = Config { pid_max: 330, last_pid: 327, ..Config::default() };
     let table = ProcessTable::with_config(TableConfig::new().kernel(kernel));
     let init = table.init();
@@ -123,7 +123,7 @@ fn numbers_begin_again_at_300_and_zombies_keep_theirs() {
 /// T5. WAIT-10, WAIT-37: nothing yet is an answer, and a wait for any child gives the one that
 /// ended. As the peers expect.
 #[test]
-fn a_wait_for_any_child_gives_the_one_that_ended() {
+fn a_wait_for_any_child_returns_the_one_that_ended() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let (first, second) = (spawn(&shell), spawn(&shell));
@@ -191,7 +191,7 @@ fn a_stop_and_a_continue_are_reported_once_each() {
 /// T8. WAIT-22, WAIT-23, WAIT-33, JOB-07, CHLD-08: an end takes an unreported stop away, a wait
 /// for stops finds nothing and leaves the zombie alone. The peers still give the stop.
 #[test]
-fn a_wait_for_stops_never_takes_an_end() {
+fn a_wait_without_wexited_leaves_exits() {
     let table = ProcessTable::new();
     let (shell, log) = recorded_shell(&table);
     let job = spawn(&shell);
@@ -304,7 +304,7 @@ fn a_blocked_sigchld_stays_pending_until_it_is_unblocked() {
 /// T13. EXIT-03, CHLD-01, WAIT-36: a death by a signal is told as one. To the peers it is the exit
 /// code 143.
 #[test]
-fn a_death_by_a_signal_is_told_as_one() {
+fn a_process_killed_by_a_signal_has_a_signal_status() {
     let table = ProcessTable::new();
     let (shell, log) = recorded_shell(&table);
     let child = spawn(&shell);
@@ -382,7 +382,7 @@ fn a_signal_to_a_group_reaches_all_its_members() {
 /// T17. KILL-04, KILL-08, KILL-12: signal 0 asks whether a group has a member, and sends nothing.
 /// The peers ask about -1, by which they mean group 1.
 #[test]
-fn signal_zero_asks_whether_a_group_exists() {
+fn signal_zero_checks_whether_a_group_exists() {
     let table = ProcessTable::new();
     let (guest, log) = recorded(&table.init());
     guest.setpgid(Pid(0), Pgid(0)).unwrap();
@@ -390,9 +390,9 @@ fn signal_zero_asks_whether_a_group_exists() {
     assert_eq!(init.may_kill_group(group_of(&guest)), Ok(()));
     assert_eq!(log.seen(), []);
     assert_eq!(init.may_kill_group(Pgid(999)), Err(Errno::ESRCH));
-    let everybody = |caller: &Process| caller.syscall(Syscall::Kill { pid: -1, sig: 0 }).map(drop);
-    assert_eq!(everybody(&init), Ok(()));
-    assert_eq!(everybody(&guest), Err(Errno::ESRCH), "its only company is the init");
+    let kill_all = |caller: &Process| caller.syscall(Syscall::Kill { pid: -1, sig: 0 }).map(drop);
+    assert_eq!(kill_all(&init), Ok(()));
+    assert_eq!(kill_all(&guest), Err(Errno::ESRCH), "the init is the only other process");
 }
 
 /// T18. JOB-06, ZOM-09, ZOM-10: of a group's members the running one gets a signal at once, the
@@ -470,7 +470,7 @@ fn a_newly_orphaned_group_with_a_stopped_member_is_hung_up_and_continued() {
 /// T20. ORP-10, ORP-11: without handlers the members die of SIGHUP, the stopped one too; without a
 /// stopped member nothing is sent.
 #[test]
-fn a_newly_orphaned_group_dies_unless_nobody_is_stopped() {
+fn a_newly_orphaned_group_gets_sighup_only_if_a_member_is_stopped() {
     for is_stopped in [true, false] {
         let table = ProcessTable::new();
         let shell = shell(&table);
@@ -512,7 +512,7 @@ fn the_end_of_the_table_is_sigterm_and_then_sigkill() {
 
 /// T22. A list is a copy of what was there, in the order of creation; later changes leave it alone.
 #[test]
-fn a_list_is_what_was_there_when_it_was_made() {
+fn a_list_of_processes_is_a_snapshot() {
     let table = ProcessTable::new();
     let first = table.spawn(Spawn::new(Image::new("ls"))).unwrap();
     let second = table.spawn(Spawn::new(Image::new("node"))).unwrap();
@@ -526,7 +526,7 @@ fn a_list_is_what_was_there_when_it_was_made() {
 
 /// T23. WAIT-08: what is no child of the caller is ECHILD. The peers say ESRCH.
 #[test]
-fn a_wait_for_a_number_that_is_nobodys_is_echild() {
+fn a_wait_for_an_unused_number_fails_with_echild() {
     let table = ProcessTable::new();
     let init = table.init();
     assert_eq!(init.wait(Pid(9999), ENDS), Err(Errno::ECHILD));
@@ -553,7 +553,7 @@ fn a_wait_selects_by_group() {
 /// T25. PID-09: a zombie stays until it is reaped; that those of the table's own process 1 are
 /// reaped after a time is the runtime's policy. As the peers expect, by a clock that stands still.
 #[test]
-fn a_hundred_zombies_of_the_table_are_reaped_when_they_are_due() {
+fn a_hundred_zombies_of_init_are_reaped_at_their_deadlines() {
     let ttl = Duration::from_millis(100);
     let (table, clock) = with_ttl(ttl);
     let zombies: Vec<_> = (0..100).map(|_| spawn(&table.init())).collect();
@@ -622,7 +622,7 @@ fn arguments_follow_exec_and_outlive_the_process() {
 /// U2. A driver that ends its process as soon as it hears of it loses nothing, and neither does
 /// one that reports before the process exists. As 0.4.7 expects; 0.3.3 loses the end.
 #[test]
-fn an_end_that_is_reported_at_the_beginning_counts() {
+fn an_exit_that_is_reported_at_creation_counts() {
     let table = ProcessTable::new();
     let ended = WaitStatus::exited(27);
     for authority in [Authority::Model, Authority::Host] {
@@ -641,10 +641,10 @@ fn an_end_that_is_reported_at_the_beginning_counts() {
 /// it cannot have that group there is no process. As the peers expect, but that a group of zombies
 /// exists on Linux.
 #[test]
-fn a_new_process_is_in_its_group_or_does_not_exist() {
+fn a_spawn_that_cannot_join_its_group_creates_no_process() {
     let table = ProcessTable::new();
     let parent = shell(&table);
-    let stranger = shell(&table);
+    let unrelated = shell(&table);
     let in_group = |group| parent.spawn(Spawn::new(Image::new("x")).group(group));
     let leader = in_group(GroupChoice::Own).unwrap();
     let group = leader.pid().into();
@@ -653,7 +653,7 @@ fn a_new_process_is_in_its_group_or_does_not_exist() {
     assert_eq!(group_of(&member), group);
     let before = table.pids();
     assert_eq!(in_group(GroupChoice::Join(Pgid(999))), Err(Errno::EPERM));
-    assert_eq!(in_group(GroupChoice::Join(stranger.pid().into())), Err(Errno::EPERM));
+    assert_eq!(in_group(GroupChoice::Join(unrelated.pid().into())), Err(Errno::EPERM));
     assert_eq!(table.pids(), before);
     leader.exit(0).unwrap();
     member.exit(0).unwrap();

@@ -57,7 +57,7 @@ impl Wake for Panics {
 
 /// TIME-04: the alarm that is due goes off with the fork, also where that fails at a limit.
 #[test]
-fn what_is_due_happens_although_the_call_fails() {
+fn expired_timers_act_even_if_the_call_fails() {
     let clock = ManualClock::new();
     let limits = TableLimits { processes: 2, ..TableLimits::default() };
     let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()).limits(limits));
@@ -70,10 +70,10 @@ fn what_is_due_happens_although_the_call_fails() {
     assert_eq!(driver.seen(), [Op::Terminate(killed)]);
 }
 
-/// `reap_due` may be told a time that the clock has not come to: who it wakes is not put off
+/// `reap_due` may be resumed a time that the clock has not come to: who it wakes is not put off
 /// until a second time that never comes.
 #[test]
-fn a_timeout_comes_with_reap_due_ahead_of_the_clock() {
+fn reap_due_expires_timeouts_ahead_of_the_clock() {
     let (_, table) = manual();
     let child = spawn(&table.init());
     let long = Duration::from_secs(5);
@@ -126,12 +126,12 @@ fn wait_for_any() -> Syscall {
 /// EXIT-11: what a callback waits for may come while it runs, and only then: the callback of that
 /// end comes after it.
 #[test]
-fn a_callback_waits_for_an_end_that_comes_while_it_runs() {
+fn a_wait_in_a_callback_returns_an_exit_that_happens_during_it() {
     let table = ProcessTable::new();
     let (init, shell) = (table.init(), shell(&table));
     let (one, other, theirs) = (spawn(&init), spawn(&init), spawn(&shell));
     let (asks, is_asked) = crossbeam_channel::bounded(0);
-    let (tell, told) = crossbeam_channel::bounded::<()>(0);
+    let (tell, resumed) = crossbeam_channel::bounded::<()>(0);
     let count = Arc::new(Woken::default());
     let (first, second, waiter) = (one.pid(), other.pid(), shell.pid());
     let counted = count.clone();
@@ -145,7 +145,7 @@ fn a_callback_waits_for_an_end_that_comes_while_it_runs() {
         let pending = wait.as_mut().poll(&mut context).is_pending();
         let call = process.table().submit(waiter, wait_for_any());
         asks.send(pending && call.result().is_none()).unwrap();
-        told.recv().unwrap();
+        resumed.recv().unwrap();
         let ready = wait.as_mut().poll(&mut context).is_ready();
         asks.send(ready && call.result().is_some()).unwrap();
     })));
@@ -308,7 +308,7 @@ fn many_handlers_need_no_stack() {
 
 /// One waker that panics takes no wake-up from the others.
 #[test]
-fn a_waker_that_panics_harms_nobody_else() {
+fn a_waker_that_panics_affects_no_other_wait() {
     let table = ProcessTable::new();
     let init = table.init();
     let child = spawn(&init);
@@ -355,7 +355,7 @@ fn a_waker_that_is_replaced_may_call_the_table() {
 /// A fork gives the child that it created, also if that is gone and its number another's before
 /// the caller looks: here an alarm that is due has a driver replace it.
 #[test]
-fn a_fork_gives_its_own_child() {
+fn a_fork_returns_its_own_child() {
     let clock = ManualClock::new();
     let numbers = Config { pid_max: 303, last_pid: 299, ..Config::default() };
     let config = TableConfig::new().kernel(numbers).clock(clock.clone());
@@ -379,7 +379,7 @@ fn a_fork_gives_its_own_child() {
 
 /// A process that is reported to have ended in a call with a timeout has none any more.
 #[test]
-fn an_end_that_is_reported_takes_the_timeout_with_it() {
+fn a_reported_exit_cancels_the_timeout() {
     let (clock, table) = manual();
     let spawning = Spawn::new(Image::new("real")).authority(Authority::Host);
     let real = table.spawn(spawning).unwrap();
@@ -396,7 +396,7 @@ fn an_end_that_is_reported_takes_the_timeout_with_it() {
 
 /// FORK-28: the end of a vfork child lets its parent go on, also if it is reported.
 #[test]
-fn a_vfork_parent_goes_on_when_the_end_of_its_child_is_reported() {
+fn a_reported_exit_releases_the_vfork_parent() {
     let table = ProcessTable::new();
     let parent = spawn(&table.init());
     let call = parent.submit(Syscall::Vfork);
@@ -410,7 +410,7 @@ fn a_vfork_parent_goes_on_when_the_end_of_its_child_is_reported() {
 /// The calls that a handler had interrupted do not return when it executes another program; what
 /// waited for them is made, and later calls get their own results.
 #[test]
-fn a_program_that_is_executed_in_a_handler_owes_nothing() {
+fn exec_in_a_handler_leaves_no_handler_to_return_from() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     let child = spawn(&guest);
@@ -431,7 +431,7 @@ fn a_program_that_is_executed_in_a_handler_owes_nothing() {
 
 /// A call may be polled from several tasks in turn: the last one is woken, and the result stays.
 #[test]
-fn a_call_wakes_whoever_polled_it_last() {
+fn a_call_wakes_the_waker_of_its_last_poll() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     let child = spawn(&guest);
@@ -451,7 +451,7 @@ fn a_call_wakes_whoever_polled_it_last() {
 /// WAIT-18, FORK-28: what ends its sleep while it is stopped has ended it when it goes on, also
 /// where both the stop and the continue are reported.
 #[test]
-fn what_a_call_waits_for_is_not_lost_over_a_reported_stop() {
+fn a_reported_stop_does_not_lose_the_event_of_a_blocked_call() {
     let table = ProcessTable::new();
     let parent = shell(&table);
     let child = spawn(&parent);

@@ -32,7 +32,7 @@ fn signals_from_outside_reach_an_init_only_as_kill_and_stop() {
 
 /// SIG-41, SIG-36: a handler is the driver's, and the signal is blocked until it returns.
 #[test]
-fn a_driver_is_told_of_handlers_one_at_a_time() {
+fn a_driver_gets_handlers_one_at_a_time() {
     let table = ProcessTable::new();
     let driver = Arc::new(ScriptedDriver::new([
         Expected::deliver(Signal::USR1),
@@ -58,7 +58,7 @@ fn a_driver_is_told_of_handlers_one_at_a_time() {
 /// Under the host's authority even what the default action ignores is forwarded, whatever the mask
 /// says; and what the host reports is what happens.
 #[test]
-fn the_host_gets_every_signal_and_decides() {
+fn a_process_under_host_authority_forwards_every_signal() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let driver = Arc::new(ScriptedDriver::new([
@@ -127,7 +127,7 @@ fn a_guest_on_a_thread_is_interrupted_by_its_handlers() {
 
 /// JOB-06: a call of a stopped guest is made when it continues.
 #[test]
-fn a_stopped_guest_calls_when_it_continues() {
+fn a_call_of_a_stopped_guest_runs_after_the_continue() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     guest.send(Signal::STOP).unwrap();

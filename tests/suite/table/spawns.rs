@@ -15,7 +15,7 @@ use super::{caught, shell, spawn};
 /// FORK-02, MISC-02, CRED-01: a child has its parent's mask, umask, working directory and users,
 /// or those that it was given, before its driver hears of it.
 #[test]
-fn a_child_begins_with_what_its_parent_has_or_with_what_it_is_given() {
+fn a_child_inherits_the_attributes_that_spawn_does_not_set() {
     let table = ProcessTable::new();
     let parent = shell(&table);
     parent.umask(0o027).unwrap();
@@ -37,7 +37,7 @@ fn a_child_begins_with_what_its_parent_has_or_with_what_it_is_given() {
 
 /// CRED-05, PID-16: who may not become a user creates no child of that user.
 #[test]
-fn a_child_that_cannot_become_its_user_does_not_exist() {
+fn a_spawn_whose_user_change_fails_creates_no_process() {
     let table = ProcessTable::new();
     let parent = shell(&table);
     parent.set_users([Some(Uid(1000)); 3]).unwrap();
@@ -52,7 +52,7 @@ fn a_child_that_cannot_become_its_user_does_not_exist() {
 
 /// EXEC-17, LIM-02, LIM-05: a child whose user has too many processes cannot execute its program.
 #[test]
-fn a_child_whose_user_has_too_many_processes_does_not_exist() {
+fn a_spawn_over_the_users_rlimit_nproc_creates_no_process() {
     let table = ProcessTable::new();
     let parent = shell(&table);
     let one = Rlimit { soft: 1, hard: 1 };
@@ -72,7 +72,7 @@ fn a_child_whose_user_has_too_many_processes_does_not_exist() {
 /// OBS-02: masks and pending signals, umask and users are seen of a process that is stopped, in a
 /// call or in a handler; of a zombie the former are empty and the latter gone.
 #[test]
-fn a_process_is_seen_whatever_it_does() {
+fn process_info_is_available_in_every_state() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     guest.sigaction(Signal::USR1, caught()).unwrap();
@@ -106,7 +106,7 @@ fn the_group_of_number_0_cannot_be_joined() {
 
 /// The limit holds for forks that had to wait as for others, and is not what is said to nobody.
 #[test]
-fn forks_that_waited_obey_the_limit() {
+fn delayed_forks_obey_the_limit() {
     let limits = TableLimits { processes: 3, ..TableLimits::default() };
     let table = ProcessTable::with_config(TableConfig::new().limits(limits));
     let parent = spawn(&table.init());

@@ -57,7 +57,7 @@ fn tgkill(table: &ProcessTable, thread: &Thread, signal: Signal) {
     table.init().syscall(Syscall::Tgkill { tgid, tid, sig }).unwrap();
 }
 
-/// Whose handlers the driver was told to run.
+/// Whose handlers the driver was received to run.
 fn delivered_to(driver: &ScriptedDriver) -> Vec<(Signal, Pid)> {
     let deliveries = |op: Op| match op {
         Op::Deliver(delivery) => Some((delivery.info.signal, delivery.tid)),
@@ -189,7 +189,7 @@ fn a_process_ends_with_its_last_thread_and_its_status() {
 
 /// THR-03, TG-84: whoever is in a call leaves it, with an answer that says so.
 #[test]
-fn exit_group_takes_the_others_out_of_their_calls() {
+fn exit_group_wakes_other_threads_from_their_calls() {
     let table = ProcessTable::new();
     let (process, [first, second], _) = two_threads(&table);
     spawn(&process);
@@ -208,7 +208,7 @@ fn exit_group_takes_the_others_out_of_their_calls() {
 /// EXEC-11: the others end and leave their calls, the caller has the number of the leader, and
 /// handles of the old leader name nobody.
 #[test]
-fn exec_by_another_thread_than_the_leader_ends_the_others() {
+fn exec_by_a_thread_other_than_the_leader_ends_the_other_threads() {
     let table = ProcessTable::new();
     let (process, [first, second], driver) = two_threads(&table);
     let third = first.spawn_thread().unwrap();
@@ -270,7 +270,7 @@ fn exec_by_a_leader_with_threads_changes_its_image() {
 
 /// A number is used again, and a handle is not.
 #[test]
-fn a_handle_of_a_thread_that_has_ended_names_nobody() {
+fn a_handle_of_an_ended_thread_refers_to_no_thread() {
     let mut config = TableConfig::new();
     let kernel = proctable::kernel::Config { pid_max: 301, last_pid: 298, ..Default::default() };
     config = config.kernel(kernel);
@@ -304,7 +304,7 @@ fn threads_count_towards_the_limit_of_a_table() {
 
 /// TG-11: the driver clears the thread's number in the memory, before it hears of the end.
 #[test]
-fn a_driver_is_told_where_the_number_of_a_thread_is_cleared() {
+fn a_driver_gets_the_address_of_clear_child_tid() {
     let table = ProcessTable::new();
     let driver = Arc::new(ScriptedDriver::default());
     let process = table.spawn(Spawn::new(Image::new("g")).driver(driver.clone())).unwrap();
@@ -319,7 +319,7 @@ fn a_driver_is_told_where_the_number_of_a_thread_is_cleared() {
 /// TG-125 to TG-129: a process of three threads stops when all have, and none of them makes a call
 /// until it continues; each then makes its own.
 #[test]
-fn three_threads_of_a_stopped_process_call_when_it_continues() {
+fn calls_of_three_threads_of_a_stopped_process_run_after_the_continue() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let (process, driver) = recorded(&shell);
@@ -343,7 +343,7 @@ fn three_threads_of_a_stopped_process_call_when_it_continues() {
 /// JOB-17, JOB-13: a stop that cannot complete is taken back, and the threads that had stopped go
 /// on.
 #[test]
-fn calls_of_a_thread_that_stopped_alone_are_made_when_the_stop_is_taken_back() {
+fn a_cancelled_stop_releases_the_calls_of_a_thread_that_had_stopped() {
     let table = ProcessTable::new();
     let (process, [first, second], _) = two_threads(&table);
     // it sleeps where it cannot stop
@@ -437,7 +437,7 @@ fn handlers_at_safe_points_are_nested_as_the_model_enters_them() {
 
 /// SIG-44: with SA_RESTART the call goes on, however often it is interrupted.
 #[test]
-fn a_call_that_is_restarted_goes_on_behind_its_handlers() {
+fn a_restarted_call_continues_after_its_handlers() {
     let table = ProcessTable::new();
     let (process, [_, second], _) = with_safe_points(&table);
     let action = SigAction { flags: SaFlags::RESTART, ..caught() };
@@ -504,7 +504,7 @@ fn a_stale_delivery_is_refused() {
     let (of_first, of_second) = (begin(&first), begin(&second));
     second.syscall(Syscall::Execve { path: "next".into(), error: None }).unwrap();
     assert!(stale(second.end_delivery(&of_second)) && stale(first.end_delivery(&of_first)));
-    assert_eq!(process.exit_status(), None, "SIG-47: nobody returned from no handler");
+    assert_eq!(process.exit_status(), None, "SIG-47: no call returned from no handler");
     // a return that waits for the process to continue is called for once
     process.sigaction(Signal::USR1, caught()).unwrap();
     let begun = begin(&second);
@@ -570,7 +570,7 @@ fn a_driver_with_safe_points_runs_handlers_at_the_next_turn_of_their_thread() {
 /// EXIT-11: a handler for SIGCHLD is offered when the callback for the child has run, and calls
 /// that come behind it wait for that.
 #[test]
-fn a_handler_that_tells_of_a_child_comes_after_the_callback() {
+fn a_sigchld_handler_runs_after_the_exit_callback() {
     let table = ProcessTable::new();
     let process = table.spawn(Spawn::new(Image::new("loop")).safe_points()).unwrap();
     let thread = process.main_thread().unwrap();
@@ -648,7 +648,7 @@ impl Coroutine {
 /// another.
 // Long because the guest that takes the turns is part of the scenario.
 #[test]
-fn random_turns_of_cooperative_threads_lose_nothing() {
+fn random_schedules_of_cooperative_threads_lose_no_event() {
     let signals = [Signal::USR1, Signal::USR2, Signal::CHLD, Signal::WINCH];
     for seed in 1..=200 {
         let mut choose = Seeded::new(seed);
@@ -747,7 +747,7 @@ fn random_turns_of_cooperative_threads_lose_nothing() {
             assert_eq!(coroutine.thread.checkpoint(), Checkpoint::GoOn, "seed {seed}");
             assert_eq!(coroutine.thread.info().unwrap().blocked, coroutine.mask, "seed {seed}");
         }
-        assert_eq!(process.exit_status(), None, "SIG-47: nobody returned from no handler");
+        assert_eq!(process.exit_status(), None, "SIG-47: no call returned from no handler");
     }
 }
 
@@ -793,7 +793,7 @@ fn a_guest_on_threads_creates_and_joins_them() {
 #[test]
 fn a_handler_runs_on_the_thread_that_takes_the_signal() {
     let table = ProcessTable::new();
-    let (tell, told) = crossbeam_channel::bounded::<Pid>(1);
+    let (tell, received) = crossbeam_channel::bounded::<Pid>(1);
     let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("g")), move |guest| {
         guest
             .catch(Signal::USR1, SaFlags(0), move |guest, _| tell.send(guest.tid()).unwrap())
@@ -811,7 +811,7 @@ fn a_handler_runs_on_the_thread_that_takes_the_signal() {
         thread::yield_now();
     }
     table.init().kill(guest.pid(), Signal::USR1).unwrap();
-    assert_eq!(told.recv_timeout(SOON), Ok(guest.pid()));
+    assert_eq!(received.recv_timeout(SOON), Ok(guest.pid()));
     // the sleeper has it blocked since it was created
     assert_eq!(run_of(&sleeper), RunState::Blocked);
     guest.send(Signal::KILL).unwrap();
@@ -846,7 +846,7 @@ fn handlers_on_a_thread_that_were_set_up_together_make_calls() {
 
 /// EXEC-11: a thread that executes goes on, alone; the closures of the others unwind.
 #[test]
-fn exec_by_a_thread_of_a_guest_unwinds_the_others() {
+fn exec_by_a_thread_of_a_guest_unwinds_its_other_threads() {
     struct Unwound(crossbeam_channel::Sender<&'static str>, &'static str);
     impl Drop for Unwound {
         fn drop(&mut self) {
@@ -854,7 +854,7 @@ fn exec_by_a_thread_of_a_guest_unwinds_the_others() {
         }
     }
     let table = ProcessTable::new();
-    let (tell, told) = crossbeam_channel::bounded(2);
+    let (tell, received) = crossbeam_channel::bounded(2);
     let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("g")), move |guest| {
         let (other, leader) = (Unwound(tell.clone(), "other"), Unwound(tell, "leader"));
         guest
@@ -878,7 +878,7 @@ fn exec_by_a_thread_of_a_guest_unwinds_the_others() {
     })
     .unwrap();
     assert_eq!(ended(&table, &guest), WaitStatus::exited(9));
-    let mut unwound = [told.recv_timeout(SOON).unwrap(), told.recv_timeout(SOON).unwrap()];
+    let mut unwound = [received.recv_timeout(SOON).unwrap(), received.recv_timeout(SOON).unwrap()];
     unwound.sort_unstable();
     assert_eq!(unwound, ["leader", "other"]);
 }
@@ -987,7 +987,7 @@ fn joins_have_a_timeout_and_a_future() {
 #[test]
 fn the_end_of_a_table_ends_calls_and_joins_of_guests_with_threads() {
     let table = ProcessTable::new();
-    let (tell, told) = crossbeam_channel::bounded::<()>(2);
+    let (tell, received) = crossbeam_channel::bounded::<()>(2);
     ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("g")), move |guest| {
         struct Tells(crossbeam_channel::Sender<()>);
         impl Drop for Tells {
@@ -1009,6 +1009,6 @@ fn the_end_of_a_table_ends_calls_and_joins_of_guests_with_threads() {
     until(&table, Pid(2), |runs| runs == [RunState::User, RunState::Blocked]);
     drop(table);
     for _ in 0..2 {
-        told.recv_timeout(SOON).unwrap();
+        received.recv_timeout(SOON).unwrap();
     }
 }

@@ -54,7 +54,7 @@ fn a_periodic_timer_stays_on_its_grid() {
 
 /// TIME-02: whoever makes it does not matter, here the one that lets the caller go on.
 #[test]
-fn an_alarm_counts_from_when_it_is_made() {
+fn an_alarm_counts_from_its_call() {
     let (clock, table) = at(0);
     let process = spawn(&table.init());
     process.send(Signal::STOP).unwrap();
@@ -67,7 +67,7 @@ fn an_alarm_counts_from_when_it_is_made() {
 
 /// SIG-50: the time is up when the process goes on.
 #[test]
-fn a_timeout_that_comes_over_a_reported_stop_is_not_lost() {
+fn a_timeout_during_a_reported_stop_is_not_lost() {
     let (clock, table) = at(0);
     let process = spawn(&table.init());
     let (set, info) = (Signal::USR1.set(), Ptr::Valid);
@@ -81,7 +81,7 @@ fn a_timeout_that_comes_over_a_reported_stop_is_not_lost() {
 }
 
 #[test]
-fn process_1_began_when_its_table_did() {
+fn process_1_starts_with_its_table() {
     let (clock, table) = at(100);
     assert_eq!(table.init().info().unwrap().started, clock.now());
 }
@@ -103,7 +103,7 @@ impl Clock for Slow {
 }
 
 #[test]
-fn a_clock_is_asked_again_how_long_to_sleep() {
+fn the_timer_thread_asks_the_clock_again_after_each_sleep() {
     let clock = Slow(Arc::new((Instant::now(), AtomicU64::new(0))));
     let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
     let child = spawn(&table.init());
@@ -117,7 +117,7 @@ fn a_clock_is_asked_again_how_long_to_sleep() {
 /// What is due comes with a guest's call, and whoever waits for it hears of it, also if the call
 /// itself changes nothing.
 #[test]
-fn who_waits_hears_of_what_is_due_in_a_guests_call() {
+fn a_timer_that_expires_in_a_guests_call_wakes_waits() {
     let (clock, table) = at(0);
     let victim = spawn(&table.init());
     victim.alarm(1).unwrap();

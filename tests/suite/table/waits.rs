@@ -154,7 +154,7 @@ fn a_wait_with_nohang_is_invalid() {
 
 /// A wait for a process is for that one, and for no other that got its number.
 #[test]
-fn a_wait_for_a_process_is_not_for_another_of_its_number() {
+fn a_wait_for_a_process_is_not_for_a_later_one_of_its_number() {
     let config = proctable::kernel::Config { pid_max: 301, last_pid: 299, ..Default::default() };
     let init = ProcessTable::with_config(TableConfig::new().kernel(config)).init();
     let first = spawn(&init);
