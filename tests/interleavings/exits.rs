@@ -23,7 +23,7 @@ fn announce(table: &ProcessTable) -> Announced {
     announced
 }
 
-/// EXIT-11: no wait, of the runtime or of a guest, returns before the callback has run; and each
+/// TABLE-01: no wait, of the runtime or of a guest, returns before the callback has run; and each
 /// returns.
 #[test]
 fn no_wait_returns_before_the_callback() {
@@ -52,7 +52,7 @@ fn no_wait_returns_before_the_callback() {
     });
 }
 
-/// EXIT-11: as many waits for any child as children end, and a callback: each has one of them,
+/// TABLE-01: as many waits for any child as children end, and a callback: each has one of them,
 /// after its callback.
 #[test]
 fn equal_waits_return_one_exit_each() {
@@ -79,7 +79,7 @@ fn equal_waits_return_one_exit_each() {
     });
 }
 
-/// EXIT-11: a cancelled wait leaves an exit whose callback has not run to another.
+/// TABLE-01: a cancelled wait leaves an exit whose callback has not run to another.
 #[test]
 fn a_wait_that_is_cancelled_before_the_callback_takes_nothing() {
     explore(|| {

@@ -1,4 +1,4 @@
-//! Drivers and guests that do what they should not, or what is unusual: nobody else suffers.
+//! Drivers and guests with faults or unusual behaviour, which affect no other process.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ impl DriverProcess for BadDrop {
     fn terminate(&self, _: WaitStatus) {}
 }
 
-/// The wait gives what it has consumed, and the fault is published.
+/// The wait returns the exit that it has consumed, and the table publishes the fault.
 #[test]
 fn a_driver_whose_drop_panics_is_a_published_fault() {
     let table = ProcessTable::new();
@@ -42,7 +42,7 @@ fn a_driver_whose_drop_panics_is_a_published_fault() {
     assert!(events.try_iter().any(|event| event.what == fault && event.pid == child.pid()));
 }
 
-/// Also in the thread that all tables share.
+/// Also in the timer thread, which all tables share.
 #[test]
 fn a_panic_in_a_drivers_drop_stops_no_other_tables_timers() {
     let ttl = Some(Duration::from_millis(1));
@@ -58,7 +58,7 @@ fn a_panic_in_a_drivers_drop_stops_no_other_tables_timers() {
     while events.recv_timeout(SOON).expect("so is this one").what != What::Reaped {}
 }
 
-/// A driver that waits until its guest's thread has left.
+/// A driver that waits for the end of its guest's thread.
 struct Joins(Mutex<Option<Receiver<()>>>, Mutex<Option<bool>>);
 
 impl DriverProcess for Joins {
@@ -79,7 +79,7 @@ fn a_driver_may_join_its_guests_threads() {
     let process = table.spawn(Spawn::new(Image::new("guest")).driver(driver.clone())).unwrap();
     let call = process.submit(Syscall::Pause);
     let guest = thread::spawn(move || {
-        // its call does not return
+        // the call does not return a result
         let _ = call.wait();
         leave.send(()).unwrap();
     });
@@ -88,7 +88,7 @@ fn a_driver_may_join_its_guests_threads() {
     assert_eq!(*driver.1.lock().unwrap(), Some(true));
 }
 
-/// Makes a call when it is dropped, as a guard of some resource of the guest would.
+/// Makes a call in its `Drop`, as the guard of a resource of the guest may.
 struct Guard<'a>(&'a mut Guest);
 
 impl Drop for Guard<'_> {
@@ -97,7 +97,7 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// A second panic in a thread that unwinds would end the whole program.
+/// A second panic in a thread that unwinds would abort the whole program.
 #[test]
 fn a_destructor_of_a_guest_that_has_ended_may_call() {
     let table = ProcessTable::new();
@@ -112,11 +112,11 @@ fn a_destructor_of_a_guest_that_has_ended_may_call() {
     received.recv().unwrap();
     guest.send(Signal::KILL).unwrap();
     assert_eq!(table.init().wait(&guest, EXITED).unwrap().status, killed(Signal::KILL));
-    // the guest's thread drops its end as it leaves
+    // the guest's thread drops its sender when it ends
     assert!(received.recv_timeout(SOON).is_err());
 }
 
-/// EXEC-03: there is no code left that the handler could return to.
+/// EXEC-03: the code to which the handler would return does not exist any more.
 #[test]
 fn exec_in_a_handler_of_a_guest_unwinds_the_handler() {
     let table = ProcessTable::new();

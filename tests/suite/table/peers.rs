@@ -137,7 +137,7 @@ fn a_wait_for_any_child_returns_the_one_that_ended() {
     assert!(table.get(first.pid()).is_some());
 }
 
-/// T6. EXIT-11: what belonged to the process is released before anybody can wait for it, also
+/// T6. TABLE-01: what belonged to the process is released before anybody can wait for it, also
 /// before a wait that begins meanwhile, and before the parent's SIGCHLD. The peers hold only the
 /// waits that sleep already.
 #[test]

@@ -123,7 +123,7 @@ fn wait_for_any() -> Syscall {
     Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::default() }
 }
 
-/// EXIT-11: what a callback waits for may come while it runs, and only then: the callback of that
+/// TABLE-01: what a callback waits for may come while it runs, and only then: the callback of that
 /// end comes after it.
 #[test]
 fn a_wait_in_a_callback_returns_an_exit_that_happens_during_it() {
@@ -159,7 +159,7 @@ fn a_wait_in_a_callback_returns_an_exit_that_happens_during_it() {
     exits.join().unwrap().unwrap();
 }
 
-/// EXIT-11: the end of one process is not announced by the callback for an earlier one that had
+/// TABLE-01: the end of one process is not announced by the callback for an earlier one that had
 /// its number.
 #[test]
 fn a_wait_returns_after_the_callback_for_its_own_child() {

@@ -567,7 +567,7 @@ fn a_driver_with_safe_points_runs_handlers_at_the_next_turn_of_their_thread() {
     driver.verify().unwrap();
 }
 
-/// EXIT-11: a handler for SIGCHLD is offered when the callback for the child has run, and calls
+/// TABLE-01: a handler for SIGCHLD is offered when the callback for the child has run, and calls
 /// that come behind it wait for that.
 #[test]
 fn a_sigchld_handler_runs_after_the_exit_callback() {
