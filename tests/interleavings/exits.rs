@@ -1,4 +1,4 @@
-//! Ends against callbacks, the reaper, and the end of everybody.
+//! Exits, concurrent with callbacks, the reaper, and the end of all processes.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use super::{EXITED, Watch, both, explore, spawn, table};
 
 type Announced = Arc<Mutex<BTreeSet<Pid>>>;
 
-/// Has each end noted after a moment in which others run.
+/// Sets a callback that lets other threads run, and then records the exit.
 fn announce(table: &ProcessTable) -> Announced {
     let announced = Announced::default();
     let noted = announced.clone();
@@ -23,8 +23,7 @@ fn announce(table: &ProcessTable) -> Announced {
     announced
 }
 
-/// TABLE-01: no wait, of the runtime or of a guest, returns before the callback has run; and each
-/// returns.
+/// TABLE-01: each wait of the runtime or of a guest returns, and not before the callback has run.
 #[test]
 fn no_wait_returns_before_the_callback() {
     explore(|| {
@@ -52,8 +51,8 @@ fn no_wait_returns_before_the_callback() {
     });
 }
 
-/// TABLE-01: as many waits for any child as children end, and a callback: each has one of them,
-/// after its callback.
+/// TABLE-01: of as many waits for any child as children that end, each returns one child, after the
+/// callback for it.
 #[test]
 fn equal_waits_return_one_exit_each() {
     explore(|| {
@@ -79,7 +78,7 @@ fn equal_waits_return_one_exit_each() {
     });
 }
 
-/// TABLE-01: a cancelled wait leaves an exit whose callback has not run to another.
+/// TABLE-01: a cancelled wait leaves an exit whose callback has not run to another wait.
 #[test]
 fn a_wait_that_is_cancelled_before_the_callback_takes_nothing() {
     explore(|| {
@@ -101,7 +100,7 @@ fn a_wait_that_is_cancelled_before_the_callback_takes_nothing() {
     });
 }
 
-/// A wait that does not sleep obeys too, and the callback may be taken back at any moment.
+/// TABLE-01: the callback may be removed at any moment, and the exit is still returned.
 #[test]
 fn a_removed_callback_loses_no_exit() {
     explore(|| {
@@ -141,8 +140,7 @@ fn a_zombie_is_reaped_or_waited_for() {
     });
 }
 
-/// Everybody ends, drivers are told, and a wait that comes between gets an end or learns that
-/// there is none.
+/// All processes end, drivers get `terminate`, and a concurrent wait returns an exit or ECHILD.
 #[test]
 fn terminate_all_ends_all_processes() {
     explore(|| {

@@ -11,15 +11,15 @@ use proctable::kernel::Rule;
 use crate::scene::reached;
 use crate::sources::{is_test, quoted, root, sources};
 
-/// The groups in which every rule has a row; of the others only what is modelled.
+/// The groups in which every rule has a row; of the other groups only the modelled rules have one.
 const WHOLE: [&str; 19] = [
     "PID", "FORK", "EXEC", "EXIT", "ZOM", "RPT", "WAIT", "GRP", "ORP", "KILL", "SIG", "JOB",
     "CHLD", "CRED", "LIM", "TIME", "MISC", "THR", "TG",
 ];
-/// Modelled, and shown by nothing: SEMANTICS.md says why.
+/// Modelled rules that no test shows; SEMANTICS.md has the reason.
 const NOT_SHOWN: [&str; 1] = ["NS-04"];
 
-/// Followed only where a signal comes from outside the model: a test of the table shows that.
+/// Rules about signals from outside of the model, which tests of the table show.
 const SHOWN_OUTSIDE: [&str; 2] = ["KILL-22", "KILL-29"];
 
 /// The seeds of `random_programs_exercise_the_rules_that_diff_shows`, from 1.
@@ -28,7 +28,7 @@ const SEEDS: u64 = 4;
 /// A row of a table.
 struct Row {
     modelled: bool,
-    /// What stands in backquotes in the last column.
+    /// The names in backquotes in the last column.
     shown_by: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ fn is_source(text: &str) -> bool {
         || text.strip_prefix("POSIX ").is_some_and(|text| text.len() > 4)
 }
 
-/// All that looks like an id of one of our groups: capitals, a dash, two or three digits.
+/// All ids of the groups in a text: capitals, a dash, two or three digits.
 fn ids(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     let groups: BTreeSet<&str> = Rule::all().map(|rule| rule.group_and_number().0).collect();
@@ -125,7 +125,7 @@ fn each_id_in_the_code_exists() {
     }
 }
 
-/// What the table decides by itself has ids of its own: nothing of that is called a rule of Linux.
+/// The policies of the table have ids of their own, and no id of a rule of Linux.
 #[test]
 fn the_policies_of_the_table_have_a_row() {
     let is_policy = |word: &&str| word.starts_with(concat!("TABLE", "-"));
@@ -171,12 +171,12 @@ fn each_modelled_rule_names_a_test() {
     }
 }
 
-/// Whether a test has that name, with the modules before it left out.
+/// Whether a test has that name, without its modules.
 fn ends_with_name(test: &str, name: &str) -> bool {
     test.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with("::"))
 }
 
-/// Where a row names a scene, that has to follow the rule: the line that notes it was reached.
+/// A scenario that a row names has to follow the rule: it executes a line that cites the rule.
 #[test]
 fn the_scenario_of_a_rule_follows_it() {
     let path = std::env::temp_dir().join(format!("proctable-reached-{}", std::process::id()));

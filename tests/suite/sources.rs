@@ -26,7 +26,7 @@ pub fn sources(directory: &str) -> BTreeMap<PathBuf, String> {
     files
 }
 
-/// Whether a test `module::function` stands in a file of that module.
+/// Whether the file of `module` contains the test `module::function`.
 pub fn is_test(files: &BTreeMap<PathBuf, String>, name: &str) -> bool {
     let Some((module, function)) = name.split_once("::") else { return false };
     let start = format!("fn {function}() {{");
@@ -39,7 +39,7 @@ pub fn is_test(files: &BTreeMap<PathBuf, String>, name: &str) -> bool {
     })
 }
 
-/// What stands in backquotes in a cell or a line.
+/// The texts in backquotes in a cell or a line.
 pub fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }

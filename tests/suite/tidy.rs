@@ -1,5 +1,5 @@
-//! The layers and modules are as docs/ARCHITECTURE.md says, read from the imports; what other pages
-//! say of files exists.
+//! Checks of sources and pages: imports between layers and modules agree with docs/ARCHITECTURE.md,
+//! files that pages name exist, and the rules of style hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use crate::sources::{quoted, root, sources};
 
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
-/// The rows of the table whose first heading is `heading`: what each one may use.
+/// The rows of the table whose first heading is `heading`: the names that each one may use.
 fn drawn(heading: &str) -> Uses {
     let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the page");
     let start = format!("| {heading} | uses |");
@@ -27,7 +27,7 @@ fn code(text: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The words that follow `path` in the code, as in `crate::kernel::Kernel` "kernel" does "crate".
+/// The words after `path` in the code: after `crate::` in `crate::kernel::Kernel` it is `kernel`.
 fn follow<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = &'a str> {
     code.match_indices(path).map(move |(at, _)| {
         let rest = &code[at + path.len()..];
@@ -36,7 +36,7 @@ fn follow<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = &'a str> {
     })
 }
 
-/// What the sources below a directory use of `names`, itself left out.
+/// The `names` that the sources below a directory use, without its own.
 fn used(directory: &str, path: &str, names: &BTreeSet<String>) -> BTreeSet<String> {
     let own = directory.rsplit('/').next().expect("a name");
     let texts: Vec<String> = sources(directory).values().map(|text| code(text)).collect();
@@ -74,7 +74,7 @@ fn modules_use_what_the_page_says() {
     }
 }
 
-/// Files of the model that use each other in a circle, by whatever detour, are in one module.
+/// Files of the model that import each other, directly or through other files, are in one module.
 #[test]
 fn files_that_import_each_other_are_in_one_module() {
     let files: BTreeMap<String, String> = sources("src/kernel")
@@ -109,7 +109,7 @@ fn module(path: &Path) -> String {
     path.with_extension("").to_str().expect("a name").replace('/', "::")
 }
 
-/// All that one uses, and what those use.
+/// The transitive imports of a file.
 fn reached(name: &str, uses: &Uses) -> BTreeSet<String> {
     let (mut reached, mut new) = (BTreeSet::new(), vec![name.to_owned()]);
     while let Some(next) = new.pop() {
@@ -167,7 +167,7 @@ fn the_files_that_architecture_names_exist() {
     }
 }
 
-/// Pages that people write have lines of at most 100 columns, outside of tables and blocks.
+/// Pages have lines of at most 100 columns, outside of tables, blocks and generated pages.
 #[test]
 fn prose_has_at_most_100_columns() {
     // written by tests/kernels/versions
@@ -189,8 +189,8 @@ fn prose_has_at_most_100_columns() {
     }
 }
 
-/// Each call of a process or a thread is found by its name in the man pages, and refers to a rule or
-/// a page, or to the method that does.
+/// Each call of a process or a thread has the name of the man pages, as its name or an alias, and
+/// refers to a rule, to a page, or to a method that does.
 #[test]
 fn calls_have_names_and_references_of_the_man_pages() {
     let calls = fs::read_to_string(root().join("src/syscall/declared.rs")).expect("the calls");
@@ -228,8 +228,8 @@ fn calls_have_names_and_references_of_the_man_pages() {
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
-/// Words that docs/GLOSSARY.md has retired stand in no source and on no page, whole or as a part of a
-/// name. The page and the change log name them.
+/// No source and no page contains a word that docs/GLOSSARY.md has retired, alone or as a part of a
+/// name. Only the glossary and the change log name them.
 #[test]
 fn retired_words_are_gone() {
     let page = fs::read_to_string(root().join("docs/GLOSSARY.md")).expect("the page");
@@ -275,7 +275,7 @@ fn humps(name: &str) -> impl Iterator<Item = &str> {
     (1..cuts.len()).map(move |nth| &name[cuts[nth - 1]..cuts[nth]])
 }
 
-/// A file of more than 800 lines, and a function of more than 75, says why it is long.
+/// A file of more than 800 lines, and a function of more than 75, has a reason for its length.
 #[test]
 fn long_files_and_functions_have_a_reason() {
     let mut found = Vec::new();
@@ -317,10 +317,10 @@ fn long_files_and_functions_have_a_reason() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// A test that is not run says why, in the line that `cargo test` prints of it.
+/// An ignored test has a reason in the line that `cargo test` prints.
 #[test]
 fn ignored_tests_have_a_reason() {
-    // in two pieces, or this line would be one of them
+    // in two pieces, so that this line does not match
     let bare = concat!("#[ign", "ore]");
     for directory in ["src", "tests"] {
         for (path, text) in sources(directory) {
@@ -329,7 +329,7 @@ fn ignored_tests_have_a_reason() {
     }
 }
 
-/// Nothing names a place of the machine on which it was written.
+/// No source and no page contains a path of the machine on which it was written.
 #[test]
 fn no_path_of_a_machine() {
     let places = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];

@@ -1,9 +1,8 @@
 //! Waits, cancellations, timeouts, drops, and the end of all processes, concurrently on threads.
 //!
 //! Each run differs; the following invariants hold in each: one consuming wait returns an exit, or
-//! the init reaps it, and never both; every call returns; the first operation of a driver is
-//! `attach`, its stops and resumes alternate, and its last operation is `terminate`; after
-//! `terminate_all` only the init is left.
+//! the init reaps it, and never both; every call returns; the stops and resumes of a driver
+//! alternate, and its last operation is `terminate`; after `terminate_all` only the init is left.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! docs/PEERS.md names what exists.
+//! The items and tests that docs/PEERS.md names exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,8 @@ fn rows(page: &str) -> Vec<Vec<&str>> {
     rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
 
-/// The names of paths of ours in some text: theirs are quoted without one, but for the driver's.
+/// The paths of this crate in a text. The page quotes names of other crates without a path, except
+/// for `DriverProcess::`.
 fn paths(text: &str) -> impl Iterator<Item = &str> {
     quoted(text).filter(|name| name.contains("::") && !name.starts_with("DriverProcess::"))
 }
@@ -42,7 +43,7 @@ fn every_test_that_is_named_exists() {
     }
 }
 
-/// Whether a source declares that name: an item, a field, a variant, or an entry of a macro.
+/// Whether a source declares that name: as an item, a field, a variant, or an entry of a macro.
 fn declares(text: &str, name: &str) -> bool {
     let keywords = ["fn", "struct", "enum", "trait", "type", "const", "mod"];
     let item = |keyword: &&str| {
@@ -70,7 +71,7 @@ fn every_item_that_is_named_exists() {
     }
 }
 
-/// What stands in the files of the page's tests is on the page.
+/// Each test in the files of the page's tests is on the page.
 #[test]
 fn every_test_of_the_scenarios_is_named() {
     let page = page();

@@ -1,4 +1,4 @@
-//! What a new process begins with, and how it is seen whatever it does.
+//! The initial state of a new process, and the views of processes in every state.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use proctable::table::{
 
 use super::{caught, shell, spawn};
 
-/// FORK-02, MISC-02, CRED-01: a child has its parent's mask, umask, working directory and users,
-/// or those that it was given, before its driver hears of it.
+/// FORK-02, MISC-02, CRED-01: a child has its parent's mask, umask, working directory and users, or
+/// those of its `Spawn`, before the first operation of its driver.
 #[test]
 fn a_child_inherits_the_attributes_that_spawn_does_not_set() {
     let table = ProcessTable::new();
@@ -35,7 +35,7 @@ fn a_child_inherits_the_attributes_that_spawn_does_not_set() {
     assert_eq!(&*parent.cwd().unwrap(), "/home");
 }
 
-/// CRED-05, PID-16: who may not become a user creates no child of that user.
+/// CRED-05, PID-16: a process that may not change to a user creates no child of that user.
 #[test]
 fn a_spawn_whose_user_change_fails_creates_no_process() {
     let table = ProcessTable::new();
@@ -69,8 +69,8 @@ fn a_spawn_over_the_users_rlimit_nproc_creates_no_process() {
     assert!(parent.try_wait(WaitTarget::Any, WaitOptions::EXITED).unwrap().is_some());
 }
 
-/// OBS-02: masks and pending signals, umask and users are seen of a process that is stopped, in a
-/// call or in a handler; of a zombie the former are empty and the latter gone.
+/// OBS-02: mask, pending signals, umask and users of a process are visible while it is stopped, in
+/// a call or in a handler; those of a zombie are empty or absent.
 #[test]
 fn process_info_is_available_in_every_state() {
     let table = ProcessTable::new();
@@ -95,7 +95,7 @@ fn process_info_is_available_in_every_state() {
     assert_eq!(guest.view(), None);
 }
 
-/// GRP-22: 0 is how a process sees a group outside of its namespace. Nobody can join that.
+/// GRP-22: 0 is the number of a group outside of the namespace. No process can join it.
 #[test]
 fn the_group_of_number_0_cannot_be_joined() {
     let table = ProcessTable::with_config(TableConfig::new().init(Init::Guest));
@@ -104,7 +104,8 @@ fn the_group_of_number_0_cannot_be_joined() {
     assert_eq!(table.counts().processes, 1);
 }
 
-/// The limit holds for forks that had to wait as for others, and is not what is said to nobody.
+/// The limit applies to delayed forks too. A fork by a process that does not exist fails with
+/// ESRCH.
 #[test]
 fn delayed_forks_obey_the_limit() {
     let limits = TableLimits { processes: 3, ..TableLimits::default() };
@@ -119,7 +120,7 @@ fn delayed_forks_obey_the_limit() {
     assert_eq!(table.syscall(Pid(99), Syscall::Fork), Err(Errno::ESRCH));
 }
 
-/// The model's configuration comes before the table's default.
+/// The configuration of the model overrides the default of the table.
 #[test]
 fn a_configured_limit_of_pending_signals_is_kept() {
     let limit = Rlimit { soft: 2, hard: 2 };
