@@ -33,7 +33,7 @@ const SIGNALS: usize = 16;
 #[derive(Clone, PartialEq, Debug)]
 struct Seen {
     /// The thread or the process that the signal was sent to.
-    whom: Pid,
+    target: Pid,
     signal: Signal,
     /// The known part of its siginfo.
     info: Option<SigInfo>,
@@ -91,29 +91,29 @@ impl LogProgress {
     /// Records the lines that a tracer may show for the last of `effects`.
     pub fn note(&mut self, kernel: &Kernel, call: Option<&Syscall>, effects: &[Effect]) {
         let Some((effect, before)) = effects.split_last() else { return };
-        let whom = effect.pid;
+        let target = effect.pid;
         match effect.what {
             Consequence::ThreadCreated => {
-                if let Some(view) = kernel.view(whom) {
-                    self.threads.insert(whom, view.tgid);
+                if let Some(view) = kernel.view(target) {
+                    self.threads.insert(target, view.tgid);
                 }
             }
             Consequence::Generated(info) => {
-                self.see(Seen { whom, signal: info.signal, info: Some(info) });
+                self.see(Seen { target, signal: info.signal, info: Some(info) });
             }
             // discarded at once; other signals were recorded when they were generated
             Consequence::Discarded(signal) if effect.cause.rule == rule!("SIG-19") => {
                 let info = dropped_info(kernel, effect, signal, call, before);
-                self.see(Seen { whom, signal, info });
+                self.see(Seen { target, signal, info });
             }
             Consequence::Caught(info) => {
-                let process = self.process_of(kernel, whom);
+                let process = self.process_of(kernel, target);
                 self.signals.retain(|seen| {
-                    seen.signal != info.signal || (seen.whom != whom && seen.whom != process)
+                    seen.signal != info.signal || (seen.target != target && seen.target != process)
                 });
             }
             Consequence::Stopped(signal) => {
-                for tid in kernel.tids(whom) {
+                for tid in kernel.tids(target) {
                     let stopped =
                         kernel.view(tid).is_some_and(|view| view.run == RunState::Stopped);
                     if stopped && !self.stops.contains(&(tid, signal)) {
@@ -122,8 +122,8 @@ impl LogProgress {
                 }
             }
             Consequence::Reaped => {
-                self.signals.retain(|seen| seen.whom != whom);
-                self.stops.retain(|stop| stop.0 != whom);
+                self.signals.retain(|seen| seen.target != target);
+                self.stops.retain(|stop| stop.0 != target);
             }
             _ => {}
         }
@@ -185,7 +185,7 @@ impl LogProgress {
         }
         let fits = |seen: &Seen| {
             seen.signal == signal
-                && (seen.whom == tid || seen.whom == process)
+                && (seen.target == tid || seen.target == process)
                 && seen.info.as_ref().zip(shown).is_none_or(|(info, shown)| info == shown)
         };
         let found = self.signals.iter().position(fits);

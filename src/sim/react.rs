@@ -245,7 +245,7 @@ impl StepRun {
         self.note_effects(kernel);
         if self.seen[before..]
             .iter()
-            .any(|(who, what)| *who == pid && matches!(what, Observable::Returned(_)))
+            .any(|(task, what)| *task == pid && matches!(what, Observable::Returned(_)))
         {
             self.seen.push((pid, Observable::Sigreturn));
         }

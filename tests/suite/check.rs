@@ -466,7 +466,7 @@ fn why_allowed(log: &Log, nth: usize, kind: Kind, new: &LogEvent) -> Option<&'st
             Some("of two children that one signal killed either may be the first to be notified")
         }
         Kind::ResumedDropped if dies_next(log, nth) => {
-            Some("whoever dies in a call does not always come to show its result")
+            Some("a thread that dies in a call need not show its result")
         }
         Kind::DeathDropped if nth + 1 == log.entries.len() && log.entries[nth].pid == Pid(1) => {
             Some("the end of the init at the end of the log")
@@ -478,7 +478,7 @@ fn why_allowed(log: &Log, nth: usize, kind: Kind, new: &LogEvent) -> Option<&'st
             info.code == SiCode::QUEUE && info.pid == Pid(0) && info.uid == Uid(0)
         }) =>
         {
-            Some("a queued signal comes from whom the call says, and that says 0")
+            Some("the call sets the sender of a queued signal, and sets 0")
         }
         _ if before.zip(after).is_some_and(|(old, new)| SigInfo { uid: old.uid, ..new } == old) => {
             // no other line of the log shows the user

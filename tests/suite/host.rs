@@ -169,11 +169,11 @@ impl<'e> Play<'e> {
 }
 
 fn returned(seen: &Observation, pid: u32) -> Option<Result<Ret, Errno>> {
-    seen.returned().find(|(who, _)| who.0 == pid).map(|(_, result)| result.clone())
+    seen.returned().find(|(task, _)| task.0 == pid).map(|(_, result)| result.clone())
 }
 
 fn handled(seen: &Observation, pid: u32) -> Vec<Signal> {
-    seen.handlers().filter(|(who, _)| who.0 == pid).map(|(_, info)| info.signal).collect()
+    seen.handlers().filter(|(task, _)| task.0 == pid).map(|(_, info)| info.signal).collect()
 }
 
 fn kill(target: i32, signal: Signal) -> Syscall {

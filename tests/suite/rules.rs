@@ -172,6 +172,20 @@ fn cred_01_exec_makes_the_effective_user_the_saved_one() {
     scene.same_on_the_kernel();
 }
 
+/// The exit signal of a sibling is that of the process that creates it, here SIGUSR1.
+#[test]
+fn fork_21_clone_parent_creates_a_sibling_with_the_exit_signal_of_the_caller() {
+    let mut scene = Scene::new();
+    scene.catch(1, Signal::USR1, SaFlags(0), SigSet::EMPTY);
+    let child = scene.value(1, Syscall::clone_call(Signal::USR1.number().into())) as u32;
+    let sibling = scene.value(child, Syscall::clone_call(clone::PARENT)) as u32;
+    assert!(scene.follows("FORK-21"));
+    assert_eq!(scene.value(sibling, Syscall::Getppid), 1);
+    scene.exit(sibling, 0);
+    assert_eq!(scene.handled_numbers(1), [Signal::USR1.number()]);
+    scene.same_on_the_kernel();
+}
+
 // ------------------------------------------------------------------ EXIT, ZOM
 
 /// A folder that is gone when the test is over, also when it fails.

@@ -178,8 +178,8 @@ impl Scene {
 
     /// The handlers of `pid` that ran in the last step, in order.
     pub fn handled(&self, pid: u32) -> Vec<SigInfo> {
-        let infos = self.reaction().seen.iter().filter_map(|(who, what)| match what {
-            Observable::Handler(info) if who.0 == pid => Some(*info),
+        let infos = self.reaction().seen.iter().filter_map(|(task, what)| match what {
+            Observable::Handler(info) if task.0 == pid => Some(*info),
             _ => None,
         });
         infos.collect()
@@ -280,8 +280,8 @@ pub mod reached {
 }
 
 fn returned(reaction: &Reaction, pid: u32) -> Option<syscall::Result> {
-    reaction.seen.iter().find_map(|(who, what)| match what {
-        Observable::Returned(result) if who.0 == pid => Some(result.clone()),
+    reaction.seen.iter().find_map(|(task, what)| match what {
+        Observable::Returned(result) if task.0 == pid => Some(result.clone()),
         _ => None,
     })
 }

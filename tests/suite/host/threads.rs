@@ -136,7 +136,7 @@ pub(super) fn tgkill_is_for_one_thread(engine: &mut Engine, _: Mode) -> String {
     let call = Syscall::RtTgsigqueueinfo { tgid: 2, tid: 4, sig: 34, info: Some(queued) };
     play.catch(2, Signal::new(34).unwrap(), SaFlags(0), SigSet::EMPTY);
     let seen = play.call(1, call);
-    assert_eq!(seen.handlers().map(|(who, info)| (who.0, info.value)).next(), Some((4, 9)));
+    assert_eq!(seen.handlers().map(|(task, info)| (task.0, info.value)).next(), Some((4, 9)));
     String::new()
 }
 

@@ -126,7 +126,7 @@ fn program(dice: &mut Dice, nth: usize, programs: usize) -> Vec<Op> {
 fn op(dice: &mut Dice, nth: usize, programs: usize) -> Op {
     let any_guest = guest(dice.below(programs as u64) as usize);
     // guests, and the numbers of their first children
-    let anybody = Pid(SHELL.0 + 1 + dice.below(programs as u64 + 2) as u32);
+    let any_process = Pid(SHELL.0 + 1 + dice.below(programs as u64 + 2) as u32);
     let signal = dice.of(&[
         Signal::STOP,
         Signal::CONT,
@@ -141,11 +141,11 @@ fn op(dice: &mut Dice, nth: usize, programs: usize) -> Op {
         0..3 => Op::Guest(Syscall::Fork),
         3 => Op::Spawn { own_group: dice.below(2) == 0 },
         4..6 => Op::Guest(Syscall::Kill {
-            pid: dice.of(&[1, 1, -1]) * anybody.0 as i32,
+            pid: dice.of(&[1, 1, -1]) * any_process.0 as i32,
             sig: signal.number().into(),
         }),
         6 => Op::Guest(Syscall::Setpgid {
-            pid: dice.of(&[0, anybody.0 as i32]),
+            pid: dice.of(&[0, any_process.0 as i32]),
             pgid: dice.of(&[0, any_guest.0 as i32]),
         }),
         7 => Op::Guest(Syscall::Setsid),
@@ -165,11 +165,11 @@ fn op(dice: &mut Dice, nth: usize, programs: usize) -> Op {
             size: SIGSET_SIZE,
         }),
         10 => Op::Guest(Syscall::Wait4 {
-            pid: dice.of(&[-1, anybody.0 as i32, -(any_guest.0 as i32)]),
+            pid: dice.of(&[-1, any_process.0 as i32, -(any_guest.0 as i32)]),
             status: Ptr::Valid,
             options: dice.of(&[WaitOptions::default(), WaitOptions::STOPPED, WaitOptions::NOHANG]),
         }),
-        11..15 => wait(dice, nth, anybody),
+        11..15 => wait(dice, nth, any_process),
         15 => Op::Send(any_guest, signal),
         16 => Op::Report(
             any_guest,
@@ -185,14 +185,14 @@ fn op(dice: &mut Dice, nth: usize, programs: usize) -> Op {
     }
 }
 
-fn wait(dice: &mut Dice, nth: usize, anybody: Pid) -> Op {
+fn wait(dice: &mut Dice, nth: usize, any_process: Pid) -> Op {
     use How::{Await, Block, Cancellable, NoTime, PollOnce, Try};
     let how = dice.of(&[Block, Try, NoTime, Cancellable, Await, PollOnce]);
     let (exited, all) = (WaitOptions::EXITED, WaitOptions::EXITED.with(WaitOptions::STOPPED));
     Op::Wait {
         how,
         parent: dice.of(&[guest(nth), SHELL]),
-        target: dice.of(&[WaitTarget::Any, WaitTarget::Pid(anybody), WaitTarget::OwnGroup]),
+        target: dice.of(&[WaitTarget::Any, WaitTarget::Pid(any_process), WaitTarget::OwnGroup]),
         options: dice.of(&[exited, exited, all, all.with(WaitOptions::NOWAIT)]),
     }
 }
