@@ -23,20 +23,20 @@ pub fn states(
     mismatch: &Mismatch<'_>,
     steps: &Steps<'_>,
 ) -> Vec<InitialState> {
-    let mut guess = Hypotheses { initial, steps, states: Vec::new() };
+    let mut hypotheses = Hypotheses { initial, steps, states: Vec::new() };
     let event = mismatch.line().map(|line| &line.entry.event);
     match (&mismatch.difference, event) {
-        (StepError::Shown { shown, .. }, Some(event)) => guess.differing(shown, event),
-        (StepError::Shown { shown, .. }, None) => guess.missing(shown),
+        (StepError::Shown { shown, .. }, Some(event)) => hypotheses.differing(shown, event),
+        (StepError::Shown { shown, .. }, None) => hypotheses.missing(shown),
         // a signal that only a tracer shows
-        (StepError::Nothing { .. }, Some(LogEvent::Signal(info))) => guess.user(info.uid),
-        (StepError::Refused(_), _) => guess.alive(),
+        (StepError::Nothing { .. }, Some(LogEvent::Signal(info))) => hypotheses.user(info.uid),
+        (StepError::Refused(_), _) => hypotheses.alive(),
         _ => {}
     }
     if !initial.is_init() {
-        guess.initial_state(mismatch);
+        hypotheses.initial_state(mismatch);
     }
-    guess.states
+    hypotheses.states
 }
 
 struct Hypotheses<'w, 's, 'a> {

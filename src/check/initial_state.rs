@@ -34,7 +34,7 @@ pub struct InitialState {
     /// siginfo before another layer added the sender; the kernel itself never changes it (KILL-31).
     pub filled: bool,
     /// Numbers that do not appear in the log, used for the values that the log does not show.
-    pub nowhere: Placeholders,
+    pub placeholders: Placeholders,
 }
 
 /// Placeholders. A line that shows a number where the model has a placeholder shows the real value.
@@ -54,7 +54,7 @@ impl InitialState {
         let first = steps.first?;
         let mut unused = (2..).filter(|number| !steps.numbers.contains(number));
         let mut next = || unused.next().unwrap_or(0);
-        let nowhere = Placeholders {
+        let placeholders = Placeholders {
             parent: next(),
             adopter: next(),
             pgid: next(),
@@ -80,7 +80,7 @@ impl InitialState {
             mask: init.then_some(SigSet::EMPTY),
             pending: Vec::new(),
             filled: false,
-            nowhere,
+            placeholders,
         })
     }
 
@@ -91,23 +91,23 @@ impl InitialState {
 
     /// The group of the first process in the model: outside of the namespace until a line shows it.
     pub fn pgid(&self) -> Pgid {
-        self.pgid.unwrap_or(if self.is_init() { Pgid(0) } else { Pgid(self.nowhere.pgid) })
+        self.pgid.unwrap_or(if self.is_init() { Pgid(0) } else { Pgid(self.placeholders.pgid) })
     }
 
     pub fn sid(&self) -> Sid {
-        self.sid.unwrap_or(if self.is_init() { Sid(0) } else { Sid(self.nowhere.sid) })
+        self.sid.unwrap_or(if self.is_init() { Sid(0) } else { Sid(self.placeholders.sid) })
     }
 
     pub fn user(&self) -> Uid {
-        self.user.unwrap_or(if self.is_init() { Uid::ROOT } else { Uid(self.nowhere.user) })
+        self.user.unwrap_or(if self.is_init() { Uid::ROOT } else { Uid(self.placeholders.user) })
     }
 
     pub fn parent(&self) -> Pid {
-        self.parent.unwrap_or(Pid(self.nowhere.parent))
+        self.parent.unwrap_or(Pid(self.placeholders.parent))
     }
 
     pub fn adopter(&self) -> Pid {
-        self.adopter.unwrap_or(Pid(self.nowhere.adopter))
+        self.adopter.unwrap_or(Pid(self.placeholders.adopter))
     }
 
     /// The model at the beginning.

@@ -142,10 +142,10 @@ pub fn check_on(log: &Log, version: Version) -> Verdict {
             Err(mismatch) => mismatch,
         };
         // the likeliest is last, and is tried first
-        for guess in hypothesis::states(&initial, &mismatch, &steps).into_iter().rev() {
-            if known.len() < INITIAL_STATES && !known.contains(&guess) {
-                known.push(guess.clone());
-                states.push(guess);
+        for candidate in hypothesis::states(&initial, &mismatch, &steps).into_iter().rev() {
+            if known.len() < INITIAL_STATES && !known.contains(&candidate) {
+                known.push(candidate.clone());
+                states.push(candidate);
             }
         }
         if furthest.as_ref().is_none_or(|best| best.step < mismatch.step) {

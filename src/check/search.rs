@@ -190,7 +190,7 @@ impl<'s, 'a> LogSearch<'s, 'a> {
             StepError::Refused(_) | StepError::Known | StepError::Unfinished { .. } => None,
         };
         let busy = matches!(difference, StepError::Refused(Refused::NotInUserMode(_)))
-            .then(|| what_it_does(kernel, step.pid));
+            .then(|| activity(kernel, step.pid));
         Box::new(Mismatch {
             step: at,
             call: step.calls.get(call).cloned(),
@@ -201,7 +201,7 @@ impl<'s, 'a> LogSearch<'s, 'a> {
     }
 }
 
-fn what_it_does(kernel: &Kernel, pid: Pid) -> &'static str {
+fn activity(kernel: &Kernel, pid: Pid) -> &'static str {
     use crate::kernel::RunState;
     match kernel.view(pid).map(|view| view.run) {
         Some(RunState::Stopped) => "is stopped",

@@ -134,8 +134,9 @@ impl Recorder {
         mask: &impl Fn(Pid) -> crate::abi::SigSet,
     ) {
         let Some(call) = self.begun.remove(&pid) else { return };
-        let handled =
-            happened.iter().any(|(task, what)| *task == pid && matches!(what, Happened::Handler(_)));
+        let handled = happened
+            .iter()
+            .any(|(task, what)| *task == pid && matches!(what, Happened::Handler(_)));
         let timed = matches!(call, Syscall::RtSigtimedwait { .. });
         if *result != Err(Errno::EINTR) || !handled || timed {
             let outcome = CallEnd::Returned(result.clone());
