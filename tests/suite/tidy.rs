@@ -167,6 +167,42 @@ fn the_files_that_architecture_names_exist() {
     }
 }
 
+/// Each test and each module of tests that a page names by its path exists. A name may be the
+/// beginning of a test's name, as `cargo test` takes it.
+#[test]
+fn the_tests_that_pages_name_exist() {
+    let mut tests: BTreeMap<String, String> = BTreeMap::new();
+    for (path, text) in sources("tests/suite") {
+        let path = if path.ends_with("mod.rs") { path.parent().expect("a module") } else { &path };
+        let module = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+        tests.entry(module.to_owned()).or_default().push_str(&text);
+    }
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let (mut missing, mut found) = (Vec::new(), 0);
+    for page in ["ARCHITECTURE", "CONTAINMENT", "DESIGN", "DEVIATIONS", "TARGETS"] {
+        let page = format!("docs/{page}.md");
+        let text = fs::read_to_string(root().join(&page)).expect("the page");
+        for path in text.split(|c: char| !is_word(c)) {
+            let Some((modules, name)) = path.rsplit_once("::") else { continue };
+            let mut modules = modules.split("::");
+            let first = modules.next().expect("a module");
+            let is_test = !name.contains(|c: char| c.is_ascii_uppercase());
+            if !is_test || !tests.contains_key(first) {
+                continue;
+            }
+            let last = modules.last().unwrap_or(first);
+            let start = format!("fn {name}");
+            let exists = tests.get(last).is_some_and(|text| text.contains(&start));
+            found += 1;
+            if !exists && !tests.contains_key(name) {
+                missing.push(format!("{page}: {path}"));
+            }
+        }
+    }
+    assert!(found > 50, "{found}");
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
 /// Pages have lines of at most 100 columns, outside of tables, blocks and generated pages.
 #[test]
 fn prose_has_at_most_100_columns() {
