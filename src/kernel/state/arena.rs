@@ -48,6 +48,18 @@ impl<T> PartialEq for Handle<T> {
 
 impl<T> Eq for Handle<T> {}
 
+impl<T> PartialOrd for Handle<T> {
+    fn partial_cmp(&self, other: &Handle<T>) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Handle<T> {
+    fn cmp(&self, other: &Handle<T>) -> core::cmp::Ordering {
+        (self.id, self.generation).cmp(&(other.id, other.generation))
+    }
+}
+
 impl<T> hash::Hash for Handle<T> {
     fn hash<H: hash::Hasher>(&self, state: &mut H) {
         (self.id, self.generation).hash(state);
