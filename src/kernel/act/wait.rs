@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use crate::abi::{Errno, IdType, Pid, SigInfo, Signal, WaitOptions, WaitStatus};
 use crate::kernel::api::effect::refuse;
 use crate::kernel::api::effect::{Effects, Restart};
+use crate::kernel::api::identity::PidId;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::children::{Scope, WaitEvent};
-use crate::kernel::state::pid::{PidId, PidObject};
+use crate::kernel::state::pid::PidObject;
 use crate::kernel::state::process::{JobControl, Life, Process};
 use crate::kernel::state::small_list::SmallList;
 use crate::kernel::state::task::{Sleep, Task, WaitSelector, WaitSleep};
@@ -517,6 +518,9 @@ impl Kernel {
             return false;
         }
         let selected = self.selects(sleep.selector, child);
+        if self.selects_nothing(sleep.selector) {
+            fx.obey(rule!("WAIT-48"));
+        }
         if selected {
             fx.obey(rule!("CHLD-12"));
             fx.obey(rule!("WAIT-18"));
@@ -532,6 +536,16 @@ impl Kernel {
             WaitSelector::Any => true,
             WaitSelector::Pid(pid) => self.has_identity(process.pid, pid),
             WaitSelector::Pgid(pid) => self.has_identity(self.groups[process.group].pid, pid),
+        }
+    }
+
+    /// Whether what the wait selected when it began is gone.
+    fn selects_nothing(&self, selector: WaitSelector) -> bool {
+        match selector {
+            WaitSelector::Any => false,
+            WaitSelector::Pid(pid) | WaitSelector::Pgid(pid) => {
+                pid.is_some_and(|pid| self.pids.resolve(pid).is_none())
+            }
         }
     }
 

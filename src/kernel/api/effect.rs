@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::{fmt, iter};
 
 use crate::abi::{Errno, Pgid, Pid, SigInfo, Signal, WaitStatus};
+use crate::kernel::api::identity::PidId;
 use crate::kernel::api::rule::{Rule, RuleSet};
-use crate::kernel::state::pid::PidId;
 use crate::syscall;
 
 /// How a blocked call that a signal has interrupted goes on (the kernel's internal error codes,

@@ -5,6 +5,7 @@ use alloc::string::String;
 use core::ops::Index;
 
 use crate::abi::{Errno, Pgid, Pid, Sid};
+use crate::kernel::api::identity::PidId;
 use crate::kernel::state::arena::{Arena, Handle, Id};
 use crate::kernel::state::group::{Group, Session};
 use crate::kernel::state::pid_namespace::PidNamespace;
@@ -66,14 +67,6 @@ impl PidObject {
         self.task.is_none() && self.group.is_none() && self.session.is_none()
     }
 }
-
-/// The identity of a pid object, as pidfd_open(2) takes hold of one. It outlives the number: an
-/// object that has the number later is not equal to it. For a process it stays the same from the
-/// creation until the process is reaped, also when another thread than the leader executes a
-/// program (EXEC-12).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct PidId(Handle<PidObject>);
 
 /// The pid objects and the numbers that lead to them. An object is in both or in none.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -194,13 +187,14 @@ impl Pids {
     /// The identity of an object that is there.
     #[inline]
     pub fn identity(&self, id: Id<PidObject>) -> PidId {
-        PidId(self.objects.handle(id))
+        let (place, generation) = self.objects.handle(id).parts();
+        PidId { place, generation }
     }
 
     /// The object with that identity; `None` if it was freed.
     #[inline]
     pub fn resolve(&self, identity: PidId) -> Option<Id<PidObject>> {
-        self.objects.resolve(identity.0)
+        self.objects.resolve(Handle::from_parts(identity.place, identity.generation)?)
     }
 }
 

@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 
 use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, Time, WaitOptions};
 use crate::kernel::api::effect::Restart;
+use crate::kernel::api::identity::PidId;
 use crate::kernel::api::rule::Rule;
 use crate::kernel::state::arena::{Handle, Id};
 use crate::kernel::state::children::Children;
 use crate::kernel::state::cred::Cred;
 use crate::kernel::state::list::{Linked, Links};
 use crate::kernel::state::pending::Pending;
-use crate::kernel::state::pid::{PidId, PidObject};
+use crate::kernel::state::pid::PidObject;
 use crate::kernel::state::process::{Fs, Process};
 use crate::kernel::state::small_list::SmallList;
 use crate::syscall::{self, Ptr, Syscall};
