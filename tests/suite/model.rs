@@ -367,3 +367,28 @@ fn an_init_with_threads_ends_in_every_order() {
         assert_eq!((kernel.len(), kernel.task_count()), (1, 1), "order {seed}");
     }
 }
+
+/// The identity of a process is the same until the process is reaped, also when another thread than
+/// the leader executes a program (EXEC-12). A later process of the number has another identity.
+#[test]
+fn an_identity_outlives_its_number() {
+    let mut calls = Calls::with(Config { pid_max: 303, last_pid: 299, ..Config::default() });
+    assert_eq!(calls.call(1, Syscall::Fork), Ok(Ret::Value(300)));
+    let child = calls.kernel.pid_id(Pid(300)).expect("the child lives");
+    let flags = clone::THREAD | clone::VM | clone::SIGHAND;
+    let create = Syscall::Clone { flags, clone3: None, parent_tid: 0, child_tid: 0 };
+    assert_eq!(calls.call(300, create), Ok(Ret::Value(301)));
+    let thread = calls.kernel.pid_id(Pid(301)).expect("the thread lives");
+    assert_eq!(calls.exec(301), Ok(Ret::Never));
+    assert_eq!(calls.kernel.pid(child), Some(Pid(300)));
+    assert_eq!(calls.kernel.pid(thread), None);
+    calls.call(300, Syscall::ExitGroup(0)).expect("it ends");
+    let wait = Syscall::Wait4 { pid: 300, status: Ptr::Null, options: WaitOptions(0) };
+    calls.call(1, wait).expect("the child is reaped");
+    assert_eq!(calls.kernel.pid(child), None);
+    for next in [302, 300] {
+        assert_eq!(calls.call(1, Syscall::Fork), Ok(Ret::Value(next)));
+    }
+    assert_eq!(calls.kernel.pid(child), None);
+    assert_ne!(calls.kernel.pid_id(Pid(300)), Some(child));
+}
