@@ -12,8 +12,9 @@ use super::clock::Clock;
 use super::commit::TableState;
 use super::process::{Process, ProcessId};
 use super::registry::ProcessKey;
-use super::waits::{WaitEntry, WaitKey, WaitRequest};
+use super::waits::{WaitEntry, WaitRequest};
 use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, WaitOptions, WaitStatus};
+use crate::kernel::WaitSelector;
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{Ptr, Ret, Syscall};
 
@@ -97,28 +98,28 @@ impl CancelToken {
 
 impl TableState {
     fn wait_request(&self, parent: Pid, target: WaitTarget, options: WaitOptions) -> WaitRequest {
-        let own_group = || self.kernel.view(parent).map_or(Pgid(0), |view| view.pgid);
-        let (idtype, number) = match target {
-            WaitTarget::Any => (IdType::ALL, 0),
-            WaitTarget::Pid(pid) => (IdType::PID, pid.0),
-            WaitTarget::Process(ProcessId(key)) => (IdType::PID, key.pid.0),
-            WaitTarget::Group(pgid) if pgid != Pgid(0) => (IdType::PGID, pgid.0),
-            // WAIT-17; waitid(2) calls the own group 0
-            WaitTarget::Group(_) | WaitTarget::OwnGroup => (IdType::PGID, own_group().0),
-        };
-        let about = match idtype {
-            IdType::ALL => WaitKey::Any,
-            IdType::PID => WaitKey::Pid(number),
-            _ => WaitKey::Pgid(number),
+        let (idtype, number, selector) = match target {
+            WaitTarget::Any => (IdType::ALL, 0, WaitSelector::Any),
+            WaitTarget::Pid(pid) => {
+                (IdType::PID, pid.0, WaitSelector::Pid(self.kernel.pid_id(pid)))
+            }
+            WaitTarget::Process(ProcessId(key)) => {
+                let exists = self.process_registry.entry(key).is_some();
+                let id = self.kernel.pid_id(key.pid).filter(|_| exists);
+                (IdType::PID, key.pid.0, WaitSelector::Pid(id))
+            }
+            WaitTarget::Group(_) | WaitTarget::OwnGroup => {
+                let pgid = match target {
+                    WaitTarget::Group(pgid) if pgid != Pgid(0) => pgid,
+                    // WAIT-17; waitid(2) calls the own group 0
+                    _ => self.kernel.view(parent).map_or(Pgid(0), |view| view.pgid),
+                };
+                let id = self.kernel.pid_id(Pid(pgid.0));
+                (IdType::PGID, pgid.0, WaitSelector::Pgid(id))
+            }
         };
         let id = i32::try_from(number).unwrap_or(i32::MAX);
-        let call = Syscall::Waitid { idtype, id, info: Ptr::Valid, options };
-        let child = match target {
-            WaitTarget::Process(ProcessId(key)) => Some(key),
-            WaitTarget::Pid(pid) => self.process_registry.key(pid),
-            _ => None,
-        };
-        WaitRequest { call, about, child }
+        WaitRequest { call: Syscall::Waitid { idtype, id, info: Ptr::Valid, options }, selector }
     }
 
     /// The result of a wait request of `parent` at present; `None` if there is no wait event. If
@@ -138,12 +139,10 @@ impl TableState {
         if request.is_nonblocking() {
             return Err(Errno::EINVAL);
         }
-        let gone = request.child.is_some_and(|child| self.process_registry.entry(child).is_none());
-        let no_child = gone.then(|| for_no_child(&request.call));
-        let (call, group) = (no_child.as_ref().unwrap_or(&request.call), request.group());
+        let WaitRequest { call, selector } = request;
         if !self.process_registry.pending_exits.is_empty()
             && !callbacks_own
-            && let Some(first) = self.poll(parent.pid, &peek(call), group, clock)?
+            && let Some(first) = self.poll(parent.pid, &peek(call), *selector, clock)?
             && let Some(exit) = self.pending_exit_mut(first.pid)
         {
             // TABLE-01
@@ -152,17 +151,19 @@ impl TableState {
             }
             return Ok(None);
         }
-        self.poll(parent.pid, call, group, clock)
+        self.poll(parent.pid, call, *selector, clock)
     }
 
     fn poll(
         &mut self,
         parent: Pid,
         call: &Syscall,
-        group: Option<Pgid>,
+        selector: WaitSelector,
         clock: &dyn Clock,
     ) -> Result<Option<Waited>, Errno> {
-        match self.apply_external(clock, |kernel, fx| kernel.poll_wait_in(parent, call, group, fx))
+        let selector = Some(selector);
+        match self
+            .apply_external(clock, |kernel, fx| kernel.poll_wait_for(parent, call, selector, fx))
         {
             Ok(Ok(Ret::WaitInfo(Some(info)))) => Ok(info.map(waited)),
             Ok(Ok(_)) => Ok(None),
@@ -210,17 +211,6 @@ fn peek(call: &Syscall) -> Syscall {
     let mut call = call.clone();
     if let Syscall::Waitid { options, .. } = &mut call {
         *options = options.with(WaitOptions::NOWAIT);
-    }
-    call
-}
-
-/// The same wait for a child that does not exist (WAIT-08): another process may have the number of
-/// the original child.
-fn for_no_child(call: &Syscall) -> Syscall {
-    let mut call = call.clone();
-    if let Syscall::Waitid { id, .. } = &mut call {
-        // the numbers of the model are at most 2^22
-        *id = i32::MAX;
     }
     call
 }
