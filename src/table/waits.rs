@@ -16,8 +16,8 @@ use crate::syscall::Syscall;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct WaitRequest {
     pub call: Syscall,
-    /// The children that the wait selects, in place of the number in the call: another process or
-    /// group may have that by now.
+    /// The children that the wait selects, instead of the number in the call, which a later process
+    /// or group may have.
     pub selector: WaitSelector,
 }
 

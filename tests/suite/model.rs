@@ -373,8 +373,8 @@ fn an_init_with_threads_ends_in_every_order() {
     }
 }
 
-/// The identity of a process is the same until the process is reaped, also when another thread than
-/// the leader executes a program (EXEC-12). A later process of the number has another identity.
+/// The identity of a process stays the same until the process is reaped, also if a thread other
+/// than the leader calls execve (EXEC-12). A later process of the number has another identity.
 #[test]
 fn an_identity_outlives_its_number() {
     let mut calls = Calls::with(Config { pid_max: 303, last_pid: 299, ..Config::default() });
