@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use proctable::abi::{Pid, WaitStatus};
-use proctable::table::{Image, TimerMode, ManualClock, Process, ProcessTable, Spawn, TableConfig};
+use proctable::table::{Image, ManualClock, Process, ProcessTable, Spawn, TableConfig, TimerMode};
 
 use crate::engines::facade::Table;
 use crate::{alloc, concurrent};
