@@ -1,6 +1,7 @@
 //! Everybody in a tree: who they are, and what reaches all of them.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +94,16 @@ impl ProcessTree {
     }
 }
 
+/// How many descriptors are held until the signal is sent.
+const HELD: usize = 64;
+
+fn send_all(signals: &[Signal], pidfd: &OwnedFd) {
+    for signal in signals {
+        // a process that has ended gets none
+        let _ = pidfd::send(pidfd, signal.number().into());
+    }
+}
+
 impl TreeInner {
     pub fn members(&self) -> io::Result<Vec<Member>> {
         let mut members = Vec::new();
@@ -156,15 +167,24 @@ impl TreeInner {
                 signals.iter().for_each(|signal| real.send_to_group(*signal));
             }
         }
-        self.visit(&mut |stat, pidfd| {
+        let mut found: Vec<OwnedFd> = Vec::new();
+        let visited = self.visit(&mut |stat, pidfd| {
             // as the group's leader it has them
             if self.blind.is_some() && host_process::has_own_group(stat.pid, pidfd) {
                 return;
             }
-            for signal in signals {
-                let _ = pidfd::send(pidfd, signal.number().into());
+            // a scan comes to children before their parents. The signal goes the other way: a shell
+            // whose child ends first would go on to its next command
+            match pidfd.try_clone().ok().filter(|_| self.cgroup.is_none()) {
+                Some(pidfd) => found.push(pidfd),
+                None => send_all(signals, pidfd),
             }
-        })
+            if found.len() >= HELD {
+                found.drain(..).rev().for_each(|pidfd| send_all(signals, &pidfd));
+            }
+        });
+        found.iter().rev().for_each(|pidfd| send_all(signals, pidfd));
+        visited
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
