@@ -3,6 +3,8 @@
 mod job;
 mod log;
 mod members;
+mod signals;
+mod stops;
 mod streams;
 mod terminal;
 mod units;
@@ -20,17 +22,18 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use proctable::driver::linux::{
-    Child, Command, Delegate, Limits, OnDrop, Options as TreeOptions, ProcessTree, Reaper,
-    SpawnError, Stdio, Step, Unproved, end_by_signal,
+    Child, Command, Delegate, Limits, Mechanism, OnDrop, Options as TreeOptions, ProcessTree,
+    Reaper, SpawnError, Stdio, Step, Unproved, end_by_signal,
 };
 
 use crossbeam_channel::Receiver;
 use proctable::abi::Signal;
 use proctable::table::TableEvent;
 
-use job::{CommandJob, Inputs, Signals};
+use job::{CommandJob, Inputs};
 use log::Log;
 use members::Members;
+use signals::Signals;
 use terminal::Terminal;
 use units::{bytes, duration, signal};
 use user::{User, user};
@@ -151,6 +154,10 @@ pub struct Options {
     /// its start
     #[arg(long)]
     default_signals: bool,
+    /// Run the command in a process group of its own, in the foreground if this program is, as a
+    /// shell runs a job. Without this option the command is in the group of this program
+    #[arg(long)]
+    process_group: bool,
     /// Use no cgroup
     #[arg(long)]
     no_cgroup: bool,
@@ -189,6 +196,7 @@ impl Options {
             default_signals: false,
             shell_status: false,
             signal_command: true,
+            process_group: false,
             no_cgroup: true,
             command,
         }
@@ -243,17 +251,23 @@ fn try_run(options: &Options) -> io::Result<End> {
         return detach(options).map(End::Code);
     }
     // before there is a child: none of its signals and no event is lost
-    let signals = Signals::receive()?;
+    let mut signals = Signals::receive()?;
     // all children of this process are the tree's, or noted: everybody else is an orphan
     let reaper = options.reaps().then(|| Reaper::new(Unproved::Reap)).transpose()?;
     // the command itself is the proof that it can enter the cgroup: a trial would cost a process
-    let started = match start(options, Trial::Without)? {
-        Err(error) if error.step == Step::Cgroup => start(options, Trial::With)?,
+    let started = match start(options, Trial::Without, &mut signals) {
+        Ok(Err(error)) if error.step == Step::Cgroup => start(options, Trial::With, &mut signals),
         started => started,
     };
     match started {
-        Err(error) => Ok(End::Code(refused(&error))),
-        Ok(Started { tree, child, terminal, events, members, log }) => {
+        // what the tree tries by means of children fails if the terminal interrupts them
+        Err(error) => signals.ending().map(End::Signal).ok_or(error),
+        // the terminal has interrupted it before its exec
+        Ok(Err(error)) => match signals.ending().filter(|_| error.step == Step::Killed) {
+            Some(signal) => Ok(End::Signal(signal)),
+            None => Ok(End::Code(refused(&error))),
+        },
+        Ok(Ok(Started { tree, child, terminal, events, members, log })) => {
             let inputs = Inputs { signals, events, members, log };
             CommandJob::new(options, &tree, &child, terminal, inputs, reaper.as_ref()).run()
         }
@@ -271,13 +285,18 @@ enum Trial {
 struct Started {
     tree: ProcessTree,
     child: Child,
-    terminal: Terminal,
+    /// With whether the command is in the group of this program.
+    terminal: (Terminal, bool),
     events: Receiver<TableEvent>,
     members: Members,
     log: Option<Log>,
 }
 
-fn start(options: &Options, trial: Trial) -> io::Result<Result<Started, SpawnError>> {
+fn start(
+    options: &Options,
+    trial: Trial,
+    signals: &mut Signals,
+) -> io::Result<Result<Started, SpawnError>> {
     let tree = create(options, trial)?;
     let command = command(options)?;
     let log = options.events.as_deref();
@@ -292,15 +311,26 @@ fn start(options: &Options, trial: Trial) -> io::Result<Result<Started, SpawnErr
     let events = tree.table().subscribe(EVENTS);
     let events = events.map_err(|errno| io::Error::other(format!("events: {errno}")))?;
     let terminal = Terminal::new();
-    // a job of its own, as a shell makes it; and whatever ends this process, the kernel ends it
-    let command = command.group(0).parent_death_signal(Signal::KILL);
-    let command = if terminal.is_ours() { command.foreground() } else { command };
+    // whatever ends this process, the kernel ends it
+    let command = command.parent_death_signal(Signal::KILL);
+    // where no process can be looked for, its group is what reaches those that it starts
+    let shares_group = !options.process_group && tree.mechanism() != Mechanism::Children;
+    let command = if shares_group { command } else { command.group(0) };
+    let takes_foreground = !shares_group && terminal.is_ours_on_stdin();
+    let command = if takes_foreground { command.foreground() } else { command };
+    signals.take_early();
     Ok(match tree.spawn(command) {
         Err(error) => {
-            terminal.take_from_anybody();
+            if takes_foreground {
+                terminal.take_from_anybody();
+            }
             Err(error)
         }
-        Ok(child) => Ok(Started { tree, child, terminal, events, members, log }),
+        Ok(child) => {
+            signals.start();
+            let terminal = (terminal, shares_group);
+            Ok(Started { tree, child, terminal, events, members, log })
+        }
     })
 }
 

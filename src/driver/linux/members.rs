@@ -67,6 +67,35 @@ impl ProcessTree {
         self.core.signal(signal)
     }
 
+    /// Sends a signal to those members for which `is_meant` returns true, each through a descriptor
+    /// of its own. It looks for them as [`ProcessTree::members`] does, at the same cost.
+    ///
+    /// ```
+    /// use proctable::abi::Signal;
+    /// use proctable::driver::linux::{Command, ProcessTree, process_group};
+    ///
+    /// let tree = ProcessTree::new()?;
+    /// let child = tree.spawn(Command::new("sleep").arg("1000").group(0))?;
+    /// // the members of one process group
+    /// let group = process_group(child.pid())?;
+    /// tree.signal_where(Signal::TERM, |member| {
+    ///     process_group(member.pid).is_ok_and(|its| its == group)
+    /// })?;
+    /// assert_eq!(child.wait()?.term_signal(), Some(Signal::TERM));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`ProcessTree::signal`].
+    pub fn signal_where(
+        &self,
+        signal: Signal,
+        mut is_meant: impl FnMut(&Member) -> bool,
+    ) -> io::Result<()> {
+        self.core.send_where(&[signal], &mut |stat, _| is_meant(&stat.clone().into()))
+    }
+
     /// Lets nobody in the tree run until [`ProcessTree::resume`]: freezes the cgroup, or stops
     /// everybody. Nothing can be spawned meanwhile.
     ///
@@ -167,10 +196,20 @@ impl TreeInner {
                 signals.iter().for_each(|signal| real.send_to_group(*signal));
             }
         }
+        // as the group's leader it has them
+        self.send_where(signals, &mut |stat, pidfd| {
+            self.blind.is_none() || !host_process::has_own_group(stat.pid, pidfd)
+        })
+    }
+
+    fn send_where(
+        &self,
+        signals: &[Signal],
+        is_meant: &mut dyn FnMut(&procfs::Stat, &OwnedFd) -> bool,
+    ) -> io::Result<()> {
         let mut found: Vec<OwnedFd> = Vec::new();
         let visited = self.visit(&mut |stat, pidfd| {
-            // as the group's leader it has them
-            if self.blind.is_some() && host_process::has_own_group(stat.pid, pidfd) {
+            if !is_meant(stat, pidfd) {
                 return;
             }
             // a scan comes to children before their parents. The signal goes the other way: a shell

@@ -4,6 +4,8 @@ mod adopt;
 mod agree;
 mod asynchronous;
 mod handles;
+#[cfg(feature = "cli")]
+mod job_control;
 mod limits;
 mod orphans;
 #[cfg(feature = "cli")]
