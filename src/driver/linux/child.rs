@@ -8,6 +8,7 @@
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use super::cgroup::CgroupJoin;
 use super::command::{Prepared, above_streams};
@@ -103,6 +104,24 @@ fn shell_args(args: &[CString]) -> Vec<*const libc::c_char> {
 ///
 /// The step that failed, and its error.
 pub(super) fn spawn(prepared: &Prepared) -> Result<SpawnedChild, (Step, io::Error)> {
+    let is_busy = |(step, error): &(Step, io::Error)| {
+        *step == Step::Exec && error.raw_os_error() == Some(libc::ETXTBSY)
+    };
+    // As execvp(3) of BSD does. A thread that has just written the program may have closed it, while
+    // a child of another thread has a copy of the descriptor until its own exec. Each try is a new
+    // child: one that was created before the file was closed has such a copy itself
+    for retry in 0..BUSY_RETRIES {
+        match spawn_once(prepared) {
+            Err(failed) if is_busy(&failed) => {
+                std::thread::sleep(Duration::from_millis(1 << retry));
+            }
+            result => return result,
+        }
+    }
+    spawn_once(prepared)
+}
+
+fn spawn_once(prepared: &Prepared) -> Result<SpawnedChild, (Step, io::Error)> {
     let target_cgroup = prepared.cgroup.as_deref().filter(|cgroup| cgroup.can_clone_into());
     match (attempt(prepared, target_cgroup), target_cgroup) {
         (Err((Step::Killed, _)), Some(cgroup)) if cgroup.is_clone_refused() => {
@@ -631,7 +650,8 @@ fn execute(plan: &mut Plan) -> Failed {
     name_listener(plan);
     let mut errno_seen = libc::ENOENT;
     for path in &plan.prepared.candidates {
-        execute_unless_busy(path, plan);
+        // SAFETY: strings and lists that end in zero
+        unsafe { libc::execve(path.as_ptr(), plan.args.as_ptr(), plan.env.as_ptr()) };
         if errno() == libc::ENOEXEC {
             if let Some(name) = plan.shell_args.get_mut(1) {
                 *name = path.as_ptr();
@@ -647,22 +667,6 @@ fn execute(plan: &mut Plan) -> Failed {
         }
     }
     Failed { step: Step::Exec, errno: errno_seen }
-}
-
-/// Executes a program. While a process has the file open for writing it waits, 127 ms at most, as
-/// execvp(3) of BSD does: a thread of the owner that has just written the file may have closed it,
-/// while a child of another thread has a copy of the descriptor until its own exec.
-fn execute_unless_busy(path: &CStr, plan: &Plan) {
-    for retry in 0..=BUSY_RETRIES {
-        // SAFETY: strings and lists that end in zero
-        unsafe { libc::execve(path.as_ptr(), plan.args.as_ptr(), plan.env.as_ptr()) };
-        if errno() != libc::ETXTBSY || retry == BUSY_RETRIES {
-            return;
-        }
-        let pause = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 << retry };
-        // SAFETY: the time is only read; a signal that interrupts it costs a try
-        unsafe { libc::nanosleep(&pause, core::ptr::null_mut()) };
-    }
 }
 
 /// sd_listen_fds(3): the sockets are for the process that LISTEN_PID names.

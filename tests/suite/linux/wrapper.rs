@@ -188,7 +188,8 @@ fn a_busy_program_is_tried_again() {
     assert!(begin.elapsed() >= Duration::from_millis(127), "{:?}", begin.elapsed());
     assert!(error.to_string().ends_with("a process has the file open for writing"), "{error}");
     drop(busy);
-    // a moment later it is closed; on a machine that is slow right now that may be too late
+    // it is closed a moment later, when this process has created a child that has it open, too; on a
+    // machine that is slow right now that may be too late
     let is_run = |_| {
         let busy = writer();
         std::thread::scope(|scope| {
