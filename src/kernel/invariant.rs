@@ -1,4 +1,4 @@
-//! What holds between transitions, checked by the tests after every event.
+//! The invariants between transitions, which the tests check after every event.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -14,12 +14,12 @@ use crate::kernel::state::process::{FsHolder, Process};
 use crate::kernel::state::task::{Sleep, Task};
 
 impl Kernel {
-    /// Checks that all indices agree with what they index; docs/ARCHITECTURE.md lists what holds.
-    /// Costs a look at everything.
+    /// Checks that all indices agree with the data that they index; docs/ARCHITECTURE.md lists the
+    /// invariants. O(size of the model).
     ///
     /// # Errors
     ///
-    /// The first thing that does not hold, in words.
+    /// The first invariant that does not hold, in words.
     pub fn check_invariants(&self) -> Result<(), String> {
         if self.running.is_some() {
             return Err("a transition is still under way".into());
@@ -133,7 +133,7 @@ impl Kernel {
         require(stopped == group.stopped as usize, || "it miscounts its stopped members".into())
     }
 
-    /// What users are charged for is what their processes have.
+    /// The counts of each user agree with its processes.
     fn check_accounts(&self) -> Result<(), String> {
         for (user, count) in &self.users {
             let tasks = self.tasks.iter().filter(|(_, task)| task.cred.real == *user).count();
@@ -151,7 +151,7 @@ impl Kernel {
         require(idle == self.idle_itimers as usize, || "idle timers are miscounted".into())
     }
 
-    /// Whoever shares something is no zombie, and its partners know it.
+    /// The sharing sets are sound, and each member lives.
     fn check_shares(&self) -> Result<(), String> {
         let lives = |id: Id<Process>| !self.processes[id].is_zombie();
         let sound = self.fs_shares.is_sound(|holder| match holder {

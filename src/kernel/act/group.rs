@@ -1,4 +1,4 @@
-//! setpgid, setsid and the calls that ask for groups and sessions.
+//! setpgid, setsid, and the calls that return groups and sessions.
 
 use crate::abi::{Errno, Pgid};
 use crate::kernel::Kernel;
@@ -46,7 +46,7 @@ impl Kernel {
         }
         let named = self.numbers.get(pgid as u32);
         let group = if pgid == pid {
-            // GRP-09: the own number, whether or not others still use it
+            // GRP-09: the group with the number of the process, also if other processes are in it
             fx.obey(rule!("GRP-09"));
             named.group.unwrap_or_else(|| self.create_group(Pgid(pgid as u32), session))
         } else {
@@ -60,8 +60,8 @@ impl Kernel {
         Ok(0)
     }
 
-    /// Whether `caller` may move `target`, which is in `session`, at all: itself or a child of its
-    /// own session that has not exec'd.
+    /// Checks that `caller` may move `target`, which is in `session`: the caller itself, or a child
+    /// in the session of the caller that has not exec'd.
     fn may_set_group(
         &self,
         caller: Id<Process>,
@@ -87,7 +87,7 @@ impl Kernel {
         }
     }
 
-    /// Notes the rules that a move shows which have no effect of their own.
+    /// Notes the rules of a move that have no effect of their own.
     fn note_group_move(
         &self,
         target: Id<Process>,
@@ -169,7 +169,8 @@ impl Kernel {
         Ok(i64::from(sid.0))
     }
 
-    /// GRP-14: any process that exists, whoever owns it; else ESRCH.
+    /// The process `pid`, of any user, or the caller's process for 0 (GRP-14); ESRCH if there is
+    /// none.
     fn named_or_self(
         &self,
         caller: Id<Task>,

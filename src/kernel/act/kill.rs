@@ -50,9 +50,9 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<i64, Errno> {
         fx.obey(rule!("KILL-01"));
-        // TG-27: the task of that number is aimed at
+        // TG-27: the task of that number is the target task
         let Some(target) = self.task_named(pid) else {
-            // KILL-06: before the signal is looked at
+            // KILL-06: this error precedes the check of the signal
             return refuse(fx, rule!("KILL-06"), Errno::ESRCH);
         };
         let info = self.info_to_send(caller, sig, fx)?;
@@ -61,9 +61,9 @@ impl Kernel {
         Ok(0)
     }
 
-    /// What a signal of the caller brings with it, the same for all whom it is sent to; `None`
-    /// for 0, which is no signal.
-    // its result by way of memory would take as long as the rest of a call
+    /// The siginfo of a signal that the caller sends, the same for all targets; `None` for 0, which
+    /// is no signal.
+    // inlined: a result that is returned through memory costs as much as the rest of a call
     #[inline(always)]
     fn info_to_send(
         &self,
@@ -75,8 +75,8 @@ impl Kernel {
         Ok(signal.map(|signal| self.sender_info(caller, signal)))
     }
 
-    /// kill() to one process, zombies included (ZOM-09). The users of the caller are the same for
-    /// all whom it kills.
+    /// Sends a signal to one process, also to a zombie (ZOM-09). `cred` has the users of the
+    /// caller, the same for all targets.
     #[inline(always)]
     fn kill_one(
         &mut self,
@@ -144,8 +144,8 @@ impl Kernel {
         }
     }
 
-    /// The same for several processes, where others may run between two of them (RACE-07); `None`
-    /// if they do.
+    /// As [`Kernel::kill`] for several processes, where other tasks may run between two of them
+    /// (RACE-07); `None` if other tasks run.
     pub(in crate::kernel) fn kill_several(
         &mut self,
         caller: Id<Task>,
@@ -178,7 +178,7 @@ impl Kernel {
         self.go_on_killing(caller, Box::new(killing), fx)
     }
 
-    /// The next of several processes is sent the signal.
+    /// Sends the signal to the remaining processes of a kill of several.
     pub(in crate::kernel) fn go_on_killing(
         &mut self,
         caller: Id<Task>,
@@ -187,7 +187,7 @@ impl Kernel {
     ) -> Option<syscall::Result> {
         let cred = *self.cred(caller);
         while let Some(target) = killing.targets.pop() {
-            // one that was reaped meanwhile is none of them any more
+            // a process that was reaped since the kill began is skipped
             if self.processes.get(target).is_none() {
                 continue;
             }
@@ -208,14 +208,14 @@ impl Kernel {
         Some(killing.outcome.map(|()| Ret::Value(0)))
     }
 
-    /// Everybody whom a kill of everybody is for, in the order of creation: all but the init and
-    /// the caller's process (TG-166).
+    /// The targets of kill(-1) in the order of creation: all processes except the init and the
+    /// process of the caller (TG-166).
     fn others(&self, caller: Id<Task>) -> impl Iterator<Item = Id<Process>> + '_ {
         let own = self.process_of(caller);
         self.all().filter(move |id| *id != own && self.processes[*id].pid > Pid(1))
     }
 
-    /// All members, the most recent first (KILL-13).
+    /// Sends a signal to all members of a group, the most recent member first (KILL-13).
     fn kill_group(
         &mut self,
         caller: Id<Task>,
@@ -224,12 +224,12 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<i64, Errno> {
         let Some(group) = group else { return Err(Errno::ESRCH) };
-        // KILL-09, KILL-07: what is no signal is so to each member
+        // KILL-09, KILL-07: an invalid signal is an error for each member
         fx.obey(rule!("KILL-09"));
         let info = self.info_to_send(caller, sig, fx)?;
         let cred = *self.cred(caller);
         let mut outcome = Err(Errno::ESRCH);
-        // ids outlive the loop: generating a signal ends nobody
+        // the ids stay valid: the generation of a signal removes no process
         let mut next = self.newest_member(group);
         while let Some(member) = next {
             next = self.processes[member].group_links.next();
@@ -239,7 +239,8 @@ impl Kernel {
         outcome.map(|()| 0)
     }
 
-    /// Everyone but the init and the caller, in the order of creation (KILL-13).
+    /// Sends a signal to all processes except the init and the caller's, in the order of creation
+    /// (KILL-13).
     fn kill_all(&mut self, caller: Id<Task>, sig: i32, fx: &mut Effects) -> Result<i64, Errno> {
         fx.obey(rule!("KILL-03"));
         let targets: Vec<Id<Process>> = self.others(caller).collect();
@@ -330,7 +331,7 @@ impl Kernel {
         self.queue_info(caller, target, sig, info, true, fx)
     }
 
-    /// TG-162: only to itself may a thread say that a signal comes from the kernel, or from kill.
+    /// TG-162: a code of the kernel or of kill is permitted only in a signal of a thread to itself.
     fn may_claim(
         &self,
         caller: Id<Task>,
@@ -341,7 +342,7 @@ impl Kernel {
         let own = self.tasks[caller].tid.0 as i32;
         if (info.code >= 0 || info.code == SiCode::TKILL.0) && number != own {
             if u32::try_from(number) == Ok(self.processes[self.process_of(caller)].pid.0) {
-                // the number of its process is not that of a thread
+                // the number of the process is not the number of this thread
                 fx.obey(rule!("KILL-32"));
                 fx.obey(rule!("TG-162"));
             }
@@ -350,7 +351,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Sends a signal with a record that the caller wrote.
+    /// Sends a signal with a siginfo that the caller wrote.
     fn queue_info(
         &mut self,
         caller: Id<Task>,
@@ -361,7 +362,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> syscall::Result {
         let signal = check_signal(sig, fx)?;
-        // a record that claims to be the kernel's passes without a look at the users
+        // the kernel does not check the users if the code is one of the kernel's own
         if info.code <= 0 {
             self.may_kill(caller, self.cred(caller), target, signal, fx)?;
         }
@@ -373,7 +374,7 @@ impl Kernel {
             uid: Uid(info.uid),
             value: info.value,
         };
-        // KILL-22: what says that it is the kernel's reaches an init like the kernel's own
+        // KILL-22: a signal with the code SI_KERNEL reaches an init like a signal of the kernel
         let force = info.code == SiCode::KERNEL;
         let rule = if private { rule!("TG-161") } else { rule!("KILL-31") };
         let origin = Origin { force, private, ..Origin::user(rule) };
@@ -397,7 +398,7 @@ impl Kernel {
         }
         fx.obey(rule!("KILL-16"));
         fx.obey(rule!("CRED-02"));
-        // TG-156: the users of the task that is aimed at
+        // TG-156: the users of the target task count
         if self.leader(self.process_of(target)) != target {
             fx.obey(rule!("TG-156"));
         }
@@ -407,7 +408,7 @@ impl Kernel {
         self.may_kill_stranger(caller, target, signal, fx)
     }
 
-    /// A process of another user gets nothing but SIGCONT, within the session.
+    /// A process of another user receives SIGCONT only, from a process of the same session.
     #[cold]
     fn may_kill_stranger(
         &self,
@@ -430,7 +431,7 @@ impl Kernel {
     }
 }
 
-/// KILL-06, KILL-07: EINVAL for a number that is no signal; 0 is "no signal" (KILL-08).
+/// KILL-06, KILL-07: EINVAL for an invalid number; `None` for 0 (KILL-08).
 fn check_signal(sig: i32, fx: &mut Effects) -> Result<Option<Signal>, Errno> {
     match Signal::new(sig) {
         None if sig != 0 => refuse(fx, rule!("KILL-07"), Errno::EINVAL),

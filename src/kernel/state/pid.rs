@@ -1,4 +1,4 @@
-//! Numbers: what each one names, and which is handed out next.
+//! The pid table: the entry of each number, and the search for the next free number.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -10,15 +10,16 @@ use crate::kernel::state::arena::Id;
 use crate::kernel::state::group::{Group, Session};
 use crate::kernel::state::task::Task;
 
-/// Numbers below this are handed out only before the first wrap (PID-03).
+/// Numbers below this are allocated only before the first wrap (PID-03).
 const RESERVED: u32 = 300;
 const PAGE: usize = 64;
 
-/// What a number names. It cannot be handed out while it names anything (PID-08).
+/// The task, the group and the session of a number. A number with any of them cannot be allocated
+/// (PID-08).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PidEntry {
-    /// The task, alive or dead: the leader of a process has the number of that.
+    /// The task, alive or dead; the leader has the number of its process.
     pub task: Option<Id<Task>>,
     /// The group.
     pub group: Option<Id<Group>>,
@@ -36,18 +37,18 @@ impl PidEntry {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Page {
     used: u64,
-    /// As long as the highest number in use needs it in the first page, and whole in others.
+    /// The first page is as long as its highest number in use needs; others have full length.
     named: Box<[PidEntry]>,
 }
 
 impl Page {
-    /// A page in which nothing has a name.
+    /// A page of empty entries.
     fn new(is_first: bool) -> Page {
         let len = if is_first { 0 } else { PAGE };
         Page { used: 0, named: vec![PidEntry::default(); len].into() }
     }
 
-    /// What a number of this page names.
+    /// The entry of a number in this page.
     #[inline]
     fn named_mut(&mut self, bit: usize) -> &mut PidEntry {
         if self.named.len() <= bit {
@@ -56,7 +57,8 @@ impl Page {
         &mut self.named[bit]
     }
 
-    /// Small worlds need one page, which fills from its beginning: twice as much each time.
+    /// Grows the first page to a power of two: a small model needs one page, and fills it from its
+    /// beginning.
     #[cold]
     fn grow(&mut self, bit: usize) {
         let mut longer = mem::take(&mut self.named).into_vec();
@@ -72,7 +74,7 @@ impl Page {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PidTable {
     pages: Vec<Option<Page>>,
-    /// One bit a page: every number in it is in use.
+    /// One bit a page: all its numbers are in use.
     full: Vec<u64>,
     cursor: u32,
     max: u32,
@@ -87,12 +89,12 @@ impl PidTable {
         self.max
     }
 
-    /// The search for the next number begins behind `last` (PID-12).
+    /// Makes the search for the next number begin after `last` (PID-12).
     pub fn set_last(&mut self, last: u32) {
         self.move_cursor(last.saturating_add(1));
     }
 
-    /// What `number` names.
+    /// The entry of `number`.
     #[inline]
     pub fn get(&self, number: u32) -> PidEntry {
         match self.pages.get(number as usize / PAGE) {
@@ -101,12 +103,12 @@ impl PidTable {
         }
     }
 
-    /// Changes what `number` names; a number that names nothing any more is free.
+    /// Changes the entry of `number`; a number with an empty entry is free.
     pub fn edit(&mut self, number: u32, edit: impl FnOnce(&mut PidEntry)) {
         let (page, bit) = (number as usize / PAGE, number as usize % PAGE);
         if self.pages.len() <= page {
             if self.pages.is_empty() {
-                // most worlds need no more
+                // most models need no more
                 self.pages.reserve_exact(page + 1);
                 self.full.reserve_exact(page / 64 + 1);
             }
@@ -126,8 +128,8 @@ impl PidTable {
         self.release_page(page);
     }
 
-    /// Frees the memory of a page whose numbers are all free, unless the next number is
-    /// likely to be in it.
+    /// Frees the memory of a page whose numbers are all free, unless the next number is likely to
+    /// be in the page.
     fn release_page(&mut self, page: usize) {
         if page != self.cursor as usize / PAGE
             && let Some(place) = self.pages.get_mut(page)
@@ -137,7 +139,7 @@ impl PidTable {
         }
     }
 
-    /// The search for the next number begins there.
+    /// Makes the search for the next number begin at `to`.
     fn move_cursor(&mut self, to: u32) {
         let before = mem::replace(&mut self.cursor, to);
         if before as usize / PAGE != to as usize / PAGE {
@@ -145,7 +147,7 @@ impl PidTable {
         }
     }
 
-    /// `number` is in use before it names anything.
+    /// Marks `number` as in use before it has an entry.
     pub fn reserve(&mut self, number: u32) {
         self.edit(number, |_| {});
         let (page, bit) = (number as usize / PAGE, number as usize % PAGE);
@@ -154,12 +156,12 @@ impl PidTable {
         self.full[page / 64] |= u64::from(entry.used == u64::MAX) << (page % 64);
     }
 
-    /// `number`, which was reserved, is free unless it names something.
+    /// Frees `number`, which was reserved, unless it has an entry.
     pub fn release(&mut self, number: u32) {
         self.edit(number, |_| {});
     }
 
-    /// Hands out the next number (PID-01). EAGAIN if there is none (PID-05).
+    /// Allocates the next number (PID-01). EAGAIN if there is none (PID-05).
     ///
     /// Costs a step for each 4,096 numbers in use between the cursor and the next free one.
     pub fn allocate(&mut self) -> Result<u32, Errno> {
