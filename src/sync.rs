@@ -152,13 +152,13 @@ pub(crate) fn contain(act: impl FnOnce()) -> bool {
 /// the sleep at once.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
-    told: Mutex<ParkState>,
+    state: Mutex<ParkState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct ParkState {
-    told: bool,
+    unparked: bool,
     waker: Option<Waker>,
 }
 
@@ -169,10 +169,10 @@ impl Parker {
 
     /// Ends the present or the next sleep. It runs a waker, so no lock may be held.
     pub fn unpark(&self) {
-        let mut told = self.told.lock();
-        told.told = true;
-        let waker = told.waker.take();
-        drop(told);
+        let mut state = self.state.lock();
+        state.unparked = true;
+        let waker = state.waker.take();
+        drop(state);
         self.changed.notify_all();
         if let Some(waker) = waker {
             // the caller unparks others next: a panic of this waker does not prevent that
@@ -182,14 +182,14 @@ impl Parker {
 
     /// Sleeps until an unpark; `false` if `deadline` comes first.
     pub fn park(&self, deadline: Option<Instant>) -> bool {
-        let mut told = self.told.lock();
-        while !told.told {
+        let mut state = self.state.lock();
+        while !state.unparked {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return false;
             }
-            told = self.changed.wait(told, deadline);
+            state = self.changed.wait(state, deadline);
         }
-        told.told = false;
+        state.unparked = false;
         true
     }
 
@@ -197,13 +197,13 @@ impl Parker {
     pub fn poll(&self, waker: &Waker) -> bool {
         // wakers are foreign: cloned before the lock is taken, dropped after its release
         let mut waker = Some(waker.clone());
-        let mut told = self.told.lock();
-        if core::mem::take(&mut told.told) {
-            drop(told);
+        let mut state = self.state.lock();
+        if core::mem::take(&mut state.unparked) {
+            drop(state);
             return true;
         }
-        core::mem::swap(&mut told.waker, &mut waker);
-        drop(told);
+        core::mem::swap(&mut state.waker, &mut waker);
+        drop(state);
         false
     }
 }

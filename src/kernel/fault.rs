@@ -10,7 +10,7 @@ pub enum Fault {
     /// wait returns the youngest ready child (WAIT-30).
     YoungestChildWins,
     /// The end of the parent of a stopped job causes no check for an orphaned group (ORP-07).
-    ParentExitOrphansNobody,
+    ParentExitOrphansNoGroup,
     /// kill(-1) reports EPERM (KILL-10).
     KillAllReportsEperm,
     /// setpgid does not check whether the child has exec'd (GRP-05).
@@ -66,7 +66,7 @@ impl Fault {
     pub const ALL: [Fault; 26] = [
         Fault::ContKeepsStops,
         Fault::YoungestChildWins,
-        Fault::ParentExitOrphansNobody,
+        Fault::ParentExitOrphansNoGroup,
         Fault::KillAllReportsEperm,
         Fault::SetpgidIgnoresExec,
         Fault::TermActsOnStopped,

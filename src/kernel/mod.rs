@@ -439,10 +439,10 @@ impl Kernel {
                 Life::Alive(
                     JobControl::Running
                         | JobControl::Stopped { .. }
-                        | JobControl::Continued { unannounced: None, .. }
+                        | JobControl::Continued { unsent: None, .. }
                 )
             )
-            && process.may_go_on(task)
+            && process.may_continue(task)
     }
 
     /// The task of that number, dead or alive. O(1).
@@ -512,7 +512,7 @@ impl Kernel {
     }
 
     #[inline]
-    fn faulty(&self, fault: Fault) -> bool {
+    fn has_fault(&self, fault: Fault) -> bool {
         #[cfg(feature = "faults")]
         return self.fault == Some(fault);
         #[cfg(not(feature = "faults"))]

@@ -1319,7 +1319,7 @@ fn zom_15_a_child_made_by_clone_autoreap_leaves_no_zombie() {
 #[test]
 fn exit_17_a_core_dump_ended_those_who_share_the_memory_until_linux_5_15() {
     for (minor, spared) in [(15, false), (16, true)] {
-        let mut scene = on(5, minor, Property::CoreSparesSharers);
+        let mut scene = on(5, minor, Property::CoreEndsOneProcess);
         scene.limit(1, Resource::CORE, 0);
         assert_eq!(scene.fork(1), 2);
         scene.call(2, Syscall::Vfork);

@@ -115,7 +115,7 @@ impl Kernel {
             self.move_task_charge(task, old.real, new.real, fx);
         }
         self.tasks[task].cred = new;
-        if self.faulty(Fault::UsersAreOfTheProcess) {
+        if self.has_fault(Fault::UsersAreOfTheProcess) {
             let others: Vec<Id<Task>> = self.tasks_from(task).skip(1).collect();
             for other in others {
                 let old = self.tasks[other].cred.real;

@@ -72,7 +72,7 @@ impl Kernel {
 
     /// Continues the call of the task; signals that were sent after its entry do not interrupt it
     /// (RACE-02).
-    pub(in crate::kernel) fn go_on_in_call(&mut self, task: Id<Task>, fx: &mut Effects) {
+    pub(in crate::kernel) fn continue_call(&mut self, task: Id<Task>, fx: &mut Effects) {
         let result = match core::mem::take(&mut self.tasks[task].sleep) {
             Sleep::Entered(call) => {
                 fx.begin(self.tasks[task].tid, Some(call.name()));
@@ -83,9 +83,9 @@ impl Kernel {
             }
             Sleep::Killing(killing) => {
                 self.tasklist.release_shared();
-                self.go_on_killing(task, killing, fx)
+                self.continue_kill(task, killing, fx)
             }
-            Sleep::Forking(forking) => self.go_on_forking(task, &forking, fx),
+            Sleep::Forking(forking) => self.continue_fork(task, &forking, fx),
             Sleep::Loading => Some(self.finish_exec(task, fx)),
             sleep => {
                 self.tasks[task].sleep = sleep;

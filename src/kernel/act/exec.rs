@@ -43,7 +43,7 @@ impl Kernel {
             fx.obey(rule!("EXEC-12"));
             fx.obey(rule!("TG-110"));
         }
-        self.go_on_executing(caller, fx);
+        self.continue_exec(caller, fx);
         None
     }
 
@@ -57,7 +57,7 @@ impl Kernel {
     }
 
     /// Continues execve in a task that was woken, if all other tasks of its process have ended.
-    pub(in crate::kernel) fn go_on_executing(&mut self, task: Id<Task>, fx: &mut Effects) {
+    pub(in crate::kernel) fn continue_exec(&mut self, task: Id<Task>, fx: &mut Effects) {
         if self.others_have_ended(task)
             && let Some(result) = self.take_over(task, fx)
         {
@@ -141,7 +141,7 @@ impl Kernel {
         ]);
         // LSM_UNSAFE_SHARE (TG-124): another process could change the working directory during
         // execve
-        let shared = !self.fs_shares.sharers(self.fs_holder(caller)).is_empty();
+        let shared = !self.fs_shares.sharing_with(self.fs_holder(caller)).is_empty();
         let downgrade = shared && !self.config.version.has(Property::SharedExecKeepsUser);
         self.change_image(caller, downgrade);
         let pid = self.processes[id].pid;

@@ -23,7 +23,7 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         let id = self.process_of(task);
-        if self.faulty(Fault::DeadLeaderEndsProcess) && self.leader(id) == task {
+        if self.has_fault(Fault::DeadLeaderEndsProcess) && self.leader(id) == task {
             return self.exit_group(task, status, fx);
         }
         self.exit(task, status, fx);
@@ -55,7 +55,7 @@ impl Kernel {
         fx.obey(rule!("EXIT-11"));
         let id = self.process_of(task);
         let last = self.begin_exit_of(task);
-        let lost = self.faulty(Fault::LastThreadsStatusIsLost) && self.leader(id) != task;
+        let lost = self.has_fault(Fault::LastThreadsStatusIsLost) && self.leader(id) != task;
         let status = if lost { WaitStatus::exited(0) } else { status };
         if self.leader(id) == task {
             self.note_leader_status(id, status);
@@ -82,7 +82,7 @@ impl Kernel {
             self.tasks[task].sleep = Sleep::Exiting { last };
             self.enqueue_task(task);
         } else {
-            self.go_on_exiting(task, last, fx);
+            self.continue_exit(task, last, fx);
         }
     }
 
@@ -103,7 +103,7 @@ impl Kernel {
     }
 
     /// The part of an exit that other tasks observe.
-    pub(in crate::kernel) fn go_on_exiting(
+    pub(in crate::kernel) fn continue_exit(
         &mut self,
         task: Id<Task>,
         last: bool,
@@ -198,7 +198,7 @@ impl Kernel {
         if address == 0 {
             return;
         }
-        if !last || !self.memory_shares.sharers(self.process_of(task)).is_empty() {
+        if !last || !self.memory_shares.sharing_with(self.process_of(task)).is_empty() {
             let tid = self.tasks[task].tid;
             fx.push_with(tid, rule!("TG-11"), || Consequence::TidCleared(address));
         }
@@ -206,21 +206,21 @@ impl Kernel {
 
     /// A core dump ends all processes that share the memory, on kernels without
     /// [`Property::CoreEndsOneProcess`] (EXIT-17).
-    pub(in crate::kernel) fn end_sharers(
+    pub(in crate::kernel) fn end_memory_sharing_processes(
         &mut self,
         dumping: Id<Process>,
         signal: Signal,
         fx: &mut Effects,
     ) {
-        let spares = self.config.version.has(Property::CoreSparesSharers);
+        let spares = self.config.version.has(Property::CoreEndsOneProcess);
         if spares || !self.processes[dumping].flags.dumpable {
             return;
         }
-        let sharers = self.memory_shares.sharers(dumping).to_vec();
-        for sharer in sharers.into_iter().filter(|sharer| *sharer != dumping) {
-            if matches!(self.processes[sharer].life, Life::Alive(_)) {
+        let sharing = self.memory_shares.sharing_with(dumping).to_vec();
+        for other in sharing.into_iter().filter(|other| *other != dumping) {
+            if matches!(self.processes[other].life, Life::Alive(_)) {
                 fx.obey(rule!("EXIT-17"));
-                self.begin_group_exit(sharer, WaitStatus::killed(signal, false), fx);
+                self.begin_group_exit(other, WaitStatus::killed(signal, false), fx);
             }
         }
     }
@@ -245,7 +245,7 @@ impl Kernel {
 
     /// The second part of an exit that was cut (RACE-03). No other task has changed the lists of
     /// tasks since the first part.
-    pub(in crate::kernel) fn go_on_notifying(&mut self, task: Id<Task>, fx: &mut Effects) {
+    pub(in crate::kernel) fn continue_notifying(&mut self, task: Id<Task>, fx: &mut Effects) {
         match core::mem::take(&mut self.tasks[task].sleep) {
             Sleep::Notifying(notifying) => {
                 self.tasklist.release();
@@ -384,7 +384,7 @@ impl Kernel {
 
     /// The target task of the signals about a child of `parent`.
     pub(in crate::kernel) fn target_task_of(&self, parent: Id<Task>) -> Id<Task> {
-        if self.faulty(Fault::ChildSignalGoesToLeader) {
+        if self.has_fault(Fault::ChildSignalGoesToLeader) {
             return self.leader(self.process_of(parent));
         }
         parent
@@ -419,7 +419,7 @@ impl Kernel {
             if let Some(rule) = self.notify_adopter(child, fx) {
                 notifying.unwanted.push((child, rule));
             }
-            if !self.faulty(Fault::ParentExitOrphansNobody) {
+            if !self.has_fault(Fault::ParentExitOrphansNoGroup) {
                 self.check_orphaned(child, Some(process), fx);
             }
             if self.others_may_run() {
@@ -462,7 +462,7 @@ impl Kernel {
     /// among its ancestors, else of the init; `None` if the adopter is outside of the model. Costs
     /// the depth of the tree if there is a subreaper.
     fn find_reaper(&self, father: Id<Process>, fx: &mut Effects) -> Option<Id<Task>> {
-        if self.subreapers > 0 && !self.faulty(Fault::SubreaperForgotten) {
+        if self.subreapers > 0 && !self.has_fault(Fault::SubreaperForgotten) {
             let init = self.init_process();
             let mut next = self.parent_of(father);
             while let Some(ancestor) = next.filter(|ancestor| Some(*ancestor) != init) {
@@ -486,7 +486,7 @@ impl Kernel {
     /// RPT-12 to RPT-15: sends each thread of the child the signal that it asked for (TG-93), if
     /// the dying parent may send it.
     fn send_pdeath_signals(&mut self, father: Id<Task>, child: Id<Process>, fx: &mut Effects) {
-        if self.faulty(Fault::PdeathAtProcessEnd)
+        if self.has_fault(Fault::PdeathAtProcessEnd)
             && self.first_living_task(self.process_of(father)).is_some()
         {
             return;

@@ -184,7 +184,7 @@ impl Kernel {
             id,
             Life::Alive(JobControl::Continued {
                 unreported: true,
-                unannounced: Some(ParentNotification::Continued),
+                unsent: Some(ParentNotification::Continued),
             }),
         );
         self.notify_continued(id, fx);

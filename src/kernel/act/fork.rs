@@ -67,7 +67,7 @@ impl Kernel {
 
     /// Continues a fork that was cut. If the caller was killed during the cut, its number is free
     /// again, and the next fork gets a later one (RACE-09).
-    pub(in crate::kernel) fn go_on_forking(
+    pub(in crate::kernel) fn continue_fork(
         &mut self,
         caller: Id<Task>,
         forking: &Forking,

@@ -86,12 +86,12 @@ impl Kernel {
         if let Some(fs) = self.fs_mut(holder) {
             change(fs);
         }
-        if self.fs_shares.sharers(holder).is_empty() {
+        if self.fs_shares.sharing_with(holder).is_empty() {
             return;
         }
         let changed = self.fs_of(caller).clone();
-        for sharer in self.fs_shares.sharers(holder).to_vec() {
-            if let Some(fs) = self.fs_mut(sharer) {
+        for other in self.fs_shares.sharing_with(holder).to_vec() {
+            if let Some(fs) = self.fs_mut(other) {
                 fs.clone_from(&changed);
             }
         }
@@ -118,7 +118,7 @@ impl Kernel {
         let process = self.process_of(caller);
         let single = self.processes[process].is_single();
         let shares_handlers = self.sighands[self.processes[process].sighand].is_shared();
-        let shares_memory = !self.memory_shares.sharers(process).is_empty();
+        let shares_memory = !self.memory_shares.sharing_with(process).is_empty();
         let of_group = clone::THREAD | clone::SIGHAND | clone::VM;
         if flags & of_group != 0 && !single
             || flags & (clone::SIGHAND | clone::VM) != 0 && shares_handlers

@@ -74,7 +74,7 @@ impl Kernel {
             if session != self.session_of(caller) {
                 return refuse(fx, rule!("GRP-05"), Errno::EPERM);
             }
-            if process.flags.executed && !self.faulty(crate::kernel::Fault::SetpgidIgnoresExec) {
+            if process.flags.executed && !self.has_fault(crate::kernel::Fault::SetpgidIgnoresExec) {
                 fx.obey(rule!("EXEC-10"));
                 return refuse(fx, rule!("GRP-05"), Errno::EACCES);
             }

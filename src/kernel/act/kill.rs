@@ -111,10 +111,10 @@ impl Kernel {
         cred: &Cred,
         member: Id<Process>,
         info: Option<&SigInfo>,
-        everybody: bool,
+        to_all: bool,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
-        if everybody && self.processes[member].is_zombie() {
+        if to_all && self.processes[member].is_zombie() {
             fx.obey(rule!("KILL-11"));
         }
         self.kill_one(caller, cred, self.leader(member), info, fx)
@@ -126,16 +126,16 @@ impl Kernel {
         &self,
         before: Result<(), Errno>,
         sent: Result<(), Errno>,
-        everybody: bool,
+        to_all: bool,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         match sent {
             // KILL-10: ignored
-            Err(Errno::EPERM) if everybody && !self.faulty(Fault::KillAllReportsEperm) => {
+            Err(Errno::EPERM) if to_all && !self.has_fault(Fault::KillAllReportsEperm) => {
                 fx.obey(rule!("KILL-10"));
                 before
             }
-            sent if everybody => sent,
+            sent if to_all => sent,
             sent => {
                 // KILL-09: one success is success
                 fx.obey(rule!("KILL-09"));
@@ -167,19 +167,19 @@ impl Kernel {
             Ok(info) if !targets.is_empty() => info,
             _ => return Some(self.kill(caller, pid, sig, fx).map(Ret::Value)),
         };
-        let everybody = pid == -1;
-        fx.obey(if everybody { rule!("KILL-03") } else { rule!("KILL-09") });
+        let to_all = pid == -1;
+        fx.obey(if to_all { rule!("KILL-03") } else { rule!("KILL-09") });
         let killing = Killing {
             targets: targets.into_iter().rev().collect(),
             info,
-            everybody,
-            outcome: if everybody { Ok(()) } else { Err(Errno::ESRCH) },
+            to_all,
+            outcome: if to_all { Ok(()) } else { Err(Errno::ESRCH) },
         };
-        self.go_on_killing(caller, Box::new(killing), fx)
+        self.continue_kill(caller, Box::new(killing), fx)
     }
 
     /// Sends the signal to the remaining processes of a kill of several.
-    pub(in crate::kernel) fn go_on_killing(
+    pub(in crate::kernel) fn continue_kill(
         &mut self,
         caller: Id<Task>,
         mut killing: Box<Killing>,
@@ -191,12 +191,12 @@ impl Kernel {
             if self.processes.get(target).is_none() {
                 continue;
             }
-            let (info, everybody) = (killing.info.as_ref(), killing.everybody);
-            let sent = self.kill_member(caller, &cred, target, info, everybody, fx);
+            let (info, to_all) = (killing.info.as_ref(), killing.to_all);
+            let sent = self.kill_member(caller, &cred, target, info, to_all, fx);
             if let (Ok(()), Some(info)) = (sent, info) {
                 self.delay_for_child(target, info.signal);
             }
-            killing.outcome = self.after_one(killing.outcome, sent, everybody, fx);
+            killing.outcome = self.after_one(killing.outcome, sent, to_all, fx);
             if !killing.targets.is_empty() && self.others_may_run() {
                 fx.obey(rule!("RACE-07"));
                 self.tasks[caller].sleep = Sleep::Killing(killing);
@@ -283,7 +283,7 @@ impl Kernel {
         if let Some(signal) = signal {
             fx.obey(rule!("KILL-27"));
             let info = SigInfo { code: SiCode::TKILL, ..self.sender_info(caller, signal) };
-            let private = !self.faulty(Fault::PrivateIsShared);
+            let private = !self.has_fault(Fault::PrivateIsShared);
             let origin = Origin { private, ..Origin::user(rule!("KILL-30")) };
             self.generate(target, &info, origin, fx)?;
         }
@@ -405,12 +405,12 @@ impl Kernel {
         if cred.may_signal(&self.tasks[target].cred) {
             return Ok(());
         }
-        self.may_kill_stranger(caller, target, signal, fx)
+        self.may_kill_other_user(caller, target, signal, fx)
     }
 
     /// A process of another user receives SIGCONT only, from a process of the same session.
     #[cold]
-    fn may_kill_stranger(
+    fn may_kill_other_user(
         &self,
         caller: Id<Task>,
         target: Id<Task>,

@@ -83,7 +83,7 @@ impl Kernel {
         let dying = &self.processes[process];
         dying.flags.dumpable
             && self.soft_limit(process, Resource::CORE) >= PAGE
-            && !self.config.unwritable.iter().any(|folder| dying.fs().cwd.starts_with(&**folder))
+            && !self.config.unwritable.iter().any(|path| dying.fs().cwd.starts_with(&**path))
     }
 
     pub(in crate::kernel) fn prlimit(

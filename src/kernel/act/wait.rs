@@ -52,7 +52,7 @@ enum WaitResult {
     /// No child has an event yet; an eligible child may have one later.
     Later,
     /// No child is eligible.
-    Nobody,
+    NoChild,
 }
 
 /// An event in the form that both calls need.
@@ -113,7 +113,7 @@ impl Kernel {
     ) -> Option<syscall::Result> {
         match self.look_for_child(caller, selector, options, fx) {
             WaitResult::Ready(child) => Some(self.report(call, child, options, fx)),
-            WaitResult::Nobody => Some(refuse(fx, rule!("WAIT-08"), Errno::ECHILD)),
+            WaitResult::NoChild => Some(refuse(fx, rule!("WAIT-08"), Errno::ECHILD)),
             WaitResult::Later => None,
         }
     }
@@ -228,8 +228,9 @@ impl Kernel {
     fn waiting_tasks(&self, caller: Id<Task>, options: WaitOptions) -> SmallList<Id<Task>> {
         let mut tasks = SmallList::new();
         let process = &self.processes[self.process_of(caller)];
-        let alone = options.contains(WaitOptions::NOTHREAD) && !self.faulty(Fault::NothreadIgnored);
-        if !process.is_single() && !alone && !self.faulty(Fault::WaitSeesOwnChildrenOnly) {
+        let alone =
+            options.contains(WaitOptions::NOTHREAD) && !self.has_fault(Fault::NothreadIgnored);
+        if !process.is_single() && !alone && !self.has_fault(Fault::WaitSeesOwnChildrenOnly) {
             self.tasks_from(caller).skip(1).for_each(|task| tasks.push(task));
         }
         tasks
@@ -260,7 +261,7 @@ impl Kernel {
         if let WaitSelector::Pid(pid) = selector {
             return self.look_at_child(caller, pid, wanted, fx);
         }
-        let Some(scope) = self.scope_of(selector) else { return WaitResult::Nobody };
+        let Some(scope) = self.scope_of(selector) else { return WaitResult::NoChild };
         let mut events = [WaitEvent::Exited; 3];
         let mut count = 0;
         for event in wanted.events() {
@@ -280,14 +281,14 @@ impl Kernel {
             match self.look_at_children(*parent, scope, events, classes, fx) {
                 WaitResult::Ready(child) => return WaitResult::Ready(child),
                 WaitResult::Later => later = true,
-                WaitResult::Nobody => {}
+                WaitResult::NoChild => {}
             }
         }
         if later {
             WaitResult::Later
         } else {
             fx.obey(rule!("WAIT-23"));
-            WaitResult::Nobody
+            WaitResult::NoChild
         }
     }
 
@@ -312,7 +313,7 @@ impl Kernel {
         if self.has_living_child(parent, scope, classes) {
             WaitResult::Later
         } else {
-            WaitResult::Nobody
+            WaitResult::NoChild
         }
     }
 
@@ -338,13 +339,13 @@ impl Kernel {
                 fx.obey(rule!("WAIT-47"));
                 fx.obey(rule!("TG-151"));
             }
-            return WaitResult::Nobody;
+            return WaitResult::NoChild;
         };
         let process = &self.processes[child];
         let nothread = wanted.options.contains(WaitOptions::NOTHREAD);
         // TG-145
-        let own = if nothread && !self.faulty(Fault::NothreadIgnored)
-            || self.faulty(Fault::WaitSeesOwnChildrenOnly)
+        let own = if nothread && !self.has_fault(Fault::NothreadIgnored)
+            || self.has_fault(Fault::WaitSeesOwnChildrenOnly)
         {
             process.parent == Some(caller)
         } else {
@@ -354,13 +355,13 @@ impl Kernel {
             fx.obey(rule!("TG-145"));
         }
         if !own || !wanted.classes().contains(&process.is_clone_child()) {
-            return WaitResult::Nobody;
+            return WaitResult::NoChild;
         }
         match process.report {
             Some(report) if wanted.events().any(|event| event == report.event) => {
                 WaitResult::Ready(child)
             }
-            _ if process.is_zombie() => WaitResult::Nobody,
+            _ if process.is_zombie() => WaitResult::NoChild,
             Some(_) => {
                 // the child has an event to report, and the options exclude it
                 fx.obey(rule!("WAIT-34"));
@@ -442,9 +443,9 @@ impl Kernel {
                     Life::Alive(JobControl::Stopped { signal, unreported: false }),
                 );
             }
-            Life::Alive(JobControl::Continued { unannounced, .. }) => {
-                let job = if unannounced.is_some() {
-                    JobControl::Continued { unreported: false, unannounced }
+            Life::Alive(JobControl::Continued { unsent, .. }) => {
+                let job = if unsent.is_some() {
+                    JobControl::Continued { unreported: false, unsent }
                 } else {
                     JobControl::Running
                 };
@@ -547,7 +548,7 @@ impl Kernel {
                 let result = store(&sleep.call, result, fx);
                 self.return_later(task, result, rule!("WAIT-42"), fx);
             }
-            WaitResult::Nobody => {
+            WaitResult::NoChild => {
                 // also if the child has left the group during the wait
                 let classes = WaitFilter { options }.classes();
                 let left = self.has_living_child(task, None, classes);

@@ -108,7 +108,7 @@ impl fmt::Display for Consequence {
         match self {
             Consequence::Returned(Ok(ret)) => write!(f, "call returned {}", ret.value()),
             Consequence::Returned(Err(errno)) => write!(f, "call failed with {errno}"),
-            Consequence::Resumed(_) => write!(f, "goes on behind its call"),
+            Consequence::Resumed(_) => write!(f, "sees the result of its call"),
             Consequence::Interrupted(_) => write!(f, "call interrupted"),
             Consequence::Caught(info) => write!(f, "{} caught", info.signal),
             Consequence::Handling(info, _) => write!(f, "handler of {} begins", info.signal),

@@ -74,8 +74,8 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refused::NoSuchTask(tid) => write!(f, "there is no living task {tid}"),
-            Refused::NotInUserMode(tid) => write!(f, "task {tid} runs no code of its own now"),
-            Refused::NotRunnable(tid) => write!(f, "task {tid} has nothing to do by itself"),
+            Refused::NotInUserMode(tid) => write!(f, "task {tid} is not in user mode"),
+            Refused::NotRunnable(tid) => write!(f, "task {tid} has no step to make"),
             Refused::TimeWentBack => write!(f, "time does not go back"),
         }
     }

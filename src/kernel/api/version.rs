@@ -18,7 +18,7 @@ pub enum Property {
     /// A signal that dumps core ends only the process to which it is delivered (EXIT-17). Older
     /// kernels end all processes that share its memory with the same signal, also a parent in
     /// vfork(2).
-    CoreSparesSharers,
+    CoreEndsOneProcess,
     /// A set\*uid call marks a process for the check at execve(2) if its new user has more
     /// processes than the limit (LIM-05). Older kernels mark it at the limit already.
     NprocMarkAboveLimit,
@@ -64,7 +64,7 @@ impl Property {
     /// All properties, the oldest first.
     pub const ALL: [Property; 13] = [
         Property::UnknownActionFlagsCleared,
-        Property::CoreSparesSharers,
+        Property::CoreEndsOneProcess,
         Property::NprocMarkAboveLimit,
         Property::ZombieShowsProcess,
         Property::EndedDropSignals,
@@ -83,7 +83,7 @@ impl Property {
     pub const fn since(self) -> Option<(u16, u16)> {
         Some(match self {
             Property::UnknownActionFlagsCleared => (5, 11),
-            Property::CoreSparesSharers => (5, 16),
+            Property::CoreEndsOneProcess => (5, 16),
             Property::NprocMarkAboveLimit | Property::ZombieShowsProcess => (5, 17),
             Property::EndedDropSignals => (5, 18),
             Property::LastThreadDecides => (6, 0),
@@ -100,7 +100,7 @@ impl Property {
     pub const fn name(self) -> &'static str {
         match self {
             Property::UnknownActionFlagsCleared => "unknown flags of rt_sigaction are cleared",
-            Property::CoreSparesSharers => "a core dump spares those who share the memory",
+            Property::CoreEndsOneProcess => "a core dump ends one process only",
             Property::NprocMarkAboveLimit => "set*uid marks a process only above RLIMIT_NPROC",
             Property::ZombieShowsProcess => "WNOWAIT and /proc show how a process ended",
             Property::EndedDropSignals => "processes that have ended drop signals",
@@ -111,7 +111,7 @@ impl Property {
             }
             Property::ChildSignalTellsProcess => "SIGCHLD tells how a process ended",
             Property::SharedExecKeepsUser => "execve keeps the effective user beside CLONE_FS",
-            Property::ExitIsPreempted => "an end is preempted before anyone is told of it",
+            Property::ExitIsPreempted => "an exit is preempted before any process is notified",
             Property::ExitSignalChecked => "clone refuses exit signals above 64",
             Property::Autoreap => "clone3 takes CLONE_AUTOREAP and CLONE_NNP",
         }
@@ -122,7 +122,7 @@ impl Property {
     pub const fn scenario(self) -> &'static str {
         match self {
             Property::UnknownActionFlagsCleared => include_str!("version/action_flags.strace"),
-            Property::CoreSparesSharers => include_str!("version/core_sharers.strace"),
+            Property::CoreEndsOneProcess => include_str!("version/core_one_process.strace"),
             Property::NprocMarkAboveLimit => include_str!("version/nproc_mark.strace"),
             Property::ZombieShowsProcess => include_str!("version/zombie_status.strace"),
             Property::EndedDropSignals => include_str!("version/ended_signals.strace"),

@@ -22,9 +22,9 @@ impl Kernel {
             Sleep::Wait(_) => Access::Shared,
             Sleep::Releasing(_) | Sleep::Exec | Sleep::Forking(_) => Access::Exclusive,
             _ if thread.state == TaskState::Exiting => Access::Exclusive,
-            _ if thread.announcing_stop => Access::Shared,
+            _ if thread.notifying_stop => Access::Shared,
             _ => match self.processes[thread.process].life {
-                Life::Alive(JobControl::Continued { unannounced: Some(_), .. }) => Access::Shared,
+                Life::Alive(JobControl::Continued { unsent: Some(_), .. }) => Access::Shared,
                 _ => Access::None,
             },
         }

@@ -90,20 +90,20 @@ impl Kernel {
 
     /// The task runs: it leaves its blocked call if it has a reason, then delivers its signals.
     fn run(&mut self, task: Id<Task>, fx: &mut Effects) {
-        if core::mem::take(&mut self.tasks[task].announcing_stop) {
-            return self.announce_stop(task, fx);
+        if core::mem::take(&mut self.tasks[task].notifying_stop) {
+            return self.continue_notifying_stop(task, fx);
         }
         let state = self.tasks[task].state;
         match state {
             TaskState::Stopped => return,
             TaskState::Dead => return self.release(task, fx),
             TaskState::Exiting => return self.end(task, fx),
-            TaskState::Running if self.is_in_call(task) => return self.go_on_in_call(task, fx),
+            TaskState::Running if self.is_in_call(task) => return self.continue_call(task, fx),
             TaskState::Running if self.begin_call(task) => {
                 return if self.others_may_run() {
                     self.enqueue_first(task)
                 } else {
-                    self.go_on_in_call(task, fx)
+                    self.continue_call(task, fx)
                 };
             }
             TaskState::Running => {}
@@ -126,15 +126,15 @@ impl Kernel {
     #[inline]
     pub(in crate::kernel) fn must_end(&self, task: Id<Task>) -> bool {
         let process = &self.processes[self.process_of(task)];
-        matches!(process.life, Life::Dying(_)) || !process.may_go_on(task)
+        matches!(process.life, Life::Dying(_)) || !process.may_continue(task)
     }
 
     /// Continues the end of a task that was cut.
     fn end(&mut self, task: Id<Task>, fx: &mut Effects) {
         match self.tasks[task].sleep {
             Sleep::Zap { last } => self.finish_zap(task, last, fx),
-            Sleep::Exiting { last } => self.go_on_exiting(task, last, fx),
-            Sleep::Notifying(_) => self.go_on_notifying(task, fx),
+            Sleep::Exiting { last } => self.continue_exit(task, last, fx),
+            Sleep::Notifying(_) => self.continue_notifying(task, fx),
             _ => {}
         }
     }
@@ -155,23 +155,23 @@ impl Kernel {
 
     /// A sleeping task was woken: it leaves its call if it has a reason.
     fn wake(&mut self, task: Id<Task>, fx: &mut Effects) {
-        let notified = self.tasks[task].signal_pending;
+        let signal_pending = self.tasks[task].signal_pending;
         match &self.tasks[task].sleep {
             Sleep::Wait(_) => self.wake_wait(task, fx),
-            Sleep::Pause if notified => {
+            Sleep::Pause if signal_pending => {
                 self.interrupt(task, Restart::NoHandler, Syscall::Pause, fx);
             }
-            Sleep::Suspend(call) if notified => {
+            Sleep::Suspend(call) if signal_pending => {
                 let call = (**call).clone();
                 self.interrupt(task, Restart::NoHandler, call, fx);
             }
             Sleep::Timed(timed) => {
                 let expired = timed.deadline.is_some_and(|deadline| deadline <= self.now);
-                if notified || expired {
+                if signal_pending || expired {
                     self.end_sigtimedwait(task, fx);
                 }
             }
-            Sleep::Exec => self.go_on_executing(task, fx),
+            Sleep::Exec => self.continue_exec(task, fx),
             Sleep::None
             | Sleep::Pause
             | Sleep::Suspend(_)
@@ -200,7 +200,7 @@ impl Kernel {
     /// Whether the process continued and its parent is not notified yet.
     fn has_unsent_notification(&self, task: Id<Task>) -> bool {
         let life = self.processes[self.tasks[task].process].life;
-        matches!(life, Life::Alive(JobControl::Continued { unannounced: Some(_), .. }))
+        matches!(life, Life::Alive(JobControl::Continued { unsent: Some(_), .. }))
     }
 
     /// Puts the task at the end of the run queue, unless it is in the queue.

@@ -128,8 +128,9 @@ impl Kernel {
         let mask = mask - SigSet::KERNEL_ONLY;
         let thread = &self.tasks[task];
         let blocked = mask - thread.mask;
-        let told = thread.signal_pending && (thread.stop_pending || self.has_deliverable(task));
-        if told && !blocked.is_empty() && !self.processes[thread.process].is_single() {
+        let had_signals =
+            thread.signal_pending && (thread.stop_pending || self.has_deliverable(task));
+        if had_signals && !blocked.is_empty() && !self.processes[thread.process].is_single() {
             fx.obey(rule!("SIG-18"));
             self.offer_shared(task, blocked, fx);
         }

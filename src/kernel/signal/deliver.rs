@@ -62,7 +62,7 @@ impl Kernel {
     fn deliver_all(&mut self, task: Id<Task>, fx: &mut Effects) -> Delivered {
         let id = self.process_of(task);
         loop {
-            if let Life::Alive(JobControl::Continued { unannounced: Some(_), .. }) =
+            if let Life::Alive(JobControl::Continued { unsent: Some(_), .. }) =
                 self.processes[id].life
                 && !self.must_end(task)
             {
@@ -185,7 +185,7 @@ impl Kernel {
                 // TG-70
                 self.kill_threads(id, Some(task));
                 if core {
-                    self.end_sharers(id, signal, fx);
+                    self.end_memory_sharing_processes(id, signal, fx);
                 }
                 // WAIT-40: the continue event is gone, the end is not there yet, and the tasks that
                 // were woken may scan the children now
@@ -206,7 +206,7 @@ impl Kernel {
             fx.obey(rule!("JOB-11"));
             fx.obey(rule!("ORP-01"));
             fx.obey(rule!("ORP-18"));
-            if self.is_orphaned(group, None) && !self.faulty(Fault::OrphansStop) {
+            if self.is_orphaned(group, None) && !self.has_fault(Fault::OrphansStop) {
                 // ORP-04: judged at delivery
                 fx.push(pid, Consequence::Discarded(signal), rule!("ORP-04"));
                 return Delivered::Done;
@@ -225,7 +225,7 @@ impl Kernel {
     /// Begins a stop of all tasks of the process (do_signal_stop, TG-125), and wakes them for that.
     fn begin_stop(&mut self, task: Id<Task>, signal: Signal) {
         let id = self.process_of(task);
-        let alone = self.faulty(Fault::StopCountsLeaderAlone);
+        let alone = self.has_fault(Fault::StopCountsLeaderAlone);
         let Some(group) = &mut self.processes[id].threads else { return };
         (group.stop_signal, group.stopping) = (Some(signal), 1);
         let mut next = Some(self.leader(id));
@@ -289,7 +289,7 @@ impl Kernel {
             // the parent may wait before it is notified
             fx.obey(rule!("RACE-04"));
             self.mark_stopped(id, signal, fx);
-            self.tasks[task].announcing_stop = true;
+            self.tasks[task].notifying_stop = true;
             self.enqueue_first(task);
         } else {
             self.complete_stop(id, signal, fx);
@@ -304,13 +304,13 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         self.mark_stopped(id, signal, fx);
-        self.tell_parent_of_stop(id, fx);
+        self.notify_stopped(id, fx);
     }
 
     /// Continues a stop that was cut: notifies the parent. The task continues if SIGCONT came
     /// during the cut.
-    pub(in crate::kernel) fn announce_stop(&mut self, task: Id<Task>, fx: &mut Effects) {
-        self.tell_parent_of_stop(self.process_of(task), fx);
+    pub(in crate::kernel) fn continue_notifying_stop(&mut self, task: Id<Task>, fx: &mut Effects) {
+        self.notify_stopped(self.process_of(task), fx);
         if self.tasks[task].state == TaskState::Running {
             self.enqueue_first(task);
         }
@@ -318,7 +318,7 @@ impl Kernel {
 
     /// Notifies the parent of a stop. The status in the siginfo is 0 if a wait or SIGCONT has
     /// consumed the stop since then (RACE-04).
-    fn tell_parent_of_stop(&mut self, id: Id<Process>, fx: &mut Effects) {
+    fn notify_stopped(&mut self, id: Id<Process>, fx: &mut Effects) {
         let status = match self.processes[id].life {
             Life::Alive(JobControl::Stopped { signal, unreported: true }) => {
                 i32::from(signal.number())
@@ -346,22 +346,22 @@ impl Kernel {
     pub(in crate::kernel) fn notify_continued(&mut self, id: Id<Process>, fx: &mut Effects) {
         let process = &self.processes[id];
         let pid = process.pid;
-        let Life::Alive(JobControl::Continued { unreported, unannounced: Some(announcement) }) =
+        let Life::Alive(JobControl::Continued { unreported, unsent: Some(notification) }) =
             process.life
         else {
             return;
         };
         let job = if unreported {
-            JobControl::Continued { unreported, unannounced: None }
+            JobControl::Continued { unreported, unsent: None }
         } else {
             JobControl::Running
         };
         self.set_life(id, Life::Alive(job));
-        match announcement {
+        match notification {
             ParentNotification::Continued => {
                 fx.push(pid, Consequence::Continued, rule!("JOB-03"));
-                let told = WaitStatus::CONTINUED.code_and_status();
-                self.notify_parent_cldstop(id, told, rule!("WAIT-38"), fx);
+                let continued = WaitStatus::CONTINUED.code_and_status();
+                self.notify_parent_cldstop(id, continued, rule!("WAIT-38"), fx);
             }
             ParentNotification::Stopped => {
                 fx.obey(rule!("JOB-13"));
@@ -389,7 +389,7 @@ impl Kernel {
         fx.obey(rule!("CHLD-05"));
         if sighand.ignored().contains(Signal::CHLD)
             || sighand.get(Signal::CHLD).flags.contains(SaFlags::NOCLDSTOP)
-                && !self.faulty(Fault::NocldstopIgnored)
+                && !self.has_fault(Fault::NocldstopIgnored)
         {
             fx.obey(rule!("CHLD-03"));
         } else {
@@ -431,7 +431,7 @@ impl Kernel {
         if let Resume::Fail(_) | Resume::Restart(_) = resume {
             fx.obey(rule!("SIG-44"));
         }
-        let keep = self.faulty(Fault::NodeferIgnored);
+        let keep = self.has_fault(Fault::NodeferIgnored);
         let thread = &mut self.tasks[task];
         let mut below = thread.frames.iter().rev().take_while(|frame| !frame.begun).peekable();
         if below.peek().is_some() {
@@ -461,7 +461,7 @@ impl Kernel {
     fn decide_interrupted(&mut self, task: Id<Task>, flags: SaFlags, fx: &mut Effects) -> Resume {
         match core::mem::take(&mut self.tasks[task].sleep) {
             Sleep::Interrupted(Restart::Sys, call) => {
-                if flags.contains(SaFlags::RESTART) && !self.faulty(Fault::NeverRestarts) {
+                if flags.contains(SaFlags::RESTART) && !self.has_fault(Fault::NeverRestarts) {
                     fx.obey(rule!("WAIT-41"));
                     Resume::Restart(call)
                 } else {

@@ -52,7 +52,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let process = &self.processes[self.tasks[target].process];
-        if !sends_cldstop(process, fx) {
+        if !takes_signals(process, fx) {
             return self.keep_for_ended(target, info, origin, fx);
         }
         if process.flags.host_authority {
@@ -97,9 +97,9 @@ impl Kernel {
         }
         let task = &self.tasks[target];
         let process = &self.processes[task.process];
-        let fate = self.sighands[process.sighand].disposition_of(info.signal);
+        let disposition = self.sighands[process.sighand].disposition_of(info.signal);
         let pending = self.pending(target, origin.private);
-        if drops(process, task, info.signal, fate, origin.force, fx)
+        if drops(process, task, info.signal, disposition, origin.force, fx)
             || !info.signal.is_realtime() && pending.contains(info.signal)
         {
             return Ok(());
@@ -121,12 +121,12 @@ impl Kernel {
         }
         let task = &self.tasks[target];
         let process = &self.processes[task.process];
-        let fate = self.sighands[process.sighand].disposition_of(signal);
+        let disposition = self.sighands[process.sighand].disposition_of(signal);
         // TG-64: the mask of the target task counts
         if !process.is_single() {
             fx.obey_all(&[rule!("SIG-21"), rule!("TG-27"), rule!("TG-64")]);
         }
-        if drops(process, task, signal, fate, origin.force, fx) {
+        if drops(process, task, signal, disposition, origin.force, fx) {
             fx.push(process.pid, Consequence::Discarded(signal), rule!("SIG-19"));
             return Ok(());
         }
@@ -138,17 +138,17 @@ impl Kernel {
             }
             return Ok(());
         }
-        let whom = if origin.private { task.tid } else { process.pid };
+        let target_pid = if origin.private { task.tid } else { process.pid };
         let kept = self.enqueue_signal(target, info, origin, fx)?;
         let task = &self.tasks[target];
         note_queued(&self.processes[task.process], task, signal, origin, fx);
         // moved field by field, which avoids a copy of the whole
         let SigInfo { code, pid, uid, value, .. } =
             if kept { *info } else { SigInfo::lost(signal) };
-        fx.push_with(whom, origin.rule, || {
+        fx.push_with(target_pid, origin.rule, || {
             Consequence::Generated(SigInfo { signal, code, pid, uid, value })
         });
-        self.complete(target, signal, fate, origin.private, fx);
+        self.complete(target, signal, disposition, origin.private, fx);
         Ok(())
     }
 
@@ -161,7 +161,7 @@ impl Kernel {
         } else {
             // JOB-02: also if SIGCONT itself is discarded, and also for a stop that is blocked
             // (JOB-05) or has not acted yet (JOB-14, TG-138)
-            if !self.faulty(Fault::ContKeepsStops) {
+            if !self.has_fault(Fault::ContKeepsStops) {
                 self.flush(id, SigSet::STOPS, rule!("JOB-02"), fx);
             }
             self.resume(id, fx);
@@ -181,7 +181,7 @@ impl Kernel {
             fx.obey(rule!("WAIT-28"));
             return;
         }
-        let mut unannounced = Some(ParentNotification::Continued);
+        let mut unsent = Some(ParentNotification::Continued);
         if let Life::Alive(JobControl::Stopped { unreported: true, .. }) = process.life {
             fx.obey(rule!("WAIT-26"));
         }
@@ -189,18 +189,18 @@ impl Kernel {
             // JOB-13
             fx.obey(rule!("JOB-13"));
             fx.obey(rule!("TG-127"));
-            unannounced = Some(ParentNotification::Stopped);
+            unsent = Some(ParentNotification::Stopped);
         }
         fx.obey(rule!("JOB-03"));
         fx.obey(rule!("WAIT-25"));
         // WAIT-38: the wait event exists at once; the parent is notified when the process runs
-        self.set_life(id, Life::Alive(JobControl::Continued { unreported: true, unannounced }));
+        self.set_life(id, Life::Alive(JobControl::Continued { unreported: true, unsent }));
         self.wake_stopped(id);
     }
 
     /// Ends the stop of the tasks of a process.
     pub(in crate::kernel) fn wake_stopped(&mut self, id: Id<Process>) {
-        let one = self.faulty(Fault::ContResumesOne).then_some(self.leader(id));
+        let one = self.has_fault(Fault::ContResumesOne).then_some(self.leader(id));
         let mut next = Some(self.leader(id));
         while let Some(task) = next {
             next = self.next_thread(task);
@@ -220,7 +220,7 @@ impl Kernel {
         &mut self,
         target: Id<Task>,
         signal: Signal,
-        fate: Disposition,
+        disposition: Disposition,
         private: bool,
         fx: &mut Effects,
     ) {
@@ -233,7 +233,7 @@ impl Kernel {
         let spared = self.processes[thread.process].flags.unkillable
             && !signal.is_kernel_only()
             && self.config.version.has(Property::InitIsSpared);
-        if fate == Disposition::Default(DefaultAction::Terminate) && !spared {
+        if disposition == Disposition::Default(DefaultAction::Terminate) && !spared {
             // TG-79
             if thread.real_blocks(signal) {
                 fx.obey(rule!("SIG-55"));
@@ -249,7 +249,10 @@ impl Kernel {
             fx.obey(rule!("FORK-29"));
             fx.obey(rule!("JOB-17"));
         }
-        if self.faulty(Fault::HandlerInterruptsAll) && fate == Disposition::Caught && !private {
+        if self.has_fault(Fault::HandlerInterruptsAll)
+            && disposition == Disposition::Caught
+            && !private
+        {
             self.interrupt_others(taker, fx);
         }
         self.signal_wake_up(taker);
@@ -280,7 +283,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Option<Id<Task>> {
         let id = self.process_of(target);
-        let leader_only = self.faulty(Fault::SharedGoesToLeader) && !private;
+        let leader_only = self.has_fault(Fault::SharedGoesToLeader) && !private;
         let target = if leader_only { self.leader(id) } else { target };
         if self.wants(target, signal) {
             return Some(target);
@@ -289,7 +292,7 @@ impl Kernel {
             return None;
         }
         let group = self.processes[id].threads.as_ref().filter(|group| group.tasks > 1)?;
-        let start = if self.faulty(Fault::SharedSignalsRotate) {
+        let start = if self.has_fault(Fault::SharedSignalsRotate) {
             self.task_after(group.current_target)
         } else {
             group.current_target
@@ -317,7 +320,7 @@ impl Kernel {
             return true;
         }
         if thread.is_stopped() {
-            return self.faulty(Fault::TermActsOnStopped);
+            return self.has_fault(Fault::TermActsOnStopped);
         }
         self.running == Some(id) || !thread.signal_pending
     }
@@ -332,7 +335,7 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         let mut left = self.processes[self.process_of(task)].shared.set() & blocked;
-        if left.is_empty() || self.faulty(Fault::BlockedSharedIsNotOffered) {
+        if left.is_empty() || self.has_fault(Fault::BlockedSharedIsNotOffered) {
             return;
         }
         fx.obey(rule!("TG-45"));
@@ -475,7 +478,7 @@ impl Kernel {
 }
 
 /// Whether a signal has any effect on the process (TG-85). JOB-18: stop signals are no exception.
-fn sends_cldstop(process: &Process, fx: &mut Effects) -> bool {
+fn takes_signals(process: &Process, fx: &mut Effects) -> bool {
     match process.life {
         Life::Alive(_) => return true,
         Life::Zombie(_) => fx.obey(rule!("ZOM-09")),
@@ -501,16 +504,16 @@ fn drops(
     process: &Process,
     thread: &Task,
     signal: Signal,
-    fate: Disposition,
+    disposition: Disposition,
     force: bool,
     fx: &mut Effects,
 ) -> bool {
-    let protected = process.flags.unkillable && fate.is_default();
+    let protected = process.flags.unkillable && disposition.is_default();
     if thread.blocks(signal) {
         if protected {
             fx.obey(rule!("KILL-24"));
         }
-        if fate.is_ignored() {
+        if disposition.is_ignored() {
             fx.obey(rule!("SIG-20"));
             if thread.real_blocks(signal) {
                 fx.obey(rule!("SIG-52"));
@@ -522,10 +525,10 @@ fn drops(
         fx.obey(if signal.is_kernel_only() { rule!("KILL-23") } else { rule!("KILL-21") });
         return true;
     }
-    if fate == Disposition::Default(DefaultAction::Ignore) {
+    if disposition == Disposition::Default(DefaultAction::Ignore) {
         fx.obey(rule!("SIG-04"));
     }
-    fate.is_ignored()
+    disposition.is_ignored()
 }
 
 /// Notes the rules of a signal that became pending.

@@ -227,7 +227,7 @@ impl Kernel {
         classes: &[bool],
     ) -> Option<Id<Process>> {
         self.index_groups(parent, scope);
-        let youngest_wins = self.faulty(crate::kernel::Fault::YoungestChildWins);
+        let youngest_wins = self.has_fault(crate::kernel::Fault::YoungestChildWins);
         let children = self.tasks[parent].children.as_deref()?;
         let reports = events.iter().flat_map(|event| {
             classes.iter().map(|clone_child| Report { event: *event, clone_child: *clone_child })

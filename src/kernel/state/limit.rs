@@ -116,8 +116,8 @@ impl Kernel {
     /// share the memory. O(these processes).
     pub(in crate::kernel) fn set_dumpable(&mut self, process: Id<Process>, dumpable: bool) {
         self.processes[process].flags.dumpable = dumpable;
-        for sharer in self.memory_shares.sharers(process) {
-            self.processes[*sharer].flags.dumpable = dumpable;
+        for other in self.memory_shares.sharing_with(process) {
+            self.processes[*other].flags.dumpable = dumpable;
         }
     }
 }

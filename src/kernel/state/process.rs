@@ -47,7 +47,7 @@ pub enum JobControl {
         /// A wait has not consumed the continue yet (WAIT-25).
         unreported: bool,
         /// The notification of the parent when the process runs next (WAIT-38).
-        unannounced: Option<ParentNotification>,
+        unsent: Option<ParentNotification>,
     },
 }
 
@@ -301,7 +301,7 @@ impl Process {
     /// Whether the task may continue: it has to end if another task of the process executes a
     /// program.
     #[inline(always)]
-    pub fn may_go_on(&self, task: Id<Task>) -> bool {
+    pub fn may_continue(&self, task: Id<Task>) -> bool {
         self.threads.as_ref().is_none_or(|group| group.exec.is_none_or(|exec| exec == task))
     }
 

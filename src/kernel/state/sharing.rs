@@ -95,7 +95,7 @@ impl<K: Copy + Ord> SharingSets<K> {
     }
 
     /// The members of the set of `id`, `id` included; empty if it is in no set. O(log elements).
-    pub fn sharers(&self, id: K) -> &[K] {
+    pub fn sharing_with(&self, id: K) -> &[K] {
         let members = self.set_of.get(&id).and_then(|set| self.members.get(set));
         members.map_or(&[], Vec::as_slice)
     }

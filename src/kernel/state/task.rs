@@ -151,7 +151,7 @@ pub struct Killing {
     /// The siginfo; `None` for signal 0.
     pub info: Option<SigInfo>,
     /// The kill is for all processes, so that EPERM is ignored (KILL-10).
-    pub everybody: bool,
+    pub to_all: bool,
     /// The result so far.
     pub outcome: Result<(), Errno>,
 }
@@ -263,7 +263,7 @@ pub struct Task {
     pub stop_pending: bool,
     /// The task stopped as the last one of its process, and the parent is not notified yet
     /// (RACE-04).
-    pub announcing_stop: bool,
+    pub notifying_stop: bool,
     /// A set*uid call left its user over RLIMIT_NPROC (LIM-05).
     pub over_nproc: bool,
     /// The task is in the run queue.
@@ -297,7 +297,7 @@ impl Task {
             signal_pending: false,
             delivering: false,
             stop_pending: false,
-            announcing_stop: false,
+            notifying_stop: false,
             over_nproc: false,
             queued: false,
         }

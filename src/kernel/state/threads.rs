@@ -211,7 +211,7 @@ impl Kernel {
         let old = self.processes[process].leader;
         let own: Pid = self.tasks[id].tid;
         let mut pid = self.processes[process].pid;
-        if self.faulty(Fault::ExecKeepsTid) {
+        if self.has_fault(Fault::ExecKeepsTid) {
             self.numbers.edit(pid.0, |named| named.task = None);
             (pid, self.processes[process].pid) = (own, own);
         }
