@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::{fmt, iter};
 
 use crate::abi::{Errno, Pgid, Pid, SigInfo, Signal, WaitStatus};
+use crate::kernel::api::identity::PidId;
 use crate::kernel::api::rule::{Rule, RuleSet};
 use crate::syscall;
 
@@ -79,10 +80,22 @@ pub struct Cause {
     pub rule: Rule,
 }
 
-/// A consequence, the process that it concerns, and its cause.
+/// The process or thread that an effect concerns.
+#[derive(Clone, Copy)]
+pub(in crate::kernel) struct Subject {
+    pub id: PidId,
+    pub pid: Pid,
+}
+
+/// A consequence, the process or thread that it concerns, and its cause.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effect {
-    /// The process or thread that the effect concerns.
+    /// The identity of the process or thread that the effect concerns. After its removal the
+    /// identity resolves to no number any more ([`Kernel::pid`]).
+    ///
+    /// [`Kernel::pid`]: crate::kernel::Kernel::pid
+    pub id: PidId,
+    /// The number of that process or thread, or its last number.
     pub pid: Pid,
     /// What happened.
     pub what: Consequence,
@@ -138,8 +151,10 @@ pub struct ExternalWake {
     pub parent: Pid,
     /// The child; it may be reaped already.
     pub child: Pid,
-    /// The group of the child.
-    pub pgid: Pgid,
+    /// The identity of the child.
+    pub child_id: PidId,
+    /// The identity of the group of the child.
+    pub group_id: PidId,
 }
 
 /// The effects of one or more transitions in order, and the rules that they obeyed.
@@ -267,24 +282,29 @@ impl Effects {
         self.external_wakes.push(woken);
     }
 
-    /// Adds an effect on `pid`.
+    /// Adds an effect on `subject`.
     #[inline]
-    pub(in crate::kernel) fn push(&mut self, pid: Pid, what: Consequence, rule: Rule) {
-        self.push_with(pid, rule, || what);
+    pub(in crate::kernel) fn push(&mut self, subject: Subject, what: Consequence, rule: Rule) {
+        self.push_with(subject, rule, || what);
     }
 
-    /// Adds an effect on `pid` that is constructed in place: a copy of it would wait for the stores
-    /// of its fields.
+    /// Adds an effect on `subject` that is constructed in place: a copy of it would wait for the
+    /// stores of its fields.
     #[inline]
     pub(in crate::kernel) fn push_with(
         &mut self,
-        pid: Pid,
+        subject: Subject,
         rule: Rule,
         what: impl FnOnce() -> Consequence,
     ) {
         self.obey(rule);
         let cause = Cause { actor: self.actor, call: self.call, rule };
-        self.list.extend(iter::once_with(|| Effect { pid, what: what(), cause }));
+        self.list.extend(iter::once_with(|| Effect {
+            id: subject.id,
+            pid: subject.pid,
+            what: what(),
+            cause,
+        }));
     }
 }
 

@@ -281,8 +281,6 @@ impl Kernel {
     /// The number of the parent, as getppid shows it (PID-20).
     pub(in crate::kernel) fn ppid(&self, id: Id<Process>) -> Pid {
         let process = &self.processes[id];
-        process
-            .parent
-            .map_or(process.outside, |parent| self.processes[self.tasks[parent].process].pid)
+        process.parent.map_or(process.outside, |parent| self.pid_of(self.process_of(parent)))
     }
 }

@@ -71,7 +71,11 @@ impl<L: Linked> List<L> {
 
     /// Adds an element that is in no such list at the front.
     #[inline(always)]
-    pub fn push_front(&mut self, arena: &mut Arena<L::Element>, id: Id<L::Element>) {
+    pub fn push_front<const I: bool>(
+        &mut self,
+        arena: &mut Arena<L::Element, I>,
+        id: Id<L::Element>,
+    ) {
         let next = self.first.replace(id);
         *L::links_mut(&mut arena[id]) = Links { previous: None, next };
         match next {
@@ -82,7 +86,11 @@ impl<L: Linked> List<L> {
 
     /// Adds an element that is in no such list at the end.
     #[inline(always)]
-    pub fn push_back(&mut self, arena: &mut Arena<L::Element>, id: Id<L::Element>) {
+    pub fn push_back<const I: bool>(
+        &mut self,
+        arena: &mut Arena<L::Element, I>,
+        id: Id<L::Element>,
+    ) {
         let previous = self.last.replace(id);
         *L::links_mut(&mut arena[id]) = Links { previous, next: None };
         match previous {
@@ -93,7 +101,7 @@ impl<L: Linked> List<L> {
 
     /// Removes an element. Its links keep their values until it is added to a list again.
     #[inline(always)]
-    pub fn remove(&mut self, arena: &mut Arena<L::Element>, id: Id<L::Element>) {
+    pub fn remove<const I: bool>(&mut self, arena: &mut Arena<L::Element, I>, id: Id<L::Element>) {
         let Links { previous, next } = *L::links(&arena[id]);
         match previous {
             Some(previous) => L::links_mut(&mut arena[previous]).next = next,

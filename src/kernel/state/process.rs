@@ -10,6 +10,7 @@ use crate::kernel::state::group::Group;
 use crate::kernel::state::limit::Limits;
 use crate::kernel::state::list::{Linked, Links, List};
 use crate::kernel::state::pending::Pending;
+use crate::kernel::state::pid::PidObject;
 use crate::kernel::state::sighand::Sighand;
 use crate::kernel::state::task::{Task, Threads};
 use crate::kernel::state::timer::Itimer;
@@ -95,7 +96,8 @@ pub struct ThreadGroup {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Process {
     pub life: Life,
-    pub pid: Pid,
+    /// Its identity, and its number (PIDTYPE_TGID).
+    pub pid: Id<PidObject>,
     /// The task that created or adopted the process. `None` if the parent is not visible: then
     /// `outside` is the number that getppid shows.
     pub parent: Option<Id<Task>>,
@@ -233,7 +235,7 @@ pub struct Flags {
 impl Process {
     /// A process of one thread without parent, timer, pending signals, event and links.
     pub fn new(
-        pid: Pid,
+        pid: Id<PidObject>,
         leader: Id<Task>,
         group: Id<Group>,
         sighand: Id<Sighand>,

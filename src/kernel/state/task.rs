@@ -5,12 +5,14 @@ use alloc::vec::Vec;
 
 use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, Time, WaitOptions};
 use crate::kernel::api::effect::Restart;
+use crate::kernel::api::identity::PidId;
 use crate::kernel::api::rule::Rule;
 use crate::kernel::state::arena::{Handle, Id};
 use crate::kernel::state::children::Children;
 use crate::kernel::state::cred::Cred;
 use crate::kernel::state::list::{Linked, Links};
 use crate::kernel::state::pending::Pending;
+use crate::kernel::state::pid::PidObject;
 use crate::kernel::state::process::{Fs, Process};
 use crate::kernel::state::small_list::SmallList;
 use crate::syscall::{self, Ptr, Syscall};
@@ -77,16 +79,17 @@ pub enum Sleep {
     Restarting(Box<Syscall>),
 }
 
-/// The children that a wait includes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// The children that a wait selects: as the call names them, at the time when it began.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum WaitSelector {
     /// All children.
     Any,
-    /// The child with this number, whatever the number names.
-    Pid(i32),
-    /// The children in the group with this number; 0 is the group that is not visible.
-    Pgid(u32),
+    /// The process with this pid object: a later process with the number is not selected.
+    /// `None` if no process had the number when the wait began.
+    Pid(Option<PidId>),
+    /// The children in the group with this pid object.
+    Pgid(Option<PidId>),
 }
 
 /// A blocked wait.
@@ -131,8 +134,8 @@ pub struct Plan {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Forking {
-    /// The number of the child.
-    pub pid: Pid,
+    /// The pid object, which names nothing yet.
+    pub pid: Id<PidObject>,
     /// The arguments.
     pub plan: Plan,
     /// The `over_nproc` of the caller, which the child copies.
@@ -226,7 +229,8 @@ impl Linked for Threads {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Task {
-    pub tid: Pid,
+    /// The pid object of the task, which refers back to the task.
+    pub pid: Id<PidObject>,
     pub process: Id<Process>,
     /// Neighbours among the tasks of its process (TG-32).
     pub links: Links<Task>,
@@ -276,9 +280,9 @@ const _: () = assert!(size_of::<Task>() <= 144, "a task has grown");
 
 impl Task {
     /// A task of that process in user mode, in no handler, with an empty mask.
-    pub fn new(tid: Pid, process: Id<Process>, cred: Cred) -> Task {
+    pub fn new(pid: Id<PidObject>, process: Id<Process>, cred: Cred) -> Task {
         Task {
-            tid,
+            pid,
             process,
             links: Links::default(),
             state: TaskState::Running,
