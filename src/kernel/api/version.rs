@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_has_what_came_before_it() {
+    fn a_release_has_all_earlier_properties() {
         let old = Version::new(5, 10);
         assert!(Property::ALL.iter().all(|property| !old.has(*property)));
         let released = |property: &&Property| property.since().is_some();

@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_handle_names_nobody() {
+    fn a_stale_handle_refers_to_no_element() {
         let mut arena = Arena::<i32, true>::new();
         let id = arena.insert(1);
         let first = arena.handle(id);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_was_given_up_too_often_is_used_no_more() {
+    fn a_place_that_was_vacated_too_often_is_not_reused() {
         let mut arena = Arena::<i32, true>::new();
         let id = arena.insert(1);
         arena.generations[id.place()] = u32::MAX - 1;

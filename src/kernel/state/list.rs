@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_come_in_at_both_ends_and_go_from_anywhere() {
+    fn elements_are_added_at_both_ends_and_removed_anywhere() {
         let mut arena = Arena::new();
         let [a, b, c] = [(); 3].map(|()| arena.insert(Node(Links::default())));
         for gone in [a, b, c] {

@@ -29,7 +29,7 @@ impl Number {
     }
 }
 
-/// The identity behind a number. Tasks, processes, groups and sessions hold the object; the
+/// The identity of a number. Tasks, processes, groups and sessions hold the object; the
 /// namespace leads from a number to it. The number is free again when the object names nothing
 /// (PID-08), and a later object with the number has another identity.
 ///

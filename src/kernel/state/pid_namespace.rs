@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_number_is_found_behind_full_pages() {
+    fn a_free_number_is_found_after_full_pages() {
         let mut numbers = PidNamespace::new(100_000, 1);
         for _ in 1..50_000 {
             take(&mut numbers).expect("there is room");
