@@ -1,0 +1,138 @@
+//! Output line by line.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use super::capture::Capture;
+use super::output::{Output, RunError, Stream};
+
+/// A line of output, or a piece of a long one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Line {
+    /// Where it was written.
+    pub stream: Stream,
+    /// Its bytes, in whatever encoding, without the newline. A carriage return stays.
+    pub bytes: Vec<u8>,
+    /// Whether a newline ended it. Without one the line continues in the next `Line` of the stream,
+    /// because it is longer than [`Pipeline::line_limit`](super::Pipeline::line_limit); or it is the
+    /// last of the stream.
+    pub newline: bool,
+}
+
+impl Line {
+    /// The line as text: bytes that are no UTF-8 become U+FFFD.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.newline { "\\n" } else { "" };
+        write!(f, "{:?}: {}{end}", self.stream, self.bytes.escape_ascii())
+    }
+}
+
+/// Cuts the two streams into lines.
+#[derive(Debug)]
+pub(super) struct Splitter {
+    /// The beginning of the next line of each stream.
+    lines: [Line; 2],
+    limit: usize,
+}
+
+impl Splitter {
+    /// With lines of at most `limit` bytes, and of one byte at least.
+    pub fn new(limit: usize) -> Splitter {
+        let line = |stream| Line { stream, bytes: Vec::new(), newline: false };
+        let lines = [line(Stream::Stdout), line(Stream::Stderr)];
+        Splitter { lines, limit: limit.max(1) }
+    }
+
+    /// Calls `act` for each line that these bytes complete. No bytes are the end of the stream.
+    pub fn push(&mut self, stream: Stream, mut bytes: &[u8], act: &mut dyn FnMut(&Line)) {
+        let line = &mut self.lines[stream as usize];
+        if bytes.is_empty() && !line.bytes.is_empty() {
+            line.newline = false;
+            act(line);
+            line.bytes.clear();
+        }
+        while !bytes.is_empty() {
+            let room = self.limit - line.bytes.len();
+            // the newline of a line that fills the room comes after it
+            let window = &bytes[..bytes.len().min(room.saturating_add(1))];
+            let newline = window.iter().position(|byte| *byte == b'\n');
+            let (end, next) = match newline {
+                Some(end) => (end, end + 1),
+                None => (window.len().min(room), window.len().min(room)),
+            };
+            line.bytes.extend_from_slice(&bytes[..end]);
+            bytes = &bytes[next..];
+            // a full line waits for the next byte, which may be its newline
+            if newline.is_some() || !bytes.is_empty() {
+                line.newline = newline.is_some();
+                act(line);
+                line.bytes.clear();
+            }
+        }
+    }
+}
+
+/// The lines of a pipeline that runs, as they come: [`Pipeline::lines`](super::Pipeline::lines).
+///
+/// The iterator reads only when it is asked for the next line: a command that writes faster waits.
+/// It ends when the commands have ended and everything that they wrote is read. Dropped before, it
+/// kills the tree.
+#[derive(Debug)]
+pub struct Lines {
+    capture: Capture,
+    splitter: Splitter,
+    ready: VecDeque<Line>,
+    end: Option<Output>,
+}
+
+impl Lines {
+    pub(super) fn new(capture: Capture, limit: usize) -> Lines {
+        Lines { capture, splitter: Splitter::new(limit), ready: VecDeque::new(), end: None }
+    }
+
+    /// What runs: for the numbers and signals of the commands.
+    pub fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    /// Drops the lines that are left, waits for the end, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Capture::wait`].
+    pub fn finish(mut self) -> Result<Output, RunError> {
+        match self.end {
+            Some(end) => Ok(end),
+            None => self.capture.wait_with(&mut |_, _| {}),
+        }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Result<Line, RunError>;
+
+    fn next(&mut self) -> Option<Result<Line, RunError>> {
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Some(Ok(line));
+            }
+            if self.end.is_some() || self.capture.is_finished() {
+                return None;
+            }
+            let (splitter, ready) = (&mut self.splitter, &mut self.ready);
+            let mut split = |stream, bytes: &[u8]| {
+                splitter.push(stream, bytes, &mut |line| ready.push_back(line.clone()));
+            };
+            match self.capture.wait_once(&mut split) {
+                Ok(end) => self.end = end,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
