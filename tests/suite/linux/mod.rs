@@ -5,6 +5,8 @@ mod agree;
 mod asynchronous;
 mod limits;
 mod orphans;
+mod output;
+mod pipeline;
 #[cfg(feature = "cli")]
 mod places;
 mod preflight;
