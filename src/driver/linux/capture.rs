@@ -29,7 +29,7 @@ use crate::sync::moment_after;
 /// The most bytes that are read at once: the size of a pipe.
 const CHUNK: usize = 64 * 1024;
 /// How often [`Capture::advance`] looks for more before it lets its caller do something else.
-const TURNS: usize = 16;
+const TURNS: usize = 4;
 /// How often it is looked whether members are left.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long it may take until a command that was killed has ended.
@@ -258,7 +258,7 @@ impl Capture {
     /// Does what can be done without waiting, and returns the end if this is it. Call it whenever the
     /// descriptor of the capture ([`AsFd`]) is readable, whether the reactor reports levels
     /// (poll(2)) or edges (EPOLLET): nothing else has to be watched, neither pipes nor time. One call
-    /// reads at most a mebibyte of each stream.
+    /// reads at most 256 KiB of each stream, or what is left at the end.
     ///
     /// Where the commands have ended, or the timeout is over, it ends the tree, as
     /// [`ProcessTree::kill`] does: about a millisecond, and more only with members that SIGKILL
@@ -314,17 +314,17 @@ impl Capture {
     }
 
     /// Makes the epoll instance report again what is ready already: a reactor that is notified of
-    /// edges would not come back otherwise.
+    /// edges would not come back otherwise. EPOLL_CTL_MOD is not enough, as what is in the list of
+    /// ready files wakes nobody (`ep_modify`); what is added does (`ep_insert`).
     fn wake_again(&self) -> io::Result<()> {
-        let modify = |fd: &File, token, flags| {
-            epoll::modify(&*self.poller, fd, epoll::EventData::new_u64(token), flags)
-        };
         if let Some(stdin) = &self.stdin {
-            modify(stdin, STDIN, epoll::EventFlags::OUT)?;
+            epoll::delete(&*self.poller, stdin)?;
+            self.add(stdin, STDIN, epoll::EventFlags::OUT)?;
         }
         for (token, stream) in STREAMS {
             if let Some(end) = &self.streams[stream as usize] {
-                modify(end, token, epoll::EventFlags::IN)?;
+                epoll::delete(&*self.poller, end)?;
+                self.add(end, token, epoll::EventFlags::IN)?;
             }
         }
         Ok(())
