@@ -21,7 +21,7 @@ use crate::sync::Parker;
 /// [`Pipeline::output`] returns for each, in their order. It starts no thread for any of them.
 ///
 /// A pipeline that runs takes up to nine descriptors, and one more for each command beyond the first;
-/// in a tree of the caller ([`Pipeline::within`]) four fewer. RLIMIT_NOFILE limits `at_once` so.
+/// in a tree of the caller ([`Pipeline::within`]) three fewer. RLIMIT_NOFILE limits `at_once` so.
 ///
 /// ```
 /// use proctable::driver::linux::{Command, output_many};

@@ -28,6 +28,10 @@
 //! Spawns, waits and shutdowns block their thread, or are futures for any executor:
 //! [`ProcessTree::spawn_async`], [`Child::wait_async`], [`ProcessTree::shutdown_async`].
 //!
+//! [`Command::output`], and [`Pipeline`] for input, lines, timeouts and several commands, run
+//! programs to their end in a tree of their own. docs/LIBRARY.md of the repository shows each of
+//! these beside the standard library, tokio, duct and processkit.
+//!
 //! Not covered by either: a process in uninterruptible sleep ends only when the kernel lets it,
 //! and one that is root can move itself into another cgroup.
 //!
