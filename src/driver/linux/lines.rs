@@ -136,3 +136,36 @@ impl Iterator for Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However the bytes are cut, the lines are the same, and lose nothing.
+    #[test]
+    fn lines_do_not_depend_on_the_chunks() {
+        let text = b"a\n\nbcd\nbcde\nbcdef\n\r\n\xff\nefghijklm\n\n1234\nend";
+        for limit in 1..12 {
+            let split = |size: usize| {
+                let (mut splitter, mut lines) = (Splitter::new(limit), Vec::new());
+                let mut keep = |line: &Line| lines.push((line.bytes.clone(), line.newline));
+                for chunk in text.chunks(size) {
+                    splitter.push(Stream::Stdout, chunk, &mut keep);
+                }
+                splitter.push(Stream::Stdout, &[], &mut keep);
+                splitter.push(Stream::Stderr, &[], &mut keep);
+                lines
+            };
+            let whole = split(text.len());
+            for size in 1..text.len() {
+                assert_eq!(split(size), whole, "{limit} {size}");
+            }
+            assert!(whole.iter().all(|(bytes, _)| bytes.len() <= limit));
+            let join = |(bytes, newline): &(Vec<u8>, bool)| {
+                let end: &[u8] = if *newline { b"\n" } else { b"" };
+                [bytes, end].concat()
+            };
+            assert_eq!(whole.iter().flat_map(join).collect::<Vec<u8>>(), text);
+        }
+    }
+}

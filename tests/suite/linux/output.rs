@@ -480,7 +480,40 @@ fn descriptors_arrive_at_their_numbers() {
     }
 }
 
-/// Through the fork of a kernel or a filter without clone(2), too.
+/// The same by fork(2), where a kernel or a filter has no better, and without close_range(2).
+#[test]
+fn a_forked_child_gets_the_same() {
+    alone_here("linux::output::without_clone_and_close_range", &[]);
+    alone_here("linux::output::without_clone", &[]);
+}
+
+fn forbid_clone(others: &[libc::sock_filter]) {
+    let clone3 = spawn::refuse(libc::SYS_clone3, 0, libc::ENOSYS);
+    let clone = spawn::refuse(libc::SYS_clone, libc::CLONE_PIDFD as u32, libc::EINVAL);
+    spawn::forbid(&[&clone3, &clone, others].concat());
+}
+
+#[test]
+#[ignore = "a scenario of a_forked_child_gets_the_same"]
+fn without_clone_and_close_range() {
+    if is_alone() {
+        forbid_clone(&spawn::refuse(libc::SYS_close_range, 0, libc::ENOSYS));
+        descriptors_arrive_at_their_numbers();
+    }
+}
+
+#[test]
+#[ignore = "a scenario of a_forked_child_gets_the_same"]
+fn without_clone() {
+    if is_alone() {
+        forbid_clone(&[]);
+        descriptors_arrive_at_their_numbers();
+        a_command_has_its_name_and_its_mask();
+        merged_output_is_in_order();
+        input_and_both_outputs_flow_at_once();
+    }
+}
+
 #[test]
 fn a_command_has_its_name_and_its_mask() {
     let command = Command::new("sh").arg0("name").args(["-c", "echo $0; umask; umask 0; umask"]);
