@@ -1,4 +1,4 @@
-//! What a mismatch says about the world.
+//! Hypotheses about the initial state, from a mismatch between model and log.
 
 use alloc::vec::Vec;
 
@@ -15,44 +15,44 @@ use crate::syscall::text::CallEnd;
 use crate::syscall::{Ret, Syscall};
 use crate::trace::LogEvent;
 
-/// The worlds in which `mismatch` may not arise, the likeliest first.
+/// The initial states in which `mismatch` may not occur, the likeliest first.
 ///
-/// Each one only fixes what was unknown: a world never takes back what another one was told.
-pub fn worlds(
-    world: &InitialState,
+/// Each one only sets values that were unknown, and keeps the known values.
+pub fn states(
+    initial: &InitialState,
     mismatch: &Mismatch<'_>,
     steps: &Steps<'_>,
 ) -> Vec<InitialState> {
-    let mut guess = Hypotheses { world, steps, worlds: Vec::new() };
+    let mut hypotheses = Hypotheses { initial, steps, states: Vec::new() };
     let event = mismatch.line().map(|line| &line.entry.event);
     match (&mismatch.difference, event) {
-        (StepError::Shown { shown, .. }, Some(event)) => guess.differing(shown, event),
-        (StepError::Shown { shown, .. }, None) => guess.missing(shown),
-        // a signal that only a tracer sees
-        (StepError::Nothing { .. }, Some(LogEvent::Signal(info))) => guess.user(info.uid),
-        (StepError::Refused(_), _) => guess.alive(),
+        (StepError::Shown { shown, .. }, Some(event)) => hypotheses.differing(shown, event),
+        (StepError::Shown { shown, .. }, None) => hypotheses.missing(shown),
+        // a signal that only a tracer shows
+        (StepError::Nothing { .. }, Some(LogEvent::Signal(info))) => hypotheses.user(info.uid),
+        (StepError::Refused(_), _) => hypotheses.alive(),
         _ => {}
     }
-    if !world.is_init() {
-        guess.initial_state(mismatch);
+    if !initial.is_init() {
+        hypotheses.initial_state(mismatch);
     }
-    guess.worlds
+    hypotheses.states
 }
 
 struct Hypotheses<'w, 's, 'a> {
-    world: &'w InitialState,
+    initial: &'w InitialState,
     steps: &'s Steps<'a>,
-    worlds: Vec<InitialState>,
+    states: Vec<InitialState>,
 }
 
 impl Hypotheses<'_, '_, '_> {
     fn with(&mut self, change: impl FnOnce(&mut InitialState)) {
-        let mut world = self.world.clone();
-        change(&mut world);
-        self.worlds.push(world);
+        let mut initial = self.initial.clone();
+        change(&mut initial);
+        self.states.push(initial);
     }
 
-    /// The model and the log show something different.
+    /// The model and the log show different events.
     fn differing(&mut self, shown: &ModelLine, event: &LogEvent) {
         match (shown, event) {
             (
@@ -66,7 +66,7 @@ impl Hypotheses<'_, '_, '_> {
                 self.missing(shown);
             }
             (ModelLine::Ended(status), LogEvent::Signal(info)) => {
-                // the deadly signal, which has another sender than the model has
+                // the fatal signal, whose sender differs from the model's
                 if status.term_signal() == Some(info.signal) {
                     self.user(info.uid);
                 }
@@ -84,17 +84,17 @@ impl Hypotheses<'_, '_, '_> {
             (Syscall::RtSigaction { sig, .. }, _, Ret::Action(Some(old))) => {
                 self.action(*sig, *old);
             }
-            (_, Ret::Mask(Some(_)), Ret::Mask(Some(old))) if self.world.mask.is_none() => {
-                self.with(|world| world.mask = Some(*old));
+            (_, Ret::Mask(Some(_)), Ret::Mask(Some(old))) if self.initial.mask.is_none() => {
+                self.with(|initial| initial.mask = Some(*old));
             }
             (_, Ret::Pending(model), Ret::Pending(log)) => self.pending(*log - *model),
             (Syscall::Prlimit { resource, .. }, _, Ret::Limit(Some(old))) => {
                 self.limit(*resource, *old);
             }
             (_, Ret::Users(_), Ret::Users(users)) => self.user(users[0]),
-            (_, Ret::Path(_), Ret::Path(cwd)) if self.world.cwd.is_none() => {
+            (_, Ret::Path(_), Ret::Path(cwd)) if self.initial.cwd.is_none() => {
                 let cwd = cwd.clone();
-                self.with(|world| world.cwd = Some(cwd));
+                self.with(|initial| initial.cwd = Some(cwd));
             }
             (_, Ret::WaitInfo(Some(Some(model))), Ret::WaitInfo(Some(Some(log))))
             | (_, Ret::Signal(model), Ret::Signal(log)) => self.infos(model, log),
@@ -102,27 +102,27 @@ impl Hypotheses<'_, '_, '_> {
         }
     }
 
-    /// Two numbers: where the model has a stand-in, the log shows what that stands for.
+    /// Two numbers: if the model has a placeholder, the log shows its value.
     fn values(&mut self, call: &Syscall, model: i64, log: i64) {
         let (Ok(model), Ok(log)) = (u32::try_from(model), u32::try_from(log)) else { return };
-        let world = self.world;
+        let initial = self.initial;
         match call {
-            Syscall::Umask(_) if world.umask.is_none() => {
-                self.with(|world| world.umask = Some(log));
+            Syscall::Umask(_) if initial.umask.is_none() => {
+                self.with(|initial| initial.umask = Some(log));
             }
-            Syscall::Getppid if world.parent.is_none() && model == world.parent().0 => {
-                self.with(|world| world.parent = Some(Pid(log)));
+            Syscall::Getppid if initial.parent.is_none() && model == initial.parent().0 => {
+                self.with(|initial| initial.parent = Some(Pid(log)));
             }
-            Syscall::Getppid if world.adopter.is_none() && model == world.adopter().0 => {
-                self.with(|world| world.adopter = Some(Pid(log)));
+            Syscall::Getppid if initial.adopter.is_none() && model == initial.adopter().0 => {
+                self.with(|initial| initial.adopter = Some(Pid(log)));
             }
             Syscall::Getpgrp | Syscall::Getpgid(_)
-                if world.pgid.is_none() && model == world.pgid().0 =>
+                if initial.pgid.is_none() && model == initial.pgid().0 =>
             {
-                self.with(|world| world.pgid = Some(Pgid(log)));
+                self.with(|initial| initial.pgid = Some(Pgid(log)));
             }
-            Syscall::Getsid(_) if world.sid.is_none() && model == world.sid().0 => {
-                self.with(|world| world.sid = Some(Sid(log)));
+            Syscall::Getsid(_) if initial.sid.is_none() && model == initial.sid().0 => {
+                self.with(|initial| initial.sid = Some(Sid(log)));
             }
             Syscall::Getuid | Syscall::Geteuid => self.user(Uid(log)),
             _ => {}
@@ -130,30 +130,31 @@ impl Hypotheses<'_, '_, '_> {
     }
 
     fn user(&mut self, user: Uid) {
-        if self.world.user.is_none() {
-            self.with(|world| world.user = Some(user));
+        if self.initial.user.is_none() {
+            self.with(|initial| initial.user = Some(user));
         }
     }
 
-    /// What the program inherited: SIG_DFL or SIG_IGN, as execve leaves no other (EXEC-01).
+    /// The inherited disposition: SIG_DFL or SIG_IGN, because execve removes handlers (EXEC-01).
     fn action(&mut self, sig: i32, old: SigAction) {
         let Some(signal) = Signal::new(sig) else { return };
-        if self.world.may_inherit(signal) && !matches!(old.handler, Handler::Catch(_)) {
-            self.with(|world| {
-                world.actions.insert(signal.number(), old);
+        if self.initial.may_inherit(signal) && !matches!(old.handler, Handler::Catch(_)) {
+            self.with(|initial| {
+                initial.actions.insert(signal.number(), old);
             });
         }
     }
 
     fn limit(&mut self, resource: Resource, limit: Rlimit) {
-        if !self.world.limits.contains_key(&resource.0) {
-            self.with(|world| {
-                world.limits.insert(resource.0, limit);
+        if !self.initial.limits.contains_key(&resource.0) {
+            self.with(|initial| {
+                initial.limits.insert(resource.0, limit);
             });
         }
     }
 
-    /// Whether a core is written depends on a limit that nothing has shown (EXIT-05).
+    /// Whether the kernel writes a core file depends on a limit that the log has not shown
+    /// (EXIT-05).
     fn core(&mut self, model: WaitStatus, signal: Signal, core: bool) {
         if model == WaitStatus::killed(signal, !core) {
             let soft = if core { Rlimit::INFINITY } else { 0 };
@@ -162,14 +163,14 @@ impl Hypotheses<'_, '_, '_> {
     }
 
     fn pending(&mut self, more: SigSet) {
-        if self.world.is_init() || more.is_empty() || !self.world.pending.is_empty() {
+        if self.initial.is_init() || more.is_empty() || !self.initial.pending.is_empty() {
             return;
         }
-        let user = self.world.user();
-        self.with(|world| {
-            world.mask = Some(world.mask.unwrap_or_default() | more);
+        let user = self.initial.user();
+        self.with(|initial| {
+            initial.mask = Some(initial.mask.unwrap_or_default() | more);
             let info = |signal| SigInfo::user(signal, Pid(0), user);
-            world.pending = more.iter().map(info).collect();
+            initial.pending = more.iter().map(info).collect();
         });
     }
 
@@ -179,16 +180,16 @@ impl Hypotheses<'_, '_, '_> {
             return;
         }
         let unsent = model.code != SiCode::USER && model.pid == Pid(0) && model.uid == Uid(0);
-        if !self.world.filled && unsent && model.code == log.code && model.value == log.value {
-            self.with(|world| world.filled = true);
+        if !self.initial.filled && unsent && model.code == log.code && model.value == log.value {
+            self.with(|initial| initial.filled = true);
         }
-        if model.uid != log.uid && model.uid == self.world.user() {
+        if model.uid != log.uid && model.uid == self.initial.user() {
             self.user(log.uid);
         }
-        let waits = self.world.pending.iter().position(|info| info == model);
+        let waits = self.initial.pending.iter().position(|info| info == model);
         if let Some(nth) = waits.filter(|_| model.pid == Pid(0)) {
             let log = *log;
-            self.with(|world| world.pending[nth] = log);
+            self.with(|initial| initial.pending[nth] = log);
         }
         let cores = [SiCode::CLD_KILLED, SiCode::CLD_DUMPED];
         if model.code != log.code && cores.contains(&model.code) && cores.contains(&log.code) {
@@ -197,8 +198,8 @@ impl Hypotheses<'_, '_, '_> {
         }
     }
 
-    /// The model shows what a signal does, and the log does not: it was ignored, or blocked, from
-    /// the beginning.
+    /// The model shows the action of a signal, and the log does not: the signal was ignored or
+    /// blocked from the beginning.
     fn missing(&mut self, shown: &ModelLine) {
         let signal = match shown {
             ModelLine::Ended(status) => status.term_signal(),
@@ -211,20 +212,20 @@ impl Hypotheses<'_, '_, '_> {
     }
 
     fn ignored_or_blocked(&mut self, signal: Signal) {
-        if self.world.may_inherit(signal) {
-            self.with(|world| {
-                world.actions.insert(signal.number(), SigAction::IGNORE);
+        if self.initial.may_inherit(signal) {
+            self.with(|initial| {
+                initial.actions.insert(signal.number(), SigAction::IGNORE);
             });
         }
-        let mask = self.world.mask.unwrap_or_default();
-        if !self.world.is_init() && !mask.contains(signal) {
-            self.with(|world| world.mask = Some(mask.with(signal)));
+        let mask = self.initial.mask.unwrap_or_default();
+        if !self.initial.is_init() && !mask.contains(signal) {
+            self.with(|initial| initial.mask = Some(mask.with(signal)));
         }
     }
 
-    /// The model has ended or stopped a process that goes on in the log.
+    /// The model has ended or stopped a process that continues in the log.
     fn alive(&mut self) {
-        if self.world.is_init() {
+        if self.initial.is_init() {
             return;
         }
         for signal in [Signal::HUP, Signal::INT, Signal::TSTP, Signal::TTIN, Signal::TTOU] {
@@ -232,29 +233,30 @@ impl Hypotheses<'_, '_, '_> {
         }
     }
 
-    /// What cannot be seen at any one line: group, session, and their ties to the outside.
+    /// State that no single line shows: group, session, and the parents outside that keep a group
+    /// from being orphaned.
     fn initial_state(&mut self, mismatch: &Mismatch<'_>) {
-        let first = self.world.first;
-        if self.world.pgid.is_none() {
+        let first = self.initial.first;
+        if self.initial.pgid.is_none() {
             for pgid in self.groups(mismatch) {
-                self.with(|world| world.pgid = Some(Pgid(pgid)));
+                self.with(|initial| initial.pgid = Some(Pgid(pgid)));
             }
         }
-        if self.world.sid.is_none() {
-            self.with(|world| {
-                world.sid = Some(Sid(first.0));
-                world.pgid = Some(Pgid(first.0));
+        if self.initial.sid.is_none() {
+            self.with(|initial| {
+                initial.sid = Some(Sid(first.0));
+                initial.pgid = Some(Pgid(first.0));
             });
         }
-        if !self.world.linked {
-            self.with(|world| world.linked = true);
+        if !self.initial.linked {
+            self.with(|initial| initial.linked = true);
         }
-        if self.world.user.is_none() {
+        if self.initial.user.is_none() {
             self.user(Uid::ROOT);
         }
     }
 
-    /// The groups that the first process may be in: its own, and those that the call names.
+    /// The groups that may contain the first process: its own, and those that the call names.
     fn groups(&self, mismatch: &Mismatch<'_>) -> Vec<u32> {
         let named = match mismatch.call {
             Some(Syscall::Kill { pid, .. } | Syscall::Wait4 { pid, .. }) if pid < -1 => {
@@ -264,8 +266,8 @@ impl Hypotheses<'_, '_, '_> {
             Some(Syscall::Waitid { id, .. }) => u32::try_from(id).ok(),
             _ => None,
         };
-        let named = named.filter(|pgid| *pgid != 0 && *pgid != self.world.first.0);
+        let named = named.filter(|pgid| *pgid != 0 && *pgid != self.initial.first.0);
         let known = named.filter(|pgid| self.steps.numbers.contains(pgid));
-        [self.world.first.0].into_iter().chain(known).collect()
+        [self.initial.first.0].into_iter().chain(known).collect()
     }
 }

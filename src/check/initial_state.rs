@@ -1,4 +1,4 @@
-//! What the log does not say about its first process.
+//! The initial state of the first process, which the log shows only in part.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -10,7 +10,7 @@ use crate::abi::{Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, S
 use crate::kernel::{Canonical, Config, Effects, Kernel, Version};
 use crate::syscall::{Ptr, QueuedInfo, SIGSET_SIZE, Syscall, how};
 
-/// The state outside of the first process: what is `None` has not been shown yet.
+/// The initial state. The log has not shown yet the values that are `None`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct InitialState {
     version: Version,
@@ -28,16 +28,16 @@ pub struct InitialState {
     /// Its dispositions, by signal.
     pub actions: BTreeMap<u8, SigAction>,
     pub mask: Option<SigSet>,
-    /// What is pending.
+    /// Its pending signals.
     pub pending: Vec<SigInfo>,
-    /// The log shows the siginfo of rt_sigqueueinfo without the sender, which was filled in
-    /// behind the recorder's back: the kernel itself passes on what it is given (KILL-31).
+    /// The log shows the siginfo of rt_sigqueueinfo without the sender. The recorder saw the
+    /// siginfo before another layer added the sender; the kernel itself never changes it (KILL-31).
     pub filled: bool,
-    /// Numbers that stand nowhere in the log: they stand for what is not shown.
-    pub nowhere: Placeholders,
+    /// Numbers that do not appear in the log, used for the values that the log does not show.
+    pub placeholders: Placeholders,
 }
 
-/// Stand-ins. A line that shows something where the model has the stand-in shows the real one.
+/// Placeholders. A line that shows a number where the model has a placeholder shows the real value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Placeholders {
     pub parent: u32,
@@ -48,25 +48,25 @@ pub struct Placeholders {
 }
 
 impl InitialState {
-    /// The world in which nothing is known but the number of the first process. `None` for a log
-    /// without any.
+    /// The initial state of which only the number of the first process is known. `None` for a log
+    /// without a process.
     pub fn of(steps: &Steps<'_>, version: Version) -> Option<InitialState> {
         let first = steps.first?;
         let mut unused = (2..).filter(|number| !steps.numbers.contains(number));
         let mut next = || unused.next().unwrap_or(0);
-        let nowhere = Placeholders {
+        let placeholders = Placeholders {
             parent: next(),
             adopter: next(),
             pgid: next(),
             sid: next(),
-            // the id that the kernel itself shows for a user it cannot map
+            // the id that the kernel shows for a user that it cannot map
             user: 65_534,
         };
         let init = first == Pid(1);
         Some(InitialState {
             version,
             first,
-            // the init of a namespace sees neither (PID-20, PID-21)
+            // the init of a namespace sees neither parent nor adopter (PID-20, PID-21)
             parent: init.then_some(Pid(0)),
             adopter: init.then_some(Pid(1)),
             pgid: None,
@@ -80,7 +80,7 @@ impl InitialState {
             mask: init.then_some(SigSet::EMPTY),
             pending: Vec::new(),
             filled: false,
-            nowhere,
+            placeholders,
         })
     }
 
@@ -89,25 +89,25 @@ impl InitialState {
         self.first == Pid(1)
     }
 
-    /// The group that the model has for the first process: outside of the namespace unless shown.
+    /// The group of the first process in the model: outside of the namespace until a line shows it.
     pub fn pgid(&self) -> Pgid {
-        self.pgid.unwrap_or(if self.is_init() { Pgid(0) } else { Pgid(self.nowhere.pgid) })
+        self.pgid.unwrap_or(if self.is_init() { Pgid(0) } else { Pgid(self.placeholders.pgid) })
     }
 
     pub fn sid(&self) -> Sid {
-        self.sid.unwrap_or(if self.is_init() { Sid(0) } else { Sid(self.nowhere.sid) })
+        self.sid.unwrap_or(if self.is_init() { Sid(0) } else { Sid(self.placeholders.sid) })
     }
 
     pub fn user(&self) -> Uid {
-        self.user.unwrap_or(if self.is_init() { Uid::ROOT } else { Uid(self.nowhere.user) })
+        self.user.unwrap_or(if self.is_init() { Uid::ROOT } else { Uid(self.placeholders.user) })
     }
 
     pub fn parent(&self) -> Pid {
-        self.parent.unwrap_or(Pid(self.nowhere.parent))
+        self.parent.unwrap_or(Pid(self.placeholders.parent))
     }
 
     pub fn adopter(&self) -> Pid {
-        self.adopter.unwrap_or(Pid(self.nowhere.adopter))
+        self.adopter.unwrap_or(Pid(self.placeholders.adopter))
     }
 
     /// The model at the beginning.
@@ -137,7 +137,7 @@ impl InitialState {
         kernel
     }
 
-    /// What the first process has set before the log begins.
+    /// Makes the calls that give the first process its state at the beginning of the log.
     fn prepare(&self, kernel: &mut Kernel) {
         for (signal, action) in &self.actions {
             self.call(
@@ -167,13 +167,12 @@ impl InitialState {
 
     fn call(&self, kernel: &mut Kernel, call: Syscall) {
         let mut fx = Effects::new();
-        // what the model refuses of this is not what the first process can have set: the log
-        // will differ
+        // the first process cannot have set a value that the model refuses: the log will differ
         let _ = kernel.call(self.first, &call, &mut fx);
         kernel.settle(&mut Canonical, &mut fx);
     }
 
-    /// The call as it was made.
+    /// The call with the siginfo that the kernel got.
     pub fn filled<'c>(
         &self,
         step: &Step<'_>,
@@ -194,7 +193,7 @@ impl InitialState {
         }
     }
 
-    /// The disposition of `signal` may be an inherited one that nothing has shown yet.
+    /// The disposition of `signal` may be an inherited one that the log has not shown yet.
     pub fn may_inherit(&self, signal: Signal) -> bool {
         !self.is_init()
             && !SigSet::KERNEL_ONLY.contains(signal)

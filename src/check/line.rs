@@ -1,4 +1,4 @@
-//! What the model shows, and whether a line of the log says the same.
+//! The visible events of the model, and their comparison with lines of the log.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -9,17 +9,17 @@ use crate::syscall::text::{self, CallEnd, CallPrefix};
 use crate::syscall::{self, Ret, Syscall};
 use crate::trace::{Entry, LogEvent};
 
-/// `wait4` in the call table of x86-64: what its return register holds when it is made again.
+/// `wait4` in the call table of x86-64: the value of the return register when the call restarts.
 const NR_WAIT4: i64 = 61;
-/// waitid, clone, fork, vfork and clone3, likewise.
+/// The same of waitid, clone, fork, vfork and clone3.
 const NR_OTHERS: [i64; 5] = [247, 56, 57, 58, 435];
 
-/// Whether a handler that returns this returns into a call that is made again.
+/// Whether a handler that returns with this value returns into a call that restarts.
 fn is_number(value: i64) -> bool {
     value == NR_WAIT4 || NR_OTHERS.contains(&value)
 }
 
-/// Something that the model shows of a process.
+/// A visible event of a process in the model.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ModelLine {
     /// A call returned.
@@ -30,22 +30,22 @@ pub enum ModelLine {
     Handler(SigInfo),
     /// A handler returned into the call that it had interrupted, which fails.
     Failed { mask: SigSet, result: syscall::Result },
-    /// A handler returned into the call that it had interrupted, which is made again.
+    /// A handler returned into the call that it had interrupted, which restarts.
     Restarted { mask: SigSet },
-    /// That call is made again; `None` if it sleeps.
+    /// The call restarts; `None` if it sleeps.
     Again(Option<syscall::Result>),
     /// A handler returned that interrupted no call.
     Left { mask: SigSet },
-    /// The process ended, or the thread.
+    /// The process or the thread ended.
     Ended(WaitStatus),
-    /// The process has the thread of that number as its leader now, which executed a program.
+    /// The thread of that number called execve, and is the leader now.
     Superseded(Pid),
 }
 
 impl ModelLine {
-    /// Whether `line` says this.
+    /// Whether `line` shows this event.
     ///
-    /// `masks` is whether the log knows the masks that handlers restore.
+    /// `masks`: the log shows the masks that handlers restore.
     pub fn is_in(&self, line: &Line<'_>, masks: bool) -> bool {
         let same_mask = |mask: &SigSet, shown: &SigSet| mask == shown || !masks && shown.is_empty();
         let event = &line.entry.event;
@@ -55,7 +55,7 @@ impl ModelLine {
                 ModelLine::Interrupted(restart),
                 LogEvent::Call { outcome, .. } | LogEvent::Resumed { outcome, .. },
             ) => *outcome == CallEnd::Interrupted(*restart),
-            // it slept on when signals came that nobody but a tracer sees
+            // it continued to sleep after signals that only a tracer sees
             (ModelLine::Result(result), LogEvent::Call { call, outcome })
                 if line.again.as_ref().is_some_and(|again| !again.handled) =>
             {
@@ -93,7 +93,7 @@ impl ModelLine {
                     outcome: CallEnd::Returned(Ok(ret)),
                 },
             ) => is_number(ret.value()),
-            // what the register held
+            // the value of the register
             (ModelLine::Left { mask }, LogEvent::Sigreturn { mask: shown, returned: Some(_) }) => {
                 same_mask(mask, shown)
             }
@@ -107,7 +107,7 @@ impl ModelLine {
         }
     }
 
-    /// As a line of the log would say it.
+    /// The event as text, in the form of a line of the log.
     pub fn text(&self, pid: Pid, call: Option<&Syscall>) -> String {
         let event = match self {
             ModelLine::Result(result) | ModelLine::Again(Some(result)) => {
@@ -154,7 +154,7 @@ fn ended(status: WaitStatus) -> LogEvent {
     }
 }
 
-/// Whether `line` begins the interrupted call again, and ends it if it ends.
+/// Whether `line` restarts the interrupted call, and returns from it if it returns.
 fn is_again(result: Option<&syscall::Result>, line: &Line<'_>) -> bool {
     let Some(RestartedCall { call: open, .. }) = &line.again else { return false };
     match (&line.entry.event, result) {
@@ -163,7 +163,7 @@ fn is_again(result: Option<&syscall::Result>, line: &Line<'_>) -> bool {
                 && *outcome == CallEnd::Returned(result.clone())
         }
         (LogEvent::Unfinished(begun) | LogEvent::Cut(begun), _) => is_same_call(open, begun),
-        // it sleeps, and is interrupted again
+        // it sleeps, and a signal interrupts it again
         (LogEvent::Call { call, outcome: CallEnd::Interrupted(_) }, None) => {
             is_same_call(open, &CallPrefix::Whole(call.clone()))
         }
@@ -171,7 +171,7 @@ fn is_again(result: Option<&syscall::Result>, line: &Line<'_>) -> bool {
     }
 }
 
-/// Whether two calls are the same as far as both are known.
+/// Whether two calls are equal in the arguments that are known of both.
 pub fn is_same_call(one: &CallPrefix, other: &CallPrefix) -> bool {
     match (one, other) {
         (CallPrefix::Whole(one), CallPrefix::Whole(other)) => one == other,

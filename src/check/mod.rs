@@ -1,20 +1,21 @@
-//! Does the model explain a log? Where not: what it allows there instead, and by which rule.
+//! Checks whether the model explains a log. A rejection names the line, the events that the model
+//! allows there, and the rules.
 //!
-//! A log is a row of steps: a call, and all that comes of it. Calls are taken in the order in which
-//! they begin. The lines of one thread must be in the model's order; the order between threads is
-//! free, but for that no line comes before its cause. Where Linux leaves an order to timing, any
-//! order that explains the rest of the log will do.
+//! A log is a sequence of steps: a call, and all its consequences. The check runs calls in the
+//! order in which they begin. The lines of one thread must be in the model's order; the order
+//! between threads is free, except that no line precedes its cause. Where timing decides an order
+//! on Linux, the check accepts any order that explains the rest of the log.
 //!
-//! The log of a tracer may show more than the model does: signals that are ignored, that stop or
-//! kill, the stops of each thread, calls that these interrupt and that are made again, every return
-//! of a handler. That has to fit what the model did, and may be missing.
+//! The log of a tracer may show more events than the model: signals that are ignored, stop or kill;
+//! the stops of each thread; calls that these signals interrupt and that restart; each return of a
+//! handler. These lines have to agree with the model, and may be missing.
 //!
-//! Each thread has its lines. The leader's end is that of the process, whenever it ended itself; of
-//! a thread that others end, it has the status of the process, or 0 if another thread executes a
-//! program.
+//! Each thread has lines of its own. The end of the leader in the log is the end of the process,
+//! also if the leader ended earlier. A thread that another thread ends has the status of the
+//! process, or 0 if the other thread called execve.
 //!
-//! What the log cannot tell about its first process is unknown, and fixed by the first line that
-//! shows it.
+//! The state of the first process before the log is unknown; the first line that shows a part of it
+//! sets that part.
 //!
 //! ```
 //! use proctable::{check, trace};
@@ -29,13 +30,13 @@
 //! # Ok::<(), trace::ParseError>(())
 //! ```
 //!
-//! - `step`: the log cut into steps;
-//! - `line`: what the model shows, and whether a line of the log says the same;
-//! - `progress`: how much of the log is explained, and what only a tracer sees;
-//! - `run`: one step on the model, line by line against the log;
-//! - `search`: other orders, and other arguments of calls that the log does not show whole;
-//! - `world`: what the log does not say about its first process;
-//! - `guess`: what a mismatch says about that.
+//! - `step`: the steps of a log;
+//! - `line`: the visible events of the model, and their comparison with lines;
+//! - `progress`: the explained part of the log, and the lines that only a tracer shows;
+//! - `run`: one step on the model, compared line by line with the log;
+//! - `search`: other orders, and other arguments of calls that the log shows only in part;
+//! - `initial_state`: the state of the first process before the log;
+//! - `hypothesis`: the initial states that a mismatch suggests.
 
 mod hypothesis;
 mod initial_state;
@@ -56,33 +57,33 @@ use crate::trace::Log;
 use initial_state::InitialState;
 use search::LogSearch;
 
-/// What came of checking a log.
+/// The result of a check.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// The model explains it.
     Accepted(Summary),
-    /// It does not.
+    /// The model does not explain it.
     Rejected(Rejection),
 }
 
-/// What was checked.
+/// The size of the checked log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Summary {
-    /// How many calls the model explains.
+    /// The number of calls that the model explains.
     pub calls: usize,
-    /// How many lines were skipped: calls that the model does not know.
+    /// The number of skipped lines: calls that the model does not have.
     pub skipped: usize,
 }
 
-/// The place where the model and the log part.
+/// The first place at which model and log differ.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
-    /// The line, from 1. For something that is missing: where the next step begins, or the last
-    /// line.
+    /// The number of the line, from 1. For a missing line: the line at which the next step begins,
+    /// or the last line.
     pub line: u32,
-    /// What the log says there, and what the model allows instead.
+    /// The event in the log, and the event that the model allows instead.
     pub what: String,
-    /// The rules behind it.
+    /// The rules that the model followed.
     pub rules: Vec<Rule>,
 }
 
@@ -96,20 +97,20 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// How many worlds are tried for what the log does not say.
-const WORLDS: usize = 48;
+/// The limit on the number of initial states that the check tries.
+const INITIAL_STATES: usize = 48;
 
 /// Checks a sequential log against the model of the newest kernel.
 ///
-/// Costs a step of the model for each line where only one order is possible. Where the log and
-/// the canonical order differ, up to 400 others are tried for each step further, in up to 48
-/// worlds: what was unknown at first.
+/// Costs a step of the model for each line if only one order is possible. If the log and the
+/// canonical order differ, the check tries up to 400 other orders for each further step, in up to
+/// 48 initial states.
 pub fn check(log: &Log) -> Verdict {
     check_on(log, Version::NEWEST)
 }
 
-/// Checks a sequential log that was recorded on a kernel of that version, where kernels differ.
-/// Costs what [`check`] does.
+/// Checks a sequential log that was recorded on a kernel of that version. Costs as much as
+/// [`check`].
 ///
 /// ```
 /// use proctable::kernel::Version;
@@ -130,28 +131,28 @@ pub fn check_on(log: &Log, version: Version) -> Verdict {
         return Verdict::Accepted(Summary { calls: 0, skipped: steps.skipped });
     };
     let mut known = vec![first.clone()];
-    let mut worlds = vec![first];
+    let mut states = vec![first];
     let mut furthest: Option<Box<search::Mismatch<'_>>> = None;
-    while let Some(world) = worlds.pop() {
-        let mismatch = match LogSearch::new(&steps, &world).run() {
+    while let Some(initial) = states.pop() {
+        let mismatch = match LogSearch::new(&steps, &initial).run() {
             Ok(()) => {
                 let calls = steps.list.iter().filter(|step| step.is_call()).count();
                 return Verdict::Accepted(Summary { calls, skipped: steps.skipped });
             }
             Err(mismatch) => mismatch,
         };
-        // the likeliest comes last: it is tried first
-        for guess in hypothesis::worlds(&world, &mismatch, &steps).into_iter().rev() {
-            if known.len() < WORLDS && !known.contains(&guess) {
-                known.push(guess.clone());
-                worlds.push(guess);
+        // the likeliest is last, and is tried first
+        for candidate in hypothesis::states(&initial, &mismatch, &steps).into_iter().rev() {
+            if known.len() < INITIAL_STATES && !known.contains(&candidate) {
+                known.push(candidate.clone());
+                states.push(candidate);
             }
         }
         if furthest.as_ref().is_none_or(|best| best.step < mismatch.step) {
             furthest = Some(mismatch);
         }
     }
-    // the loop ran at least once, and did not return
+    // the loop ran at least once and did not return
     furthest.map_or_else(
         || Verdict::Accepted(Summary { calls: 0, skipped: steps.skipped }),
         |mismatch| Verdict::Rejected(mismatch.rejection(&steps)),

@@ -1,4 +1,4 @@
-//! How much of a log is explained, and what a tracer may show besides.
+//! The explained part of a log, and the lines that only a tracer shows.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -11,46 +11,46 @@ use crate::syscall::text::{self, CallEnd};
 use crate::syscall::{Ret, Syscall};
 use crate::trace::LogEvent;
 
-/// What is known between two steps besides the state of the model.
+/// The state between two steps in addition to that of the model.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct LogProgress {
-    /// How many items of each thread are explained.
+    /// The number of explained items of each thread.
     explained: BTreeMap<Pid, usize>,
     /// The threads whose blocked call was interrupted, and whether a handler has shown it.
     pub interrupted: Vec<(Pid, text::RestartCode, bool)>,
-    /// The process of each further thread, also of those that are gone.
+    /// The process of each thread that is not a leader, also of threads that have ended.
     threads: BTreeMap<Pid, Pid>,
-    /// Signals that a tracer sees, although they do nothing or do not come to a handler.
+    /// Signals that a tracer may show although they have no effect or run no handler.
     signals: Vec<Seen>,
-    /// The threads that have stopped, of which a tracer is told.
+    /// The threads that have stopped, which a tracer may show.
     stops: Vec<(Pid, Signal)>,
 }
 
-/// How many signals that a tracer may have seen are remembered: their lines do not come much later.
+/// The number of signals that are kept for lines of a tracer: these lines follow soon after.
 const SIGNALS: usize = 16;
 
-/// A signal that a tracer may have seen.
+/// A signal that a tracer may show.
 #[derive(Clone, PartialEq, Debug)]
 struct Seen {
-    /// The thread or the process that it was for.
-    whom: Pid,
+    /// The thread or the process that the signal was sent to.
+    target: Pid,
     signal: Signal,
-    /// What is known of its siginfo.
+    /// The known part of its siginfo.
     info: Option<SigInfo>,
 }
 
 impl LogProgress {
-    /// What the log has next of `pid`.
+    /// The next item of `pid` in the log.
     pub fn next_item(&self, steps: &Steps<'_>, pid: Pid) -> Option<Item> {
         steps.item(pid, self.place(pid))
     }
 
-    /// The next line of `pid` to be explained, unless it makes a call before.
+    /// The next line of `pid` to explain, unless `pid` makes a call before it.
     pub fn next_line<'s, 'a>(&self, steps: &'s Steps<'a>, pid: Pid) -> Option<&'s Line<'a>> {
         steps.line(pid, self.place(pid))
     }
 
-    /// The lines of `pid` to be explained before it makes a call.
+    /// The lines of `pid` to explain before its next call.
     pub fn next_lines<'s, 'a>(
         &self,
         steps: &'s Steps<'a>,
@@ -59,7 +59,7 @@ impl LogProgress {
         (self.place(pid)..).map_while(move |place| steps.line(pid, place))
     }
 
-    /// How a call ends that `pid` makes again behind the call that it makes now.
+    /// The end of a call of `pid` that restarts after its current call.
     pub fn again<'s>(&self, steps: &'s Steps<'_>, pid: Pid) -> Option<(&'s Syscall, &'s CallEnd)> {
         let mut lines = (self.place(pid) + 1..).map_while(|place| steps.line(pid, place));
         lines.find_map(|line| Some((line.again.as_ref()?.call.call(), line.result?)))
@@ -69,7 +69,7 @@ impl LogProgress {
         self.explained.get(&pid).copied().unwrap_or(0)
     }
 
-    /// The next item of `pid` is explained.
+    /// Marks the next item of `pid` as explained.
     pub fn pass(&mut self, pid: Pid) {
         *self.explained.entry(pid).or_insert(0) += 1;
     }
@@ -82,38 +82,38 @@ impl LogProgress {
         self.interrupted.iter_mut().find(|state| state.0 == pid)
     }
 
-    /// The process that the thread belongs to, or belonged to.
+    /// The process of the thread, also after its end.
     pub fn process_of(&self, kernel: &Kernel, tid: Pid) -> Pid {
         let gone = || self.threads.get(&tid).copied().unwrap_or(tid);
         kernel.view(tid).map_or_else(gone, |view| view.tgid)
     }
 
-    /// Notes what a tracer may show of the last of `effects`.
+    /// Records the lines that a tracer may show for the last of `effects`.
     pub fn note(&mut self, kernel: &Kernel, call: Option<&Syscall>, effects: &[Effect]) {
         let Some((effect, before)) = effects.split_last() else { return };
-        let whom = effect.pid;
+        let target = effect.pid;
         match effect.what {
             Consequence::ThreadCreated => {
-                if let Some(view) = kernel.view(whom) {
-                    self.threads.insert(whom, view.tgid);
+                if let Some(view) = kernel.view(target) {
+                    self.threads.insert(target, view.tgid);
                 }
             }
             Consequence::Generated(info) => {
-                self.see(Seen { whom, signal: info.signal, info: Some(info) });
+                self.see(Seen { target, signal: info.signal, info: Some(info) });
             }
-            // dropped at once: others were noted when they were generated
+            // discarded at once; other signals were recorded when they were generated
             Consequence::Discarded(signal) if effect.cause.rule == rule!("SIG-19") => {
                 let info = dropped_info(kernel, effect, signal, call, before);
-                self.see(Seen { whom, signal, info });
+                self.see(Seen { target, signal, info });
             }
             Consequence::Caught(info) => {
-                let process = self.process_of(kernel, whom);
+                let process = self.process_of(kernel, target);
                 self.signals.retain(|seen| {
-                    seen.signal != info.signal || (seen.whom != whom && seen.whom != process)
+                    seen.signal != info.signal || (seen.target != target && seen.target != process)
                 });
             }
             Consequence::Stopped(signal) => {
-                for tid in kernel.tids(whom) {
+                for tid in kernel.tids(target) {
                     let stopped =
                         kernel.view(tid).is_some_and(|view| view.run == RunState::Stopped);
                     if stopped && !self.stops.contains(&(tid, signal)) {
@@ -122,8 +122,8 @@ impl LogProgress {
                 }
             }
             Consequence::Reaped => {
-                self.signals.retain(|seen| seen.whom != whom);
-                self.stops.retain(|stop| stop.0 != whom);
+                self.signals.retain(|seen| seen.target != target);
+                self.stops.retain(|stop| stop.0 != target);
             }
             _ => {}
         }
@@ -136,7 +136,7 @@ impl LogProgress {
         self.signals.push(seen);
     }
 
-    /// Explains the next line of `pid` if it is one that only a tracer sees.
+    /// Explains the next line of `pid` if only a tracer shows it.
     pub fn pass_tracer_line(&mut self, kernel: &Kernel, steps: &Steps<'_>, pid: Pid) -> bool {
         let Some(line) = self.next_line(steps, pid) else { return false };
         let remark = match &line.entry.event {
@@ -146,7 +146,7 @@ impl LogProgress {
                 let stop = self.stops.iter().position(|stop| *stop == (pid, *signal));
                 stop.map(|nth| self.stops.remove(nth)).is_some()
             }
-            // it makes the call again at once, or ends
+            // it restarts the call at once, or ends
             LogEvent::Resumed { call, outcome: CallEnd::Interrupted(restart) }
             | LogEvent::Call { call, outcome: CallEnd::Interrupted(restart) } => {
                 let next = steps.line(pid, self.place(pid) + 1);
@@ -170,7 +170,7 @@ impl LogProgress {
         remark
     }
 
-    /// Takes a signal that was noted. One that is caught is told by its handler alone.
+    /// Removes a recorded signal. The log shows a caught signal by its handler only.
     fn take_signal(
         &mut self,
         kernel: &Kernel,
@@ -185,7 +185,7 @@ impl LogProgress {
         }
         let fits = |seen: &Seen| {
             seen.signal == signal
-                && (seen.whom == tid || seen.whom == process)
+                && (seen.target == tid || seen.target == process)
                 && seen.info.as_ref().zip(shown).is_none_or(|(info, shown)| info == shown)
         };
         let found = self.signals.iter().position(fits);
@@ -193,8 +193,8 @@ impl LogProgress {
     }
 }
 
-/// The siginfo of a signal that was dropped at once, as far as that is known: of an end, a stop, or
-/// a kill.
+/// The known part of the siginfo of a signal that was discarded at once: of an exit, a stop, or a
+/// kill.
 fn dropped_info(
     kernel: &Kernel,
     effect: &Effect,
@@ -219,7 +219,7 @@ fn dropped_info(
     }
 }
 
-/// Whether an interrupted call comes back so.
+/// Whether an interrupted call returns with this result.
 fn is_restart_of(restart: text::RestartCode, call: &Syscall) -> bool {
     match call {
         Syscall::Wait4 { .. } | Syscall::Waitid { .. } => restart == text::RestartCode::Sys,
@@ -236,8 +236,8 @@ fn is_tracer_line(event: &LogEvent) -> bool {
     matches!(event, LogEvent::Signal(_) | LogEvent::OtherSignal { .. } | LogEvent::Stopped(_))
 }
 
-/// The status that the thread `tid` of `process` ends with, which others made it end: that of its
-/// process, or 0 where another thread executes a program.
+/// The status of the thread `tid` of `process`, which another thread ended: that of the process, or
+/// 0 if another thread called execve.
 pub fn status_of_killed(kernel: &Kernel, fx: &Effects, process: Pid) -> crate::abi::WaitStatus {
     let ended = |effects: &[Effect]| {
         effects.iter().find_map(|effect| match effect.what {

@@ -1,4 +1,4 @@
-//! One step on the model, line by line against the log.
+//! One step on the model, compared line by line with the log.
 
 use alloc::vec::Vec;
 
@@ -18,42 +18,43 @@ use crate::trace::LogEvent;
 pub enum StepError {
     /// The process cannot make the call.
     Refused(Refused),
-    /// The model shows something, and the next line of the thread, which is that one of the log,
-    /// says something else, or there is none before its next call.
+    /// The model has an event of a thread. The next line of that thread, at this place in the log,
+    /// shows another event, or the thread has no line before its next call.
     Shown { pid: Pid, shown: ModelLine, line: Option<usize>, rules: Vec<Rule> },
-    /// The model shows nothing more of the process, and this line does.
+    /// The model has no further event of the process, and this line shows one.
     Nothing { line: usize, rules: Vec<Rule> },
-    /// Another order came to the same point.
+    /// Another order led to the same state.
     Known,
-    /// The call returns where the log does not show it.
+    /// The call returns, and the log does not show the return.
     Unfinished { result: syscall::Result, rules: Vec<Rule> },
 }
 
-/// Where the model and the log are.
+/// The state of the model, and the position in the log.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SearchState {
     pub kernel: Kernel,
     pub progress: LogProgress,
 }
 
-/// What to try of a step, and what has been tried.
+/// One attempt of a step: the arguments and the order to try, and the states that earlier attempts
+/// reached.
 pub struct OrderPrefix<'t> {
     pub call: Option<&'t Syscall>,
     /// The order.
     pub choose: &'t mut dyn Choose,
-    /// How many of its choices were made before, up to the last, which is new.
+    /// The number of its choices that repeat an earlier attempt, and the last one, which is new.
     pub given: usize,
-    /// The states in the middle of the step at which something could be chosen: nothing new comes
-    /// after them.
+    /// The choice points inside of the step. An attempt that reaches one of them again has no new
+    /// result.
     pub choice_points: &'t mut Vec<SearchState>,
 }
 
 type Result<T> = core::result::Result<T, StepError>;
 
-/// How many expiries of timers a step may wait for.
+/// The maximum number of timers that expire in one step.
 const EXPIRIES: usize = 8;
 
-/// Carries out the step at that place as `attempt` says, as long as the log agrees.
+/// Runs the step `at` with the call and the order of `attempt`, as long as the log agrees.
 pub fn run(
     state: &mut SearchState,
     steps: &Steps<'_>,
@@ -73,7 +74,7 @@ pub fn run(
     };
     if step.is_call() {
         if running.next_item(step.pid) != Some(Item::Call(at)) {
-            // the thread had to end before it came to make it
+            // the thread had to end before it made the call
             return Ok(());
         }
         running.state.progress.pass(step.pid);
@@ -99,11 +100,11 @@ struct Running<'k, 's, 'a> {
     state: &'k mut SearchState,
     steps: &'s Steps<'a>,
     step: &'s Step<'a>,
-    /// Its place among the steps.
+    /// Its index among the steps.
     nth: usize,
     made: Option<Syscall>,
     fx: Effects,
-    /// The effects before this one have been looked at.
+    /// The effects before this one have been compared.
     at: usize,
     /// The rules that the call itself obeyed.
     call_rules: RuleSet,
@@ -127,7 +128,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                 self.result(pid, result)?;
             }
             Outcome::Gone => self.result(pid, Ok(Ret::Never))?,
-            // signals come first, and the call is made again then (TG-24)
+            // signals are delivered first, and then the call restarts (TG-24)
             Outcome::Blocked if call.is_fork() && self.run_of(pid) == Some(RunState::Blocked) => {
                 self.state.progress.interrupted.push((pid, text::RestartCode::NoIntr, false));
             }
@@ -140,8 +141,8 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         self.state.kernel.view(pid).map(|view| view.run)
     }
 
-    /// The number of the caller when its call is over: execve by another thread than the leader
-    /// gives it the leader's (EXEC-12).
+    /// The number of the caller after its call: a thread that is not the leader gets the leader's
+    /// number by execve (EXEC-12).
     fn number_after(&self, pid: Pid) -> Pid {
         let executes = |effect: &&Effect| {
             effect.cause.actor == pid && matches!(effect.what, Consequence::Executed)
@@ -149,8 +150,8 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         self.fx.list().iter().find(executes).map_or(pid, |effect| effect.pid)
     }
 
-    /// The call of this step returns. The log does not show it if the caller dies before it is
-    /// back in its own code.
+    /// The call of this step returns. The log does not show the return if the caller dies before it
+    /// returns to its own code.
     fn result(&mut self, pid: Pid, result: syscall::Result) -> Result<()> {
         let shown = self.next_line(pid).map(|line| &line.entry.event);
         match shown {
@@ -173,7 +174,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         }
     }
 
-    /// The log shows no result of a call that returns, so the end of the thread has to come next.
+    /// If the log shows no result of a call that returns, the end of the thread has to be next.
     fn dies_in_it(&self, pid: Pid, result: syscall::Result) -> Result<()> {
         let (progress, steps) = (&self.state.progress, self.steps);
         let mut lines = progress.next_lines(steps, pid).map(|line| &line.entry.event);
@@ -188,7 +189,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                 ),
                 _,
             ) => true,
-            // the deadly signal, and the end by it
+            // the fatal signal, and the end by it
             (Some(LogEvent::Signal(info)), Some(LogEvent::Killed { signal, .. })) => {
                 info.signal == *signal
             }
@@ -204,7 +205,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         Err(self.differs(pid, ModelLine::Result(result)))
     }
 
-    /// The model shows something that the log does not have next.
+    /// The model has an event that is not the next one in the log.
     fn differs(&self, pid: Pid, shown: ModelLine) -> StepError {
         let line = match self.next_item(pid) {
             Some(Item::Line(nth)) => Some(nth),
@@ -240,8 +241,8 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         Ok(attempt.choose.choose(several).min(several - 1))
     }
 
-    /// Whether each runnable task will do something that concerns nobody else: then their order
-    /// makes no difference.
+    /// Whether the next step of each runnable task affects only that task. Then the order makes no
+    /// difference.
     fn in_any_order(&self) -> bool {
         self.state.kernel.runnable().all(|pid| {
             let mut kernel = self.state.kernel.clone();
@@ -262,21 +263,22 @@ impl<'s, 'a> Running<'_, 's, 'a> {
     }
 
     fn step_task(&mut self, pid: Pid) -> Result<()> {
-        // it stands in the queue, so it can step
+        // it is in the run queue, so it can make a step
         let stepped = self.state.kernel.apply(&Event::Step { tid: pid }, &mut self.fx);
         debug_assert!(stepped.is_ok());
         self.note_effects()
     }
 
-    /// The bodies of the handlers that `pid` has entered run, the innermost first, and return.
+    /// Runs the bodies of the handlers that `pid` has entered, the innermost first, and returns
+    /// from them.
     fn run_handlers(&mut self, pid: Pid) -> Result<()> {
-        // else the log shows when
+        // else the log shows the returns
         while !self.steps.returns && self.state.kernel.in_user_mode(pid) {
             if self.state.kernel.handler(pid).is_none() {
                 return Ok(());
             }
             self.sigreturn(pid)?;
-            // what was unblocked by the return comes before anything else of this task
+            // signals that the return unblocks come before other actions of this task
             if self.state.kernel.runnable().next() == Some(pid) {
                 self.step_task(pid)?;
             }
@@ -314,7 +316,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                 self.show(effect.pid, ModelLine::Handler(info))?;
             }
         }
-        // made again, it finds a signal at once, and is interrupted without having slept
+        // the restarted call finds a signal at once, and returns without sleep
         let again = asleep && self.state.kernel.runnable().next() == Some(pid);
         let depth = self.state.kernel.handler_depth(pid);
         let progress = &mut self.state.progress;
@@ -351,14 +353,15 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                     self.state.progress.interrupted.retain(|state| state.0 != leader);
                     self.show_end(leader, ModelLine::Superseded(pid))?;
                 }
-                // TG-87: of a leader nothing is to be seen while others live
+                // TG-87: the end of a leader is not visible while other threads live
                 Consequence::ThreadEnded
                     if self.state.progress.process_of(&self.state.kernel, pid) != pid =>
                 {
                     let status = self.thread_status(pid);
                     self.ended(pid, status)?;
                 }
-                // the signals of a call are dequeued one after the other, and strace sees that
+                // the kernel dequeues the signals of a call one after the other, and strace shows
+                // each
                 Consequence::Caught(info) if self.steps.returns => {
                     self.handling(pid, ModelLine::Handler(info))?;
                 }
@@ -371,7 +374,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         Ok(())
     }
 
-    /// How a thread that is not the leader has ended just now.
+    /// The status of a thread that is not the leader and has ended in this step.
     fn thread_status(&self, tid: Pid) -> WaitStatus {
         match self.made {
             Some(Syscall::Exit(code)) if tid == self.step.pid => WaitStatus::exited(code),
@@ -382,7 +385,8 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         }
     }
 
-    /// An interrupted call is shown only if a handler runs: else it is made again, unseen.
+    /// The log shows an interrupted call only if a handler runs: without a handler the call
+    /// restarts invisibly.
     fn handling(&mut self, pid: Pid, shown: ModelLine) -> Result<()> {
         if let Some(state) = self.state.progress.interruption(pid)
             && !state.2
@@ -396,15 +400,14 @@ impl<'s, 'a> Running<'_, 's, 'a> {
 
     fn ended(&mut self, pid: Pid, status: WaitStatus) -> Result<()> {
         self.state.progress.interrupted.retain(|state| state.0 != pid);
-        let last_words = self.step.last_words && pid == self.step.pid;
-        if last_words && self.next_line(pid).is_none() {
+        let ends_with_init = self.step.ends_with_init && pid == self.step.pid;
+        if ends_with_init && self.next_line(pid).is_none() {
             return Ok(());
         }
         self.show_end(pid, ModelLine::Ended(status))
     }
 
-    /// The call that the thread died in comes before its end, also one that it had not come to
-    /// make.
+    /// The call in which the thread died comes before its end, also a call that had no effect yet.
     fn show_end(&mut self, pid: Pid, shown: ModelLine) -> Result<()> {
         if let Some(Item::Call(step)) = self.next_item(pid)
             && self.is_never_made(pid, step, &shown)
@@ -425,8 +428,8 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         self.show(pid, shown)
     }
 
-    /// Whether the call of that step, which is later, is one that strace saw begin when the thread
-    /// had to end already: nothing follows but the end.
+    /// Whether strace shows the begin of the call of a later step although the thread had to end
+    /// before: only the end follows.
     fn is_never_made(&self, pid: Pid, step: usize, shown: &ModelLine) -> bool {
         let cut = matches!(
             self.steps.list[step].entry.map(|entry| &entry.event),
@@ -450,7 +453,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         self.state.progress.next_item(self.steps, pid)
     }
 
-    /// The next line of `pid`, unless it makes a call before.
+    /// The next line of `pid`, unless `pid` makes a call before it.
     fn next_line(&self, pid: Pid) -> Option<&'s Line<'a>> {
         self.state.progress.next_line(self.steps, pid)
     }
@@ -459,7 +462,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         loop {
             let next = self.next_line(pid);
             if let Some(line) = next.filter(|line| shown.is_in(line, self.steps.masks)) {
-                // the line of a call that is made again and interrupted again says both
+                // one line shows the restart of a call and its next interruption
                 let twice = shown == ModelLine::Again(None)
                     && matches!(line.entry.event, LogEvent::Call { .. });
                 if !twice {
@@ -474,7 +477,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         }
     }
 
-    /// The rules behind what the model shows of `pid`.
+    /// The rules that caused the events of `pid` in the model.
     fn rules(&self, pid: Pid, shown: &ModelLine) -> Vec<Rule> {
         let own_call = pid == self.step.pid && self.at == 0;
         if let (ModelLine::Result(result), true) = (shown, own_call) {
@@ -502,7 +505,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         rules
     }
 
-    /// What the call itself obeyed: the rule that refused it, or those that it went by.
+    /// The rules that the call itself followed: the rule that refused it, or all others.
     fn rules_of_call(&self, result: &syscall::Result) -> Vec<Rule> {
         match (result, self.fx.last_rule()) {
             (Err(_), Some(last)) => [last].into(),
@@ -510,7 +513,8 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         }
     }
 
-    /// The first line of the step that is not explained, also by what only a tracer sees.
+    /// The first line of the step that neither the model nor a signal that only a tracer shows
+    /// explains.
     fn left(&mut self) -> Option<usize> {
         let SearchState { kernel, progress } = &mut *self.state;
         for nth in self.step.lines.clone() {
@@ -524,7 +528,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         None
     }
 
-    /// The thread does what the hardware refuses, where that line says so.
+    /// Raises the fault that the line shows.
     fn fault(&mut self, line: usize) -> Result<bool> {
         let line = &self.steps.lines[line];
         let LogEvent::OtherSignal { signal, .. } = line.entry.event else { return Ok(false) };
@@ -537,7 +541,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
         Ok(true)
     }
 
-    /// Time passes up to the next expiry.
+    /// Advances the time to the next expiry.
     fn advance(&mut self) -> Result<bool> {
         let Some(deadline) = self.state.kernel.next_deadline() else { return Ok(false) };
         if self.state.kernel.apply(&Event::Advance(deadline), &mut self.fx).is_err() {

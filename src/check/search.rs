@@ -1,4 +1,4 @@
-//! Other orders, and other arguments of calls that the log does not show whole.
+//! Search over orders, and over the arguments that the log does not show.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -16,53 +16,54 @@ use crate::syscall::text::{self, CallEnd};
 use crate::syscall::{Ret, Syscall};
 use crate::trace::LogEvent;
 
-/// How often choices are taken back, without getting any further in the log, before it counts as
-/// unexplained.
+/// The number of choices that the search revises without progress in the log. Then the log counts
+/// as unexplained.
 pub const BUDGET: u32 = 400;
 
-/// How many choices can be taken back: older ones stand.
+/// The number of choices that the search can revise: older choices are final.
 const POINTS: usize = 256;
 
-/// A difference, and where it is.
+/// A difference, and its place in the log.
 pub struct Mismatch<'a> {
     pub step: usize,
     pub call: Option<Syscall>,
     pub difference: StepError,
-    /// What the process was doing that could not make the call.
+    /// The state of the process, if it could not make the call.
     pub busy: Option<&'static str>,
     line: Option<Line<'a>>,
 }
 
-/// Follows a log step by step, and takes choices back where they turn out wrong.
+/// Follows a log step by step, and revises choices that lead to a difference.
 pub struct LogSearch<'s, 'a> {
     steps: &'s Steps<'a>,
-    world: &'s InitialState,
+    initial: &'s InitialState,
     points: Vec<Point>,
     budget: u32,
 }
 
-/// A step at which there was something to choose.
+/// A step with a choice.
 struct Point {
     step: usize,
     before: SearchState,
     call: usize,
     script: Scripted,
-    /// How many choices the script gives.
+    /// The number of choices in the script.
     given: usize,
     choice_points: Vec<SearchState>,
-    /// The states that it has led to so far.
+    /// The states after the step that earlier choices led to.
     after: Vec<SearchState>,
 }
 
 impl<'s, 'a> LogSearch<'s, 'a> {
-    pub fn new(steps: &'s Steps<'a>, world: &'s InitialState) -> LogSearch<'s, 'a> {
-        LogSearch { steps, world, points: Vec::new(), budget: BUDGET }
+    pub fn new(steps: &'s Steps<'a>, initial: &'s InitialState) -> LogSearch<'s, 'a> {
+        LogSearch { steps, initial, points: Vec::new(), budget: BUDGET }
     }
 
-    /// Looks for choices that explain the log. `Err` is the difference that comes latest.
+    /// Searches for choices that explain the log. `Err` is the difference that is furthest in the
+    /// log.
     pub fn run(mut self) -> Result<(), Box<Mismatch<'a>>> {
         let mut state =
-            SearchState { kernel: self.world.kernel(), progress: LogProgress::default() };
+            SearchState { kernel: self.initial.kernel(), progress: LogProgress::default() };
         let (mut at, mut reached) = (0, 0);
         let mut furthest: Option<Box<Mismatch<'a>>> = None;
         while let Some(step) = self.steps.list.get(at) {
@@ -87,7 +88,7 @@ impl<'s, 'a> LogSearch<'s, 'a> {
                     if furthest.as_ref().is_none_or(|best| best.step < at) {
                         furthest = Some(mismatch);
                     }
-                    match self.take_back(&mut state, &mut furthest) {
+                    match self.backtrack(&mut state, &mut furthest) {
                         Some(next) => at = next,
                         None => break,
                     }
@@ -107,9 +108,9 @@ impl<'s, 'a> LogSearch<'s, 'a> {
         self.points.push(point);
     }
 
-    /// Chooses otherwise at the latest point where that leads to a new state. The step after it is
-    /// where to go on; `None` if there is nothing left to try.
-    fn take_back(
+    /// Changes the latest choice that can lead to a new state. Returns the step after it, at which
+    /// the search continues; `None` if there is no other choice.
+    fn backtrack(
         &mut self,
         state: &mut SearchState,
         furthest: &mut Option<Box<Mismatch<'a>>>,
@@ -146,7 +147,7 @@ impl<'s, 'a> LogSearch<'s, 'a> {
         point: &mut Point,
     ) -> Result<(), StepError> {
         let call =
-            step.calls.get(point.call).map(|call| self.world.filled(step, call, &state.kernel));
+            step.calls.get(point.call).map(|call| self.initial.filled(step, call, &state.kernel));
         let made = call.as_deref().zip(step.result);
         let again = state.progress.again(self.steps, step.pid);
         for (call, outcome) in made.into_iter().chain(again) {
@@ -163,14 +164,14 @@ impl<'s, 'a> LogSearch<'s, 'a> {
         run(state, self.steps, point.step, attempt)
     }
 
-    /// Outside of a namespace of its own, others take numbers too: a child has the number that
-    /// the log says, if that is free.
+    /// Outside of a namespace of its own, unrelated processes take numbers too: a child gets the
+    /// number that the log shows, if that number is free.
     fn number_the_child(&self, kernel: &mut Kernel, call: &Syscall, ret: &Ret) {
         if call.is_fork()
-            && self.world.first != Pid(1)
+            && self.initial.first != Pid(1)
             && let Ok(number @ 1..) = u32::try_from(ret.value())
         {
-            // a number that cannot be is one that the model will not give
+            // the model does not give a number that is not valid
             kernel.set_last_pid(number - 1);
         }
     }
@@ -189,7 +190,7 @@ impl<'s, 'a> LogSearch<'s, 'a> {
             StepError::Refused(_) | StepError::Known | StepError::Unfinished { .. } => None,
         };
         let busy = matches!(difference, StepError::Refused(Refused::NotInUserMode(_)))
-            .then(|| what_it_does(kernel, step.pid));
+            .then(|| activity(kernel, step.pid));
         Box::new(Mismatch {
             step: at,
             call: step.calls.get(call).cloned(),
@@ -200,7 +201,7 @@ impl<'s, 'a> LogSearch<'s, 'a> {
     }
 }
 
-fn what_it_does(kernel: &Kernel, pid: Pid) -> &'static str {
+fn activity(kernel: &Kernel, pid: Pid) -> &'static str {
     use crate::kernel::RunState;
     match kernel.view(pid).map(|view| view.run) {
         Some(RunState::Stopped) => "is stopped",
@@ -224,7 +225,7 @@ impl Point {
         }
     }
 
-    /// Goes on to the next choices; `false` after the last.
+    /// Moves to the next choices; `false` after the last ones.
     fn advance(&mut self, step: &Step<'_>) -> bool {
         if let Some(script) = self.script.following() {
             self.given = script.len();
@@ -239,12 +240,12 @@ impl Point {
 }
 
 impl<'a> Mismatch<'a> {
-    /// The line of the log that differs, if there is one.
+    /// The line of the log that differs, if any.
     pub fn line(&self) -> Option<&Line<'a>> {
         self.line.as_ref()
     }
 
-    /// In words.
+    /// The text of the difference.
     pub fn rejection(self, steps: &Steps<'_>) -> Rejection {
         let step = &steps.list[self.step];
         let call_line = step.entry.map_or(step.end, |entry| entry.line);
@@ -294,7 +295,7 @@ impl<'a> Mismatch<'a> {
         }
     }
 
-    /// The call of `pid` that a line of the step is about: the last one that it made.
+    /// The call of `pid` to which a line of the step belongs: the last call of `pid`.
     fn call_of<'c>(&'c self, pid: Pid, steps: &'c Steps<'_>) -> Option<&'c Syscall> {
         if pid == steps.list[self.step].pid && self.call.is_some() {
             return self.call.as_ref();

@@ -1,4 +1,4 @@
-//! A log cut into steps.
+//! The steps of a log.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -12,56 +12,56 @@ use crate::syscall::text::{CallEnd, CallPrefix};
 use crate::syscall::{MEMORY, Ptr, Ret, SIGSET_SIZE, Syscall};
 use crate::trace::{Entry, Log, LogEvent};
 
-/// Numbers at or above this are no pids on any Linux (PID-06).
+/// Numbers at or above this are not pids on any Linux (PID-06).
 const PID_LIMIT: u32 = 4_194_304;
 
-/// A log as steps.
+/// The steps of a log.
 pub struct Steps<'a> {
     pub list: Vec<Step<'a>>,
-    /// The lines to be explained, in the order of the log.
+    /// The lines to explain, in the order of the log.
     pub lines: Vec<Line<'a>>,
-    /// What the log has of each thread, in order.
+    /// The items of each thread, in order.
     rows: BTreeMap<Pid, Vec<Item>>,
     /// The first process.
     pub first: Option<Pid>,
-    /// Lines that the model knows nothing about.
+    /// The number of lines with calls that the model does not have.
     pub skipped: usize,
-    /// It shows the masks that handlers restore. A recorder outside of the process may not know
-    /// them, and writes `[]` everywhere.
+    /// The log shows the masks that handlers restore. A recorder outside of the process may not
+    /// know the masks, and writes `[]` for all of them.
     pub masks: bool,
-    /// It shows the return of every handler, and the handlers in the order in which they were set
-    /// up, as strace does. Other recorders show the return from a call that a handler interrupted,
-    /// and the handlers in the order in which their bodies begin.
+    /// The log shows the return of every handler, and the handlers in the order in which the kernel
+    /// sets them up, as strace does. Other recorders show only the return of a handler that
+    /// interrupted a call, and the handlers in the order in which their bodies begin.
     pub returns: bool,
-    /// Every number that stands somewhere in the log.
+    /// All numbers in the log.
     pub numbers: BTreeSet<u32>,
 }
 
-/// What the log has of a thread.
+/// An item of a thread in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Item {
-    /// It makes the call of that step.
+    /// The thread makes the call of that step.
     Call(usize),
-    /// A line to be explained.
+    /// A line to explain.
     Line(usize),
 }
 
-/// A call, and the lines that follow before the next one.
+/// A call, and the lines up to the next call.
 pub struct Step<'a> {
     pub pid: Pid,
-    /// The line of the call; `None` for what stands before the first call.
+    /// The line of the call; `None` for the lines before the first call.
     pub entry: Option<&'a Entry>,
-    /// What the call may have been: several where the log does not show it whole. None for one
-    /// that has no consequences that could be seen.
+    /// The possible calls: several if the log does not show all arguments, none for an unfinished
+    /// call without visible consequences.
     pub calls: Vec<Syscall>,
-    /// What the call returns in the end, here or on a later line.
+    /// The result of the call, here or on a later line.
     pub result: Option<&'a CallEnd>,
-    /// The lines to be explained, the call's own outcome first.
+    /// The lines to explain, the result of the call first.
     pub lines: Range<usize>,
-    /// The init of the namespace exits here, and the log ends with that line: a recorder inside
-    /// of the namespace may not come to write more.
-    pub last_words: bool,
-    /// Where the next step begins, or the last line of the log.
+    /// The init of the namespace exits here, and the log ends with that line: the kernel may kill a
+    /// recorder in the namespace before it writes more.
+    pub ends_with_init: bool,
+    /// The line at which the next step begins, or the last line of the log.
     pub end: u32,
 }
 
@@ -70,19 +70,19 @@ pub struct Step<'a> {
 pub struct Line<'a> {
     pub pid: Pid,
     pub entry: &'a Entry,
-    /// A call that a signal had interrupted is made again: this one.
+    /// This call, which a signal had interrupted, restarts.
     pub again: Option<RestartedCall>,
-    /// What a call that is made here returns in the end, here or on a later line.
+    /// The result of the call that begins here, here or on a later line.
     pub result: Option<&'a CallEnd>,
-    /// Its place among the items of its thread.
+    /// Its index among the items of its thread.
     pub place: usize,
 }
 
-/// A call that is made again.
+/// A restarted call.
 #[derive(Clone)]
 pub struct RestartedCall {
     pub call: CallPrefix,
-    /// Behind a handler; else behind signals that nobody but a tracer sees.
+    /// After a handler; else after signals that only a tracer shows.
     pub handled: bool,
 }
 
@@ -93,12 +93,12 @@ impl Step<'_> {
 }
 
 impl<'a> Steps<'a> {
-    /// What the log has of `pid` at that place.
+    /// The item of `pid` at that index.
     pub fn item(&self, pid: Pid, place: usize) -> Option<Item> {
         self.rows.get(&pid)?.get(place).copied()
     }
 
-    /// The line of `pid` at that place, unless it makes a call there.
+    /// The line of `pid` at that index, unless `pid` makes a call there.
     pub fn line(&self, pid: Pid, place: usize) -> Option<&Line<'a>> {
         match self.item(pid, place)? {
             Item::Line(nth) => self.lines.get(nth),
@@ -107,7 +107,7 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// Cuts a log into steps.
+/// Divides a log into steps.
 pub fn split(log: &Log) -> Result<Steps<'_>, Rejection> {
     let mut splitter = Splitter {
         steps: Steps {
@@ -129,27 +129,27 @@ pub fn split(log: &Log) -> Result<Steps<'_>, Rejection> {
     }
     if let (Some(last), Some(step)) = (log.entries.last(), splitter.steps.list.last_mut()) {
         step.end = last.line;
-        step.last_words = is_exit_of_init(step) && step.lines.len() == 1;
+        step.ends_with_init = is_exit_of_init(step) && step.lines.len() == 1;
     }
     Ok(splitter.steps)
 }
 
 struct Splitter<'a> {
     steps: Steps<'a>,
-    /// Who is meant where a line does not say it.
+    /// The process of lines without a number.
     nameless: Pid,
     results: BTreeMap<usize, &'a CallEnd>,
     threads: BTreeMap<Pid, Thread>,
 }
 
-/// What a thread was doing.
+/// The calls of a thread.
 #[derive(Default)]
 struct Thread {
-    /// The call that it made last.
+    /// Its last call.
     last: Option<CallPrefix>,
     /// The calls that signals have interrupted, the innermost last.
     interrupted: Vec<CallPrefix>,
-    /// The call that it makes again, if that comes next.
+    /// The call that restarts next, if any.
     again: Option<RestartedCall>,
 }
 
@@ -213,7 +213,7 @@ impl<'a> Splitter<'a> {
             calls: possible_calls(begun),
             result: self.results.get(&nth).copied(),
             lines: at..at,
-            last_words: false,
+            ends_with_init: false,
             end: entry.line,
         });
         self.steps.rows.entry(pid).or_default().push(Item::Call(step));
@@ -235,7 +235,7 @@ impl<'a> Splitter<'a> {
                 calls: Vec::new(),
                 result: None,
                 lines: 0..0,
-                last_words: false,
+                ends_with_init: false,
                 end: entry.line,
             });
         }
@@ -244,7 +244,7 @@ impl<'a> Splitter<'a> {
         }
     }
 
-    /// Notes the numbers that a line shows.
+    /// Records the numbers that a line shows.
     fn note_numbers(&mut self, pid: Pid, entry: &Entry) {
         let mut note = |number: i64| {
             if let Ok(number) = u32::try_from(number.unsigned_abs()) {
@@ -276,7 +276,7 @@ impl<'a> Splitter<'a> {
 }
 
 impl Thread {
-    /// Notes what a line says about calls that are interrupted.
+    /// Records the interrupted calls that a line shows.
     fn note(&mut self, event: &LogEvent) {
         match event {
             LogEvent::Call { outcome: CallEnd::Interrupted(_), .. }
@@ -284,7 +284,7 @@ impl Thread {
                 self.interrupted.extend(self.last.clone());
                 self.again = self.last.clone().map(|call| RestartedCall { call, handled: false });
             }
-            // what was interrupted may go on behind them
+            // an interrupted call may restart after them
             LogEvent::Signal(_) | LogEvent::OtherSignal { .. } | LogEvent::Stopped(_) => {}
             LogEvent::Sigreturn { returned: Some(outcome), .. }
             | LogEvent::Resumed { call: Syscall::RtSigreturn, outcome } => {
@@ -301,8 +301,8 @@ impl Thread {
     }
 }
 
-/// What each call that is first shown unfinished, by its place in the log, returns on a later
-/// line.
+/// The results of calls, by the index of their first line. The result of an unfinished call is on a
+/// later line.
 fn results(log: &Log) -> BTreeMap<usize, &CallEnd> {
     let mut open = BTreeMap::new();
     let mut results = BTreeMap::new();
@@ -319,7 +319,7 @@ fn results(log: &Log) -> BTreeMap<usize, &CallEnd> {
                     results.insert(begun, outcome);
                 }
             }
-            // its call goes on under this number
+            // its call continues under this number
             LogEvent::Superseded(by) => {
                 if let Some(begun) = open.remove(by) {
                     open.insert(entry.pid, begun);
@@ -341,7 +341,7 @@ fn shows_masks(log: &Log) -> bool {
         .any(|entry| matches!(&entry.event, LogEvent::Sigreturn { mask, .. } if !mask.is_empty()))
 }
 
-/// A handler that interrupted no call returns, or one that made calls.
+/// The return of a handler that interrupted no call, or that made calls.
 fn shows_returns(log: &Log) -> bool {
     let mut interrupted = BTreeSet::new();
     log.entries.iter().any(|entry| {
@@ -362,7 +362,7 @@ fn shows_returns(log: &Log) -> bool {
     })
 }
 
-/// The number of the process whose lines do not say it, as without -f or before the first fork.
+/// The number of the process whose lines have no number, as without -f or before the first fork.
 fn nameless(log: &Log) -> Pid {
     let mut created = BTreeSet::new();
     let mut number = None;
@@ -387,12 +387,12 @@ fn nameless(log: &Log) -> Pid {
             number.get_or_insert(entry.pid);
         }
     }
-    // any number that nobody has: 301 is the first that a new namespace reuses (PID-03)
+    // any unused number: 301 is the first that a new namespace reuses (PID-03)
     number.unwrap_or(Pid((301..).find(|pid| !created.contains(pid)).unwrap_or(301)))
 }
 
-/// What a call may have been. One that is not shown whole never returned: of the options that
-/// the model tells apart, those that return the least often say all that can be said.
+/// The possible calls. A call whose arguments are not all visible never returned, so for each class
+/// of children the options with the fewest events are enough.
 fn possible_calls(begun: &CallPrefix) -> Vec<Syscall> {
     let head = match begun {
         CallPrefix::Whole(call) => return [call.clone()].into(),
@@ -414,7 +414,7 @@ fn possible_calls(begun: &CallPrefix) -> Vec<Syscall> {
     }
 }
 
-/// The children that a wait may look for.
+/// The classes of children that a wait may select.
 const CLASSES: [WaitOptions; 3] = [WaitOptions(0), WaitOptions::ALL, WaitOptions::CLONE];
 
 fn possible_waits(idtype: IdType, id: i32) -> Vec<Syscall> {

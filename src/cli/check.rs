@@ -125,10 +125,10 @@ mod tests {
 
     /// The output for logs of these texts, and the exit code.
     fn said(logs: &[&str], quiet: bool) -> (String, u8) {
-        let folder = std::env::temp_dir().join(format!("check-{}-{quiet}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder");
+        let directory = std::env::temp_dir().join(format!("check-{}-{quiet}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory");
         let files: Vec<PathBuf> =
-            (0..=logs.len()).map(|nth| folder.join(nth.to_string())).collect();
+            (0..=logs.len()).map(|nth| directory.join(nth.to_string())).collect();
         for (file, log) in files.iter().zip(logs) {
             fs::write(file, log).expect("a file");
         }
@@ -136,13 +136,13 @@ mod tests {
         let files = files[..logs.len()].to_vec();
         let options = Options { quiet, kernel: Version::NEWEST, files };
         let total = report(&options, &mut out).expect("a report");
-        fs::remove_dir_all(&folder).expect("the folder");
+        fs::remove_dir_all(&directory).expect("the directory");
         let out = String::from_utf8(out).expect("UTF-8");
-        (out.replace(&format!("{}/", folder.display()), ""), total.exit_code())
+        (out.replace(&format!("{}/", directory.display()), ""), total.exit_code())
     }
 
     #[test]
-    fn each_log_has_a_line_and_the_worst_counts() {
+    fn each_log_has_a_line_and_the_worst_result_sets_the_exit_status() {
         let (good, bad) = ("1 getpid() = 1\n", "1 getpid() = 2\n");
         assert_eq!(
             said(&[good], false),

@@ -17,11 +17,11 @@ pub fn run() -> ExitCode {
             for member in &swept.killed {
                 say!("killed {} ({})", member.pid, member.command);
             }
-            for folder in &swept.removed {
-                say!("removed {}", folder.display());
+            for directory in &swept.removed {
+                say!("removed {}", directory.display());
             }
-            for (folder, why) in &swept.left {
-                complain!("proctable: {}: {why}", folder.display());
+            for (directory, why) in &swept.left {
+                complain!("proctable: {}: {why}", directory.display());
             }
             ExitCode::from(u8::from(!swept.left.is_empty()))
         }

@@ -62,7 +62,7 @@ impl Expectation for ObservedStep {
 
     fn admits_end(&self, seen: &[(Pid, Observable)], pid: Pid, status: WaitStatus) -> bool {
         let before = count(seen, pid, |what| matches!(what, Observable::Ended(_)));
-        let mut of_kernel = self.0.ended.iter().filter(|(who, _)| *who == pid);
+        let mut of_kernel = self.0.ended.iter().filter(|(task, _)| *task == pid);
         let known = of_kernel.nth(before).map(|(_, known)| *known);
         known.is_some_and(|known| known.is_none_or(|known| known == status))
     }
@@ -87,7 +87,7 @@ impl ObservedStep {
         pid: Pid,
     ) -> impl Iterator<Item = &'s SigInfo> + use<'s> {
         let begun = count(seen, pid, |what| matches!(what, Observable::Handler(_)));
-        let of_kernel = self.0.handlers().filter(move |(who, _)| *who == pid);
+        let of_kernel = self.0.handlers().filter(move |(task, _)| *task == pid);
         of_kernel.map(|(_, info)| info).skip(begun)
     }
 
@@ -98,7 +98,7 @@ impl ObservedStep {
         pid: Pid,
     ) -> impl Iterator<Item = &'s syscall::Result> + use<'s> {
         let resumed = count(seen, pid, |what| matches!(what, Observable::Resumed(_)));
-        let of_kernel = self.0.returned().filter(move |(who, _)| *who == pid);
+        let of_kernel = self.0.returned().filter(move |(task, _)| *task == pid);
         of_kernel.map(|(_, result)| result).skip(resumed)
     }
 
@@ -323,7 +323,7 @@ fn continues(seen: &[(Pid, Observable)]) -> bool {
 
 /// The number of observables of that kind that a process has shown.
 fn count(seen: &[(Pid, Observable)], pid: Pid, kind: fn(&Observable) -> bool) -> usize {
-    seen.iter().filter(|(who, what)| *who == pid && kind(what)).count()
+    seen.iter().filter(|(task, what)| *task == pid && kind(what)).count()
 }
 
 fn by_process<T>(items: impl Iterator<Item = (Pid, T)>) -> BTreeMap<Pid, Vec<T>> {

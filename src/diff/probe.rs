@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_tells_who_has_the_property() {
+    fn a_scenario_separates_kernels_by_its_property() {
         for property in Property::ALL {
             let scenario = scenario(property, FIRST_USER).expect("it is well formed");
             let expected = lines(&scenario);

@@ -106,8 +106,8 @@ impl Recorder {
 
     /// The line of the call itself: complete if the call returned, otherwise without its end.
     fn first_line(&mut self, pid: Pid, call: &Syscall, happened: &[(Pid, Happened)]) {
-        let result = happened.iter().find_map(|(who, what)| match what {
-            Happened::Returned(result) if *who == pid => Some((*result).clone()),
+        let result = happened.iter().find_map(|(task, what)| match what {
+            Happened::Returned(result) if *task == pid => Some((*result).clone()),
             _ => None,
         });
         let never = matches!(call, Syscall::Exit(_) | Syscall::ExitGroup(_));
@@ -134,8 +134,9 @@ impl Recorder {
         mask: &impl Fn(Pid) -> crate::abi::SigSet,
     ) {
         let Some(call) = self.begun.remove(&pid) else { return };
-        let handled =
-            happened.iter().any(|(who, what)| *who == pid && matches!(what, Happened::Handler(_)));
+        let handled = happened
+            .iter()
+            .any(|(task, what)| *task == pid && matches!(what, Happened::Handler(_)));
         let timed = matches!(call, Syscall::RtSigtimedwait { .. });
         if *result != Err(Errno::EINTR) || !handled || timed {
             let outcome = CallEnd::Returned(result.clone());

@@ -147,7 +147,7 @@ pub fn environment(engine: &Engine, mode: Mode, version: Version) -> io::Result<
 /// Runs program `index`. `None` if it was late each time.
 pub fn run(
     engine: &mut Engine,
-    world: &GeneratorEnv,
+    env: &GeneratorEnv,
     config: &TrialConfig,
     index: u64,
     prepare: &impl Fn(Kernel) -> Kernel,
@@ -155,7 +155,7 @@ pub fn run(
 ) -> io::Result<Option<Trial>> {
     for _ in 0..ATTEMPTS {
         let mut choices = config.choices(index);
-        let generator = Generator::new(config.profile(index), world.clone());
+        let generator = Generator::new(config.profile(index), env.clone());
         let start = Program {
             config: generator.config(&mut choices),
             stay_in_handlers: generator.stay_in_handlers(),

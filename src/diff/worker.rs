@@ -133,17 +133,17 @@ fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
     let config = EngineConfig { mode: link.mode, agent_exe: EXE.into(), cpu: link.cpu, concurrent };
     let mut engine = Engine::start(&config)?;
     let version = probe::version(&mut engine, link.mode)?;
-    let world = trial::environment(&engine, link.mode, version)?;
+    let env = trial::environment(&engine, link.mode, version)?;
     send(link, &Message::Begun { version, left_out: engine.features().left_out() })?;
     match job {
         WorkerJob::Ask => send(link, &Message::Done(Box::default())),
         WorkerJob::Run { config, first, stride, end, fault } => {
             let prepare = fault_of(fault)?;
-            let mut run = WorkerRun { link, engine, prepare, config, world };
+            let mut run = WorkerRun { link, engine, prepare, config, env };
             run.programs((first..end).step_by(stride as usize))
         }
         WorkerJob::Replay { log, start } => {
-            let program = read_program(&log, start, world)?;
+            let program = read_program(&log, start, env)?;
             let mut trial = trial::rerun(&mut engine, &program, Seeded::new(0), &|kernel| kernel)?;
             if let Some(times) = start.concurrent
                 && let Some(first) = trial.take()
@@ -202,18 +202,18 @@ struct WorkerRun<'a> {
     engine: Engine,
     prepare: Prepare,
     config: TrialConfig,
-    world: GeneratorEnv,
+    env: GeneratorEnv,
 }
 
 impl WorkerRun<'_> {
     fn programs(&mut self, indices: impl Iterator<Item = u64>) -> io::Result<()> {
         let mut coverage = Coverage::default();
         let (mut programs, mut calls, mut reordered, mut late) = (0, 0, 0, 0);
-        let mut told = Instant::now();
+        let mut reported = Instant::now();
         for index in indices {
             let trial = trial::run(
                 &mut self.engine,
-                &self.world,
+                &self.env,
                 &self.config,
                 index,
                 &self.prepare,
@@ -235,10 +235,10 @@ impl WorkerRun<'_> {
                     }
                 }
             }
-            if told.elapsed().as_millis() >= 100 {
+            if reported.elapsed().as_millis() >= 100 {
                 send(self.link, &Message::Progress { programs, calls, reordered, late })?;
                 (programs, calls, reordered, late) = (0, 0, 0, 0);
-                told = Instant::now();
+                reported = Instant::now();
             }
         }
         send(self.link, &Message::Progress { programs, calls, reordered, late })?;
@@ -304,7 +304,7 @@ fn difference(trial: &Trial, index: u64, profile: &str) -> Difference {
 }
 
 /// The steps of a log: its calls, in order.
-fn read_program(log: &str, start: Start, world: GeneratorEnv) -> io::Result<Program> {
+fn read_program(log: &str, start: Start, env: GeneratorEnv) -> io::Result<Program> {
     use crate::abi::Errno;
     use crate::syscall::Syscall;
     use crate::trace::{CallPrefix, LogEvent};
@@ -360,9 +360,9 @@ fn read_program(log: &str, start: Start, world: GeneratorEnv) -> io::Result<Prog
         last = group;
     }
     let config = Config {
-        pid_max: start.pid_max.unwrap_or(world.config.pid_max),
-        last_pid: start.last_pid.unwrap_or(world.config.last_pid),
-        ..world.config
+        pid_max: start.pid_max.unwrap_or(env.config.pid_max),
+        last_pid: start.last_pid.unwrap_or(env.config.last_pid),
+        ..env.config
     };
     let config = match start.first {
         Some(first) if first != 1 => config.below_init(Pid(first)),

@@ -86,7 +86,7 @@ pub struct Ended {
     /// How the process ended; `None` before Linux 6.15.
     pub status: Option<WaitStatus>,
     /// Its state when the test namespace was closed.
-    pub fate: ProcessEnd,
+    pub end: ProcessEnd,
 }
 
 /// The state of a process when its test namespace was closed.

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_stand_behind_a_name_of_any_kind() {
+    fn stat_flags_are_found_after_a_name_with_parentheses() {
         let stat = "713 (a) b (x)) S 712 713 700 0 -1 4194564 89 0 0 0 17";
         assert_eq!(flags(stat), Some(4_194_564));
         assert_eq!(flags("713 (a"), None);

@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_birth_is_neither_lost_nor_seen_twice() {
+    fn a_new_task_is_recorded_exactly_once() {
         const EACH: u32 = 20_000;
         let (new_tasks, taken) = (no_births(), AtomicU32::new(0));
         let deadline = Instant::now() + Duration::from_secs(120);
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_birth_whose_writer_died_is_complete_or_not_there() {
+    fn a_record_of_a_new_task_is_complete_or_absent_if_its_writer_was_killed() {
         let new_tasks = no_births();
         new_tasks.enter(7);
         // a thread that ends before it has counted its addition

@@ -300,8 +300,8 @@ impl<'e> TestNamespace<'e> {
         let start = Instant::now();
         let mut seen = Observation::default();
         let everywhere = self.engine.is_concurrent();
-        let told = self.engine.sleep_file.is_some() && !everywhere;
-        let one_look = told || self.engine.is_realtime();
+        let has_sleep_file = self.engine.sleep_file.is_some() && !everywhere;
+        let one_look = has_sleep_file || self.engine.is_realtime();
         let mut certain = one_look;
         let mut before = None;
         if !self.engine.is_realtime() {
@@ -544,7 +544,7 @@ impl<'e> TestNamespace<'e> {
             // the thread ended before the controller could open its files
             seen.gone.push(Pid(tid));
             if tid == tgid {
-                self.ended.push(Ended { pid: Pid(tid), status: None, fate: ProcessEnd::Reaped });
+                self.ended.push(Ended { pid: Pid(tid), status: None, end: ProcessEnd::Reaped });
                 seen.ended.push((Pid(tid), None));
             }
             return Ok(());
@@ -691,7 +691,7 @@ impl<'e> TestNamespace<'e> {
     }
 
     /// Removes a thread that does not exist any more, and the process if it was its leader.
-    fn record_end(&mut self, tid: u32, fate: ProcessEnd, seen: &mut Observation) -> io::Result<()> {
+    fn record_end(&mut self, tid: u32, end: ProcessEnd, seen: &mut Observation) -> io::Result<()> {
         // closing its descriptor loses the record of its end
         self.note_ends(seen)?;
         let Some(task) = self.lives.remove(&tid) else { return Ok(()) };
@@ -709,14 +709,14 @@ impl<'e> TestNamespace<'e> {
             if !task.ended {
                 seen.ended.push((Pid(tid), status));
             }
-            self.ended.push(Ended { pid: Pid(tid), status, fate });
+            self.ended.push(Ended { pid: Pid(tid), status, end });
         }
         Ok(())
     }
 
     /// Kills and reaps all processes.
     fn close(&mut self) -> io::Result<()> {
-        let fates: Vec<(u32, ProcessEnd)> = self
+        let ends: Vec<(u32, ProcessEnd)> = self
             .lives
             .iter()
             .map(|(tid, task)| {
@@ -728,8 +728,8 @@ impl<'e> TestNamespace<'e> {
             os::reap(init, true)?;
         }
         let mut seen = Observation::default();
-        for (tid, fate) in fates {
-            self.record_end(tid, fate, &mut seen)?;
+        for (tid, end) in ends {
+            self.record_end(tid, end, &mut seen)?;
         }
         // records of tasks that were ending must not reach the next program
         let memory = &self.engine.memory;

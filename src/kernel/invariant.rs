@@ -28,24 +28,29 @@ impl Kernel {
         require(all.len() == self.processes.len(), || "the list of all has another length".into())?;
         for (id, process) in self.processes.iter() {
             self.check_process(id, process)
-                .map_err(|what| format!("process {}: {what}", process.pid))?;
+                .map_err(|what| format!("process {}: {what}", self.pid_of(id)))?;
         }
         for (id, group) in self.groups.iter() {
-            self.check_group(id, group).map_err(|what| format!("group {}: {what}", group.pgid))?;
+            self.check_group(id, group)
+                .map_err(|what| format!("group {}: {what}", self.pgid_of(id)))?;
         }
         for (id, session) in self.sessions.iter() {
+            require(self.pids[session.pid].session() == Some(id), || {
+                format!("the number of session {} does not lead to it", self.sid_of(id))
+            })?;
             let groups = self.groups.iter().filter(|(_, group)| group.session == id).count();
             require(groups == session.groups as usize && groups > 0, || {
-                format!("session {} miscounts its groups", session.sid)
+                format!("session {} miscounts its groups", self.sid_of(id))
             })?;
         }
+        self.pids.check()?;
         self.check_accounts()?;
         self.check_shares()?;
         self.check_queue()
     }
 
     fn check_process(&self, id: Id<Process>, process: &Process) -> Result<(), String> {
-        require(self.process_numbered(process.pid) == Some(id), || {
+        require(self.process_numbered(self.pid_of(id)) == Some(id), || {
             "its number does not lead to it".into()
         })?;
         require(process.report == process.parent.and(report_of(process)), || {
@@ -95,8 +100,8 @@ impl Kernel {
             let previous = nth.checked_sub(1).map(|nth| tasks[nth]);
             let thread = &self.tasks[*task];
             require(thread.links.previous() == previous, || "its threads are out of order".into())?;
-            require(self.numbers.get(thread.tid.0).task == Some(*task), || {
-                format!("the number of thread {} does not lead to it", thread.tid)
+            require(self.task_numbered(self.tid_of(*task)) == Some(*task), || {
+                format!("the number of thread {} does not lead to it", self.tid_of(*task))
             })?;
             require(!thread.is_dead() || *task == process.leader, || {
                 "a thread is dead that is not the leader".into()
@@ -121,7 +126,7 @@ impl Kernel {
     }
 
     fn check_group(&self, id: Id<Group>, group: &Group) -> Result<(), String> {
-        require(self.numbers.get(group.pgid.0).group == Some(id), || {
+        require(self.pids[group.pid].group() == Some(id), || {
             "its number does not lead to it".into()
         })?;
         let members: Vec<Id<Process>> = self.members(id).collect();

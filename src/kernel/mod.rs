@@ -40,6 +40,7 @@ use alloc::sync::Arc;
 pub use api::config::{Config, Granularity};
 pub use api::effect::{Cause, Consequence, Effect, Effects, ExternalWake, Restart};
 pub use api::event::{Event, Outcome, Refused};
+pub use api::identity::PidId;
 pub use api::rule::{Rule, RuleSet};
 pub use api::version::{NotAVersion, Property, Version};
 pub use api::view::{Attributes, RunState, View};
@@ -49,17 +50,20 @@ pub use fault::Fault;
 use fault::Fault;
 pub use run::choose::{Bytes, Canonical, Choose, Scripted, Seeded};
 pub use state::task::TaskId;
+#[cfg(feature = "table")]
+pub(crate) use state::task::WaitSelector;
 
 use crate::abi::{Errno, Pgid, Pid, SigAction, SigInfo, Signal, Time, Uid};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
 use act::fork::Request;
+use api::effect::Subject;
 pub(crate) use state::arena::{Arena, Id};
 use state::group::{Group, Session};
 use state::init::NamespaceInit;
 use state::limit::{Limits, Users};
 use state::list::List;
-use state::pid::PidTable;
+use state::pid::{PidObject, Pids};
 use state::process::{All, Flags, Fs, FsHolder, Inherited, JobControl, Life, Process};
 use state::sharing::SharingSets;
 use state::sighand::Sighand;
@@ -81,7 +85,7 @@ pub struct Kernel {
     groups: Arena<Group>,
     sessions: Arena<Session>,
     sighands: Arena<Sighand>,
-    numbers: PidTable,
+    pids: Pids,
     /// All processes, in the order of creation.
     all: List<All>,
     /// The init of the namespace, if the first process is one.
@@ -121,7 +125,7 @@ impl Kernel {
             sessions: Arena::new(),
             sighands: Arena::new(),
             // PID-06
-            numbers: PidTable::new(config.pid_max.clamp(301, 4_194_304), cursor),
+            pids: Pids::new(config.pid_max.clamp(301, 4_194_304), cursor),
             all: List::new(),
             init: None,
             users: Users::new(),
@@ -139,8 +143,10 @@ impl Kernel {
             fault: None,
             config,
         };
-        let session = kernel.create_session(kernel.config.sid);
-        let group = kernel.create_group(kernel.config.pgid, session);
+        let sid = kernel.pids.get_or_create(kernel.config.sid.0);
+        let session = kernel.create_session(sid);
+        let pgid = kernel.pids.get_or_create(kernel.config.pgid.0);
+        let group = kernel.create_group(pgid, session);
         let id = kernel.create_first_process(group);
         kernel.init = (first == Pid(1)).then(|| NamespaceInit::new(id, kernel.leader(id)));
         kernel
@@ -156,7 +162,8 @@ impl Kernel {
         }
         let fs = Fs { umask: config.umask, cwd: config.cwd.clone() };
         let inherited = Arc::new(Inherited { limits: Arc::new(limits), fs });
-        let (first, cred) = (config.first, state::cred::Cred::new(config.user));
+        let first = self.pids.get_or_create(config.first.0);
+        let cred = state::cred::Cred::new(config.user);
         let outside = config.parent;
         let flags = Flags {
             session_leader: config.sid.0 == config.first.0,
@@ -202,9 +209,9 @@ impl Kernel {
     /// The next process gets the first free number behind `last`, as if that had been written to
     /// /proc/sys/kernel/ns_last_pid (PID-12). `false`, and no change, if it is above pid_max.
     pub fn set_last_pid(&mut self, last: u32) -> bool {
-        let fits = last <= self.numbers.max();
+        let fits = last <= self.pids.max();
         if fits {
-            self.numbers.set_last(last);
+            self.pids.set_last(last);
         }
         fits
     }
@@ -275,11 +282,11 @@ impl Kernel {
             Syscall::Getsid(pid) => self.getsid(task, pid, fx),
             Syscall::Getpid => {
                 fx.obey(rule!("PID-19"));
-                Ok(i64::from(self.processes[self.process_of(task)].pid.0))
+                Ok(i64::from(self.pid_of(self.process_of(task)).0))
             }
             Syscall::Gettid => {
                 fx.obey(rule!("PID-19"));
-                Ok(i64::from(self.tasks[task].tid.0))
+                Ok(i64::from(self.tid_of(task).0))
             }
             Syscall::Getppid => {
                 fx.obey(rule!("PID-20"));
@@ -446,23 +453,63 @@ impl Kernel {
     /// The task of that number, dead or alive. O(1).
     #[inline]
     fn task_numbered(&self, tid: Pid) -> Option<Id<Task>> {
-        self.numbers.get(tid.0).task
+        self.pids[self.pids.find(tid.0)?].task()
     }
 
     /// The task of that number, dead or alive, as calls name it. O(1).
     #[inline]
     fn task_named(&self, tid: i32) -> Option<Id<Task>> {
         // negative numbers name nobody
-        self.numbers.get(u32::try_from(tid).ok()?).task
+        self.task_numbered(Pid(u32::try_from(tid).ok()?))
     }
 
     /// The process of that number, dead or alive: the number of another thread than its leader
     /// names none. O(1).
     #[inline]
     fn process_numbered(&self, pid: Pid) -> Option<Id<Process>> {
-        let leader = self.numbers.get(pid.0).task?;
+        self.process_led_by(self.task_numbered(pid)?)
+    }
+
+    /// The process whose leader that task is.
+    #[inline]
+    fn process_led_by(&self, leader: Id<Task>) -> Option<Id<Process>> {
         let process = self.tasks[leader].process;
         (self.processes[process].leader == leader).then_some(process)
+    }
+
+    /// The group of that number. O(1).
+    #[inline]
+    fn group_numbered(&self, pgid: u32) -> Option<Id<Group>> {
+        self.pids[self.pids.find(pgid)?].group()
+    }
+
+    /// The number of a process.
+    #[inline]
+    fn pid_of(&self, process: Id<Process>) -> Pid {
+        self.pids[self.processes[process].pid].pid()
+    }
+
+    /// The number of a task.
+    #[inline]
+    fn tid_of(&self, task: Id<Task>) -> Pid {
+        self.pids[self.tasks[task].pid].pid()
+    }
+
+    /// A process, as an effect names it.
+    #[inline]
+    fn subject(&self, process: Id<Process>) -> Subject {
+        self.subject_of(self.processes[process].pid)
+    }
+
+    /// A task, as an effect names it.
+    #[inline]
+    fn task_subject(&self, task: Id<Task>) -> Subject {
+        self.subject_of(self.tasks[task].pid)
+    }
+
+    #[inline]
+    fn subject_of(&self, object: Id<PidObject>) -> Subject {
+        Subject { id: self.pids.identity(object), pid: self.pids[object].pid() }
     }
 
     /// The process of a task.
@@ -546,14 +593,14 @@ impl Kernel {
 
     /// The numbers of all processes, zombies included, in the order of their creation.
     pub fn pids(&self) -> impl Iterator<Item = Pid> + '_ {
-        self.all().map(|id| self.processes[id].pid)
+        self.all().map(|id| self.pid_of(id))
     }
 
     /// The numbers of the tasks of a process, a dead leader included, in the order of their
     /// creation. O(1) a task.
     pub fn tids(&self, pid: Pid) -> impl Iterator<Item = Pid> + '_ {
         let id = self.process_numbered(pid);
-        id.into_iter().flat_map(|id| self.tasks_of(id)).map(|task| self.tasks[task].tid)
+        id.into_iter().flat_map(|id| self.tasks_of(id)).map(|task| self.tid_of(task))
     }
 
     /// The identity of the task that has that number now, dead or alive. O(1).
@@ -584,7 +631,18 @@ impl Kernel {
     /// assert_eq!(kernel.tid(child), None);
     /// ```
     pub fn tid(&self, id: TaskId) -> Option<Pid> {
-        Some(self.tasks[self.tasks.resolve(id.0)?].tid)
+        Some(self.tid_of(self.tasks.resolve(id.0)?))
+    }
+
+    /// The identity of what has that number now: a task, a group or a session. O(1).
+    pub fn pid_id(&self, number: Pid) -> Option<PidId> {
+        Some(self.pids.identity(self.pids.find(number.0)?))
+    }
+
+    /// The number of that identity; `None` if it names nothing any more, whatever has its number by
+    /// now. O(1).
+    pub fn pid(&self, id: PidId) -> Option<Pid> {
+        Some(self.pids[self.pids.resolve(id)?].pid())
     }
 
     /// The task from outside; `None` if there is none of that number. O(1).
@@ -595,10 +653,10 @@ impl Kernel {
         let run = run_of(task);
         let mut view = View {
             run,
-            tgid: process.pid,
+            tgid: self.pid_of(id),
             ppid: self.ppid(id),
-            pgid: self.groups[process.group].pgid,
-            sid: self.sessions[self.session_of(id)].sid,
+            pgid: self.pgid_of(process.group),
+            sid: self.sid_of(self.session_of(id)),
             private: Default::default(),
             shared: Default::default(),
             blocked: Default::default(),
@@ -636,20 +694,20 @@ impl Kernel {
     /// The parent of a process, dead or alive, if it is in the model. O(1).
     pub fn parent(&self, pid: Pid) -> Option<Pid> {
         let id = self.process_numbered(pid)?;
-        Some(self.processes[self.parent_of(id)?].pid)
+        Some(self.pid_of(self.parent_of(id)?))
     }
 
     /// The children of a process, those of each thread in the order in which it got them. O(1) a
     /// child.
     pub fn children_of(&self, pid: Pid) -> impl Iterator<Item = Pid> + '_ {
         let tasks = self.process_numbered(pid).into_iter().flat_map(|id| self.tasks_of(id));
-        tasks.flat_map(|task| self.children(task)).map(|child| self.processes[child].pid)
+        tasks.flat_map(|task| self.children(task)).map(|child| self.pid_of(child))
     }
 
     /// The members of a group, zombies included, the one that joined last first. O(1) a member.
     pub fn members_of(&self, pgid: Pgid) -> impl Iterator<Item = Pid> + '_ {
-        let group = self.numbers.get(pgid.0).group;
-        group.into_iter().flat_map(|group| self.members(group)).map(|id| self.processes[id].pid)
+        let group = self.group_numbered(pgid.0);
+        group.into_iter().flat_map(|group| self.members(group)).map(|id| self.pid_of(id))
     }
 
     /// The umask, working directory and users of a process; `None` if it has ended. O(1).

@@ -1,4 +1,4 @@
-//! Does some sequence of choices of the model give what was seen?
+//! Searches for choices of the model that give an observation.
 
 use alloc::vec::Vec;
 
@@ -7,22 +7,23 @@ use super::{Observable, Reaction, Step, react};
 use crate::abi::{Pid, WaitStatus};
 use crate::kernel::{Canonical, Granularity, Kernel};
 
-/// What was seen after a step.
+/// The observation after a step.
 pub trait Expectation {
-    /// How a reaction differs.
+    /// The difference between a reaction and the observation.
     type Mismatch;
 
-    /// Whether what the model does can still come to what was seen, judged by the last of `seen`.
-    /// Where it cannot, what would follow is not looked at.
+    /// Whether the model can still reach the observation, judged by the last event of `seen`. If
+    /// not, the search abandons this order.
     ///
-    /// What is known of the order between processes has to be judged here: of two orders in which
-    /// each process went through the same, only one is gone on with.
+    /// This method has to check the known order between processes: of two orders with the same
+    /// events of each process, the search continues only one.
     fn admits(&self, kernel: &Kernel, seen: &[(Pid, Observable)]) -> bool;
 
-    /// Whether the process can come to that end, when it has to: the order between processes aside.
+    /// Whether the observation has that status of the process, whatever the order between
+    /// processes.
     fn admits_end(&self, seen: &[(Pid, Observable)], pid: Pid, status: WaitStatus) -> bool;
 
-    /// Compares the reaction of the model, and the state that it led to, with what was seen.
+    /// Compares the reaction of the model and the state after it with the observation.
     ///
     /// # Errors
     ///
@@ -33,25 +34,26 @@ pub trait Expectation {
 /// A step that was explained.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Explanation {
-    /// The canonical order gives what was seen.
+    /// The canonical order gives the observation.
     Canonical,
-    /// Another order does, of this step or of earlier ones.
+    /// Another order of this step or of earlier steps gives the observation.
     Reordered,
-    /// The process could not act: the step did not take place.
+    /// The process could not make the call: the step had no effect.
     Skipped,
 }
 
-/// Follows what was seen step by step, and takes choices back where they turn out wrong.
+/// Follows the observations step by step, and revises choices that lead to a difference.
 ///
-/// Each step is taken in the canonical order first. Where that does not give what was seen, the
-/// orders of the step are searched, and those of earlier steps where it has none that does.
+/// It runs each step first in the canonical order. If that order does not give the observation, it
+/// searches the orders of the step, and, if none of them gives the observation, the orders of
+/// earlier steps.
 #[derive(Debug)]
 pub struct Explainer<E> {
     kernel: Kernel,
     stay_in_handlers: bool,
     past: Vec<HistoryEntry<E>>,
     last: Option<Reaction>,
-    /// Tasks may be preempted inside of transitions.
+    /// The kernel may preempt tasks inside of transitions.
     preemptible: bool,
 }
 
@@ -60,22 +62,22 @@ struct HistoryEntry<E> {
     before: Kernel,
     step: Step,
     expectation: E,
-    /// The other orders, once the canonical one did not explain what was seen then or later.
+    /// The other orders, if the canonical one did not explain the observation of this step or of a
+    /// later one.
     search: Option<OrderSearch>,
 }
 
 impl<E: Expectation> Explainer<E> {
-    /// How many choices are made for a step before it counts as a difference.
+    /// The number of choices for a step before it counts as a difference.
     pub const BUDGET: u32 = 600_000;
 
-    /// Begins in the state `kernel`.
+    /// An explainer that begins in the state `kernel`.
     pub fn new(kernel: Kernel, stay_in_handlers: bool) -> Explainer<E> {
         Explainer { kernel, stay_in_handlers, past: Vec::new(), last: None, preemptible: false }
     }
 
-    /// What was seen is of tasks that others may preempt anywhere. A step that no order of whole
-    /// transitions explains may then be explained by one in which they are cut
-    /// ([`Granularity::Fine`]).
+    /// Declares that the kernel may preempt the tasks anywhere. For a step that no order of whole
+    /// transitions explains, the explainer then tries orders with cuts ([`Granularity::Fine`]).
     #[must_use]
     pub fn preemptible(self) -> Explainer<E> {
         Explainer { preemptible: true, ..self }
@@ -86,19 +88,20 @@ impl<E: Expectation> Explainer<E> {
         &self.kernel
     }
 
-    /// What the model did in the last step; in the canonical order if nothing explained it.
+    /// The reaction of the model in the last step; that of the canonical order if no order
+    /// explained the step.
     pub fn reaction(&self) -> Option<&Reaction> {
         self.last.as_ref()
     }
 
-    /// Takes a step and finds choices that lead to what was seen.
+    /// Runs a step and finds choices that lead to the observation.
     ///
-    /// Costs a step of the model where the canonical order explains it; up to
-    /// [`Explainer::BUDGET`] choices where none does.
+    /// Costs a step of the model if the canonical order explains the step; up to
+    /// [`Explainer::BUDGET`] choices if no order does.
     ///
     /// # Errors
     ///
-    /// The difference between what was seen and the canonical order, if no choices explain it.
+    /// The difference between the observation and the canonical order, if no choices explain it.
     pub fn step(&mut self, step: Step, expectation: E) -> Result<Explanation, E::Mismatch> {
         let before = self.kernel.clone();
         let uncut = self.preemptible.then(|| before.clone());
@@ -116,7 +119,7 @@ impl<E: Expectation> Explainer<E> {
         }
     }
 
-    /// Tries the other orders of the last step, and of earlier ones where those are used up.
+    /// Tries the other orders of the last step, and then those of earlier steps.
     fn search(&mut self) -> bool {
         let last = self.past.len() - 1;
         let (mut at, mut budget) = (last, Self::BUDGET);
@@ -126,7 +129,7 @@ impl<E: Expectation> Explainer<E> {
                     (self.kernel, self.last) = (kernel, Some(reaction));
                     return true;
                 }
-                // the order that the later steps have been tried after
+                // the order after which the later steps were tried
                 Some((kernel, _)) if kernel == self.past[at + 1].before => {}
                 Some((kernel, _)) => {
                     at += 1;
@@ -139,8 +142,8 @@ impl<E: Expectation> Explainer<E> {
         }
     }
 
-    /// Tries the orders of the last step in which transitions are cut, from the state to which the
-    /// first explanation of the steps before has led.
+    /// Tries the orders of the last step with cut transitions, from the state after the first
+    /// explanation of the earlier steps.
     fn search_cut(&mut self, before: Kernel) -> bool {
         let Some(HistoryEntry { step, expectation, .. }) = self.past.last() else { return false };
         let fine = before.clone().with_granularity(Granularity::Fine);
@@ -151,14 +154,14 @@ impl<E: Expectation> Explainer<E> {
         let Some((kernel, reaction)) = found else { return false };
         let granularity = before.config().granularity;
         (self.kernel, self.last) = (kernel.with_granularity(granularity), Some(reaction));
-        // whatever was tried for the steps before: they were explained
+        // the steps before were explained: their budget does not matter
         if let Some(past) = self.past.last_mut() {
             (past.before, past.search) = (before, None);
         }
         true
     }
 
-    /// The next order of that step that gives what was seen then, and what it leads to.
+    /// The next order of that step that gives its observation, with the state after it.
     fn next_order(&mut self, at: usize, budget: &mut u32) -> Option<(Kernel, Reaction)> {
         let HistoryEntry { before, step, expectation, search } = &mut self.past[at];
         if search.is_none() {
@@ -176,24 +179,24 @@ mod tests {
     use crate::sim::Action;
     use crate::syscall::{Ptr, SIGSET_SIZE, Syscall};
 
-    /// The children of whose ends process 1 was told, in order.
-    struct Told(Vec<u32>);
+    /// The children of whose exits process 1 was notified, in order.
+    struct Notified(Vec<u32>);
 
-    impl Told {
-        fn by(seen: &[(Pid, Observable)]) -> Vec<u32> {
-            let told = seen.iter().filter_map(|(_, what)| match what {
+    impl Notified {
+        fn children(seen: &[(Pid, Observable)]) -> Vec<u32> {
+            let notified = seen.iter().filter_map(|(_, what)| match what {
                 Observable::Handler(info) => Some(info.pid.0),
                 _ => None,
             });
-            told.collect()
+            notified.collect()
         }
     }
 
-    impl Expectation for Told {
+    impl Expectation for Notified {
         type Mismatch = Vec<u32>;
 
         fn admits(&self, _: &Kernel, seen: &[(Pid, Observable)]) -> bool {
-            self.0.starts_with(&Told::by(seen))
+            self.0.starts_with(&Notified::children(seen))
         }
 
         fn admits_end(&self, _: &[(Pid, Observable)], _: Pid, _: WaitStatus) -> bool {
@@ -201,17 +204,17 @@ mod tests {
         }
 
         fn check(&self, _: &Kernel, reaction: &Reaction) -> Result<(), Vec<u32>> {
-            let told = Told::by(&reaction.seen);
-            if told == self.0 { Ok(()) } else { Err(told) }
+            let notified = Notified::children(&reaction.seen);
+            if notified == self.0 { Ok(()) } else { Err(notified) }
         }
     }
 
     type Explained = Result<Explanation, Vec<u32>>;
 
-    impl Explainer<Told> {
-        /// `tid` makes a call, of which process 1 is told about the ends of `told`.
-        fn call(&mut self, tid: u32, call: Syscall, told: &[u32]) -> Explained {
-            self.step(Step { tid: Pid(tid), action: Action::Call(call) }, Told(told.into()))
+    impl Explainer<Notified> {
+        /// `tid` makes a call; process 1 is notified of the exits of `notified`.
+        fn call(&mut self, tid: u32, call: Syscall, notified: &[u32]) -> Explained {
+            self.step(Step { tid: Pid(tid), action: Action::Call(call) }, Notified(notified.into()))
         }
     }
 
@@ -223,33 +226,35 @@ mod tests {
     }
 
     /// Process 1, which catches SIGCHLD.
-    fn catcher() -> Explainer<Told> {
+    fn catcher() -> Explainer<Notified> {
         let mut explainer = Explainer::new(Kernel::new(Config::default()), false);
         let catch = on_child(Handler::Catch(0x40_1136));
         assert_eq!(explainer.call(1, catch, &[]), Ok(Explanation::Canonical));
         explainer
     }
 
-    /// Process 1 has eleven children, kills them all, and is told of `told`.
-    fn all_at_once(told: &[u32]) -> Explained {
+    /// Process 1 has eleven children, kills all of them, and is notified of the exits of
+    /// `notified`.
+    fn all_at_once(notified: &[u32]) -> Explained {
         let mut explainer = catcher();
         for _ in 2..=12 {
             assert_eq!(explainer.call(1, Syscall::Fork, &[]), Ok(Explanation::Canonical));
         }
         let sig = i32::from(Signal::KILL.number());
-        explainer.call(1, Syscall::Kill { pid: -1, sig }, told)
+        explainer.call(1, Syscall::Kill { pid: -1, sig }, notified)
     }
 
     #[test]
-    fn any_order_of_many_that_die_at_once_is_found() {
-        // the first of them stands for all others (CHLD-06), unless it is handled before they end
+    fn any_order_of_many_simultaneous_exits_is_found() {
+        // the SIGCHLD of the first stands for all (CHLD-06), unless its handler runs before the
+        // others end
         assert_eq!(all_at_once(&[2]), Ok(Explanation::Canonical));
         assert_eq!(all_at_once(&[12]), Ok(Explanation::Reordered));
         assert_eq!(all_at_once(&[9, 4, 11, 2]), Ok(Explanation::Reordered));
     }
 
     #[test]
-    fn a_preemptible_kernel_has_orders_inside_of_an_exit() {
+    fn a_preemptible_kernel_runs_other_tasks_during_an_exit() {
         for preemptible in [false, true] {
             let mut explainer = Explainer { preemptible, ..catcher() };
             for (tid, call) in [
@@ -267,8 +272,8 @@ mod tests {
     }
 
     #[test]
-    fn what_no_order_gives_is_a_difference() {
-        // nobody dies twice
+    fn a_step_that_no_order_explains_is_a_difference() {
+        // no process ends twice
         assert_eq!(all_at_once(&[3, 3]), Err([2].into()));
     }
 }

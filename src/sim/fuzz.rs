@@ -1,4 +1,4 @@
-//! The entry points of fuzzing: bytes become events, and what must hold is checked.
+//! The entry points of fuzzers: bytes choose events, and invariants are checked.
 //!
 //! The targets under `fuzz/` and a test without libFuzzer call the same functions.
 
@@ -9,7 +9,7 @@ use super::{Action, Generator, GeneratorEnv, Profile};
 use crate::abi::{Pid, Signal, Time, Uid};
 use crate::kernel::{Bytes, Choose, Config, Effects, Event, Granularity, Kernel, RuleSet};
 
-/// A world for programs that never touch a live kernel.
+/// An environment for programs that never run on a live kernel.
 pub fn environment() -> GeneratorEnv {
     GeneratorEnv {
         config: Config::default(),
@@ -24,12 +24,12 @@ pub fn environment() -> GeneratorEnv {
     }
 }
 
-/// Drives a model by events that `bytes` choose: calls by processes that can make them and by
-/// others, single steps in any order, time, faults. Returns the final state.
+/// Applies events that `bytes` choose to a model: calls by processes that can make them and by
+/// processes that cannot, single steps in any order, time, faults. Returns the final state.
 ///
 /// # Errors
 ///
-/// The first invariant that does not hold, or the first refused event that changed something.
+/// The first invariant that does not hold, or the first refused event that changed the state.
 pub fn events(bytes: &[u8]) -> Result<Kernel, String> {
     let mut choices = Bytes(bytes);
     let profile = Profile::ALL[choices.choose(Profile::ALL.len())];
@@ -64,7 +64,7 @@ fn next_event(kernel: &Kernel, generator: &mut Generator, choices: &mut Bytes) -
         2 => Event::Step { tid: any_pid(choices) },
         3..8 if runnable > 0 => {
             let nth = choices.choose(runnable.max(2)).min(runnable - 1);
-            // there are more than `nth` of them
+            // there are more than `nth` runnable tasks
             Event::Step { tid: kernel.runnable().nth(nth).unwrap_or(Pid(0)) }
         }
         kind => match generator.next(kernel, choices) {
@@ -72,7 +72,7 @@ fn next_event(kernel: &Kernel, generator: &mut Generator, choices: &mut Bytes) -
                 Action::Call(call) if kind == 8 => Event::Call { tid: any_pid(choices), call },
                 Action::Call(call) if kind >= 13 => Event::Enter { tid: step.tid, call },
                 Action::Call(call) => Event::Call { tid: step.tid, call },
-                // no profile of these makes such a step
+                // these profiles make no such step
                 Action::Concurrent(_) => Event::Advance(kernel.now()),
                 Action::Elapse(nanos) => Event::Advance(kernel.now().after(nanos)),
             },
@@ -85,11 +85,12 @@ fn any_pid(choices: &mut Bytes) -> Pid {
     Pid(choices.choose(24) as u32)
 }
 
-/// Reads `bytes` as a log: no panic, and what is read and printed reads the same again.
+/// Reads `bytes` as a log: the reader does not panic, and a log that was printed reads the same
+/// again.
 ///
 /// # Errors
 ///
-/// A log that does not survive being printed.
+/// A log that differs after it was printed and read again.
 pub fn log(bytes: &[u8]) -> Result<(), String> {
     let Ok(log) = crate::trace::read(bytes) else { return Ok(()) };
     let text = log.to_string();

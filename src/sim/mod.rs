@@ -1,12 +1,12 @@
-//! Programs of system calls for the model: generated, run, explained, shrunk.
+//! Programs of system calls for the model: generation, execution, explanation, shrinking.
 //!
 //! - `program`: a program and its steps;
-//! - `react`: one step on the model, and all that comes of it;
-//! - `explain`: does some sequence of choices of the model give what was seen?
-//! - `search`: the orders of one step, each state that they lead to once;
+//! - `react`: one step on the model, with all its consequences;
+//! - `explain`: the search for choices of the model that give an observation;
+//! - `search`: the orders of one step, each state once;
 //! - `generate`: random programs, by profile;
-//! - `shrink`: the smallest program that still fails;
-//! - [`fuzz`]: bytes of a fuzzer as events.
+//! - `shrink`: the reduction of a program that fails;
+//! - [`fuzz`]: events from the bytes of a fuzzer.
 
 mod explain;
 pub mod fuzz;

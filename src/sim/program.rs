@@ -6,14 +6,14 @@ use crate::abi::Pid;
 use crate::kernel::Config;
 use crate::syscall::Syscall;
 
-/// What a step does.
+/// The action of a step.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
     /// A task makes a call.
     Call(Syscall),
     /// Several tasks enter the kernel at the same time, each with its call.
     Concurrent(Vec<(Pid, Syscall)>),
-    /// That many nanoseconds pass.
+    /// The time advances by that many nanoseconds.
     Elapse(u64),
 }
 
@@ -32,19 +32,19 @@ impl Action {
 /// One step of a program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// The task that acts; of no meaning when several do, or time passes.
+    /// The task that makes the call; without meaning if several tasks do, or time advances.
     pub tid: Pid,
-    /// What it does.
+    /// Its action.
     pub action: Action,
 }
 
-/// Steps, one after the other: the next is taken when nothing moves any more.
+/// A sequence of steps: a step begins when no task is runnable after the step before.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Program {
-    /// The world at the beginning.
+    /// The configuration of the model at the beginning.
     pub config: Config,
-    /// Handlers stay entered until the program calls rt_sigreturn; otherwise they return at once.
+    /// Handlers stay entered until the program calls rt_sigreturn; if false, they return at once.
     pub stay_in_handlers: bool,
-    /// The steps. One whose task cannot act then is skipped.
+    /// The steps. A step whose task cannot make a call then is skipped.
     pub steps: Vec<Step>,
 }

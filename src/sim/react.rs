@@ -10,43 +10,43 @@ use crate::kernel::{
 };
 use crate::syscall::{self, Syscall};
 
-/// Something that can be seen.
+/// A visible event.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Observable {
     /// The call of this step, or one of an earlier step, returned.
     Returned(syscall::Result),
-    /// The program sees the result of its call: it is back where it made it.
+    /// The program sees the result of its call: the task is in user mode again.
     Resumed(syscall::Result),
     /// A blocked call was interrupted.
     Interrupted(Restart),
     /// The body of a handler began.
     Handler(SigInfo),
-    /// The handler returned into a call that it had interrupted, which was `Returned` just now.
+    /// The handler returned into the call that it had interrupted, after its `Returned`.
     Sigreturn,
-    /// The process ended: what is to be seen of how it did ([`Kernel::shown_exit_status`]).
+    /// The process ended, with the visible part of its status ([`Kernel::shown_exit_status`]).
     Ended(WaitStatus),
     /// A signal became pending.
     Generated(SigInfo),
-    /// The process stopped; its parent is told next.
+    /// The process stopped; the notification of its parent is next.
     Stopped,
 }
 
-/// All that a step brought about, until nothing moved any more.
+/// All consequences of a step, until no task was runnable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reaction {
-    /// What was to be seen, in order.
+    /// The visible events, in order.
     pub seen: Vec<(Pid, Observable)>,
-    /// The effects behind it, and the rules.
+    /// The effects and the rules of these events.
     pub effects: Effects,
 }
 
-/// Carries out one step and all that comes of it, in the order that `choose` picks.
+/// Runs one step and all its consequences, in the order that `choose` selects.
 ///
-/// Where handlers do not stay, the body of each one runs, and returns, as soon as it can.
+/// If handlers do not stay entered, the body of each runs and returns as soon as possible.
 ///
 /// # Errors
 ///
-/// [`Refused`] if the process cannot act now; nothing has changed then.
+/// [`Refused`] if the process cannot make the call now; the state is then unchanged.
 pub fn react(
     kernel: &mut Kernel,
     step: &Step,
@@ -60,29 +60,29 @@ pub fn react(
     Ok(run.into_reaction())
 }
 
-/// Whether what has been seen so far may go on.
+/// Whether the search continues after these visible events.
 pub(super) type Admits<'a> = dyn FnMut(&Kernel, &[(Pid, Observable)]) -> bool + 'a;
 
-/// A step that is being carried out: what is not in the state of the model.
+/// A step in progress: the part of its state that is not in the model.
 #[derive(Clone, Debug)]
 pub(super) struct StepRun {
     stay_in_handlers: bool,
     seen: Vec<(Pid, Observable)>,
     fx: Effects,
-    /// The effects before this one stand in `seen` already.
+    /// The effects before this one are in `seen` already.
     at: usize,
-    /// What comes before this one in `seen` was admitted.
+    /// The events before this one in `seen` were admitted.
     admitted: usize,
-    /// Something was not admitted.
+    /// An event was not admitted.
     refuted: bool,
-    /// Time passes up to then.
+    /// The time advances to this time.
     until: Option<Time>,
-    /// The task that made each step, and where its effects begin.
+    /// The task of each step, and the index of its first effect.
     steps: Vec<(Pid, usize)>,
 }
 
 impl StepRun {
-    /// The call is made, or time begins to pass.
+    /// Makes the call, or sets the time to which the clock advances.
     pub(super) fn begin(
         kernel: &mut Kernel,
         step: &Step,
@@ -106,9 +106,9 @@ impl StepRun {
         Ok(run)
     }
 
-    /// Goes on until there are several tasks to choose from, or several ways in which time can go
-    /// on: how many. `None` at the end of the step, or once `admits` has said no to what was seen
-    /// so far.
+    /// Runs until there are several runnable tasks, or several ways in which time can advance, and
+    /// returns their number. Returns `None` at the end of the step, or when `admits` rejects the
+    /// visible events.
     pub(super) fn go_on(&mut self, kernel: &mut Kernel, admits: &mut Admits) -> Option<usize> {
         loop {
             while self.admitted < self.seen.len() && !self.refuted {
@@ -127,7 +127,7 @@ impl StepRun {
         }
     }
 
-    /// The `nth` runnable task makes a step; without any, time goes on in the `nth` way.
+    /// The `nth` runnable task makes a step; if there is none, time advances in the `nth` way.
     pub(super) fn step(&mut self, kernel: &mut Kernel, nth: usize) {
         let task = kernel.runnable().nth(nth);
         if let Some(pid) = task {
@@ -141,20 +141,20 @@ impl StepRun {
         }
     }
 
-    /// In how many ways time can go on. Timers that are due at one moment go off all at once, or
-    /// one of them before the others: in reality none of them are due at one moment, and when each
-    /// was set is not known that well.
+    /// The number of ways in which time can advance. Timers with one deadline expire all at once,
+    /// or one of them before the others: in real time their deadlines differ, and the order in
+    /// which they were set is not known precisely.
     fn ways_to_advance(&self, kernel: &Kernel) -> usize {
         let due = self.until.map_or(0, |end| kernel.due_together(end));
         if due > 1 { due + 1 } else { 1 }
     }
 
-    /// Whether what was seen was not admitted.
+    /// Whether an event was not admitted.
     pub(super) fn is_refuted(&self) -> bool {
         self.refuted
     }
 
-    /// What there was to see so far.
+    /// The visible events so far.
     pub(super) fn seen(&self) -> &[(Pid, Observable)] {
         &self.seen
     }
@@ -164,12 +164,12 @@ impl StepRun {
         self.fx.list()
     }
 
-    /// The task that made each step so far, and how many effects came before.
+    /// The task of each step so far, and the number of effects before it.
     pub(super) fn steps(&self) -> &[(Pid, usize)] {
         &self.steps
     }
 
-    /// Those who have made a step or been concerned by one since this was like `earlier`.
+    /// The tasks that have made a step, or that a step has concerned, since the state `earlier`.
     pub(super) fn news_since(&self, earlier: &StepRun) -> BTreeSet<Pid> {
         let concerned = self.effects()[earlier.effects().len()..].iter().map(|effect| effect.pid);
         let stepped = self.steps[earlier.steps.len()..].iter().map(|(pid, _)| *pid);
@@ -192,7 +192,7 @@ impl StepRun {
         Ok(())
     }
 
-    /// The calls are in flight.
+    /// Puts the calls in flight.
     fn enter_all(&mut self, kernel: &mut Kernel, calls: &[(Pid, Syscall)]) -> Result<(), Refused> {
         for (tid, _) in calls {
             if !kernel.in_user_mode(*tid) {
@@ -202,15 +202,15 @@ impl StepRun {
         calls.iter().try_for_each(|(tid, call)| kernel.enter(*tid, call, &mut self.fx))
     }
 
-    /// Time passes up to the next expiry, so that what one sets off comes before the next; `false`
-    /// if none is left to pass.
+    /// Advances the time to the next expiry, so that the consequences of one timer precede the next
+    /// expiry; `false` if no time is left.
     fn advance(&mut self, kernel: &mut Kernel) -> bool {
         let Some(end) = self.until else { return false };
         let next = kernel.next_deadline().filter(|deadline| *deadline < end);
         if next.is_none() {
             self.until = None;
         }
-        // the clock never goes back: both lie ahead
+        // the clock never moves back: both times are in the future
         let passed = kernel.apply(&Event::Advance(next.unwrap_or(end)), &mut self.fx);
         debug_assert!(passed.is_ok());
         self.note_effects(kernel);
@@ -219,19 +219,20 @@ impl StepRun {
 
     fn step_task(&mut self, kernel: &mut Kernel, pid: Pid) {
         self.steps.push((pid, self.at));
-        // it stands in the queue, so it can step
+        // it is in the run queue, so it can make a step
         let stepped = kernel.apply(&Event::Step { tid: pid }, &mut self.fx);
         debug_assert!(stepped.is_ok());
         self.note_effects(kernel);
     }
 
-    /// The bodies of the handlers that `pid` has entered run, the innermost first, and return.
+    /// Runs the bodies of the handlers that `pid` has entered, the innermost first, and returns
+    /// from them.
     fn run_handlers(&mut self, kernel: &mut Kernel, pid: Pid) {
         while !self.stay_in_handlers && kernel.in_user_mode(pid) {
             if kernel.handler(pid).is_none() || self.call_sigreturn(kernel, pid).is_err() {
                 return;
             }
-            // what was unblocked by the return comes before anything else of this task
+            // signals that the return unblocks come before other actions of this task
             if kernel.runnable().next() == Some(pid) {
                 self.step_task(kernel, pid);
             }
@@ -244,7 +245,7 @@ impl StepRun {
         self.note_effects(kernel);
         if self.seen[before..]
             .iter()
-            .any(|(who, what)| *who == pid && matches!(what, Observable::Returned(_)))
+            .any(|(task, what)| *task == pid && matches!(what, Observable::Returned(_)))
         {
             self.seen.push((pid, Observable::Sigreturn));
         }

@@ -1,4 +1,4 @@
-//! The orders of one step, each state that they lead to once.
+//! The orders of one step, each state once.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -11,19 +11,19 @@ use crate::kernel::{
     Consequence, Effect, Effects, Event, Granularity, Kernel, Refused, RunState as State,
 };
 
-/// Goes through the orders of a step depth first, the canonical order first of all.
+/// Enumerates the orders of a step depth first, beginning with the canonical order.
 #[derive(Debug)]
 pub(super) struct OrderSearch {
-    /// Where something was chosen, on the way to the order that was tried last.
+    /// The choice points of the order that was tried last.
     choice_points: Vec<ChoicePoint>,
-    /// The states that were come to, by what counts of them: see [`fingerprint`].
+    /// The hashes of the states that were reached: see [`fingerprint`].
     known: BTreeSet<u64>,
-    /// Calls are in flight, or transitions are cut: what tasks do to others does not follow from
-    /// what each went through.
+    /// Calls are in flight, or transitions are cut: the effects between tasks then do not follow
+    /// from the events of each task.
     in_flight: bool,
 }
 
-/// A state in which several tasks can go on.
+/// A state with several runnable tasks.
 #[derive(Debug)]
 struct ChoicePoint {
     kernel: Kernel,
@@ -34,7 +34,7 @@ struct ChoicePoint {
 }
 
 impl OrderSearch {
-    /// Before anything was tried of the step that begins in `before`.
+    /// A search for the step that begins in `before`, before the first attempt.
     pub(super) fn new(
         before: &Kernel,
         step: &Step,
@@ -42,15 +42,15 @@ impl OrderSearch {
     ) -> Result<OrderSearch, Refused> {
         let mut kernel = before.clone();
         let run = StepRun::begin(&mut kernel, step, stay_in_handlers)?;
-        // a choice point of one way
+        // a choice point with one alternative
         let start = ChoicePoint { kernel, run, next: 0, alternatives: 1 };
         let in_flight = matches!(step.action, Action::Concurrent(_))
             || before.config().granularity == Granularity::Fine;
         Ok(OrderSearch { choice_points: [start].into(), known: BTreeSet::new(), in_flight })
     }
 
-    /// The next order that gives what was seen: what it leads to. `None` if there is none, or none
-    /// was found before `budget` was used up.
+    /// The result of the next order that gives the observation. `None` if there is none, or the
+    /// search has not found one within `budget` choices.
     pub(super) fn next<E: Expectation>(
         &mut self,
         expectation: &E,
@@ -90,8 +90,8 @@ impl OrderSearch {
     }
 }
 
-/// Whether the next step of the process is its end, and not the one that it came to: how it ends
-/// is settled before it does (EXIT-08), so there is no use in waiting for it.
+/// Whether the next step of the process is its end with another status than the observed one: the
+/// status is fixed before the end (EXIT-08), so the search can abandon the order at once.
 fn ends_otherwise<E: Expectation>(
     kernel: &Kernel,
     run: &StepRun,
@@ -99,7 +99,7 @@ fn ends_otherwise<E: Expectation>(
     expectation: &E,
 ) -> bool {
     let (mut kernel, mut fx) = (kernel.clone(), Effects::new());
-    // one that is not runnable makes no step
+    // a task that is not runnable makes no step
     let stepped = kernel.apply(&Event::Step { tid: pid }, &mut fx);
     stepped.is_ok()
         && fx.list().iter().any(|effect| match effect.what {
@@ -111,7 +111,7 @@ fn ends_otherwise<E: Expectation>(
         })
 }
 
-/// All of the state, and what each process has shown on the way to it.
+/// A hash of the whole state, and of the visible events of each process before it.
 fn whole_state(kernel: &Kernel, run: &StepRun) -> u64 {
     let mut shown = BTreeMap::<Pid, Fnv>::new();
     for (pid, what) in run.seen() {
@@ -125,11 +125,11 @@ fn whole_state(kernel: &Kernel, run: &StepRun) -> u64 {
     whole.finish()
 }
 
-/// What tells two states apart that orders of the same step have led to.
+/// A hash that distinguishes the states after different orders of one step.
 ///
-/// A state follows from what each process went through: the signals that it got, the steps that it
-/// made, what it showed, and the orphans that it was given (RPT-18: waits find the first one
-/// first). Of the dead only what they showed counts.
+/// A state follows from the events of each process: its signals, its steps, its visible events, and
+/// the orphans that it adopted (RPT-18: waits find the first one first). Of a process that has
+/// ended only the visible events count.
 fn fingerprint(kernel: &Kernel, run: &StepRun) -> u64 {
     let mut histories = Histories { kernel, of: BTreeMap::new() };
     let mut at = 0;
@@ -153,7 +153,7 @@ fn fingerprint(kernel: &Kernel, run: &StepRun) -> u64 {
     whole.finish()
 }
 
-/// What each process went through, hashed.
+/// The hashes of the events of each process.
 struct Histories<'k> {
     kernel: &'k Kernel,
     of: BTreeMap<Pid, Fnv>,
@@ -188,7 +188,7 @@ impl Histories<'_> {
         }
     }
 
-    /// Something that only the process itself knows.
+    /// State that only the process itself can read.
     fn note(&mut self, pid: Pid, what: &Consequence) {
         let history = self.of(pid);
         match what {
@@ -198,13 +198,13 @@ impl Histories<'_> {
             Consequence::Interrupted(restart) => (6u8, restart).hash(history),
             Consequence::Stopped(signal) => (7u8, signal).hash(history),
             Consequence::Continued => 8u8.hash(history),
-            // the views show these
+            // the views contain these
             _ => {}
         }
     }
 }
 
-/// The hash of Fowler, Noll and Vo: the same in every run.
+/// The hash of Fowler, Noll and Vo, which is the same in every run.
 #[derive(Clone, Copy, Debug)]
 struct Fnv(u64);
 

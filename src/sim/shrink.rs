@@ -1,11 +1,13 @@
-//! The smallest program that still fails.
+//! The reduction of a program that fails.
 
 use super::{Action, Program};
 
-/// Takes steps out of `program` as long as `fails` still says so, first many at a time, then one
-/// by one, until no single step can go; then calls out of those that several tasks make at once.
+/// Removes steps from `program` as long as `fails` returns true, first many at a time, then one by
+/// one, until no single step can be removed; then removes calls from steps in which several tasks
+/// make calls at once.
 ///
-/// Costs at most a run for each step and each halving, times the rounds that still find something.
+/// Costs at most a run for each step and each halving, times the number of rounds that remove a
+/// step.
 pub fn shrink(mut program: Program, mut fails: impl FnMut(&Program) -> bool) -> Program {
     let mut chunk = program.steps.len().next_power_of_two();
     while chunk > 0 {

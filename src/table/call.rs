@@ -101,7 +101,7 @@ pub(super) struct Queued {
 /// Dropping it does not end the call: a guest leaves a call only as in the kernel, by the event
 /// that the call waits for, by a signal, or by its end.
 #[derive(Debug)]
-#[must_use = "the call goes on whether or not anybody waits for it"]
+#[must_use = "the call continues also if no thread waits for it"]
 pub struct Call {
     table: ProcessTable,
     state: CallState,

@@ -134,8 +134,8 @@ impl Subscriber {
                 return true;
             }
             let what = What::Lost(self.lost);
-            let (number, nobody) = (event.number - 1, Pid(0));
-            let note = TableEvent { number, pid: nobody, tid: nobody, what, cause: None };
+            let (number, none) = (event.number - 1, Pid(0));
+            let note = TableEvent { number, pid: none, tid: none, what, cause: None };
             match self.sender.try_send(note) {
                 Ok(()) => self.lost = 0,
                 Err(TrySendError::Full(_)) => {

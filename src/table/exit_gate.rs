@@ -156,8 +156,8 @@ impl ProcessRegistry {
 
     /// The exit whose callback runs next.
     pub fn next_pending_exit(&self) -> Option<(ProcessKey, WaitStatus)> {
-        let is_told = |exit: &&PendingExit| exit.step.is_none() && !exit.driver_pending;
-        let first = self.pending_exits.front().filter(is_told)?;
+        let is_dispatched = |exit: &&PendingExit| exit.step.is_none() && !exit.driver_pending;
+        let first = self.pending_exits.front().filter(is_dispatched)?;
         Some((first.key, first.status))
     }
 

@@ -93,8 +93,8 @@ impl TableInner {
         wake(true);
         let waited = !dispatches.is_empty() || exits != 0;
         let mut gone = Vec::new();
-        let told = self.run_dispatches(dispatches, &mut gone);
-        if exits != 0 || told {
+        let exit_ready = self.run_dispatches(dispatches, &mut gone);
+        if exits != 0 || exit_ready {
             self.run_exit_callbacks(exits);
         }
         wake(false);
@@ -122,12 +122,12 @@ impl TableInner {
         mut dispatches: Vec<Dispatch>,
         gone: &mut Vec<RetiredDriver>,
     ) -> bool {
-        let mut told = false;
+        let mut exit_ready = false;
         while !dispatches.is_empty() {
             self.run_each(&dispatches);
             let mut state = self.state.lock();
             if !state.process_registry.pending_exits.is_empty() {
-                told |= state.process_registry.note_dispatched(&dispatches);
+                exit_ready |= state.process_registry.note_dispatched(&dispatches);
             }
             state.process_registry.queues.complete_dispatches(&mut dispatches, gone);
             if dispatches.is_empty() && state.process_registry.outbox.dispatches.capacity() == 0 {
@@ -135,7 +135,7 @@ impl TableInner {
                 core::mem::swap(&mut state.process_registry.outbox.dispatches, &mut dispatches);
             }
         }
-        told
+        exit_ready
     }
 
     /// Runs dispatches under one panic handler. After a panic of one driver the others still run.

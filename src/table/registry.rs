@@ -295,9 +295,9 @@ impl ProcessRegistry {
         self.wake_joins(pid);
         self.outbox.wakes.extend(self.waits.of_parent(pid).map(|waiting| waiting.wake()));
         let alive = self.counts.running + self.counts.stopped;
-        let told =
+        let waiting =
             self.terminate_waiters.iter().filter_map(|waiter| waiter.note(pid, status, alive));
-        self.outbox.wakes.extend(told.map(|parker| Wake::new(parker, None)));
+        self.outbox.wakes.extend(waiting.map(|parker| Wake::new(parker, None)));
         if let Some(parent) = kernel.parent(pid) {
             self.note_zombie(pid, parent, clock);
         }

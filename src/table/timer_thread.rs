@@ -119,8 +119,8 @@ impl Alarm<'_> {
 
     /// Whether the time has passed, by the clock or by the `now` of a `reap_due`.
     pub fn is_over(&self) -> bool {
-        let told = |place| !self.shared.state.lock().has_timeout(place);
-        self.at.is_some_and(|at| self.shared.clock.now() >= at) || self.place.is_some_and(told)
+        let expired = |place| !self.shared.state.lock().has_timeout(place);
+        self.at.is_some_and(|at| self.shared.clock.now() >= at) || self.place.is_some_and(expired)
     }
 }
 

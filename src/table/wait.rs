@@ -12,8 +12,9 @@ use super::clock::Clock;
 use super::commit::TableState;
 use super::process::{Process, ProcessId};
 use super::registry::ProcessKey;
-use super::waits::{WaitEntry, WaitKey, WaitRequest};
+use super::waits::{WaitEntry, WaitRequest};
 use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, WaitOptions, WaitStatus};
+use crate::kernel::WaitSelector;
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{Ptr, Ret, Syscall};
 
@@ -96,29 +97,29 @@ impl CancelToken {
 }
 
 impl TableState {
-    fn question(&self, parent: Pid, target: WaitTarget, options: WaitOptions) -> WaitRequest {
-        let own_group = || self.kernel.view(parent).map_or(Pgid(0), |view| view.pgid);
-        let (idtype, number) = match target {
-            WaitTarget::Any => (IdType::ALL, 0),
-            WaitTarget::Pid(pid) => (IdType::PID, pid.0),
-            WaitTarget::Process(ProcessId(key)) => (IdType::PID, key.pid.0),
-            WaitTarget::Group(pgid) if pgid != Pgid(0) => (IdType::PGID, pgid.0),
-            // WAIT-17; waitid(2) calls the own group 0
-            WaitTarget::Group(_) | WaitTarget::OwnGroup => (IdType::PGID, own_group().0),
-        };
-        let about = match idtype {
-            IdType::ALL => WaitKey::Any,
-            IdType::PID => WaitKey::Pid(number),
-            _ => WaitKey::Pgid(number),
+    fn wait_request(&self, parent: Pid, target: WaitTarget, options: WaitOptions) -> WaitRequest {
+        let (idtype, number, selector) = match target {
+            WaitTarget::Any => (IdType::ALL, 0, WaitSelector::Any),
+            WaitTarget::Pid(pid) => {
+                (IdType::PID, pid.0, WaitSelector::Pid(self.kernel.pid_id(pid)))
+            }
+            WaitTarget::Process(ProcessId(key)) => {
+                let exists = self.process_registry.entry(key).is_some();
+                let id = self.kernel.pid_id(key.pid).filter(|_| exists);
+                (IdType::PID, key.pid.0, WaitSelector::Pid(id))
+            }
+            WaitTarget::Group(_) | WaitTarget::OwnGroup => {
+                let pgid = match target {
+                    WaitTarget::Group(pgid) if pgid != Pgid(0) => pgid,
+                    // WAIT-17; waitid(2) calls the own group 0
+                    _ => self.kernel.view(parent).map_or(Pgid(0), |view| view.pgid),
+                };
+                let id = self.kernel.pid_id(Pid(pgid.0));
+                (IdType::PGID, pgid.0, WaitSelector::Pgid(id))
+            }
         };
         let id = i32::try_from(number).unwrap_or(i32::MAX);
-        let call = Syscall::Waitid { idtype, id, info: Ptr::Valid, options };
-        let child = match target {
-            WaitTarget::Process(ProcessId(key)) => Some(key),
-            WaitTarget::Pid(pid) => self.process_registry.key(pid),
-            _ => None,
-        };
-        WaitRequest { call, about, child }
+        WaitRequest { call: Syscall::Waitid { idtype, id, info: Ptr::Valid, options }, selector }
     }
 
     /// The result of a wait request of `parent` at present; `None` if there is no wait event. If
@@ -127,7 +128,7 @@ impl TableState {
     fn poll_once(
         &mut self,
         parent: ProcessKey,
-        question: &WaitRequest,
+        request: &WaitRequest,
         waiting: Option<&Arc<WaitEntry>>,
         callbacks_own: bool,
         clock: &dyn Clock,
@@ -135,15 +136,13 @@ impl TableState {
         if self.is_closed() || self.process_registry.entry(parent).is_none() {
             return Err(Errno::ESRCH);
         }
-        if question.is_nonblocking() {
+        if request.is_nonblocking() {
             return Err(Errno::EINVAL);
         }
-        let gone = question.child.is_some_and(|child| self.process_registry.entry(child).is_none());
-        let nobody = gone.then(|| for_no_child(&question.call));
-        let (call, group) = (nobody.as_ref().unwrap_or(&question.call), question.group());
+        let WaitRequest { call, selector } = request;
         if !self.process_registry.pending_exits.is_empty()
             && !callbacks_own
-            && let Some(first) = self.poll(parent.pid, &peek(call), group, clock)?
+            && let Some(first) = self.poll(parent.pid, &peek(call), *selector, clock)?
             && let Some(exit) = self.pending_exit_mut(first.pid)
         {
             // TABLE-01
@@ -152,17 +151,19 @@ impl TableState {
             }
             return Ok(None);
         }
-        self.poll(parent.pid, call, group, clock)
+        self.poll(parent.pid, call, *selector, clock)
     }
 
     fn poll(
         &mut self,
         parent: Pid,
         call: &Syscall,
-        group: Option<Pgid>,
+        selector: WaitSelector,
         clock: &dyn Clock,
     ) -> Result<Option<Waited>, Errno> {
-        match self.apply_external(clock, |kernel, fx| kernel.poll_wait_in(parent, call, group, fx))
+        let selector = Some(selector);
+        match self
+            .apply_external(clock, |kernel, fx| kernel.poll_wait_for(parent, call, selector, fx))
         {
             Ok(Ok(Ret::WaitInfo(Some(info)))) => Ok(info.map(waited)),
             Ok(Ok(_)) => Ok(None),
@@ -179,13 +180,13 @@ impl TableState {
         let mut concerned = core::mem::take(&mut self.process_registry.concerned);
         concerned.sort_by_key(|waiting| waiting.number);
         for waiting in concerned {
-            let known = in_vain.as_ref().is_some_and(|other| other.asks_like(&waiting));
+            let known = in_vain.as_ref().is_some_and(|other| other.has_equal_request(&waiting));
             if known || !waiting.is_open() {
                 continue;
             }
             let callbacks_own = self.process_registry.is_the_callbacks(&waiting.parker);
-            let (parent, question) = (waiting.parent, &waiting.question);
-            match self.poll_once(parent, question, Some(&waiting), callbacks_own, clock) {
+            let (parent, request) = (waiting.parent, &waiting.request);
+            match self.poll_once(parent, request, Some(&waiting), callbacks_own, clock) {
                 // each wait that a callback delays has to be recorded
                 Ok(None) if !self.process_registry.pending_exits.is_empty() => in_vain = None,
                 Ok(None) => in_vain = Some(waiting),
@@ -214,17 +215,6 @@ fn peek(call: &Syscall) -> Syscall {
     call
 }
 
-/// The same wait for a child that does not exist (WAIT-08): another process may have the number of
-/// the original child.
-fn for_no_child(call: &Syscall) -> Syscall {
-    let mut call = call.clone();
-    if let Syscall::Waitid { id, .. } = &mut call {
-        // the numbers of the model are at most 2^22
-        *id = i32::MAX;
-    }
-    call
-}
-
 /// The status of a child's siginfo (WAIT-36).
 fn waited(info: SigInfo) -> Waited {
     let status = WaitStatus::from_code_and_status(info.code, info.status());
@@ -247,16 +237,16 @@ impl BlockedWait {
         takes_answers: bool,
     ) -> BlockedWait {
         let mut state = process.table.shared().state.lock();
-        let question = state.question(process.pid(), target, options);
+        let request = state.wait_request(process.pid(), target, options);
         let number = state.process_registry.waits.next_number();
         drop(state);
-        let waiting = Arc::new(WaitEntry::new(process.key, question, takes_answers, number));
+        let waiting = Arc::new(WaitEntry::new(process.key, request, takes_answers, number));
         BlockedWait { process: process.clone(), waiting, listed: false }
     }
 
     /// Polls, and adds the wait to the list in the same step if there is no event: no event can be
     /// missed in between. Removes it from the list with the answer.
-    fn ask(&mut self) -> Result<Option<Waited>, Errno> {
+    fn poll_request(&mut self) -> Result<Option<Waited>, Errno> {
         self.poll_and(BlockedWait::add_to_waits)
     }
 
@@ -279,9 +269,9 @@ impl BlockedWait {
             if let Some(answer) = self.take_answer() {
                 return answer;
             }
-            let WaitEntry { parent, question, .. } = &*self.waiting;
+            let WaitEntry { parent, request, .. } = &*self.waiting;
             let (own, clock) = (state.is_callback(), &*shared.clock);
-            let answer = state.poll_once(*parent, question, Some(&self.waiting), own, clock);
+            let answer = state.poll_once(*parent, request, Some(&self.waiting), own, clock);
             match answer {
                 Ok(None) => in_vain(self, state),
                 _ => self.leave(state),
@@ -332,7 +322,7 @@ impl core::fmt::Debug for Wait {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Wait")
             .field("process", &self.0.process)
-            .field("call", &self.0.waiting.question.call)
+            .field("call", &self.0.waiting.request.call)
             .finish_non_exhaustive()
     }
 }
@@ -343,7 +333,7 @@ impl Future for Wait {
     fn poll(mut self: Pin<&mut Wait>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // the waker is registered first: a wake during the poll is not missed
         let _ = self.0.waiting.parker.poll(context.waker());
-        match self.0.ask() {
+        match self.0.poll_request() {
             Ok(Some(waited)) => Poll::Ready(Ok(waited)),
             Err(errno) => Poll::Ready(Err(errno)),
             Ok(None) => {
@@ -384,7 +374,7 @@ impl Process {
     ) -> Result<Waited, Errno> {
         let mut sleeper = BlockedWait::new(self, target.into(), options, true);
         loop {
-            if let Some(waited) = sleeper.ask()? {
+            if let Some(waited) = sleeper.poll_request()? {
                 return Ok(waited);
             }
             sleeper.waiting.parker.park(None);
@@ -399,9 +389,9 @@ impl Process {
         options: WaitOptions,
     ) -> Result<Option<Waited>, Errno> {
         self.table.shared().commit(|state| {
-            let question = state.question(self.pid(), target.into(), options);
+            let request = state.wait_request(self.pid(), target.into(), options);
             let (own, clock) = (state.is_callback(), &*self.table.shared().clock);
-            state.poll_once(self.key, &question, None, own, clock)
+            state.poll_once(self.key, &request, None, own, clock)
         })
     }
 
@@ -421,7 +411,7 @@ impl Process {
             if alarm.is_over() {
                 return sleeper.poll_final();
             }
-            if let Some(waited) = sleeper.ask()? {
+            if let Some(waited) = sleeper.poll_request()? {
                 return Ok(Some(waited));
             }
             alarm.park();
@@ -443,7 +433,7 @@ impl Process {
             if cancel.is_cancelled() {
                 break sleeper.poll_final();
             }
-            match sleeper.ask() {
+            match sleeper.poll_request() {
                 Ok(None) => drop(parker.park(None)),
                 answer => break answer,
             }

@@ -7,31 +7,18 @@ use alloc::vec::Vec;
 use super::outbox::Wake;
 use super::registry::ProcessKey;
 use super::wait::Waited;
-use crate::abi::{Errno, Pgid, Pid, WaitOptions};
-use crate::kernel::{ExternalWake, Kernel};
+use crate::abi::{Errno, Pid, WaitOptions};
+use crate::kernel::{ExternalWake, Kernel, WaitSelector};
 use crate::sync::{Mutex, Parker};
 use crate::syscall::Syscall;
 
-/// The children that a wait includes, with the group that the process had when the wait began
-/// (WAIT-17).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum WaitKey {
-    Any,
-    Pid(u32),
-    Pgid(u32),
-}
-
-impl WaitKey {
-    const LAST: WaitKey = WaitKey::Pgid(u32::MAX);
-}
-
-/// The request of a wait to the model, with the child or the group that it began with.
+/// The request of a wait to the model, with the child or the group that it began with (WAIT-17).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct WaitRequest {
     pub call: Syscall,
-    pub about: WaitKey,
-    /// The one child that the wait includes: another process may have its number now.
-    pub child: Option<ProcessKey>,
+    /// The children that the wait selects, instead of the number in the call, which a later process
+    /// or group may have.
+    pub selector: WaitSelector,
 }
 
 impl WaitRequest {
@@ -40,14 +27,6 @@ impl WaitRequest {
         let Syscall::Waitid { options, .. } = &self.call else { return false };
         options.contains(WaitOptions::NOHANG)
     }
-
-    /// The process group of the request, also if its caller has changed its group (WAIT-17).
-    pub fn group(&self) -> Option<Pgid> {
-        match self.about {
-            WaitKey::Pgid(number) => Some(Pgid(number)),
-            WaitKey::Any | WaitKey::Pid(_) => None,
-        }
-    }
 }
 
 /// A wait in progress.
@@ -55,7 +34,7 @@ impl WaitRequest {
 pub(super) struct WaitEntry {
     /// The process whose children the wait includes.
     pub parent: ProcessKey,
-    pub question: WaitRequest,
+    pub request: WaitRequest,
     pub parker: Arc<Parker>,
     stage: Mutex<WaitStage>,
     /// The wait takes an answer while it sleeps.
@@ -77,12 +56,12 @@ impl WaitEntry {
     /// because the event would be lost: it is woken, and polls for itself.
     pub fn new(
         parent: ProcessKey,
-        question: WaitRequest,
+        request: WaitRequest,
         takes_answers: bool,
         number: u64,
     ) -> WaitEntry {
         let stage = Mutex::new(WaitStage::Open(0));
-        WaitEntry { parent, question, parker: Parker::new(), stage, takes_answers, number }
+        WaitEntry { parent, request, parker: Parker::new(), stage, takes_answers, number }
     }
 
     /// The wake after which the wait polls again.
@@ -109,8 +88,8 @@ impl WaitEntry {
     }
 
     /// Whether the other wait has an equal request, of the same process.
-    pub fn asks_like(&self, other: &WaitEntry) -> bool {
-        (self.parent, &self.question) == (other.parent, &other.question)
+    pub fn has_equal_request(&self, other: &WaitEntry) -> bool {
+        (self.parent, &self.request) == (other.parent, &other.request)
     }
 
     /// Answers the wait. The calling thread unparks the parker, outside of the table's lock.
@@ -131,10 +110,10 @@ impl WaitEntry {
     }
 }
 
-/// The sleeping waits, by their parent and key.
+/// The sleeping waits, by their parent and selector.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    sleeping: BTreeMap<(Pid, WaitKey), Vec<Arc<WaitEntry>>>,
+    sleeping: BTreeMap<(Pid, WaitSelector), Vec<Arc<WaitEntry>>>,
     begun: u64,
 }
 
@@ -149,16 +128,16 @@ impl Waits {
     pub fn add(&mut self, kernel: &mut Kernel, waiting: Arc<WaitEntry>) {
         let parent = waiting.parent.pid;
         kernel.watch(parent, true);
-        self.sleeping.entry((parent, waiting.question.about)).or_default().push(waiting);
+        self.sleeping.entry((parent, waiting.request.selector)).or_default().push(waiting);
     }
 
-    /// Removes a wait. Costs a scan of the waits with the same key.
+    /// Removes a wait. Costs a scan of the waits with the same selector.
     pub fn remove(&mut self, kernel: &mut Kernel, waiting: &Arc<WaitEntry>) {
-        let (parent, about) = (waiting.parent.pid, waiting.question.about);
-        let Some(list) = self.sleeping.get_mut(&(parent, about)) else { return };
+        let (parent, selector) = (waiting.parent.pid, waiting.request.selector);
+        let Some(list) = self.sleeping.get_mut(&(parent, selector)) else { return };
         list.retain(|other| !Arc::ptr_eq(other, waiting));
         if list.is_empty() {
-            self.sleeping.remove(&(parent, about));
+            self.sleeping.remove(&(parent, selector));
             if self.of_parent(parent).next().is_none() {
                 kernel.watch(parent, false);
             }
@@ -167,14 +146,16 @@ impl Waits {
 
     /// The waits that an event of a child concerns. O(log waits), and O(1) for each of the results.
     pub fn candidate_waits(&self, woken: &ExternalWake) -> impl Iterator<Item = &Arc<WaitEntry>> {
-        let about = [WaitKey::Any, WaitKey::Pid(woken.child.0), WaitKey::Pgid(woken.pgid.0)];
+        let (child, group) = (Some(woken.child_id), Some(woken.group_id));
+        let selectors = [WaitSelector::Any, WaitSelector::Pid(child), WaitSelector::Pgid(group)];
         let parent = woken.parent;
-        about.into_iter().filter_map(move |about| self.sleeping.get(&(parent, about))).flatten()
+        selectors.into_iter().filter_map(move |key| self.sleeping.get(&(parent, key))).flatten()
     }
 
     /// All waits for children of a process.
     pub fn of_parent(&self, parent: Pid) -> impl Iterator<Item = &Arc<WaitEntry>> {
-        let range = (parent, WaitKey::Any)..=(parent, WaitKey::LAST);
+        let next = Pid(parent.0.saturating_add(1));
+        let range = (parent, WaitSelector::Any)..(next, WaitSelector::Any);
         self.sleeping.range(range).flat_map(|(_, list)| list)
     }
 }

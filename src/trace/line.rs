@@ -1,4 +1,4 @@
-//! One line: printed, and the part in front of the event read.
+//! One line: its printer, and the reader of the part before the event.
 
 use core::fmt::{Display, Formatter, Result, Write};
 
@@ -71,8 +71,8 @@ impl Display for LogEvent {
     }
 }
 
-/// The thread that a line names, and where what it says begins: behind the number and the
-/// times of `-t` and `-r`. `Err` is where no number was found.
+/// The thread that a line names, and the offset of its event, which is after the number and the
+/// times of `-t` and `-r`. `Err` is the offset at which a number is missing.
 pub(super) fn prefix(line: &str) -> core::result::Result<(Pid, usize), usize> {
     let mut at = blanks(line, 0);
     let mut pid = Pid(0);
@@ -84,7 +84,7 @@ pub(super) fn prefix(line: &str) -> core::result::Result<(Pid, usize), usize> {
         pid = Pid(digits.filter(|pid| *pid > 0).ok_or(at)?);
         at += end + 1;
     } else if let Some(number) = token(line, at).filter(|t| t.bytes().all(|b| b.is_ascii_digit())) {
-        // 0 is no thread's number: it stands for a line that names none
+        // no thread has the number 0: it stands for a line without a number
         pid = Pid(number.parse().ok().filter(|pid| *pid > 0).ok_or(at)?);
         at += number.len();
     }
@@ -96,7 +96,7 @@ fn times(line: &str, mut at: usize) -> usize {
     loop {
         at = blanks(line, at);
         let rest = tail(line, at);
-        // -r beside -t
+        // -r in addition to -t
         if let Some(end) = rest.strip_prefix("(+").and_then(|rest| rest.find(')')) {
             at += "(+".len() + end + 1;
             continue;
@@ -113,10 +113,10 @@ fn is_time(token: &str) -> bool {
     token.bytes().all(|b| b.is_ascii_digit() || b == b':' || b == b'.')
 }
 
-/// What stands before the next blank; `None` if nothing does, or no blank follows.
+/// The text before the next blank; `None` if it is empty, or no blank follows.
 fn token(line: &str, at: usize) -> Option<&str> {
     let rest = tail(line, at);
-    // a number is never longer: no use in looking through a long line
+    // a number is never longer, so the search does not read a long line
     let end = rest.bytes().take(32).position(|b| b == b' ')?;
     rest.get(..end).filter(|token| !token.is_empty())
 }

@@ -1,4 +1,4 @@
-//! The record: logs of calls and signals, as `strace -f` writes them.
+//! Logs of calls and signals, in the format of `strace -f`.
 //!
 //! ```
 //! use proctable::trace::{self, LogEvent};
@@ -30,9 +30,9 @@ pub use read::read;
 
 /// A log: its entries in the order of their lines.
 ///
-/// `Display` writes it as it was read, on the same lines: what is printed and read again is
-/// equal. Blank lines in between make up for lines without an entry; entries whose line is
-/// not above the last one's follow on the next.
+/// `Display` prints each entry on its line, so a log that is printed and read again is equal. It
+/// prints blank lines for lines without an entry. An entry whose line number is not larger than
+/// that of the entry before is printed on the next line.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Log {
@@ -40,19 +40,19 @@ pub struct Log {
     pub entries: Vec<Entry>,
 }
 
-/// A line of a log that says something.
+/// A line of a log with an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Entry {
     /// The line, from 1.
     pub line: u32,
-    /// The thread; 0 where the line does not say it, as without `-f`.
+    /// The thread; 0 if the line has no number, as without `-f`.
     pub pid: Pid,
-    /// What happened.
+    /// The event.
     pub event: LogEvent,
 }
 
-/// What a line of a log says.
+/// The event that a line shows.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum LogEvent {
@@ -65,8 +65,9 @@ pub enum LogEvent {
     },
     /// A call began: `wait4(-1,  <unfinished ...>`.
     ///
-    /// [`CallPrefix::Whole`] if all its arguments are known, from here or from the line that
-    /// resumes it. For a call that is never resumed, what is shown here.
+    /// [`CallPrefix::Whole`] if all its arguments are known, from this line or from the line that
+    /// resumes the call. [`CallPrefix::Head`] with the arguments of this line if no line resumes
+    /// the call.
     Unfinished(CallPrefix),
     /// A call that had begun ended: `<... wait4 resumed>…`.
     Resumed {
@@ -79,11 +80,11 @@ pub enum LogEvent {
     Cut(CallPrefix),
     /// The thread died in a call that had begun: `<... wait4 resumed> <unfinished ...>) = ?`.
     ResumedCut(CallPrefix),
-    /// rt_sigreturn(2): a handler ended. A line that resumes it is [`LogEvent::Resumed`].
+    /// rt_sigreturn(2): a handler returned. A line that resumes it is [`LogEvent::Resumed`].
     Sigreturn {
         /// The mask that is restored.
         mask: SigSet,
-        /// What the interrupted call returns to the program; `None` while it is unfinished.
+        /// The result of the interrupted call; `None` while it is unfinished.
         returned: Option<CallEnd>,
     },
     /// A signal is about to be delivered: `--- SIGHUP {…} ---`.
@@ -92,7 +93,7 @@ pub enum LogEvent {
     OtherSignal {
         /// The signal.
         signal: Signal,
-        /// What follows its name.
+        /// The text after its name.
         text: Box<str>,
     },
     /// The thread stopped: `--- stopped by SIGSTOP ---`.
@@ -103,10 +104,10 @@ pub enum LogEvent {
     Killed {
         /// The signal.
         signal: Signal,
-        /// Whether a core was written.
+        /// Whether the kernel wrote a core file.
         core: bool,
     },
-    /// The thread's number went to another that called execve(2):
+    /// Another thread called execve(2) and took the number of this thread:
     /// `+++ superseded by execve in pid 5 +++`.
     Superseded(Pid),
     /// A call, or part of one, that the model does not have.
@@ -116,6 +117,6 @@ pub enum LogEvent {
         /// The line, without number and time.
         text: Box<str>,
     },
-    /// A remark of strace: `strace: Process 5 attached`.
+    /// A message of strace: `strace: Process 5 attached`.
     Notice(Box<str>),
 }

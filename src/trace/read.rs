@@ -1,4 +1,4 @@
-//! Logs read, and the halves of interrupted lines put together.
+//! The reader of logs, which joins the parts of interrupted lines.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -16,22 +16,23 @@ use super::{Entry, Log, LogEvent};
 
 const UNFINISHED: &str = "<unfinished ...>";
 const DETACHED: &str = "<detached ...>";
-/// The end of an execve that gives the thread another number: ` <pid changed to 5 ...>`.
+/// The end of the first part of an execve that changes the number of the thread: ` <pid changed to
+/// 5 ...>`.
 const MOVED: (&str, &str) = ("<pid changed to ", " ...>");
 
 type Result<T> = core::result::Result<T, ParseError>;
 
 /// Reads a log of `strace -f`, or of strace without `-f`, which has no numbers.
 ///
-/// The two halves of a call that others interrupted are put together: the entry of the first
-/// has the complete call. Times (`-t`, `-r`, `-T`) are skipped, as are blank lines.
+/// The reader joins the two parts of a call between which other lines stand: the entry of the first
+/// part has the complete call. It skips times (`-t`, `-r`, `-T`) and blank lines.
 ///
 /// Costs O(n log m) for n bytes, of which m calls are unfinished at the same time.
 ///
 /// # Errors
 ///
-/// For a line that strace would not write, and for a half without the other. Calls that the
-/// model does not have are no errors: they are [`LogEvent::Other`].
+/// For a line that is not in the format of strace, and for one part of a call without the other.
+/// Calls that the model does not have are not errors: they are [`LogEvent::Other`].
 pub fn read(text: &[u8]) -> Result<Log> {
     let mut reader = Reader::default();
     for (nth, bytes) in text.split(|byte| *byte == b'\n').enumerate() {
@@ -48,25 +49,25 @@ pub fn read(text: &[u8]) -> Result<Log> {
     reader.end()
 }
 
-/// A part of a line, as a call may be spread over several.
+/// A part of a line: a call may extend over several lines.
 #[derive(Clone, Copy)]
 struct Piece<'a> {
     text: &'a str,
     line: u32,
-    /// Where in the line it begins.
+    /// Its offset in the line.
     at: usize,
 }
 
-/// The first half of a call.
+/// The first part of a call.
 struct Half<'a> {
     name: &'a str,
     pieces: Vec<Piece<'a>>,
-    /// The entry that it made.
+    /// Its entry.
     entry: usize,
     line: u32,
 }
 
-/// What a line says, put together from its pieces.
+/// The event of a line, parsed from its pieces.
 struct Body<'a> {
     pid: Pid,
     line: u32,
@@ -77,11 +78,11 @@ struct Body<'a> {
 struct Reader<'a> {
     entries: Vec<Entry>,
     halves: BTreeMap<Pid, Half<'a>>,
-    /// A line that a notice of strace interrupted.
+    /// A line that a message of strace interrupted.
     broken: Option<Body<'a>>,
 }
 
-/// An error at an offset into pieces that follow each other.
+/// An error at an offset into the concatenation of the pieces.
 fn place(pieces: &[Piece<'_>], at: usize, what: impl Into<Cow<'static, str>>) -> ParseError {
     let mut rest = at;
     let mut found = (1, 0);
@@ -96,7 +97,7 @@ fn place(pieces: &[Piece<'_>], at: usize, what: impl Into<Cow<'static, str>>) ->
     ParseError { line: found.0, column, what: what.into() }
 }
 
-/// The text of pieces that follow each other.
+/// The concatenation of the pieces.
 fn joined<'a>(pieces: &[Piece<'a>]) -> Cow<'a, str> {
     match pieces {
         [piece] => Cow::Borrowed(piece.text),
@@ -104,7 +105,7 @@ fn joined<'a>(pieces: &[Piece<'a>]) -> Cow<'a, str> {
     }
 }
 
-/// The first `length` bytes of pieces that follow each other.
+/// The first `length` bytes of the concatenation of the pieces.
 fn shortened<'a>(pieces: &[Piece<'a>], length: usize) -> Vec<Piece<'a>> {
     let mut rest = length;
     let mut shortened = Vec::new();
@@ -116,7 +117,7 @@ fn shortened<'a>(pieces: &[Piece<'a>], length: usize) -> Vec<Piece<'a>> {
     shortened
 }
 
-/// The text without the duration of `-T` and the blanks behind it.
+/// The text without the duration of `-T` and the blanks after it.
 fn without_duration(text: &str) -> &str {
     let mut text = text.trim_end_matches(' ');
     while let Some(rest) = before_duration(text) {
@@ -125,7 +126,7 @@ fn without_duration(text: &str) -> &str {
     text
 }
 
-/// What stands before ` <0.000123>`.
+/// The text before ` <0.000123>`.
 fn before_duration(text: &str) -> Option<&str> {
     let (rest, duration) = text.strip_suffix('>')?.rsplit_once(" <")?;
     let is_number = duration.bytes().all(|b| b.is_ascii_digit() || b == b'.');
@@ -211,7 +212,7 @@ impl<'a> Reader<'a> {
     /// A line that begins a call.
     fn call(&mut self, body: &Body<'a>, name: &str, text: &str) -> Result<LogEvent> {
         let fault = |fault| fault_of(fault, &body.pieces);
-        // what a thread was about to call that had to end: strace does not know
+        // a call that a thread did not make because it had to end: strace does not know which
         if name == "???" {
             return Ok(other(name, text));
         }
@@ -243,7 +244,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Remembers the first half of a call.
+    /// Stores the first part of a call.
     fn unfinished(&mut self, body: &Body<'a>, name: &str, length: usize) -> Result<()> {
         if let Some(half) = self.halves.get(&body.pid) {
             let what = format!(
@@ -253,7 +254,7 @@ impl<'a> Reader<'a> {
             return Err(place(&body.pieces, 0, what));
         }
         let pieces = shortened(&body.pieces, length);
-        // the name is in the first piece: a notice interrupts a line behind the parenthesis
+        // the name is in the first piece: a message interrupts a line after the parenthesis
         let name = pieces.first().and_then(|first| first.text.get(..name.len())).unwrap_or("");
         let half = Half { name, pieces, entry: self.entries.len(), line: body.line };
         self.halves.insert(body.pid, half);
@@ -309,7 +310,7 @@ impl<'a> Reader<'a> {
             Err(error) => match fault_of(error, &pieces) {
                 Some(error) => Err(error),
                 None => {
-                    // neither half is the model's
+                    // the model does not have the call
                     let first = format!("{} {UNFINISHED}", joined_head(&pieces, body.line));
                     entry.event = other(half.name, &first);
                     Ok(other(half.name, text))
@@ -318,8 +319,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The first half that a line of `pid` resumes. A log on a terminal does not say the number
-    /// while there is one process only.
+    /// The first part of the call that a line of `pid` resumes. Output of strace on a terminal has
+    /// no numbers while there is only one process.
     fn take_half(&mut self, pid: Pid, name: &str) -> Option<Half<'a>> {
         if let Some(half) = self.halves.remove(&pid) {
             return Some(half);
@@ -335,7 +336,7 @@ impl<'a> Reader<'a> {
         self.halves.remove(&silent)
     }
 
-    /// Forgets the call of a thread that is gone.
+    /// Removes the call of a thread that has ended.
     fn gone(&mut self, pid: Pid, event: &LogEvent) {
         self.halves.remove(&pid);
         // from now on the thread that called execve has this number
@@ -355,12 +356,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The pieces of the first half, which are on lines before `line`.
+/// The pieces of the first part, which are on lines before `line`.
 fn joined_head(pieces: &[Piece<'_>], line: u32) -> String {
     pieces.iter().filter(|piece| piece.line < line).map(|piece| piece.text).collect()
 }
 
-/// What is left of pieces behind their first `length` bytes.
+/// The pieces without their first `length` bytes.
 fn behind<'a>(pieces: &[Piece<'a>], length: usize) -> Vec<Piece<'a>> {
     let mut skip = length;
     let mut left = Vec::new();
@@ -381,7 +382,7 @@ fn fault_of(fault: Fault, pieces: &[Piece<'_>]) -> Option<ParseError> {
     }
 }
 
-/// A line that a notice interrupts, as on a terminal: `fork(strace: Process 5 attached`.
+/// A line that a message interrupts, as on a terminal: `fork(strace: Process 5 attached`.
 fn broken(text: &str) -> Option<(&str, &str)> {
     let head = text.strip_suffix(" attached")?;
     let at = head.rfind("strace: Process ")?;
@@ -391,7 +392,7 @@ fn broken(text: &str) -> Option<(&str, &str)> {
     Some((text.get(..at)?, text.get(at..)?))
 }
 
-/// What follows `--- `.
+/// Parses the text after `--- `.
 fn signal(rest: &str, pieces: &[Piece<'_>]) -> Result<LogEvent> {
     let error = |at, what: &'static str| place(pieces, "--- ".len() + at, what);
     let Some(rest) = rest.strip_suffix(" ---") else {
@@ -418,7 +419,7 @@ fn signal(rest: &str, pieces: &[Piece<'_>]) -> Result<LogEvent> {
     }
 }
 
-/// What follows `+++ `.
+/// Parses the text after `+++ `.
 fn death(rest: &str) -> Option<LogEvent> {
     let rest = rest.strip_suffix(" +++")?;
     if let Some(code) = rest.strip_prefix("exited with ") {

@@ -1,4 +1,4 @@
-//! The last handle against everything else.
+//! The drop of the last handle, concurrent with other operations.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use shuttle::thread;
 
 use super::{EXITED, Watch, both, explore, spawn, table};
 
-/// A guest on a thread unwinds, wherever it is: before its first call, in a sleep, in a handler.
+/// A guest on a thread unwinds in every state: before its first call, in a sleep, in a handler.
 #[test]
 fn a_guest_unwinds_when_its_table_ends() {
     explore(|| {
@@ -39,7 +39,7 @@ fn a_guest_unwinds_when_its_table_ends() {
     });
 }
 
-/// A report that comes with the end has an effect or none, and the driver hears of one end.
+/// A report concurrent with the end has an effect or none, and the driver gets one `terminate`.
 #[test]
 fn a_report_may_come_with_the_end() {
     explore(|| {
@@ -60,7 +60,7 @@ fn a_report_may_come_with_the_end() {
     });
 }
 
-/// A pending future is a handle: the table ends with it, on whichever thread that is.
+/// A pending future is a handle: the table ends with it, on any thread.
 #[test]
 fn a_future_may_be_the_last_handle() {
     explore(|| {
@@ -80,7 +80,7 @@ fn a_future_may_be_the_last_handle() {
     });
 }
 
-/// While a callback runs its process is a handle, perhaps the last one.
+/// The process argument of a running callback is a handle, perhaps the last one.
 #[test]
 fn a_callback_may_have_the_last_handle() {
     explore(|| {
@@ -104,7 +104,7 @@ fn a_callback_may_have_the_last_handle() {
     });
 }
 
-/// Calls that sleep end with the table, and who asked for them is not left behind.
+/// Calls that sleep end with the table, and their callers wake.
 #[test]
 fn a_driver_may_drop_the_last_handle() {
     explore(|| {

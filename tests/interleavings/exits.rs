@@ -1,4 +1,4 @@
-//! Ends against callbacks, the reaper, and the end of everybody.
+//! Exits, concurrent with callbacks, the reaper, and the end of all processes.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use super::{EXITED, Watch, both, explore, spawn, table};
 
 type Announced = Arc<Mutex<BTreeSet<Pid>>>;
 
-/// Has each end noted after a moment in which others run.
+/// Sets a callback that lets other threads run, and then records the exit.
 fn announce(table: &ProcessTable) -> Announced {
     let announced = Announced::default();
     let noted = announced.clone();
@@ -23,8 +23,7 @@ fn announce(table: &ProcessTable) -> Announced {
     announced
 }
 
-/// EXIT-11: no wait, of the runtime or of a guest, returns before the callback has run; and each
-/// returns.
+/// TABLE-01: each wait of the runtime or of a guest returns, and not before the callback has run.
 #[test]
 fn no_wait_returns_before_the_callback() {
     explore(|| {
@@ -52,10 +51,10 @@ fn no_wait_returns_before_the_callback() {
     });
 }
 
-/// EXIT-11: as many waits for any child as children end, and a callback: each has one of them,
-/// after its callback.
+/// TABLE-01: of as many waits for any child as children that end, each returns one child, after the
+/// callback for it.
 #[test]
-fn each_of_several_like_waits_has_an_exit() {
+fn equal_waits_return_one_exit_each() {
     explore(|| {
         let (_, table) = table();
         let parent = spawn(&table.init());
@@ -79,7 +78,7 @@ fn each_of_several_like_waits_has_an_exit() {
     });
 }
 
-/// EXIT-11: a cancelled wait leaves an exit whose callback has not run to another.
+/// TABLE-01: a cancelled wait leaves an exit whose callback has not run to another wait.
 #[test]
 fn a_wait_that_is_cancelled_before_the_callback_takes_nothing() {
     explore(|| {
@@ -101,9 +100,9 @@ fn a_wait_that_is_cancelled_before_the_callback_takes_nothing() {
     });
 }
 
-/// A wait that does not sleep obeys too, and the callback may be taken back at any moment.
+/// TABLE-01: the callback may be removed at any moment, and the exit is still returned.
 #[test]
-fn a_callback_that_is_taken_back_loses_no_exit() {
+fn a_removed_callback_loses_no_exit() {
     explore(|| {
         let (_, table) = table();
         let child = spawn(&table.init());
@@ -141,10 +140,9 @@ fn a_zombie_is_reaped_or_waited_for() {
     });
 }
 
-/// Everybody ends, drivers are told, and a wait that comes between gets an end or learns that
-/// there is none.
+/// All processes end, drivers get `terminate`, and a concurrent wait returns an exit or ECHILD.
 #[test]
-fn the_end_of_everybody_is_everybodys_end() {
+fn terminate_all_ends_all_processes() {
     explore(|| {
         let (_, table) = table();
         let driver = Arc::new(Watch::default());

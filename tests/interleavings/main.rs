@@ -1,6 +1,6 @@
-//! Small programs on a table whose locks are shuttle's, each run under thousands of schedules: at
-//! random, and by PCT, which finds what takes a few preemptions at the right places. A schedule in
-//! which everybody sleeps fails by itself, so that a lost wake-up needs no assertion.
+//! Small programs on a table with the locks of shuttle, each under thousands of schedules: random
+//! ones, and those of PCT, which finds faults that need a few preemptions at certain places. A
+//! schedule in which all threads sleep fails, so a lost wake-up needs no assertion.
 //!
 //! `.ci/interleavings` runs them; without `--cfg shuttle` this is an empty program.
 #![cfg(shuttle)]
@@ -21,10 +21,10 @@ use proctable::table::{Image, ManualClock, Process, ProcessTable, Spawn, TableCo
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, MaxSteps, Runner, thread};
 
-/// Schedules for each program and each way to choose them.
+/// The number of schedules for each program and each scheduler.
 const SCHEDULES: usize = 10_000;
 const SEED: u64 = 0x5eed;
-/// How many preemptions PCT places.
+/// The number of preemptions of PCT.
 const PREEMPTIONS: usize = 3;
 
 const EXITED: WaitOptions = WaitOptions::EXITED;
@@ -34,7 +34,7 @@ fn explore(program: impl Fn() + Send + Sync + 'static) {
     let program = Arc::new(program);
     let of = || {
         let mut config = Config::new();
-        // the model's transitions, unoptimised, and a panic's message
+        // for the unoptimised transitions of the model, and the message of a panic
         config.stack_size = 256 * 1024;
         config.max_steps = MaxSteps::FailAfter(100_000);
         config
@@ -46,7 +46,7 @@ fn explore(program: impl Fn() + Send + Sync + 'static) {
     Runner::new(pct, of()).run(move || second());
 }
 
-/// A table whose time stands still.
+/// A table with a clock that does not advance by itself.
 fn table() -> (ManualClock, ProcessTable) {
     let clock = ManualClock::new();
     let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
@@ -57,7 +57,7 @@ fn spawn(parent: &Process) -> Process {
     parent.spawn(Spawn::new(Image::new("guest"))).unwrap()
 }
 
-/// Runs both at once, and gives their results.
+/// Runs both closures concurrently, and returns their results.
 fn both<A: Send + 'static, B: Send + 'static>(
     one: impl FnOnce() -> A + Send + 'static,
     other: impl FnOnce() -> B + Send + 'static,
@@ -66,8 +66,8 @@ fn both<A: Send + 'static, B: Send + 'static>(
     (one.join().unwrap(), other.join().unwrap())
 }
 
-/// A driver that knows whether its process runs, and whether the table kept its promises: one
-/// operation at a time, an end last.
+/// A driver that records whether its process runs, and whether the table obeys the contract: one
+/// operation at a time, `terminate` last.
 #[derive(Default)]
 struct Watch {
     stopped: AtomicBool,
@@ -96,7 +96,7 @@ impl Watch {
         });
     }
 
-    /// What it believes agrees with the table, once nobody is at work.
+    /// Checks that its state agrees with the table, when no thread is in a call.
     fn agrees_with(&self, process: &Process) {
         assert!(!self.wrong.load(Ordering::SeqCst), "operations out of order");
         let run = process.info().map(|info| info.run);

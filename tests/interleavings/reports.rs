@@ -1,4 +1,4 @@
-//! What drivers report and are told.
+//! Reports of drivers, and their operations.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use shuttle::thread;
 
 use super::{EXITED, Watch, both, explore, spawn, table};
 
-/// A driver whose process ends at once: before it exists, or whenever a thread comes to report it.
+/// A driver whose process ends at once: the report comes before the process exists, or from a
+/// thread at any later time.
 struct Quick {
     on_a_thread: bool,
 }
@@ -30,7 +31,7 @@ impl DriverProcess for Quick {
     fn terminate(&self, _: WaitStatus) {}
 }
 
-/// A report that comes before, while or after the process is entered is not lost.
+/// A report is not lost before, during or after the insertion of the process into the table.
 #[test]
 fn a_report_may_come_before_the_process() {
     explore(|| {
@@ -69,9 +70,9 @@ fn a_report_from_an_attached_driver_is_not_lost() {
     }
 }
 
-/// Two reports of an end, and the model's own: the first one counts, and is returned once.
+/// Two exits, one reported and one of the model: the first one counts, and one wait returns it.
 #[test]
-fn one_of_several_ends_counts() {
+fn the_first_of_several_reported_exits_counts() {
     explore(|| {
         let (_, table) = table();
         let child = spawn(&table.init());
@@ -91,9 +92,9 @@ fn one_of_several_ends_counts() {
     });
 }
 
-/// When nobody is at work a driver believes what the table says, whatever raced.
+/// When no thread is in a call, the state of a driver agrees with the table, after any race.
 #[test]
-fn a_driver_ends_up_where_the_table_is() {
+fn a_driver_ends_in_the_state_of_the_table() {
     explore(|| {
         let (_, table) = table();
         let driver = Arc::new(Watch::default());
@@ -113,9 +114,9 @@ fn a_driver_ends_up_where_the_table_is() {
     });
 }
 
-/// The same with a death.
+/// The same with a kill.
 #[test]
-fn a_driver_hears_of_the_end_last() {
+fn terminate_is_the_last_operation_of_a_driver() {
     explore(|| {
         let (_, table) = table();
         let driver = Arc::new(Watch::default());

@@ -8,7 +8,7 @@ use shuttle::thread;
 
 use super::{EXITED, both, explore, spawn, table};
 
-/// Each is in a wait of its own, and the ends of the children come in any order.
+/// Each thread is in a wait of its own, and the children exit in any order.
 #[test]
 fn two_threads_wait_for_a_child_each() {
     explore(|| {
@@ -30,10 +30,10 @@ fn two_threads_wait_for_a_child_each() {
     });
 }
 
-/// One sleeps in a call while the other executes a program and a third joins it: nobody is left
-/// behind, and the process is alive.
+/// One thread sleeps in a call while another thread calls exec and a third one joins it: each
+/// wakes, and the process is alive.
 #[test]
-fn an_exec_takes_the_other_thread_out_of_its_call() {
+fn an_exec_wakes_the_other_thread_from_its_call() {
     explore(|| {
         let (_, table) = table();
         let process = spawn(&table.init());
@@ -52,7 +52,8 @@ fn an_exec_takes_the_other_thread_out_of_its_call() {
     });
 }
 
-/// A guest creates a thread and joins it while a signal comes, which one of the two takes.
+/// A guest creates a thread and joins it while a signal arrives, which one of the two threads
+/// takes.
 #[test]
 fn a_guest_joins_its_thread_whatever_signals_come() {
     explore(|| {

@@ -1,4 +1,4 @@
-//! Waits against what ends them.
+//! Waits, concurrent with the events that end them.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use shuttle::thread;
 
 use super::{EXITED, both, explore, spawn, table};
 
-/// Of two waits for the only child one gets its end, and the other learns that there is none.
+/// Of two waits for the only child one returns its exit, and the other returns ECHILD.
 #[test]
 fn an_exit_is_returned_by_one_wait() {
     explore(|| {
@@ -29,7 +29,7 @@ fn an_exit_is_returned_by_one_wait() {
     });
 }
 
-/// The guest's own wait, and the runtime's as a future.
+/// A wait of the guest itself, and a wait of the runtime as a future.
 #[test]
 fn an_exit_wakes_the_guest_or_the_future() {
     explore(|| {
@@ -66,8 +66,8 @@ fn a_cancelled_wait_leaves_the_exit() {
     });
 }
 
-/// A wait whose time is over consumes nothing, and it is over although the clock moved while it
-/// began.
+/// A wait that times out consumes nothing, and it times out also if the clock moves while the wait
+/// begins.
 #[test]
 fn a_wait_that_times_out_leaves_the_exit() {
     explore(|| {
@@ -90,9 +90,9 @@ fn a_wait_that_times_out_leaves_the_exit() {
     });
 }
 
-/// Nothing but time ends this one.
+/// Only the timeout ends this wait.
 #[test]
-fn a_wait_ends_with_its_time() {
+fn a_wait_ends_at_its_timeout() {
     explore(|| {
         let (clock, table) = table();
         let child = spawn(&table.init());
@@ -107,7 +107,7 @@ fn a_wait_ends_with_its_time() {
         while table.next_deadline().is_none() {
             thread::yield_now();
         }
-        // one thread runs ahead of the clock, the other with it
+        // one thread calls `reap_due` ahead of the clock, the other one at its time
         let ahead = table.clone();
         let (last, time) = (table.clone(), Time(1_000_000_000));
         both(
@@ -121,7 +121,7 @@ fn a_wait_ends_with_its_time() {
     });
 }
 
-/// A wait ends with its process, whatever it waits for.
+/// A wait ends with its process.
 #[test]
 fn a_wait_ends_with_its_process() {
     explore(|| {
@@ -136,8 +136,8 @@ fn a_wait_ends_with_its_process() {
     });
 }
 
-/// A call that waits for its caller to continue returns, whichever of a continue and a death
-/// comes first.
+/// A call that waits for the continue of its caller returns, whether the continue or a kill is
+/// first.
 #[test]
 fn a_call_of_a_stopped_process_returns() {
     explore(|| {
@@ -155,7 +155,7 @@ fn a_call_of_a_stopped_process_returns() {
     });
 }
 
-/// Stops and continues are waited for once each, in any order of the threads.
+/// Waits return each stop and each continue once, in any order of the threads.
 #[test]
 fn each_change_is_returned_once() {
     explore(|| {

@@ -1,4 +1,4 @@
-//! Logs held against the model: the recorded ones, small ones, changed ones.
+//! `check` of recorded logs, small logs, and logs with one change.
 //!
 //! Long because each kind of log, changed log and error message has its test here.
 
@@ -22,9 +22,9 @@ fn logs() -> Vec<(String, Log)> {
     logs_in("sequential")
 }
 
-fn logs_in(folder: &str) -> Vec<(String, Log)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces").join(folder);
-    let entries = fs::read_dir(folder).expect("the folder of logs");
+fn logs_in(directory: &str) -> Vec<(String, Log)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces").join(directory);
+    let entries = fs::read_dir(directory).expect("the directory of logs");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
     let log = |path: &Path| trace::read(&fs::read(path).expect("a log")).expect("a log");
@@ -34,7 +34,7 @@ fn logs_in(folder: &str) -> Vec<(String, Log)> {
         .collect()
 }
 
-/// What the check says about the log `text`: `accepted`, or `LINE: why`.
+/// The verdict on the log `text`: `accepted`, or `LINE: reason`.
 fn verdict(text: &str) -> String {
     let log = trace::read(text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"));
     match check(&log) {
@@ -60,9 +60,9 @@ fn the_recorded_logs_are_accepted() {
     assert!(calls > 6000, "{calls}");
 }
 
-/// Small logs in the form in which strace writes them.
+/// Small logs in the format of strace.
 #[test]
-fn what_a_tracer_sees_besides_is_explained() {
+fn lines_that_only_a_tracer_sees_are_explained() {
     for (name, log) in logs_in("accept") {
         if let Verdict::Rejected(rejection) = check(&log) {
             panic!("{name}:{rejection}");
@@ -73,8 +73,8 @@ fn what_a_tracer_sees_besides_is_explained() {
     }
 }
 
-/// Programs of C with pthreads, and one of Python, that strace 6.1 recorded:
-/// `strace -f -e trace=process,signal,set_tid_address,getppid,getpid`, one of them with all calls.
+/// Logs of C programs with pthreads and of a Python program, recorded by strace 6.1: `strace -f -e
+/// trace=process,signal,set_tid_address,getppid,getpid`, and one with all calls.
 #[test]
 fn real_logs_of_threads_are_accepted() {
     let logs = logs_in("threads");
@@ -91,10 +91,10 @@ fn real_logs_of_threads_are_accepted() {
 
 #[test]
 fn changed_real_logs_of_threads_are_rejected() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/threads");
-    let read = |name: &str| fs::read_to_string(folder.join(name).with_extension("strace"));
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/threads");
+    let read = |name: &str| fs::read_to_string(directory.join(name).with_extension("strace"));
     for (name, from, to) in [
-        // a handler in the wrong thread, in none, from another sender
+        // a handler in the wrong thread, in no thread, from another sender
         ("signal-to-a-thread", "17522 --- SIGUSR1", "17521 --- SIGUSR1"),
         ("signal-to-a-thread", "tgkill(17521, 17522, SIGUSR1) ", "tgkill(17521, 17521, SIGUSR1) "),
         ("signal-to-a-thread", "si_code=SI_TKILL, si_pid=17521", "si_code=SI_TKILL, si_pid=17522"),
@@ -103,7 +103,7 @@ fn changed_real_logs_of_threads_are_rejected() {
             "17522 getpid()                          = 17521",
             "17522 getpid() = 17522",
         ),
-        // the last status, of the thread, of its process, as the parent sees it
+        // the status of the last thread, of its process, and in the parent's wait
         ("leader-ends-first", "17547 +++ exited with 7", "17547 +++ exited with 3"),
         ("leader-ends-first", "17546 +++ exited with 7", "17546 +++ exited with 3"),
         ("leader-ends-first", "WEXITSTATUS(s) == 7", "WEXITSTATUS(s) == 3"),
@@ -118,7 +118,7 @@ fn changed_real_logs_of_threads_are_rejected() {
         ("deadly-signal", "4513 +++ killed by SIGTERM", "4513 +++ killed by SIGKILL"),
         ("deadly-signal", "4513 --- SIGTERM {si_signo=SIGTERM", "4513 --- SIGHUP {si_signo=SIGHUP"),
         ("fault-of-a-thread", "19231 +++ killed by SIGSEGV", "19231 +++ exited with 0"),
-        // a child of nobody, and of another process
+        // a child without a parent, and of another process
         ("leader-ends-first", "17546\n17545 --- SIGCHLD", "17547\n17545 --- SIGCHLD"),
         (
             "waiting-threads",
@@ -126,12 +126,12 @@ fn changed_real_logs_of_threads_are_rejected() {
             "WEXITSTATUS(s) == 1}], 0, NULL) = 4617",
         ),
         ("leader-ends-first", "17545 --- SIGCHLD", "17547 --- SIGCHLD"),
-        // stops, and who is told of them
+        // stops, and their notifications
         ("group-stop", "17764 --- stopped by SIGTSTP", "17764 --- stopped by SIGSTOP"),
         ("group-stop", "17764 --- stopped by SIGTSTP", "17762 --- stopped by SIGTSTP"),
         ("group-stop", "WSTOPSIG(s) == SIGTSTP", "WSTOPSIG(s) == SIGSTOP"),
         ("group-stop", "17764 --- SIGCONT", "17764 --- SIGWINCH"),
-        // who executes a program has the number of the leader from then on, and is alone
+        // a thread that calls execve gets the number of the leader, and is alone
         (
             "exec-by-a-thread",
             "17641 <... execve resumed>)             = 0",
@@ -212,7 +212,7 @@ impl Kind {
     ];
 }
 
-/// Picks at random, the same each time.
+/// A generator of random choices with a fixed seed.
 struct Picker(Seeded);
 
 impl Picker {
@@ -261,7 +261,7 @@ impl Picker {
     }
 }
 
-/// `event` changed; `None` if the kind does not fit.
+/// `event` with a change of that kind; `None` if the kind does not fit.
 fn changed(event: &LogEvent, kind: Kind, pick: &mut Picker) -> Option<LogEvent> {
     let mut event = event.clone();
     match &mut event {
@@ -377,7 +377,7 @@ fn change_outcome(
     Some(())
 }
 
-/// What the call could have returned if it had not failed.
+/// A possible result of the call without its error.
 fn success(call: &Syscall) -> Option<Ret> {
     Some(match *call {
         Syscall::Wait4 { .. } => Ret::Waited { pid: Pid(0), status: None },
@@ -388,7 +388,7 @@ fn success(call: &Syscall) -> Option<Ret> {
     })
 }
 
-/// `log` with one line changed so; `None` if the kind does not fit there.
+/// `log` with a change of that kind in one line; `None` if the kind does not fit there.
 fn change(log: &Log, nth: usize, kind: Kind, pick: &mut Picker) -> Option<Log> {
     let mut pids: Vec<Pid> = log.entries.iter().map(|entry| entry.pid).collect();
     let mut log = log.clone();
@@ -405,7 +405,7 @@ fn change(log: &Log, nth: usize, kind: Kind, pick: &mut Picker) -> Option<Log> {
     } else if kind == Kind::Caller && matches!(entry.event, LogEvent::Call { .. }) {
         entry.pid = Pid(pick.near(entry.pid.0).max(1));
     } else if kind == Kind::Thread {
-        // what happens to one thread happens to another one
+        // the event of one thread is moved to another thread
         let happens = matches!(
             entry.event,
             LogEvent::Signal(_)
@@ -421,8 +421,8 @@ fn change(log: &Log, nth: usize, kind: Kind, pick: &mut Picker) -> Option<Log> {
     Some(log)
 }
 
-/// Whether the log has ends by the same signal, before its `nth` line, of both processes that the old
-/// and the new SIGCHLD name.
+/// Whether the same signal ended both processes that the old and the new SIGCHLD name, before the
+/// `nth` line.
 fn killed_alike(log: &Log, nth: usize, old: Option<SigInfo>, new: Option<SigInfo>) -> bool {
     let (Some(old), Some(new)) = (old, new) else { return false };
     let killed_by = |pid: Pid| {
@@ -435,7 +435,8 @@ fn killed_alike(log: &Log, nth: usize, old: Option<SigInfo>, new: Option<SigInfo
     old.signal == Signal::CHLD && first.is_some() && first == second
 }
 
-/// Why a changed log is rightly accepted: what was changed is not decided by the rest of the log.
+/// The reason why the check may accept a changed log: the rest of the log does not determine the
+/// changed value.
 fn why_allowed(log: &Log, nth: usize, kind: Kind, new: &LogEvent) -> Option<&'static str> {
     let old = &log.entries[nth].event;
     let (before, after) = (info_of(old), info_of(new));
@@ -459,13 +460,13 @@ fn why_allowed(log: &Log, nth: usize, kind: Kind, new: &LogEvent) -> Option<&'st
         Kind::Value if is_first_to_show(log, nth) => {
             Some("what the first process began with is shown there first")
         }
-        // a kill of all ends both; the parent of one dies as well, and its zombies are reparented at
-        // any moment before the signal is shown (RPT-08, CHLD-06)
+        // a kill(-1) ends both processes and also the parent of one; its zombies are reparented at
+        // any moment before the log shows the signal (RPT-08, CHLD-06)
         Kind::InfoPid if killed_alike(log, nth, before, after) => {
             Some("of two children that one signal killed either may be the first to be notified")
         }
         Kind::ResumedDropped if dies_next(log, nth) => {
-            Some("whoever dies in a call does not always come to show its result")
+            Some("a thread that dies in a call need not show its result")
         }
         Kind::DeathDropped if nth + 1 == log.entries.len() && log.entries[nth].pid == Pid(1) => {
             Some("the end of the init at the end of the log")
@@ -477,13 +478,13 @@ fn why_allowed(log: &Log, nth: usize, kind: Kind, new: &LogEvent) -> Option<&'st
             info.code == SiCode::QUEUE && info.pid == Pid(0) && info.uid == Uid(0)
         }) =>
         {
-            Some("a queued signal comes from whom the call says, and that says 0")
+            Some("the call sets the sender of a queued signal, and sets 0")
         }
         _ if before.zip(after).is_some_and(|(old, new)| SigInfo { uid: old.uid, ..new } == old) => {
-            // nobody else in the log says who the user is
-            let told = |info: &SigInfo| info.code != SiCode::QUEUE;
+            // no other line of the log shows the user
+            let is_shown = |info: &SigInfo| info.code != SiCode::QUEUE;
             let infos = log.entries.iter().filter_map(|entry| info_of(&entry.event));
-            let shown = infos.filter(told).count();
+            let shown = infos.filter(is_shown).count();
             (shown == 1).then_some("the user is shown there alone")
         }
         _ => None,
@@ -497,7 +498,7 @@ fn call_of(event: &LogEvent) -> Option<&Syscall> {
     }
 }
 
-/// Whether no line before that one shows what its call asks for.
+/// Whether no earlier line shows the value that the call of this line reads.
 fn is_first_to_show(log: &Log, nth: usize) -> bool {
     let Some(call) = call_of(&log.entries[nth].event) else { return false };
     let asks = matches!(
@@ -538,7 +539,7 @@ fn info_of(event: &LogEvent) -> Option<SigInfo> {
     }
 }
 
-/// What became of the changes of one kind.
+/// The results of the changes of one kind.
 #[derive(Default)]
 struct Row {
     made: usize,
@@ -546,17 +547,19 @@ struct Row {
     accepted: BTreeMap<&'static str, usize>,
 }
 
-/// What became of all changes.
+/// The results of all changes.
 #[derive(Default)]
 struct Table {
     rows: BTreeMap<Kind, Row>,
-    /// Changes that leave no log of strace: a call that goes on without having been resumed.
+    /// Changes after which the text is not a log of strace: a call continues without a resumed
+    /// line.
     unreadable: usize,
     unexplained: Vec<String>,
 }
 
 impl Table {
-    /// Changes line `nth` of `log`; `false` if that is no change, or was made before.
+    /// Changes line `nth` of `log`; `false` if the log stays the same, or the change was made
+    /// before.
     fn try_change(
         &mut self,
         (name, log): &(String, Log),
@@ -621,8 +624,7 @@ fn programs(profile: Profile, count: u64) -> Vec<(String, Log)> {
 fn programs_of_the_model_are_accepted() {
     let mut threads = 0;
     for profile in Profile::ALL {
-        // these two need what the log does not tell: how long something took, and how large
-        // numbers may be
+        // these two profiles depend on values that the log does not show: durations, and pid_max
         if matches!(profile, Profile::Timers | Profile::Numbers) {
             continue;
         }
@@ -642,7 +644,7 @@ fn programs_of_the_model_are_accepted() {
 
 const CHANGES: usize = 5_000;
 
-/// Makes so many changes to `logs`, and checks them.
+/// Makes `count` changes to `logs`, and checks each.
 fn change_and_check(logs: &[(String, Log)], changes: usize) -> Table {
     let mut pick = Picker(Seeded::new(1));
     let mut table = Table::default();
@@ -653,7 +655,7 @@ fn change_and_check(logs: &[(String, Log)], changes: usize) -> Table {
             break;
         }
         let kind = Kind::ALL[turn % Kind::ALL.len()];
-        // kinds with few lines run out of changes: the others make up for them
+        // kinds with few lines have few changes: more changes of other kinds replace them
         for _ in 0..200 {
             let log = &logs[pick.0.below(logs.len())];
             let nth = pick.0.below(log.1.entries.len());
@@ -685,14 +687,14 @@ fn changed_logs_of_threads_are_rejected() {
 }
 
 #[test]
-fn what_the_log_does_not_say_is_fixed_by_the_line_that_shows_it() {
+fn the_first_line_that_shows_initial_state_fixes_it() {
     for log in [
         // the parent, the group, the session, the user
         "500 getppid() = 400\n500 fork() = 501\n501 getppid() = 500\n500 getppid() = 400\n",
         "500 getpgrp() = 300\n500 fork() = 502\n502 getpgid(0) = 300\n502 getpgid(500) = 300\n",
         "500 getsid(0) = 77\n500 fork() = 501\n501 getsid(0) = 77\n501 setsid() = 501\n",
         "500 fork() = 501\n501 getuid() = 1000\n500 getuid() = 1000\n",
-        // it leads its group, or its session
+        // the first process leads its group, or its session
         "500 setsid() = -1 EPERM (Operation not permitted)\n500 getpgrp() = 500\n",
         "500 setpgid(0, 0) = -1 EPERM (Operation not permitted)\n500 getsid(0) = 500\n",
         "500 setsid() = 500\n500 getpgrp() = 500\n",
@@ -705,15 +707,15 @@ fn what_the_log_does_not_say_is_fixed_by_the_line_that_shows_it() {
          501 rt_sigprocmask(SIG_BLOCK, NULL, [CHLD], 8) = 0\n",
         "500 rt_sigpending([USR1], 8) = 0\n500 rt_sigprocmask(SIG_UNBLOCK, [USR1], [USR1], 8) = 0\n\
          500 +++ killed by SIGUSR1 +++\n",
-        // who adopts
+        // the adopter
         "500 fork() = 501\n501 fork() = 502\n501 exit_group(0) = ?\n501 +++ exited with 0 +++\n\
          502 getppid() = 1\n",
-        // folders, limits, umask
+        // directories, limits, umask
         "500 umask(077) = 027\n500 umask(022) = 077\n",
         "500 getcwd(\"/home\", 4096) = 6\n",
         "500 prlimit64(0, RLIMIT_NPROC, NULL, {rlim_cur=100, rlim_max=200}) = 0\n",
         "1 getppid() = 0\n1 getpgrp() = 0\n1 umask(077) = 027\n",
-        // a core
+        // a core dump
         "1 fork() = 2\n1 kill(2, SIGQUIT) = 0\n2 +++ killed by SIGQUIT (core dumped) +++\n",
         "1 fork() = 2\n1 kill(2, SIGQUIT) = 0\n2 +++ killed by SIGQUIT +++\n",
         // the number of the only process
@@ -724,7 +726,7 @@ fn what_the_log_does_not_say_is_fixed_by_the_line_that_shows_it() {
 }
 
 #[test]
-fn what_was_shown_once_stays() {
+fn initial_state_that_was_shown_stays() {
     for (log, why) in [
         (
             "500 getppid() = 400\n500 getppid() = 401\n",
@@ -744,13 +746,13 @@ fn what_was_shown_once_stays() {
 }
 
 #[test]
-fn calls_that_return_nowhere_are_tried_with_other_options() {
+fn unfinished_waits_are_tried_with_all_options() {
     let log = "1 fork() = 2\n1 waitid(P_ALL, 0,  <unfinished ...>\n2 fork() = 3\n";
     assert_eq!(
         verdict(&format!("{log}2 kill(2, SIGKILL) = ?\n2 +++ killed by SIGKILL +++\n")),
         "accepted"
     );
-    // a wait4 would have seen that
+    // a wait4 would return that exit
     let log = log.replace("waitid(P_ALL, 0,  ", "wait4(-1,  ");
     assert_eq!(
         verdict(&format!("{log}2 exit_group(0) = ?\n2 +++ exited with 0 +++\n")),
@@ -760,7 +762,7 @@ fn calls_that_return_nowhere_are_tried_with_other_options() {
 }
 
 #[test]
-fn rejections_say_where_what_and_why() {
+fn rejections_name_the_line_the_step_and_the_rules() {
     for (log, why) in [
         (
             "1 fork() = 2\n1 kill(-2, SIGTERM) = 0\n",
@@ -772,7 +774,7 @@ fn rejections_say_where_what_and_why() {
             "2: 2 setsid() = -1 EPERM (Operation not permitted): the model has `2 setsid() = 2` \
              (GRP-16, GRP-20, GRP-22)",
         ),
-        // dropped: the next step begins too early, or the log ends
+        // a missing line: the next step begins too early, or the log ends
         (
             "1 fork() = 2\n2 exit_group(3) = ?\n1 getpid() = 1\n",
             "3: after `2 exit_group(3) = ?` the model has `2 +++ exited with 3 +++` (ZOM-01)",
@@ -781,13 +783,13 @@ fn rejections_say_where_what_and_why() {
             "1 fork() = 2\n2 exit_group(3) = ?\n",
             "2: after `2 exit_group(3) = ?` the model has `2 +++ exited with 3 +++` (ZOM-01)",
         ),
-        // more than the model says
+        // a line that the model does not have
         (
             "1 fork() = 2\n1 kill(2, 0) = 0\n2 +++ killed by SIGTERM +++\n",
             "3: 2 +++ killed by SIGTERM +++: the model has nothing there (KILL-01, KILL-08, \
              KILL-16, CRED-02)",
         ),
-        // someone who is not there, or cannot act
+        // a process that does not exist, or cannot make a call
         (
             "1 getpid() = 1\n7 getpid() = 7\n",
             "2: 7 getpid() = 7: the model has no living process 7 there",
@@ -843,14 +845,14 @@ fn vfork_and_clone_are_checked() {
 
 #[test]
 fn real_logs_neither_panic_nor_take_long() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/real");
-    for entry in fs::read_dir(folder).expect("the folder of logs") {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces/real");
+    for entry in fs::read_dir(directory).expect("the directory of logs") {
         let bytes = fs::read(entry.expect("an entry").path()).expect("a log");
         let _ = check(&trace::read(&bytes).expect("a log"));
     }
 }
 
-/// Halves of logs, and logs without their beginning, are logs that nobody wrote.
+/// Halves of logs, and logs without their beginning, cause no panic.
 #[test]
 fn parts_of_logs_do_not_panic() {
     for (_, log) in logs() {

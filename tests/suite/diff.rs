@@ -1,4 +1,4 @@
-//! The live kernel and the model, compared; where the kernel cannot be asked, a line says so.
+//! Comparison of the live kernel with the model. Without a usable kernel a test prints `SKIPPED`.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -27,7 +27,7 @@ fn run(campaign: &Campaign) -> Summary {
     campaign.run(|_| {}).expect("the oracle was probed")
 }
 
-/// How the live kernel can be asked here; a visible line where it cannot.
+/// The mode of the oracle here. Without one, prints a line `SKIPPED`.
 pub fn modes() -> Vec<Mode> {
     match probe() {
         Ok(Mode::Root) => vec![Mode::Root, Mode::User],
@@ -39,10 +39,10 @@ pub fn modes() -> Vec<Mode> {
     }
 }
 
-/// A fixed batch of programs: no difference, and hardly any that needs another order than the
+/// A fixed set of programs has no difference, and few programs need another order than the
 /// canonical one.
 #[test]
-fn the_kernel_cannot_be_told_from_the_model() {
+fn kernel_and_model_agree_on_random_programs() {
     for mode in modes() {
         let summary = run(&campaign(mode, 300));
         let shown: Vec<&str> = summary.differences.iter().map(|d| d.text.as_str()).collect();
@@ -54,10 +54,10 @@ fn the_kernel_cannot_be_told_from_the_model() {
     }
 }
 
-/// Calls that are made at the same time on all CPUs come to something that some order of the model
-/// gives (group RACE).
+/// The results of calls at the same time on all CPUs are those of an order of the model (group
+/// RACE).
 #[test]
-fn calls_at_the_same_time_have_an_outcome_of_the_model() {
+fn concurrent_calls_have_an_outcome_of_the_model() {
     for mode in modes() {
         let campaign = campaign(mode, 40);
         let config = TrialConfig { concurrent: Some(3), steps: 16, ..campaign.config.clone() };
@@ -69,15 +69,15 @@ fn calls_at_the_same_time_have_an_outcome_of_the_model() {
     }
 }
 
-/// Before Linux 6.14 pid_max is one number for the whole machine, and a small one that a program
-/// wants would be everybody's (PID-07).
+/// Before Linux 6.14 pid_max is one number for the whole machine, so a small pid_max of a program
+/// would concern all processes (PID-07).
 #[test]
 fn a_run_leaves_the_machine_s_pid_max_alone() {
     let pid_max = || std::fs::read_to_string("/proc/sys/kernel/pid_max").expect("there is /proc");
     for mode in modes() {
         let before = pid_max();
         let small = AtomicBool::new(false);
-        // every tenth program or so wants a small one
+        // about every tenth program uses a small pid_max
         let summary = campaign(mode, 60).run(|_| {
             small.fetch_or(pid_max() != before, Relaxed);
         });
@@ -87,17 +87,18 @@ fn a_run_leaves_the_machine_s_pid_max_alone() {
     }
 }
 
-/// A shard runs its own programs and no others, and together they are all.
+/// The shards run disjoint sets of programs, and together all programs.
 #[test]
-fn shards_share_the_programs_out() {
+fn each_program_belongs_to_one_shard() {
     let count = |shard| Campaign { shard, ..campaign(Mode::Root, 10) }.count();
     assert_eq!((count((0, 3)), count((1, 3)), count((2, 3))), (4, 3, 3));
     assert_eq!(count((0, 1)), 10);
 }
 
-/// Ten wrong rules and more, one at a time: each is found within 2,000 programs.
+/// Each wrong rule of the feature `faults` is found within 2,000 programs.
 ///
-/// `cargo test --release --features faults --test suite diff -- --nocapture` prints how soon.
+/// `cargo test --release --features faults --test suite diff -- --nocapture` prints the number of
+/// programs for each.
 #[cfg(feature = "faults")]
 #[test]
 fn every_wrong_rule_is_found() {

@@ -1,5 +1,4 @@
-//! The live kernel as an engine: that it says what the rules say, that it is quick, and that
-//! nothing stays behind.
+//! The oracle: its observations agree with the rules, it is quick, and it leaves no process.
 //!
 //! Long because each scenario of the oracle runs in a worker that this file starts.
 
@@ -27,7 +26,7 @@ use threads::*;
 
 proctable::host_entry!(serve);
 
-/// What a worker runs: the scenario of the name that it is sent.
+/// The function of a worker: it runs the scenario whose name it receives.
 fn serve(link: &mut Link) -> io::Result<()> {
     let Some(name) = link.receive()? else { return Ok(()) };
     let name = String::from_utf8_lossy(&name).into_owned();
@@ -45,7 +44,7 @@ fn serve(link: &mut Link) -> io::Result<()> {
     link.send(answer.as_bytes())
 }
 
-/// Runs a scenario in a worker of each kind that this machine allows.
+/// Runs a scenario in a worker of each mode that this machine permits.
 fn run(name: &str) {
     let modes: &[Mode] = match probe() {
         Err(reason) => {
@@ -88,23 +87,23 @@ scenarios! {
     exec_disturbs_nothing exit_signals orphans_hang_up pids_wrap init_dies group_of_init users_change
     ends_in_order alarms_fire shared_dispositions handlers_that_wait start_state raw_errors statuses_at_the_end
     namespaces_by_the_thousand calls_per_second random_programs_repeat
-    threads_have_numbers_and_their_process_s words_for_numbers_are_stored_and_cleared
+    threads_have_numbers_and_their_process_s settid_and_cleartid_words_are_stored_and_cleared
     each_thread_has_a_mask tgkill_is_for_one_thread a_process_s_signal_finds_a_thread
-    a_signal_may_wait_for_a_sleeper two_wait_for_one_signal handlers_wait_in_each_thread
+    a_signal_may_stay_pending_for_a_thread_in_vfork one_signal_ends_one_sigtimedwait_and_interrupts_the_other handlers_wait_in_each_thread
     the_end_of_a_thread_is_not_its_process_s a_process_outlives_its_leader
-    a_dead_leader_does_not_tell_how_it_ended exit_group_and_fatal_signals_end_all
+    the_last_thread_decides_the_status_of_a_process exit_group_and_fatal_signals_end_all
     process_1_ends_with_its_last_thread exec_by_a_thread_takes_the_leader_s_number
     exec_revives_a_dead_leader threads_fork_and_wait_for_each_other_s_children
-    a_stop_stops_all_threads vfork_by_a_thread_holds_nobody_else
+    a_stop_stops_all_threads vfork_by_a_thread_suspends_only_that_thread
     a_creator_may_sleep_until_its_thread_ends a_namespace_with_threads_leaves_nothing
     a_thousand_rounds_of_threads random_programs_with_threads_repeat
     the_first_process_may_be_another_than_1 the_first_process_may_have_any_number
-    concurrent_kills_and_waits concurrent_calls_of_threads concurrent_signals_meet_newborns concurrent_forks_meet_the_end_of_init
+    concurrent_kills_and_waits concurrent_calls_of_threads concurrent_signals_reach_new_tasks concurrent_forks_race_the_exit_of_init
 }
 
 // ------------------------------------------------------------------ vocabulary
 
-/// A test namespace with shorthands that panic where the kernel says something unexpected.
+/// A test namespace with methods that panic on an unexpected result.
 struct Play<'e>(TestNamespace<'e>);
 
 impl<'e> Play<'e> {
@@ -170,11 +169,11 @@ impl<'e> Play<'e> {
 }
 
 fn returned(seen: &Observation, pid: u32) -> Option<Result<Ret, Errno>> {
-    seen.returned().find(|(who, _)| who.0 == pid).map(|(_, result)| result.clone())
+    seen.returned().find(|(task, _)| task.0 == pid).map(|(_, result)| result.clone())
 }
 
 fn handled(seen: &Observation, pid: u32) -> Vec<Signal> {
-    seen.handlers().filter(|(who, _)| who.0 == pid).map(|(_, info)| info.signal).collect()
+    seen.handlers().filter(|(task, _)| task.0 == pid).map(|(_, info)| info.signal).collect()
 }
 
 fn kill(target: i32, signal: Signal) -> Syscall {
@@ -231,7 +230,7 @@ fn stop_and_continue(engine: &mut Engine, _: Mode) -> String {
     assert_eq!(seen.views[&Pid(2)].run, RunState::User);
     assert_eq!(play.wait(1, WaitOptions::CONTINUED), waited(2, WaitStatus::CONTINUED));
     play.kill(1, 2, Signal::STOP);
-    // a command to a stopped process is carried out when it goes on
+    // a stopped process performs a command when it continues
     let seen = play.call(2, Syscall::Getpid);
     assert_eq!(returned(&seen, 2), None);
     let seen = play.kill(1, 2, Signal::CONT);
@@ -251,7 +250,7 @@ fn handler_order(engine: &mut Engine, _: Mode) -> String {
         play.kill(1, 2, Signal::new(number).unwrap());
     }
     let seen = play.mask(2, how::SETMASK, SigSet::EMPTY);
-    // SIG-36, but the second 36 is blocked while the first one runs
+    // SIG-36, but the second 36 is blocked while the first handler runs
     let order: Vec<u32> = handled(&seen, 2).iter().map(|signal| signal.number() as u32).collect();
     assert_eq!(order, [40, 36, 36, 34, 15, 12, 10, 1, 31, 11]);
     assert_eq!(returned(&seen, 2), Some(Ok(Ret::Mask(None))));
@@ -266,7 +265,7 @@ fn blocked_and_woken(engine: &mut Engine, _: Mode) -> String {
     let seen = play.kill(1, 2, Signal::USR1);
     assert_eq!(handled(&seen, 2), [Signal::USR1]);
     assert_eq!(returned(&seen, 2), Some(Err(Errno::EINTR)));
-    // SIG-49: the mask in force while it waits
+    // SIG-49: the mask during the sigsuspend
     play.mask(2, how::BLOCK, Signal::USR1.set());
     play.kill(1, 2, Signal::USR1);
     let mask = Signal::USR2.set();
@@ -357,7 +356,7 @@ fn exec_disturbs_nothing(engine: &mut Engine, mode: Mode) -> String {
     assert_eq!(after, proctable::kernel::View { caught: SigSet::EMPTY, ..before });
     assert_eq!(play.result(2, Syscall::Umask(0)), Ok(Ret::Value(0o77)));
     assert_eq!(play.result(2, Syscall::Getcwd), Ok(Ret::Path("/proc".into())));
-    // the first process can do it as well
+    // the first process can create one too
     assert_eq!(play.value(1, exec()), 0);
     assert_eq!(play.fork(1), 3);
     String::new()
@@ -459,11 +458,12 @@ fn init_dies(engine: &mut Engine, _: Mode) -> String {
     String::new()
 }
 
-/// What nobody in the namespace is told at once: how each process ended, and in which order.
+/// Observations that no process of the namespace can make at once: the status of each exit, and
+/// their order.
 fn ends_in_order(engine: &mut Engine, _: Mode) -> String {
     let killed = |signal| Some(WaitStatus::killed(signal, false));
     let mut play = Play::new(engine);
-    // each dies of the one before
+    // the exit of each process kills the next one
     for parent in 1..5 {
         play.fork(parent);
         let signal = Signal::HUP.number().into();
@@ -475,13 +475,13 @@ fn ends_in_order(engine: &mut Engine, _: Mode) -> String {
     let ended = [(2, killed(Signal::TERM)), (3, hung_up), (4, hung_up), (5, hung_up)];
     assert_eq!(seen.ended, ended.map(|(pid, status)| (Pid(pid), status)));
     assert!(seen.gone.is_empty());
-    // told once, not again when they go
+    // an exit is observed once, and not again at the reap
     let seen = play.call(1, wait_any(NONE));
     assert_eq!((seen.order_of_ends, seen.ended, seen.gone), (vec![], vec![], vec![Pid(2)]));
     String::new()
 }
 
-/// A program whose first process is a child of a process 1 that is not part of it.
+/// A program whose first process is a child of a process 1 outside of the program.
 fn the_first_process_may_be_another_than_1(engine: &mut Engine, _: Mode) -> String {
     let config = TestNamespaceConfig { first: Some(Pid(2)), ..TestNamespaceConfig::default() };
     let mut play = Play(engine.test_namespace(&config).unwrap());
@@ -490,7 +490,7 @@ fn the_first_process_may_be_another_than_1(engine: &mut Engine, _: Mode) -> Stri
     let view = views[&Pid(2)];
     assert_eq!((view.ppid, view.pgid, view.sid), (Pid(1), Pgid(0), Sid(0)));
     assert_eq!((play.value(2, Syscall::Getpid), play.value(2, Syscall::Getppid)), (2, 1));
-    // RPT-02, RPT-03: the subreaper adopts, and without one process 1
+    // RPT-02, RPT-03: the subreaper adopts, or process 1 if there is none
     assert_eq!((play.fork(2), play.fork(3), play.fork(4)), (3, 4, 5));
     let seen = play.call(4, Syscall::ExitGroup(0));
     assert_eq!(seen.views[&Pid(5)].ppid, Pid(1));
@@ -498,7 +498,7 @@ fn the_first_process_may_be_another_than_1(engine: &mut Engine, _: Mode) -> Stri
     assert_eq!((play.fork(3), play.fork(6)), (6, 7));
     let seen = play.call(6, Syscall::ExitGroup(0));
     assert_eq!(seen.views[&Pid(7)].ppid, Pid(2));
-    // its group hears nothing of process 1, and it ends as any other
+    // its group gets no signal of process 1, and it ends as an ordinary process
     assert_eq!(play.value(7, Syscall::Setsid), 7);
     for pid in [2, 3, 5] {
         play.catch(pid, Signal::USR1, SaFlags(0), SigSet::EMPTY);
@@ -522,7 +522,7 @@ fn the_first_process_may_have_any_number(engine: &mut Engine, _: Mode) -> String
 }
 
 fn group_of_init(engine: &mut Engine, _: Mode) -> String {
-    // kill(0) reaches the group, and nothing outside
+    // kill(0) reaches the group, and no process outside
     let mut play = Play::new(engine);
     play.fork(1);
     let view = play.0.views().unwrap()[&Pid(2)];
@@ -530,7 +530,7 @@ fn group_of_init(engine: &mut Engine, _: Mode) -> String {
     let seen = play.call(1, kill(0, Signal::KILL));
     assert_eq!(seen.ended, [(Pid(2), Some(WaitStatus::killed(Signal::KILL, false)))]);
     assert_eq!(seen.views[&Pid(1)].run, RunState::User);
-    // what no kernel comes out of
+    // a state that the kernel cannot leave
     play.fork(1);
     play.value(3, Syscall::Setpgid { pid: 0, pgid: 0 });
     let join = Syscall::Setpgid { pid: 0, pgid: 3 };
@@ -557,7 +557,7 @@ fn users_change(engine: &mut Engine, mode: Mode) -> String {
     let users = [Uid(1000), Uid(1001), Uid(1002)];
     assert_eq!(play.result(2, Syscall::Getresuid), Ok(Ret::Users(users)));
     assert_eq!(play.result(2, kill(3, Signal::TERM)), Err(Errno::EPERM));
-    // FORK-01 and on: the child is of the same user, and as quick
+    // FORK-01: the child has the same user, and is as quick
     assert_eq!(play.fork(2), 4);
     play.catch(1, Signal::USR1, SaFlags(0), SigSet::EMPTY);
     // CRED-04
@@ -601,7 +601,7 @@ fn shared_dispositions(engine: &mut Engine, _: Mode) -> String {
     let seen = play.kill(1, 4, Signal::USR1);
     assert_eq!(handled(&seen, 4), [Signal::USR1]);
     assert_eq!(handled(&play.kill(1, 2, Signal::USR1), 2), [Signal::USR1]);
-    // the memory outlives its first owner
+    // the memory exists after the exit of its first owner
     play.call(2, Syscall::ExitGroup(0));
     assert_eq!(play.value(4, Syscall::Getppid), 1);
     assert_eq!(play.fork(3), 5);
@@ -629,7 +629,7 @@ fn handlers_that_wait(engine: &mut Engine, _: Mode) -> String {
     assert_eq!(play.value(2, Syscall::Getpid), 2);
     let seen = play.call(2, kill(2, Signal::HUP));
     assert_eq!((returned(&seen, 2), seen.in_handler[&Pid(2)]), (None, 2));
-    // a child is created inside both handlers, and in the calls under them
+    // a child is created inside of both handlers, and of the calls that they interrupted
     assert_eq!(play.fork(2), 4);
     let seen = play.call(2, Syscall::RtSigreturn);
     assert_eq!(returned(&seen, 2), Some(Ok(Ret::Value(0))));
@@ -717,7 +717,7 @@ fn statuses_at_the_end(engine: &mut Engine, _: Mode) -> String {
     let mut play = Play::new(engine);
     play.action(1, Signal::CHLD, SigAction::IGNORE);
     play.fork(1);
-    // autoreaped: nobody inside learns how it ended
+    // autoreap: no process of the namespace gets its status
     let seen = play.call(2, Syscall::ExitGroup(9));
     let Some(status) = seen.ended[0].1 else { return "SKIPPED: no PIDFD_INFO_EXIT".to_owned() };
     assert_eq!((seen.ended[0].0, status), (Pid(2), WaitStatus::exited(9)));
@@ -726,7 +726,7 @@ fn statuses_at_the_end(engine: &mut Engine, _: Mode) -> String {
     play.fork(1);
     play.kill(1, 3, Signal::SEGV);
     let ended: Vec<_> =
-        play.0.finish().unwrap().iter().map(|end| (end.pid.0, end.fate, end.status)).collect();
+        play.0.finish().unwrap().iter().map(|end| (end.pid.0, end.end, end.status)).collect();
     let killed = Some(WaitStatus::killed(Signal::KILL, false));
     assert_eq!(
         ended,
@@ -742,10 +742,10 @@ fn statuses_at_the_end(engine: &mut Engine, _: Mode) -> String {
 
 // ------------------------------------------------------------------ chance
 
-/// A program by chance: what it does depends only on its seed and on what it sees.
+/// A random program: its calls depend only on the seed and on its observations.
 struct Chance(u64);
 
-/// What a random program is made of.
+/// The source of random numbers of a program.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Processes,
@@ -769,7 +769,7 @@ impl Chance {
         self.one_of(&[1, 2, 9, 10, 10, 12, 15, 17, 18, 18, 19, 20, 23, 34, 34, 64])
     }
 
-    /// A call that concerns threads.
+    /// A call of or to threads.
     fn thread_call(&mut self, some: &[(i32, i32)]) -> Syscall {
         let (tid, tgid) = self.one_of(some);
         match self.below(8) {
@@ -847,7 +847,7 @@ impl Chance {
     }
 }
 
-/// Everything that a program by chance shows.
+/// All observations of a random program.
 fn play_by_chance(engine: &mut Engine, seed: u64, kind: Kind) -> Vec<Observation> {
     let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut namespace = engine.test_namespace(&TestNamespaceConfig::default()).unwrap();
@@ -881,7 +881,7 @@ fn play_by_chance(engine: &mut Engine, seed: u64, kind: Kind) -> Vec<Observation
     seen
 }
 
-/// Without the order between processes, which without realtime is the scheduler's.
+/// Without the order between processes, which the scheduler decides without real-time scheduling.
 fn by_process(mut seen: Vec<Observation>) -> Vec<Observation> {
     for one in &mut seen {
         one.events.sort_by_key(|event| match event {
@@ -915,8 +915,8 @@ fn programs_repeat(engine: &mut Engine, mode: Mode, kind: Kind) -> String {
         }
     }
     let rate = calls as f64 / start.elapsed().as_secs_f64();
-    // an execve that has to wait for a page of its file leaves the CPU to the parent that it has
-    // released from vfork: that is rare, and changes the order of two processes and nothing else
+    // an execve that sleeps for a page of its file lets the parent run that it has released from
+    // vfork: this is rare, and changes only the order of two processes
     assert!(mode == Mode::User || races == 0 && other.len() < 2, "programs that differ: {other:?}");
     let other = other.len();
     format!("{other} of {count} programs differ, {races} by more than order, {rate:.0} calls/s")
@@ -924,7 +924,7 @@ fn programs_repeat(engine: &mut Engine, mode: Mode, kind: Kind) -> String {
 
 // ------------------------------------------------------------------ nothing stays
 
-/// Makes processes of all kinds and waits to be killed.
+/// Creates processes of all kinds and waits for SIGKILL.
 fn linger(engine: &mut Engine, _: Mode) -> String {
     let mut play = Play::new(engine);
     for _ in 0..4 {
@@ -966,7 +966,7 @@ fn descendants(root: u32) -> Vec<(u32, u64)> {
     all.iter().filter(|(pid, _)| under(**pid)).map(|(pid, stat)| (*pid, stat.1)).collect()
 }
 
-/// Waits until there are the worker, the zygote and six agents under `root`.
+/// Waits until the worker, the zygote and six agents exist below `root`.
 fn lingering(root: u32, more: usize) -> Vec<(u32, u64)> {
     let start = Instant::now();
     loop {
@@ -979,7 +979,7 @@ fn lingering(root: u32, more: usize) -> Vec<(u32, u64)> {
     }
 }
 
-/// Waits until none of them runs.
+/// Waits until none of the processes exists.
 fn all_gone(those: &[(u32, u64)]) {
     let start = Instant::now();
     loop {
@@ -1058,9 +1058,9 @@ fn kill_process(pid: u32) {
     assert!(status.unwrap().success());
 }
 
-/// As a user without any privilege, where this runs as root and the programs can be reached.
+/// As a user without privileges, if the test runs as root and the user can read the programs.
 #[test]
-fn without_privilege() {
+fn the_oracle_works_without_root() {
     if probe() != Ok(Mode::Root) {
         println!("SKIPPED: not root");
         return;

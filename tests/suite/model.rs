@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use proctable::abi::{
-    Errno, Handler, Itimerval, Pid, Resource, Rlimit, SigAction, Signal, Timeval, WaitStatus,
+    Errno, Handler, Itimerval, Pid, Resource, Rlimit, SigAction, Signal, Timeval, WaitOptions,
+    WaitStatus,
 };
 use proctable::kernel::{Bytes, Canonical, Choose, Config, Effects, Kernel, Outcome, Seeded};
 use proctable::rule;
@@ -246,7 +247,11 @@ struct Calls(Kernel, Effects);
 
 impl Calls {
     fn new() -> Calls {
-        Calls(Kernel::new(Config::default()), Effects::new())
+        Calls::with(Config::default())
+    }
+
+    fn with(config: Config) -> Calls {
+        Calls(Kernel::new(config), Effects::new())
     }
 
     fn call(&mut self, pid: u32, call: Syscall) -> Result<Ret, Errno> {
@@ -366,4 +371,32 @@ fn an_init_with_threads_ends_in_every_order() {
         assert_eq!(status, Some(WaitStatus::exited(7)), "order {seed}");
         assert_eq!((kernel.len(), kernel.task_count()), (1, 1), "order {seed}");
     }
+}
+
+/// The identity of a process stays the same until the process is reaped, also if a thread other
+/// than the leader calls execve (EXEC-12). A later process of the number has another identity.
+#[test]
+fn an_identity_outlives_its_number() {
+    let mut calls = Calls::with(Config { pid_max: 303, last_pid: 299, ..Config::default() });
+    assert_eq!(calls.call(1, Syscall::Fork), Ok(Ret::Value(300)));
+    let child = calls.0.pid_id(Pid(300)).expect("the child lives");
+    let flags = clone::THREAD | clone::VM | clone::SIGHAND;
+    let create = Syscall::Clone { flags, clone3: None, parent_tid: 0, child_tid: 0 };
+    assert_eq!(calls.call(300, create), Ok(Ret::Value(301)));
+    let thread = calls.0.pid_id(Pid(301)).expect("the thread lives");
+    let exec = Syscall::Execve { path: "/bin/true".into(), error: None };
+    let outcome = calls.0.call(Pid(301), &exec, &mut calls.1);
+    assert_eq!(outcome, Ok(Outcome::Blocked), "the leader has to end first");
+    calls.0.settle(&mut Canonical, &mut calls.1);
+    assert_eq!(calls.0.pid(child), Some(Pid(300)));
+    assert_eq!(calls.0.pid(thread), None);
+    assert_eq!(calls.call(300, Syscall::ExitGroup(0)), Ok(Ret::Never));
+    let wait = Syscall::Wait4 { pid: 300, status: Ptr::Null, options: WaitOptions(0) };
+    calls.call(1, wait).expect("the child is reaped");
+    assert_eq!(calls.0.pid(child), None);
+    for next in [302, 300] {
+        assert_eq!(calls.call(1, Syscall::Fork), Ok(Ret::Value(next)));
+    }
+    assert_eq!(calls.0.pid(child), None);
+    assert_ne!(calls.0.pid_id(Pid(300)), Some(child));
 }

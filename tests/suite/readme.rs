@@ -1,6 +1,6 @@
-//! The README shows what the program prints: each block of `console` is run again and compared.
+//! The blocks of `console` in the README are the output of the program: the test runs each again.
 //!
-//! `.ci/readme` writes the blocks anew. A line `...` stands for any lines.
+//! `.ci/readme` writes the blocks again. A line `...` stands for any lines.
 
 use std::fs;
 use std::process::Command;
@@ -12,14 +12,14 @@ use crate::sources::root;
 const FENCE: &str = "```";
 const START: &str = "```console\n";
 const ANY: &str = "...";
-/// The variable with which the blocks are written and not compared.
+/// The environment variable that makes the test write the blocks instead of a comparison.
 const WRITE: &str = "PROCTABLE_README";
 
-/// Lines of `diff` that another run prints differently: the kernel, the program's number, rates.
+/// Lines of `diff` that differ between runs: the kernel, the number of the program, rates.
 const VARYING: [&str; 6] =
     ["kernel ", "left out: ", "program ", "programs ", "saved; ", " calls/s"];
 
-/// A command of a block, and what stands below it.
+/// A command of a block, and the output below it.
 struct Shown {
     command: String,
     output: Vec<String>,
@@ -39,7 +39,7 @@ fn commands(block: &str) -> Vec<Shown> {
     all
 }
 
-/// Whether a command can be run here; else why not.
+/// The reason why a command cannot run here, if any.
 fn is_possible(command: &str) -> Result<(), String> {
     if !command.contains(" diff ") {
         return Ok(());
@@ -54,24 +54,24 @@ fn is_possible(command: &str) -> Result<(), String> {
     }
 }
 
-/// What a command prints, with [`ANY`] for lines that vary.
+/// The output of a command, with [`ANY`] for lines that vary.
 fn run(command: &str) -> Vec<String> {
     let mut words = command.split_whitespace();
     let text = match (words.next(), command.strip_prefix("cat ")) {
         (_, Some(file)) => fs::read_to_string(root().join(file)).expect("the file of a block"),
         (Some("proctable"), _) => {
-            let folder =
+            let directory =
                 std::env::temp_dir().join(format!("proctable-readme-{}", std::process::id()));
             let args: Vec<&str> = words.collect();
             let mut program = Command::new(env!("CARGO_BIN_EXE_proctable"));
             if args.contains(&"--fault") {
-                program.arg(args[0]).arg("--save").arg(&folder).args(&args[1..]);
+                program.arg(args[0]).arg("--save").arg(&directory).args(&args[1..]);
             } else {
                 program.args(args);
             }
             let output = program.current_dir(root()).output().expect("the program runs");
-            // there is no folder where nothing was saved
-            let _ = fs::remove_dir_all(&folder);
+            // the directory does not exist if the program saved no difference
+            let _ = fs::remove_dir_all(&directory);
             String::from_utf8(output.stdout).expect("text")
         }
         (word, _) => panic!("{word:?} is no command of a block"),
@@ -90,7 +90,7 @@ fn run(command: &str) -> Vec<String> {
     lines
 }
 
-/// The blocks of the page, each as its place and its text.
+/// The blocks of the page, each with its offset and its text.
 fn blocks(page: &str) -> Vec<(usize, &str)> {
     let starts = page.match_indices(START).map(|(at, _)| at + START.len());
     let block = |at: usize| (at, &page[at..at + page[at..].find(FENCE).expect("the block ends")]);
@@ -102,7 +102,7 @@ fn the_blocks_show_what_the_program_prints() {
     let path = root().join("README.md");
     let mut page = fs::read_to_string(&path).expect("the page");
     let write = std::env::var_os(WRITE).is_some();
-    // from the last one, so that the places of the others stay
+    // from the last one, so that the offsets of the others stay valid
     for (at, block) in blocks(&page.clone()).into_iter().rev() {
         let mut text = String::new();
         for Shown { command, output } in commands(block) {

@@ -172,6 +172,20 @@ fn cred_01_exec_makes_the_effective_user_the_saved_one() {
     scene.same_on_the_kernel();
 }
 
+/// The exit signal of a sibling is that of the process that creates it, here SIGUSR1.
+#[test]
+fn fork_21_clone_parent_creates_a_sibling_with_the_exit_signal_of_the_caller() {
+    let mut scene = Scene::new();
+    scene.catch(1, Signal::USR1, SaFlags(0), SigSet::EMPTY);
+    let child = scene.value(1, Syscall::clone_call(Signal::USR1.number().into())) as u32;
+    let sibling = scene.value(child, Syscall::clone_call(clone::PARENT)) as u32;
+    assert!(scene.follows("FORK-21"));
+    assert_eq!(scene.value(sibling, Syscall::Getppid), 1);
+    scene.exit(sibling, 0);
+    assert_eq!(scene.handled_numbers(1), [Signal::USR1.number()]);
+    scene.same_on_the_kernel();
+}
+
 // ------------------------------------------------------------------ EXIT, ZOM
 
 /// A folder that is gone when the test is over, also when it fails.
@@ -283,6 +297,31 @@ fn wait_19_who_waits_for_a_group_sleeps_on_when_the_child_leaves_it() {
     assert_eq!(scene.run(1), RunState::Blocked);
     scene.kill(3, 1, Signal::USR1);
     assert!(scene.follows("WAIT-19"));
+    assert_eq!(scene.returned(1), Some(Err(Errno::ECHILD)));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn wait_48_a_wait_keeps_the_group_that_had_the_number() {
+    let mut scene = Scene::with(Config { pid_max: 303, last_pid: 299, ..Config::default() });
+    scene.action(1, Signal::CHLD, SigAction::IGNORE);
+    scene.catch(1, Signal::USR1, SaFlags(0), SigSet::EMPTY);
+    for (pid, pgid) in [(300, 300), (301, 300), (302, 302)] {
+        assert_eq!(scene.fork(1), pid as u32);
+        scene.setpgid(1, pid, pgid);
+    }
+    scene.call(1, wait_for(-300, NONE));
+    // group 300 loses its members, and the number its process
+    scene.setpgid(300, 0, 302);
+    scene.exit(300, 0);
+    scene.setpgid(301, 0, 302);
+    // another child of process 1 gets the number, and a group of its own
+    assert_eq!(scene.value(302, Syscall::clone_call(clone::PARENT)), 300);
+    scene.setpgid(300, 0, 0);
+    scene.exit(300, 0);
+    assert!(scene.follows("WAIT-48"));
+    assert_eq!(scene.run(1), RunState::Blocked);
+    scene.kill(302, 1, Signal::USR1);
     assert_eq!(scene.returned(1), Some(Err(Errno::ECHILD)));
     scene.same_on_the_kernel();
 }

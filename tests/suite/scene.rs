@@ -1,5 +1,5 @@
 //! A scenario: calls with expected results on the model, and then the same calls on the live
-//! kernel, which has to do the same.
+//! kernel, which must give the same results.
 
 use proctable::abi::{
     Handler, Pid, Resource, Rlimit, SaFlags, SigAction, SigInfo, SigSet, Signal, Uid, WaitOptions,
@@ -16,14 +16,14 @@ use proctable::trace::{Entry, Log, LogEvent};
 pub const NONE: WaitOptions = WaitOptions(0);
 const EXE: &str = env!("CARGO_BIN_EXE_proctable");
 
-/// The model, what it did last, and the calls so far.
+/// The model, its last reaction, and the calls so far.
 pub struct Scene {
     pub kernel: Kernel,
     last: Option<Reaction>,
     entries: Vec<Entry>,
     hold: bool,
     users: bool,
-    /// What its calls come to depends on this.
+    /// The property on which the results depend, if any.
     depends_on: Option<Property>,
 }
 
@@ -39,27 +39,27 @@ impl Scene {
         Scene { kernel, last, entries, hold: false, users: false, depends_on }
     }
 
-    /// What its calls come to depends on a property of the kernel: a live kernel that differs in it
-    /// may not be able to make all of them.
+    /// Declares that the results depend on a property: on a live kernel that differs in it the
+    /// scenario prints `SKIPPED`.
     pub fn depends_on(mut self, property: Property) -> Scene {
         self.depends_on = Some(property);
         self
     }
 
-    /// Handlers stay entered until the scene calls rt_sigreturn.
+    /// Handlers stay entered until the scenario calls rt_sigreturn.
     pub fn hold_handlers(mut self) -> Scene {
         self.hold = true;
         self
     }
 
-    /// One call, and all that comes of it.
+    /// Makes a call, and runs the model until no task is runnable.
     pub fn call(&mut self, pid: u32, call: Syscall) -> &Reaction {
         let step = Step { tid: Pid(pid), action: Action::Call(call.clone()) };
         let reaction = self.react(&step);
         let result = returned(reaction, pid);
         let outcome = match (&call, result) {
             (Syscall::Exit(_) | Syscall::ExitGroup(_), _) => CallEnd::Returned(Ok(Ret::Never)),
-            // what a call returns does not matter when it is made again
+            // the result of a call does not matter in the log of a replay
             (_, Some(result)) => CallEnd::Returned(result),
             (_, None) => CallEnd::Interrupted(RestartCode::Sys),
         };
@@ -68,7 +68,7 @@ impl Scene {
         self.last.as_ref().expect("it was set just now")
     }
 
-    /// Time passes: on the model alone.
+    /// Advances the time, on the model only.
     pub fn elapse(&mut self, nanos: u64) -> &Reaction {
         self.react(&Step { tid: Pid(0), action: Action::Elapse(nanos) })
     }
@@ -81,7 +81,7 @@ impl Scene {
         self.last.insert(reaction)
     }
 
-    /// A call that returns at once.
+    /// The result of a call that returns at once.
     pub fn result(&mut self, pid: u32, call: Syscall) -> syscall::Result {
         let text = format!("{pid} {call:?}");
         returned(self.call(pid, call), pid).unwrap_or_else(|| panic!("{text} does not return"))
@@ -99,7 +99,7 @@ impl Scene {
         self.call(pid, Syscall::ExitGroup(code));
     }
 
-    /// A kill that is permitted. Its sender may stop or end by it.
+    /// Makes a permitted kill. It may stop or end the sender.
     pub fn kill(&mut self, pid: u32, target: i32, signal: Signal) {
         self.call(pid, kill(target, signal));
         let sent = returned(self.reaction(), pid);
@@ -139,7 +139,7 @@ impl Scene {
         assert_eq!(self.value(caller, Syscall::Setpgid { pid, pgid }), 0);
     }
 
-    /// All three users of `pid`. A scene with users needs root on the live kernel.
+    /// Sets all three users of `pid`. A scenario with users needs root on the live kernel.
     pub fn set_users(&mut self, pid: u32, [real, effective, saved]: [u32; 3]) {
         self.users = true;
         assert_eq!(self.value(pid, Syscall::Setresuid { real, effective, saved }), 0);
@@ -171,32 +171,32 @@ impl Scene {
         self.last.as_ref().expect("there was a step")
     }
 
-    /// What the last step returned to `pid`, at once or from an earlier call.
+    /// The result that `pid` got in the last step, of the call of this step or of an earlier one.
     pub fn returned(&self, pid: u32) -> Option<syscall::Result> {
         returned(self.reaction(), pid)
     }
 
     /// The handlers of `pid` that ran in the last step, in order.
     pub fn handled(&self, pid: u32) -> Vec<SigInfo> {
-        let infos = self.reaction().seen.iter().filter_map(|(who, what)| match what {
-            Observable::Handler(info) if who.0 == pid => Some(*info),
+        let infos = self.reaction().seen.iter().filter_map(|(task, what)| match what {
+            Observable::Handler(info) if task.0 == pid => Some(*info),
             _ => None,
         });
         infos.collect()
     }
 
-    /// Their numbers.
+    /// The numbers of their signals.
     pub fn handled_numbers(&self, pid: u32) -> Vec<u8> {
         self.handled(pid).iter().map(|info| info.signal.number()).collect()
     }
 
-    /// Whether the last step followed the rule of that id.
+    /// Whether the last step followed the rule with that id.
     pub fn follows(&self, id: &str) -> bool {
         let rule = Rule::named(id).unwrap_or_else(|| panic!("there is no rule {id}"));
         self.reaction().effects.rules().contains(rule)
     }
 
-    /// The live kernel does the same.
+    /// Runs the calls on the live kernel, and panics if its results differ.
     pub fn same_on_the_kernel(self) {
         if reached::is_recorded() {
             return;
@@ -233,7 +233,7 @@ impl Scene {
             let differences: Vec<&str> =
                 summary.differences.iter().map(|difference| &*difference.text).collect();
             assert!(differences.is_empty(), "{}", differences.join("\n"));
-            let running = summary.version.expect("the worker told it");
+            let running = summary.version.expect("the worker reported it");
             let differs =
                 |property: &Property| config.version.has(*property) != running.has(*property);
             if let Some(property) = self.depends_on.filter(differs) {
@@ -252,18 +252,19 @@ impl Scene {
     }
 }
 
-/// Which rules the scenes of each test follow, for the test that asks
-/// (`semantics::a_rule_s_own_test_follows_it`).
+/// Records the rules that the scenarios of each test follow (for
+/// `semantics::the_scenario_of_a_rule_follows_it`).
 pub mod reached {
     use std::fs::OpenOptions;
     use std::io::Write;
 
     use proctable::kernel::Effects;
 
-    /// The file to which each scene writes lines of a test and a rule.
+    /// The environment variable with the path of the file to which each scenario appends lines of a
+    /// test and a rule.
     pub const FILE: &str = "PROCTABLE_RULES_REACHED";
 
-    /// Whether somebody asks: then the live kernel is left alone.
+    /// Whether rules are recorded: then scenarios do not use the live kernel.
     pub fn is_recorded() -> bool {
         std::env::var_os(FILE).is_some()
     }
@@ -279,8 +280,8 @@ pub mod reached {
 }
 
 fn returned(reaction: &Reaction, pid: u32) -> Option<syscall::Result> {
-    reaction.seen.iter().find_map(|(who, what)| match what {
-        Observable::Returned(result) if who.0 == pid => Some(result.clone()),
+    reaction.seen.iter().find_map(|(task, what)| match what {
+        Observable::Returned(result) if task.0 == pid => Some(result.clone()),
         _ => None,
     })
 }
@@ -314,7 +315,7 @@ pub fn set(numbers: &[i32]) -> SigSet {
     numbers.iter().map(|number| signal(*number)).collect()
 }
 
-/// A user that no other run of the tests has at the same time: what is counted by user is counted
+/// A user that no other run of the tests has at the same time, because the kernel counts by user
 /// over the whole machine.
 pub fn own_user(nth: u32) -> u32 {
     100_000 + std::process::id() % 10_000 * 100 + nth

@@ -8,15 +8,15 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The sources below a folder, by path.
-pub fn sources(folder: &str) -> BTreeMap<PathBuf, String> {
+/// The sources below a directory, by path.
+pub fn sources(directory: &str) -> BTreeMap<PathBuf, String> {
     let mut files = BTreeMap::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder") {
+    let mut directories = vec![root().join(directory)];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("a directory") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("a source");
                 files.insert(path, text);
@@ -26,7 +26,7 @@ pub fn sources(folder: &str) -> BTreeMap<PathBuf, String> {
     files
 }
 
-/// Whether a test `module::function` stands in a file of that module.
+/// Whether the file of `module` contains the test `module::function`.
 pub fn is_test(files: &BTreeMap<PathBuf, String>, name: &str) -> bool {
     let Some((module, function)) = name.split_once("::") else { return false };
     let start = format!("fn {function}() {{");
@@ -39,7 +39,7 @@ pub fn is_test(files: &BTreeMap<PathBuf, String>, name: &str) -> bool {
     })
 }
 
-/// What stands in backquotes in a cell or a line.
+/// The texts in backquotes in a cell or a line.
 pub fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }

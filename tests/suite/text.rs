@@ -1,4 +1,4 @@
-//! The text of strace: printed, parsed, and both on recorded logs.
+//! The text format of strace: printer and parser, also on recorded logs.
 //!
 //! Long because each call, structure and error of the text format has its test here.
 
@@ -14,10 +14,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-/// The recorded logs of a folder.
-fn logs(folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces").join(folder);
-    let paths = fs::read_dir(folder).expect("the folder of logs");
+/// The recorded logs of a directory.
+fn logs(directory: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces").join(directory);
+    let paths = fs::read_dir(directory).expect("the directory of logs");
     let mut paths: Vec<_> = paths.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
     paths.into_iter().map(|path| (path.clone(), fs::read(path).expect("a log"))).collect()
@@ -54,7 +54,7 @@ fn single_calls_of_the_logs_come_back_byte_for_byte() {
             let (_, line) = line.split_once(' ').expect("a number");
             if !line.contains("unfinished") && !line.starts_with(['<', '-', '+']) {
                 let (call, outcome) = text::parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
-                // a mask is not a part of the call
+                // the mask is not a part of the call
                 if call != Syscall::RtSigreturn {
                     assert_eq!(text::print(&call, &outcome).to_string(), line, "{path:?}");
                 }
@@ -83,7 +83,7 @@ fn real_logs_are_read() {
     }
 }
 
-/// Lines that strace 6.1 wrote, or the recorder where the two differ.
+/// Lines of strace 6.1, or of the recorder where the two differ.
 #[test]
 fn calls_are_written_as_strace_does() {
     let lines = include_str!("../traces/calls.strace");
@@ -98,7 +98,7 @@ fn parsed(line: &str) -> (Syscall, CallEnd) {
 }
 
 #[test]
-fn pointers_are_told_apart() {
+fn null_and_bad_pointers_differ() {
     for (pointer, ptr) in [("NULL", Ptr::Null), ("0x1", Ptr::Bad), ("0x5", Ptr::Valid)] {
         let (call, _) = parsed(&format!("wait4(-1, {pointer}, 0, NULL) = -1 ECHILD (No child)"));
         assert_eq!(call, Syscall::Wait4 { pid: -1, status: ptr, options: WaitOptions(0) });
@@ -208,7 +208,7 @@ fn events(log: &str) -> Vec<(u32, u32, LogEvent)> {
 }
 
 #[test]
-fn halves_are_put_together() {
+fn unfinished_and_resumed_lines_form_one_call() {
     let call = Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::NOHANG };
     let ret = Ret::Waited { pid: Pid(2), status: Some(WaitStatus::exited(3)) };
     assert_eq!(
@@ -224,7 +224,7 @@ fn halves_are_put_together() {
 }
 
 #[test]
-fn what_was_never_shown_is_unknown() {
+fn an_unfinished_call_keeps_its_unseen_arguments_unknown() {
     let wait = Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::default() };
     let cut = CallPrefix::Head(wait);
     assert_eq!(
@@ -242,7 +242,7 @@ fn what_was_never_shown_is_unknown() {
 }
 
 #[test]
-fn numbers_and_times_in_front() {
+fn lines_may_begin_with_pids_and_times() {
     let pause = || LogEvent::Call { call: Syscall::Getpid, outcome: Ok(Ret::Value(1)).into() };
     for (line, pid) in [
         ("getpid() = 1", 0),
@@ -301,7 +301,7 @@ fn an_exec_by_a_thread_moves_its_call() {
 }
 
 #[test]
-fn a_thread_that_has_another_number_goes_on_under_that() {
+fn a_thread_keeps_its_calls_when_its_number_changes() {
     let log = "\
 6 execve(\"./x\", [\"x\"], 0x7ffc0000 /* 0 vars */ <pid changed to 5 ...>
 5 +++ superseded by execve in pid 6 +++
@@ -314,12 +314,12 @@ fn a_thread_that_has_another_number_goes_on_under_that() {
     let events = events(log);
     assert_eq!(events[0].2, LogEvent::Unfinished(CallPrefix::Whole(call.clone())));
     assert_eq!(events[2], (3, 5, LogEvent::Resumed { call, outcome: Ok(Ret::Value(0)).into() }));
-    // what a thread was about to call when it had to end
+    // a call that a thread did not make because it had to end
     assert!(matches!(events[3].2, LogEvent::Other { .. }));
     assert!(matches!(events[5].2, LogEvent::Other { .. }));
 }
 
-/// A program with threads: what strace 6.1 writes of the calls that make and address them.
+/// The lines of strace 6.1 for calls that create and address threads.
 const THREADS: &str = "\
 6 set_tid_address(0x7f9b10179a10)         = 6
 6 clone3({flags=CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD|CLONE_SYSVSEM|\
@@ -340,7 +340,7 @@ exit_signal=SIGCHLD, stack=NULL, stack_size=0} <unfinished ...>
 ";
 
 #[test]
-fn calls_that_make_and_address_threads_are_read() {
+fn calls_that_create_and_signal_threads_are_read() {
     let thread = clone::VM | clone::SIGHAND | clone::THREAD;
     let ids = clone::SETTLS | clone::PARENT_SETTID | clone::CHILD_CLEARTID;
     let shared = clone::FS | clone::FILES | clone::SYSVSEM;
@@ -357,7 +357,7 @@ fn calls_that_make_and_address_threads_are_read() {
         Syscall::SetTidAddress(0x7f9b_1017_9a10),
         call(thread | shared | ids, Some(0), 0x7f9b_1017_8990, 0x7f9b_1017_8990),
         Syscall::RtTgsigqueueinfo { tgid: 6, tid: 7, sig: 10, info: Some(info) },
-        // of an address only the number is shown that was stored there
+        // the log shows the number that was stored at an address, and not the address
         call(thread | ids, None, MEMORY, 0x557d_8cb3_e0c4),
         call(to_both, Some(17), 8, 8),
         call(detached, None, 0, 0),
@@ -372,7 +372,7 @@ fn calls_that_make_and_address_threads_are_read() {
         })
         .collect();
     assert_eq!(calls, expected);
-    // a call that was not resumed: flags are all that is known
+    // a call that was not resumed: only its flags are known
     let cut =
         events("6 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD <unfinished ...>\n");
     let flags = clone::CHILD_SETTID | 17;
@@ -392,7 +392,7 @@ fn a_result_that_fits_in_no_word_was_not_stored() {
 }
 
 #[test]
-fn a_notice_on_the_terminal_breaks_a_line() {
+fn a_line_that_a_terminal_notice_interrupts_is_read() {
     let log = "\
 clone(child_stack=NULL, flags=SIGCHLDstrace: Process 7 attached
 , child_tidptr=0x7f) = 7
@@ -413,7 +413,7 @@ vfork(strace: Process 8 attached
 }
 
 #[test]
-fn long_lines_cost_what_they_are_long() {
+fn parse_time_is_linear_in_the_length_of_a_line() {
     let long = 4_000_000;
     for line in [
         format!("1 {}", "(".repeat(long)),
@@ -428,7 +428,7 @@ fn long_lines_cost_what_they_are_long() {
         format!("1 x{}", " <1>".repeat(long)),
         format!("1 <... {}", " resumed>".repeat(long)),
     ] {
-        // whether it is a call does not matter
+        // the line need not be a call
         drop(trace::read(line.as_bytes()));
     }
 }
@@ -474,7 +474,7 @@ fn errnos() -> impl Strategy<Value = Errno> {
 fn actions() -> impl Strategy<Value = SigAction> {
     (u64s(), any::<u32>(), sigset(), any::<u64>()).prop_map(|(handler, flags, mask, restorer)| {
         let flags = SaFlags(flags);
-        // a restorer without its flag is not shown
+        // strace does not show a restorer without its flag
         let restorer = if flags.contains(SaFlags::RESTORER) { restorer } else { 0 };
         SigAction { handler: Handler::from_raw(handler), flags, mask, restorer }
     })
@@ -519,7 +519,7 @@ fn options() -> impl Strategy<Value = WaitOptions> {
     prop_oneof![(0..16_u32), any::<u32>()].prop_map(WaitOptions)
 }
 
-/// How a call ends other than well.
+/// The end of a call that does not succeed.
 fn ends() -> impl Strategy<Value = CallEnd> {
     let restart = prop_oneof![
         Just(RestartCode::Sys),
@@ -534,7 +534,7 @@ fn ends() -> impl Strategy<Value = CallEnd> {
     ]
 }
 
-/// A call with a result of its own, or another end.
+/// A call with a result of its type, or another end.
 fn ending<C, R>(
     calls: impl Strategy<Value = C> + 'static,
     make: impl Fn(&C) -> (Syscall, Ptr) + 'static,
@@ -548,7 +548,7 @@ where
     (calls, option::of(ends()), option::of(stored))
         .prop_map(move |(parts, end, stored)| {
             let (call, ptr) = make(&parts);
-            // only memory of the caller holds what is stored
+            // the kernel stores only to memory of the caller
             let stored = stored.filter(|_| ptr == Ptr::Valid);
             (call, end.unwrap_or_else(|| Ok(ret(stored)).into()))
         })
@@ -562,7 +562,8 @@ fn number(calls: impl Strategy<Value = Syscall> + 'static) -> BoxedStrategy<(Sys
         .boxed()
 }
 
-/// Addresses that read as they are printed: of a good one only the value behind it is shown.
+/// Addresses that the parser reads as they are printed: of a valid address strace prints only its
+/// value.
 fn addresses() -> impl Strategy<Value = u64> {
     proptest::sample::select(vec![0, 8, MEMORY])
 }
@@ -637,7 +638,7 @@ fn plain_calls() -> impl Strategy<Value = Syscall> {
     ]
 }
 
-/// Calls that tell whether their path is good.
+/// Calls whose result depends on their path.
 fn path_calls() -> impl Strategy<Value = (Syscall, CallEnd)> {
     (paths(), any::<bool>(), option::of(ends())).prop_map(|(path, exec, end)| {
         let outcome = end.unwrap_or(Ok(Ret::Value(0)).into());
@@ -716,7 +717,7 @@ fn giving_calls() -> impl Strategy<Value = (Syscall, CallEnd)> {
                 let timeout = timeout.map(|(sec, nsec)| Timespec { sec, nsec });
                 let (ptr, info) = match wanted {
                     true => (Ptr::Valid, info),
-                    // what is not stored is not known
+                    // the value is unknown if it is not stored
                     false => (Ptr::Null, SigInfo::lost(info.signal)),
                 };
                 (RtSigtimedwait { set, info: ptr, timeout, size }, Ok(Ret::Signal(info)).into())
@@ -749,7 +750,7 @@ fn calls() -> impl Strategy<Value = (Syscall, CallEnd)> {
     ]
 }
 
-/// The events of one thread that a call makes.
+/// The events of a call of one thread.
 fn call_events() -> impl Strategy<Value = Vec<LogEvent>> {
     (calls(), 0..4, sigset()).prop_map(|((call, outcome), form, mask)| {
         let sigreturn = call == Syscall::RtSigreturn;
@@ -783,7 +784,7 @@ fn other_events() -> impl Strategy<Value = LogEvent> {
     ]
 }
 
-/// A log of two threads that take turns, with blank lines.
+/// A log of two threads that alternate, with blank lines.
 fn whole_logs() -> impl Strategy<Value = Log> {
     let events = || prop_oneof![3 => call_events(), 1 => other_events().prop_map(|e| vec![e])];
     let thread = || vec(events(), 0..6).prop_map(|events| events.concat());
@@ -797,7 +798,7 @@ fn whole_logs() -> impl Strategy<Value = Log> {
                 entries.push(Entry { line, pid: *pid, event });
             }
         }
-        // what comes too late is as if the log ended: then the halves that were shown are all
+        // a missing second part is the same as the end of the log: only the first part is known
         for nth in 0..entries.len() {
             let resumed = entries[nth + 1..]
                 .iter()
@@ -843,12 +844,12 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_cause_no_panic(bytes in vec(any::<u8>(), 0..200)) {
         drop(trace::read(&bytes));
     }
 
     #[test]
-    fn no_changed_line_makes_it_panic(
+    fn a_changed_line_causes_no_panic(
         log in whole_logs(),
         changes in vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..6),
         printable in any::<bool>(),
@@ -858,7 +859,7 @@ proptest! {
             .map(|(at, kind, byte)| (at, kind, if printable { b' ' + byte % 95 } else { byte }))
             .collect();
         let changed = mutate(log.to_string().as_bytes(), &changes);
-        // what can be read can be printed and read again, and nothing is lost then
+        // a log that can be read can be printed and read again without a loss
         if let Ok(read) = trace::read(&changed) {
             let printed = read.to_string();
             prop_assert_eq!(trace::read(printed.as_bytes()), Ok(read), "{}", printed);
@@ -866,7 +867,7 @@ proptest! {
     }
 
     #[test]
-    fn no_changed_line_of_a_log_makes_it_panic(
+    fn a_log_with_a_changed_line_causes_no_panic(
         nth in any::<usize>(),
         changes in vec((any::<usize>(), any::<u8>(), any::<u8>()), 1..4),
     ) {

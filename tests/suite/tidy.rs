@@ -1,5 +1,5 @@
-//! The layers and modules are as docs/ARCHITECTURE.md says, read from the imports; what other pages
-//! say of files exists.
+//! Checks of sources and pages: imports between layers and modules agree with docs/ARCHITECTURE.md,
+//! files that pages name exist, and the rules of style hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use crate::sources::{quoted, root, sources};
 
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
-/// The rows of the table whose first heading is `heading`: what each one may use.
+/// The rows of the table whose first heading is `heading`: the names that each one may use.
 fn drawn(heading: &str) -> Uses {
     let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the page");
     let start = format!("| {heading} | uses |");
@@ -27,7 +27,7 @@ fn code(text: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The words that follow `path` in the code, as in `crate::kernel::Kernel` "kernel" does "crate".
+/// The words after `path` in the code: after `crate::` in `crate::kernel::Kernel` it is `kernel`.
 fn follow<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = &'a str> {
     code.match_indices(path).map(move |(at, _)| {
         let rest = &code[at + path.len()..];
@@ -36,11 +36,11 @@ fn follow<'a>(code: &'a str, path: &'a str) -> impl Iterator<Item = &'a str> {
     })
 }
 
-/// What the sources below a folder use of `names`, itself left out.
-fn used(folder: &str, path: &str, names: &BTreeSet<String>) -> BTreeSet<String> {
-    let own = folder.rsplit('/').next().expect("a name");
-    let texts: Vec<String> = sources(folder).values().map(|text| code(text)).collect();
-    assert!(!texts.is_empty(), "there is no {folder}");
+/// The `names` that the sources below a directory use, without its own.
+fn used(directory: &str, path: &str, names: &BTreeSet<String>) -> BTreeSet<String> {
+    let own = directory.rsplit('/').next().expect("a name");
+    let texts: Vec<String> = sources(directory).values().map(|text| code(text)).collect();
+    assert!(!texts.is_empty(), "there is no {directory}");
     let words = texts.iter().flat_map(|text| follow(text, path));
     words.filter(|word| names.contains(*word) && *word != own).map(str::to_owned).collect()
 }
@@ -74,9 +74,9 @@ fn modules_use_what_the_page_says() {
     }
 }
 
-/// Files of the model that use each other in a circle, by whatever detour, are in one module.
+/// Files of the model that import each other, directly or through other files, are in one module.
 #[test]
-fn circles_of_files_are_in_one_module() {
+fn files_that_import_each_other_are_in_one_module() {
     let files: BTreeMap<String, String> = sources("src/kernel")
         .iter()
         .map(|(path, text)| (module(path), code(text)))
@@ -91,11 +91,14 @@ fn circles_of_files_are_in_one_module() {
             (name.clone(), others.cloned().collect())
         })
         .collect();
-    let folder = |name: &str| name.split_once("::").expect("a module").0.to_owned();
+    let directory = |name: &str| name.split_once("::").expect("a module").0.to_owned();
     for name in files.keys() {
         for other in reached(name, &uses) {
             let back = reached(&other, &uses).contains(name);
-            assert!(!back || folder(name) == folder(&other), "{name} and {other} use each other");
+            assert!(
+                !back || directory(name) == directory(&other),
+                "{name} and {other} use each other"
+            );
         }
     }
 }
@@ -106,7 +109,7 @@ fn module(path: &Path) -> String {
     path.with_extension("").to_str().expect("a name").replace('/', "::")
 }
 
-/// All that one uses, and what those use.
+/// The transitive imports of a file.
 fn reached(name: &str, uses: &Uses) -> BTreeSet<String> {
     let (mut reached, mut new) = (BTreeSet::new(), vec![name.to_owned()]);
     while let Some(next) = new.pop() {
@@ -134,10 +137,10 @@ fn the_glossary_has_a_sentence_and_a_source_for_each_term() {
 
 /// The files that CONTRIBUTING.md names exist, and its scenario is one of the tests.
 #[test]
-fn what_contributing_names_exists() {
+fn the_files_that_contributing_names_exist() {
     let page = fs::read_to_string(root().join("CONTRIBUTING.md")).expect("the page");
-    let folders = ["src/", "tests/", "benches/", "docs/", "fuzz/", ".ci/", "examples/"];
-    let is_path = |word: &&str| folders.iter().any(|folder| word.starts_with(folder));
+    let directories = ["src/", "tests/", "benches/", "docs/", "fuzz/", ".ci/", "examples/"];
+    let is_path = |word: &&str| directories.iter().any(|directory| word.starts_with(directory));
     let is_word = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     let words = page.split(|c: char| !is_word(c)).map(|word| word.trim_end_matches('.'));
     for path in words.filter(is_path) {
@@ -153,7 +156,7 @@ fn what_contributing_names_exists() {
 
 /// The sources that ARCHITECTURE.md names exist.
 #[test]
-fn what_the_architecture_names_exists() {
+fn the_files_that_architecture_names_exist() {
     let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("the page");
     let mut paths: Vec<PathBuf> = sources("src").into_keys().collect();
     paths.extend(sources("tests").into_keys());
@@ -164,7 +167,43 @@ fn what_the_architecture_names_exists() {
     }
 }
 
-/// Pages that people write have lines of at most 100 columns, outside of tables and blocks.
+/// Each test and each module of tests that a page names by its path exists. A name may be the
+/// beginning of a test's name, as `cargo test` takes it.
+#[test]
+fn the_tests_that_pages_name_exist() {
+    let mut tests: BTreeMap<String, String> = BTreeMap::new();
+    for (path, text) in sources("tests/suite") {
+        let path = if path.ends_with("mod.rs") { path.parent().expect("a module") } else { &path };
+        let module = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+        tests.entry(module.to_owned()).or_default().push_str(&text);
+    }
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let (mut missing, mut found) = (Vec::new(), 0);
+    for page in ["ARCHITECTURE", "CONTAINMENT", "DESIGN", "DEVIATIONS", "TARGETS"] {
+        let page = format!("docs/{page}.md");
+        let text = fs::read_to_string(root().join(&page)).expect("the page");
+        for path in text.split(|c: char| !is_word(c)) {
+            let Some((modules, name)) = path.rsplit_once("::") else { continue };
+            let mut modules = modules.split("::");
+            let first = modules.next().expect("a module");
+            let is_test = !name.contains(|c: char| c.is_ascii_uppercase());
+            if !is_test || !tests.contains_key(first) {
+                continue;
+            }
+            let last = modules.last().unwrap_or(first);
+            let start = format!("fn {name}");
+            let exists = tests.get(last).is_some_and(|text| text.contains(&start));
+            found += 1;
+            if !exists && !tests.contains_key(name) {
+                missing.push(format!("{page}: {path}"));
+            }
+        }
+    }
+    assert!(found > 50, "{found}");
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// Pages have lines of at most 100 columns, outside of tables, blocks and generated pages.
 #[test]
 fn prose_has_at_most_100_columns() {
     // written by tests/kernels/versions
@@ -186,8 +225,8 @@ fn prose_has_at_most_100_columns() {
     }
 }
 
-/// Each call of a process or a thread is found by its name in the man pages, and refers to a rule or
-/// a page, or to the method that does.
+/// Each call of a process or a thread has the name of the man pages, as its name or an alias, and
+/// refers to a rule, to a page, or to a method that does.
 #[test]
 fn calls_have_names_and_references_of_the_man_pages() {
     let calls = fs::read_to_string(root().join("src/syscall/declared.rs")).expect("the calls");
@@ -225,8 +264,8 @@ fn calls_have_names_and_references_of_the_man_pages() {
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
-/// Words that docs/GLOSSARY.md has retired stand in no source and on no page, whole or as a part of a
-/// name. The page and the change log name them.
+/// No source and no page contains a word that docs/GLOSSARY.md has retired, alone or as a part of a
+/// name. Only the glossary and the change log name them.
 #[test]
 fn retired_words_are_gone() {
     let page = fs::read_to_string(root().join("docs/GLOSSARY.md")).expect("the page");
@@ -236,8 +275,8 @@ fn retired_words_are_gone() {
     let retired: BTreeSet<&str> = quoted(&list).collect();
     assert!(retired.len() > 20, "{retired:?}");
     let mut texts: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for folder in ["src", "tests", "examples", "benches", "fuzz"] {
-        texts.extend(sources(folder));
+    for directory in ["src", "tests", "examples", "benches", "fuzz"] {
+        texts.extend(sources(directory));
     }
     let pages = fs::read_dir(root().join("docs")).expect("the pages");
     let pages = pages.map(|page| page.expect("an entry").path());
@@ -272,12 +311,12 @@ fn humps(name: &str) -> impl Iterator<Item = &str> {
     (1..cuts.len()).map(move |nth| &name[cuts[nth - 1]..cuts[nth]])
 }
 
-/// A file of more than 800 lines, and a function of more than 75, says why it is long.
+/// A file of more than 800 lines, and a function of more than 75, has a reason for its length.
 #[test]
-fn what_is_long_says_why() {
+fn long_files_and_functions_have_a_reason() {
     let mut found = Vec::new();
-    for folder in ["src", "tests", "examples", "benches"] {
-        for (path, text) in sources(folder) {
+    for directory in ["src", "tests", "examples", "benches"] {
+        for (path, text) in sources(directory) {
             let lines: Vec<&str> = text.lines().collect();
             let has_reason = |at: usize| {
                 let above = lines[..at].iter().rev();
@@ -314,25 +353,25 @@ fn what_is_long_says_why() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// A test that is not run says why, in the line that `cargo test` prints of it.
+/// An ignored test has a reason in the line that `cargo test` prints.
 #[test]
 fn ignored_tests_have_a_reason() {
-    // in two pieces, or this line would be one of them
+    // in two pieces, so that this line does not match
     let bare = concat!("#[ign", "ore]");
-    for folder in ["src", "tests"] {
-        for (path, text) in sources(folder) {
+    for directory in ["src", "tests"] {
+        for (path, text) in sources(directory) {
             assert!(!text.contains(bare), "{}", path.display());
         }
     }
 }
 
-/// Nothing names a place of the machine on which it was written.
+/// No source and no page contains a path of the machine on which it was written.
 #[test]
 fn no_path_of_a_machine() {
     let places = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
     let mut texts: BTreeMap<PathBuf, String> = BTreeMap::new();
-    for folder in ["src", "tests", "examples", "benches", "fuzz"] {
-        texts.extend(sources(folder));
+    for directory in ["src", "tests", "examples", "benches", "fuzz"] {
+        texts.extend(sources(directory));
     }
     for page in fs::read_dir(root().join("docs")).expect("the pages") {
         let path = page.expect("an entry").path();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use proctable::abi::{Pid, WaitStatus};
-use proctable::table::{Image, TimerMode, ManualClock, Process, ProcessTable, Spawn, TableConfig};
+use proctable::table::{Image, ManualClock, Process, ProcessTable, Spawn, TableConfig, TimerMode};
 
 use crate::engines::facade::Table;
 use crate::{alloc, concurrent};
@@ -114,7 +114,7 @@ impl Report {
         let exits = end_all(&children);
         self.line_of_exits(exits);
         clock.advance(ttl - Duration::from_nanos(1));
-        assert_eq!(table.reap_due(table.now()), 0, "nobody's time has come");
+        assert_eq!(table.reap_due(table.now()), 0, "no zombie is due");
         clock.advance(Duration::from_nanos(1));
         let start = Instant::now();
         let reaped = table.reap_due(table.now());

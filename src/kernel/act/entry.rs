@@ -76,7 +76,7 @@ impl Kernel {
     pub(in crate::kernel) fn go_on_in_call(&mut self, task: Id<Task>, fx: &mut Effects) {
         let result = match core::mem::take(&mut self.tasks[task].sleep) {
             Sleep::Entered(call) => {
-                fx.begin(self.tasks[task].tid, Some(call.name()));
+                fx.begin(self.tid_of(task), Some(call.name()));
                 if self.must_end(task) {
                     fx.obey(rule!("RACE-02"));
                 }
@@ -93,11 +93,15 @@ impl Kernel {
                 None
             }
         };
-        let Some(thread) = self.tasks.get_mut(task) else { return };
+        if self.tasks.get(task).is_none() {
+            return;
+        }
+        let subject = self.task_subject(task);
+        let thread = &mut self.tasks[task];
         match result {
             Some(Ok(Ret::Never)) => return,
             Some(result) => {
-                fx.push(thread.tid, Consequence::Returned(result.clone()), rule!("KILL-34"));
+                fx.push(subject, Consequence::Returned(result.clone()), rule!("KILL-34"));
                 thread.result = Some(Box::new(result));
             }
             None if !thread.signal_pending => return,

@@ -84,8 +84,7 @@ impl Kernel {
             // TG-105
             self.drop_private_signals(leader);
             self.discharge_task(self.tasks[leader].cred.real);
-            let tid = self.tasks[caller].tid;
-            fx.push_with(tid, rule!("EXEC-11"), || Consequence::ThreadEnded);
+            fx.push_with(self.task_subject(caller), rule!("EXEC-11"), || Consequence::ThreadEnded);
             self.replace_leader(caller);
         }
         self.execute(caller, fx)
@@ -142,12 +141,11 @@ impl Kernel {
         let shared = !self.fs_shares.sharers(self.fs_holder(caller)).is_empty();
         let downgrade = shared && !self.config.version.has(Property::SharedExecKeepsUser);
         self.change_image(caller, downgrade);
-        let pid = self.processes[id].pid;
         let pending = self.processes[id].shared.set() | self.tasks[caller].pending.set();
         if !pending.is_empty() {
             self.drop_timer_signals(caller, fx);
         }
-        fx.push_with(pid, rule!("EXEC-07"), || Consequence::Executed);
+        fx.push_with(self.subject(id), rule!("EXEC-07"), || Consequence::Executed);
         Ok(Ret::Value(0))
     }
 

@@ -185,7 +185,7 @@ impl Kernel {
         fx.obey(rule!("TG-12"));
         let task = &mut self.tasks[caller];
         task.clear_child_tid = address;
-        Ok(Ret::Value(i64::from(task.tid.0)))
+        Ok(Ret::Value(i64::from(self.tid_of(caller).0)))
     }
 
     /// TG-11: 0 is stored where the task wants it, if somebody else can see that.
@@ -200,8 +200,9 @@ impl Kernel {
             return;
         }
         if !last || !self.memory_shares.sharers(self.process_of(task)).is_empty() {
-            let tid = self.tasks[task].tid;
-            fx.push_with(tid, rule!("TG-11"), || Consequence::TidCleared(address));
+            fx.push_with(self.task_subject(task), rule!("TG-11"), || {
+                Consequence::TidCleared(address)
+            });
         }
     }
 
@@ -274,7 +275,7 @@ impl Kernel {
             self.release_thread(task, fx);
         } else if !self.processes[id].is_single() {
             fx.obey(rule!("EXIT-09"));
-            fx.push_with(self.processes[id].pid, rule!("TG-87"), || Consequence::ThreadEnded);
+            fx.push_with(self.subject(id), rule!("TG-87"), || Consequence::ThreadEnded);
         }
         let ends = self.tasks[leader].is_dead() && self.processes[id].is_single();
         if ends && task != leader {
@@ -307,8 +308,7 @@ impl Kernel {
     fn end_process(&mut self, id: Id<Process>, fx: &mut Effects) -> Option<Rule> {
         let Life::Dying(status) = self.processes[id].life else { return None };
         self.set_life(id, Life::Zombie(status));
-        let pid = self.processes[id].pid;
-        fx.push_with(pid, rule!("ZOM-01"), || Consequence::Ended(status));
+        fx.push_with(self.subject(id), rule!("ZOM-01"), || Consequence::Ended(status));
         // NS-08: an init that ends waits for children of both classes
         let zapped = self.is_zapping() && self.parent_of(id) == self.init_process();
         self.notify_parent(id, fx).or(zapped.then_some(rule!("NS-08")))
@@ -316,9 +316,9 @@ impl Kernel {
 
     /// A thread that has ended and is not the leader is gone at once (TG-86).
     fn release_thread(&mut self, task: Id<Task>, fx: &mut Effects) {
-        let (tid, user) = (self.tasks[task].tid, self.tasks[task].cred.real);
+        let user = self.tasks[task].cred.real;
         fx.obey(rule!("THR-09"));
-        fx.push_with(tid, rule!("TG-86"), || Consequence::ThreadEnded);
+        fx.push_with(self.task_subject(task), rule!("TG-86"), || Consequence::ThreadEnded);
         self.drop_private_signals(task);
         self.discharge_task(user);
         self.remove_thread(task);
@@ -342,7 +342,7 @@ impl Kernel {
         let parent_task = process.parent?;
         let parent = self.process_of(parent_task);
         // TG-97: the number and the user of the leader
-        let (pid, uid) = (process.pid, self.leader_cred(child).real);
+        let (pid, uid) = (self.pid_of(child), self.leader_cred(child).real);
         let mut signal = Signal::new(i32::from(process.exit_signal));
         if process.is_clone_child() {
             if process.parent_exec_count != self.processes[parent].exec_count {
@@ -523,7 +523,6 @@ impl Kernel {
         // RPT-08
         process.exit_signal = Signal::CHLD.number();
         fx.obey(rule!("RPT-08"));
-        let pid = process.pid;
         match to {
             Some(reaper) => self.adopt(reaper, child),
             None => {
@@ -531,8 +530,8 @@ impl Kernel {
                 process.outside = outside;
             }
         }
-        let reaper = to.map_or(outside, |reaper| self.processes[self.process_of(reaper)].pid);
-        fx.push(pid, Consequence::Reparented(reaper), rule!("RPT-07"));
+        let reaper = to.map_or(outside, |reaper| self.pid_of(self.process_of(reaper)));
+        fx.push(self.subject(child), Consequence::Reparented(reaper), rule!("RPT-07"));
     }
 
     /// A zombie is announced to its new parent (RPT-09); the rule by which it
@@ -590,13 +589,14 @@ impl Kernel {
         let user = self.leader_cred(id).real;
         let process = &self.processes[id];
         let (pid, leader, sighand) = (process.pid, process.leader, process.sighand);
+        let subject = self.subject(id);
         self.subreapers -= u32::from(process.flags.subreaper);
-        self.numbers.edit(pid.0, |named| named.task = None);
+        self.pids.detach_task(pid);
         self.discharge_task(user);
         self.release_sighand(sighand);
         self.tasks.remove(leader);
         self.processes.remove(id);
-        fx.push_with(pid, rule, || Consequence::Reaped);
+        fx.push_with(subject, rule, || Consequence::Reaped);
         self.wake_zapping_init();
     }
 

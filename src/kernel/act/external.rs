@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use crate::abi::{Errno, Pgid, Pid, SiCode, SigInfo, Signal, Uid, WaitStatus};
+use crate::abi::{Errno, Pid, SiCode, SigInfo, Signal, Uid, WaitStatus};
 #[cfg(doc)]
 use crate::kernel::Consequence;
 use crate::kernel::act::fork::Request;
@@ -12,7 +12,7 @@ use crate::kernel::api::effect::{Effects, ExternalWake};
 use crate::kernel::signal::Origin;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::process::{JobControl, Life, ParentNotification, Process};
-use crate::kernel::state::task::{Task, TaskState};
+use crate::kernel::state::task::{Task, TaskState, WaitSelector};
 use crate::kernel::{Kernel, Refused};
 use crate::rule;
 use crate::syscall::{self, Syscall, clone};
@@ -70,16 +70,16 @@ impl Kernel {
         call: &Syscall,
         fx: &mut Effects,
     ) -> Result<syscall::Result, Refused> {
-        self.poll_wait_in(parent, call, None, fx)
+        self.poll_wait_for(parent, call, None, fx)
     }
 
-    /// The same for children in that group, whatever the call says: the group that its caller had
-    /// when it began (WAIT-17).
-    pub(crate) fn poll_wait_in(
+    /// As [`Kernel::poll_wait`], with the children that a wait selected when it began, in place of
+    /// the number in the call (WAIT-17).
+    pub(crate) fn poll_wait_for(
         &mut self,
         parent: Pid,
         call: &Syscall,
-        group: Option<Pgid>,
+        selector: Option<WaitSelector>,
         fx: &mut Effects,
     ) -> Result<syscall::Result, Refused> {
         let task = self.living_task(parent)?;
@@ -87,7 +87,7 @@ impl Kernel {
             return Ok(Err(Errno::ENOSYS));
         }
         fx.begin(parent, Some(call.name()));
-        Ok(self.poll(task, call, group, fx))
+        Ok(self.poll(task, call, selector, fx))
     }
 
     /// Events of children of `parent` go into [`Effects::woken`] from now on, or no longer.
@@ -206,8 +206,12 @@ impl Kernel {
     ) {
         let (parent, child) = (&self.processes[parent], &self.processes[child]);
         if parent.flags.watched {
-            let pgid = self.groups[child.group].pgid;
-            fx.wake(ExternalWake { parent: parent.pid, child: child.pid, pgid });
+            fx.wake(ExternalWake {
+                parent: self.pids[parent.pid].pid(),
+                child: self.pids[child.pid].pid(),
+                child_id: self.pids.identity(child.pid),
+                group_id: self.pids.identity(self.groups[child.group].pid),
+            });
         }
     }
 

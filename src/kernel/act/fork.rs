@@ -3,10 +3,11 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use crate::abi::{Errno, Pid, SigSet, Signal};
+use crate::abi::{Errno, SigSet, Signal};
 use crate::kernel::api::effect::refuse;
 use crate::kernel::api::effect::{Consequence, Effects};
 use crate::kernel::state::arena::Id;
+use crate::kernel::state::pid::PidObject;
 use crate::kernel::state::process::{Flags, Fs, FsHolder, Inherited, Process};
 use crate::kernel::state::small_list::SmallList;
 use crate::kernel::state::task::{Forking, Frame, Plan, Sleep, Task};
@@ -57,7 +58,6 @@ impl Kernel {
         };
         if self.running == Some(caller) && self.others_may_run() {
             fx.obey(rule!("RACE-09"));
-            self.numbers.reserve(forking.pid.0);
             self.tasks[caller].sleep = Sleep::Forking(Box::new(forking));
             self.enqueue_first(caller);
             return None;
@@ -74,7 +74,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
         if self.must_end(caller) {
-            self.numbers.release(forking.pid.0);
+            self.pids.free_unused(forking.pid);
             return None;
         }
         self.finish_fork(caller, forking, fx)
@@ -90,6 +90,7 @@ impl Kernel {
         let Forking { pid, plan, over_nproc, delayed } = forking;
         // the child, a copy made before, keeps it
         self.tasks[caller].over_nproc = *over_nproc;
+        let number = self.pids[*pid].pid();
         let child = if plan.flags & clone::THREAD != 0 {
             self.create_thread(caller, *pid, plan, fx)
         } else {
@@ -99,11 +100,11 @@ impl Kernel {
         };
         self.tasks[caller].over_nproc = false;
         if plan.flags & clone::VFORK == 0 {
-            return Some(Ok(Ret::Value(i64::from(pid.0))));
+            return Some(Ok(Ret::Value(i64::from(number.0))));
         }
         fx.obey(rule!("FORK-28"));
         // TG-26, TG-81: the caller alone, until it is killed
-        self.tasks[caller].sleep = Sleep::Vfork(child, *pid);
+        self.tasks[caller].sleep = Sleep::Vfork(child, number);
         None
     }
 
@@ -175,17 +176,18 @@ impl Kernel {
         if self.is_zapping() {
             return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
         }
-        let pid = self.allocate_number(fx)?;
+        let pid = self.allocate_pid(fx)?;
         Ok(Forking { pid, plan, over_nproc: marked, delayed: SigSet::EMPTY })
     }
 
-    fn allocate_number(&mut self, fx: &mut Effects) -> Result<Pid, Errno> {
-        let number = match self.numbers.allocate() {
-            Ok(number) => number,
+    fn allocate_pid(&mut self, fx: &mut Effects) -> Result<Id<PidObject>, Errno> {
+        let pid = match self.pids.allocate() {
+            Ok(pid) => pid,
             Err(errno) => return refuse(fx, rule!("PID-05"), errno),
         };
         fx.obey(rule!("PID-01"));
-        if number == self.numbers.max() - 1 {
+        let number = self.pids[pid].pid().0;
+        if number == self.pids.max() - 1 {
             fx.obey(rule!("PID-02"));
         }
         if number < self.highest {
@@ -195,14 +197,14 @@ impl Kernel {
             fx.obey(rule!("PID-09"));
         }
         self.highest = self.highest.max(number);
-        Ok(Pid(number))
+        Ok(pid)
     }
 
     /// One more thread of the caller's process.
     fn create_thread(
         &mut self,
         caller: Id<Task>,
-        tid: Pid,
+        pid: Id<PidObject>,
         plan: &Plan,
         fx: &mut Effects,
     ) -> Id<Task> {
@@ -237,7 +239,7 @@ impl Kernel {
             vfork_waiter: (plan.flags & clone::VFORK != 0).then_some(caller),
             clear_child_tid: plan.clear_child_tid,
             over_nproc: creator.over_nproc,
-            ..Task::new(tid, creator.process, creator.cred)
+            ..Task::new(pid, creator.process, creator.cred)
         };
         let user = task.cred.real;
         let shares = plan.flags & clone::FS != 0 && task.own_fs.is_some();
@@ -247,12 +249,18 @@ impl Kernel {
         if shares {
             self.fs_shares.share(FsHolder::Task(caller), FsHolder::Task(thread));
         }
-        fx.push_with(tid, rule!("TG-01"), || Consequence::ThreadCreated);
+        fx.push_with(self.task_subject(thread), rule!("TG-01"), || Consequence::ThreadCreated);
         thread
     }
 
     // Long because it names each field of a new process, which copy_process copies one by one.
-    fn create(&mut self, caller: Id<Task>, pid: Pid, plan: &Plan, fx: &mut Effects) -> Id<Process> {
+    fn create(
+        &mut self,
+        caller: Id<Task>,
+        pid: Id<PidObject>,
+        plan: &Plan,
+        fx: &mut Effects,
+    ) -> Id<Process> {
         let sibling = plan.flags & clone::PARENT != 0;
         let sighand = self.inherit_sighand(caller, plan.flags, fx);
         let task = &self.tasks[caller];
@@ -282,7 +290,7 @@ impl Kernel {
         if creator.itimer.is_some() {
             fx.obey(rule!("TIME-07"));
         }
-        if task.tid != creator.pid {
+        if task.pid != creator.pid {
             fx.obey(rule!("THR-07"));
             if sibling {
                 fx.obey(rule!("TG-04"));
@@ -350,14 +358,14 @@ impl Kernel {
         let (pid, leader) = (process.pid, process.leader);
         let (parent, group) = (process.parent, process.group);
         let user = self.tasks[leader].cred.real;
-        self.numbers.edit(pid.0, |named| named.task = Some(leader));
+        self.pids.attach_task(pid, leader);
         self.charge_task(user);
         self.append_to_all(id);
         self.join_group(id, group);
         if let Some(parent) = parent {
             self.adopt(parent, id);
         }
-        fx.push_with(pid, rule!("FORK-16"), || Consequence::Created);
+        fx.push_with(self.subject(id), rule!("FORK-16"), || Consequence::Created);
     }
 
     /// FORK-03, FORK-26, FORK-27: a copy of the dispositions, or the same ones.

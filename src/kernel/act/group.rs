@@ -20,7 +20,7 @@ impl Kernel {
         // GRP-01
         fx.obey(rule!("GRP-01"));
         let own = self.process_of(caller);
-        let pid = if pid == 0 { self.processes[own].pid.0 as i32 } else { pid };
+        let pid = if pid == 0 { self.pid_of(own).0 as i32 } else { pid };
         let pgid = if pgid == 0 { pid } else { pgid };
         if pgid < 0 {
             return refuse(fx, rule!("GRP-02"), Errno::EINVAL);
@@ -35,27 +35,28 @@ impl Kernel {
             fx.obey(rule!("TG-159"));
             return refuse(fx, rule!("GRP-04"), Errno::EINVAL);
         }
-        let Group { pgid: before, session, .. } = self.groups[process.group];
+        let Group { pid: before, session, .. } = self.groups[process.group];
         self.may_set_group(own, target, session, fx)?;
         if process.flags.session_leader {
             return refuse(fx, rule!("GRP-07"), Errno::EPERM);
         }
-        if before.0 as i32 == pgid {
+        if self.pids[before].pid().0 as i32 == pgid {
             fx.obey(rule!("GRP-10"));
             return Ok(0);
         }
-        let named = self.numbers.get(pgid as u32);
         let group = if pgid == pid {
             // GRP-09: the own number, whether or not others still use it
             fx.obey(rule!("GRP-09"));
-            named.group.unwrap_or_else(|| self.create_group(Pgid(pgid as u32), session))
+            let object = self.processes[target].pid;
+            let group = self.pids[object].group();
+            group.unwrap_or_else(|| self.create_group(object, session))
         } else {
-            match named.group {
+            match self.group_numbered(pgid.unsigned_abs()) {
                 Some(group) if self.groups[group].session == session => group,
                 _ => return refuse(fx, rule!("GRP-08"), Errno::EPERM),
             }
         };
-        self.note_group_move(target, group, named.task.is_none(), fx);
+        self.note_group_move(target, group, fx);
         self.move_to_group(target, group);
         Ok(0)
     }
@@ -88,13 +89,7 @@ impl Kernel {
     }
 
     /// Notes the rules that a move shows which have no effect of their own.
-    fn note_group_move(
-        &self,
-        target: Id<Process>,
-        group: Id<Group>,
-        leader_is_gone: bool,
-        fx: &mut Effects,
-    ) {
+    fn note_group_move(&self, target: Id<Process>, group: Id<Group>, fx: &mut Effects) {
         if !fx.notes_rules() {
             return;
         }
@@ -105,7 +100,7 @@ impl Kernel {
             fx.obey(rule!("ZOM-08"));
         }
         let Some(newest) = self.newest_member(group) else { return };
-        if leader_is_gone {
+        if self.pids[self.groups[group].pid].task().is_none() {
             fx.obey(rule!("GRP-12"));
         }
         if self.processes[newest].is_zombie() && self.is_only_member(newest) {
@@ -120,7 +115,7 @@ impl Kernel {
     ) -> Result<i64, Errno> {
         let own = self.process_of(caller);
         let process = &self.processes[own];
-        let pid = process.pid;
+        let (pid, number) = (process.pid, self.pid_of(own));
         if process.leader != caller {
             fx.obey(rule!("THR-06"));
             fx.obey(rule!("TG-168"));
@@ -129,19 +124,19 @@ impl Kernel {
             return refuse(fx, rule!("GRP-17"), Errno::EPERM);
         }
         // GRP-19: as long as the group has a member, dead or alive
-        if self.numbers.get(pid.0).group.is_some() {
+        if self.pids[pid].group().is_some() {
             return refuse(fx, rule!("GRP-18"), Errno::EPERM);
         }
         fx.obey(rule!("GRP-16"));
         fx.obey(rule!("GRP-20"));
-        if self.groups[process.group].pgid == Pgid(0) {
+        if self.pgid_of(process.group) == Pgid(0) {
             fx.obey(rule!("GRP-22"));
         }
-        let session = self.create_session(pid.into());
-        let group = self.create_group(pid.into(), session);
+        let session = self.create_session(pid);
+        let group = self.create_group(pid, session);
         self.processes[own].flags.session_leader = true;
         self.move_to_group(own, group);
-        Ok(i64::from(pid.0))
+        Ok(i64::from(number.0))
     }
 
     /// getpgid and getpgrp.
@@ -152,7 +147,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<i64, Errno> {
         let target = self.named_or_self(caller, pid, fx)?;
-        let pgid = self.groups[self.processes[target].group].pgid;
+        let pgid = self.pgid_of(self.processes[target].group);
         self.note_hidden(pgid.0, fx);
         Ok(i64::from(pgid.0))
     }
@@ -164,7 +159,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<i64, Errno> {
         let target = self.named_or_self(caller, pid, fx)?;
-        let sid = self.sessions[self.session_of(target)].sid;
+        let sid = self.sid_of(self.session_of(target));
         self.note_hidden(sid.0, fx);
         Ok(i64::from(sid.0))
     }

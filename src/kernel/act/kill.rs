@@ -35,7 +35,7 @@ impl Kernel {
             i32::MIN => refuse(fx, rule!("KILL-05"), Errno::ESRCH),
             _ => {
                 fx.obey(rule!("KILL-04"));
-                let group = self.numbers.get(pid.unsigned_abs()).group;
+                let group = self.group_numbered(pid.unsigned_abs());
                 self.kill_group(caller, group, sig, fx)
             }
         }
@@ -158,7 +158,7 @@ impl Kernel {
             0 => self.members(self.processes[self.process_of(caller)].group).collect(),
             -1 => self.others(caller).collect(),
             i32::MIN => Vec::new(),
-            _ => match self.numbers.get(pid.unsigned_abs()).group {
+            _ => match self.group_numbered(pid.unsigned_abs()) {
                 Some(group) => self.members(group).collect(),
                 None => Vec::new(),
             },
@@ -212,7 +212,7 @@ impl Kernel {
     /// the caller's process (TG-166).
     fn others(&self, caller: Id<Task>) -> impl Iterator<Item = Id<Process>> + '_ {
         let own = self.process_of(caller);
-        self.all().filter(move |id| *id != own && self.processes[*id].pid > Pid(1))
+        self.all().filter(move |id| *id != own && self.pid_of(*id) > Pid(1))
     }
 
     /// All members, the most recent first (KILL-13).
@@ -271,7 +271,7 @@ impl Kernel {
             return Err(Errno::EINVAL);
         }
         let Some(target) = self.task_named(tid) else { return Err(Errno::ESRCH) };
-        let pid = self.processes[self.process_of(target)].pid;
+        let pid = self.pid_of(self.process_of(target));
         if tgid.is_some_and(|tgid| pid.0 as i32 != tgid) {
             // TG-160
             fx.obey(rule!("TG-160"));
@@ -324,7 +324,7 @@ impl Kernel {
         }
         self.may_claim(caller, tid, &info, fx)?;
         let Some(target) = self.task_named(tid) else { return Err(Errno::ESRCH) };
-        if self.processes[self.process_of(target)].pid.0 as i32 != tgid {
+        if self.pid_of(self.process_of(target)).0 as i32 != tgid {
             return Err(Errno::ESRCH);
         }
         self.queue_info(caller, target, sig, info, true, fx)
@@ -338,9 +338,9 @@ impl Kernel {
         info: &QueuedInfo,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
-        let own = self.tasks[caller].tid.0 as i32;
+        let own = self.tid_of(caller).0 as i32;
         if (info.code >= 0 || info.code == SiCode::TKILL.0) && number != own {
-            if u32::try_from(number) == Ok(self.processes[self.process_of(caller)].pid.0) {
+            if u32::try_from(number) == Ok(self.pid_of(self.process_of(caller)).0) {
                 // the number of its process is not that of a thread
                 fx.obey(rule!("KILL-32"));
                 fx.obey(rule!("TG-162"));

@@ -55,7 +55,7 @@ impl Kernel {
             None => {
                 self.config.linked
                     && child.outside == self.config.parent
-                    && self.sessions[session].sid == self.config.sid
+                    && self.sid_of(session) == self.config.sid
             }
         }
     }
@@ -87,8 +87,8 @@ impl Kernel {
             return;
         }
         let cause = if father.is_none() { rule!("ORP-08") } else { rule!("ORP-07") };
-        let pgid = self.groups[group].pgid;
-        fx.push(self.processes[process].pid, Consequence::Orphaned(pgid), cause);
+        let pgid = self.pgid_of(group);
+        fx.push(self.subject(process), Consequence::Orphaned(pgid), cause);
         fx.obey_all(&[rule!("ORP-11"), rule!("ORP-19"), rule!("KILL-20")]);
         self.note_adopter(process, father, fx);
         self.signal_orphans(group, Signal::HUP, fx);

@@ -3,11 +3,13 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, Signal, WaitOptions, WaitStatus};
+use crate::abi::{Errno, IdType, Pid, SigInfo, Signal, WaitOptions, WaitStatus};
 use crate::kernel::api::effect::refuse;
 use crate::kernel::api::effect::{Effects, Restart};
+use crate::kernel::api::identity::PidId;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::children::{Scope, WaitEvent};
+use crate::kernel::state::pid::PidObject;
 use crate::kernel::state::process::{JobControl, Life, Process};
 use crate::kernel::state::small_list::SmallList;
 use crate::kernel::state::task::{Sleep, Task, WaitSelector, WaitSleep};
@@ -74,22 +76,21 @@ impl Kernel {
         Some(store(call, result, fx))
     }
 
-    /// The same for somebody who never sleeps, for children in `group` if that is given.
+    /// The same without a sleep. A `selector` that is given stands in place of the call's.
     // in one piece: results that are moved from one function to the next take longer than the look
     #[inline(always)]
     pub(in crate::kernel) fn poll(
         &mut self,
         caller: Id<Task>,
         call: &Syscall,
-        group: Option<Pgid>,
+        selector: Option<WaitSelector>,
         fx: &mut Effects,
     ) -> syscall::Result {
-        let (selector, options) = match self.check_wait(caller, call, fx) {
+        let (own, options) = match self.check_wait(caller, call, fx) {
             Ok(checked) => checked,
             Err(errno) => return store(call, Err(errno), fx),
         };
-        let selector = group.map_or(selector, |pgid| WaitSelector::Pgid(pgid.0));
-        match self.look(caller, call, selector, options, fx) {
+        match self.look(caller, call, selector.unwrap_or(own), options, fx) {
             Some(result) => store(call, result, fx),
             None => {
                 fx.obey(rule!("WAIT-10"));
@@ -181,8 +182,8 @@ impl Kernel {
         let selector = match pid {
             -1 => WaitSelector::Any,
             0 => self.own_group(caller, fx),
-            1.. => WaitSelector::Pid(pid),
-            _ => WaitSelector::Pgid(pid.unsigned_abs()),
+            1.. => WaitSelector::Pid(self.pid_id(Pid(pid.unsigned_abs()))),
+            _ => WaitSelector::Pgid(self.pid_id(Pid(pid.unsigned_abs()))),
         };
         Ok((selector, options.with(WaitOptions::EXITED)))
     }
@@ -209,8 +210,8 @@ impl Kernel {
         fx.obey(rule!("WAIT-05"));
         let selector = match idtype {
             IdType::ALL => WaitSelector::Any,
-            IdType::PID if id > 0 => WaitSelector::Pid(id),
-            IdType::PGID if id > 0 => WaitSelector::Pgid(id as u32),
+            IdType::PID if id > 0 => WaitSelector::Pid(self.pid_id(Pid(id.unsigned_abs()))),
+            IdType::PGID if id > 0 => WaitSelector::Pgid(self.pid_id(Pid(id.unsigned_abs()))),
             IdType::PGID if id == 0 => self.own_group(caller, fx),
             // there is no pidfd in the model yet: no descriptor is open (WAIT-06)
             IdType::PIDFD if id >= 0 => return refuse(fx, rule!("WAIT-06"), Errno::EBADF),
@@ -236,7 +237,8 @@ impl Kernel {
     /// WAIT-17: the caller's group, as it is now.
     fn own_group(&self, caller: Id<Task>, fx: &mut Effects) -> WaitSelector {
         fx.obey(rule!("WAIT-17"));
-        WaitSelector::Pgid(self.groups[self.processes[self.process_of(caller)].group].pgid.0)
+        let group = self.processes[self.process_of(caller)].group;
+        WaitSelector::Pgid(Some(self.pids.identity(self.groups[group].pid)))
     }
 
     /// The earliest eligible child that has a wanted event to report.
@@ -318,7 +320,7 @@ impl Kernel {
     fn scope_of(&self, selector: WaitSelector) -> Option<Scope> {
         match selector {
             WaitSelector::Any | WaitSelector::Pid(_) => Some(None),
-            WaitSelector::Pgid(pgid) => self.numbers.get(pgid).group.map(Some),
+            WaitSelector::Pgid(pid) => self.pids[self.pids.resolve(pid?)?].group().map(Some),
         }
     }
 
@@ -326,13 +328,14 @@ impl Kernel {
     fn look_at_child(
         &self,
         caller: Id<Task>,
-        pid: i32,
+        pid: Option<PidId>,
         wanted: WaitFilter,
         fx: &mut Effects,
     ) -> WaitResult {
         // TG-151: the number of a thread is nobody's
-        let Some(child) = self.process_numbered(Pid(pid as u32)) else {
-            if self.task_named(pid).is_some() {
+        let task = pid.and_then(|pid| self.pids[self.pids.resolve(pid)?].task());
+        let Some(child) = task.and_then(|task| self.process_led_by(task)) else {
+            if task.is_some() {
                 fx.obey(rule!("WAIT-47"));
                 fx.obey(rule!("TG-151"));
             }
@@ -382,7 +385,7 @@ impl Kernel {
             fx.obey(rule!("WAIT-33"));
         }
         let process = &self.processes[child];
-        let (pid, uid) = (process.pid, self.leader_cred(child).real);
+        let (pid, uid) = (self.pid_of(child), self.leader_cred(child).real);
         let (status, rule) = match process.life {
             Life::Zombie(status) => {
                 self.note_death_report(child, fx);
@@ -515,6 +518,9 @@ impl Kernel {
             return false;
         }
         let selected = self.selects(sleep.selector, child);
+        if self.selects_nothing(sleep.selector) {
+            fx.obey(rule!("WAIT-48"));
+        }
         if selected {
             fx.obey(rule!("CHLD-12"));
             fx.obey(rule!("WAIT-18"));
@@ -528,9 +534,23 @@ impl Kernel {
         let process = &self.processes[child];
         match selector {
             WaitSelector::Any => true,
-            WaitSelector::Pid(pid) => process.pid.0 as i32 == pid,
-            WaitSelector::Pgid(pgid) => self.groups[process.group].pgid.0 == pgid,
+            WaitSelector::Pid(pid) => self.has_identity(process.pid, pid),
+            WaitSelector::Pgid(pid) => self.has_identity(self.groups[process.group].pid, pid),
         }
+    }
+
+    /// Whether what the wait selected when it began is gone.
+    fn selects_nothing(&self, selector: WaitSelector) -> bool {
+        match selector {
+            WaitSelector::Any => false,
+            WaitSelector::Pid(pid) | WaitSelector::Pgid(pid) => {
+                pid.is_some_and(|pid| self.pids.resolve(pid).is_none())
+            }
+        }
+    }
+
+    fn has_identity(&self, object: Id<PidObject>, pid: Option<PidId>) -> bool {
+        pid.is_some_and(|pid| self.pids.resolve(pid) == Some(object))
     }
 
     /// A thread that sleeps in a wait was woken: it looks again, and only then at its signals

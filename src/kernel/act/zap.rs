@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::abi::{SigAction, SigInfo, Signal};
+use crate::abi::{Pid, SigAction, SigInfo, Signal};
 use crate::kernel::Kernel;
 use crate::kernel::api::effect::Effects;
 use crate::kernel::signal::Origin;
@@ -74,11 +74,11 @@ impl Kernel {
     /// for ever (NS-08).
     fn is_alone(&self, reaper: Id<Task>) -> bool {
         let process = &self.processes[self.process_of(reaper)];
-        let pgid = self.groups[process.group].pgid.0;
+        let group = self.groups[process.group].pid;
         let own_threads = if process.leader == reaper { 1 } else { 2 };
         self.processes.len() == 1
             && process.task_count() == own_threads
-            && (pgid == 0 || pgid == process.pid.0)
+            && (group == process.pid || self.pids[group].pid() == Pid(0))
     }
 
     /// The init was woken: it ends if it is alone.

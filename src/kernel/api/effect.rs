@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::{fmt, iter};
 
 use crate::abi::{Errno, Pgid, Pid, SigInfo, Signal, WaitStatus};
+use crate::kernel::api::identity::PidId;
 use crate::kernel::api::rule::{Rule, RuleSet};
 use crate::syscall;
 
@@ -78,10 +79,22 @@ pub struct Cause {
     pub rule: Rule,
 }
 
-/// A consequence, the process that it concerns, and its cause.
+/// The process or thread that an effect concerns.
+#[derive(Clone, Copy)]
+pub(in crate::kernel) struct Subject {
+    pub id: PidId,
+    pub pid: Pid,
+}
+
+/// A consequence, the process or thread that it concerns, and its cause.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effect {
-    /// Whom it concerns.
+    /// The identity of the process or thread that it concerns. For one that is gone it resolves to
+    /// no number any more ([`Kernel::pid`]).
+    ///
+    /// [`Kernel::pid`]: crate::kernel::Kernel::pid
+    pub id: PidId,
+    /// The number that it has, or had.
     pub pid: Pid,
     /// What happened.
     pub what: Consequence,
@@ -132,12 +145,14 @@ impl fmt::Display for Consequence {
 /// An event of a child for which somebody outside of the model may wait: who is to look again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExternalWake {
-    /// Whose child.
+    /// The parent.
     pub parent: Pid,
     /// The child; it may be reaped already.
     pub child: Pid,
-    /// Its group.
-    pub pgid: Pgid,
+    /// The identity of the child.
+    pub child_id: PidId,
+    /// The identity of its group.
+    pub group_id: PidId,
 }
 
 /// The effects of one or more transitions in order, and the rules that they obeyed.
@@ -265,24 +280,29 @@ impl Effects {
         self.external_wakes.push(woken);
     }
 
-    /// Adds an effect on `pid`.
+    /// Adds an effect on `subject`.
     #[inline]
-    pub(in crate::kernel) fn push(&mut self, pid: Pid, what: Consequence, rule: Rule) {
-        self.push_with(pid, rule, || what);
+    pub(in crate::kernel) fn push(&mut self, subject: Subject, what: Consequence, rule: Rule) {
+        self.push_with(subject, rule, || what);
     }
 
-    /// Adds an effect on `pid` that is written where it stays: moved there as a block of bytes it
+    /// Adds an effect on `subject` that is written where it stays: moved there as a block of bytes it
     /// would wait until the stores of its fields are through.
     #[inline]
     pub(in crate::kernel) fn push_with(
         &mut self,
-        pid: Pid,
+        subject: Subject,
         rule: Rule,
         what: impl FnOnce() -> Consequence,
     ) {
         self.obey(rule);
         let cause = Cause { actor: self.actor, call: self.call, rule };
-        self.list.extend(iter::once_with(|| Effect { pid, what: what(), cause }));
+        self.list.extend(iter::once_with(|| Effect {
+            id: subject.id,
+            pid: subject.pid,
+            what: what(),
+            cause,
+        }));
     }
 }
 

@@ -3,6 +3,7 @@
 pub(in crate::kernel) mod config;
 pub(in crate::kernel) mod effect;
 pub(in crate::kernel) mod event;
+pub(in crate::kernel) mod identity;
 pub(in crate::kernel) mod rule;
 #[cfg(feature = "serde")]
 pub(in crate::kernel) mod snapshot;

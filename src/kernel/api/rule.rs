@@ -14,7 +14,7 @@ const GROUPS: [(&str, u16); 25] = [
     ("EXIT", 17),
     ("ZOM", 15),
     ("RPT", 21),
-    ("WAIT", 47),
+    ("WAIT", 48),
     ("GRP", 24),
     ("ORP", 20),
     ("KILL", 35),

@@ -17,7 +17,7 @@ impl Kernel {
     /// only if nobody has anything to do.
     pub fn runnable(&self) -> impl Iterator<Item = Pid> + '_ {
         let admitted = self.queue.iter().filter(|task| self.is_admitted(**task));
-        admitted.map(|task| self.tasks[*task].tid)
+        admitted.map(|task| self.tid_of(*task))
     }
 
     /// How many tasks can do something by themselves now: O(1) unless one of them holds a lock.
@@ -70,8 +70,8 @@ impl Kernel {
         let Some(task) = self.queue.remove(nth) else { return };
         self.tasks[task].queued = false;
         let thread = &self.tasks[task];
-        let (tid, frames) = (thread.tid, thread.frames.len());
-        fx.begin(tid, None);
+        let frames = thread.frames.len();
+        fx.begin(self.tid_of(task), None);
         self.running = Some(task);
         self.run(task, fx);
         self.running = None;
@@ -281,14 +281,14 @@ impl Kernel {
         if !self.is_in_user_mode(task) {
             return;
         }
-        let tid = self.tasks[task].tid;
+        let subject = self.task_subject(task);
         if let Some(result) = self.tasks[task].result.take() {
-            fx.push(tid, Consequence::Resumed(*result), rule!("KILL-34"));
+            fx.push(subject, Consequence::Resumed(*result), rule!("KILL-34"));
         }
         let Some(frame) = self.tasks[task].frames.last_mut() else { return };
         if !core::mem::replace(&mut frame.begun, true) {
             let (info, handler) = (frame.info, frame.handler);
-            fx.push(tid, Consequence::Handling(info, handler), rule!("SIG-36"));
+            fx.push(subject, Consequence::Handling(info, handler), rule!("SIG-36"));
         }
     }
 
@@ -308,8 +308,7 @@ impl Kernel {
         rule: crate::kernel::Rule,
         fx: &mut Effects,
     ) {
-        let tid = self.tasks[task].tid;
         self.tasks[task].result = Some(Box::new(result.clone()));
-        fx.push(tid, Consequence::Returned(result), rule);
+        fx.push(self.task_subject(task), Consequence::Returned(result), rule);
     }
 }

@@ -310,9 +310,8 @@ impl Kernel {
         call: Syscall,
         fx: &mut Effects,
     ) {
-        let tid = self.tasks[task].tid;
         self.tasks[task].sleep = Sleep::Interrupted(restart, Box::new(call));
-        fx.push(tid, Consequence::Interrupted(restart), rule!("SIG-44"));
+        fx.push(self.task_subject(task), Consequence::Interrupted(restart), rule!("SIG-44"));
     }
 }
 

@@ -140,12 +140,12 @@ impl Kernel {
     fn act(&mut self, task: Id<Task>, info: SigInfo, fx: &mut Effects) -> Delivered {
         let id = self.process_of(task);
         let process = &self.processes[id];
-        let (pid, signal) = (process.pid, info.signal);
+        let signal = info.signal;
         let sighand = &self.sighands[process.sighand];
         let action = sighand.get(signal);
         match action.handler {
             Handler::Ignore => {
-                fx.push(pid, Consequence::Discarded(signal), rule!("SIG-39"));
+                fx.push(self.subject(id), Consequence::Discarded(signal), rule!("SIG-39"));
                 Delivered::Done
             }
             Handler::Catch(_) => {
@@ -154,12 +154,12 @@ impl Kernel {
             }
             Handler::Default if signal.default_action() == DefaultAction::Ignore => {
                 fx.obey(rule!("SIG-04"));
-                fx.push(pid, Consequence::Discarded(signal), rule!("SIG-39"));
+                fx.push(self.subject(id), Consequence::Discarded(signal), rule!("SIG-39"));
                 Delivered::Done
             }
             // KILL-24: an init; only what was forced on it gets past generation
             Handler::Default if process.flags.unkillable && !signal.is_kernel_only() => {
-                fx.push(pid, Consequence::Discarded(signal), rule!("KILL-24"));
+                fx.push(self.subject(id), Consequence::Discarded(signal), rule!("KILL-24"));
                 Delivered::Done
             }
             Handler::Default if signal.is_stop() => self.stop(task, signal, fx),
@@ -197,7 +197,7 @@ impl Kernel {
     fn stop(&mut self, task: Id<Task>, signal: Signal, fx: &mut Effects) -> Delivered {
         let id = self.process_of(task);
         let process = &self.processes[id];
-        let (pid, group) = (process.pid, process.group);
+        let group = process.group;
         fx.obey(rule!("SIG-03"));
         if signal != Signal::STOP {
             fx.obey(rule!("JOB-11"));
@@ -205,7 +205,7 @@ impl Kernel {
             fx.obey(rule!("ORP-18"));
             if self.is_orphaned(group, None) && !self.faulty(Fault::OrphansStop) {
                 // ORP-04: judged at delivery
-                fx.push(pid, Consequence::Discarded(signal), rule!("ORP-04"));
+                fx.push(self.subject(id), Consequence::Discarded(signal), rule!("ORP-04"));
                 return Delivered::Done;
             }
         } else if self.is_orphaned_alone(id) {
@@ -334,13 +334,12 @@ impl Kernel {
         }
         fx.obey(rule!("WAIT-24"));
         fx.obey(rule!("JOB-19"));
-        fx.push(self.processes[id].pid, Consequence::Stopped(signal), rule!("WAIT-29"));
+        fx.push(self.subject(id), Consequence::Stopped(signal), rule!("WAIT-29"));
     }
 
     /// The process runs again: its parent is told now (WAIT-38).
     pub(in crate::kernel) fn notify_continued(&mut self, id: Id<Process>, fx: &mut Effects) {
         let process = &self.processes[id];
-        let pid = process.pid;
         let Life::Alive(JobControl::Continued { unreported, unannounced: Some(announcement) }) =
             process.life
         else {
@@ -354,7 +353,7 @@ impl Kernel {
         self.set_life(id, Life::Alive(job));
         match announcement {
             ParentNotification::Continued => {
-                fx.push(pid, Consequence::Continued, rule!("JOB-03"));
+                fx.push(self.subject(id), Consequence::Continued, rule!("JOB-03"));
                 let told = WaitStatus::CONTINUED.code_and_status();
                 self.notify_parent_cldstop(id, told, rule!("WAIT-38"), fx);
             }
@@ -378,7 +377,7 @@ impl Kernel {
         let Some(parent_task) = process.parent else { return };
         let parent = self.process_of(parent_task);
         let uid = self.leader_cred(id).real;
-        let (signal, pid) = (Signal::CHLD, process.pid);
+        let (signal, pid) = (Signal::CHLD, self.pid_of(id));
         let info = SigInfo { signal, code, pid, uid, value: status as u64 };
         let sighand = &self.sighands[self.processes[parent].sighand];
         fx.obey(rule!("CHLD-05"));
@@ -406,7 +405,7 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         let signal = info.signal;
-        let tid = self.tasks[task].tid;
+        let subject = self.task_subject(task);
         if action.flags.contains(SaFlags::RESETHAND) {
             // SIG-42: before the handler runs; flags and mask stay
             fx.obey(rule!("SIG-42"));
@@ -449,7 +448,7 @@ impl Kernel {
             mask = mask.with(signal);
         }
         self.set_mask(task, mask, fx);
-        fx.push(tid, Consequence::Caught(info), rule!("SIG-41"));
+        fx.push(subject, Consequence::Caught(info), rule!("SIG-41"));
     }
 
     /// The first handler decides how an interrupted call ends (SIG-44).

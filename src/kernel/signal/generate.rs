@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use crate::abi::{DefaultAction, Errno, Pid, SiCode, SigInfo, SigSet, Signal, WaitStatus};
+use crate::abi::{DefaultAction, Errno, SiCode, SigInfo, SigSet, Signal, WaitStatus};
+use crate::kernel::api::effect::Subject;
 use crate::kernel::api::effect::{Consequence, Effects};
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::limit::charge_queued;
@@ -55,7 +56,7 @@ impl Kernel {
             return self.keep_for_ended(target, info, origin, fx);
         }
         if process.flags.host_authority {
-            forward(process, info, origin.rule, fx);
+            forward(self.subject(self.tasks[target].process), info, origin.rule, fx);
             return Ok(());
         }
         if origin.private && self.tasks[target].is_dead() {
@@ -126,7 +127,7 @@ impl Kernel {
             fx.obey_all(&[rule!("SIG-21"), rule!("TG-27"), rule!("TG-64")]);
         }
         if drops(process, task, signal, fate, origin.force, fx) {
-            fx.push(process.pid, Consequence::Discarded(signal), rule!("SIG-19"));
+            fx.push(self.subject(task.process), Consequence::Discarded(signal), rule!("SIG-19"));
             return Ok(());
         }
         if !signal.is_realtime() && self.pending(target, origin.private).contains(signal) {
@@ -137,7 +138,7 @@ impl Kernel {
             }
             return Ok(());
         }
-        let whom = if origin.private { task.tid } else { process.pid };
+        let whom = self.subject_of(if origin.private { task.pid } else { process.pid });
         let kept = self.enqueue_signal(target, info, origin, fx)?;
         let task = &self.tasks[target];
         note_queued(&self.processes[task.process], task, signal, origin, fx);
@@ -409,7 +410,7 @@ impl Kernel {
             next = self.next_thread(task);
         }
         for signal in pending.iter() {
-            fx.push(self.processes[id].pid, Consequence::Discarded(signal), rule);
+            fx.push(self.subject(id), Consequence::Discarded(signal), rule);
         }
         self.discharge_all_queued(charged);
     }
@@ -466,7 +467,7 @@ impl Kernel {
 
     /// The siginfo of kill(2) by the calling thread (KILL-27).
     pub(in crate::kernel) fn sender_info(&self, caller: Id<Task>, signal: Signal) -> SigInfo {
-        let pid: Pid = self.processes[self.process_of(caller)].pid;
+        let pid = self.pid_of(self.process_of(caller));
         // CRED-04: the real user
         SigInfo::user(signal, pid, self.cred(caller).real)
     }
@@ -485,10 +486,10 @@ fn sends_cldstop(process: &Process, fx: &mut Effects) -> bool {
 }
 
 /// Forwards a signal for a living process to whoever rules it.
-fn forward(process: &Process, info: &SigInfo, rule: Rule, fx: &mut Effects) {
+fn forward(process: Subject, info: &SigInfo, rule: Rule, fx: &mut Effects) {
     // field by field, so that no copy of the whole comes between
     let SigInfo { signal, code, pid, uid, value } = *info;
-    fx.push_with(process.pid, rule, || {
+    fx.push_with(process, rule, || {
         Consequence::Forwarded(SigInfo { signal, code, pid, uid, value })
     });
 }

@@ -32,6 +32,18 @@ pub struct Handle<T> {
     generation: u32,
 }
 
+impl<T> Handle<T> {
+    /// The place and the generation.
+    pub fn parts(self) -> (u32, u32) {
+        (self.id.0.get(), self.generation)
+    }
+
+    /// The handle with these parts; `None` if there is no such place.
+    pub fn from_parts(place: u32, generation: u32) -> Option<Handle<T>> {
+        Some(Handle { id: Id(NonZeroU32::new(place)?, PhantomData), generation })
+    }
+}
+
 impl<T> Clone for Handle<T> {
     fn clone(&self) -> Handle<T> {
         *self

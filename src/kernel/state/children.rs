@@ -280,8 +280,6 @@ impl Kernel {
     /// The number that getppid shows (PID-20).
     pub(in crate::kernel) fn ppid(&self, id: Id<Process>) -> Pid {
         let process = &self.processes[id];
-        process
-            .parent
-            .map_or(process.outside, |parent| self.processes[self.tasks[parent].process].pid)
+        process.parent.map_or(process.outside, |parent| self.pid_of(self.process_of(parent)))
     }
 }

@@ -4,13 +4,15 @@ use crate::abi::{Pgid, Sid};
 use crate::kernel::Kernel;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::list::List;
+use crate::kernel::state::pid::PidObject;
 use crate::kernel::state::process::{Members, Process};
 
 /// A process group. It lives as long as it has a member, dead or alive (GRP-12).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Group {
-    pub pgid: Pgid,
+    /// The object that has its number.
+    pub pid: Id<PidObject>,
     pub session: Id<Session>,
     /// The member that joined last comes first (FORK-17).
     members: List<Members>,
@@ -22,27 +24,28 @@ pub struct Group {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Session {
-    pub sid: Sid,
+    /// The object that has its number.
+    pub pid: Id<PidObject>,
     pub groups: u32,
 }
 
 impl Kernel {
     /// A new session without groups.
-    pub(in crate::kernel) fn create_session(&mut self, sid: Sid) -> Id<Session> {
-        let id = self.sessions.insert(Session { sid, groups: 0 });
-        self.numbers.edit(sid.0, |named| named.session = Some(id));
+    pub(in crate::kernel) fn create_session(&mut self, pid: Id<PidObject>) -> Id<Session> {
+        let id = self.sessions.insert(Session { pid, groups: 0 });
+        self.pids.attach_session(pid, id);
         id
     }
 
     /// A new group without members.
     pub(in crate::kernel) fn create_group(
         &mut self,
-        pgid: Pgid,
+        pid: Id<PidObject>,
         session: Id<Session>,
     ) -> Id<Group> {
-        let id = self.groups.insert(Group { pgid, session, members: List::new(), stopped: 0 });
+        let id = self.groups.insert(Group { pid, session, members: List::new(), stopped: 0 });
         self.sessions[session].groups += 1;
-        self.numbers.edit(pgid.0, |named| named.group = Some(id));
+        self.pids.attach_group(pid, id);
         id
     }
 
@@ -83,14 +86,14 @@ impl Kernel {
 
     #[cold]
     fn end_group(&mut self, group: Id<Group>) {
-        let Group { pgid, session, .. } = self.groups[group];
+        let Group { pid, session, .. } = self.groups[group];
         self.groups.remove(group);
-        self.numbers.edit(pgid.0, |named| named.group = None);
-        let Session { sid, ref mut groups } = self.sessions[session];
+        self.pids.detach_group(pid);
+        let Session { pid, ref mut groups } = self.sessions[session];
         *groups -= 1;
         if *groups == 0 {
             self.sessions.remove(session);
-            self.numbers.edit(sid.0, |named| named.session = None);
+            self.pids.detach_session(pid);
         }
     }
 
@@ -126,6 +129,18 @@ impl Kernel {
     pub(in crate::kernel) fn is_only_member(&self, process: Id<Process>) -> bool {
         let members = &self.groups[self.processes[process].group].members;
         members.first() == members.last()
+    }
+
+    /// The number of `group`.
+    #[inline]
+    pub(in crate::kernel) fn pgid_of(&self, group: Id<Group>) -> Pgid {
+        self.pids[self.groups[group].pid].pgid()
+    }
+
+    /// The number of `session`.
+    #[inline]
+    pub(in crate::kernel) fn sid_of(&self, session: Id<Session>) -> Sid {
+        self.pids[self.sessions[session].pid].sid()
     }
 
     /// The session of `process`.

@@ -9,6 +9,7 @@ pub(in crate::kernel) mod limit;
 pub(in crate::kernel) mod list;
 pub(in crate::kernel) mod pending;
 pub(in crate::kernel) mod pid;
+pub(in crate::kernel) mod pid_namespace;
 pub(in crate::kernel) mod process;
 pub(in crate::kernel) mod process_list;
 pub(in crate::kernel) mod sharing;

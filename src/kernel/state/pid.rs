@@ -1,214 +1,209 @@
-//! Numbers: what each one names, and which is handed out next.
+//! Pid objects (the kernel's struct pid): what a number of the namespace names, and for how long.
 
-use alloc::boxed::Box;
-use alloc::vec;
-use alloc::vec::Vec;
-use core::mem;
+use alloc::format;
+use alloc::string::String;
+use core::ops::Index;
 
-use crate::abi::Errno;
-use crate::kernel::state::arena::Id;
+use crate::abi::{Errno, Pgid, Pid, Sid};
+use crate::kernel::api::identity::PidId;
+use crate::kernel::state::arena::{Arena, Handle, Id};
 use crate::kernel::state::group::{Group, Session};
+use crate::kernel::state::pid_namespace::PidNamespace;
 use crate::kernel::state::task::Task;
 
-/// Numbers below this are handed out only before the first wrap (PID-03).
-const RESERVED: u32 = 300;
-const PAGE: usize = 64;
-
-/// What a number names. It cannot be handed out while it names anything (PID-08).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct PidEntry {
-    /// The task, alive or dead: the leader of a process has the number of that.
-    pub task: Option<Id<Task>>,
-    /// The group.
-    pub group: Option<Id<Group>>,
-    /// The session.
-    pub session: Option<Id<Session>>,
-}
-
-impl PidEntry {
-    fn is_free(&self) -> bool {
-        *self == PidEntry::default()
-    }
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-struct Page {
-    used: u64,
-    /// As long as the highest number in use needs it in the first page, and whole in others.
-    named: Box<[PidEntry]>,
-}
-
-impl Page {
-    /// A page in which nothing has a name.
-    fn new(is_first: bool) -> Page {
-        let len = if is_first { 0 } else { PAGE };
-        Page { used: 0, named: vec![PidEntry::default(); len].into() }
-    }
-
-    /// What a number of this page names.
-    #[inline]
-    fn named_mut(&mut self, bit: usize) -> &mut PidEntry {
-        if self.named.len() <= bit {
-            self.grow(bit);
-        }
-        &mut self.named[bit]
-    }
-
-    /// Small worlds need one page, which fills from its beginning: twice as much each time.
-    #[cold]
-    fn grow(&mut self, bit: usize) {
-        let mut longer = mem::take(&mut self.named).into_vec();
-        let len = (bit + 1).next_power_of_two();
-        longer.reserve_exact(len - longer.len());
-        longer.resize(len, PidEntry::default());
-        self.named = longer.into();
-    }
-}
-
-/// The numbers of a pid namespace: a table of pages, each with a bitmap of the numbers in use.
+/// The identity behind a number. Tasks, processes, groups and sessions hold the object; the
+/// namespace leads from a number to it. The number is free again when the object names nothing
+/// (PID-08), and an object that has the number later is another one.
+///
+/// The model has one pid namespace, so an object has one number.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct PidTable {
-    pages: Vec<Option<Page>>,
-    /// One bit a page: every number in it is in use.
-    full: Vec<u64>,
-    cursor: u32,
-    max: u32,
+pub struct PidObject {
+    number: u32,
+    task: Option<Id<Task>>,
+    group: Option<Id<Group>>,
+    session: Option<Id<Session>>,
 }
 
-impl PidTable {
-    pub fn new(max: u32, cursor: u32) -> PidTable {
-        PidTable { pages: Vec::new(), full: Vec::new(), cursor, max }
+impl PidObject {
+    /// The number, as a pid.
+    #[inline]
+    pub fn pid(&self) -> Pid {
+        Pid(self.number)
     }
 
+    /// The number, as that of a group.
+    #[inline]
+    pub fn pgid(&self) -> Pgid {
+        Pgid(self.number)
+    }
+
+    /// The number, as that of a session.
+    #[inline]
+    pub fn sid(&self) -> Sid {
+        Sid(self.number)
+    }
+
+    /// The task, alive or dead (PIDTYPE_PID). The leader of a process has the object of the
+    /// process.
+    #[inline]
+    pub fn task(&self) -> Option<Id<Task>> {
+        self.task
+    }
+
+    /// The group (PIDTYPE_PGID).
+    #[inline]
+    pub fn group(&self) -> Option<Id<Group>> {
+        self.group
+    }
+
+    /// The session (PIDTYPE_SID).
+    #[inline]
+    pub fn session(&self) -> Option<Id<Session>> {
+        self.session
+    }
+
+    fn names_nothing(&self) -> bool {
+        self.task.is_none() && self.group.is_none() && self.session.is_none()
+    }
+}
+
+/// The pid objects and the numbers that lead to them. An object is in both or in none.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Pids {
+    objects: Arena<PidObject>,
+    namespace: PidNamespace,
+}
+
+impl Pids {
+    /// No object. The search for the first number begins at `cursor`; all are below `max`.
+    pub fn new(max: u32, cursor: u32) -> Pids {
+        Pids { objects: Arena::new(), namespace: PidNamespace::new(max, cursor) }
+    }
+
+    /// The bound of the numbers (pid_max).
     pub fn max(&self) -> u32 {
-        self.max
+        self.namespace.max()
     }
 
     /// The search for the next number begins behind `last` (PID-12).
     pub fn set_last(&mut self, last: u32) {
-        self.move_cursor(last.saturating_add(1));
+        self.namespace.set_last(last);
     }
 
-    /// What `number` names.
+    /// The object with that number (find_vpid).
     #[inline]
-    pub fn get(&self, number: u32) -> PidEntry {
-        match self.pages.get(number as usize / PAGE) {
-            Some(Some(page)) => page.named.get(number as usize % PAGE).copied().unwrap_or_default(),
-            _ => PidEntry::default(),
-        }
+    pub fn find(&self, number: u32) -> Option<Id<PidObject>> {
+        self.namespace.find(number)
     }
 
-    /// Changes what `number` names; a number that names nothing any more is free.
-    pub fn edit(&mut self, number: u32, edit: impl FnOnce(&mut PidEntry)) {
-        let (page, bit) = (number as usize / PAGE, number as usize % PAGE);
-        if self.pages.len() <= page {
-            if self.pages.is_empty() {
-                // most worlds need no more
-                self.pages.reserve_exact(page + 1);
-                self.full.reserve_exact(page / 64 + 1);
-            }
-            self.pages.resize(page + 1, None);
-            self.full.resize(page / 64 + 1, 0);
-        }
-        let entry = self.pages[page].get_or_insert_with(|| Page::new(page == 0));
-        let named = entry.named_mut(bit);
-        edit(named);
-        if named.is_free() {
-            entry.used &= !(1 << bit);
-        } else {
-            entry.used |= 1 << bit;
-        }
-        let full = u64::from(entry.used == u64::MAX) << (page % 64);
-        self.full[page / 64] = self.full[page / 64] & !(1 << (page % 64)) | full;
-        self.release_page(page);
-    }
-
-    /// Frees the memory of a page whose numbers are all free, unless the next number is
-    /// likely to be in it.
-    fn release_page(&mut self, page: usize) {
-        if page != self.cursor as usize / PAGE
-            && let Some(place) = self.pages.get_mut(page)
-            && place.as_ref().is_some_and(|page| page.used == 0)
-        {
-            *place = None;
-        }
-    }
-
-    /// The search for the next number begins there.
-    fn move_cursor(&mut self, to: u32) {
-        let before = mem::replace(&mut self.cursor, to);
-        if before as usize / PAGE != to as usize / PAGE {
-            self.release_page(before as usize / PAGE);
-        }
-    }
-
-    /// `number` is in use before it names anything.
-    pub fn reserve(&mut self, number: u32) {
-        self.edit(number, |_| {});
-        let (page, bit) = (number as usize / PAGE, number as usize % PAGE);
-        let Some(Some(entry)) = self.pages.get_mut(page) else { return };
-        entry.used |= 1 << bit;
-        self.full[page / 64] |= u64::from(entry.used == u64::MAX) << (page % 64);
-    }
-
-    /// `number`, which was reserved, is free unless it names something.
-    pub fn release(&mut self, number: u32) {
-        self.edit(number, |_| {});
-    }
-
-    /// Hands out the next number (PID-01). EAGAIN if there is none (PID-05).
+    /// A new object with the next number (alloc_pid). It has the number until it is freed, although
+    /// it names nothing yet. EAGAIN if there is no number (PID-05).
     ///
-    /// Costs a step for each 4,096 numbers in use between the cursor and the next free one.
-    pub fn allocate(&mut self) -> Result<u32, Errno> {
-        // PID-04: the restart base depends on the cursor, not on the numbers in use
-        let base = if self.cursor > RESERVED { RESERVED } else { 1 };
-        let start = self.cursor.max(base);
-        let number = self
-            .first_free(start)
-            // PID-03: from the base again, inclusive
-            .or_else(|| if start > base { self.first_free(base) } else { None })
-            .ok_or(Errno::EAGAIN)?;
-        self.move_cursor(number + 1);
-        Ok(number)
+    /// Costs a step for each 4,096 numbers in use between the last number and the next free one.
+    pub fn allocate(&mut self) -> Result<Id<PidObject>, Errno> {
+        let number = self.namespace.next_free()?;
+        Ok(self.insert(number))
     }
 
-    /// The smallest free number from `start` on, below the maximum (PID-02).
-    fn first_free(&self, start: u32) -> Option<u32> {
-        let mut page = start as usize / PAGE;
-        let mut skip = (1u64 << (start as usize % PAGE)) - 1;
-        loop {
-            let used = match self.pages.get(page) {
-                Some(Some(entry)) => entry.used,
-                _ => 0,
-            } | skip;
-            if used != u64::MAX {
-                let number = (page * PAGE) as u32 + used.trailing_ones();
-                return (number < self.max).then_some(number);
-            }
-            skip = 0;
-            page = self.next_page_with_room(page + 1);
-            if page * PAGE >= self.max as usize {
-                return None;
-            }
+    /// The object with that number, made if there is none: for the numbers that the configuration
+    /// gives to the first process.
+    pub fn get_or_create(&mut self, number: u32) -> Id<PidObject> {
+        self.find(number).unwrap_or_else(|| self.insert(number))
+    }
+
+    fn insert(&mut self, number: u32) -> Id<PidObject> {
+        let id = self.objects.insert(PidObject { number, task: None, group: None, session: None });
+        self.namespace.enter(number, id);
+        id
+    }
+
+    /// The object names nothing, and its number is free (free_pid). No effect if it names
+    /// something.
+    #[inline]
+    pub fn free_unused(&mut self, id: Id<PidObject>) {
+        if self.objects[id].names_nothing() {
+            self.namespace.free(self.objects[id].number);
+            self.objects.remove(id);
         }
     }
 
-    /// The first page from `page` on that is not full.
-    fn next_page_with_room(&self, page: usize) -> usize {
-        let mut word = page / 64;
-        let mut skip = (1u64 << (page % 64)) - 1;
-        while let Some(full) = self.full.get(word) {
-            let taken = full | skip;
-            if taken != u64::MAX {
-                return word * 64 + taken.trailing_ones() as usize;
+    /// The object names that task from now on, in place of any other (attach_pid).
+    #[inline]
+    pub fn attach_task(&mut self, id: Id<PidObject>, task: Id<Task>) {
+        self.objects[id].task = Some(task);
+    }
+
+    /// The object names no task any more (detach_pid).
+    #[inline]
+    pub fn detach_task(&mut self, id: Id<PidObject>) {
+        self.objects[id].task = None;
+        self.free_unused(id);
+    }
+
+    /// The object names that group.
+    #[inline]
+    pub fn attach_group(&mut self, id: Id<PidObject>, group: Id<Group>) {
+        self.objects[id].group = Some(group);
+    }
+
+    /// The object names no group any more.
+    #[inline]
+    pub fn detach_group(&mut self, id: Id<PidObject>) {
+        self.objects[id].group = None;
+        self.free_unused(id);
+    }
+
+    /// The object names that session.
+    pub fn attach_session(&mut self, id: Id<PidObject>, session: Id<Session>) {
+        self.objects[id].session = Some(session);
+    }
+
+    /// The object names no session any more.
+    pub fn detach_session(&mut self, id: Id<PidObject>) {
+        self.objects[id].session = None;
+        self.free_unused(id);
+    }
+
+    /// Checks that each object has its number, and that each number has an object.
+    ///
+    /// # Errors
+    ///
+    /// The first object or number for which that does not hold, in words.
+    pub fn check(&self) -> Result<(), String> {
+        for (id, object) in self.objects.iter() {
+            if self.find(object.number) != Some(id) {
+                return Err(format!("the number {} does not lead to its object", object.number));
             }
-            skip = 0;
-            word += 1;
         }
-        page.max(word * 64)
+        if self.objects.len() == self.namespace.used() {
+            Ok(())
+        } else {
+            Err("a number in use has no object".into())
+        }
+    }
+
+    /// The identity of an object that is there.
+    #[inline]
+    pub fn identity(&self, id: Id<PidObject>) -> PidId {
+        let (place, generation) = self.objects.handle(id).parts();
+        PidId { place, generation }
+    }
+
+    /// The object with that identity; `None` if it was freed.
+    #[inline]
+    pub fn resolve(&self, identity: PidId) -> Option<Id<PidObject>> {
+        self.objects.resolve(Handle::from_parts(identity.place, identity.generation)?)
+    }
+}
+
+impl Index<Id<PidObject>> for Pids {
+    type Output = PidObject;
+
+    #[inline(always)]
+    fn index(&self, id: Id<PidObject>) -> &PidObject {
+        &self.objects[id]
     }
 }
 
@@ -216,51 +211,30 @@ impl PidTable {
 mod tests {
     use super::*;
 
-    fn take(numbers: &mut PidTable) -> Result<u32, Errno> {
-        let number = numbers.allocate()?;
-        numbers.edit(number, |named| named.session = Some(Id::for_test()));
-        Ok(number)
-    }
-
-    fn give(numbers: &mut PidTable, number: u32) {
-        numbers.edit(number, |named| *named = PidEntry::default());
+    #[test]
+    fn a_number_is_in_use_until_its_object_names_nothing() {
+        let mut pids = Pids::new(400, 1);
+        let id = pids.allocate().expect("all numbers are free");
+        let identity = pids.identity(id);
+        pids.attach_session(id, Id::for_test());
+        pids.attach_group(id, Id::for_test());
+        pids.detach_group(id);
+        assert_eq!(pids.find(1), Some(id)); // PID-08
+        pids.detach_session(id);
+        assert_eq!((pids.find(1), pids.resolve(identity)), (None, None));
+        // the next object with that number has another identity
+        let next = pids.get_or_create(1);
+        assert_eq!(pids[next].pid(), Pid(1));
+        assert_ne!(pids.identity(next), identity);
+        assert_eq!(pids.resolve(identity), None);
     }
 
     #[test]
-    fn numbers_ascend_wrap_to_300_and_run_out() {
-        let mut numbers = PidTable::new(330, 1);
-        for expected in 1..330 {
-            assert_eq!(take(&mut numbers), Ok(expected)); // PID-01, PID-02
-        }
-        assert_eq!(take(&mut numbers), Err(Errno::EAGAIN));
-        give(&mut numbers, 7);
-        assert_eq!(take(&mut numbers), Err(Errno::EAGAIN)); // PID-05
-        give(&mut numbers, 300);
-        assert_eq!(take(&mut numbers), Ok(300)); // PID-03
-        give(&mut numbers, 320);
-        give(&mut numbers, 305);
-        assert_eq!(take(&mut numbers), Ok(305));
-        assert_eq!(take(&mut numbers), Ok(320));
-    }
-
-    #[test]
-    fn a_free_number_is_found_behind_full_pages() {
-        let mut numbers = PidTable::new(100_000, 1);
-        for _ in 1..50_000 {
-            take(&mut numbers).expect("there is room");
-        }
-        assert_eq!(numbers.first_free(1), Some(50_000));
-        give(&mut numbers, 20_480);
-        assert_eq!(numbers.first_free(1), Some(20_480));
-        assert_eq!(numbers.first_free(20_481), Some(50_000));
-    }
-
-    #[test]
-    fn the_base_is_1_until_the_cursor_has_passed_300() {
-        let mut numbers = PidTable::new(301, 299);
-        assert_eq!(take(&mut numbers), Ok(299));
-        assert_eq!(take(&mut numbers), Ok(300));
-        // the cursor is 301 now: only 300 is left to look at, and that is taken
-        assert_eq!(take(&mut numbers), Err(Errno::EAGAIN)); // PID-04
+    fn a_number_of_a_fork_that_was_given_up_is_free() {
+        let mut pids = Pids::new(400, 7);
+        let id = pids.allocate().expect("all numbers are free");
+        assert_eq!(pids.find(7), Some(id));
+        pids.free_unused(id);
+        assert_eq!(pids.find(7), None);
     }
 }

@@ -10,6 +10,7 @@ use crate::kernel::state::group::Group;
 use crate::kernel::state::limit::Limits;
 use crate::kernel::state::list::{Linked, Links, List};
 use crate::kernel::state::pending::Pending;
+use crate::kernel::state::pid::PidObject;
 use crate::kernel::state::sighand::Sighand;
 use crate::kernel::state::task::{Task, Threads};
 use crate::kernel::state::timer::Itimer;
@@ -94,7 +95,8 @@ pub struct ThreadGroup {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Process {
     pub life: Life,
-    pub pid: Pid,
+    /// Its identity, and its number (PIDTYPE_TGID).
+    pub pid: Id<PidObject>,
     /// The task that created or adopted it; `None`: not visible, then `outside` is its number for
     /// getppid.
     pub parent: Option<Id<Task>>,
@@ -234,7 +236,7 @@ impl Process {
     /// A process of one thread with nothing to its name: no parent, no timer, nothing pending,
     /// nothing to report, not linked to others yet.
     pub fn new(
-        pid: Pid,
+        pid: Id<PidObject>,
         leader: Id<Task>,
         group: Id<Group>,
         sighand: Id<Sighand>,

@@ -5,12 +5,14 @@ use alloc::vec::Vec;
 
 use crate::abi::{Errno, Pid, SigInfo, SigSet, Signal, Time, WaitOptions};
 use crate::kernel::api::effect::Restart;
+use crate::kernel::api::identity::PidId;
 use crate::kernel::api::rule::Rule;
 use crate::kernel::state::arena::{Handle, Id};
 use crate::kernel::state::children::Children;
 use crate::kernel::state::cred::Cred;
 use crate::kernel::state::list::{Linked, Links};
 use crate::kernel::state::pending::Pending;
+use crate::kernel::state::pid::PidObject;
 use crate::kernel::state::process::{Fs, Process};
 use crate::kernel::state::small_list::SmallList;
 use crate::syscall::{self, Ptr, Syscall};
@@ -76,16 +78,17 @@ pub enum Sleep {
     Restarting(Box<Syscall>),
 }
 
-/// Which children a wait is about.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// The children that a wait selects: as the call names them, at the time when it began.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum WaitSelector {
-    /// All.
+    /// All children.
     Any,
-    /// The one with this number, whatever that names.
-    Pid(i32),
-    /// Those in the group with this number; 0 is the group that is not visible.
-    Pgid(u32),
+    /// The process that has this pid object: a process that has the number later is another one.
+    /// `None` if the number was nobody's when the wait began.
+    Pid(Option<PidId>),
+    /// Those in the group that has this pid object.
+    Pgid(Option<PidId>),
 }
 
 /// A blocked wait.
@@ -130,8 +133,8 @@ pub struct Plan {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Forking {
-    /// The number.
-    pub pid: Pid,
+    /// The pid object, which names nothing yet.
+    pub pid: Id<PidObject>,
     /// What it makes.
     pub plan: Plan,
     /// The caller's `over_nproc`, which the child is a copy of.
@@ -225,7 +228,8 @@ impl Linked for Threads {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Task {
-    pub tid: Pid,
+    /// Its number, which that leads back to it from.
+    pub pid: Id<PidObject>,
     pub process: Id<Process>,
     /// Neighbours among the tasks of its process (TG-32).
     pub links: Links<Task>,
@@ -274,9 +278,9 @@ const _: () = assert!(size_of::<Task>() <= 144, "a task has grown");
 
 impl Task {
     /// A task of that process that runs its own code, in no handler, with an empty mask.
-    pub fn new(tid: Pid, process: Id<Process>, cred: Cred) -> Task {
+    pub fn new(pid: Id<PidObject>, process: Id<Process>, cred: Cred) -> Task {
         Task {
-            tid,
+            pid,
             process,
             links: Links::default(),
             state: TaskState::Running,

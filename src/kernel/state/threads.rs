@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use crate::abi::{Pid, WaitStatus};
+use crate::abi::WaitStatus;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::list::List;
 use crate::kernel::state::process::{Process, ThreadGroup};
@@ -69,7 +69,7 @@ impl Kernel {
 
     /// Enters a new task behind the others of its process (TG-32).
     pub(in crate::kernel) fn add_thread(&mut self, task: Task) -> Id<Task> {
-        let (process, tid) = (task.process, task.tid);
+        let (process, pid) = (task.process, task.pid);
         let id = self.tasks.insert(task);
         self.threads_mut(process);
         if let Some(group) = &mut self.processes[process].threads {
@@ -77,7 +77,7 @@ impl Kernel {
             group.living += 1;
             group.list.push_back(&mut self.tasks, id);
         }
-        self.numbers.edit(tid.0, |named| named.task = Some(id));
+        self.pids.attach_task(pid, id);
         id
     }
 
@@ -134,7 +134,7 @@ impl Kernel {
     /// Takes a task that has ended, and is not the leader, out of its process.
     pub(in crate::kernel) fn remove_thread(&mut self, id: Id<Task>) {
         let task = &self.tasks[id];
-        let (process, tid) = (task.process, task.tid);
+        let (process, pid) = (task.process, task.pid);
         let after = self.task_after(id);
         if let Some(group) = &mut self.processes[process].threads {
             group.tasks -= 1;
@@ -144,7 +144,7 @@ impl Kernel {
                 group.current_target = after;
             }
         }
-        self.numbers.edit(tid.0, |named| named.task = None);
+        self.pids.detach_task(pid);
         self.tasks.remove(id);
     }
 
@@ -208,15 +208,16 @@ impl Kernel {
     pub(in crate::kernel) fn replace_leader(&mut self, id: Id<Task>) {
         let process = self.process_of(id);
         let old = self.processes[process].leader;
-        let own: Pid = self.tasks[id].tid;
-        let mut pid = self.processes[process].pid;
+        let own = self.tasks[id].pid;
+        let pid = self.processes[process].pid;
         if self.faulty(Fault::ExecKeepsTid) {
-            self.numbers.edit(pid.0, |named| named.task = None);
-            (pid, self.processes[process].pid) = (own, own);
+            self.processes[process].pid = own;
+            self.pids.detach_task(pid);
+        } else {
+            self.tasks[id].pid = pid;
+            self.pids.attach_task(pid, id);
+            self.pids.detach_task(own);
         }
-        self.numbers.edit(own.0, |named| named.task = None);
-        self.numbers.edit(pid.0, |named| named.task = Some(id));
-        self.tasks[id].tid = pid;
         self.processes[process].leader = id;
         if let Some(group) = &mut self.processes[process].threads {
             group.tasks = 1;

@@ -8,13 +8,13 @@ use crate::abi::{Pid, SigSet, Signal};
 use crate::kernel::{Choose, Kernel};
 use crate::syscall::{MEMORY, Ptr, SIGSET_SIZE};
 
-/// A number below `n`; 0 where there is no choice.
+/// A number below `n`; 0 if there is no choice.
 pub(super) fn below(choose: &mut dyn Choose, n: usize) -> usize {
     if n < 2 { 0 } else { choose.choose(n).min(n - 1) }
 }
 
-/// Once in `n` times: if the last alternative is taken, so that the canonical choices are the usual
-/// ones.
+/// True once in `n` times: if the choice is the last alternative, so that canonical choices give
+/// false.
 pub(super) fn one_in(choose: &mut dyn Choose, n: usize) -> bool {
     below(choose, n) == n - 1
 }
@@ -23,11 +23,11 @@ pub(super) fn one_in(choose: &mut dyn Choose, n: usize) -> bool {
 pub(super) struct Draw<'a> {
     pub(super) choose: &'a mut dyn Choose,
     pub(super) kernel: &'a Kernel,
-    pub(super) world: &'a GeneratorEnv,
+    pub(super) env: &'a GeneratorEnv,
     pub(super) profile: Profile,
     /// The task that acts.
     pub(super) caller: Pid,
-    /// [`Generator::limited`](super::Generator).
+    /// See [`Generator::limited`](super::Generator).
     pub(super) limited: &'a mut bool,
 }
 
@@ -37,12 +37,12 @@ impl Draw<'_> {
         below(self.choose, n)
     }
 
-    /// Once in `n` times.
+    /// True once in `n` times.
     pub(super) fn one_in(&mut self, n: usize) -> bool {
         one_in(self.choose, n)
     }
 
-    /// A kind, each as often as its weight says.
+    /// A kind of step, drawn by weight.
     pub(super) fn weighted(&mut self, weights: &[(StepKind, u32)]) -> StepKind {
         let total: u32 = weights.iter().map(|(_, weight)| weight).sum();
         let mut at = self.below(total as usize) as u32;
@@ -55,15 +55,15 @@ impl Draw<'_> {
         StepKind::Fork
     }
 
-    /// One of these.
+    /// One of `choices`.
     pub(super) fn among<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
-    /// A number for a process argument: most often one that exists.
+    /// A number for a process argument: most often that of an existing process.
     pub(super) fn process(&mut self, zero: bool) -> i32 {
         let pid = self.any_process(zero);
-        // a process 1 that is not in the model is not spoken of
+        // no call names a process 1 that is not in the model
         if pid == 1 && self.kernel.config().first != Pid(1) { self.caller.0 as i32 } else { pid }
     }
 
@@ -82,7 +82,7 @@ impl Draw<'_> {
         }
     }
 
-    /// Whom a signal is sent to: a process, or now and then the number of a thread.
+    /// The target of a signal: a process, or sometimes the number of a thread.
     pub(super) fn target(&mut self) -> i32 {
         if self.kernel.task_count() == self.kernel.len() {
             return self.process(false);
@@ -93,14 +93,14 @@ impl Draw<'_> {
         if self.profile != Profile::Threads || self.one_in(3) {
             return self.process(false);
         }
-        // a process with several threads, if it is not the first one
+        // a process with several threads, unless it is the first process
         let kernel = self.kernel;
         let threaded = |pid: &Pid| kernel.tids(*pid).nth(1).is_some();
         let several: Vec<Pid> = kernel.pids().skip(1).filter(threaded).collect();
         if several.is_empty() { self.process(false) } else { self.among(&several).0 as i32 }
     }
 
-    /// A group that exists, most often.
+    /// A group, most often an existing one.
     pub(super) fn group(&mut self) -> i32 {
         let groups: Vec<i32> = self
             .kernel
@@ -135,7 +135,7 @@ impl Draw<'_> {
             Signal::WINCH,
             Signal::SEGV,
         ];
-        // few, so that what is sent is what is caught, blocked and waited for
+        // few signals, so that programs send the signals that they catch, block and wait for
         const OF_THREADS: [Signal; 8] = [
             Signal::USR1,
             Signal::USR1,
@@ -207,7 +207,7 @@ impl Draw<'_> {
         }
     }
 
-    /// A task, as an argument: most often one that exists.
+    /// A task as an argument: most often an existing one.
     pub(super) fn task(&mut self) -> i32 {
         if self.one_in(6) {
             return self.process(false);
@@ -216,13 +216,13 @@ impl Draw<'_> {
         self.among(&all).0 as i32
     }
 
-    /// The process that a task is of; the number itself if there is no such task.
+    /// The process of a task; the number itself if there is no such task.
     pub(super) fn process_of(&self, tid: i32) -> i32 {
         let view = u32::try_from(tid).ok().and_then(|tid| self.kernel.view(Pid(tid)));
         view.map_or(tid, |view| view.tgid.0 as i32)
     }
 
-    /// An address of a word: of good memory, NULL, or one that is never mapped.
+    /// The address of a word: in mapped memory, NULL, or an address that is never mapped.
     pub(super) fn address(&mut self) -> u64 {
         self.among(&[MEMORY, MEMORY, 0, 8])
     }

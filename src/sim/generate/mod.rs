@@ -1,9 +1,9 @@
 //! Random programs, by profile.
 //!
-//! Every decision is one of a [`Choose`]: a seed, the bytes of a fuzzer or of a property test, and
-//! `diff` steer the same generator.
+//! A [`Choose`] makes every decision, so a seed, the bytes of a fuzzer, property tests and `diff`
+//! steer one generator.
 //!
-//! - `profile`: how often each kind of step comes;
+//! - `profile`: the weights of the kinds of steps;
 //! - `draw`: choices, and the values of arguments;
 //! - `process`, `signal`: the calls.
 
@@ -23,81 +23,81 @@ use crate::syscall::Syscall;
 use draw::{Draw, below, one_in};
 use profile::{EVERYTHING, StepKind};
 
-/// What the generator has to know of the world that its programs will run in.
+/// The environment in which programs run, as far as the generator needs it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GeneratorEnv {
-    /// Where programs begin.
+    /// The configuration of the model at the beginning of a program.
     pub config: Config,
-    /// The address of the handler, and the one that it returns to.
+    /// The address of the handler, and its restorer.
     pub handler: u64,
-    /// Where handlers return to.
+    /// The address to which handlers return (`sa_restorer`).
     pub restorer: u64,
-    /// The path of a program that can be executed. None: programs execute nothing.
+    /// The path of an executable file; `None`: programs make no execve.
     pub program: Option<alloc::sync::Arc<str>>,
     /// Programs may begin with a small pid_max.
     pub own_pid_max: bool,
-    /// Programs may begin behind any number.
+    /// Programs may begin after any number (`ns_last_pid`).
     pub last_pid: bool,
-    /// Users that nobody else uses, so that their counts are the program's alone. None: the users
-    /// cannot be changed.
+    /// Users without other processes, so that the counts of a user are those of the program. Empty:
+    /// programs cannot change users.
     pub users: Vec<Uid>,
-    /// Programs may begin with a first process that is a child of a process 1 that they do not see.
+    /// The first process of a program may be a child of a process 1 outside of the program.
     pub below_init: bool,
-    /// Programs make calls that address threads, and threads.
+    /// Programs create threads, and make calls that address threads.
     pub threads: bool,
 }
 
-/// Makes one program, step by step, from the state that the steps before it led to.
+/// Generates one program, each step from the state after the steps before it.
 #[derive(Clone, Debug)]
 pub struct Generator {
     profile: Profile,
-    world: GeneratorEnv,
-    /// A limit was lowered: from now on nobody becomes the superuser, whose counts a program
-    /// shares with the rest of the machine.
+    env: GeneratorEnv,
+    /// A limit was lowered: from now on no process becomes root, because a program shares the
+    /// counts of root with the rest of the machine.
     limited: bool,
 }
 
-/// Programs do not grow beyond this many processes.
+/// The maximum number of processes of a program.
 const CROWD: usize = 14;
 /// One millisecond in nanoseconds.
 const MS: u64 = 1_000_000;
-/// The step of all times in programs, in milliseconds. Time passes in whole steps; timers expire a
-/// third of a step later, and timeouts two thirds: what is done meanwhile takes less than a third
-/// on a real machine. A timer and a timeout that were to come at one moment would come in any
-/// order, by when in real time each was set.
+/// The tick of all times in programs, in milliseconds. Time advances by whole ticks. Timers expire
+/// a third of a tick later, and timeouts two thirds: on a real machine the calls of a tick take
+/// less than a third. If a timer and a timeout expired at one moment, their order would depend on
+/// the real times at which they were set.
 const TICK: i64 = 18;
 
 impl Generator {
-    /// A program of that profile.
-    pub fn new(profile: Profile, world: GeneratorEnv) -> Generator {
-        Generator { profile, world, limited: false }
+    /// A generator for a program of that profile.
+    pub fn new(profile: Profile, env: GeneratorEnv) -> Generator {
+        Generator { profile, env, limited: false }
     }
 
-    /// The world at the beginning of the program.
+    /// The configuration of the model at the beginning of the program.
     pub fn config(&self, choose: &mut dyn Choose) -> Config {
-        let mut config = self.world.config.clone();
+        let mut config = self.env.config.clone();
         if self.profile == Profile::Numbers {
             let pid_max = 301 + below(choose, 30) as u32;
             let last_pid = [1, 1, 290, 295, 299, pid_max - 1][below(choose, 6)];
-            if self.world.own_pid_max {
+            if self.env.own_pid_max {
                 config.pid_max = pid_max;
             }
-            if self.world.last_pid {
+            if self.env.last_pid {
                 config.last_pid = last_pid;
             }
         }
         if self.profile == Profile::Concurrent
-            && self.world.own_pid_max
-            && self.world.last_pid
+            && self.env.own_pid_max
+            && self.env.last_pid
             && one_in(choose, 4)
         {
-            // hardly a number is free
+            // few numbers are free
             config.last_pid = 299;
             config.pid_max = 302 + below(choose, 3) as u32;
             return config;
         }
-        // without an init in the model
-        if self.world.below_init && self.profile != Profile::Numbers && one_in(choose, 6) {
+        // the init is not in the model
+        if self.env.below_init && self.profile != Profile::Numbers && one_in(choose, 6) {
             return config.below_init(Pid(2));
         }
         config
@@ -108,7 +108,7 @@ impl Generator {
         self.profile == Profile::Handlers
     }
 
-    /// The next step; `None` if nobody can act.
+    /// The next step; `None` if no task can make a call.
     pub fn next(&mut self, kernel: &Kernel, choose: &mut dyn Choose) -> Option<Step> {
         let actors: Vec<Pid> = tasks(kernel).filter(|tid| kernel.in_user_mode(*tid)).collect();
         if actors.is_empty() {
@@ -117,7 +117,7 @@ impl Generator {
         if self.profile == Profile::Concurrent && actors.len() > 1 && !one_in(choose, 3) {
             return Some(self.concurrent(kernel, actors, choose));
         }
-        // the first one a little more often than the others: it decides about most children
+        // the first task a little more often than the others: it is the parent of most children
         let first = kernel.config().first;
         let tid = if one_in(choose, 8) && kernel.in_user_mode(first) {
             first
@@ -128,7 +128,7 @@ impl Generator {
         Some(Step { tid, action })
     }
 
-    /// Two or three of `actors` make calls at the same time.
+    /// A step in which two or three of `actors` make calls at the same time.
     fn concurrent(
         &mut self,
         kernel: &Kernel,
@@ -152,7 +152,7 @@ impl Generator {
         let mut draw = Draw {
             choose,
             kernel,
-            world: &self.world,
+            env: &self.env,
             profile: self.profile,
             caller: tid,
             limited: &mut self.limited,
@@ -167,13 +167,13 @@ impl Generator {
     }
 }
 
-/// The tasks that may act, in the order of their creation.
+/// The tasks that can make a call, in the order of their creation.
 fn tasks(kernel: &Kernel) -> impl Iterator<Item = Pid> + '_ {
     kernel.pids().flat_map(|pid| kernel.tids(pid))
 }
 
 impl Draw<'_> {
-    /// A step of that kind; `None` if it makes no sense now.
+    /// A step of that kind; `None` if the kind is not possible now.
     fn action(&mut self, kind: StepKind) -> Option<Action> {
         if kind == StepKind::Elapse {
             let ticks = 1 + self.below(4) as u64;
@@ -182,7 +182,7 @@ impl Draw<'_> {
         self.call(kind).map(Action::Call)
     }
 
-    /// Whether a thread of the first process acts.
+    /// Whether the caller is a thread of the first process.
     fn is_first(&self) -> bool {
         let first = self.kernel.config().first;
         self.kernel.view(self.caller).is_some_and(|view| view.tgid == first)
@@ -201,7 +201,7 @@ impl Draw<'_> {
             StepKind::Clone if room => self.clone_call(),
             StepKind::Fork | StepKind::Vfork | StepKind::Clone => return None,
             StepKind::Exec => self.exec_call(),
-            // the end of the init ends the program
+            // the exit of the init ends the program
             StepKind::Exit if self.caller == self.kernel.config().first && !self.one_in(20) => {
                 return None;
             }
@@ -232,12 +232,12 @@ impl Draw<'_> {
             StepKind::Umask => {
                 Syscall::Umask(self.among(&[0, 0o22, 0o77, 0o777, 0o7777, u32::MAX]))
             }
-            StepKind::Folder => self.folder(),
+            StepKind::Directory => self.directory(),
             StepKind::Alarm => Syscall::Alarm(self.among(&[0, 0, 1, 2, 5, 100, 100_000, u32::MAX])),
             StepKind::Itimer => self.itimer(),
-            // an init takes few signals: threads are of other processes, most often
+            // an init takes few signals: most threads belong to other processes
             StepKind::Thread if self.is_first() && !self.one_in(4) => return None,
-            StepKind::Thread if self.world.threads => self.thread_call(room),
+            StepKind::Thread if self.env.threads => self.thread_call(room),
             StepKind::Thread | StepKind::Elapse => return None,
         })
     }

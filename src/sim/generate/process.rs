@@ -1,4 +1,4 @@
-//! Processes, groups, users, limits, folders.
+//! Processes, groups, users, limits, directories.
 
 use alloc::vec::Vec;
 
@@ -53,7 +53,7 @@ impl Draw<'_> {
         Syscall::clone_call(flags | signal)
     }
 
-    /// Any combination, most of them allowed.
+    /// Any combination of flags; most combinations are valid.
     fn any_clone(&mut self) -> Syscall {
         let mut flags = 0;
         for flag in [clone::PARENT, clone::VFORK, clone::VM, clone::SIGHAND, clone::FS] {
@@ -84,7 +84,7 @@ impl Draw<'_> {
         match self.below(10) {
             0 => Syscall::Execve { path: "/nonexistent".into(), error: Some(Errno::ENOENT) },
             1 => Syscall::Execve { path: "/proc".into(), error: Some(Errno::EACCES) },
-            _ => match &self.world.program {
+            _ => match &self.env.program {
                 Some(program) => Syscall::Execve { path: program.clone(), error: None },
                 None => Syscall::Getppid,
             },
@@ -105,7 +105,7 @@ impl Draw<'_> {
                 options = options.with(*event);
             }
         }
-        // who sleeps does little else: only where that is what the program is about it is frequent
+        // a task that sleeps makes few calls, so only programs about sleeps make them frequently
         let sleeps = matches!(self.profile, Profile::Waits | Profile::Handlers | Profile::Threads);
         if !self.one_in(if sleeps { 2 } else { 4 }) {
             options = options.with(WaitOptions::NOHANG);
@@ -163,9 +163,9 @@ impl Draw<'_> {
 
     pub(super) fn setpgid(&mut self) -> Option<Syscall> {
         let pid = self.process(true);
-        // also groups that have outlived their leader
+        // also groups whose leader has ended
         let pgid = if self.one_in(4) { self.group() } else { self.process(true) };
-        // NS-08: on the live kernel an init that dies in the group of another process never goes
+        // NS-08: on the live kernel an init that dies in the group of another process never ends
         let foreign = pgid > 1
             && self
                 .kernel
@@ -214,10 +214,10 @@ impl Draw<'_> {
     }
 
     pub(super) fn user_call(&mut self) -> Option<Syscall> {
-        if self.world.users.is_empty() {
+        if self.env.users.is_empty() {
             return Some(if self.one_in(2) { Syscall::Setuid(0) } else { Syscall::Getresuid });
         }
-        let mut users: Vec<u32> = self.world.users.iter().map(|user| user.0).collect();
+        let mut users: Vec<u32> = self.env.users.iter().map(|user| user.0).collect();
         users.extend(if *self.limited { [u32::MAX; 3] } else { [0, u32::MAX, u32::MAX] });
         let mut user = || users[self.below(users.len())];
         Some(match (user(), user(), user()) {
@@ -228,16 +228,16 @@ impl Draw<'_> {
         })
     }
 
-    /// A limit that the program alone fills: never one of the superuser's, whose counts it shares
+    /// A limit on a count of the program alone: never on a count of root, which a program shares
     /// with the rest of the machine.
     pub(super) fn limit_call(&mut self) -> Option<Syscall> {
         let small = Rlimit { soft: self.below(6) as u64, hard: 100 };
         let target = if self.one_in(2) { 0 } else { self.process(true) };
         let affected = if target == 0 { self.caller } else { Pid(target.unsigned_abs()) };
-        // a limit is that of the whole process, and its threads may have several users
+        // a limit belongs to the whole process, and its threads may have several users
         let process = Pid(self.process_of(affected.0 as i32).unsigned_abs());
         let users = self.kernel.tids(process).filter_map(|tid| self.kernel.real_user(tid));
-        let shared = users.into_iter().any(|user| !self.world.users.contains(&user));
+        let shared = users.into_iter().any(|user| !self.env.users.contains(&user));
         let new = match self.below(8) {
             0 => None,
             1 => Some(Rlimit { soft: 5, hard: 4 }),
@@ -255,7 +255,7 @@ impl Draw<'_> {
         Some(Syscall::Prlimit { pid: target, resource, new, old: self.optional_pointer() })
     }
 
-    pub(super) fn folder(&mut self) -> Syscall {
+    pub(super) fn directory(&mut self) -> Syscall {
         match self.below(4) {
             0 => Syscall::Getcwd,
             1 => Syscall::Chdir { path: "/nonexistent".into(), error: Some(Errno::ENOENT) },

@@ -1,6 +1,6 @@
-//! What programs stress: how often each kind of step comes.
+//! The subject of a program: the weights of the kinds of steps.
 
-/// What a program stresses.
+/// The subject of a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Profile {
     /// Everything.
@@ -13,7 +13,7 @@ pub enum Profile {
     Signals,
     /// Handlers that stay entered, and calls made inside of them.
     Handlers,
-    /// Users, and who may signal whom.
+    /// Users, and the permission to send signals.
     Users,
     /// A small pid_max: wrap-around, exhaustion, numbers held by groups and sessions.
     Numbers,
@@ -23,7 +23,7 @@ pub enum Profile {
     Clones,
     /// RLIMIT_SIGPENDING and RLIMIT_NPROC.
     Limits,
-    /// Threads: which of them takes a signal, stops, waits, ends last, executes a program.
+    /// Threads: the thread that takes a signal, stops, waits, ends last, calls execve.
     Threads,
     /// alarm, setitimer, timeouts.
     Timers,
@@ -32,7 +32,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// All whose programs make one call after the other. Programs take them in turn.
+    /// The profiles whose programs make one call after the other. `diff` uses them in turn.
     pub const ALL: [Profile; 12] = [
         Profile::Mixed,
         Profile::Jobs,
@@ -48,7 +48,7 @@ impl Profile {
         Profile::Timers,
     ];
 
-    /// Its name, in small letters.
+    /// Its name, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Profile::Mixed => "mixed",
@@ -67,17 +67,17 @@ impl Profile {
         }
     }
 
-    /// How often each kind of call comes, in its own part of the steps.
+    /// The weights of the kinds of calls in the part of the steps that is specific to the profile.
     // Long because it is a table.
     pub(super) fn weights(self) -> &'static [(StepKind, u32)] {
         use StepKind::{
-            Alarm, Clone, Elapse, Exec, Exit, Folder, Fork, Getters, GroupGetters, Itimer, Kill,
+            Alarm, Clone, Directory, Elapse, Exec, Exit, Fork, Getters, GroupGetters, Itimer, Kill,
             KillGroup, Limit, Mask, Pause, Pdeathsig, Pending, Queue, Setpgid, Setsid, Sigaction,
             Sigreturn, Subreaper, Suspend, Tgkill, Thread, TimedWait, Umask, User, Vfork, Wait,
         };
         match self {
             Profile::Mixed => &[(Fork, 0)],
-            // nothing that takes time: when it has passed is not the same on all CPUs
+            // no call that takes time: several CPUs do not agree on when the time has passed
             Profile::Concurrent => &[
                 (Thread, 2),
                 (Fork, 14),
@@ -260,7 +260,7 @@ impl Profile {
                 (Subreaper, 1),
                 (User, 5),
                 (Setpgid, 1),
-                (Folder, 1),
+                (Directory, 1),
                 (Umask, 1),
                 (Getters, 1),
             ],
@@ -276,13 +276,13 @@ impl Profile {
                 (Exec, 4),
                 (Kill, 5),
                 (Umask, 2),
-                (Folder, 2),
+                (Directory, 2),
             ],
         }
     }
 }
 
-/// Everything, for [`Profile::Mixed`] and for a part of the steps of every other one.
+/// The weights of [`Profile::Mixed`], and of a part of the steps of every other profile.
 pub(super) const EVERYTHING: &[(StepKind, u32)] = &[
     (StepKind::Fork, 12),
     (StepKind::Vfork, 1),
@@ -309,7 +309,7 @@ pub(super) const EVERYTHING: &[(StepKind, u32)] = &[
     (StepKind::User, 1),
     (StepKind::Limit, 1),
     (StepKind::Umask, 1),
-    (StepKind::Folder, 1),
+    (StepKind::Directory, 1),
     (StepKind::Sigreturn, 1),
     (StepKind::Thread, 4),
 ];
@@ -343,7 +343,7 @@ pub(super) enum StepKind {
     User,
     Limit,
     Umask,
-    Folder,
+    Directory,
     Alarm,
     Itimer,
     Thread,

@@ -19,7 +19,7 @@ impl Draw<'_> {
     }
 
     pub(super) fn tgkill(&mut self) -> Syscall {
-        let tid = if self.world.threads { self.task() } else { self.process(true) };
+        let tid = if self.env.threads { self.task() } else { self.process(true) };
         let sig = self.signal_number();
         if self.one_in(3) {
             return Syscall::Tkill { tid, sig };
@@ -34,7 +34,7 @@ impl Draw<'_> {
         Syscall::RtSigqueueinfo { pid, sig, info }
     }
 
-    /// A signal and a siginfo of the caller's choice.
+    /// A call that sends a signal with a siginfo from the caller.
     fn queued(&mut self) -> (i32, Option<QueuedInfo>) {
         let sig =
             if self.one_in(2) { i32::from(self.realtime().number()) } else { self.signal_number() };
@@ -78,18 +78,17 @@ impl Draw<'_> {
             _ => i32::from(self.signal().number()),
         };
         let handler = match self.below(10) {
-            0..=7 if self.profile == Profile::Threads => Handler::Catch(self.world.handler),
+            0..=7 if self.profile == Profile::Threads => Handler::Catch(self.env.handler),
             0 | 1 => Handler::Default,
             2 | 3 => Handler::Ignore,
-            _ => Handler::Catch(self.world.handler),
+            _ => Handler::Catch(self.env.handler),
         };
         let mask = match self.below(4) {
             0 => SigSet::FULL,
             1 => self.set(),
             _ => SigSet::EMPTY,
         };
-        let action =
-            SigAction { handler, flags: self.flags(), mask, restorer: self.world.restorer };
+        let action = SigAction { handler, flags: self.flags(), mask, restorer: self.env.restorer };
         let act = if self.one_in(10) { None } else { Some(action) };
         Syscall::RtSigaction { sig, act, old: self.optional_pointer(), size: self.size() }
     }
@@ -149,7 +148,7 @@ impl Draw<'_> {
         Syscall::Setitimer { which, new, old: self.optional_pointer() }
     }
 
-    /// A call that makes or addresses a thread.
+    /// A call that creates or addresses a thread.
     pub(super) fn thread_call(&mut self, room: bool) -> Syscall {
         match self.below(8) {
             0..=2 if room => self.thread(),
@@ -172,7 +171,7 @@ impl Draw<'_> {
         }
     }
 
-    /// A new thread, as pthread_create(3) makes it, or nearly so.
+    /// A new thread, with the flags of pthread_create(3) or similar ones.
     fn thread(&mut self) -> Syscall {
         const SHARED: [u64; 3] = [clone::FS, clone::FILES, clone::SYSVSEM];
         const IDS: [u64; 3] = [clone::PARENT_SETTID, clone::CHILD_SETTID, clone::CHILD_CLEARTID];

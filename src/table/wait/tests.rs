@@ -21,11 +21,11 @@ fn shell_with(children: usize) -> (Process, Vec<Process>) {
 /// A wait that has just fallen asleep.
 fn asleep(shell: &Process, target: impl Into<WaitTarget>, options: WaitOptions) -> BlockedWait {
     let mut sleeper = BlockedWait::new(shell, target.into(), options, true);
-    assert_eq!(sleeper.ask(), Ok(None));
+    assert_eq!(sleeper.poll_request(), Ok(None));
     sleeper
 }
 
-fn is_told(sleeper: &BlockedWait) -> bool {
+fn is_woken(sleeper: &BlockedWait) -> bool {
     sleeper.waiting.parker.park(Some(std::time::Instant::now()))
 }
 
@@ -35,7 +35,7 @@ fn answer(sleeper: &mut BlockedWait) -> Option<Result<Pid, Errno>> {
 }
 
 #[test]
-fn an_exit_wakes_the_first_of_those_who_may_have_it() {
+fn an_exit_wakes_the_first_wait_that_may_report_it() {
     let (shell, children) = shell_with(3);
     let mut stops = asleep(&shell, WaitTarget::Any, WaitOptions::STOPPED);
     let mut first = asleep(&shell, WaitTarget::Any, EXITED);
@@ -44,13 +44,17 @@ fn an_exit_wakes_the_first_of_those_who_may_have_it() {
     assert_eq!(children[0].exit(0), Ok(()));
     assert_eq!(children[0].info(), None, "it is reaped");
     assert_eq!(answer(&mut first), Some(Ok(children[0].pid())));
-    assert!(is_told(&first) && !is_told(&second) && !is_told(&other) && !is_told(&stops));
+    assert!(is_woken(&first) && !is_woken(&second) && !is_woken(&other) && !is_woken(&stops));
     assert_eq!(children[1].exit(0), Ok(()));
     assert_eq!(answer(&mut second), Some(Ok(children[1].pid())));
     assert_eq!(answer(&mut other), None);
     assert_eq!(children[2].exit(0), Ok(()));
     assert_eq!(answer(&mut other), Some(Ok(children[2].pid())));
-    assert_eq!(answer(&mut stops), Some(Err(Errno::ECHILD)), "WAIT-08: nobody is left to stop");
+    assert_eq!(
+        answer(&mut stops),
+        Some(Err(Errno::ECHILD)),
+        "WAIT-08: no child is left that could stop"
+    );
 }
 
 /// WAIT-08: a wait that is too late for the last child fails with ECHILD.
@@ -65,7 +69,7 @@ fn the_last_exit_ends_the_other_waits_too() {
 }
 
 #[test]
-fn of_many_exits_at_once_a_wait_takes_one() {
+fn a_wait_returns_one_of_several_simultaneous_exits() {
     let (shell, children) = shell_with(3);
     let mut wait = asleep(&shell, WaitTarget::Any, EXITED);
     assert_eq!(shell.kill_all(Signal::KILL), Ok(()));
@@ -82,13 +86,13 @@ fn of_many_exits_at_once_a_wait_takes_one() {
 fn a_wait_that_gives_up_before_the_callback_has_run_takes_nothing() {
     let (shell, children) = shell_with(1);
     let (begin, begun) = mpsc::channel();
-    let (go_on, told_to) = mpsc::channel::<()>();
-    let told_to = Mutex::new(told_to);
+    let (go_on, resume) = mpsc::channel::<()>();
+    let resume = Mutex::new(resume);
     let mut giving_up = asleep(&shell, &children[0], EXITED);
     let mut patient = asleep(&shell, &children[0], EXITED);
     shell.table().set_on_process_exit(Some(Arc::new(move |_, _| {
         let _ = begin.send(());
-        let _ = told_to.lock().map(|told_to| told_to.recv());
+        let _ = resume.lock().map(|resume| resume.recv());
     })));
     thread::scope(|scope| {
         let child = &children[0];
@@ -119,11 +123,11 @@ fn a_wait_that_gives_up_has_its_answer() {
 /// A callback that sends a message when it has started, and returns when it receives one.
 fn callback_that_waits(table: &ProcessTable) -> (mpsc::Receiver<Pid>, mpsc::Sender<()>) {
     let (begin, begun) = mpsc::channel();
-    let (go_on, told_to) = mpsc::channel::<()>();
-    let told_to = Mutex::new(told_to);
+    let (go_on, resume) = mpsc::channel::<()>();
+    let resume = Mutex::new(resume);
     table.set_on_process_exit(Some(Arc::new(move |process: &Process, _| {
         let _ = begin.send(process.pid());
-        let _ = told_to.lock().map(|told_to| told_to.recv());
+        let _ = resume.lock().map(|resume| resume.recv());
     })));
     (begun, go_on)
 }
@@ -161,7 +165,7 @@ fn a_wait_that_a_callback_holds_up_is_noted_once() {
         scope.spawn(move || child.exit(0));
         begun.recv().expect("the callback runs");
         let mut wait = BlockedWait::new(&shell, WaitTarget::Any, EXITED, false);
-        (0..100).for_each(|_| assert_eq!(wait.ask(), Ok(None)));
+        (0..100).for_each(|_| assert_eq!(wait.poll_request(), Ok(None)));
         let state = shell.table().shared().state.lock();
         assert_eq!(
             state.process_registry.pending_exits.front().map(|exit| exit.waits.len()),
@@ -174,49 +178,52 @@ fn a_wait_that_a_callback_holds_up_is_noted_once() {
 
 /// TABLE-01: an act of a callback on other processes ends no wait before the callback has returned.
 #[test]
-fn an_act_of_a_callback_answers_no_wait_early() {
+fn a_call_by_a_callback_answers_no_wait_before_the_callback_returns() {
     let (shell, children) = shell_with(2);
     let wait = Arc::new(Mutex::new(asleep(&shell, WaitTarget::Any, EXITED)));
     let early = Arc::new(Mutex::new(Vec::new()));
     let (sibling, theirs, seen) = (children[1].clone(), wait.clone(), early.clone());
     shell.table().set_on_process_exit(Some(Arc::new(move |_, _| {
         assert_eq!(sibling.send(Signal::STOP), Ok(()));
-        let answer = answer(&mut theirs.lock().expect("nobody panics"));
-        seen.lock().expect("nobody panics").push(answer);
+        let answer = answer(&mut theirs.lock().expect("not poisoned"));
+        seen.lock().expect("not poisoned").push(answer);
     })));
     assert_eq!(children[0].exit(0), Ok(()));
-    assert_eq!(*early.lock().expect("nobody panics"), [None]);
-    let answer = answer(&mut wait.lock().expect("nobody panics"));
+    assert_eq!(*early.lock().expect("not poisoned"), [None]);
+    let answer = answer(&mut wait.lock().expect("not poisoned"));
     assert_eq!(answer, Some(Ok(children[0].pid())));
     shell.table().set_on_process_exit(None);
 }
 
 /// A callback may wait by a wait that began before the callback.
 #[test]
-fn an_older_wait_of_a_callback_is_told_while_it_runs() {
+fn an_earlier_wait_of_a_callback_wakes_while_the_callback_runs() {
     let (shell, children) = shell_with(2);
     let wait = Mutex::new(asleep(&shell, &children[1], EXITED));
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let (first, second, notes) = (children[0].pid(), children[1].clone(), told.clone());
+    let woken = Arc::new(Mutex::new(Vec::new()));
+    let (first, second, notes) = (children[0].pid(), children[1].clone(), woken.clone());
     shell.table().set_on_process_exit(Some(Arc::new(move |process, _| {
         if process.pid() == first {
-            let mut wait = wait.lock().expect("nobody panics");
-            assert_eq!(wait.ask(), Ok(None));
+            let mut wait = wait.lock().expect("not poisoned");
+            assert_eq!(wait.poll_request(), Ok(None));
             thread::scope(|scope| {
                 scope.spawn(|| assert_eq!(second.exit(0), Ok(())));
             });
-            notes.lock().expect("nobody panics").push(is_told(&wait));
-            assert_eq!(wait.ask().map(|waited| waited.map(|w| w.pid)), Ok(Some(second.pid())));
+            notes.lock().expect("not poisoned").push(is_woken(&wait));
+            assert_eq!(
+                wait.poll_request().map(|waited| waited.map(|w| w.pid)),
+                Ok(Some(second.pid()))
+            );
         }
     })));
     assert_eq!(children[0].exit(0), Ok(()));
-    assert_eq!(*told.lock().expect("nobody panics"), [true]);
+    assert_eq!(*woken.lock().expect("not poisoned"), [true]);
     shell.table().set_on_process_exit(None);
 }
 
 /// An event goes to the wait that began first, also if the waits have different requests.
 #[test]
-fn of_different_waits_the_one_that_began_first_has_it() {
+fn an_exit_goes_to_the_wait_that_began_first() {
     let (shell, children) = shell_with(2);
     let mut first = asleep(&shell, &children[0], EXITED);
     let mut second = asleep(&shell, WaitTarget::Any, EXITED);
@@ -231,14 +238,14 @@ fn of_different_waits_the_one_that_began_first_has_it() {
 
 /// posix_spawn(3): a child whose creation fails after its fork causes no wait event.
 #[test]
-fn an_impossible_child_is_nobodys_event() {
+fn a_failed_fork_gives_no_wait_event() {
     let (shell, _others) = shell_with(1);
     let users = |user| [Some(crate::abi::Uid(user)); 3];
     assert_eq!(shell.set_users(users(1000)), Ok(()));
     let calls = Arc::new(Mutex::new(0));
     let count = calls.clone();
     shell.table().set_on_process_exit(Some(Arc::new(move |_, _| {
-        *count.lock().expect("nobody panics") += 1;
+        *count.lock().expect("not poisoned") += 1;
     })));
     let mut wait = asleep(&shell, WaitTarget::Any, EXITED);
     let (pid, status, options) = (-1, Ptr::Null, WaitOptions::default());
@@ -246,7 +253,7 @@ fn an_impossible_child_is_nobodys_event() {
     let spawn = Spawn::new(Image::new("other")).users(users(1001));
     assert_eq!(shell.spawn(spawn).map(|child| child.pid()), Err(Errno::EPERM));
     assert_eq!((answer(&mut wait), guests.result()), (None, None));
-    assert_eq!(*calls.lock().expect("nobody panics"), 0);
+    assert_eq!(*calls.lock().expect("not poisoned"), 0);
 }
 
 /// A driver that checks, when its table ends, whether the sleeping threads of its process were
@@ -254,7 +261,7 @@ fn an_impossible_child_is_nobodys_event() {
 #[derive(Default)]
 struct Looks {
     sleeper: Mutex<Option<Arc<Parker>>>,
-    was_told: Mutex<Option<bool>>,
+    was_woken: Mutex<Option<bool>>,
 }
 
 impl DriverProcess for Looks {
@@ -262,9 +269,9 @@ impl DriverProcess for Looks {
     fn stop(&self, _: Signal) {}
     fn resume(&self) {}
     fn terminate(&self, _: WaitStatus) {
-        let sleeper = self.sleeper.lock().expect("nobody panics").clone();
-        let was_told = sleeper.map(|parker| parker.park(Some(std::time::Instant::now())));
-        *self.was_told.lock().expect("nobody panics") = was_told;
+        let sleeper = self.sleeper.lock().expect("not poisoned").clone();
+        let was_woken = sleeper.map(|parker| parker.park(Some(std::time::Instant::now())));
+        *self.was_woken.lock().expect("not poisoned") = was_woken;
     }
 }
 
@@ -277,7 +284,7 @@ impl DriverProcess for Drops {
     fn stop(&self, _: Signal) {}
     fn resume(&self) {}
     fn terminate(&self, _: WaitStatus) {
-        let handles = core::mem::take(&mut *self.0.lock().expect("nobody panics"));
+        let handles = core::mem::take(&mut *self.0.lock().expect("not poisoned"));
         drop(handles);
     }
 }
@@ -285,7 +292,7 @@ impl DriverProcess for Drops {
 /// At the end of the table, the callers whose results wait for a callback are woken before the
 /// drivers are abandoned.
 #[test]
-fn drivers_are_abandoned_after_everybody_has_left_its_call() {
+fn drivers_are_dropped_after_all_blocked_calls_have_woken() {
     for held in [false, true] {
         let (looks, drops) = (Arc::new(Looks::default()), Arc::new(Drops::default()));
         let table = ProcessTable::new();
@@ -300,11 +307,11 @@ fn drivers_are_abandoned_after_everybody_has_left_its_call() {
         let call = Syscall::Wait4 { pid, status, options };
         let started = shared.start(Caller::Number(parent.pid()), &call);
         let Started::Pending(pending) = started else { panic!("it sleeps") };
-        *looks.sleeper.lock().expect("nobody panics") = Some(pending.parker.clone());
+        *looks.sleeper.lock().expect("not poisoned") = Some(pending.parker.clone());
         let pid = child.pid();
-        *drops.0.lock().expect("nobody panics") = vec![parent, child, other];
+        *drops.0.lock().expect("not poisoned") = vec![parent, child, other];
         drop(table);
         let _ = shared.start(Caller::Number(pid), &Syscall::ExitGroup(0));
-        assert_eq!(*looks.was_told.lock().expect("nobody panics"), Some(true), "{held}");
+        assert_eq!(*looks.was_woken.lock().expect("not poisoned"), Some(true), "{held}");
     }
 }

@@ -1,5 +1,5 @@
-//! Random programs on the model, recorded as the logs of `tests/traces/sequential` were, with the
-//! threads as strace shows them.
+//! A recorder for random programs on the model, in the format of `tests/traces/sequential`, with
+//! threads in the format of strace.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use proctable::syscall::text::{self, CallEnd, CallPrefix};
 use proctable::syscall::{Result, Ret, Syscall};
 use proctable::trace::{Entry, Log, LogEvent};
 
-/// A random program of `profile`, of at most that many steps.
+/// The log of a random program of `profile` with at most that many steps.
 pub fn record(profile: Profile, seed: u64, steps: usize) -> Log {
     let world = GeneratorEnv {
         config: Config::default(),
@@ -30,7 +30,7 @@ pub fn record(profile: Profile, seed: u64, steps: usize) -> Log {
     for _ in 0..steps {
         let Some(step) = generator.next(&recorder.kernel, &mut choices) else { break };
         match step.action {
-            // it has returned already
+            // the call has returned already
             Action::Call(Syscall::RtSigreturn) | Action::Elapse(_) | Action::Concurrent(_) => {}
             Action::Call(call) => recorder.step(step.tid, &call),
         }
@@ -41,14 +41,14 @@ pub fn record(profile: Profile, seed: u64, steps: usize) -> Log {
 struct Recorder {
     kernel: Kernel,
     fx: Effects,
-    /// The effects before this one are recorded.
+    /// The effects before this index are recorded.
     at: usize,
     entries: Vec<Entry>,
     /// The calls in progress.
     open: BTreeMap<Pid, Syscall>,
-    /// The interrupted ones that no handler has shown yet.
+    /// The interrupted calls before the entry of their handler.
     interrupted: BTreeMap<Pid, text::RestartCode>,
-    /// The ends of threads whose status follows from what else the step does: the entry, and the
+    /// The exits of threads whose status depends on the rest of the step: the entry, and the
     /// process.
     unknown: Vec<(usize, Pid)>,
 }
@@ -80,7 +80,7 @@ impl Recorder {
             Done::Returned(result) if self.kernel.view(tid).is_some() => {
                 self.push(tid, whole(result));
             }
-            // it has another number now
+            // the thread has another number now
             Done::Returned(result) => {
                 self.push(tid, LogEvent::Unfinished(CallPrefix::of(call)));
                 self.open.insert(tid, call.clone());
@@ -91,7 +91,7 @@ impl Recorder {
             Done::Blocked | Done::Done => {
                 self.push(tid, LogEvent::Unfinished(CallPrefix::of(call)));
                 self.open.insert(tid, call.clone());
-                // a fork that signals come before
+                // a fork that restarts after signals
                 if call.is_fork() && self.run_of(tid) == Some(RunState::Blocked) {
                     self.interrupted.insert(tid, text::RestartCode::NoIntr);
                 }
@@ -122,7 +122,7 @@ impl Recorder {
         pids.flat_map(|pid| self.kernel.tids(pid).map(move |tid| (tid, pid))).collect()
     }
 
-    /// The statuses of threads that others ended.
+    /// The statuses of threads that other threads ended.
     fn name_ends(&mut self) {
         for (entry, process) in std::mem::take(&mut self.unknown) {
             let status = self.fx.list().iter().find_map(|effect| match effect.what {
@@ -198,7 +198,8 @@ impl Recorder {
         self.push(pid, LogEvent::Signal(info));
     }
 
-    /// The bodies of the handlers that `pid` has entered run, the innermost first, and return.
+    /// Runs the bodies of the handlers that `pid` has entered, the innermost first, and returns
+    /// from them.
     fn run_handlers(&mut self, pid: Pid, processes: &BTreeMap<Pid, Pid>) {
         while self.kernel.in_user_mode(pid) && self.kernel.handler(pid).is_some() {
             let from = self.fx.list().len();
@@ -236,7 +237,7 @@ impl Recorder {
         }
     }
 
-    /// The call that a handler interrupted is made again.
+    /// Restarts the call that a handler interrupted.
     fn again(&mut self, pid: Pid, returned: Option<Result>) {
         let call = self.open[&pid].clone();
         match returned {

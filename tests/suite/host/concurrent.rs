@@ -1,4 +1,4 @@
-//! Calls that are made at the same time, on all CPUs: the engine waits until all have come to rest.
+//! Calls at the same time on all CPUs: the engine waits until all agents are quiescent.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const RUNS: u32 = 20;
 
-/// A test namespace with process 1 and two children, whose calls are about to be posted.
+/// A test namespace with process 1 and two children.
 fn three(engine: &mut Engine) -> Play<'_> {
     assert!(engine.is_concurrent() && !engine.is_realtime());
     let mut play = Play::new(engine);
@@ -19,12 +19,12 @@ fn post(play: &mut Play, chance: &mut Chance, pid: u32, call: Syscall) {
     play.0.post(Pid(pid), &call, delay).unwrap();
 }
 
-/// How a call ended, or that it did not return.
+/// The result of a call, or that it did not return.
 fn outcome(seen: &Observation, pid: u32) -> String {
     returned(seen, pid).map_or("-".into(), |result| format!("{result:?}"))
 }
 
-/// Two processes kill each other while their parent waits: one of them may come too late.
+/// Two processes kill each other while their parent waits: one kill may be too late.
 pub(super) fn concurrent_kills_and_waits(engine: &mut Engine, _: Mode) -> String {
     let mut chance = Chance(0xace);
     let mut outcomes = BTreeSet::new();
@@ -33,7 +33,7 @@ pub(super) fn concurrent_kills_and_waits(engine: &mut Engine, _: Mode) -> String
         post(&mut play, &mut chance, 1, wait_any(NONE));
         post(&mut play, &mut chance, 2, kill(3, Signal::TERM));
         post(&mut play, &mut chance, 3, kill(2, Signal::KILL));
-        // nobody takes a second call while the first one is in flight
+        // an agent accepts no second call while the first one is in flight
         let busy = play.0.post(Pid(1), &Syscall::Getpid, 0);
         assert_eq!(busy.map_err(|error| error.kind()), Err(io::ErrorKind::InvalidInput));
         let seen = play.0.observe().unwrap();
@@ -45,7 +45,7 @@ pub(super) fn concurrent_kills_and_waits(engine: &mut Engine, _: Mode) -> String
             assert!(alive != (ended.get(&pid) == Some(&status)), "{seen:?}");
         }
         assert!(!ended.is_empty());
-        // process 1 got one of them, and nothing moves any more
+        // process 1 has reaped one child, and the namespace is quiescent
         let first = seen.gone.first().expect("it waits for either").0;
         assert_eq!(returned(&seen, 1), Some(waited(first, ended[&first])));
         assert_eq!(play.0.observe().unwrap().events, []);
@@ -54,7 +54,7 @@ pub(super) fn concurrent_kills_and_waits(engine: &mut Engine, _: Mode) -> String
     format!("{} outcomes in {RUNS} runs: {outcomes:?}", outcomes.len())
 }
 
-/// Threads of one process at once: one executes, one ends all, one makes another.
+/// Concurrent calls of threads of one process: execve, exit_group, and clone.
 pub(super) fn concurrent_calls_of_threads(engine: &mut Engine, _: Mode) -> String {
     let mut chance = Chance(0xbee);
     let mut outcomes = BTreeMap::<String, u32>::new();
@@ -74,10 +74,10 @@ pub(super) fn concurrent_calls_of_threads(engine: &mut Engine, _: Mode) -> Strin
         let seen = play.0.observe().unwrap();
         let left: Vec<RunState> =
             seen.views.values().filter(|view| view.tgid == Pid(2)).map(|view| view.run).collect();
-        // nobody escapes: TG-23, TG-25, TG-114, TG-122
+        // no thread survives: TG-23, TG-25, TG-114, TG-122
         let ended = seen.ended == [(Pid(2), Some(WaitStatus::exited(7)))];
         let stopped = left.iter().all(|run| *run == RunState::Stopped);
-        // a stop that a thread takes while another one's execve waits for it to die is lost
+        // a stop is lost if a thread takes it while the execve of another thread waits for its end
         let executed = left == [RunState::User] && outcome(&seen, 2) == "Ok(Value(0))";
         assert!(if ended { left == [RunState::Zombie] } else { stopped || executed }, "{seen:?}");
         *outcomes.entry(format!("{left:?}")).or_default() += 1;
@@ -88,8 +88,8 @@ pub(super) fn concurrent_calls_of_threads(engine: &mut Engine, _: Mode) -> Strin
     format!("{outcomes:?}")
 }
 
-/// Children that are stopped or killed before they have run are found all the same.
-pub(super) fn concurrent_signals_meet_newborns(engine: &mut Engine, _: Mode) -> String {
+/// The oracle finds children that are stopped or killed before they have run.
+pub(super) fn concurrent_signals_reach_new_tasks(engine: &mut Engine, _: Mode) -> String {
     let mut chance = Chance(0xcafe);
     let (mut outcomes, start) = (BTreeMap::<String, u32>::new(), Instant::now());
     for nth in 0..10 * RUNS {
@@ -114,7 +114,7 @@ pub(super) fn concurrent_signals_meet_newborns(engine: &mut Engine, _: Mode) -> 
             .collect();
         let rests = |(tid, run): &(Pid, RunState)| match run {
             RunState::Stopped | RunState::Vfork | RunState::Zombie => true,
-            // TG-39: it was chosen for the stop who sleeps until this one ends
+            // TG-39: the thread that was chosen for the stop sleeps until this child ends
             RunState::User => seen.views[tid].shared.contains(Signal::STOP),
             RunState::Blocked => false,
         };
@@ -130,9 +130,9 @@ pub(super) fn concurrent_signals_meet_newborns(engine: &mut Engine, _: Mode) -> 
     format!("{:?} per run: {outcomes:?}", start.elapsed() / (10 * RUNS))
 }
 
-/// NS-08: a child whose number its parent has read is seen, and seen to end, though process 1 ended
-/// before the child ran.
-pub(super) fn concurrent_forks_meet_the_end_of_init(engine: &mut Engine, _: Mode) -> String {
+/// NS-08: the oracle observes a child and its end if the parent has its number, also if process 1
+/// ended before the child ran.
+pub(super) fn concurrent_forks_race_the_exit_of_init(engine: &mut Engine, _: Mode) -> String {
     let mut chance = Chance(0xfade);
     let mut outcomes = BTreeMap::<String, u32>::new();
     for nth in 0..10 * RUNS {

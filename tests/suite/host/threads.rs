@@ -1,18 +1,18 @@
-//! Threads in the test namespaces: each scenario shows rules of THREADS.md on the live kernel.
+//! Threads in test namespaces: each scenario shows the rules of its comment on the live kernel.
 
 use super::*;
 use proctable::syscall::MEMORY;
 
-/// What a thread is made with.
+/// The flags of a new thread.
 pub(super) const THR: u64 =
     clone::VM | clone::FS | clone::FILES | clone::SIGHAND | clone::THREAD | clone::SYSVSEM;
 
-/// A new thread of that thread's process.
+/// Creates a thread in the process of that thread.
 fn thread(play: &mut Play, by: u32) -> u32 {
     play.value(by, Syscall::clone_call(THR)) as u32
 }
 
-/// Process 2 below process 1, with so many threads in all: 2, 3, 4, …
+/// Creates process 2 below process 1, with so many threads: 2, 3, 4, …
 fn process(play: &mut Play, threads: u32) {
     assert_eq!(play.fork(1), 2);
     for nth in 1..threads {
@@ -51,7 +51,7 @@ pub(super) fn threads_have_numbers_and_their_process_s(engine: &mut Engine, _: M
     );
     assert_eq!(seen.views[&Pid(3)], seen.views[&Pid(2)]);
     assert_eq!((seen.views[&Pid(3)].tgid, seen.views[&Pid(3)].ppid), (Pid(2), Pid(1)));
-    // by a thread, by clone3, with an exit signal that is ignored
+    // by a thread, by clone3, with an exit signal, which is ignored
     assert_eq!(thread(&mut play, 3), 4);
     assert_eq!(play.value(4, Syscall::clone3_call(THR, 0)), 5);
     assert_eq!(play.value(5, Syscall::clone_call(THR | 17)), 6);
@@ -68,7 +68,10 @@ pub(super) fn threads_have_numbers_and_their_process_s(engine: &mut Engine, _: M
 }
 
 /// TG-10, TG-11, TG-12
-pub(super) fn words_for_numbers_are_stored_and_cleared(engine: &mut Engine, _: Mode) -> String {
+pub(super) fn settid_and_cleartid_words_are_stored_and_cleared(
+    engine: &mut Engine,
+    _: Mode,
+) -> String {
     let mut play = Play::new(engine);
     play.fork(1);
     let (parent_tid, child_tid) = (MEMORY, MEMORY + 4);
@@ -78,7 +81,7 @@ pub(super) fn words_for_numbers_are_stored_and_cleared(engine: &mut Engine, _: M
     assert_eq!((play.0.word(parent_tid), play.0.word(child_tid)), (Some(3), Some(3)));
     play.call(3, Syscall::Exit(0));
     assert_eq!((play.0.word(parent_tid), play.0.word(child_tid)), (Some(3), Some(0)));
-    // by clone3, to addresses that are not there, and cleared elsewhere
+    // by clone3, with addresses that are not mapped, and another address to clear
     let make = Syscall::Clone { flags, clone3: Some(0), parent_tid: 8, child_tid: 8 };
     assert_eq!(play.value(2, make), 4);
     let other = MEMORY + 400;
@@ -86,7 +89,7 @@ pub(super) fn words_for_numbers_are_stored_and_cleared(engine: &mut Engine, _: M
     assert_eq!(play.value(4, Syscall::SetTidAddress(other)), 4);
     play.call(4, Syscall::Exit(0));
     assert_eq!(play.0.word(other), Some(0));
-    // the last user of the memory clears nothing
+    // the last user of the memory clears no word
     assert_eq!(play.0.set_word(other, 7), Some(()));
     assert_eq!(play.value(2, Syscall::SetTidAddress(other)), 2);
     play.call(2, Syscall::Exit(0));
@@ -133,7 +136,7 @@ pub(super) fn tgkill_is_for_one_thread(engine: &mut Engine, _: Mode) -> String {
     let call = Syscall::RtTgsigqueueinfo { tgid: 2, tid: 4, sig: 34, info: Some(queued) };
     play.catch(2, Signal::new(34).unwrap(), SaFlags(0), SigSet::EMPTY);
     let seen = play.call(1, call);
-    assert_eq!(seen.handlers().map(|(who, info)| (who.0, info.value)).next(), Some((4, 9)));
+    assert_eq!(seen.handlers().map(|(task, info)| (task.0, info.value)).next(), Some((4, 9)));
     String::new()
 }
 
@@ -146,11 +149,11 @@ pub(super) fn a_process_s_signal_finds_a_thread(engine: &mut Engine, _: Mode) ->
     play.mask(2, how::BLOCK, Signal::USR1.set());
     play.call(3, Syscall::Pause);
     play.call(4, Syscall::Pause);
-    // the second one sleeps on
+    // the second thread continues to sleep
     let seen = play.kill(1, 2, Signal::USR1);
     assert_eq!(handled(&seen, 3), [Signal::USR1]);
     assert_eq!((returned(&seen, 3), returned(&seen, 4)), (Some(Err(Errno::EINTR)), None));
-    // aimed at one that wants it
+    // sent to a thread that does not block it
     let seen = play.kill(1, 4, Signal::USR1);
     assert_eq!(handled(&seen, 4), [Signal::USR1]);
     for tid in [3, 4] {
@@ -162,8 +165,12 @@ pub(super) fn a_process_s_signal_finds_a_thread(engine: &mut Engine, _: Mode) ->
     String::new()
 }
 
-/// TG-39: the one that was chosen sleeps in vfork, and another that could take it sleeps on.
-pub(super) fn a_signal_may_wait_for_a_sleeper(engine: &mut Engine, _: Mode) -> String {
+/// TG-39: the thread that was chosen for the signal sleeps in vfork, and another thread that could
+/// take it does not wake.
+pub(super) fn a_signal_may_stay_pending_for_a_thread_in_vfork(
+    engine: &mut Engine,
+    _: Mode,
+) -> String {
     let mut play = Play::new(engine);
     process(&mut play, 2);
     play.catch(2, Signal::USR1, SaFlags(0), SigSet::EMPTY);
@@ -174,7 +181,7 @@ pub(super) fn a_signal_may_wait_for_a_sleeper(engine: &mut Engine, _: Mode) -> S
     assert_eq!(tasks(&seen, 2), [(2, RunState::Vfork), (3, RunState::User)]);
     assert_eq!(seen.views[&Pid(3)].shared, Signal::USR1.set());
     assert_eq!(play.value(3, Syscall::Getpid), 2);
-    // TG-40: a mask that stays the same is no reason to look, any other is
+    // TG-40: only a change of the mask makes the thread check its pending signals
     let seen = play.mask(3, how::BLOCK, SigSet::EMPTY);
     assert_eq!(handled(&seen, 3), []);
     let seen = play.mask(3, how::BLOCK, Signal::HUP.set());
@@ -184,8 +191,11 @@ pub(super) fn a_signal_may_wait_for_a_sleeper(engine: &mut Engine, _: Mode) -> S
     String::new()
 }
 
-/// TG-48: of two that wait for one signal, the other one is interrupted.
-pub(super) fn two_wait_for_one_signal(engine: &mut Engine, mode: Mode) -> String {
+/// TG-48: if two threads wait for one signal, one takes it, and the other one is interrupted.
+pub(super) fn one_signal_ends_one_sigtimedwait_and_interrupts_the_other(
+    engine: &mut Engine,
+    mode: Mode,
+) -> String {
     let mut play = Play::new(engine);
     process(&mut play, 3);
     let wait = Syscall::RtSigtimedwait {
@@ -210,7 +220,7 @@ pub(super) fn two_wait_for_one_signal(engine: &mut Engine, mode: Mode) -> String
     String::new()
 }
 
-/// Handlers wait for commands thread by thread, each with its own calls under them.
+/// The handlers of each thread wait for commands, with interrupted calls of that thread.
 pub(super) fn handlers_wait_in_each_thread(engine: &mut Engine, _: Mode) -> String {
     let mut play = Play::new(engine);
     process(&mut play, 3);
@@ -220,7 +230,7 @@ pub(super) fn handlers_wait_in_each_thread(engine: &mut Engine, _: Mode) -> Stri
     play.call(1, tgkill(2, 3, Signal::USR1));
     let seen = play.call(1, tgkill(2, 4, Signal::USR1));
     assert_eq!(seen.in_handler, BTreeMap::from([(Pid(3), 1), (Pid(4), 1)]));
-    // a child of a thread is created inside its handler, and in the call under it
+    // a child of a thread is created inside of its handler, and of the call that it interrupted
     assert_eq!(play.fork(3), 5);
     assert_eq!(thread(&mut play, 3), 6);
     let seen = play.call(3, Syscall::RtSigreturn);
@@ -265,7 +275,7 @@ pub(super) fn a_process_outlives_its_leader(engine: &mut Engine, _: Mode) -> Str
     assert_eq!((dead.caught, alive.caught), (SigSet::EMPTY, Signal::USR1.set()));
     has_not_ended(&mut play);
     assert_eq!(play.value(3, Syscall::Getpid), 2);
-    // the others take what is for the process; what is for the leader is for nobody
+    // the other threads take signals to the process; no thread takes a signal to the leader
     assert_eq!(handled(&play.kill(1, 2, Signal::USR1), 3), [Signal::USR1]);
     let seen = play.call(1, tgkill(2, 2, Signal::KILL));
     assert_eq!((returned(&seen, 1), seen.ended.len()), (Some(Ok(Ret::Value(0))), 0));
@@ -282,9 +292,12 @@ pub(super) fn a_process_outlives_its_leader(engine: &mut Engine, _: Mode) -> Str
     String::new()
 }
 
-/// TG-89, TG-90: who decides how a process ended whose leader had gone before; and nobody waits for
-/// it (ZOM-02).
-pub(super) fn a_dead_leader_does_not_tell_how_it_ended(engine: &mut Engine, _: Mode) -> String {
+/// TG-89, TG-90: the status of a process whose leader ended before, also if no parent waits for it
+/// (ZOM-02).
+pub(super) fn the_last_thread_decides_the_status_of_a_process(
+    engine: &mut Engine,
+    _: Mode,
+) -> String {
     let mut play = Play::new(engine);
     process(&mut play, 3);
     play.call(2, Syscall::Exit(3));
@@ -331,7 +344,7 @@ pub(super) fn process_1_ends_with_its_last_thread(engine: &mut Engine, _: Mode) 
     let seen = play.call(1, Syscall::Exit(3));
     assert_eq!((seen.init, seen.ended.len()), (None, 0));
     assert_eq!(play.fork(2), 4);
-    // no thread of it may join another's group
+    // none of its threads may join another group
     let join = Syscall::Setpgid { pid: 0, pgid: 4 };
     play.value(4, Syscall::Setpgid { pid: 0, pgid: 0 });
     assert!(play.0.call(Pid(2), &join).is_err());
@@ -355,7 +368,7 @@ pub(super) fn exec_by_a_thread_takes_the_leader_s_number(engine: &mut Engine, _:
         play.mask(tid, how::BLOCK, set(&[12, signal]));
         play.call(1, tgkill(2, tid as i32, Signal::new(signal).unwrap()));
     }
-    // one sleeps, one is in a handler, the leader in a call that will never return
+    // one thread sleeps, one is in a handler, and the leader in a call that never returns
     play.call(3, Syscall::Pause);
     play.0.hold_handlers(true);
     play.call(1, tgkill(2, 5, Signal::USR1));
@@ -370,7 +383,7 @@ pub(super) fn exec_by_a_thread_takes_the_leader_s_number(engine: &mut Engine, _:
     assert_eq!((view.caught, seen.in_handler.len()), (SigSet::EMPTY, 0));
     assert_eq!((play.value(2, Syscall::Gettid), play.value(2, Syscall::Getpid)), (2, 2));
     assert!(play.0.call(Pid(4), &Syscall::Getpid).is_err());
-    // TG-107: the child is the new image's, and that is as good as any other
+    // TG-107: the child belongs to the new image, which handles commands as before
     let seen = play.call(2, wait_any(NONE));
     assert_eq!(seen.views[&Pid(2)].run, RunState::Blocked);
     let seen = play.call(6, Syscall::ExitGroup(1));
@@ -418,7 +431,7 @@ pub(super) fn threads_fork_and_wait_for_each_other_s_children(
     let view = seen.views[&Pid(5)];
     assert_eq!((view.tgid, view.ppid, view.blocked), (Pid(5), Pid(2), Signal::HUP.set()));
     assert_eq!(tasks(&seen, 2), [(2, RunState::Blocked), (3, RunState::User), (4, RunState::User)]);
-    // calls of others meanwhile; a child that comes later; a waiter that is interrupted
+    // calls of other threads during the waits; a later child; a wait that is interrupted
     assert_eq!(play.value(5, Syscall::Getppid), 2);
     assert_eq!(play.value(3, Syscall::Gettid), 3);
     play.catch(3, Signal::USR1, SaFlags(0), SigSet::EMPTY);
@@ -445,7 +458,7 @@ pub(super) fn a_stop_stops_all_threads(engine: &mut Engine, _: Mode) -> String {
     let info = SigInfo::child(Signal::CHLD, Pid(2), Uid(0), stopped);
     assert_eq!(seen.handlers().collect::<Vec<_>>(), [(Pid(1), &info)]);
     assert_eq!(play.wait(1, WaitOptions::STOPPED), waited(2, stopped));
-    // a command and a signal wait for the continuation
+    // a command and a signal wait for the continue
     let seen = play.call(2, Syscall::Gettid);
     assert_eq!(seen.events, []);
     play.call(1, tgkill(2, 3, Signal::USR1));
@@ -459,14 +472,14 @@ pub(super) fn a_stop_stops_all_threads(engine: &mut Engine, _: Mode) -> String {
 }
 
 /// TG-126, TG-127
-pub(super) fn vfork_by_a_thread_holds_nobody_else(engine: &mut Engine, _: Mode) -> String {
+pub(super) fn vfork_by_a_thread_suspends_only_that_thread(engine: &mut Engine, _: Mode) -> String {
     let mut play = Play::new(engine);
     process(&mut play, 3);
     let seen = play.call(3, Syscall::Vfork);
     assert_eq!((seen.created_tasks.clone(), seen.views[&Pid(5)].ppid), (vec![Pid(5)], Pid(2)));
     assert_eq!(tasks(&seen, 2), [(2, RunState::User), (3, RunState::Vfork), (4, RunState::User)]);
     assert_eq!((play.value(2, Syscall::Gettid), play.value(4, Syscall::Gettid)), (2, 4));
-    // its stop is complete when it has stopped itself
+    // the stop is complete when this thread has stopped
     let seen = play.kill(1, 2, Signal::STOP);
     assert_eq!(
         tasks(&seen, 2),
@@ -496,7 +509,7 @@ pub(super) fn a_creator_may_sleep_until_its_thread_ends(engine: &mut Engine, _: 
 
 // ------------------------------------------------------------------ nothing stays
 
-/// All below this worker: the zygote, and nobody else.
+/// The processes below this worker: only the zygote.
 fn only_the_zygote(engine: &Engine) {
     let left = descendants(engine.worker_number().unwrap());
     assert_eq!(left.len(), 1, "{left:?}");
@@ -515,15 +528,16 @@ pub(super) fn a_namespace_with_threads_leaves_nothing(engine: &mut Engine, _: Mo
         play.kill(1, 8, Signal::STOP);
         play.0.finish().unwrap()
     };
-    // processes, not threads; a dead leader's process is alive
-    let fates: Vec<(u32, ProcessEnd)> = ends.iter().map(|end| (end.pid.0, end.fate)).collect();
-    assert_eq!(fates, [1, 2, 6, 8].map(|pid| (pid, ProcessEnd::Alive)));
+    // processes, not threads; the process of a zombie leader is alive
+    let process_ends: Vec<(u32, ProcessEnd)> =
+        ends.iter().map(|end| (end.pid.0, end.end)).collect();
+    assert_eq!(process_ends, [1, 2, 6, 8].map(|pid| (pid, ProcessEnd::Alive)));
     assert_eq!(open_files(), files);
     only_the_zygote(engine);
     String::new()
 }
 
-/// Threads are made and end by chance, in test namespace after test namespace.
+/// Random creation and end of threads, in one test namespace after the other.
 pub(super) fn a_thousand_rounds_of_threads(engine: &mut Engine, _: Mode) -> String {
     let files = open_files();
     let mut chance = Chance(0x5eed);
@@ -551,7 +565,7 @@ pub(super) fn a_thousand_rounds_of_threads(engine: &mut Engine, _: Mode) -> Stri
             };
             threads += usize::from(call == Syscall::clone_call(THR));
             let seen = play.call(tid.0, call);
-            // who is gone is gone, who is created is there
+            // ended threads are absent, and created threads exist
             assert!(seen.gone.iter().all(|tid| !seen.views.contains_key(tid)));
             assert!(seen.created_tasks.iter().all(|tid| seen.views.contains_key(tid)));
         }

@@ -1,4 +1,4 @@
-//! Who is told what in which order: drivers, callbacks, those who wait.
+//! The order of operations of drivers, exit callbacks, and results of waits and calls.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,12 +21,11 @@ fn wait4(pid: i32) -> Syscall {
     Syscall::Wait4 { pid, status: Ptr::Null, options: WaitOptions::default() }
 }
 
-/// A driver that looks, when its process has to end, whether those were woken who sleep in calls
-/// of it.
+/// A driver that records, in `terminate`, how many calls of its process have woken.
 #[derive(Default)]
 struct Leaving {
     woken: Arc<Woken>,
-    at_the_end: AtomicUsize,
+    at_terminate: AtomicUsize,
 }
 
 impl DriverProcess for Leaving {
@@ -34,7 +33,7 @@ impl DriverProcess for Leaving {
     fn stop(&self, _: Signal) {}
     fn resume(&self) {}
     fn terminate(&self, _: WaitStatus) {
-        self.at_the_end.store(self.woken.0.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.at_terminate.store(self.woken.0.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 }
 
@@ -45,14 +44,14 @@ impl Leaving {
         (table.spawn(spawn).unwrap(), driver)
     }
 
-    fn everybody_had_left(&self) -> bool {
-        self.at_the_end.load(Ordering::SeqCst) == 1
+    fn all_calls_had_returned(&self) -> bool {
+        self.at_terminate.load(Ordering::SeqCst) == 1
     }
 }
 
-/// The result waits for a callback, which kills the caller.
+/// The result of a call waits for an exit callback, and the callback kills the caller.
 #[test]
-fn who_is_killed_by_a_callback_leaves_its_call_before_its_driver_hears_of_it() {
+fn a_process_killed_by_a_callback_leaves_its_call_before_its_driver_is_notified() {
     let table = ProcessTable::new();
     let (parent, driver) = Leaving::spawn(&table);
     let child = spawn(&parent);
@@ -65,13 +64,13 @@ fn who_is_killed_by_a_callback_leaves_its_call_before_its_driver_hears_of_it() {
         }
     })));
     child.exit(0).unwrap();
-    assert!(driver.everybody_had_left());
+    assert!(driver.all_calls_had_returned());
     table.set_on_process_exit(None);
 }
 
-/// Its call returns, and it ends, in one step.
+/// The call of a process returns, and the process ends, in one step.
 #[test]
-fn who_ends_in_the_step_of_its_result_leaves_its_call_first() {
+fn a_process_that_ends_in_the_step_of_its_result_leaves_its_call_first() {
     let clock = ManualClock::new();
     let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
     let (parent, driver) = Leaving::spawn(&table);
@@ -82,21 +81,21 @@ fn who_ends_in_the_step_of_its_result_leaves_its_call_first() {
     fall_asleep(call.as_mut(), &driver.woken);
     clock.advance(Duration::from_secs(5));
     table.reap_due(table.now());
-    assert!(driver.everybody_had_left());
+    assert!(driver.all_calls_had_returned());
 }
 
 #[test]
-fn who_ends_leaves_the_runtimes_wait_before_its_driver_hears_of_it() {
+fn a_process_that_ends_leaves_the_runtimes_wait_before_its_driver_is_notified() {
     let table = ProcessTable::new();
     let (parent, driver) = Leaving::spawn(&table);
     let _child = spawn(&parent);
     let mut wait = pin!(parent.wait_async(WaitTarget::Any, EXITED));
     fall_asleep(wait.as_mut(), &driver.woken);
     parent.send(Signal::KILL).unwrap();
-    assert!(driver.everybody_had_left());
+    assert!(driver.all_calls_had_returned());
 }
 
-/// A driver that is told of its end, and does not return until it is let go.
+/// A driver whose `terminate` does not return until the test sends a message.
 struct Slow {
     begin: mpsc::Sender<()>,
     go_on: Mutex<mpsc::Receiver<()>>,
@@ -114,13 +113,13 @@ impl DriverProcess for Slow {
     }
 }
 
-/// Whoever releases in the callback what a process used can rely on that its driver has stopped
-/// it, and on the order of the ends, whatever other threads do.
+/// A callback that releases the resources of a process can rely on the return of the driver's
+/// `terminate`, and on the order of the exits, whatever other threads do.
 #[test]
-fn a_callback_runs_after_the_driver_was_told_of_the_end() {
+fn an_exit_callback_runs_after_terminate_of_the_driver() {
     let table = ProcessTable::new();
-    let ((begin, begun), (go_on, told_to)) = (mpsc::channel(), mpsc::channel());
-    let driver = Arc::new(Slow { begin, go_on: told_to.into(), done: AtomicBool::new(false) });
+    let ((begin, begun), (go_on, resume)) = (mpsc::channel(), mpsc::channel());
+    let driver = Arc::new(Slow { begin, go_on: resume.into(), done: AtomicBool::new(false) });
     let slow = table.spawn(Spawn::new(Image::new("slow")).driver(driver.clone())).unwrap();
     let quick = spawn(&table.init());
     let (order, notes) = mpsc::channel();
@@ -139,7 +138,7 @@ fn a_callback_runs_after_the_driver_was_told_of_the_end() {
     assert_eq!(order, [(slow.pid(), true), (quick.pid(), true)]);
 }
 
-/// Notes what it is told.
+/// A driver that records its operations.
 struct Notes(mpsc::Sender<&'static str>);
 
 impl DriverProcess for Notes {
@@ -154,9 +153,9 @@ impl DriverProcess for Notes {
     }
 }
 
-/// ZOM-02: the parent ignores SIGCHLD, and so a child is reaped in the step of its end.
+/// ZOM-02: the parent ignores SIGCHLD, so the child is reaped in the step of its exit.
 #[test]
-fn a_callback_runs_after_all_that_its_driver_is_told_in_that_step() {
+fn an_exit_callback_runs_after_all_operations_of_its_step() {
     let table = ProcessTable::new();
     let parent = spawn(&table.init());
     parent.sigaction(Signal::CHLD, SigAction::IGNORE).unwrap();
@@ -172,9 +171,9 @@ fn a_callback_runs_after_all_that_its_driver_is_told_in_that_step() {
     assert_eq!(order, ["terminate", "reaped", "callback"]);
 }
 
-/// What is due is seen to while a callback runs, also if the step of the exit made it due.
+/// Timers expire while a callback runs, also timers that the step of the exit set.
 #[test]
-fn timers_go_off_while_a_callback_runs() {
+fn timers_expire_while_a_callback_runs() {
     let ttl = Some(Duration::from_millis(20));
     let table = ProcessTable::with_config(TableConfig::new().zombie_ttl(ttl));
     let (dying, other) = (spawn(&table.init()), spawn(&table.init()));
@@ -190,9 +189,9 @@ fn timers_go_off_while_a_callback_runs() {
     assert!(is_done.recv_timeout(SOON).is_ok());
 }
 
-/// EXIT-11: also for ends that a callback has brought about.
+/// TABLE-01: also for an exit that a callback caused.
 #[test]
-fn a_call_returns_after_the_callback_for_an_end_by_a_callback() {
+fn a_call_that_reports_an_exit_by_a_callback_returns_after_that_exits_callback() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let (first, second) = (spawn(&shell), spawn(&shell));
@@ -211,7 +210,7 @@ fn a_call_returns_after_the_callback_for_an_end_by_a_callback() {
     table.set_on_process_exit(None);
 }
 
-/// EXIT-11: also where the call does not say which child it was.
+/// TABLE-01: also if the call does not return the number of the child.
 #[test]
 fn a_call_without_siginfo_returns_after_the_callback() {
     for info in [Ptr::Null, Ptr::Bad] {
@@ -232,9 +231,9 @@ fn a_call_without_siginfo_returns_after_the_callback() {
     }
 }
 
-/// What a callback holds, or panics with, may panic when it is dropped.
+/// The values that a callback holds, and the payload of its panic, may panic in their `Drop`.
 #[test]
-fn a_panic_in_a_foreign_drop_loses_no_exit() {
+fn a_panic_in_an_embedders_drop_loses_no_exit() {
     struct Bad;
     impl Drop for Bad {
         fn drop(&mut self) {
@@ -263,9 +262,10 @@ fn a_panic_in_a_foreign_drop_loses_no_exit() {
     }
 }
 
-/// A status that is none has no effect, and nothing is reported of the table's own init.
+/// A report with an invalid status has no effect, and neither has a report about the table's own
+/// init.
 #[test]
-fn reports_that_say_nothing_change_nothing() {
+fn invalid_reports_change_nothing() {
     let table = ProcessTable::new();
     let guest = table.spawn(Spawn::new(Image::new("guest")).authority(Authority::Host)).unwrap();
     for word in [0x007f, 0x417f, 0xff7f, 0x00ff, 0x0050] {
@@ -277,10 +277,10 @@ fn reports_that_say_nothing_change_nothing() {
     assert_eq!(table.counts().running, 2);
 }
 
-/// EXIT-11: whose call it is decides whether it waits for the callback, not whose act made it
-/// possible.
+/// TABLE-01: a call that the callback itself makes does not wait for the callback; a call of
+/// another thread waits, also if an action of the callback lets it continue.
 #[test]
-fn a_queued_call_waits_for_the_callback_unless_it_is_the_callbacks_own() {
+fn only_a_callbacks_own_queued_call_overtakes_the_callback() {
     for own in [false, true] {
         let table = ProcessTable::new();
         let shell = shell(&table);
@@ -309,9 +309,10 @@ fn sigtimedwait(set: SigSet) -> Syscall {
     Syscall::RtSigtimedwait { set, info: Ptr::Valid, timeout: None, size: SIGSET_SIZE }
 }
 
-/// Only the child that turned out to be impossible ends unheard.
+/// The table runs no callback for a child whose creation fails, but it does for another process
+/// that ends in the same step.
 #[test]
-fn an_end_in_the_step_of_an_impossible_child_is_announced() {
+fn an_exit_in_the_step_of_a_failed_fork_runs_its_callback() {
     let table = ProcessTable::new();
     let parent = spawn(&table.init());
     parent.set_users([Some(Uid(1000)); 3]).unwrap();
@@ -329,7 +330,7 @@ fn an_end_in_the_step_of_an_impossible_child_is_announced() {
     assert_eq!(*announced.lock().unwrap(), [parent.pid()]);
 }
 
-/// A driver that makes a call that does not sleep, in an operation.
+/// A driver that makes a non-blocking call in an operation.
 struct Looks {
     guest: Mutex<Option<Process>>,
     info: Ptr,
@@ -349,7 +350,7 @@ impl DriverProcess for Looks {
     fn terminate(&self, _: WaitStatus) {}
 }
 
-/// A call that finds nothing waits for no callback, whatever ends in the same step.
+/// A call that finds no event waits for no callback, also if a process ends in the same step.
 #[test]
 fn a_call_that_finds_nothing_does_not_wait_for_callbacks() {
     for info in [Ptr::Valid, Ptr::Null, Ptr::Bad] {
@@ -372,7 +373,7 @@ fn a_call_that_finds_nothing_does_not_wait_for_callbacks() {
 /// A driver that is busy with a handler when its process ends.
 struct Busy {
     in_handler: Box<dyn Fn() + Send + Sync>,
-    told: AtomicBool,
+    terminated: AtomicBool,
 }
 
 impl DriverProcess for Busy {
@@ -382,12 +383,12 @@ impl DriverProcess for Busy {
     fn stop(&self, _: Signal) {}
     fn resume(&self) {}
     fn terminate(&self, _: WaitStatus) {
-        self.told.store(true, Ordering::SeqCst);
+        self.terminated.store(true, Ordering::SeqCst);
     }
 }
 
-/// Notes for each end of `process` whether its driver has been told of it.
-fn note_whether_told(
+/// Records for each exit of `process` whether the `terminate` of its driver has run.
+fn note_whether_terminated(
     process: &Process,
     driver: &Arc<Busy>,
     before: impl Fn(&Process) + Send + Sync + 'static,
@@ -397,34 +398,34 @@ fn note_whether_told(
     process.table().set_on_process_exit(Some(Arc::new(move |ended, _| {
         before(ended);
         if ended.pid() == pid {
-            note.lock().unwrap().push(driver.told.load(Ordering::SeqCst));
+            note.lock().unwrap().push(driver.terminated.load(Ordering::SeqCst));
         }
     })));
     seen
 }
 
-/// The process's own driver was told, also if it is busy when the process ends: with an operation
-/// in which that happens, or with one in another thread.
+/// The `terminate` of the driver runs before the callback, also if the driver is in another
+/// operation when the process ends, in the same thread or in another one.
 #[test]
 fn a_callback_waits_for_a_busy_driver() {
     for in_another_thread in [false, true] {
         let table = ProcessTable::new();
         let (begin, begun) = mpsc::channel();
-        let (go_on, told_to) = mpsc::channel::<()>();
-        let (told_to, victim) = (Mutex::new(told_to), Arc::new(Mutex::new(None::<Process>)));
+        let (go_on, resume) = mpsc::channel::<()>();
+        let (resume, victim) = (Mutex::new(resume), Arc::new(Mutex::new(None::<Process>)));
         let kills = victim.clone();
         let in_handler = Box::new(move || {
             begin.send(()).unwrap();
             match in_another_thread {
-                true => told_to.lock().unwrap().recv_timeout(SOON).unwrap(),
+                true => resume.lock().unwrap().recv_timeout(SOON).unwrap(),
                 false => kills.lock().unwrap().take().unwrap().send(Signal::KILL).unwrap(),
             }
         });
-        let driver = Arc::new(Busy { in_handler, told: AtomicBool::new(false) });
+        let driver = Arc::new(Busy { in_handler, terminated: AtomicBool::new(false) });
         let guest = table.spawn(Spawn::new(Image::new("g")).driver(driver.clone())).unwrap();
         guest.sigaction(Signal::USR1, caught()).unwrap();
         *victim.lock().unwrap() = Some(guest.clone());
-        let seen = note_whether_told(&guest, &driver, |_| ());
+        let seen = note_whether_terminated(&guest, &driver, |_| ());
         thread::scope(|scope| {
             scope.spawn(|| guest.send(Signal::USR1).unwrap());
             begun.recv_timeout(SOON).unwrap();
@@ -438,22 +439,22 @@ fn a_callback_waits_for_a_busy_driver() {
     }
 }
 
-/// The same where the news of the end had to wait for another callback.
+/// The same if the `terminate` has to wait for another callback.
 #[test]
-fn a_callback_waits_for_a_driver_that_is_told_late() {
+fn an_exit_callback_waits_for_a_late_operation_of_its_driver() {
     let table = ProcessTable::new();
-    let ((begin, begun), (go_on, told_to)) = (mpsc::channel(), mpsc::channel());
-    let told_to = Mutex::new(told_to);
+    let ((begin, begun), (go_on, resume)) = (mpsc::channel(), mpsc::channel());
+    let resume = Mutex::new(resume);
     let in_handler = Box::new(move || {
         begin.send(()).unwrap();
-        told_to.lock().unwrap().recv_timeout(SOON).unwrap();
+        resume.lock().unwrap().recv_timeout(SOON).unwrap();
     });
-    let driver = Arc::new(Busy { in_handler, told: AtomicBool::new(false) });
+    let driver = Arc::new(Busy { in_handler, terminated: AtomicBool::new(false) });
     let parent = table.spawn(Spawn::new(Image::new("p")).driver(driver.clone())).unwrap();
     parent.sigaction(Signal::CHLD, caught()).unwrap();
     let (child, other) = (spawn(&parent), spawn(&table.init()));
     let (victim, pid) = (parent.clone(), child.pid());
-    let seen = note_whether_told(&parent, &driver, move |ended| {
+    let seen = note_whether_terminated(&parent, &driver, move |ended| {
         if ended.pid() == pid {
             victim.send(Signal::KILL).unwrap();
         }
@@ -468,7 +469,7 @@ fn a_callback_waits_for_a_driver_that_is_told_late() {
     table.set_on_process_exit(None);
 }
 
-/// A driver that kills another process when its own ends.
+/// A driver that kills another process in its `terminate`.
 #[derive(Default)]
 struct Kills(Mutex<Option<Process>>);
 
@@ -483,10 +484,10 @@ impl DriverProcess for Kills {
     }
 }
 
-/// Its call has returned, and before anybody was woken for that, a callback or another driver of
-/// the same step kills it.
+/// The call of a process has returned; before a thread wakes for the result, a callback or another
+/// driver of the same step kills the process.
 #[test]
-fn who_is_killed_before_it_is_woken_leaves_its_call_first() {
+fn a_process_killed_before_its_wakeup_leaves_its_call_first() {
     for by_callback in [false, true] {
         let table = ProcessTable::new();
         let shell = shell(&table);
@@ -508,15 +509,14 @@ fn who_is_killed_before_it_is_woken_leaves_its_call_first() {
             *killer.0.lock().unwrap() = Some(guest.clone());
         }
         shell.kill_all(Signal::USR1).unwrap();
-        assert!(driver.everybody_had_left());
+        assert!(driver.all_calls_had_returned());
         table.set_on_process_exit(None);
     }
 }
 
-/// EXIT-11: a look that leaves the event in place waits too, also if it has no place for the
-/// answer.
+/// TABLE-01: a wait with WNOWAIT waits for the callback too, also without a siginfo pointer.
 #[test]
-fn a_look_without_a_place_for_the_answer_waits_for_the_callback() {
+fn a_wait_with_wnowait_and_no_siginfo_waits_for_the_callback() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let child = spawn(&shell);

@@ -1,9 +1,8 @@
-//! Waits, cancellations, timeouts, drops, and the end of everybody, all at once on real threads.
+//! Waits, cancellations, timeouts, drops, and the end of all processes, concurrently on threads.
 //!
-//! What happens differs each time; what holds does not: each end is returned by one consuming wait
-//! or reaped by the init, and never both or twice; every call returns; a driver is started first,
-//! hears stops and continues in turn and of the end last; and after `terminate_all` nobody but the
-//! init is left.
+//! Each run differs; the following invariants hold in each: one consuming wait returns an exit, or
+//! the init reaps it, and never both; every call returns; the stops and resumes of a driver
+//! alternate, and its last operation is `terminate`; after `terminate_all` only the init is left.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -28,7 +27,7 @@ const CHILDREN: usize = 4;
 const SECOND: Duration = Duration::from_secs(1);
 const EXITED: WaitOptions = WaitOptions::EXITED;
 
-/// A table with some children of its init, each with a driver that keeps a record.
+/// A table with some children of its init, each with a driver that records its operations.
 struct Arena {
     clock: ManualClock,
     table: ProcessTable,
@@ -52,7 +51,7 @@ impl Arena {
         Arc::new(Arena { clock, table, children, drivers, cancel, over })
     }
 
-    /// Waits for whatever there is in one of the ways until there is nobody left to wait for.
+    /// Waits for any child, in one of several ways, until there is no child left.
     fn wait_for_all(&self, way: usize) -> Vec<Waited> {
         let init = self.table.init();
         let mut returned = Vec::new();
@@ -96,7 +95,7 @@ impl Arena {
     }
 }
 
-/// A future that is polled once, then dropped if it has nothing.
+/// A future that is polled once, and dropped if it is pending.
 fn drop_or_take(init: &Process) -> Result<Option<Waited>, Errno> {
     let mut wait = pin!(init.wait_async(WaitTarget::Any, EXITED));
     match wait.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -105,7 +104,7 @@ fn drop_or_take(init: &Process) -> Result<Option<Waited>, Errno> {
     }
 }
 
-/// Runs it on a thread; what it gives comes through a channel, so that a hang is a failure.
+/// Runs a closure on a thread. Its result comes through a channel, so that a hang is a failure.
 fn start<T: Send + 'static>(
     arena: &Arc<Arena>,
     act: impl FnOnce(&Arena) -> T + Send + 'static,
@@ -120,10 +119,10 @@ fn start<T: Send + 'static>(
     is_done
 }
 
-/// Stops and continues in turn, and then an end.
+/// Whether stops and resumes alternate, and `terminate` is last.
 fn is_in_order(ops: &[Op]) -> bool {
     let Some((Op::Terminate(_), changes)) = ops.split_last() else {
-        // its end was reported by the process itself
+        // the process itself reported its exit
         return false;
     };
     changes.iter().enumerate().all(|(nth, op)| match op {
@@ -156,7 +155,7 @@ fn contest() {
     clock.recv_timeout(SOON).expect("the clock stops");
 
     assert_eq!(terminated.survivors, []);
-    assert_eq!(arena.table.pids(), [Pid(1)], "nobody but the init is left");
+    assert_eq!(arena.table.pids(), [Pid(1)], "only the init is left");
     let mut reaped = BTreeMap::new();
     let mut exits = BTreeMap::new();
     for event in events.try_iter() {
@@ -173,7 +172,7 @@ fn contest() {
 }
 
 #[test]
-fn no_contest_loses_or_doubles_an_end() {
+fn concurrent_waits_return_each_exit_once() {
     for _ in 0..ROUNDS {
         contest();
     }

@@ -1,4 +1,4 @@
-//! Where other process tables differ from Linux: one test for each line of the list in
+//! Differences between other process tables and Linux: one test for each row of the list in
 //! docs/PEERS.md, in its order.
 //!
 //! Long because each defect of a peer that docs/PEERS.md lists has its test here.
@@ -33,7 +33,7 @@ const CONTINUES: WaitOptions = WaitOptions::CONTINUED;
 const ENDS: WaitOptions = WaitOptions::EXITED;
 const EVENTS: WaitOptions = ENDS.with(STOPS).with(CONTINUES);
 
-/// A shell and its job in a group of its own, which is not orphaned.
+/// A shell and its job; the job has a group of its own, which is not orphaned.
 fn shell_and_job(table: &ProcessTable) -> (Process, Process, Arc<ScriptedDriver>) {
     let shell = shell(table);
     let (job, log) = recorded(&shell);
@@ -50,13 +50,14 @@ fn run_of(process: &Process) -> RunState {
     process.info().unwrap().run
 }
 
-/// A wait of the process itself that sleeps: wait4(2).
+/// A blocking wait4(2) of the process itself.
 fn waiting(process: &Process, pid: i32) -> Call {
     let options = WaitOptions::default();
     process.submit(Syscall::Wait4 { pid, status: Ptr::Valid, options })
 }
 
-/// SIG-14, JOB-08: SIGKILL and SIGSTOP are dropped from a mask without an error, and work.
+/// SIG-14, JOB-08: sigprocmask removes SIGKILL and SIGSTOP from a mask without an error, and both
+/// act.
 #[test]
 fn a_mask_never_holds_sigkill_and_sigstop() {
     let table = ProcessTable::new();
@@ -69,7 +70,8 @@ fn a_mask_never_holds_sigkill_and_sigstop() {
     assert_eq!(changes(&log), [Op::Stop(Signal::STOP), Op::Terminate(killed(Signal::KILL))]);
 }
 
-/// JOB-03, JOB-04: a blocked SIGCONT resumes, and stays pending until it is unblocked.
+/// JOB-03, JOB-04: a blocked SIGCONT continues the process, and stays pending until it is
+/// unblocked.
 #[test]
 fn a_blocked_sigcont_resumes_and_stays_pending() {
     let table = ProcessTable::new();
@@ -86,7 +88,8 @@ fn a_blocked_sigcont_resumes_and_stays_pending() {
     assert!(unblocking.wait().is_ok());
 }
 
-/// SIG-03, WAIT-29: SIGTTIN and SIGTTOU stop as SIGTSTP does, and the wait says which it was.
+/// SIG-03, WAIT-29: SIGTTIN and SIGTTOU stop as SIGTSTP does, and the wait status contains the
+/// signal.
 #[test]
 fn sigttin_and_sigttou_stop() {
     let table = ProcessTable::new();
@@ -103,9 +106,10 @@ fn sigttin_and_sigttou_stop() {
     assert_eq!(changes(&log), both);
 }
 
-/// JOB-01, JOB-02, JOB-05: SIGCONT takes pending stop signals away, and these a pending SIGCONT.
+/// JOB-01, JOB-02, JOB-05: SIGCONT discards pending stop signals, and these discard a pending
+/// SIGCONT.
 #[test]
-fn stop_signals_and_sigcont_take_each_other_away() {
+fn stop_signals_and_sigcont_discard_each_other() {
     let table = ProcessTable::new();
     let (_shell, job, log) = shell_and_job(&table);
     let both = Signal::TSTP.set().with(Signal::CONT);
@@ -136,7 +140,8 @@ fn only_sigstop_stops_members_of_orphaned_groups() {
     assert_eq!(changes(&log), [Op::Stop(Signal::STOP)]);
 }
 
-/// JOB-06: SIGTERM for a stopped process waits until it continues; SIGKILL does not (JOB-07).
+/// JOB-06: SIGTERM to a stopped process stays pending until it continues; SIGKILL acts at once
+/// (JOB-07).
 #[test]
 fn sigterm_waits_until_a_stopped_process_continues() {
     let table = ProcessTable::new();
@@ -155,7 +160,7 @@ fn sigterm_waits_until_a_stopped_process_continues() {
     assert_eq!(changes(&log), [Op::Stop(Signal::STOP), Op::Terminate(killed(Signal::KILL))]);
 }
 
-/// CHLD-01, JOB-06: a stopped parent gets the SIGCHLD of a child's end when it continues.
+/// CHLD-01, JOB-06: a stopped parent gets the SIGCHLD of a child's exit when it continues.
 #[test]
 fn a_stopped_parent_gets_sigchld_when_it_continues() {
     let table = ProcessTable::new();
@@ -168,15 +173,15 @@ fn a_stopped_parent_gets_sigchld_when_it_continues() {
     assert_eq!(log.delivered(), [Signal::CHLD]);
 }
 
-/// KILL-02, KILL-03: 0 is the caller's group with the caller, -1 everybody but process 1 and the
-/// caller.
+/// KILL-02, KILL-03: kill(0) addresses the caller's group including the caller, kill(-1) all
+/// processes but process 1 and the caller.
 #[test]
-fn kill_knows_the_own_group_and_everybody() {
+fn kill_0_addresses_the_own_group_and_kill_minus_1_all_processes() {
     let table = ProcessTable::new();
     let (caller, own) = recorded_shell(&table);
     let (member, near) = recorded(&caller);
-    let (stranger, far) = recorded_shell(&table);
-    for process in [&caller, &member, &stranger] {
+    let (unrelated, far) = recorded_shell(&table);
+    for process in [&caller, &member, &unrelated] {
         process.sigaction(Signal::USR1, caught()).unwrap();
     }
     let to_group = caller.submit(Syscall::Kill { pid: 0, sig: 10 });
@@ -190,8 +195,8 @@ fn kill_knows_the_own_group_and_everybody() {
     assert_eq!(table.counts().running, 4);
 }
 
-/// KILL-16, KILL-18, KILL-19, KILL-21: users decide, the session lets SIGCONT through, and process
-/// 1 takes no signal that it does not handle, from root neither.
+/// KILL-16, KILL-18, KILL-19, KILL-21: users decide the permission, a common session permits
+/// SIGCONT, and process 1 discards signals that it does not handle, also from root.
 #[test]
 fn users_sessions_and_process_1_are_protected() {
     let table = ProcessTable::new();
@@ -221,8 +226,8 @@ fn users_sessions_and_process_1_are_protected() {
     assert_eq!((run_of(&init), init.exit_status()), (RunState::User, None));
 }
 
-/// ZOM-09, KILL-04: a signal to a group with a zombie in it succeeds, and the zombie's driver is
-/// not called: what it drove may be somebody else by then.
+/// ZOM-09, KILL-04: a signal to a group with a zombie succeeds, and does not call the driver of the
+/// zombie, whose number another host process may have.
 #[test]
 fn a_signal_to_a_group_calls_no_driver_of_a_zombie() {
     let table = ProcessTable::new();
@@ -243,7 +248,8 @@ fn a_signal_to_a_group_calls_no_driver_of_a_zombie() {
     assert_eq!(real.seen(), []);
 }
 
-/// EXIT-01, EXIT-03: of an exit code the low 8 bits count, and a death by a signal is none.
+/// EXIT-01, EXIT-03: the status has the low 8 bits of an exit code, or the signal that killed the
+/// process.
 #[test]
 fn a_status_is_eight_bits_or_a_signal() {
     let table = ProcessTable::new();
@@ -261,14 +267,14 @@ fn a_status_is_eight_bits_or_a_signal() {
     assert_eq!((status.exit_code(), status.term_signal()), (None, Some(Signal::TERM)));
 }
 
-/// WAIT-08: only the parent can wait for a child; to everybody else it is ECHILD.
+/// WAIT-08: only the parent can wait for a child; other processes get ECHILD.
 #[test]
-fn nobody_waits_for_the_child_of_another() {
+fn a_process_waits_only_for_its_own_children() {
     let table = ProcessTable::new();
-    let (parent, stranger) = (shell(&table), shell(&table));
+    let (parent, unrelated) = (shell(&table), shell(&table));
     let child = spawn(&parent);
     child.exit(5).unwrap();
-    for other in [&table.init(), &stranger, &child] {
+    for other in [&table.init(), &unrelated, &child] {
         let refused = if *other == child { Errno::ESRCH } else { Errno::ECHILD };
         assert_eq!(other.try_wait(&child, ENDS), Err(refused));
         assert_eq!(other.waitpid(child.pid().0 as i32, NOW), Err(refused));
@@ -276,7 +282,7 @@ fn nobody_waits_for_the_child_of_another() {
     assert_eq!(parent.wait(&child, ENDS).unwrap().status, WaitStatus::exited(5));
 }
 
-/// WAIT-17: the caller's own group is the one that it has when the wait begins.
+/// WAIT-17: a wait for the caller's own group uses the group at the beginning of the wait.
 #[test]
 fn a_wait_for_the_own_group_means_the_group_at_its_beginning() {
     let table = ProcessTable::new();
@@ -298,8 +304,7 @@ fn a_wait_for_the_own_group_means_the_group_at_its_beginning() {
     assert_eq!(waited.pid, second.pid());
 }
 
-/// WAIT-22, WAIT-26, EXIT-12: a child has one unreported change of state, the last; an end replaces
-/// it.
+/// WAIT-22, WAIT-26, EXIT-12: a child has one unreported event, the last; an exit replaces it.
 #[test]
 fn a_child_has_one_unreported_event() {
     let table = ProcessTable::new();
@@ -326,14 +331,13 @@ fn a_child_has_one_unreported_event() {
     assert_eq!(shell.try_wait(&job, EVENTS), Err(Errno::ECHILD));
 }
 
-/// How often a signal was generated for a process since the last look.
+/// The number of times that a signal was generated for a process since the last call.
 fn sent(events: &[TableEvent], to: &Process, signal: Signal) -> usize {
     let is_it = |what| matches!(what, What::Generated(info) if info.signal == signal);
     events.iter().filter(|event| event.pid == to.pid() && is_it(event.what)).count()
 }
 
-/// ORP-07, ORP-08: a group is hung up when it becomes orphaned, and not again when one of its
-/// members ends.
+/// ORP-07, ORP-08: a group gets SIGHUP when it becomes orphaned, and not again when a member ends.
 #[test]
 fn a_group_is_hung_up_only_when_it_becomes_orphaned() {
     let table = ProcessTable::new();
@@ -360,10 +364,10 @@ fn a_group_is_hung_up_only_when_it_becomes_orphaned() {
     assert_eq!((seen(), run_of(&third)), (0, RunState::Stopped));
 }
 
-/// ORP-02, NS-12: a process 1 in the same session is a link, and keeps the group of a job from
-/// being orphaned; only the init of the whole system is not.
+/// ORP-02, NS-12: a process 1 in the same session keeps the group of a job from being orphaned;
+/// only the init of the machine does not.
 #[test]
-fn only_the_global_init_is_no_link() {
+fn only_the_global_init_does_not_keep_a_group_from_being_orphaned() {
     for global in [false, true] {
         let kernel = Config { global_init: global, ..Config::default() };
         let config = TableConfig::new().init(Init::Guest).kernel(kernel);
@@ -378,10 +382,10 @@ fn only_the_global_init_is_no_link() {
     }
 }
 
-/// RPT-09, RPT-10: who inherits a zombie gets its SIGCHLD, and does not get it if it ignores
-/// SIGCHLD: then the zombie is reaped at once.
+/// RPT-09, RPT-10: the process that adopts a zombie gets its SIGCHLD. If it ignores SIGCHLD it gets
+/// none, and the zombie is reaped at once.
 #[test]
-fn who_inherits_a_zombie_is_told() {
+fn the_adopter_of_a_zombie_is_notified() {
     for ignores in [false, true] {
         let table = ProcessTable::new();
         let (reaper, log) = recorded_shell(&table);
@@ -404,15 +408,15 @@ fn who_inherits_a_zombie_is_told() {
         if ignores {
             assert_eq!((about, zombie.info()), (vec![], None));
         } else {
-            // the parent's own SIGCHLD comes while this one is pending, or follows it
+            // the SIGCHLD of the parent itself merges with this pending one, or follows it
             assert_eq!(about[0], zombie.pid());
             assert_eq!(reaper.wait(&zombie, ENDS).unwrap().status, WaitStatus::exited(7));
         }
     }
 }
 
-/// ZOM-10, GRP-08: a group of zombies can be joined: the second process of a pipeline whose first
-/// one has ended already.
+/// ZOM-10, GRP-08: setpgid can join a group of zombies, as the second process of a pipeline whose
+/// first process has ended.
 #[test]
 fn a_group_of_zombies_can_be_joined() {
     let table = ProcessTable::new();
@@ -429,10 +433,10 @@ fn a_group_of_zombies_can_be_joined() {
     assert_eq!(table.group(first.pid().into()).len(), 2); // GRP-12
 }
 
-/// GRP-05, GRP-06, GRP-07: who leads a session keeps its group, only a process itself and its
-/// parent may move it, and the parent only until it executes a program.
+/// GRP-05, GRP-06, GRP-07: a session leader keeps its group, only a process itself and its parent
+/// may change the group of the process, and the parent only until its exec.
 #[test]
-fn setpgid_refuses_leaders_strangers_and_children_that_have_executed() {
+fn setpgid_refuses_session_leaders_unrelated_processes_and_children_after_exec() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     assert_eq!(shell.setpgid(Pid(0), Pgid(0)), Err(Errno::EPERM));
@@ -448,7 +452,7 @@ fn setpgid_refuses_leaders_strangers_and_children_that_have_executed() {
     assert_eq!(shell.setpgid(leader.pid(), Pgid(0)), Err(Errno::EPERM));
 }
 
-/// GRP-17, GRP-18, GRP-19: no new session while a group of the own number has a member, be it a
+/// GRP-17, GRP-18, GRP-19: setsid fails while a group with the caller's number has a member, also a
 /// zombie.
 #[test]
 fn no_session_begins_while_the_group_of_its_number_has_members() {
@@ -467,10 +471,10 @@ fn no_session_begins_while_the_group_of_its_number_has_members() {
     assert_eq!(leader.setsid(), Ok(leader.pid().into()));
 }
 
-/// PID-08: a number is not given out while a group or a session has it.
+/// PID-08: fork does not use a number that a group or a session has.
 #[test]
 fn a_number_is_taken_while_a_group_has_it() {
-    // the numbers 300 to 302, and behind them nothing
+    // only the numbers 300 to 302
     let kernel = Config { pid_max: 303, last_pid: 299, ..Config::default() };
     let table = ProcessTable::with_config(TableConfig::new().kernel(kernel));
     let shell = shell(&table);
@@ -488,7 +492,8 @@ fn a_number_is_taken_while_a_group_has_it() {
     assert_eq!(shell.fork().unwrap().pid(), leader.pid());
 }
 
-/// FORK-01, PID-01: a process has a living parent and a number of its own; nobody chooses either.
+/// FORK-01, PID-01: a process has a living parent and a number of its own; a spawn cannot set
+/// either.
 #[test]
 fn a_process_has_a_living_parent_and_a_number_of_its_own() {
     let table = ProcessTable::new();
@@ -504,9 +509,9 @@ fn a_process_has_a_living_parent_and_a_number_of_its_own() {
     assert_eq!(numbers.len(), 100);
 }
 
-/// PID-09: a report belongs to the process that it is about, also when its number is another's.
+/// PID-09: a report concerns the process of its reporter, also if a later process has the number.
 #[test]
-fn a_late_report_does_not_touch_who_has_the_number_now() {
+fn a_late_report_does_not_affect_a_later_process_of_that_number() {
     let kernel = Config { pid_max: 301, last_pid: 299, ..Config::default() };
     let table = ProcessTable::with_config(TableConfig::new().kernel(kernel));
     let (old, log) = recorded(&table.init());
@@ -522,8 +527,8 @@ fn a_late_report_does_not_touch_who_has_the_number_now() {
     assert_eq!((run_of(&new), new.exit_status()), (RunState::User, None));
 }
 
-/// An end that is reported while the process is being created is not lost: by its driver as
-/// soon as that has it, and from another thread.
+/// A report of an exit during the creation of the process is not lost, neither from the `attach` of
+/// its driver nor from another thread.
 #[test]
 fn an_end_during_creation_is_not_lost() {
     let table = ProcessTable::new();
@@ -543,10 +548,10 @@ fn an_end_during_creation_is_not_lost() {
     assert_eq!(driver.seen(), []);
 }
 
-/// JOB-06: the end of the table takes one grace for stopped ones and fifty stubborn ones together,
-/// and parents get their SIGCHLD.
+/// JOB-06: the end of the table takes one grace period for stopped processes and fifty processes
+/// that ignore SIGTERM together, and parents get their SIGCHLD.
 #[test]
-fn one_grace_is_enough_for_everybody() {
+fn all_processes_share_one_grace_period() {
     let clock = ManualClock::new();
     let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
     let stopped = spawn(&table.init());
@@ -565,7 +570,7 @@ fn one_grace_is_enough_for_everybody() {
     let grace = Duration::from_secs(1);
     let terminated = thread::scope(|scope| {
         let ending = scope.spawn(|| table.terminate_all(grace));
-        // the sleep has begun when its alarm is the next thing to come
+        // the sleep has begun when its alarm is the next deadline
         while table.next_deadline() != Some(table.now().after(1_000_000_000)) {
             thread::yield_now();
         }
@@ -584,7 +589,8 @@ fn one_grace_is_enough_for_everybody() {
     assert_eq!(sent(&events, &stubborn[0], Signal::CHLD), 1);
 }
 
-/// SIG-23, SIG-24: of a real-time signal every instance is kept, in order; of the others one.
+/// SIG-23, SIG-24: all instances of a real-time signal queue, in order; of a standard signal only
+/// one is pending.
 #[test]
 fn real_time_signals_queue() {
     let table = ProcessTable::new();
@@ -604,8 +610,8 @@ fn real_time_signals_queue() {
     assert_eq!(poll(), Err(Errno::EAGAIN));
 }
 
-/// SIG-01, SIG-04, SIG-19, SIG-42, EXEC-01: an action is the default one, none, or a handler, which
-/// runs once with SA_RESETHAND and does not outlive exec.
+/// SIG-01, SIG-04, SIG-19, SIG-42, EXEC-01: an action is the default, SIG_IGN, or a handler, which
+/// runs once with SA_RESETHAND and which exec resets.
 #[test]
 fn dispositions_decide_what_a_signal_does() {
     let table = ProcessTable::new();
@@ -630,7 +636,7 @@ fn dispositions_decide_what_a_signal_does() {
 }
 
 /// CHLD-03, CHLD-04: with SA_NOCLDSTOP a parent gets no SIGCHLD of stops and continues, and can
-/// wait for them all the same; of ends it gets it.
+/// still wait for them; it gets the SIGCHLD of exits.
 #[test]
 fn sa_nocldstop_keeps_the_events_and_drops_the_signals() {
     let table = ProcessTable::new();
@@ -647,10 +653,11 @@ fn sa_nocldstop_keeps_the_events_and_drops_the_signals() {
     assert_eq!(log.delivered(), [Signal::CHLD]);
 }
 
-/// ZOM-02, ZOM-03, ZOM-07: with SA_NOCLDWAIT, or SIGCHLD ignored, ends leave no zombie, and a wait
-/// ends with ECHILD when the last child has; a handler still gets its SIGCHLD.
+/// ZOM-02, ZOM-03, ZOM-07: if the parent ignores SIGCHLD or set SA_NOCLDWAIT, exits leave no
+/// zombie, and a wait returns ECHILD when the last child has exited; a handler still gets its
+/// SIGCHLD.
 #[test]
-fn children_of_who_wants_none_leave_no_zombie() {
+fn children_of_a_parent_that_ignores_sigchld_leave_no_zombie() {
     let table = ProcessTable::new();
     let no_wait = SigAction { flags: SaFlags::NOCLDWAIT, ..caught() };
     for (action, signals) in [(no_wait, 1), (SigAction::IGNORE, 0)] {
@@ -685,8 +692,8 @@ fn the_nearest_subreaper_adopts() {
     assert_eq!(child.getppid(), Ok(Pid(1)));
 }
 
-/// WAIT-41, WAIT-44, SIG-44: a handler interrupts a wait of the process, with SA_RESTART it does
-/// not; a stop and a continue do not either.
+/// WAIT-41, WAIT-44, SIG-44: a handler interrupts a wait of the process, unless it has SA_RESTART;
+/// a stop and a continue do not interrupt it.
 #[test]
 fn handlers_interrupt_the_waits_of_a_process() {
     let table = ProcessTable::new();
@@ -703,7 +710,7 @@ fn handlers_interrupt_the_waits_of_a_process() {
     shell.send(Signal::USR1).unwrap();
     shell.sigreturn().unwrap();
     assert_eq!(wait.wait(), Err(Errno::EINTR));
-    // the runtime's own wait is another matter: nothing interrupts it
+    // no signal interrupts the runtime's own wait
     let mut outside = pin!(shell.wait_async(&child, ENDS));
     let mut context = Context::from_waker(Waker::noop());
     assert!(outside.as_mut().poll(&mut context).is_pending());
@@ -736,9 +743,10 @@ fn waits_have_timeouts() {
     });
 }
 
-/// WAIT-04, WAIT-33, WAIT-36: waitid(2) chooses the kinds of events, and WNOWAIT leaves them there.
+/// WAIT-04, WAIT-33, WAIT-36: the options of waitid(2) select the kinds of events, and WNOWAIT
+/// leaves the event.
 #[test]
-fn an_event_can_be_looked_at_and_left() {
+fn wnowait_leaves_the_event() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let job = spawn(&shell);
@@ -757,7 +765,7 @@ fn an_event_can_be_looked_at_and_left() {
     assert_eq!(shell.try_wait(&job, WaitOptions::NOWAIT), Err(Errno::EINVAL));
 }
 
-/// What a guest's execution is told about running.
+/// A driver that records whether its process runs.
 #[derive(Default)]
 struct Switch {
     stopped: AtomicBool,
@@ -774,8 +782,8 @@ impl DriverProcess for Switch {
     fn terminate(&self, _: WaitStatus) {}
 }
 
-/// A stop and a continue from two threads reach the driver in the order in which they were
-/// decided: in 10,000 overlaps it never disagrees with the table.
+/// A stop and a continue from two threads reach the driver in the order of their transitions: in
+/// 10,000 overlaps the driver never disagrees with the table.
 #[test]
 fn a_stop_that_races_a_continue_leaves_driver_and_table_agreed() {
     const ROUNDS: usize = 10_000;
@@ -797,7 +805,7 @@ fn a_stop_that_races_a_continue_leaves_driver_and_table_agreed() {
             barrier.wait();
             guest.send(Signal::STOP).unwrap();
             barrier.wait();
-            // both calls have returned, and the other thread does nothing before the next round
+            // both calls have returned, and the other thread makes no call before the next round
             let is_stopped = run_of(&guest) == RunState::Stopped;
             assert_eq!(switch.stopped.load(Ordering::SeqCst), is_stopped);
             stopped += usize::from(is_stopped);
@@ -808,10 +816,10 @@ fn a_stop_that_races_a_continue_leaves_driver_and_table_agreed() {
     assert!(!faults.try_iter().any(|event| is_fault(event.what)), "{stopped} rounds ended stopped");
 }
 
-/// One background thread serves all tables, and tables without a deadline need none.
+/// One timer thread serves all tables, and tables without a deadline need none.
 #[cfg(target_os = "linux")]
 #[test]
-fn one_thread_keeps_all_tables() {
+fn one_timer_thread_serves_all_tables() {
     let tables: Vec<ProcessTable> = (0..32).map(|_| ProcessTable::new()).collect();
     for table in &tables {
         spawn(&table.init()).exit(0).unwrap();
@@ -823,8 +831,8 @@ fn one_thread_keeps_all_tables() {
             .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
         names.filter(|name| name.starts_with("proctable-timer")).count()
     };
-    // one of another test's may be on its way out, and ours may not have its name yet; ours stays
-    // as long as the tables do
+    // a timer thread of another test may be about to exit, and ours may not have its name yet; ours
+    // stays as long as the tables
     let begin = std::time::Instant::now();
     while timer_threads() != 1 && begin.elapsed() < super::SOON {
         thread::yield_now();
@@ -832,10 +840,11 @@ fn one_thread_keeps_all_tables() {
     assert_eq!(timer_threads(), 1);
 }
 
-/// WAIT-30, RPT-07: of several children that have ended the one that the parent got first is
-/// given, whatever their numbers are and whoever ended first; adopted ones come last.
+/// WAIT-30, RPT-07: of several children that have ended a wait reports the one that the parent
+/// created or adopted first, whatever the order of their numbers and exits; adopted children are
+/// last.
 #[test]
-fn children_come_in_the_order_in_which_their_parent_got_them() {
+fn wait_reports_children_in_the_order_of_creation_and_adoption() {
     let table = ProcessTable::new();
     let reaper = shell(&table);
     reaper.set_subreaper(true).unwrap();
@@ -862,10 +871,10 @@ fn a_child_has_the_mask_and_no_pending_signals() {
     assert_eq!((view.blocked, view.shared | view.private), (Signal::USR1.set(), SigSet::EMPTY));
 }
 
-/// EXEC-03, EXEC-07: a stopped process executes nothing before it continues; exec changes nothing
-/// but the program.
+/// EXEC-03, EXEC-07: an execve of a stopped process takes effect when the process continues; exec
+/// changes only the program.
 #[test]
-fn a_stopped_process_executes_when_it_continues() {
+fn an_exec_of_a_stopped_process_runs_after_the_continue() {
     let table = ProcessTable::new();
     let (guest, log) = recorded(&table.init());
     guest.send(Signal::STOP).unwrap();

@@ -1,4 +1,4 @@
-//! The end of everybody, and of the table.
+//! The end of all processes, and of the table.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use proctable::table::{Image, ProcessTable, Spawn};
 
 use super::{SOON, caught, spawn};
 
-/// JOB-06: stopped ones act on TERM too; who holds out gets KILL, and their number adds nothing to
-/// the time.
+/// JOB-06: stopped processes act on SIGTERM too; processes that survive it get SIGKILL, and their
+/// number does not add to the time.
 #[test]
-fn everybody_ends_within_one_grace() {
+fn all_processes_end_within_one_grace_period() {
     let table = ProcessTable::new();
     let init = table.init();
     let meek = spawn(&init);
@@ -40,9 +40,9 @@ fn everybody_ends_within_one_grace() {
     assert_eq!(table.pids(), [Pid(1)], "the zombies are reaped");
 }
 
-/// A host that reports nothing survives, and is named.
+/// A process under the host's authority whose driver reports no exit survives, and is named.
 #[test]
-fn who_does_not_report_is_named() {
+fn processes_that_do_not_report_are_named() {
     let table = ProcessTable::new();
     let driver = Arc::new(ScriptedDriver::new([]));
     let spawning = Spawn::new(Image::new("real")).driver(driver.clone()).authority(Authority::Host);
@@ -52,7 +52,8 @@ fn who_does_not_report_is_named() {
     assert_eq!(driver.delivered(), [Signal::TERM, Signal::CONT, Signal::KILL]);
 }
 
-/// Dropping the last handle tells each driver of a living process, and guests on threads unwind.
+/// The drop of the last handle calls `terminate` of the driver of each living process, and guests
+/// on threads unwind.
 #[test]
 fn the_last_handle_ends_the_table() {
     let table = ProcessTable::new();

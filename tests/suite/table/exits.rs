@@ -16,8 +16,8 @@ use proctable::table::{
 
 use super::{SOON, caught, shell, spawn};
 
-/// A report that comes before the process is in the table is not lost; one that comes after its
-/// end, or about a number that is another's by now, has no effect.
+/// A report that arrives before its process is in the table is not lost. A report after the exit,
+/// or for a number that a later process has, has no effect.
 #[test]
 fn reports_belong_to_one_process_for_good() {
     let table = ProcessTable::new();
@@ -46,7 +46,7 @@ fn reports_belong_to_one_process_for_good() {
     assert_eq!(second.exit_status(), Some(WaitStatus::exited(1)));
 }
 
-/// A driver that panics is reported, and the table goes on.
+/// A panic of a driver is published, and the table continues.
 #[test]
 fn a_driver_that_panics_is_a_published_fault() {
     let table = ProcessTable::new();
@@ -65,8 +65,8 @@ fn a_driver_that_panics_is_a_published_fault() {
     assert_eq!(table.counts().running, 2);
 }
 
-/// EXIT-11: the callback comes before any wait that returns the exit, also one that begins while
-/// it runs.
+/// TABLE-01: the callback runs before any wait returns the exit, also a wait that begins while it
+/// runs.
 #[test]
 fn callbacks_come_before_waits_return() {
     let table = ProcessTable::new();
@@ -88,12 +88,12 @@ fn callbacks_come_before_waits_return() {
         let guest = scope.spawn(|| init.waitpid(-1, WaitOptions::default()));
         leave.send(()).unwrap();
         let (one, other) = (waiter.join().unwrap(), guest.join().unwrap());
-        // one of them gets it, and the other finds no child
+        // one wait returns the exit, and the other finds no child
         assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
     });
 }
 
-/// What reaps the children of a process whenever it hears of one, as a SIGCHLD handler does.
+/// A driver that reaps the children of its process in each handler of SIGCHLD.
 #[derive(Default)]
 struct Reaper {
     parent: OnceLock<Process>,
@@ -113,10 +113,10 @@ impl DriverProcess for Reaper {
     fn terminate(&self, _: WaitStatus) {}
 }
 
-/// EXIT-11, CHLD-06: a parent hears of an end when the callback has run and not before, so that
-/// what it does then finds every child of which it will not hear again.
+/// TABLE-01, CHLD-06: a driver gets the SIGCHLD of an exit after the callback has run, so its waits
+/// then find every child that has no SIGCHLD of its own.
 #[test]
-fn a_driver_that_reaps_when_it_hears_of_a_child_misses_none() {
+fn a_driver_that_reaps_when_it_is_notified_misses_no_child() {
     let table = ProcessTable::new();
     let reaper = Arc::new(Reaper::default());
     let parent = table.spawn(Spawn::new(Image::new("sh")).driver(reaper.clone())).unwrap();
@@ -127,30 +127,30 @@ fn a_driver_that_reaps_when_it_hears_of_a_child_misses_none() {
         child.setpgid(Pid(0), children[0].pid().into()).unwrap();
     }
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let (told, by) = (seen.clone(), reaper.clone());
+    let (notes, by) = (seen.clone(), reaper.clone());
     table.set_on_process_exit(Some(Arc::new(move |process, _| {
-        told.lock().unwrap().push((process.pid(), by.reaped.lock().unwrap().len()));
+        notes.lock().unwrap().push((process.pid(), by.reaped.lock().unwrap().len()));
     })));
     table.init().kill_group(children[0].pid().into(), Signal::KILL).unwrap();
     let mut pids: Vec<Pid> = children.iter().map(Process::pid).collect();
     assert_eq!(*reaper.reaped.lock().unwrap(), pids);
     pids.reverse();
-    // the member that joined last ends first (KILL-13), and nobody is reaped before all were told
+    // the member that joined last ends first (KILL-13), and no child is reaped before all callbacks
     assert_eq!(*seen.lock().unwrap(), [(pids[0], 0), (pids[1], 0), (pids[2], 0)]);
 }
 
-/// EXIT-11: guests on threads that fork, catch SIGCHLD and wait, all at once, while a callback
-/// asks the table about each end: every end is told once, and nobody waits for ever.
+/// TABLE-01: guests on threads fork, catch SIGCHLD and wait concurrently, while a callback calls
+/// the table for each exit: each exit has one callback, and each wait returns.
 #[test]
-fn callbacks_and_handlers_of_many_threads_get_along() {
+fn callbacks_and_handlers_on_many_threads_do_not_deadlock() {
     const GUESTS: usize = 4;
     const CHILDREN: usize = 25;
     let table = ProcessTable::new();
     let ends = Arc::new(AtomicUsize::new(0));
-    let told = ends.clone();
+    let count = ends.clone();
     table.set_on_process_exit(Some(Arc::new(move |process, _| {
         assert!(process.table().counts().processes > 0);
-        told.fetch_add(1, Ordering::SeqCst);
+        count.fetch_add(1, Ordering::SeqCst);
     })));
     let init = table.init();
     for _ in 0..GUESTS {
@@ -180,7 +180,7 @@ fn callbacks_and_handlers_of_many_threads_get_along() {
     assert_eq!(ends.load(Ordering::SeqCst), GUESTS * (CHILDREN + 1));
 }
 
-/// EXIT-11: the same for a parent that takes its signals by a call.
+/// TABLE-01: the same for a parent that takes its signals by rt_sigtimedwait.
 #[test]
 fn a_call_that_takes_a_signal_of_an_end_returns_after_the_callback() {
     let table = ProcessTable::new();
@@ -194,9 +194,9 @@ fn a_call_that_takes_a_signal_of_an_end_returns_after_the_callback() {
         size: SIGSET_SIZE,
     }));
     let (seen, taking) = (Arc::new(Mutex::new(None)), call.clone());
-    let told = seen.clone();
+    let note = seen.clone();
     table.set_on_process_exit(Some(Arc::new(move |_, _| {
-        *told.lock().unwrap() = Some(taking.result());
+        *note.lock().unwrap() = Some(taking.result());
     })));
     child.exit(0).unwrap();
     assert_eq!(*seen.lock().unwrap(), Some(None));
@@ -204,8 +204,8 @@ fn a_call_that_takes_a_signal_of_an_end_returns_after_the_callback() {
     table.set_on_process_exit(None);
 }
 
-/// ZombieQueue of the table's init are reaped when their time is over; those of a living parent
-/// stay until it is gone.
+/// Zombies of the table's init are reaped at their deadline; those of a living parent stay until
+/// the parent ends.
 #[test]
 fn zombies_are_reaped_after_their_time() {
     let clock = ManualClock::new();
@@ -220,7 +220,7 @@ fn zombies_are_reaped_after_their_time() {
     clock.advance(ttl);
     assert_eq!(table.reap_due(table.now()), 1);
     assert_eq!((ours.info(), theirs.exit_status()), (None, Some(WaitStatus::exited(2))));
-    // RPT-09: the init gets it when its parent ends
+    // RPT-09: the init adopts it when its parent ends
     shell.exit(0).unwrap();
     assert_eq!(table.reapable_zombies(), 2);
     clock.advance(ttl);
@@ -229,9 +229,9 @@ fn zombies_are_reaped_after_their_time() {
     assert_eq!(table.next_deadline(), None);
 }
 
-/// All that can be many is bounded, with the kernel's errno.
+/// The limits on processes, pending signals and subscribers fail with the errno of the kernel.
 #[test]
-fn limits_have_the_errno_of_the_kernel() {
+fn limits_of_a_table_fail_with_the_errno_of_the_kernel() {
     let limits = TableLimits { processes: 3, pending_signals: 2, subscribers: 1 };
     let table = ProcessTable::with_config(TableConfig::new().limits(limits));
     let init = table.init();
@@ -263,9 +263,10 @@ fn limits_have_the_errno_of_the_kernel() {
     assert!(matches!(next.what, What::Lost(lost) if seen[1].number + lost == next.number));
 }
 
-/// A program is seen with its arguments as soon as its event is, and children share it.
+/// The image of a process has its arguments when the event of the exec is published, and children
+/// share it.
 #[test]
-fn what_a_process_executes_is_shared_with_its_children() {
+fn children_share_the_image_of_their_parent() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     let image = Image { program: "ls".into(), args: vec!["ls".into()], env: vec!["A=1".into()] };
@@ -281,19 +282,19 @@ fn what_a_process_executes_is_shared_with_its_children() {
     assert_eq!(guest.image().unwrap().program, "ls");
 }
 
-/// A program that a process was going to execute when it was killed is not the next one's that has
-/// its number.
+/// A later process does not get the image that an earlier process of its number was about to
+/// execute when it was killed.
 #[test]
-fn what_a_dead_process_was_going_to_execute_is_forgotten() {
+fn the_queued_image_of_a_process_that_ended_is_dropped() {
     let kernel = proctable::kernel::Config { pid_max: 301, last_pid: 299, ..Default::default() };
     let table = ProcessTable::with_config(TableConfig::new().kernel(kernel));
     let init = table.init();
-    // ZOM-02: its end leaves no zombie
+    // ZOM-02: its exit leaves no zombie
     init.sigaction(Signal::CHLD, SigAction::IGNORE).unwrap();
     for _ in 0..50 {
         let dead = spawn(&init);
         dead.send(Signal::STOP).unwrap();
-        // it holds whether the call comes before or after the signal
+        // the call may come before or after the signal
         std::thread::scope(|scope| {
             let executing = scope.spawn(|| dead.exec(Image::new("ls")));
             std::thread::yield_now();
@@ -308,9 +309,9 @@ fn what_a_dead_process_was_going_to_execute_is_forgotten() {
     }
 }
 
-/// TIME-04: by the background thread, on real time; it ends when nothing is due.
+/// TIME-04: the timer thread expires an alarm in real time; it ends when there is no deadline.
 #[test]
-fn alarms_go_off_by_themselves() {
+fn the_timer_thread_delivers_alarms() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     let timer = proctable::abi::Itimerval {
@@ -322,9 +323,9 @@ fn alarms_go_off_by_themselves() {
     assert_eq!(waited.status, WaitStatus::killed(Signal::ALRM, false));
 }
 
-/// After an overflow the note of it and the event that comes next are there together.
+/// After an overflow a subscriber receives `Lost` together with the next event.
 #[test]
-fn a_reader_that_keeps_pace_after_an_overflow_sees_events_again() {
+fn a_subscriber_receives_events_again_after_an_overflow() {
     let table = ProcessTable::new();
     let process = spawn(&table.init());
     let signal = Signal::new(40).unwrap();

@@ -1,4 +1,4 @@
-//! Drivers and guests that do what they should not, or what is unusual: nobody else suffers.
+//! Drivers and guests with faults or unusual behaviour, which affect no other process.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ impl DriverProcess for BadDrop {
     fn terminate(&self, _: WaitStatus) {}
 }
 
-/// The wait gives what it has consumed, and the fault is published.
+/// The wait returns the exit that it has consumed, and the table publishes the fault.
 #[test]
 fn a_driver_whose_drop_panics_is_a_published_fault() {
     let table = ProcessTable::new();
@@ -42,9 +42,9 @@ fn a_driver_whose_drop_panics_is_a_published_fault() {
     assert!(events.try_iter().any(|event| event.what == fault && event.pid == child.pid()));
 }
 
-/// Also in the thread that all tables share.
+/// Also in the timer thread, which all tables share.
 #[test]
-fn other_tables_are_kept_after_a_driver_whose_drop_panics() {
+fn a_panic_in_a_drivers_drop_stops_no_other_tables_timers() {
     let ttl = Some(Duration::from_millis(1));
     let table = || ProcessTable::with_config(TableConfig::new().zombie_ttl(ttl));
     let (bad, good) = (table(), table());
@@ -58,7 +58,7 @@ fn other_tables_are_kept_after_a_driver_whose_drop_panics() {
     while events.recv_timeout(SOON).expect("so is this one").what != What::Reaped {}
 }
 
-/// A driver that waits until its guest's thread has left.
+/// A driver that waits for the end of its guest's thread.
 struct Joins(Mutex<Option<Receiver<()>>>, Mutex<Option<bool>>);
 
 impl DriverProcess for Joins {
@@ -72,14 +72,14 @@ impl DriverProcess for Joins {
 }
 
 #[test]
-fn a_driver_may_wait_for_its_guest_to_leave() {
+fn a_driver_may_join_its_guests_threads() {
     let table = ProcessTable::new();
     let (leave, left) = channel();
     let driver = Arc::new(Joins(Mutex::new(Some(left)), Mutex::default()));
     let process = table.spawn(Spawn::new(Image::new("guest")).driver(driver.clone())).unwrap();
     let call = process.submit(Syscall::Pause);
     let guest = thread::spawn(move || {
-        // its call does not return
+        // the call does not return a result
         let _ = call.wait();
         leave.send(()).unwrap();
     });
@@ -88,7 +88,7 @@ fn a_driver_may_wait_for_its_guest_to_leave() {
     assert_eq!(*driver.1.lock().unwrap(), Some(true));
 }
 
-/// Makes a call when it is dropped, as a guard of some resource of the guest would.
+/// Makes a call in its `Drop`, as the guard of a resource of the guest may.
 struct Guard<'a>(&'a mut Guest);
 
 impl Drop for Guard<'_> {
@@ -97,11 +97,11 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// A second panic in a thread that unwinds would end the whole program.
+/// A second panic in a thread that unwinds would abort the whole program.
 #[test]
 fn a_destructor_of_a_guest_that_has_ended_may_call() {
     let table = ProcessTable::new();
-    let (tell, told) = channel();
+    let (tell, received) = channel();
     let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("guest")), move |guest| {
         let guard = Guard(guest);
         tell.send(()).unwrap();
@@ -109,18 +109,18 @@ fn a_destructor_of_a_guest_that_has_ended_may_call() {
         0
     });
     let guest = guest.unwrap();
-    told.recv().unwrap();
+    received.recv().unwrap();
     guest.send(Signal::KILL).unwrap();
     assert_eq!(table.init().wait(&guest, EXITED).unwrap().status, killed(Signal::KILL));
-    // the guest's thread drops its end as it leaves
-    assert!(told.recv_timeout(SOON).is_err());
+    // the guest's thread drops its sender when it ends
+    assert!(received.recv_timeout(SOON).is_err());
 }
 
-/// EXEC-03: there is no code left that the handler could return to.
+/// EXEC-03: the code to which the handler would return does not exist any more.
 #[test]
-fn a_guest_that_executes_in_a_handler_ends_with_it() {
+fn exec_in_a_handler_of_a_guest_unwinds_the_handler() {
     let table = ProcessTable::new();
-    let (tell, told) = channel();
+    let (tell, received) = channel();
     let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("guest")), move |guest| {
         let execute = |guest: &mut Guest, _: &_| {
             let path = "/bin/other".into();
@@ -132,7 +132,7 @@ fn a_guest_that_executes_in_a_handler_ends_with_it() {
         5
     });
     let guest = guest.unwrap();
-    told.recv().unwrap();
+    received.recv().unwrap();
     guest.send(Signal::USR1).unwrap();
     assert_eq!(table.init().wait(&guest, EXITED).unwrap().status, WaitStatus::exited(0));
 }

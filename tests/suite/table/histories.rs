@@ -1,15 +1,17 @@
-//! What threads see of one table is what some serial order of their calls gives on the model.
+//! The results of concurrent calls on one table are those of a serial order of the calls on the
+//! model.
 //!
-//! Each history is a few small random programs, run by threads on one table. A counter notes the
-//! beginning and the end of each call. Then an order of the calls is searched that keeps each
-//! program's own order and the order of calls of which one ended before the other began, and that
-//! gives exactly these results on a [`Kernel`]. A call that sleeps has a place where it begins and
-//! a later one where it ends; a runtime's wait has its place where it finds what it returns.
+//! Each history consists of a few small random programs, which threads run on one table. A counter
+//! records the beginning and the end of each call. A search then looks for an order of the calls
+//! that gives exactly these results on a [`Kernel`]. It keeps the order of each program, and the
+//! order of two calls if one ended before the other began. A call that sleeps has a place for its
+//! beginning and a later one for its end; a wait of the runtime has one place, where it finds its
+//! event.
 //!
-//! The order of the table's own commits could be checked without a search, and would tie each
-//! result to one state. But it would have to be noted under the very lock that is on trial: a
-//! result that is put together from two commits, or is read after the lock is free, agrees with
-//! it. What callers see from outside does not depend on what the table believes.
+//! The order of the table's own commits would need no search, and would give one state for each
+//! result. But the table would record that order under the lock that this test examines, so a
+//! result that mixes two commits, or that is read after the unlock, would agree with it. The
+//! results of callers do not depend on the records of the table.
 
 use std::fmt::Write;
 use std::future::Future;
@@ -42,7 +44,7 @@ const SHELL: Pid = Pid(2);
 enum Op {
     /// A system call of the thread's own guest.
     Guest(Syscall),
-    /// The runtime's acts.
+    /// The actions of the runtime.
     Spawn {
         own_group: bool,
     },
@@ -65,7 +67,7 @@ enum How {
     Try,
     NoTime,
     Cancellable,
-    /// A future that is awaited.
+    /// A future that is polled to its end.
     Await,
     /// A future that is polled once and dropped.
     PollOnce,
@@ -73,7 +75,7 @@ enum How {
 
 type Row = (Pid, Pid, Pgid, Sid, RunState, Option<WaitStatus>);
 
-/// What a call gave.
+/// The result of a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Seen {
     Call(syscall::Result),
@@ -84,7 +86,7 @@ enum Seen {
     Nothing,
 }
 
-/// A call that was made.
+/// A completed call.
 #[derive(Clone, Debug)]
 struct Record {
     op: Op,
@@ -115,7 +117,7 @@ fn guest(program: usize) -> Pid {
     Pid(SHELL.0 + 1 + program as u32)
 }
 
-/// One of a history's programs.
+/// A program of a history.
 fn program(dice: &mut Dice, nth: usize, programs: usize) -> Vec<Op> {
     let length = 2 + dice.below(4);
     (0..length).map(|_| op(dice, nth, programs)).collect()
@@ -123,8 +125,8 @@ fn program(dice: &mut Dice, nth: usize, programs: usize) -> Vec<Op> {
 
 fn op(dice: &mut Dice, nth: usize, programs: usize) -> Op {
     let any_guest = guest(dice.below(programs as u64) as usize);
-    // guests, and the numbers that their first children get
-    let anybody = Pid(SHELL.0 + 1 + dice.below(programs as u64 + 2) as u32);
+    // guests, and the numbers of their first children
+    let any_process = Pid(SHELL.0 + 1 + dice.below(programs as u64 + 2) as u32);
     let signal = dice.of(&[
         Signal::STOP,
         Signal::CONT,
@@ -139,11 +141,11 @@ fn op(dice: &mut Dice, nth: usize, programs: usize) -> Op {
         0..3 => Op::Guest(Syscall::Fork),
         3 => Op::Spawn { own_group: dice.below(2) == 0 },
         4..6 => Op::Guest(Syscall::Kill {
-            pid: dice.of(&[1, 1, -1]) * anybody.0 as i32,
+            pid: dice.of(&[1, 1, -1]) * any_process.0 as i32,
             sig: signal.number().into(),
         }),
         6 => Op::Guest(Syscall::Setpgid {
-            pid: dice.of(&[0, anybody.0 as i32]),
+            pid: dice.of(&[0, any_process.0 as i32]),
             pgid: dice.of(&[0, any_guest.0 as i32]),
         }),
         7 => Op::Guest(Syscall::Setsid),
@@ -163,11 +165,11 @@ fn op(dice: &mut Dice, nth: usize, programs: usize) -> Op {
             size: SIGSET_SIZE,
         }),
         10 => Op::Guest(Syscall::Wait4 {
-            pid: dice.of(&[-1, anybody.0 as i32, -(any_guest.0 as i32)]),
+            pid: dice.of(&[-1, any_process.0 as i32, -(any_guest.0 as i32)]),
             status: Ptr::Valid,
             options: dice.of(&[WaitOptions::default(), WaitOptions::STOPPED, WaitOptions::NOHANG]),
         }),
-        11..15 => wait(dice, nth, anybody),
+        11..15 => wait(dice, nth, any_process),
         15 => Op::Send(any_guest, signal),
         16 => Op::Report(
             any_guest,
@@ -183,19 +185,19 @@ fn op(dice: &mut Dice, nth: usize, programs: usize) -> Op {
     }
 }
 
-fn wait(dice: &mut Dice, nth: usize, anybody: Pid) -> Op {
+fn wait(dice: &mut Dice, nth: usize, any_process: Pid) -> Op {
     use How::{Await, Block, Cancellable, NoTime, PollOnce, Try};
     let how = dice.of(&[Block, Try, NoTime, Cancellable, Await, PollOnce]);
     let (exited, all) = (WaitOptions::EXITED, WaitOptions::EXITED.with(WaitOptions::STOPPED));
     Op::Wait {
         how,
         parent: dice.of(&[guest(nth), SHELL]),
-        target: dice.of(&[WaitTarget::Any, WaitTarget::Pid(anybody), WaitTarget::OwnGroup]),
+        target: dice.of(&[WaitTarget::Any, WaitTarget::Pid(any_process), WaitTarget::OwnGroup]),
         options: dice.of(&[exited, exited, all, all.with(WaitOptions::NOWAIT)]),
     }
 }
 
-/// What the threads of a history share.
+/// The state that the threads of a history share.
 struct World {
     table: ProcessTable,
     handles: Vec<Process>,
@@ -292,14 +294,14 @@ impl World {
         self.table.list().into_iter().map(row).collect()
     }
 
-    /// A thread of a history: all begin at once.
+    /// A thread of a history; all threads begin at the same time.
     fn run(&self, own: Pid, program: &[Op], threads: usize) -> Vec<Record> {
         self.ready.fetch_add(1, Ordering::SeqCst);
         while self.ready.load(Ordering::SeqCst) < threads {
             thread::yield_now();
         }
         let record = |op| {
-            // on few processors others get their turn between calls
+            // on few CPUs other threads run between calls
             thread::yield_now();
             self.record(op, own)
         };
@@ -308,8 +310,8 @@ impl World {
         records
     }
 
-    /// When no thread gets on any more, those that wait for ever are ended with their guests.
-    /// That some merely had no processor changes what a history shows, and not whether it is right.
+    /// When no thread makes progress, ends the guests of the threads that wait. A thread may only
+    /// have had no CPU: that changes the history, and not whether it has a serial order.
     fn end_sleepers(&self, programs: usize) -> Vec<Record> {
         let finished = || self.finished.load(Ordering::SeqCst) == programs;
         let (mut last, mut idle) = (0, 0);
@@ -350,7 +352,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The model, with how far each program has come in it.
+/// The model, and the progress of each program in it.
 #[derive(Clone, PartialEq)]
 struct Model {
     kernel: Kernel,
@@ -358,12 +360,12 @@ struct Model {
     places: Vec<Place>,
 }
 
-/// How far a program has come.
+/// The progress of a program.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 struct Place {
     /// The first call that has not returned.
     next: usize,
-    /// It has begun.
+    /// The call has begun.
     begun: bool,
 }
 
@@ -381,7 +383,7 @@ impl Model {
         model
     }
 
-    /// A transition and what follows by itself; the calls that returned.
+    /// Applies a transition and the steps after it. Returns the calls that returned.
     fn act<R>(&mut self, act: impl FnOnce(&mut Kernel, &mut Effects) -> R) -> (R, Returned) {
         let mut fx = Effects::new();
         let result = act(&mut self.kernel, &mut fx);
@@ -462,9 +464,9 @@ fn status(info: proctable::abi::SigInfo) -> WaitStatus {
 /// The search for an order that explains a history.
 struct Search<'a> {
     history: &'a [Vec<Record>],
-    /// States that lead nowhere.
+    /// States without a solution.
     tried: std::collections::HashMap<Vec<Place>, Vec<Model>>,
-    /// The calls in the order in which they began, in the order found.
+    /// The calls by their beginnings, in the order that the search found.
     order: Vec<usize>,
 }
 
@@ -483,7 +485,7 @@ impl Search<'_> {
         tried.push(model.clone());
         let next = |thread: usize| &self.history[thread][model.places[thread].next];
         let first_end = open.iter().map(|thread| next(*thread).end).min().unwrap_or(0);
-        // what began after another had ended comes after it
+        // a call that began after another one had ended is after it
         open.retain(|thread| next(*thread).begin < first_end && !model.places[*thread].begun);
         open.sort_by_key(|thread| next(*thread).begin);
         for thread in open {
@@ -500,7 +502,7 @@ impl Search<'_> {
         false
     }
 
-    /// The call begins in the model; `false` if that cannot have been here.
+    /// Begins the call in the model; `false` if it cannot have begun here.
     fn step(&self, model: &mut Model, thread: usize, record: &Record) -> bool {
         let own = guest(thread);
         let (seen, returned) = match &record.op {
@@ -546,7 +548,7 @@ impl Search<'_> {
         self.end_calls(model, returned)
     }
 
-    /// A guest's call: its result, if it has one at once; `None` if it cannot be made now.
+    /// A guest's call: its result, if it returns at once; `None` if the guest cannot make it now.
     fn call(
         &self,
         model: &mut Model,
@@ -566,13 +568,13 @@ impl Search<'_> {
         let seen = match outcome.ok()? {
             Outcome::Gone | Outcome::Done => Some(Seen::Call(Ok(Ret::Never))),
             Outcome::Returned(result) if !held => Some(Seen::Call(result)),
-            // what it comes to is among what returned, or comes later
+            // its result is among the returned ones, or comes later
             Outcome::Returned(_) | Outcome::Blocked => None,
         };
         Some((seen, returned))
     }
 
-    /// Calls that had begun have ended: `false` if a program saw something else.
+    /// Ends calls that had begun; `false` if a program observed another result.
     fn end_calls(&self, model: &mut Model, returned: Returned) -> bool {
         for thread in 0..self.history.len() {
             let place = model.places[thread];
@@ -595,7 +597,7 @@ impl Search<'_> {
     }
 }
 
-/// What a history showed.
+/// The content of a history.
 #[derive(Default)]
 struct Tally {
     calls: usize,
@@ -622,7 +624,7 @@ fn history(seed: u64) -> Vec<Vec<Record>> {
             received.unwrap_or_else(|_| panic!("seed {seed}: a call does not return: {texts:#?}"));
         history[nth] = records;
     }
-    // the last one sees the final state
+    // the last thread sees the final state
     history.push(ends.into_iter().chain([world.record(&Op::List, INIT)]).collect());
     history
 }
@@ -631,7 +633,7 @@ fn check(seed: u64, tally: &mut Tally) {
     let history = history(seed);
     let model = Model::new(history.len() - 1, history.len());
     let mut search = Search { history: &history, tried: Default::default(), order: Vec::new() };
-    assert!(search.explain(&model), "seed {seed}: no order explains this:\n{}", told(&history));
+    assert!(search.explain(&model), "seed {seed}: no order explains this:\n{}", printed(&history));
     let calls = || history.iter().flatten();
     tally.calls += calls().count();
     let overlap = |a: &Record, b: &Record| a.begin < b.begin && b.begin < a.end;
@@ -640,8 +642,8 @@ fn check(seed: u64, tally: &mut Tally) {
     tally.slept += usize::from(history[history.len() - 1].len() > 1);
 }
 
-/// A history in words, in the order of the beginnings.
-fn told(history: &[Vec<Record>]) -> String {
+/// A history as text, in the order in which the calls began.
+fn printed(history: &[Vec<Record>]) -> String {
     let mut lines: Vec<(usize, &Record)> = Vec::new();
     for (thread, records) in history.iter().enumerate() {
         lines.extend(records.iter().map(|record| (thread, record)));

@@ -1,4 +1,4 @@
-//! The facade: `ProcessTable` with its drivers, waits, reaper and events.
+//! `ProcessTable` with its drivers, waits, reaper and events.
 
 mod callbacks;
 mod contests;
@@ -28,7 +28,7 @@ use proctable::driver::{Op, ScriptedDriver};
 use proctable::syscall::{Ptr, SIGSET_SIZE, Syscall, how};
 use proctable::table::{Call, Image, Process, ProcessTable, Spawn};
 
-/// Long enough for anything that happens at all; only a failing test takes it.
+/// A time limit that only a failing test reaches.
 pub const SOON: Duration = Duration::from_secs(20);
 
 pub fn spawn(parent: &Process) -> Process {
@@ -45,7 +45,7 @@ pub fn caught() -> SigAction {
     SigAction { handler: Handler::Catch(0x1000), ..SigAction::DEFAULT }
 }
 
-/// Counts how often whoever waits was woken.
+/// A waker that counts its wake-ups.
 #[derive(Default)]
 pub struct Woken(pub AtomicUsize);
 
@@ -55,21 +55,21 @@ impl Wake for Woken {
     }
 }
 
-/// Falls asleep in a call or a wait.
+/// Polls a call or a wait, which sleeps then.
 pub fn fall_asleep<F: Future>(future: Pin<&mut F>, woken: &Arc<Woken>) {
     let waker = Waker::from(woken.clone());
     assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
 }
 
-/// A child that goes on with its parent's program, so that the parent may still place it
-/// (EXEC-10), and the record of its driver.
+/// A child without an exec, so that its parent may still change its group (EXEC-10), and its
+/// driver.
 pub fn recorded(parent: &Process) -> (Process, Arc<ScriptedDriver>) {
     let driver = Arc::new(ScriptedDriver::default());
     let child = parent.spawn(Spawn::fork().driver(driver.clone())).unwrap();
     (child, driver)
 }
 
-/// A shell in a session of its own that catches SIGCHLD, and the record of its driver.
+/// A shell in a session of its own that catches SIGCHLD, and its driver.
 pub fn recorded_shell(table: &ProcessTable) -> (Process, Arc<ScriptedDriver>) {
     let (shell, driver) = recorded(&table.init());
     shell.setsid().unwrap();
@@ -77,12 +77,12 @@ pub fn recorded_shell(table: &ProcessTable) -> (Process, Arc<ScriptedDriver>) {
     (shell, driver)
 }
 
-/// The parent puts its child into a group; the child's own number is a group of its own.
+/// The parent moves its child into a group; with the child's number the child leads a new group.
 pub fn place(parent: &Process, child: &Process, group: &Process) {
     parent.setpgid(child.pid(), group.pid().into()).unwrap();
 }
 
-/// What a driver was told to do to its process, without the handlers.
+/// The operations of a driver, without the handlers.
 pub fn changes(driver: &ScriptedDriver) -> Vec<Op> {
     let is_change = |op: &Op| !matches!(op, Op::Deliver(_));
     driver.seen().into_iter().filter(is_change).collect()
@@ -102,8 +102,7 @@ pub fn killed(signal: Signal) -> WaitStatus {
     WaitStatus::killed(signal, false)
 }
 
-/// A process unblocks signals, in a call that returns when the handlers that this lets run have
-/// returned.
+/// A process unblocks signals. The call returns when the handlers of these signals have returned.
 pub fn unblock(process: &Process, set: SigSet) -> Call {
     let (how, set, old, size) = (how::UNBLOCK, Some(set), Ptr::Null, SIGSET_SIZE);
     process.submit(Syscall::RtSigprocmask { how, set, old, size })

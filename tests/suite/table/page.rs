@@ -1,12 +1,12 @@
-//! docs/PEERS.md names what exists.
+//! The items and tests that docs/PEERS.md names exist.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use crate::sources::{is_test, quoted, root, sources};
 
-/// The folders whose items the page names; other paths are tests.
-const FOLDERS: [&str; 5] = ["abi", "syscall", "kernel", "driver", "table"];
+/// The directories whose items the page names; other paths are tests.
+const LAYERS: [&str; 5] = ["abi", "syscall", "kernel", "driver", "table"];
 
 fn page() -> String {
     fs::read_to_string(root().join("docs/PEERS.md")).expect("the page")
@@ -19,13 +19,14 @@ fn rows(page: &str) -> Vec<Vec<&str>> {
     rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
 
-/// The names of paths of ours in some text: theirs are quoted without one, but for the driver's.
+/// The paths of this crate in a text. The page quotes names of other crates without a path, except
+/// for `DriverProcess::`.
 fn paths(text: &str) -> impl Iterator<Item = &str> {
     quoted(text).filter(|name| name.contains("::") && !name.starts_with("DriverProcess::"))
 }
 
 fn is_item(path: &str) -> bool {
-    path.split("::").next().is_some_and(|folder| FOLDERS.contains(&folder))
+    path.split("::").next().is_some_and(|directory| LAYERS.contains(&directory))
 }
 
 #[test]
@@ -42,7 +43,7 @@ fn every_test_that_is_named_exists() {
     }
 }
 
-/// Whether a source declares that name: an item, a field, a variant, or an entry of a macro.
+/// Whether a source declares that name: as an item, a field, a variant, or an entry of a macro.
 fn declares(text: &str, name: &str) -> bool {
     let keywords = ["fn", "struct", "enum", "trait", "type", "const", "mod"];
     let item = |keyword: &&str| {
@@ -60,17 +61,17 @@ fn declares(text: &str, name: &str) -> bool {
 #[test]
 fn every_item_that_is_named_exists() {
     let page = page();
-    for folder in FOLDERS {
-        let text: String = sources(&format!("src/{folder}")).into_values().collect();
-        for path in paths(&page).filter(|path| path.split("::").next() == Some(folder)) {
+    for directory in LAYERS {
+        let text: String = sources(&format!("src/{directory}")).into_values().collect();
+        for path in paths(&page).filter(|path| path.split("::").next() == Some(directory)) {
             for part in path.split("::").skip(1) {
-                assert!(declares(&text, part), "{path}: src/{folder} declares no {part}");
+                assert!(declares(&text, part), "{path}: src/{directory} declares no {part}");
             }
         }
     }
 }
 
-/// What stands in the files of the page's tests is on the page.
+/// Each test in the files of the page's tests is on the page.
 #[test]
 fn every_test_of_the_scenarios_is_named() {
     let page = page();

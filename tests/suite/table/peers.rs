@@ -1,5 +1,5 @@
-//! What other process tables are tested for, shown of this one. The numbers T1 to T27 and U1 to U4
-//! are those of docs/PEERS.md, which says where the peers expect something else.
+//! The tests of other process tables, for this table. The numbers T1 to T27 and U1 to U4 are those
+//! of docs/PEERS.md, which lists the different expectations of the peers.
 
 use std::sync::Arc;
 use std::thread;
@@ -28,7 +28,7 @@ fn program(name: &str, args: &[&str]) -> Image {
     Image { args: args.iter().map(|arg| arg.to_string()).collect(), ..Image::new(name) }
 }
 
-/// A table whose zombies are reaped after that time by a clock that is moved by hand.
+/// A table that reaps zombies after that time of a `ManualClock`.
 fn with_ttl(ttl: Duration) -> (ProcessTable, ManualClock) {
     let clock = ManualClock::new();
     let config = TableConfig::new().clock(clock.clone()).zombie_ttl(Some(ttl));
@@ -36,9 +36,9 @@ fn with_ttl(ttl: Duration) -> (ProcessTable, ManualClock) {
 }
 
 /// T1. FORK-01, PID-01: numbers ascend, and a child has its parent's group and session. As the
-/// peers expect, but that they give out the numbers before they create anything.
+/// peers expect, but the peers allocate the numbers before they create the processes.
 #[test]
-fn a_new_process_has_the_next_number_and_the_place_of_its_parent() {
+fn a_new_process_has_the_next_number_and_its_parents_group_and_session() {
     let table = ProcessTable::new();
     let first = table.spawn(Spawn::new(program("grep", &["-r", "x"])).session()).unwrap();
     let second = first.spawn(Spawn::new(program("node", &["-e", "1"]))).unwrap();
@@ -50,17 +50,17 @@ fn a_new_process_has_the_next_number_and_the_place_of_its_parent() {
     assert_eq!(second.info().unwrap().ppid, first.pid());
     assert_eq!(second.image().unwrap().program, "node");
 
-    // PID-21, GRP-22: the init of a namespace has neither group nor session that it could see
+    // PID-21, GRP-22: the init of a namespace sees neither its group nor its session
     let init = ProcessTable::with_config(TableConfig::new().init(Init::Guest)).init();
     let info = init.info().unwrap();
     assert_eq!((info.pgid, info.sid), (Pgid(0), Sid(0)));
     assert_eq!(init.setsid(), Ok(Sid(1)));
 }
 
-/// T2. WAIT-37, EXIT-01: a wait gives an end that comes and one that has come, once. The peers'
-/// wait has no caller; ours is the parent's, and a second one finds no child.
+/// T2. WAIT-37, EXIT-01: a wait returns a later exit and an earlier one, each once. The peers' wait
+/// has no caller; ours has the parent as its caller, and a second wait finds no child.
 #[test]
-fn a_wait_gives_an_end_that_comes_and_one_that_has_come() {
+fn a_wait_returns_a_later_exit_and_an_earlier_one() {
     let table = ProcessTable::new();
     let init = table.init();
     let first = spawn(&init);
@@ -78,8 +78,8 @@ fn a_wait_gives_an_end_that_comes_and_one_that_has_come() {
     assert_eq!(init.wait(&second, ENDS), Err(Errno::ECHILD));
 }
 
-/// T3. ZOM-01, WAIT-30: the zombies of a living parent stay until it waits, and come in the order
-/// of their creation. As the peers expect.
+/// T3. ZOM-01, WAIT-30: the zombies of a living parent stay until it waits, and waits return them
+/// in the order of their creation. As the peers expect.
 #[test]
 fn a_hundred_zombies_of_a_living_parent_are_waited_for_in_order() {
     let (table, clock) = with_ttl(Duration::from_millis(1));
@@ -101,10 +101,10 @@ fn a_hundred_zombies_of_a_living_parent_are_waited_for_in_order() {
     assert_eq!(table.counts().zombies, 0);
 }
 
-/// T4, U4. PID-02, PID-03, PID-09: behind the last number come those from 300, and zombies keep
-/// theirs. The peers count to 2^31 - 1 and begin again with 1.
+/// T4, U4. PID-02, PID-03, PID-09: after the last number the search restarts at 300, and zombies
+/// keep their numbers. The peers count to 2^31 - 1 and restart at 1.
 #[test]
-fn numbers_begin_again_at_300_and_zombies_keep_theirs() {
+fn numbers_wrap_to_300_and_zombies_keep_theirs() {
     let kernel = Config { pid_max: 330, last_pid: 327, ..Config::default() };
     let table = ProcessTable::with_config(TableConfig::new().kernel(kernel));
     let init = table.init();
@@ -114,16 +114,16 @@ fn numbers_begin_again_at_300_and_zombies_keep_theirs() {
     let next: Vec<Pid> = (0..28).map(|_| spawn(&init).pid()).collect();
     assert_eq!(pids([&alive, &dead]), [Pid(328), Pid(329)]);
     assert_eq!(next, (300..328).map(Pid).collect::<Vec<_>>());
-    // PID-05: what is below 300 is given out once
+    // PID-05: a number below 300 is used only once
     assert_eq!(init.fork(), Err(Errno::EAGAIN));
     init.wait(&dead, ENDS).unwrap();
     assert_eq!(spawn(&init).pid(), Pid(329));
 }
 
-/// T5. WAIT-10, WAIT-37: nothing yet is an answer, and a wait for any child gives the one that
-/// ended. As the peers expect.
+/// T5. WAIT-10, WAIT-37: a wait with WNOHANG returns 0 before an exit, and a wait for any child
+/// returns the one that ended. As the peers expect.
 #[test]
-fn a_wait_for_any_child_gives_the_one_that_ended() {
+fn a_wait_for_any_child_returns_the_one_that_ended() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let (first, second) = (spawn(&shell), spawn(&shell));
@@ -137,9 +137,9 @@ fn a_wait_for_any_child_gives_the_one_that_ended() {
     assert!(table.get(first.pid()).is_some());
 }
 
-/// T6. EXIT-11: what belonged to the process is released before anybody can wait for it, also
-/// before a wait that begins meanwhile, and before the parent's SIGCHLD. The peers hold only the
-/// waits that sleep already.
+/// T6. TABLE-01: the callback runs before a wait returns the exit, also a wait that begins during
+/// the callback, and before the parent's SIGCHLD. The peers delay only the waits that sleep
+/// already.
 #[test]
 fn the_exit_callback_runs_before_any_wait_returns() {
     let table = ProcessTable::new();
@@ -164,8 +164,8 @@ fn the_exit_callback_runs_before_any_wait_returns() {
     assert_eq!(log.delivered(), [Signal::CHLD]);
 }
 
-/// T7. WAIT-34, CHLD-02, CHLD-05: stops and continues are reported to whoever asks for them, once
-/// each, with a SIGCHLD each. As the peers expect; they do not ask twice.
+/// T7. WAIT-34, CHLD-02, CHLD-05: a wait with WUNTRACED or WCONTINUED reports each stop and each
+/// continue once, with a SIGCHLD each. As the peers expect; they do not wait twice.
 #[test]
 fn a_stop_and_a_continue_are_reported_once_each() {
     let table = ProcessTable::new();
@@ -188,10 +188,10 @@ fn a_stop_and_a_continue_are_reported_once_each() {
     assert_eq!(log.delivered(), [Signal::CHLD; 2]);
 }
 
-/// T8. WAIT-22, WAIT-23, WAIT-33, JOB-07, CHLD-08: an end takes an unreported stop away, a wait
-/// for stops finds nothing and leaves the zombie alone. The peers still give the stop.
+/// T8. WAIT-22, WAIT-23, WAIT-33, JOB-07, CHLD-08: an exit replaces an unreported stop; a wait for
+/// stops finds no event and leaves the zombie. The peers still return the stop.
 #[test]
-fn a_wait_for_stops_never_takes_an_end() {
+fn a_wait_without_wexited_leaves_exits() {
     let table = ProcessTable::new();
     let (shell, log) = recorded_shell(&table);
     let job = spawn(&shell);
@@ -208,8 +208,8 @@ fn a_wait_for_stops_never_takes_an_end() {
     assert_eq!(log.delivered(), [Signal::CHLD; 2], "one of the stop, one of the end");
 }
 
-/// T9. KILL-06, KILL-08, ZOM-09: signal 0 only asks, an unknown number is ESRCH, and then the
-/// signal is looked at. The peers find a wrong signal before they look for the process.
+/// T9. KILL-06, KILL-08, ZOM-09: signal 0 only checks; an unknown number is ESRCH, also with an
+/// invalid signal. The peers check the signal before they look for the process.
 #[test]
 fn kill_checks_the_process_and_then_the_signal() {
     let table = ProcessTable::new();
@@ -226,9 +226,9 @@ fn kill_checks_the_process_and_then_the_signal() {
     assert_eq!((kill(999, 15), kill(999, 100)), (Err(Errno::ESRCH), Err(Errno::ESRCH)));
 }
 
-/// T10. JOB-03, JOB-11, ORP-04: a stop signal stops a job of a shell, and a continue resumes it
-/// without being delivered; in an orphaned group the stop is discarded. The peers stop it there
-/// too.
+/// T10. JOB-03, JOB-11, ORP-04: a stop signal stops a job of a shell, and SIGCONT continues it
+/// without a delivery; in an orphaned group the stop signal is discarded. The peers stop the job
+/// there too.
 #[test]
 fn a_job_of_a_shell_is_stopped_and_resumed_and_an_orphaned_one_is_not() {
     let table = ProcessTable::new();
@@ -248,15 +248,15 @@ fn a_job_of_a_shell_is_stopped_and_resumed_and_an_orphaned_one_is_not() {
     assert_eq!(actions.delivered(), []);
     assert_eq!(log.delivered(), [Signal::CHLD; 2]);
 
-    // the shell's own group has no link to the rest of its session (ORP-03)
+    // no member of the shell's own group has a parent in another group of the session (ORP-03)
     let (member, actions) = recorded(&shell);
     init.kill(member.pid(), Signal::TSTP).unwrap();
     assert_eq!(changes(&actions), []);
     assert_eq!(shell.try_wait(&member, STOPS), Ok(None));
 }
 
-/// T11. CHLD-01: an end sends SIGCHLD to the living parent, which can then wait. The peers' parent
-/// hears of it without having asked; on Linux the default action ignores it (CHLD-07).
+/// T11. CHLD-01: an exit sends SIGCHLD to the living parent, which can then wait. The peers deliver
+/// it without a handler; on Linux the default action is to ignore it (CHLD-07).
 #[test]
 fn an_end_sends_sigchld_to_the_living_parent() {
     let table = ProcessTable::new();
@@ -278,9 +278,9 @@ fn an_end_sends_sigchld_to_the_living_parent() {
     assert_eq!(log.delivered(), []);
 }
 
-/// T12. SIG-17, SIG-20, WAIT-45: a blocked SIGCHLD stays pending, also when its child was waited
-/// for, and is delivered before the call that unblocks it returns. As the peers expect; they do
-/// not wait in between.
+/// T12. SIG-17, SIG-20, WAIT-45: a blocked SIGCHLD stays pending, also after a wait for its child,
+/// and is delivered before the call that unblocks it returns. As the peers expect; they do not wait
+/// in between.
 #[test]
 fn a_blocked_sigchld_stays_pending_until_it_is_unblocked() {
     let table = ProcessTable::new();
@@ -301,10 +301,10 @@ fn a_blocked_sigchld_stays_pending_until_it_is_unblocked() {
     assert!(shell.sigpending().unwrap().is_empty());
 }
 
-/// T13. EXIT-03, CHLD-01, WAIT-36: a death by a signal is told as one. To the peers it is the exit
-/// code 143.
+/// T13. EXIT-03, CHLD-01, WAIT-36: the status of a process that a signal killed names the signal.
+/// In the peers it is exit code 143.
 #[test]
-fn a_death_by_a_signal_is_told_as_one() {
+fn a_process_killed_by_a_signal_has_a_signal_status() {
     let table = ProcessTable::new();
     let (shell, log) = recorded_shell(&table);
     let child = spawn(&shell);
@@ -317,7 +317,7 @@ fn a_death_by_a_signal_is_told_as_one() {
 }
 
 /// T14. SIG-17, SIG-29, KILL-24: a blocked SIGTERM acts when it is unblocked, and that call does
-/// not return. The peers send it to process 1, which on Linux drops it at that moment.
+/// not return. The peers send it to process 1, which on Linux discards it when it is unblocked.
 #[test]
 fn a_blocked_sigterm_acts_when_it_is_unblocked() {
     let term = Signal::TERM.set();
@@ -339,8 +339,8 @@ fn a_blocked_sigterm_acts_when_it_is_unblocked() {
     assert!(init.sigpending().unwrap().is_empty());
 }
 
-/// T15. GRP-08, GRP-09, GRP-16: groups are joined within a session and not across. As the peers
-/// expect, but that here somebody who may makes each call.
+/// T15. GRP-08, GRP-09, GRP-16: setpgid joins groups of the same session only. As the peers expect,
+/// but here a process with the permission makes each call.
 #[test]
 fn groups_are_joined_within_a_session_only() {
     let table = ProcessTable::new();
@@ -356,8 +356,8 @@ fn groups_are_joined_within_a_session_only() {
     assert_eq!(member.setpgid(Pid(0), other.pid().into()), Err(Errno::EPERM));
 }
 
-/// T16. KILL-03, KILL-04, KILL-13: a signal to a group reaches its members, the last to join first.
-/// The peers send it to -1, by which they mean group 1; on Linux that is everybody.
+/// T16. KILL-03, KILL-04, KILL-13: a signal to a group reaches its members, the last one that
+/// joined first. The peers send it to -1 for group 1; on Linux -1 is all processes.
 #[test]
 fn a_signal_to_a_group_reaches_all_its_members() {
     let table = ProcessTable::new();
@@ -379,10 +379,10 @@ fn a_signal_to_a_group_reaches_all_its_members() {
     assert_eq!(shell.exit_status(), None);
 }
 
-/// T17. KILL-04, KILL-08, KILL-12: signal 0 asks whether a group has a member, and sends nothing.
-/// The peers ask about -1, by which they mean group 1.
+/// T17. KILL-04, KILL-08, KILL-12: signal 0 checks whether a group has a member, and sends nothing.
+/// The peers use -1 for group 1.
 #[test]
-fn signal_zero_asks_whether_a_group_exists() {
+fn signal_zero_checks_whether_a_group_exists() {
     let table = ProcessTable::new();
     let (guest, log) = recorded(&table.init());
     guest.setpgid(Pid(0), Pgid(0)).unwrap();
@@ -390,13 +390,13 @@ fn signal_zero_asks_whether_a_group_exists() {
     assert_eq!(init.may_kill_group(group_of(&guest)), Ok(()));
     assert_eq!(log.seen(), []);
     assert_eq!(init.may_kill_group(Pgid(999)), Err(Errno::ESRCH));
-    let everybody = |caller: &Process| caller.syscall(Syscall::Kill { pid: -1, sig: 0 }).map(drop);
-    assert_eq!(everybody(&init), Ok(()));
-    assert_eq!(everybody(&guest), Err(Errno::ESRCH), "its only company is the init");
+    let kill_all = |caller: &Process| caller.syscall(Syscall::Kill { pid: -1, sig: 0 }).map(drop);
+    assert_eq!(kill_all(&init), Ok(()));
+    assert_eq!(kill_all(&guest), Err(Errno::ESRCH), "the init is the only other process");
 }
 
-/// T18. JOB-06, ZOM-09, ZOM-10: of a group's members the running one gets a signal at once, the
-/// stopped one when it continues, the zombie never. The peers tell the drivers of all three.
+/// T18. JOB-06, ZOM-09, ZOM-10: the running member of a group gets a signal at once, the stopped
+/// member when it continues, and the zombie never. The peers call the drivers of all three.
 #[test]
 fn a_stopped_member_gets_a_group_signal_later_and_a_zombie_never() {
     let table = ProcessTable::new();
@@ -435,9 +435,10 @@ fn orphans_become_children_of_process_1() {
     assert_eq!(child.getppid(), Ok(Pid(1)));
 }
 
-/// T20. ORP-07, ORP-09, ORP-11, SIG-40: when the end of a parent orphans a group with a stopped
+/// T20. ORP-07, ORP-09, ORP-11, SIG-40: if the exit of a parent orphans a group with a stopped
 /// member, all members get SIGHUP and SIGCONT, and the handler of SIGCONT runs first. The peers
-/// deliver in the order of sending, and also where the new parent is a link (ORP-02).
+/// deliver in the order of generation, and also if the new parent keeps the group from being
+/// orphaned (ORP-02).
 #[test]
 fn a_newly_orphaned_group_with_a_stopped_member_is_hung_up_and_continued() {
     let table = ProcessTable::new();
@@ -467,10 +468,10 @@ fn a_newly_orphaned_group_with_a_stopped_member_is_hung_up_and_continued() {
     assert_eq!(changes(&stopped.1), [Op::Stop(Signal::STOP), Op::Resume]);
 }
 
-/// T20. ORP-10, ORP-11: without handlers the members die of SIGHUP, the stopped one too; without a
-/// stopped member nothing is sent.
+/// T20. ORP-10, ORP-11: without handlers SIGHUP kills all members, also the stopped one; without a
+/// stopped member no signal is sent.
 #[test]
-fn a_newly_orphaned_group_dies_unless_nobody_is_stopped() {
+fn a_newly_orphaned_group_gets_sighup_only_if_a_member_is_stopped() {
     for is_stopped in [true, false] {
         let table = ProcessTable::new();
         let shell = shell(&table);
@@ -484,8 +485,8 @@ fn a_newly_orphaned_group_dies_unless_nobody_is_stopped() {
     }
 }
 
-/// T21. KILL-21: the table's end is the runtime's act: SIGTERM, and SIGKILL for those who are alive
-/// when the grace is over. As the peers expect, but that process 1 is not among them here.
+/// T21. KILL-21: at the end of the table the runtime sends SIGTERM, and SIGKILL to the processes
+/// that are alive after the grace period. As the peers expect, but here process 1 gets no signal.
 #[test]
 fn the_end_of_the_table_is_sigterm_and_then_sigkill() {
     let (table, clock) = with_ttl(Duration::from_secs(60));
@@ -510,9 +511,9 @@ fn the_end_of_the_table_is_sigterm_and_then_sigkill() {
     assert_eq!(table.reapable_zombies(), 0);
 }
 
-/// T22. A list is a copy of what was there, in the order of creation; later changes leave it alone.
+/// T22. A list is a copy of the processes in the order of creation; later changes do not change it.
 #[test]
-fn a_list_is_what_was_there_when_it_was_made() {
+fn a_list_of_processes_is_a_snapshot() {
     let table = ProcessTable::new();
     let first = table.spawn(Spawn::new(Image::new("ls"))).unwrap();
     let second = table.spawn(Spawn::new(Image::new("node"))).unwrap();
@@ -524,9 +525,10 @@ fn a_list_is_what_was_there_when_it_was_made() {
     assert_eq!(list[2].status, None);
 }
 
-/// T23. WAIT-08: what is no child of the caller is ECHILD. The peers say ESRCH.
+/// T23. WAIT-08: a wait for a number that is no child of the caller is ECHILD. The peers return
+/// ESRCH.
 #[test]
-fn a_wait_for_a_number_that_is_nobodys_is_echild() {
+fn a_wait_for_an_unused_number_fails_with_echild() {
     let table = ProcessTable::new();
     let init = table.init();
     assert_eq!(init.wait(Pid(9999), ENDS), Err(Errno::ECHILD));
@@ -550,10 +552,10 @@ fn a_wait_selects_by_group() {
     assert_eq!(shell.waitpid(group, WaitOptions::default()), ended(&far, 13));
 }
 
-/// T25. PID-09: a zombie stays until it is reaped; that those of the table's own process 1 are
-/// reaped after a time is the runtime's policy. As the peers expect, by a clock that stands still.
+/// T25. PID-09: a zombie stays until it is reaped; the table reaps the zombies of its own process 1
+/// after a time, which is a policy. As the peers expect, with a clock that the test advances.
 #[test]
-fn a_hundred_zombies_of_the_table_are_reaped_when_they_are_due() {
+fn a_hundred_zombies_of_init_are_reaped_at_their_deadlines() {
     let ttl = Duration::from_millis(100);
     let (table, clock) = with_ttl(ttl);
     let zombies: Vec<_> = (0..100).map(|_| spawn(&table.init())).collect();
@@ -569,8 +571,8 @@ fn a_hundred_zombies_of_the_table_are_reaped_when_they_are_due() {
     assert!(zombies.iter().all(|zombie| zombie.info().is_none()));
 }
 
-/// T26. ZOM-01, PID-09: while its parent lives, no time takes a zombie and its status away. As the
-/// peers expect; their test never runs the reaper.
+/// T26. ZOM-01, PID-09: while its parent lives, the table never reaps a zombie. As the peers
+/// expect; their test never runs the reaper.
 #[test]
 fn the_reaper_leaves_the_zombies_of_living_parents_alone() {
     let ttl = Duration::from_millis(50);
@@ -585,8 +587,8 @@ fn the_reaper_leaves_the_zombies_of_living_parents_alone() {
     assert_eq!(parent.wait(&child, ENDS).unwrap().status, WaitStatus::exited(41));
 }
 
-/// T27. RPT-09, RPT-19: the zombie of a parent that ends is process 1's, and reaped with it. The
-/// peers' parent is process 1 itself, whose end on Linux would end everybody.
+/// T27. RPT-09, RPT-19: process 1 adopts the zombies of a parent that ends, and reaps them with the
+/// parent. The peers' parent is process 1 itself, whose exit on Linux kills all processes.
 #[test]
 fn the_zombies_of_a_parent_that_ends_are_reaped_in_time() {
     let ttl = Duration::from_millis(50);
@@ -603,8 +605,8 @@ fn the_zombies_of_a_parent_that_ends_are_reaped_in_time() {
     assert_eq!((parent.info(), child.info()), (None, None));
 }
 
-/// U1. EXEC-07: arguments are kept as they are, follow exec, and a zombie's can still be read
-/// (Linux has forgotten them then, with the memory). As the peers expect.
+/// U1. EXEC-07: the table keeps the arguments, replaces them at an exec, and keeps those of a
+/// zombie (on Linux they are gone with the memory). As the peers expect.
 #[test]
 fn arguments_follow_exec_and_outlive_the_process() {
     let table = ProcessTable::new();
@@ -619,10 +621,10 @@ fn arguments_follow_exec_and_outlive_the_process() {
     assert!(table.init().wait(&guest, ENDS).is_ok());
 }
 
-/// U2. A driver that ends its process as soon as it hears of it loses nothing, and neither does
-/// one that reports before the process exists. As 0.4.7 expects; 0.3.3 loses the end.
+/// U2. A report of an exit from `attach`, or before the process exists, is not lost. As 0.4.7
+/// expects; 0.3.3 loses the exit.
 #[test]
-fn an_end_that_is_reported_at_the_beginning_counts() {
+fn an_exit_that_is_reported_at_creation_counts() {
     let table = ProcessTable::new();
     let ended = WaitStatus::exited(27);
     for authority in [Authority::Model, Authority::Host] {
@@ -637,14 +639,14 @@ fn an_end_that_is_reported_at_the_beginning_counts() {
     }
 }
 
-/// U3. GRP-08, GRP-09, ZOM-10: the group of a new process is decided with its creation, and where
-/// it cannot have that group there is no process. As the peers expect, but that a group of zombies
-/// exists on Linux.
+/// U3. GRP-08, GRP-09, ZOM-10: a new process joins its group in the step of its creation; if it
+/// cannot join the group there is no process. As the peers expect, but on Linux a group of zombies
+/// exists.
 #[test]
-fn a_new_process_is_in_its_group_or_does_not_exist() {
+fn a_spawn_that_cannot_join_its_group_creates_no_process() {
     let table = ProcessTable::new();
     let parent = shell(&table);
-    let stranger = shell(&table);
+    let unrelated = shell(&table);
     let in_group = |group| parent.spawn(Spawn::new(Image::new("x")).group(group));
     let leader = in_group(GroupChoice::Own).unwrap();
     let group = leader.pid().into();
@@ -653,7 +655,7 @@ fn a_new_process_is_in_its_group_or_does_not_exist() {
     assert_eq!(group_of(&member), group);
     let before = table.pids();
     assert_eq!(in_group(GroupChoice::Join(Pgid(999))), Err(Errno::EPERM));
-    assert_eq!(in_group(GroupChoice::Join(stranger.pid().into())), Err(Errno::EPERM));
+    assert_eq!(in_group(GroupChoice::Join(unrelated.pid().into())), Err(Errno::EPERM));
     assert_eq!(table.pids(), before);
     leader.exit(0).unwrap();
     member.exit(0).unwrap();

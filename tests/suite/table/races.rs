@@ -1,5 +1,4 @@
-//! What several threads, callbacks and handlers can do to each other, each case in the one order
-//! in which it matters.
+//! Interactions of threads, callbacks and handlers: each test forces the order that matters.
 
 use std::future::Future;
 use std::pin::pin;
@@ -21,20 +20,21 @@ use super::{SOON, Woken, caught, shell, spawn};
 
 const EXITED: WaitOptions = WaitOptions::EXITED;
 
-/// A clock moved by hand, and a table with it.
+/// A `ManualClock`, and a table with it.
 fn manual() -> (ManualClock, ProcessTable) {
     let clock = ManualClock::new();
     let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
     (clock, table)
 }
 
-/// A table of so many numbers, besides the init's: who is reaped gives its number to the next.
+/// A table with so many numbers in addition to the init's: a new process gets the number of a
+/// reaped one.
 fn with_numbers(count: u32) -> ProcessTable {
     let config = Config { pid_max: 300 + count, last_pid: 299, ..Config::default() };
     ProcessTable::with_config(TableConfig::new().kernel(config))
 }
 
-/// A driver that does something once, with the first handler.
+/// A driver that calls a closure once, with the first handler.
 struct OnDeliver(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl DriverProcess for OnDeliver {
@@ -55,9 +55,10 @@ impl Wake for Panics {
     }
 }
 
-/// TIME-04: the alarm that is due goes off with the fork, also where that fails at a limit.
+/// TIME-04: an alarm whose deadline has passed expires with the next fork, also if the fork fails
+/// at a limit.
 #[test]
-fn what_is_due_happens_although_the_call_fails() {
+fn expired_timers_act_even_if_the_call_fails() {
     let clock = ManualClock::new();
     let limits = TableLimits { processes: 2, ..TableLimits::default() };
     let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()).limits(limits));
@@ -70,10 +71,10 @@ fn what_is_due_happens_although_the_call_fails() {
     assert_eq!(driver.seen(), [Op::Terminate(killed)]);
 }
 
-/// `reap_due` may be told a time that the clock has not come to: who it wakes is not put off
-/// until a second time that never comes.
+/// `reap_due` may get a time ahead of the clock: a wait that it times out does not wait for the
+/// clock.
 #[test]
-fn a_timeout_comes_with_reap_due_ahead_of_the_clock() {
+fn reap_due_expires_timeouts_ahead_of_the_clock() {
     let (_, table) = manual();
     let child = spawn(&table.init());
     let long = Duration::from_secs(5);
@@ -87,7 +88,7 @@ fn a_timeout_comes_with_reap_due_ahead_of_the_clock() {
     });
 }
 
-/// waitid(2): group 0 is the waiting process's own, and the ends of its members wake.
+/// waitid(2): group 0 is the group of the caller, and exits of its members wake the wait.
 #[test]
 fn a_wait_for_group_0_is_woken_by_the_own_group() {
     let table = ProcessTable::new();
@@ -104,7 +105,7 @@ fn a_wait_for_group_0_is_woken_by_the_own_group() {
     assert_eq!((waited.pid, waited.status), (child.pid(), WaitStatus::exited(4)));
 }
 
-/// The group is the one that the waiting process had when the wait began (WAIT-17).
+/// A wait uses the caller's group at the beginning of the wait (WAIT-17).
 #[test]
 fn a_wait_for_the_own_group_keeps_its_group() {
     let table = ProcessTable::new();
@@ -123,15 +124,15 @@ fn wait_for_any() -> Syscall {
     Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::default() }
 }
 
-/// EXIT-11: what a callback waits for may come while it runs, and only then: the callback of that
-/// end comes after it.
+/// TABLE-01: a wait of a callback returns an exit that happens while the callback runs. The
+/// callback for that exit runs after it.
 #[test]
-fn a_callback_waits_for_an_end_that_comes_while_it_runs() {
+fn a_wait_in_a_callback_returns_an_exit_that_happens_during_it() {
     let table = ProcessTable::new();
     let (init, shell) = (table.init(), shell(&table));
     let (one, other, theirs) = (spawn(&init), spawn(&init), spawn(&shell));
     let (asks, is_asked) = crossbeam_channel::bounded(0);
-    let (tell, told) = crossbeam_channel::bounded::<()>(0);
+    let (tell, resumed) = crossbeam_channel::bounded::<()>(0);
     let count = Arc::new(Woken::default());
     let (first, second, waiter) = (one.pid(), other.pid(), shell.pid());
     let counted = count.clone();
@@ -145,7 +146,7 @@ fn a_callback_waits_for_an_end_that_comes_while_it_runs() {
         let pending = wait.as_mut().poll(&mut context).is_pending();
         let call = process.table().submit(waiter, wait_for_any());
         asks.send(pending && call.result().is_none()).unwrap();
-        told.recv().unwrap();
+        resumed.recv().unwrap();
         let ready = wait.as_mut().poll(&mut context).is_ready();
         asks.send(ready && call.result().is_some()).unwrap();
     })));
@@ -159,8 +160,8 @@ fn a_callback_waits_for_an_end_that_comes_while_it_runs() {
     exits.join().unwrap().unwrap();
 }
 
-/// EXIT-11: the end of one process is not announced by the callback for an earlier one that had
-/// its number.
+/// TABLE-01: the callback for an earlier process of the same number does not release the exit of a
+/// later one.
 #[test]
 fn a_wait_returns_after_the_callback_for_its_own_child() {
     let table = with_numbers(1);
@@ -173,7 +174,7 @@ fn a_wait_returns_after_the_callback_for_its_own_child() {
         if status == WaitStatus::exited(1) {
             table.init().wait(process, EXITED).unwrap();
             spawn(&table.init()).exit(2).unwrap();
-            // another thread: what this one asks for it gets at once
+            // another thread: the calls of this thread return at once
             let waits = thread::spawn(move || table.submit(Pid(1), wait_for_any()));
             *made.lock().unwrap() = Some(waits.join().unwrap());
         } else {
@@ -188,8 +189,8 @@ fn a_wait_returns_after_the_callback_for_its_own_child() {
     assert_eq!(call.result(), Some(Ok(Ret::Waited { pid: child.pid(), status })));
 }
 
-/// SIG-36: what a stopped process is about to do it does after the handlers that run when it
-/// continues, and not inside of them: their return would undo the mask.
+/// SIG-36: a call of a stopped process runs after the handlers that run at the continue, and not
+/// inside of them: their return would undo its change of the mask.
 #[test]
 fn a_call_of_a_stopped_process_comes_after_the_handlers() {
     let table = ProcessTable::new();
@@ -214,7 +215,8 @@ fn a_call_of_a_stopped_process_comes_after_the_handlers() {
     assert_eq!(guest.sigprocmask(SigmaskHow::Block, SigSet::EMPTY).unwrap(), Signal::TERM.set());
 }
 
-/// The same for a handler's own call: it is made inside of the handler, below those that come.
+/// The same for a call of a handler: it runs inside of that handler, after the handlers of later
+/// signals.
 #[test]
 fn a_call_of_a_stopped_handler_is_made_in_it() {
     let table = ProcessTable::new();
@@ -234,7 +236,7 @@ fn a_call_of_a_stopped_handler_is_made_in_it() {
     assert_eq!(mask(), SigSet::EMPTY);
 }
 
-/// Two threads have the same process execute something: each image comes with its own call.
+/// Two threads make an exec of the same process: the image of each belongs to its own call.
 #[test]
 fn each_exec_has_its_own_image() {
     let table = ProcessTable::new();
@@ -246,7 +248,7 @@ fn each_exec_has_its_own_image() {
             let guest = &guest;
             scope.spawn(move || guest.exec(image).unwrap());
         }
-        // both calls wait for the process then
+        // both calls wait for the continue then
         thread::sleep(Duration::from_millis(50));
         guest.send(Signal::CONT).unwrap();
     });
@@ -254,8 +256,8 @@ fn each_exec_has_its_own_image() {
     assert_eq!(image.args.concat(), image.program);
 }
 
-/// Any number of calls may wait for a process, each of which wakes another: they are made one
-/// after the other, and not inside of each other.
+/// Any number of calls may wait for a process, each of which wakes the next: the table makes them
+/// one after the other, without recursion.
 #[test]
 fn many_calls_of_a_stopped_process_need_no_stack() {
     let table = ProcessTable::new();
@@ -306,9 +308,9 @@ fn many_handlers_need_no_stack() {
     assert!(highest - lowest < 16 * 1024, "{} bytes", highest - lowest);
 }
 
-/// One waker that panics takes no wake-up from the others.
+/// A waker that panics does not prevent the wake-ups of others.
 #[test]
-fn a_waker_that_panics_harms_nobody_else() {
+fn a_waker_that_panics_affects_no_other_wait() {
     let table = ProcessTable::new();
     let init = table.init();
     let child = spawn(&init);
@@ -322,7 +324,7 @@ fn a_waker_that_panics_harms_nobody_else() {
     assert_eq!(count.0.load(Ordering::SeqCst), 1);
 }
 
-/// A waker that ends the child when it is dropped, which wakes the wait that it was replaced in.
+/// A waker that ends the child in its `Drop`, which wakes the wait that has replaced this waker.
 struct Exits(proctable::table::Process);
 
 impl Wake for Exits {
@@ -352,10 +354,10 @@ fn a_waker_that_is_replaced_may_call_the_table() {
     assert!(polled.is_ready() || wait.as_mut().poll(&mut context).is_ready());
 }
 
-/// A fork gives the child that it created, also if that is gone and its number another's before
-/// the caller looks: here an alarm that is due has a driver replace it.
+/// A fork returns the child that it created, also if another process has its number before the
+/// caller sees the result: an alarm expires in the fork, and a driver replaces the child.
 #[test]
-fn a_fork_gives_its_own_child() {
+fn a_fork_returns_its_own_child() {
     let clock = ManualClock::new();
     let numbers = Config { pid_max: 303, last_pid: 299, ..Config::default() };
     let config = TableConfig::new().kernel(numbers).clock(clock.clone());
@@ -377,9 +379,9 @@ fn a_fork_gives_its_own_child() {
     assert!(table.process(number).is_some());
 }
 
-/// A process that is reported to have ended in a call with a timeout has none any more.
+/// A reported exit of a process in a call with a timeout removes the timeout.
 #[test]
-fn an_end_that_is_reported_takes_the_timeout_with_it() {
+fn a_reported_exit_cancels_the_timeout() {
     let (clock, table) = manual();
     let spawning = Spawn::new(Image::new("real")).authority(Authority::Host);
     let real = table.spawn(spawning).unwrap();
@@ -394,9 +396,9 @@ fn an_end_that_is_reported_takes_the_timeout_with_it() {
     assert_eq!(table.reap_due(table.now()), 0);
 }
 
-/// FORK-28: the end of a vfork child lets its parent go on, also if it is reported.
+/// FORK-28: the exit of a vfork child releases its parent, also if a driver reports the exit.
 #[test]
-fn a_vfork_parent_goes_on_when_the_end_of_its_child_is_reported() {
+fn a_reported_exit_releases_the_vfork_parent() {
     let table = ProcessTable::new();
     let parent = spawn(&table.init());
     let call = parent.submit(Syscall::Vfork);
@@ -407,10 +409,10 @@ fn a_vfork_parent_goes_on_when_the_end_of_its_child_is_reported() {
     assert_eq!(parent.wait(child, EXITED).unwrap().status, WaitStatus::exited(5));
 }
 
-/// The calls that a handler had interrupted do not return when it executes another program; what
-/// waited for them is made, and later calls get their own results.
+/// If a handler calls exec, the calls that it had interrupted do not return. The calls that waited
+/// for them run, and later calls get their own results.
 #[test]
-fn a_program_that_is_executed_in_a_handler_owes_nothing() {
+fn exec_in_a_handler_leaves_no_handler_to_return_from() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     let child = spawn(&guest);
@@ -429,9 +431,9 @@ fn a_program_that_is_executed_in_a_handler_owes_nothing() {
     assert_eq!(later.result(), Some(Ok(Ret::Waited { pid: child.pid(), status })));
 }
 
-/// A call may be polled from several tasks in turn: the last one is woken, and the result stays.
+/// Several tasks may poll a call in turn: it wakes the last one, and its result stays.
 #[test]
-fn a_call_wakes_whoever_polled_it_last() {
+fn a_call_wakes_the_waker_of_its_last_poll() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     let child = spawn(&guest);
@@ -448,10 +450,10 @@ fn a_call_wakes_whoever_polled_it_last() {
     }
 }
 
-/// WAIT-18, FORK-28: what ends its sleep while it is stopped has ended it when it goes on, also
-/// where both the stop and the continue are reported.
+/// WAIT-18, FORK-28: an event that ends the sleep of a stopped process returns its call after the
+/// continue, also if a driver reports the stop and the continue.
 #[test]
-fn what_a_call_waits_for_is_not_lost_over_a_reported_stop() {
+fn a_reported_stop_does_not_lose_the_event_of_a_blocked_call() {
     let table = ProcessTable::new();
     let parent = shell(&table);
     let child = spawn(&parent);
@@ -467,8 +469,8 @@ fn what_a_call_waits_for_is_not_lost_over_a_reported_stop() {
     }
 }
 
-/// The handler's call was stopped on its way; in front of it waits one of another thread, which
-/// comes after the handler.
+/// The call of a handler waits for a continue. A call of another thread, which waits for the
+/// handler, is before it in the queue.
 #[test]
 fn a_handlers_call_overtakes_those_that_wait_for_the_handler() {
     let table = ProcessTable::new();

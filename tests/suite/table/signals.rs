@@ -1,4 +1,4 @@
-//! Signals for guests, and what their drivers are told.
+//! Signals to guests, and the operations of their drivers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use proctable::table::{Image, Init, ProcessTable, SigmaskHow, Spawn, TableConfig
 
 use super::{SOON, caught, shell, spawn};
 
-/// KILL-22, KILL-29, NS-07.
+/// KILL-22, NS-07: of the unhandled signals from outside of the namespace only SIGKILL and SIGSTOP
+/// act on an init. KILL-29: their siginfo has pid 0.
 #[test]
 fn signals_from_outside_reach_an_init_only_as_kill_and_stop() {
     let table = ProcessTable::with_config(TableConfig::new().init(Init::Guest));
@@ -30,9 +31,9 @@ fn signals_from_outside_reach_an_init_only_as_kill_and_stop() {
     }
 }
 
-/// SIG-41, SIG-36: a handler is the driver's, and the signal is blocked until it returns.
+/// SIG-41, SIG-36: the driver runs a handler, and the signal is blocked until the handler returns.
 #[test]
-fn a_driver_is_told_of_handlers_one_at_a_time() {
+fn a_driver_gets_handlers_one_at_a_time() {
     let table = ProcessTable::new();
     let driver = Arc::new(ScriptedDriver::new([
         Expected::deliver(Signal::USR1),
@@ -55,10 +56,10 @@ fn a_driver_is_told_of_handlers_one_at_a_time() {
     driver.verify().unwrap();
 }
 
-/// Under the host's authority even what the default action ignores is forwarded, whatever the mask
-/// says; and what the host reports is what happens.
+/// Under the host's authority the table forwards every signal, also signals that are blocked or
+/// ignored by default, and the reports of the host decide the state.
 #[test]
-fn the_host_gets_every_signal_and_decides() {
+fn a_process_under_host_authority_forwards_every_signal() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let driver = Arc::new(ScriptedDriver::new([
@@ -125,9 +126,9 @@ fn a_guest_on_a_thread_is_interrupted_by_its_handlers() {
     assert_eq!(waited.status, WaitStatus::exited(1));
 }
 
-/// JOB-06: a call of a stopped guest is made when it continues.
+/// JOB-06: a call of a stopped guest runs after the continue.
 #[test]
-fn a_stopped_guest_calls_when_it_continues() {
+fn a_call_of_a_stopped_guest_runs_after_the_continue() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     guest.send(Signal::STOP).unwrap();
@@ -141,7 +142,7 @@ fn a_stopped_guest_calls_when_it_continues() {
     assert_eq!(call.wait(), Err(Errno::ESRCH));
 }
 
-/// It is nobody's guest.
+/// The table's own init is not a guest.
 #[test]
 fn the_tables_own_init_takes_no_signal() {
     let table = ProcessTable::new();
@@ -152,8 +153,8 @@ fn the_tables_own_init_takes_no_signal() {
     assert_eq!(table.counts().running, 2);
 }
 
-/// The handler of a signal that comes between two calls runs before the next one is made: that is
-/// not made in the handler, and what the handler calls does not wait for it.
+/// The handler of a signal that arrives between two calls runs before the second call: that call
+/// does not run inside of the handler, and calls of the handler do not wait for it.
 #[test]
 fn a_handler_that_is_entered_between_two_calls_comes_before_the_second() {
     let table = ProcessTable::new();

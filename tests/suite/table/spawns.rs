@@ -1,4 +1,4 @@
-//! What a new process begins with, and how it is seen whatever it does.
+//! The initial state of a new process, and the views of processes in every state.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use proctable::table::{
 
 use super::{caught, shell, spawn};
 
-/// FORK-02, MISC-02, CRED-01: a child has its parent's mask, umask, working directory and users,
-/// or those that it was given, before its driver hears of it.
+/// FORK-02, MISC-02, CRED-01: a child has its parent's mask, umask, working directory and users, or
+/// those of its `Spawn`, before the first operation of its driver.
 #[test]
-fn a_child_begins_with_what_its_parent_has_or_with_what_it_is_given() {
+fn a_child_inherits_the_attributes_that_spawn_does_not_set() {
     let table = ProcessTable::new();
     let parent = shell(&table);
     parent.umask(0o027).unwrap();
@@ -35,9 +35,9 @@ fn a_child_begins_with_what_its_parent_has_or_with_what_it_is_given() {
     assert_eq!(&*parent.cwd().unwrap(), "/home");
 }
 
-/// CRED-05, PID-16: who may not become a user creates no child of that user.
+/// CRED-05, PID-16: a process that may not change to a user creates no child of that user.
 #[test]
-fn a_child_that_cannot_become_its_user_does_not_exist() {
+fn a_spawn_whose_user_change_fails_creates_no_process() {
     let table = ProcessTable::new();
     let parent = shell(&table);
     parent.set_users([Some(Uid(1000)); 3]).unwrap();
@@ -52,7 +52,7 @@ fn a_child_that_cannot_become_its_user_does_not_exist() {
 
 /// EXEC-17, LIM-02, LIM-05: a child whose user has too many processes cannot execute its program.
 #[test]
-fn a_child_whose_user_has_too_many_processes_does_not_exist() {
+fn a_spawn_over_the_users_rlimit_nproc_creates_no_process() {
     let table = ProcessTable::new();
     let parent = shell(&table);
     let one = Rlimit { soft: 1, hard: 1 };
@@ -69,10 +69,10 @@ fn a_child_whose_user_has_too_many_processes_does_not_exist() {
     assert!(parent.try_wait(WaitTarget::Any, WaitOptions::EXITED).unwrap().is_some());
 }
 
-/// OBS-02: masks and pending signals, umask and users are seen of a process that is stopped, in a
-/// call or in a handler; of a zombie the former are empty and the latter gone.
+/// OBS-02: mask, pending signals, umask and users of a process are visible while it is stopped, in
+/// a call or in a handler; those of a zombie are empty or absent.
 #[test]
-fn a_process_is_seen_whatever_it_does() {
+fn process_info_is_available_in_every_state() {
     let table = ProcessTable::new();
     let guest = spawn(&table.init());
     guest.sigaction(Signal::USR1, caught()).unwrap();
@@ -95,7 +95,7 @@ fn a_process_is_seen_whatever_it_does() {
     assert_eq!(guest.view(), None);
 }
 
-/// GRP-22: 0 is how a process sees a group outside of its namespace. Nobody can join that.
+/// GRP-22: 0 is the number of a group outside of the namespace. No process can join it.
 #[test]
 fn the_group_of_number_0_cannot_be_joined() {
     let table = ProcessTable::with_config(TableConfig::new().init(Init::Guest));
@@ -104,9 +104,10 @@ fn the_group_of_number_0_cannot_be_joined() {
     assert_eq!(table.counts().processes, 1);
 }
 
-/// The limit holds for forks that had to wait as for others, and is not what is said to nobody.
+/// The limit applies to delayed forks too. A fork by a process that does not exist fails with
+/// ESRCH.
 #[test]
-fn forks_that_waited_obey_the_limit() {
+fn delayed_forks_obey_the_limit() {
     let limits = TableLimits { processes: 3, ..TableLimits::default() };
     let table = ProcessTable::with_config(TableConfig::new().limits(limits));
     let parent = spawn(&table.init());
@@ -119,7 +120,7 @@ fn forks_that_waited_obey_the_limit() {
     assert_eq!(table.syscall(Pid(99), Syscall::Fork), Err(Errno::ESRCH));
 }
 
-/// The model's configuration comes before the table's default.
+/// The configuration of the model overrides the default of the table.
 #[test]
 fn a_configured_limit_of_pending_signals_is_kept() {
     let limit = Rlimit { soft: 2, hard: 2 };

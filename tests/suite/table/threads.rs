@@ -1,4 +1,4 @@
-//! Guests with threads: their calls, their signals, their ends, and their drivers.
+//! Guests with threads: calls, signals, exits, and drivers.
 //!
 //! Long because threads of the table, of drivers and with safe points share the set-up.
 
@@ -23,7 +23,7 @@ use super::{SOON, caught, killed, recorded, shell, spawn};
 
 const EXITED: WaitOptions = WaitOptions::EXITED;
 
-/// A process with two threads, and the record of its driver.
+/// A process with two threads, and its driver.
 fn two_threads(table: &ProcessTable) -> (Process, [Thread; 2], Arc<ScriptedDriver>) {
     let (process, driver) = recorded(&table.init());
     let first = process.main_thread().unwrap();
@@ -31,7 +31,7 @@ fn two_threads(table: &ProcessTable) -> (Process, [Thread; 2], Arc<ScriptedDrive
     (process, [first, second], driver)
 }
 
-/// The same, which takes its handlers at safe points.
+/// The same, with safe points.
 fn with_safe_points(table: &ProcessTable) -> (Process, [Thread; 2], Arc<ScriptedDriver>) {
     let driver = Arc::new(ScriptedDriver::default());
     let spawn = Spawn::new(Image::new("loop")).safe_points().driver(driver.clone());
@@ -57,7 +57,7 @@ fn tgkill(table: &ProcessTable, thread: &Thread, signal: Signal) {
     table.init().syscall(Syscall::Tgkill { tgid, tid, sig }).unwrap();
 }
 
-/// Whose handlers the driver was told to run.
+/// The signals and threads of the handlers that the driver ran.
 fn delivered_to(driver: &ScriptedDriver) -> Vec<(Signal, Pid)> {
     let deliveries = |op: Op| match op {
         Op::Deliver(delivery) => Some((delivery.info.signal, delivery.tid)),
@@ -66,7 +66,7 @@ fn delivered_to(driver: &ScriptedDriver) -> Vec<(Signal, Pid)> {
     driver.seen().into_iter().filter_map(deliveries).collect()
 }
 
-/// SIG-26, TG-28: the thread that sleeps is left alone.
+/// SIG-26, TG-28: the signal does not wake the sleeping thread, which blocks it.
 #[test]
 fn a_signal_of_the_process_runs_in_a_thread_that_does_not_block_it() {
     let table = ProcessTable::new();
@@ -82,7 +82,7 @@ fn a_signal_of_the_process_runs_in_a_thread_that_does_not_block_it() {
     assert_eq!(waits.result(), None);
 }
 
-/// SIG-22: what is sent to one thread interrupts that, and no other.
+/// SIG-22: a signal to one thread interrupts only that thread.
 #[test]
 fn tgkill_interrupts_the_thread_that_it_names() {
     let table = ProcessTable::new();
@@ -93,13 +93,13 @@ fn tgkill_interrupts_the_thread_that_it_names() {
     assert_eq!(delivered_to(&driver), [(Signal::USR1, second.tid())]);
     second.sigreturn().unwrap();
     assert_eq!((one.result(), two.result()), (None, Some(Err(Errno::EINTR))));
-    // the other one makes calls as before
+    // the other thread makes calls as before
     second.tgkill(&first, Signal::USR1).unwrap();
     first.sigreturn().unwrap();
     assert_eq!(one.result(), Some(Err(Errno::EINTR)));
 }
 
-/// Each of two threads is in a wait of its own, and gets its own child.
+/// Each of two threads is in a wait, and returns its own child.
 #[test]
 fn two_threads_wait_for_a_child_each() {
     let table = ProcessTable::new();
@@ -118,7 +118,7 @@ fn two_threads_wait_for_a_child_each() {
     assert_eq!(waits[0].result(), ended(0));
 }
 
-/// SIG-50: what a thread waits for it takes, while another one runs.
+/// SIG-50: a thread in sigtimedwait takes the signal, while another thread runs.
 #[test]
 fn one_thread_sleeps_in_sigwait_while_another_runs() {
     let table = ProcessTable::new();
@@ -140,8 +140,8 @@ fn one_thread_sleeps_in_sigwait_while_another_runs() {
     assert_eq!(driver.seen(), []);
 }
 
-/// THR-04, TG-89: a leader that has ended leaves the process alive; the status is that of the last
-/// one.
+/// THR-04, TG-89: a process lives after the exit of its leader; its status is that of the last
+/// thread.
 #[test]
 fn a_process_ends_with_its_last_thread_and_its_status() {
     let table = ProcessTable::new();
@@ -155,14 +155,14 @@ fn a_process_ends_with_its_last_thread_and_its_status() {
         table.threads(process.pid()).iter().map(|info| (info.tid, info.run)).collect();
     assert_eq!(seen, [(first.tid(), RunState::Zombie), (second.tid(), RunState::User)]);
     assert_eq!(process.threads(), std::slice::from_ref(&second));
-    // the calls of the process are those of the thread that is left
+    // the remaining thread makes the calls of the process
     assert_eq!(process.syscall(Syscall::Gettid), Ok(Ret::Value(second.tid().0.into())));
     assert_eq!(
         table.syscall(process.pid(), Syscall::Gettid),
         Ok(Ret::Value(second.tid().0.into()))
     );
     assert_eq!(process.main_thread(), Some(second.clone()));
-    // so are the acts of the runtime
+    // and the calls of the runtime on its behalf
     let child = process.spawn(Spawn::fork()).unwrap();
     assert_eq!(child.syscall(Syscall::Getppid), Ok(Ret::Value(process.pid().0.into())));
     child.exit(0).unwrap();
@@ -187,9 +187,9 @@ fn a_process_ends_with_its_last_thread_and_its_status() {
     assert_eq!(driver.seen(), [&ended[..], &[Op::Terminate(WaitStatus::exited(7))]].concat());
 }
 
-/// THR-03, TG-84: whoever is in a call leaves it, with an answer that says so.
+/// THR-03, TG-84: each thread in a call wakes, and its call returns ESRCH.
 #[test]
-fn exit_group_takes_the_others_out_of_their_calls() {
+fn exit_group_wakes_other_threads_from_their_calls() {
     let table = ProcessTable::new();
     let (process, [first, second], _) = two_threads(&table);
     spawn(&process);
@@ -205,17 +205,17 @@ fn exit_group_takes_the_others_out_of_their_calls() {
     assert_eq!(second.syscall(Syscall::Gettid), Err(Errno::ESRCH));
 }
 
-/// EXEC-11: the others end and leave their calls, the caller has the number of the leader, and
-/// handles of the old leader name nobody.
+/// EXEC-11: the other threads end and their calls return, the caller has the number of the leader,
+/// and handles of the old leader refer to no thread.
 #[test]
-fn exec_by_another_thread_than_the_leader_ends_the_others() {
+fn exec_by_a_thread_other_than_the_leader_ends_the_other_threads() {
     let table = ProcessTable::new();
     let (process, [first, second], driver) = two_threads(&table);
     let third = first.spawn_thread().unwrap();
     let (waits, sleeps) = (third.submit(Syscall::Pause), first.submit(Syscall::Pause));
     let old = second.tid();
     thread::scope(|scope| {
-        // a wait for the end of a thread goes on where that gets another number
+        // a join of a thread continues when the thread gets another number
         let joins = scope.spawn(|| second.join());
         let path = "next".into();
         assert_eq!(second.syscall(Syscall::Execve { path, error: None }), Ok(Ret::Value(0)));
@@ -229,7 +229,7 @@ fn exec_by_another_thread_than_the_leader_ends_the_others() {
         assert_eq!((first.is_alive(), third.is_alive()), (false, false));
         assert_eq!(first.syscall(Syscall::Getpid), Err(Errno::ESRCH));
         assert_eq!((table.thread(old), table.thread(process.pid())), (None, Some(second.clone())));
-        // the driver ends the others, and not the one that goes on
+        // the driver ends the other threads, and not the caller of execve
         let mut ended = driver.seen();
         ended.sort_by_key(|op| format!("{op:?}"));
         assert_eq!(ended, [Op::EndThread(process.pid()), Op::EndThread(third.tid())]);
@@ -239,7 +239,7 @@ fn exec_by_another_thread_than_the_leader_ends_the_others() {
     assert_eq!(process.exit_status(), Some(WaitStatus::exited(2)));
 }
 
-/// EXEC-12, TG-110: a leader that has ended is not waited for.
+/// EXEC-12, TG-110: execve does not wait for a leader that has ended.
 #[test]
 fn exec_by_the_last_thread_takes_the_number_of_a_leader_that_has_ended() {
     let table = ProcessTable::new();
@@ -255,7 +255,7 @@ fn exec_by_the_last_thread_takes_the_number_of_a_leader_that_has_ended() {
     assert_eq!(process.exit_status(), Some(WaitStatus::exited(1)));
 }
 
-/// The image is the new one when the execve of a leader with threads has returned.
+/// The process has the new image when the execve of a leader with threads has returned.
 #[test]
 fn exec_by_a_leader_with_threads_changes_its_image() {
     let table = ProcessTable::new();
@@ -268,9 +268,9 @@ fn exec_by_a_leader_with_threads_changes_its_image() {
     assert_eq!(process.threads(), [first]);
 }
 
-/// A number is used again, and a handle is not.
+/// A later thread may have the same number, and a handle does not refer to it.
 #[test]
-fn a_handle_of_a_thread_that_has_ended_names_nobody() {
+fn a_handle_of_an_ended_thread_refers_to_no_thread() {
     let mut config = TableConfig::new();
     let kernel = proctable::kernel::Config { pid_max: 301, last_pid: 298, ..Default::default() };
     config = config.kernel(kernel);
@@ -288,7 +288,7 @@ fn a_handle_of_a_thread_that_has_ended_names_nobody() {
     assert!(third.is_alive());
 }
 
-/// A limit of all counts threads, as the pids controller does.
+/// The limit on all processes counts threads, as the pids controller does.
 #[test]
 fn threads_count_towards_the_limit_of_a_table() {
     let limits = TableLimits { processes: 3, ..TableLimits::default() };
@@ -302,9 +302,9 @@ fn threads_count_towards_the_limit_of_a_table() {
     assert!(process.spawn(Spawn::fork()).is_ok());
 }
 
-/// TG-11: the driver clears the thread's number in the memory, before it hears of the end.
+/// TG-11: the driver clears the thread's number in memory before the operation `EndThread`.
 #[test]
-fn a_driver_is_told_where_the_number_of_a_thread_is_cleared() {
+fn a_driver_gets_the_address_of_clear_child_tid() {
     let table = ProcessTable::new();
     let driver = Arc::new(ScriptedDriver::default());
     let process = table.spawn(Spawn::new(Image::new("g")).driver(driver.clone())).unwrap();
@@ -316,10 +316,10 @@ fn a_driver_is_told_where_the_number_of_a_thread_is_cleared() {
     assert_eq!(driver.seen(), [Op::ClearTid { tid, address: 0x40 }, Op::EndThread(tid)]);
 }
 
-/// TG-125 to TG-129: a process of three threads stops when all have, and none of them makes a call
-/// until it continues; each then makes its own.
+/// TG-125 to TG-129: a process of three threads stops when all threads have stopped, and none of
+/// them makes a call until the continue; then each makes its own.
 #[test]
-fn three_threads_of_a_stopped_process_call_when_it_continues() {
+fn calls_of_three_threads_of_a_stopped_process_run_after_the_continue() {
     let table = ProcessTable::new();
     let shell = shell(&table);
     let (process, driver) = recorded(&shell);
@@ -340,13 +340,13 @@ fn three_threads_of_a_stopped_process_call_when_it_continues() {
     assert_eq!(asleep.result(), None, "SIG-45: it is made again");
 }
 
-/// JOB-17, JOB-13: a stop that cannot complete is taken back, and the threads that had stopped go
-/// on.
+/// JOB-17, JOB-13: SIGCONT cancels a stop that cannot complete, and the threads that had stopped
+/// continue.
 #[test]
-fn calls_of_a_thread_that_stopped_alone_are_made_when_the_stop_is_taken_back() {
+fn a_cancelled_stop_releases_the_calls_of_a_thread_that_had_stopped() {
     let table = ProcessTable::new();
     let (process, [first, second], _) = two_threads(&table);
-    // it sleeps where it cannot stop
+    // a thread in vfork cannot stop
     let vfork = first.submit(Syscall::Vfork);
     tgkill(&table, &second, Signal::STOP);
     assert_eq!((run_of(&first), run_of(&second)), (RunState::Vfork, RunState::Stopped));
@@ -358,7 +358,7 @@ fn calls_of_a_thread_that_stopped_alone_are_made_when_the_stop_is_taken_back() {
     assert_eq!(vfork.result(), None);
 }
 
-/// The whole of a delivery: the mask is the handler's while it runs, and its call fails behind it.
+/// A complete delivery: the handler has its own mask, and the interrupted call fails after it.
 #[test]
 fn a_handler_is_taken_run_and_ended_at_a_safe_point() {
     let table = ProcessTable::new();
@@ -384,7 +384,8 @@ fn a_handler_is_taken_run_and_ended_at_a_safe_point() {
     assert_eq!(second.info().unwrap().blocked, SigSet::EMPTY);
 }
 
-/// A thread that is not at a safe point makes its next call behind the handler, with its own mask.
+/// The next call of a thread runs after the handlers that were entered before, with the mask of the
+/// thread.
 #[test]
 fn a_call_comes_after_the_handlers_that_were_entered_before_it() {
     let table = ProcessTable::new();
@@ -403,7 +404,7 @@ fn a_call_comes_after_the_handlers_that_were_entered_before_it() {
 }
 
 /// SIG-36: of handlers that were set up together the last one runs first, each may make calls, and
-/// one that is entered while another runs comes before that returns.
+/// a handler that is entered while another one runs returns first.
 #[test]
 fn handlers_at_safe_points_are_nested_as_the_model_enters_them() {
     let table = ProcessTable::new();
@@ -435,9 +436,9 @@ fn handlers_at_safe_points_are_nested_as_the_model_enters_them() {
     assert_eq!(thread.checkpoint(), Checkpoint::GoOn);
 }
 
-/// SIG-44: with SA_RESTART the call goes on, however often it is interrupted.
+/// SIG-44: with SA_RESTART the call continues after any number of handlers.
 #[test]
-fn a_call_that_is_restarted_goes_on_behind_its_handlers() {
+fn a_restarted_call_continues_after_its_handlers() {
     let table = ProcessTable::new();
     let (process, [_, second], _) = with_safe_points(&table);
     let action = SigAction { flags: SaFlags::RESTART, ..caught() };
@@ -454,7 +455,7 @@ fn a_call_that_is_restarted_goes_on_behind_its_handlers() {
     assert!(matches!(waits.wait_or_deliver(), CallProgress::Returned(Ok(Ret::Waited { .. }))));
 }
 
-/// An executor: it is woken for a handler, and polls again.
+/// An executor: a handler wakes it, and it polls again.
 #[test]
 fn a_future_of_a_call_is_ready_for_a_handler() {
     let table = ProcessTable::new();
@@ -473,7 +474,8 @@ fn a_future_of_a_call_is_ready_for_a_handler() {
     assert_eq!(pauses.poll_or_deliver(&mut context), Poll::Ready(failed));
 }
 
-/// What has returned, or whose program or thread is gone, is refused, and changes nothing.
+/// The return of a delivery is refused, and changes nothing, if it has returned, or its program or
+/// its thread is gone.
 #[test]
 fn a_stale_delivery_is_refused() {
     let table = ProcessTable::new();
@@ -485,7 +487,7 @@ fn a_stale_delivery_is_refused() {
         thread.begin_delivery().unwrap()
     };
     let stale = |result: Result<Call, StaleDelivery>| result.err() == Some(StaleDelivery);
-    // of another thread, of another process
+    // a delivery of another thread, or of another process
     let outer = begin(&second);
     assert!(stale(first.end_delivery(&outer)) && stale(table.init().end_delivery(&outer)));
     // not the innermost
@@ -504,8 +506,8 @@ fn a_stale_delivery_is_refused() {
     let (of_first, of_second) = (begin(&first), begin(&second));
     second.syscall(Syscall::Execve { path: "next".into(), error: None }).unwrap();
     assert!(stale(second.end_delivery(&of_second)) && stale(first.end_delivery(&of_first)));
-    assert_eq!(process.exit_status(), None, "SIG-47: nobody returned from no handler");
-    // a return that waits for the process to continue is called for once
+    assert_eq!(process.exit_status(), None, "SIG-47: no call returned from no handler");
+    // a return that waits for the continue of the process is accepted once
     process.sigaction(Signal::USR1, caught()).unwrap();
     let begun = begin(&second);
     process.send(Signal::STOP).unwrap();
@@ -517,7 +519,7 @@ fn a_stale_delivery_is_refused() {
     assert_eq!(process.exit_status(), None);
 }
 
-/// A handler that was entered and not taken before a stop is taken when the process continues.
+/// A thread takes a handler that was entered before a stop when the process continues.
 #[test]
 fn a_stopped_thread_takes_no_handler() {
     let table = ProcessTable::new();
@@ -536,8 +538,8 @@ fn a_stopped_thread_takes_no_handler() {
     assert!(matches!(call.wait_or_deliver(), CallProgress::Returned(Ok(_))));
 }
 
-/// An engine without preemption: it hears that a thread is to come to a safe point, and runs the
-/// handler at the next turn of that.
+/// An engine without preemption: the driver gets `Interrupt`, and the engine runs the handler at
+/// the next turn of the thread.
 #[test]
 fn a_driver_with_safe_points_runs_handlers_at_the_next_turn_of_their_thread() {
     let table = ProcessTable::new();
@@ -567,10 +569,10 @@ fn a_driver_with_safe_points_runs_handlers_at_the_next_turn_of_their_thread() {
     driver.verify().unwrap();
 }
 
-/// EXIT-11: a handler for SIGCHLD is offered when the callback for the child has run, and calls
-/// that come behind it wait for that.
+/// TABLE-01: a thread can take a handler of SIGCHLD after the callback for the child has run, and
+/// later calls wait for the handler.
 #[test]
-fn a_handler_that_tells_of_a_child_comes_after_the_callback() {
+fn a_sigchld_handler_runs_after_the_exit_callback() {
     let table = ProcessTable::new();
     let process = table.spawn(Spawn::new(Image::new("loop")).safe_points()).unwrap();
     let thread = process.main_thread().unwrap();
@@ -590,7 +592,7 @@ fn a_handler_that_tells_of_a_child_comes_after_the_callback() {
     table.set_on_process_exit(None);
 }
 
-/// One thread of a cooperative engine, as a random test drives it.
+/// A thread of a cooperative engine, which a random test schedules.
 struct Coroutine {
     thread: Thread,
     /// The mask of its code outside of handlers.
@@ -599,7 +601,7 @@ struct Coroutine {
     running: Vec<HandlerDelivery>,
     /// A call of the code outside of handlers, and the mask that it sets.
     call: Option<(Call, Option<SigSet>)>,
-    /// The returns of handlers that wait, and how many handlers are below each.
+    /// The pending returns of handlers, and the number of handlers below each.
     returning: Vec<(usize, Call)>,
 }
 
@@ -608,7 +610,7 @@ impl Coroutine {
         Coroutine { thread, mask, running: Vec::new(), call: None, returning: Vec::new() }
     }
 
-    /// What the last turn left open may have come to its end.
+    /// Removes calls and returns that have ended since the last turn.
     fn look(&mut self) {
         self.returning.retain(|(_, call)| call.result().is_none());
         let returned = |(call, _): &mut (Call, Option<SigSet>)| call.result().is_some();
@@ -619,7 +621,7 @@ impl Coroutine {
         }
     }
 
-    /// Whether its engine may have it run its own code.
+    /// Whether the thread may run its own code.
     fn is_idle(&self) -> bool {
         self.running.is_empty() && self.returning.is_empty() && self.call.is_none()
     }
@@ -632,7 +634,7 @@ impl Coroutine {
 
     fn end(&mut self) {
         let below = self.running.len();
-        // one returns when those above it have
+        // a handler returns after the handlers above it
         if self.returning.iter().all(|(depth, _)| *depth < below)
             && let Some(begun) = self.running.pop()
         {
@@ -643,12 +645,11 @@ impl Coroutine {
     }
 }
 
-/// Whatever comes in whatever order - signals, stops, calls, threads that come and go, programs -
-/// each call comes to its end, no handler is lost or returns twice, and no code has the mask of
-/// another.
+/// With any order of signals, stops, calls, new and ending threads, and execs, each call returns,
+/// no handler is lost or returns twice, and the mask always belongs to the code that runs.
 // Long because the guest that takes the turns is part of the scenario.
 #[test]
-fn random_turns_of_cooperative_threads_lose_nothing() {
+fn random_schedules_of_cooperative_threads_lose_no_event() {
     let signals = [Signal::USR1, Signal::USR2, Signal::CHLD, Signal::WINCH];
     for seed in 1..=200 {
         let mut choose = Seeded::new(seed);
@@ -724,7 +725,7 @@ fn random_turns_of_cooperative_threads_lose_nothing() {
                 }
             }
         }
-        // everybody comes to rest
+        // all threads become idle
         process.send(Signal::CONT).unwrap();
         for _ in 0..1000 {
             for coroutine in &mut threads {
@@ -747,11 +748,11 @@ fn random_turns_of_cooperative_threads_lose_nothing() {
             assert_eq!(coroutine.thread.checkpoint(), Checkpoint::GoOn, "seed {seed}");
             assert_eq!(coroutine.thread.info().unwrap().blocked, coroutine.mask, "seed {seed}");
         }
-        assert_eq!(process.exit_status(), None, "SIG-47: nobody returned from no handler");
+        assert_eq!(process.exit_status(), None, "SIG-47: no call returned from no handler");
     }
 }
 
-/// Waits until the threads of a process do that.
+/// Waits until the threads of a process satisfy the condition.
 fn until(table: &ProcessTable, pid: Pid, is: impl Fn(&[RunState]) -> bool) {
     loop {
         let runs: Vec<_> = table.threads(pid).iter().map(|info| info.run).collect();
@@ -788,12 +789,12 @@ fn a_guest_on_threads_creates_and_joins_them() {
     assert_eq!(ended(&table, &guest.unwrap()), WaitStatus::exited(5));
 }
 
-/// Handlers run on the thread that the kernel chose: the one that does not block the signal, also
-/// where it sleeps in a join.
+/// A handler runs on the thread that takes the signal: the one that does not block it, also if that
+/// thread sleeps in a join.
 #[test]
 fn a_handler_runs_on_the_thread_that_takes_the_signal() {
     let table = ProcessTable::new();
-    let (tell, told) = crossbeam_channel::bounded::<Pid>(1);
+    let (tell, received) = crossbeam_channel::bounded::<Pid>(1);
     let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("g")), move |guest| {
         guest
             .catch(Signal::USR1, SaFlags(0), move |guest, _| tell.send(guest.tid()).unwrap())
@@ -811,8 +812,8 @@ fn a_handler_runs_on_the_thread_that_takes_the_signal() {
         thread::yield_now();
     }
     table.init().kill(guest.pid(), Signal::USR1).unwrap();
-    assert_eq!(told.recv_timeout(SOON), Ok(guest.pid()));
-    // the sleeper has it blocked since it was created
+    assert_eq!(received.recv_timeout(SOON), Ok(guest.pid()));
+    // the sleeping thread blocks the signal since its creation
     assert_eq!(run_of(&sleeper), RunState::Blocked);
     guest.send(Signal::KILL).unwrap();
     assert_eq!(ended(&table, &guest), killed(Signal::KILL));
@@ -844,9 +845,9 @@ fn handlers_on_a_thread_that_were_set_up_together_make_calls() {
     assert_eq!(ended(&table, &guest.unwrap()), WaitStatus::exited(2));
 }
 
-/// EXEC-11: a thread that executes goes on, alone; the closures of the others unwind.
+/// EXEC-11: a thread that calls exec continues alone; the closures of the other threads unwind.
 #[test]
-fn exec_by_a_thread_of_a_guest_unwinds_the_others() {
+fn exec_by_a_thread_of_a_guest_unwinds_its_other_threads() {
     struct Unwound(crossbeam_channel::Sender<&'static str>, &'static str);
     impl Drop for Unwound {
         fn drop(&mut self) {
@@ -854,7 +855,7 @@ fn exec_by_a_thread_of_a_guest_unwinds_the_others() {
         }
     }
     let table = ProcessTable::new();
-    let (tell, told) = crossbeam_channel::bounded(2);
+    let (tell, received) = crossbeam_channel::bounded(2);
     let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("g")), move |guest| {
         let (other, leader) = (Unwound(tell.clone(), "other"), Unwound(tell, "leader"));
         guest
@@ -878,7 +879,7 @@ fn exec_by_a_thread_of_a_guest_unwinds_the_others() {
     })
     .unwrap();
     assert_eq!(ended(&table, &guest), WaitStatus::exited(9));
-    let mut unwound = [told.recv_timeout(SOON).unwrap(), told.recv_timeout(SOON).unwrap()];
+    let mut unwound = [received.recv_timeout(SOON).unwrap(), received.recv_timeout(SOON).unwrap()];
     unwound.sort_unstable();
     assert_eq!(unwound, ["leader", "other"]);
 }
@@ -903,11 +904,11 @@ fn a_guest_ends_with_its_last_thread_or_a_panic_of_any() {
     let guest = leaves(None);
     assert_eq!(ended(&table, &guest), WaitStatus::exited(101));
     let guest = leaves(Some(6));
-    // whoever of the two is last
+    // one of the two is last
     assert!([1, 6].map(WaitStatus::exited).contains(&ended(&table, &guest)));
 }
 
-/// 64 threads of one process create threads and join them, all at once: no wake-up is lost.
+/// 64 threads of one process create and join threads concurrently: no wake-up is lost.
 #[test]
 fn sixty_four_threads_create_and_join_threads() {
     const THREADS: usize = 64;
@@ -941,7 +942,7 @@ fn sixty_four_threads_create_and_join_threads() {
     assert_eq!(table.init().wait(&process, EXITED).unwrap().status, WaitStatus::exited(0));
 }
 
-/// Counts how often it is woken.
+/// A waker that counts its wake-ups.
 #[derive(Default)]
 struct Wakes(AtomicUsize);
 
@@ -951,8 +952,9 @@ impl Wake for Wakes {
     }
 }
 
-/// A join with a timeout follows the table's clock, and a future is woken by the end of the thread. A
-/// join that is given up leaves nothing behind, whatever number the thread gets by execve (EXEC-11).
+/// A join with a timeout follows the table's clock, and a future is woken by the end of the thread.
+/// A join that times out leaves no entry, also if the thread gets another number by execve
+/// (EXEC-11).
 #[test]
 fn joins_have_a_timeout_and_a_future() {
     let clock = ManualClock::new();
@@ -983,11 +985,11 @@ fn joins_have_a_timeout_and_a_future() {
     assert!(second.join_timeout(Duration::MAX));
 }
 
-/// The end of a table is the end of everybody's calls and joins.
+/// The end of a table ends all calls and joins.
 #[test]
 fn the_end_of_a_table_ends_calls_and_joins_of_guests_with_threads() {
     let table = ProcessTable::new();
-    let (tell, told) = crossbeam_channel::bounded::<()>(2);
+    let (tell, received) = crossbeam_channel::bounded::<()>(2);
     ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("g")), move |guest| {
         struct Tells(crossbeam_channel::Sender<()>);
         impl Drop for Tells {
@@ -1009,6 +1011,6 @@ fn the_end_of_a_table_ends_calls_and_joins_of_guests_with_threads() {
     until(&table, Pid(2), |runs| runs == [RunState::User, RunState::Blocked]);
     drop(table);
     for _ in 0..2 {
-        told.recv_timeout(SOON).unwrap();
+        received.recv_timeout(SOON).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What time it is for whom: timers, calls that wait to be made, clocks of any kind.
+//! Time: timers, delayed calls, and kinds of clocks.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ fn at(seconds: u64) -> (ManualClock, ProcessTable) {
     (clock, table)
 }
 
-/// A process whose periodic timer has expired once, and waits for its signal to be dequeued.
+/// A process whose periodic timer has expired once and restarts when its signal is dequeued.
 fn with_an_idle_timer() -> (ManualClock, ProcessTable, Process) {
     let (clock, table) = at(0);
     let process = spawn(&table.init());
@@ -37,7 +37,7 @@ fn with_an_idle_timer() -> (ManualClock, ProcessTable, Process) {
     (clock, table, process)
 }
 
-/// TIME-06: by what time it is then, also in a call that has nothing to do with time.
+/// TIME-06: a periodic timer restarts on its grid, also by a call that does not concern time.
 #[test]
 fn a_periodic_timer_stays_on_its_grid() {
     let (_clock, table, process) = with_an_idle_timer();
@@ -52,9 +52,10 @@ fn a_periodic_timer_stays_on_its_grid() {
     assert_eq!(table.next_deadline(), Some(Time(11 * SECOND)));
 }
 
-/// TIME-02: whoever makes it does not matter, here the one that lets the caller go on.
+/// TIME-02: the alarm of a stopped process counts from the continue, at which the delayed call
+/// runs.
 #[test]
-fn an_alarm_counts_from_when_it_is_made() {
+fn an_alarm_counts_from_its_call() {
     let (clock, table) = at(0);
     let process = spawn(&table.init());
     process.send(Signal::STOP).unwrap();
@@ -65,9 +66,9 @@ fn an_alarm_counts_from_when_it_is_made() {
     assert_eq!(table.next_deadline(), Some(Time(105 * SECOND)));
 }
 
-/// SIG-50: the time is up when the process goes on.
+/// SIG-50: a timeout that passes during a stop ends the call at the continue.
 #[test]
-fn a_timeout_that_comes_over_a_reported_stop_is_not_lost() {
+fn a_timeout_during_a_reported_stop_is_not_lost() {
     let (clock, table) = at(0);
     let process = spawn(&table.init());
     let (set, info) = (Signal::USR1.set(), Ptr::Valid);
@@ -81,12 +82,12 @@ fn a_timeout_that_comes_over_a_reported_stop_is_not_lost() {
 }
 
 #[test]
-fn process_1_began_when_its_table_did() {
+fn process_1_starts_with_its_table() {
     let (clock, table) = at(100);
     assert_eq!(table.init().info().unwrap().started, clock.now());
 }
 
-/// A clock at a quarter of real time, which says too early when to look again.
+/// A clock at a quarter of the speed of real time, whose `instant` is too early.
 #[derive(Clone)]
 struct Slow(Arc<(Instant, AtomicU64)>);
 
@@ -103,7 +104,7 @@ impl Clock for Slow {
 }
 
 #[test]
-fn a_clock_is_asked_again_how_long_to_sleep() {
+fn the_timer_thread_asks_the_clock_again_after_each_sleep() {
     let clock = Slow(Arc::new((Instant::now(), AtomicU64::new(0))));
     let table = ProcessTable::with_config(TableConfig::new().clock(clock.clone()));
     let child = spawn(&table.init());
@@ -114,10 +115,10 @@ fn a_clock_is_asked_again_how_long_to_sleep() {
     assert!(asked < 1000, "asked {asked} times");
 }
 
-/// What is due comes with a guest's call, and whoever waits for it hears of it, also if the call
+/// A guest's call expires timers, and wakes the waits for their consequences, also if the call
 /// itself changes nothing.
 #[test]
-fn who_waits_hears_of_what_is_due_in_a_guests_call() {
+fn a_timer_that_expires_in_a_guests_call_wakes_waits() {
     let (clock, table) = at(0);
     let victim = spawn(&table.init());
     victim.alarm(1).unwrap();

@@ -1,4 +1,4 @@
-//! Waits of the runtime: they block, time out, are cancelled, and are futures.
+//! Waits of the runtime: blocking, with a timeout, with cancellation, and as futures.
 
 use std::future::Future;
 use std::pin::pin;
@@ -29,7 +29,7 @@ fn a_wait_sleeps_until_a_child_ends() {
     assert_eq!(child.exit(1), Err(Errno::ESRCH));
 }
 
-/// Each of many sleepers gets the end of its own child, and only that.
+/// Each of many waits returns the exit of its own child only.
 #[test]
 fn sixty_four_waits_get_an_end_each() {
     let table = ProcessTable::new();
@@ -51,7 +51,7 @@ fn sixty_four_waits_get_an_end_each() {
     });
 }
 
-/// By a clock that is moved by hand, and by a real one.
+/// With a `ManualClock`, and with a real clock.
 #[test]
 fn a_wait_times_out_and_loses_nothing() {
     let clock = ManualClock::new();
@@ -107,7 +107,7 @@ impl Wake for Count {
     }
 }
 
-/// A future is woken by what concerns it and by nothing else, and a dropped one consumes nothing.
+/// Only events of its children wake a future, and a dropped future consumes no event.
 #[test]
 fn a_future_waits_without_any_runtime() {
     let table = ProcessTable::new();
@@ -130,7 +130,7 @@ fn a_future_waits_without_any_runtime() {
     assert_eq!(init.wait(&other, WaitOptions::EXITED).unwrap().status, WaitStatus::exited(1));
 }
 
-/// The one who waits is killed: its wait ends.
+/// A wait ends when its process is killed.
 #[test]
 fn a_wait_ends_with_its_process() {
     let table = ProcessTable::new();
@@ -143,7 +143,7 @@ fn a_wait_ends_with_its_process() {
     });
 }
 
-/// Not to sleep is for the method to say: `try_wait`.
+/// A wait without sleep is a method, `try_wait`, and not an option.
 #[test]
 fn a_wait_with_nohang_is_invalid() {
     let table = ProcessTable::new();
@@ -152,9 +152,9 @@ fn a_wait_with_nohang_is_invalid() {
     assert_eq!(table.init().wait(WaitTarget::Any, options), Err(Errno::EINVAL));
 }
 
-/// A wait for a process is for that one, and for no other that got its number.
+/// A wait for a process never returns a later process of the same number.
 #[test]
-fn a_wait_for_a_process_is_not_for_another_of_its_number() {
+fn a_wait_for_a_process_is_not_for_a_later_one_of_its_number() {
     let config = proctable::kernel::Config { pid_max: 301, last_pid: 299, ..Default::default() };
     let init = ProcessTable::with_config(TableConfig::new().kernel(config)).init();
     let first = spawn(&init);
@@ -168,8 +168,8 @@ fn a_wait_for_a_process_is_not_for_another_of_its_number() {
     assert_eq!(waited.map(|waited| waited.status), Some(WaitStatus::exited(2)));
 }
 
-/// WAIT-17: the own group is the one that the process has when its wait begins, also one outside of
-/// the namespace.
+/// WAIT-17: a wait for the own group uses the group at the beginning of the wait, also a group
+/// outside of the namespace.
 #[test]
 fn a_wait_for_the_own_group_keeps_to_it() {
     let table = ProcessTable::with_config(TableConfig::new().init(Init::Guest));

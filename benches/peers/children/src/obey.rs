@@ -83,7 +83,7 @@ impl Notes {
         if times.len() != children {
             return Err(io::Error::other(format!("{} of {children} went", times.len())));
         }
-        times.into_iter().max().ok_or_else(|| io::Error::other("nobody went"))
+        times.into_iter().max().ok_or_else(|| io::Error::other("no child has ended"))
     }
 }
 

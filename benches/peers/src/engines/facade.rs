@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proctable::abi::{Handler, Pgid, Pid, SigAction, Signal, WaitOptions, WaitStatus};
 use proctable::driver::{Authority, Delivery, DriverProcess};
-use proctable::kernel::Run;
+use proctable::kernel::RunState;
 use proctable::syscall::Syscall;
 use proctable::table::{Image, Process, ProcessTable, Spawn, WaitTarget};
 
@@ -177,7 +177,7 @@ impl Engine for Table {
         assert_eq!(shell.try_wait(WaitTarget::Any, WaitOptions::EXITED), Ok(None));
         let child = self.register(shell);
         child.report(WaitStatus::exited(3));
-        assert_eq!(child.info().map(|info| info.run), Some(Run::Zombie));
+        assert_eq!(child.info().map(|info| info.run), Some(RunState::Zombie));
         let waited = shell.try_wait(WaitTarget::Any, WaitOptions::EXITED);
         assert!(waited.is_ok_and(|waited| waited.is_some_and(|waited| waited.pid == child.pid())));
         assert_eq!(child.info(), None);

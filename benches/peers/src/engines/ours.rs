@@ -1,7 +1,7 @@
 //! The model.
 
 use proctable::abi::{Handler, Pid, SigAction, WaitOptions};
-use proctable::kernel::{Canonical, Config, Effects, Kernel, Outcome, Refused, Run};
+use proctable::kernel::{Canonical, Config, Effects, Kernel, Outcome, Refused, RunState};
 use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 
 use super::{CHILDREN, Concurrent, Engine, JOB, Op, look};
@@ -182,7 +182,7 @@ impl Engine for Ours {
         self.after(Op::KillGroup, 0);
         let child = self.fork(shell);
         self.timed(child, &Syscall::ExitGroup(0));
-        assert_eq!(self.kernel.view(child).map(|view| view.run), Some(Run::Zombie));
+        assert_eq!(self.kernel.view(child).map(|view| view.run), Some(RunState::Zombie));
         assert!(self.wait(shell).is_ok());
         assert_eq!(self.kernel.view(child), None);
     }
