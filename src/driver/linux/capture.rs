@@ -1,8 +1,8 @@
-//! A pipeline that runs, and whose streams its owner writes and reads at the same time.
+//! A running pipeline, whose owner writes and reads its streams at the same time.
 //!
-//! One epoll instance has the three pipes, the descriptors of the commands and a timer. So no order
-//! in which the commands read and write can make both sides wait for each other, one thread can
-//! drive any number of pipelines, and the descriptor of the instance is all that a reactor needs.
+//! One epoll instance watches the three pipes, the pidfds of the commands and a timer. Therefore
+//! the owner and the commands never wait for each other, in whatever order the commands read and
+//! write; one thread can drive any number of pipelines; and a reactor watches one descriptor.
 
 use std::fs::File;
 use std::io;
@@ -28,37 +28,37 @@ use crate::sync::moment_after;
 
 /// The most bytes that are read at once: the size of a pipe.
 const CHUNK: usize = 64 * 1024;
-/// How often [`Capture::advance`] looks for more before it lets its caller do something else.
+/// How many times [`Capture::advance`] asks for events before it returns to its caller.
 const TURNS: usize = 4;
-/// How often it is looked whether members are left.
+/// The time between two looks for members that are left.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long it may take until a command that was killed has ended.
+/// The longest wait for the end of a command that got SIGKILL.
 const GONE: Duration = Duration::from_secs(10);
 
-/// What an event of the epoll instance is about: beyond these, a command.
+/// The data of the events in the epoll instance. From `COMMANDS` on they are the commands.
 const STDIN: u64 = 0;
 const TIMER: u64 = 3;
 const COMMANDS: u64 = 4;
 const STREAMS: [(u64, Stream); 2] = [(1, Stream::Stdout), (2, Stream::Stderr)];
 
-/// What becomes of the bytes that are read. No bytes are the end of a stream.
+/// The destination of the bytes that are read. An empty slice is the end of a stream.
 pub(super) enum Sink<'a> {
     Keep,
     Give(&'a mut dyn FnMut(Stream, &[u8])),
 }
 
-/// When a pipeline is ended before its commands have.
+/// The time after which a pipeline ends, although its commands have not ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeout {
     pub after: Duration,
-    /// A signal, and how long the processes then have before SIGKILL.
+    /// The signal that is sent first, and the time between it and SIGKILL.
     pub ask: Option<(Signal, Duration)>,
 }
 
-/// Everything that a capture begins with.
+/// The data of a new capture.
 #[derive(Debug)]
 pub(super) struct Parts {
-    /// The tree, if it is the pipeline's own.
+    /// The pipeline's own tree; `None` in a tree of the caller.
     pub tree: Option<ProcessTree>,
     pub core: Arc<TreeInner>,
     pub stdin: Option<File>,
@@ -66,13 +66,13 @@ pub(super) struct Parts {
     pub streams: [Option<File>; 2],
     pub limit: usize,
     pub timeout: Option<Timeout>,
-    /// Whether it lasts until the last member has ended, and not the last command.
+    /// Whether the capture lasts until the last member has ended, and not only the last command.
     pub awaits_members: bool,
 }
 
-/// A pipeline that runs: [`Pipeline::start`](super::Pipeline::start). It waits, or is advanced
-/// whenever its descriptor is readable, from any event loop; see [`Capture::advance`]. Dropped before
-/// its end it kills its tree, or in a tree of the caller its commands.
+/// A running pipeline: [`Pipeline::start`](super::Pipeline::start). [`Capture::wait`] blocks until
+/// it has ended; an event loop calls [`Capture::advance`] whenever the descriptor is readable. The
+/// drop of a capture that has not ended kills its tree, or its commands in a tree of the caller.
 #[derive(Debug)]
 pub struct Capture {
     tree: Option<ProcessTree>,
@@ -87,14 +87,14 @@ pub struct Capture {
     totals: [u64; 2],
     truncated: bool,
     limit: usize,
-    /// For bytes that are not kept.
+    /// The place for bytes that the capture does not keep.
     buffer: Vec<u8>,
     /// The epoll instance.
     poller: Arc<OwnedFd>,
     timer: Option<OwnedFd>,
     timeout: Option<(Instant, Timeout)>,
     timed_out: bool,
-    /// The signal was sent: until when SIGKILL waits.
+    /// The time of SIGKILL, once the first signal was sent.
     asked_until: Option<Instant>,
     begun: Instant,
     awaits_members: bool,
@@ -106,7 +106,7 @@ fn piped(error: impl Into<io::Error>) -> RunError {
 }
 
 impl Capture {
-    /// A capture without commands: they are pushed as they are started.
+    /// A capture without commands. Each command is pushed after its spawn.
     pub(super) fn new(parts: Parts) -> Result<Capture, RunError> {
         let poller = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(piped)?;
         Ok(Capture {
@@ -134,13 +134,13 @@ impl Capture {
         })
     }
 
-    /// The next command of the pipeline, which runs.
+    /// Adds the next command of the pipeline, which runs.
     pub(super) fn push(&mut self, child: Child) {
         self.children.push(child);
         self.statuses.push(None);
     }
 
-    /// All commands run.
+    /// Begins to watch the commands and their streams, after the last spawn.
     pub(super) fn begin(mut self) -> Result<Capture, RunError> {
         self.register().map_err(RunError::Pipe)?;
         Ok(self)
@@ -178,7 +178,7 @@ impl Capture {
         Ok(epoll::add(&*self.poller, fd, epoll::EventData::new_u64(token), flags)?)
     }
 
-    /// Makes the timer fire then.
+    /// Sets the timer to that moment.
     fn wake_at(&mut self, moment: Instant) -> io::Result<()> {
         if self.timer.is_none() {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
@@ -187,23 +187,23 @@ impl Capture {
             self.timer = Some(timer);
         }
         let Some(timer) = &self.timer else { return Ok(()) };
-        // zero would stop it
+        // zero would stop the timer
         let left = moment.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
         let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // what is too long for the kernel's clock is as good as its longest time
+        // a time beyond the range of the kernel's clock becomes its longest time
         let value = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
         let value = Itimerspec { it_interval: none, it_value: value };
         rustix::time::timerfd_settime(timer, TimerfdTimerFlags::empty(), &value)?;
         Ok(())
     }
 
-    /// The commands, in the order of the pipeline: for their numbers, for signals, and for the pipes
-    /// of streams that are [`Stdio::Piped`](super::Stdio::Piped).
+    /// The commands, in the order of the pipeline: for their numbers, for signals, and for the
+    /// pipes of streams that are [`Stdio::Piped`](super::Stdio::Piped).
     pub fn children(&self) -> &[Child] {
         &self.children
     }
 
-    /// The tree of its own; `None` in a tree of the caller, and after the end.
+    /// The pipeline's own tree; `None` in a tree of the caller, and after the end.
     pub fn tree(&self) -> Option<&ProcessTree> {
         self.tree.as_ref()
     }
@@ -213,24 +213,24 @@ impl Capture {
         self.finished
     }
 
-    /// The epoll instance, also for a thread that outlives the capture by a moment.
+    /// The epoll instance, shared with the watcher's thread.
     pub(super) fn poller(&self) -> Arc<OwnedFd> {
         self.poller.clone()
     }
 
-    /// Waits for the end. It reads and writes meanwhile.
+    /// Blocks until the pipeline has ended, and reads and writes its streams in that time.
     ///
     /// # Errors
     ///
-    /// Why the end is not known; the tree is ended then.
+    /// [`RunError::Pipe`], [`RunError::End`] and [`RunError::Wait`]; the tree is ended then.
     pub fn wait(mut self) -> Result<Output, RunError> {
         self.wait_in(&mut Sink::Keep)
     }
 
-    /// Waits for the end, and calls a function for the bytes of both streams as they come, in place
-    /// of keeping them: the memory that it takes does not depend on the amount of output. The bytes
-    /// are never none, and not cut at any particular place. A command that writes faster than the
-    /// function returns waits.
+    /// Blocks until the pipeline has ended, and calls a function for the bytes of both streams as
+    /// they arrive. The capture does not keep them, so its memory does not depend on the amount of
+    /// output. A slice is not empty, and may begin and end anywhere. A command that writes faster
+    /// than the function reads waits.
     ///
     /// # Errors
     ///
@@ -247,7 +247,8 @@ impl Capture {
         }
     }
 
-    /// Waits for something to happen, and deals with it. Gives the end of a stream as no bytes.
+    /// Blocks until there is an event, and handles it. `act` gets the end of a stream as an empty
+    /// slice.
     pub(super) fn wait_once(
         &mut self,
         act: &mut dyn FnMut(Stream, &[u8]),
@@ -255,18 +256,18 @@ impl Capture {
         Ok(self.turn(None, &mut Sink::Give(act))?.1)
     }
 
-    /// Does what can be done without waiting, and returns the end if this is it. Call it whenever the
-    /// descriptor of the capture ([`AsFd`]) is readable, whether the reactor reports levels
-    /// (poll(2)) or edges (EPOLLET): nothing else has to be watched, neither pipes nor time. One call
-    /// reads at most 256 KiB of each stream, or what is left at the end.
+    /// Reads and writes without blocking, and returns the output if the pipeline has ended. Call it
+    /// whenever the descriptor of the capture ([`AsFd`]) is readable. The reactor may report levels
+    /// (poll(2)) or edges (EPOLLET), and needs to watch neither pipes nor time. One call reads at
+    /// most 256 KiB of each stream, and at the end what is left in the pipes.
     ///
-    /// Where the commands have ended, or the timeout is over, it ends the tree, as
-    /// [`ProcessTree::kill`] does: about a millisecond, and more only with members that SIGKILL
-    /// does not end at once.
+    /// After the end of the commands, or at the timeout, it ends the tree with
+    /// [`ProcessTree::kill`]. That blocks for about a millisecond, and for 10 s at most if SIGKILL
+    /// does not end a member.
     ///
     /// # Errors
     ///
-    /// As [`Capture::wait`]. EINVAL after the end was returned.
+    /// As [`Capture::wait`]. EINVAL after the output was returned.
     ///
     /// ```
     /// use proctable::driver::linux::{Command, Pipeline};
@@ -288,7 +289,7 @@ impl Capture {
         self.advance_in(&mut Sink::Keep)
     }
 
-    /// The same, and gives the bytes to a function in place of keeping them.
+    /// [`Capture::advance`] with a function that gets the bytes, as in [`Capture::wait_with`].
     ///
     /// # Errors
     ///
@@ -313,9 +314,9 @@ impl Capture {
         Ok(None)
     }
 
-    /// Makes the epoll instance report again what is ready already: a reactor that is notified of
-    /// edges would not come back otherwise. EPOLL_CTL_MOD is not enough, as what is in the list of
-    /// ready files wakes nobody (`ep_modify`); what is added does (`ep_insert`).
+    /// Makes the epoll instance report ready streams again, because a reactor of edges would not
+    /// call again otherwise. EPOLL_CTL_MOD is not enough: it wakes no waiter for a file that is in
+    /// the list of ready files (`ep_modify`). EPOLL_CTL_ADD does (`ep_insert`).
     fn wake_again(&self) -> io::Result<()> {
         if let Some(stdin) = &self.stdin {
             epoll::delete(&*self.poller, stdin)?;
@@ -330,7 +331,8 @@ impl Capture {
         Ok(())
     }
 
-    /// Waits for events and deals with them: whether there were any, and the end.
+    /// Waits for events and handles them. Returns whether there were any, and the output at the
+    /// end.
     fn turn(
         &mut self,
         timeout: Option<&Timespec>,
@@ -340,7 +342,7 @@ impl Capture {
             return Err(RunError::Pipe(io::Error::from_raw_os_error(libc::EINVAL)));
         }
         let result = self.try_turn(timeout, sink);
-        // what comes after an error is the drop
+        // after an error only the drop is left
         self.finished |= !matches!(result, Ok((_, None)));
         result
     }
@@ -353,7 +355,7 @@ impl Capture {
         let mut events = Vec::with_capacity(8);
         let room = rustix::buffer::spare_capacity(&mut events);
         match epoll::wait(&*self.poller, room, timeout) {
-            // a signal of the owner's
+            // a signal handler of the owner ran
             Err(rustix::io::Errno::INTR) => return Ok((true, None)),
             result => result.map_err(piped)?,
         };
@@ -368,7 +370,7 @@ impl Capture {
                 (STDIN, _) => self.write().map_err(RunError::Pipe)?,
                 (TIMER, _) => {
                     let timer = self.timer.as_ref();
-                    // EAGAIN if it was set anew meanwhile
+                    // EAGAIN if the timer was set again
                     let _ = timer.map(|timer| rustix::io::read(timer, &mut [0u8; 8]));
                     may_end = true;
                 }
@@ -388,7 +390,7 @@ impl Capture {
         match pipe_io::write(stdin, &self.input[self.written..])? {
             Transfer::Bytes(count) => self.written += count,
             Transfer::WouldBlock => {}
-            // a command need not read all of its input: that is no error
+            // no error: a command need not read all of its input
             Transfer::Closed => self.written = self.input.len(),
         }
         if self.written == self.input.len() {
@@ -399,7 +401,7 @@ impl Capture {
 
     fn close_stdin(&mut self) {
         if let Some(stdin) = self.stdin.take() {
-            // a child that is between clone and exec has a copy, which keeps it registered
+            // a child between clone and exec has a copy, which would keep the file registered
             let _ = epoll::delete(&*self.poller, &stdin);
         }
         self.input = Vec::new();
@@ -410,7 +412,7 @@ impl Capture {
         let nth = stream as usize;
         let Some(end) = &self.streams[nth] else { return Ok(Transfer::Closed) };
         let kept = &mut self.kept[nth];
-        // what is much is not copied; what is little takes no more memory than it needs
+        // a large output is read into its place; a small one is copied, to take little memory
         let is_direct = matches!(sink, Sink::Keep) && (CHUNK..self.limit).contains(&kept.len());
         let buffer = if is_direct { &mut *kept } else { &mut self.buffer };
         if !is_direct {
@@ -449,21 +451,22 @@ impl Capture {
         }
     }
 
-    /// A command has ended.
+    /// Notes the end of a command.
     fn see_end(&mut self, nth: usize) -> Result<(), RunError> {
         let Some(child) = self.children.get(nth).filter(|_| self.statuses[nth].is_none()) else {
             return Ok(());
         };
-        // reported here: the watcher may come later
+        // reported to the table here: the watcher may be later
         if child.real.ended() {
             self.statuses[nth] = child.wait_timeout(Duration::ZERO).map_err(RunError::Wait)?;
         }
-        // the descriptor stays readable
+        // a pidfd stays readable
         let _ = epoll::delete(&*self.poller, &child.real.pidfd);
         Ok(())
     }
 
-    /// Whether nothing is left to wait for. If something is, the timer fires when to look again.
+    /// Whether the capture has nothing left to wait for. Otherwise it sets the timer for the next
+    /// look.
     fn is_over(&mut self) -> Result<bool, RunError> {
         let now = Instant::now();
         let mut is_traced = false;
@@ -471,7 +474,7 @@ impl Capture {
             let is_known = self.statuses[nth].is_some();
             if !is_known && pidfd::has_ended(&self.children[nth].real.pidfd) {
                 self.see_end(nth)?;
-                // its tracer has to see the end first
+                // a tracer has to wait for it first
                 is_traced |= self.statuses[nth].is_none();
             }
         }
@@ -499,22 +502,22 @@ impl Capture {
         Ok(false)
     }
 
-    /// Whether everything has ended that it waits for.
+    /// Whether all commands, and what else the capture waits for, have ended.
     fn is_complete(&self, have_ended: bool) -> io::Result<bool> {
         let must_be_empty = self.awaits_members || self.asked_until.is_some();
         Ok(have_ended
             && match &self.tree {
                 Some(_) if must_be_empty => self.core.is_empty()?,
                 Some(_) => true,
-                // whoever has the pipes lives as long as the caller's tree does
+                // a process that has the pipes may live as long as the caller's tree
                 None => self.timed_out || self.streams.iter().all(Option::is_none),
             })
     }
 
-    /// Sends a signal to those that the timeout ends.
+    /// Sends a signal to the processes that the timeout ends.
     fn ask(&self, signal: Signal) {
         if self.tree.is_some() {
-            // a member that it does not reach is killed later
+            // SIGKILL follows for members that it does not reach
             let _ = self.core.ask(signal);
             return;
         }
@@ -524,7 +527,7 @@ impl Capture {
         }
     }
 
-    /// Ends the tree, and reads what it has written.
+    /// Ends the tree, and reads what is left in the pipes.
     fn finish(&mut self, sink: &mut Sink) -> Result<Output, RunError> {
         self.close_stdin();
         let own = self.tree.take();
@@ -540,7 +543,7 @@ impl Capture {
             None => (self.kill_commands(), Vec::new(), None),
         };
         let statuses = self.statuses()?;
-        // a process that left the tree may have the other end, and write for ever
+        // bounded: a process that left the tree may have the other end, and write for ever
         for (_, stream) in STREAMS {
             let most = self.totals[stream as usize] + pipe_size(&self.streams[stream as usize]);
             while self.totals[stream as usize] < most {
@@ -552,11 +555,11 @@ impl Capture {
             self.close(stream, sink);
         }
         let usage = self.usage(own.is_some());
-        // its cgroup is removed
+        // removes the cgroup
         drop(own);
         let [stdout, stderr] = core::mem::take(&mut self.kept);
         Ok(Output {
-            // a pipeline has one command at least
+            // a pipeline has at least one command
             status: statuses.last().copied().unwrap_or(WaitStatus::exited(0)),
             statuses,
             stdout,
@@ -572,7 +575,7 @@ impl Capture {
         })
     }
 
-    /// Kills the commands that are left in a tree of the caller.
+    /// Kills the commands of a tree of the caller that have not ended.
     fn kill_commands(&self) -> Vec<Member> {
         let proc = Proc::own().ok();
         let left = self.children.iter().zip(&self.statuses);
@@ -586,7 +589,7 @@ impl Capture {
         killed
     }
 
-    /// How the commands ended, after they were killed.
+    /// The statuses of all commands, after SIGKILL.
     fn statuses(&self) -> Result<Vec<WaitStatus>, RunError> {
         let each = self.children.iter().zip(&self.statuses);
         let status = |(child, status): (&Child, &Option<WaitStatus>)| match status {
@@ -614,8 +617,9 @@ impl Capture {
         }
     }
 
-    /// The largest resident size of a command. The kernel counts the memory of the owner, which a
-    /// child shares until its exec, as the child's: nothing is known of a smaller one.
+    /// The largest resident size of a command. A child shares the memory of its owner until its
+    /// exec, and `ru_maxrss` of the child counts that (`exec_mmap`): a value that is not larger
+    /// than the owner's own says nothing.
     fn largest_command(&self) -> Option<Figure<u64>> {
         let peaks = self.children.iter().filter_map(|child| *child.real.peak.lock());
         let value = peaks.max().filter(|peak| *peak > super::attributes::own_peak())?;
@@ -631,7 +635,7 @@ impl TreeInner {
     }
 }
 
-/// Leaves out the ends of streams.
+/// Removes the empty slices at the ends of streams.
 fn nonempty<'a>(act: &'a mut dyn FnMut(Stream, &[u8])) -> impl FnMut(Stream, &[u8]) + use<'a> {
     |stream, bytes| {
         if !bytes.is_empty() {
@@ -640,7 +644,7 @@ fn nonempty<'a>(act: &'a mut dyn FnMut(Stream, &[u8])) -> impl FnMut(Stream, &[u
     }
 }
 
-/// How much a pipe has at most.
+/// The capacity of a pipe.
 fn pipe_size(end: &Option<File>) -> u64 {
     let size = end.as_ref().and_then(|end| rustix::pipe::fcntl_getpipe_size(end).ok());
     size.unwrap_or(CHUNK) as u64
@@ -660,7 +664,7 @@ impl AsRawFd for Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        // an own tree kills its members itself
+        // the drop of an own tree kills its members
         if self.tree.is_none() && self.statuses.iter().any(Option::is_none) {
             self.kill_commands();
         }

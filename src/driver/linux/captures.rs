@@ -1,4 +1,4 @@
-//! Many captures at once: in one thread that waits for all of them, and as futures.
+//! Many captures at once: in one thread, and as futures.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -20,8 +20,9 @@ use crate::sync::Parker;
 /// Runs many pipelines in the calling thread, at most `at_once` of them at a time, and returns what
 /// [`Pipeline::output`] returns for each, in their order. It starts no thread for any of them.
 ///
-/// A pipeline that runs takes up to nine descriptors, and one more for each command beyond the first;
-/// in a tree of the caller ([`Pipeline::within`]) three fewer. RLIMIT_NOFILE limits `at_once` so.
+/// A pipeline that runs takes up to nine descriptors, and one more for each command beyond the
+/// first; in a tree of the caller ([`Pipeline::within`]) three fewer. RLIMIT_NOFILE limits
+/// `at_once` so.
 ///
 /// ```
 /// use proctable::driver::linux::{Command, output_many};
@@ -55,7 +56,7 @@ pub fn output_many<P: Into<Pipeline>>(
             break;
         }
         events.clear();
-        // EINTR is all that can happen to a descriptor that is ours
+        // it fails with EINTR only: the descriptor is valid
         let _ = epoll::wait(&poller, rustix::buffer::spare_capacity(&mut events), None);
         for event in &events {
             let nth = event.data.u64() as usize;
@@ -68,7 +69,7 @@ pub fn output_many<P: Into<Pipeline>>(
             }
         }
     }
-    // each that was started has ended
+    // each pipeline that was started has ended, or failed to start
     let ended = || Err(RunError::Pipe(io::Error::from_raw_os_error(libc::EINVAL)));
     results.into_iter().map(|result| result.unwrap_or_else(ended)).collect()
 }
@@ -81,7 +82,7 @@ fn start(pipeline: Pipeline, poller: &OwnedFd, nth: usize) -> Result<Capture, Ru
     Ok(capture)
 }
 
-/// A capture whose descriptor the watcher's thread has, until it is readable once.
+/// A capture whose descriptor the watcher's thread watches until it is readable.
 struct Readable {
     poller: Arc<OwnedFd>,
     parker: Arc<Parker>,
@@ -102,7 +103,7 @@ impl Watch for Readable {
     fn look(&self, _: &Once) {}
 }
 
-/// The number of what is watched, as long as the future lives.
+/// The watcher's number of a capture, as long as the future lives.
 #[derive(Default)]
 struct Watched(Option<u64>);
 
@@ -121,9 +122,9 @@ impl Drop for Watched {
 }
 
 impl Capture {
-    /// [`Capture::wait`] as a future, for any executor. The one thread of the library that waits for
-    /// all children wakes it; each poll reads and writes what it can, as [`Capture::advance`] does.
-    /// Dropped before it is ready, it kills the tree.
+    /// [`Capture::wait`] as a future, for any executor. The thread of the library that waits for
+    /// all children wakes it. Each poll reads and writes as [`Capture::advance`] does. The drop of
+    /// a future that is not ready kills the tree.
     ///
     /// # Errors
     ///
@@ -138,7 +139,7 @@ impl Capture {
         let mut watched = Watched::default();
         poll_fn(move |context| {
             loop {
-                // the waker first: what comes while looking is not missed
+                // registered first: no event between the look and the return is missed
                 let is_told = parker.poll(context.waker());
                 match self.advance() {
                     Ok(None) => {}

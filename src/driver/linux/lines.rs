@@ -9,18 +9,18 @@ use super::output::{Output, RunError, Stream};
 /// A line of output, or a piece of a long one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Line {
-    /// Where it was written.
+    /// The stream of the line.
     pub stream: Stream,
-    /// Its bytes, in whatever encoding, without the newline. A carriage return stays.
+    /// The bytes of the line, in any encoding, without the newline. A carriage return stays.
     pub bytes: Vec<u8>,
-    /// Whether a newline ended it. Without one the line continues in the next `Line` of the stream,
-    /// because it is longer than [`Pipeline::line_limit`](super::Pipeline::line_limit); or it is the
-    /// last of the stream.
+    /// Whether a newline follows the bytes. If not, either the line is longer than
+    /// [`Pipeline::line_limit`](super::Pipeline::line_limit) and continues in the next `Line` of
+    /// the stream, or the stream ends here.
     pub newline: bool,
 }
 
 impl Line {
-    /// The line as text: bytes that are no UTF-8 become U+FFFD.
+    /// The line as text. Bytes that are not UTF-8 become U+FFFD.
     pub fn text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.bytes)
     }
@@ -36,20 +36,21 @@ impl fmt::Debug for Line {
 /// Cuts the two streams into lines.
 #[derive(Debug)]
 pub(super) struct Splitter {
-    /// The beginning of the next line of each stream.
+    /// The incomplete line of each stream.
     lines: [Line; 2],
     limit: usize,
 }
 
 impl Splitter {
-    /// With lines of at most `limit` bytes, and of one byte at least.
+    /// Lines have at most `limit` bytes, and a limit of 0 counts as 1.
     pub fn new(limit: usize) -> Splitter {
         let line = |stream| Line { stream, bytes: Vec::new(), newline: false };
         let lines = [line(Stream::Stdout), line(Stream::Stderr)];
         Splitter { lines, limit: limit.max(1) }
     }
 
-    /// Calls `act` for each line that these bytes complete. No bytes are the end of the stream.
+    /// Calls `act` for each line that these bytes complete. An empty slice is the end of the
+    /// stream.
     pub fn push(&mut self, stream: Stream, mut bytes: &[u8], act: &mut dyn FnMut(&Line)) {
         let line = &mut self.lines[stream as usize];
         if bytes.is_empty() && !line.bytes.is_empty() {
@@ -59,7 +60,7 @@ impl Splitter {
         }
         while !bytes.is_empty() {
             let room = self.limit - line.bytes.len();
-            // the newline of a line that fills the room comes after it
+            // one byte more than the room: the newline of a full line
             let window = &bytes[..bytes.len().min(room.saturating_add(1))];
             let newline = window.iter().position(|byte| *byte == b'\n');
             let (end, next) = match newline {
@@ -68,7 +69,7 @@ impl Splitter {
             };
             line.bytes.extend_from_slice(&bytes[..end]);
             bytes = &bytes[next..];
-            // a full line waits for the next byte, which may be its newline
+            // a full line waits for the next byte, as that may be its newline
             if newline.is_some() || !bytes.is_empty() {
                 line.newline = newline.is_some();
                 act(line);
@@ -78,11 +79,11 @@ impl Splitter {
     }
 }
 
-/// The lines of a pipeline that runs, as they come: [`Pipeline::lines`](super::Pipeline::lines).
+/// The lines of a running pipeline: [`Pipeline::lines`](super::Pipeline::lines).
 ///
-/// The iterator reads only when it is asked for the next line: a command that writes faster waits.
-/// It ends when the commands have ended and everything that they wrote is read. Dropped before, it
-/// kills the tree.
+/// `next` blocks until there is a line. The iterator reads only then, so a command that writes
+/// faster waits. The iterator ends after the commands have ended and all their output is read. The
+/// drop of an iterator that has not ended kills the tree.
 #[derive(Debug)]
 pub struct Lines {
     capture: Capture,
@@ -96,12 +97,12 @@ impl Lines {
         Lines { capture, splitter: Splitter::new(limit), ready: VecDeque::new(), end: None }
     }
 
-    /// What runs: for the numbers and signals of the commands.
+    /// The running pipeline, with its commands and their numbers.
     pub fn capture(&self) -> &Capture {
         &self.capture
     }
 
-    /// Drops the lines that are left, waits for the end, and returns it.
+    /// Drops the lines that are left, and blocks until the pipeline has ended.
     ///
     /// # Errors
     ///
@@ -141,7 +142,7 @@ impl Iterator for Lines {
 mod tests {
     use super::*;
 
-    /// However the bytes are cut, the lines are the same, and lose nothing.
+    /// The lines are the same for any sizes of chunks, and lose no byte.
     #[test]
     fn lines_do_not_depend_on_the_chunks() {
         let text = b"a\n\nbcd\nbcde\nbcdef\n\r\n\xff\nefghijklm\n\n1234\nend";

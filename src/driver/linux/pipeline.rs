@@ -1,4 +1,4 @@
-//! Commands that are connected by pipes, and run as one tree to their end.
+//! Pipelines: commands that pipes connect, and that run as one tree.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,17 +15,18 @@ use super::output::{Output, RunError, Stream};
 use super::tree::{ProcessTree, TreeInner};
 use crate::abi::{Signal, WaitStatus};
 
-/// How long a line may be, unless the caller says so.
+/// The limit of a line, unless the caller sets another.
 const LINE: usize = 1 << 20;
 
-/// One or more commands, the standard output of each connected to the standard input of the next
-/// (XCU 2.9.2), and how they run: as one tree, which ends with them.
+/// A pipeline (XCU 2.9.2): one or more commands, where a pipe connects the standard output of each
+/// command to the standard input of the next. The commands run as one tree, which ends with them.
 ///
 /// | method | returns when the pipeline has ended |
 /// |---|---|
 /// | [`output`](Pipeline::output) | both streams as bytes |
 /// | [`status`](Pipeline::status) | the status; the streams are the owner's |
-/// | [`for_each_line`](Pipeline::for_each_line), [`for_each_chunk`](Pipeline::for_each_chunk) | the rest, after a function was called for each line or for the bytes as they come |
+/// | [`for_each_line`](Pipeline::for_each_line) | the rest, after a function got the lines |
+/// | [`for_each_chunk`](Pipeline::for_each_chunk) | the rest, after a function got the bytes |
 ///
 /// | method | returns at once |
 /// |---|---|
@@ -37,9 +38,9 @@ const LINE: usize = 1 << 20;
 /// [`Pipeline::input`] sets it, and the standard error of all commands is captured. A stream that a
 /// command names itself stays as named, also [`Stdio::Inherit`].
 ///
-/// When all commands have ended the processes that they left are killed: also those that have the
-/// pipes still, for which the standard library's `output` waits.
-/// [`Pipeline::wait_for_members`] waits for them.
+/// When all commands have ended, the tree is killed with the processes that the commands left in
+/// it, also if these have the pipes. (The standard library's `output` waits for the end of file
+/// instead.) [`Pipeline::wait_for_members`] waits for these processes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -86,12 +87,12 @@ impl From<Command> for Pipeline {
 }
 
 impl Command {
-    /// Runs it in a tree of its own and captures its output: [`Pipeline::output`] of this command
-    /// alone.
+    /// Runs the command in a tree of its own and captures its output: [`Pipeline::output`] with one
+    /// command.
     ///
     /// # Errors
     ///
-    /// As [`Pipeline::output`]. Its own failure is none: see [`Output::status`].
+    /// As [`Pipeline::output`]. A command that fails is no error: see [`Output::status`].
     ///
     /// ```
     /// use proctable::driver::linux::Command;
@@ -105,8 +106,8 @@ impl Command {
         Pipeline::from(self).output()
     }
 
-    /// Runs it in a tree of its own, with the streams of the owner: [`Pipeline::status`] of this
-    /// command alone.
+    /// Runs the command in a tree of its own, with the streams of the owner: [`Pipeline::status`]
+    /// with one command.
     ///
     /// # Errors
     ///
@@ -122,48 +123,49 @@ impl Command {
         Pipeline::from(self).status()
     }
 
-    /// A pipeline in which `next` reads what this command writes.
+    /// A pipeline in which `next` reads the output of this command.
     pub fn pipe(self, next: Command) -> Pipeline {
         Pipeline::from(self).pipe(next)
     }
 
-    /// A pipeline of this command, with that on standard input: [`Pipeline::input`].
+    /// A pipeline of this command with these bytes on standard input: [`Pipeline::input`].
     pub fn input(self, bytes: impl Into<Vec<u8>>) -> Pipeline {
         Pipeline::from(self).input(bytes)
     }
 
-    /// A pipeline of this command that ends after that time: [`Pipeline::timeout`].
+    /// A pipeline of this command with a timeout: [`Pipeline::timeout`].
     pub fn timeout(self, timeout: Duration) -> Pipeline {
         Pipeline::from(self).timeout(timeout)
     }
 }
 
 impl Pipeline {
-    /// Another command, which reads what the last one writes.
+    /// Adds a command, which reads the output of the last one.
     pub fn pipe(mut self, next: Command) -> Pipeline {
         self.commands.push(next);
         self
     }
 
-    /// What the first command reads from standard input, and then end of file. It need not read all
-    /// of it. It is written while the output is read.
+    /// Sets the bytes that the first command reads from standard input, before end of file. The
+    /// command need not read all of them. They are written while the output is read.
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Pipeline {
         self.input = Some(bytes.into());
         self
     }
 
-    /// The options of the tree, such as its limits.
+    /// Sets the options of the tree, such as its limits.
     pub fn options(mut self, options: Options) -> Pipeline {
         self.options = options;
         self
     }
 
-    /// Runs it in a tree of the caller, which it does not end: many commands cost one tree, and share
-    /// its limits. The options are those of that tree. The differences:
+    /// Runs the pipeline in a tree of the caller, and does not end that tree. So many commands cost
+    /// one tree, and share its limits. [`Pipeline::options`] has no effect. The differences:
     ///
-    /// - It lasts until the pipes are closed, as with [`std::process::Command::output`], and not only
-    ///   until the commands have ended.
-    /// - A timeout, and a drop, end the commands. What they started ends with the tree.
+    /// - The pipeline lasts until its commands have ended and the pipes are closed, as with
+    ///   [`std::process::Command::output`].
+    /// - A timeout, and the drop of a capture, end the commands. Their descendants end with the
+    ///   tree.
     /// - [`Usage`](super::Usage) is that of the commands.
     ///
     /// ```
@@ -181,9 +183,9 @@ impl Pipeline {
         self
     }
 
-    /// How many bytes of each stream are kept at most: the first ones. The others are read and
-    /// dropped, so that no command waits for a reader; [`Output::truncated`] says so, and
-    /// [`Output::stdout_total`] how many there were. Without it all are kept.
+    /// Keeps only the first bytes of each stream. The capture reads and drops the others, so no
+    /// command waits for a reader. [`Output::truncated`] is true then, and [`Output::stdout_total`]
+    /// counts all bytes. By default there is no limit.
     ///
     /// ```
     /// use proctable::driver::linux::{Command, Pipeline};
@@ -199,15 +201,16 @@ impl Pipeline {
         self
     }
 
-    /// How long a [`Line`] is at most, in bytes: a longer one comes in pieces. Without it a mebibyte.
+    /// Sets the limit of a [`Line`] in bytes; a longer line comes in pieces. The default is 1 MiB.
     pub fn line_limit(mut self, bytes: usize) -> Pipeline {
         self.line_limit = bytes;
         self
     }
 
-    /// Ends the tree if the commands have not ended by then, with SIGKILL unless
-    /// [`Pipeline::shutdown`] says otherwise. [`Output::timed_out`] says so, and
-    /// [`Output::killed`] names the processes. It is no error: what was written until then is there.
+    /// Ends the tree after this time if the commands have not ended: with SIGKILL, or with another
+    /// signal first ([`Pipeline::shutdown`]). The time begins before the first spawn. A
+    /// timeout is no error: [`Output::timed_out`] is true, the output until then is kept, and
+    /// [`Output::killed`] names the processes.
     ///
     /// ```
     /// use std::time::Duration;
@@ -226,15 +229,16 @@ impl Pipeline {
         self
     }
 
-    /// At the timeout, sends a signal to all processes of the tree, and SIGKILL only to those that
-    /// are left after `grace`: [`ProcessTree::shutdown`]. The streams are read meanwhile.
+    /// Makes the timeout send this signal to all processes of the tree, and SIGKILL after `grace`
+    /// to those that are left, as [`ProcessTree::shutdown`] does. The capture reads the streams
+    /// during the grace.
     pub fn shutdown(mut self, signal: Signal, grace: Duration) -> Pipeline {
         self.ask = Some((signal, grace));
         self
     }
 
-    /// Lasts until every process of the tree has ended, also those that the commands left behind, or
-    /// until the timeout. It has no effect in a tree of the caller.
+    /// Waits until all processes of the tree have ended, and not only the commands, or until the
+    /// timeout. It has no effect in a tree of the caller.
     ///
     /// ```
     /// use proctable::driver::linux::{Command, Pipeline};
@@ -250,18 +254,18 @@ impl Pipeline {
         self
     }
 
-    /// Runs it to its end and captures standard output of the last command and standard error of all
-    /// commands.
+    /// Runs the pipeline to its end, and captures the standard output of the last command and the
+    /// standard error of all commands.
     ///
     /// # Errors
     ///
-    /// Why there is no tree, which command could not be started and why, or what failed meanwhile.
-    /// Then nothing of it is left. A command that fails, or is ended by the timeout, is no error.
+    /// See [`RunError`]. A command that fails, or that the timeout ends, is no error.
     pub fn output(self) -> Result<Output, RunError> {
         self.start()?.wait()
     }
 
-    /// Runs it to its end with the streams of the owner, and returns how the last command ended.
+    /// Runs the pipeline to its end with the streams of the owner, and returns the status of the
+    /// last command.
     ///
     /// # Errors
     ///
@@ -270,12 +274,11 @@ impl Pipeline {
         Ok(self.launch(false)?.wait()?.status)
     }
 
-    /// Runs it to its end, and calls a function for each line of both streams as it comes. Nothing
-    /// else is kept.
+    /// Runs the pipeline to its end, and calls a function for each line of both streams. The output
+    /// is not kept.
     ///
-    /// Lines of one stream are in order. Lines of both are in the order in which they were read,
-    /// which need not be the one in which they were written: for that see
-    /// [`Command::stderr_to_stdout`].
+    /// The lines of one stream are in order. The order between the streams is that of the reads,
+    /// which may differ from that of the writes: see [`Command::stderr_to_stdout`].
     ///
     /// # Errors
     ///
@@ -303,8 +306,8 @@ impl Pipeline {
         }
     }
 
-    /// Runs it to its end, and calls a function for the bytes of both streams as they come: see
-    /// [`Capture::wait_with`].
+    /// Runs the pipeline to its end, and calls a function for the bytes of both streams as they
+    /// arrive: see [`Capture::wait_with`].
     ///
     /// # Errors
     ///
@@ -313,7 +316,7 @@ impl Pipeline {
         self.start()?.wait_with(&mut act)
     }
 
-    /// Starts it, and returns an iterator of the lines of both streams.
+    /// Starts the pipeline, and returns an iterator of the lines of both streams.
     ///
     /// # Errors
     ///
@@ -337,8 +340,8 @@ impl Pipeline {
         Ok(Lines::new(self.start()?, limit))
     }
 
-    /// Starts it, with both streams captured. All commands have executed their programs when this
-    /// returns.
+    /// Starts the pipeline, with both streams captured. When it returns, all commands have executed
+    /// their programs.
     ///
     /// # Errors
     ///
@@ -381,7 +384,8 @@ impl Pipeline {
         self.start_async().await?.wait_async().await
     }
 
-    /// Makes the tree, and connects the commands. Dropped, the capture ends those that were started.
+    /// Makes the tree, and connects the commands. The drop of the capture ends the commands that
+    /// were started.
     fn prepare(mut self, is_captured: bool) -> Result<(Capture, Vec<Command>), RunError> {
         let ends = self.connect(is_captured).map_err(|(program, error)| {
             RunError::Spawn(SpawnError { step: Step::Stdio, error, program })
@@ -405,7 +409,7 @@ impl Pipeline {
         Ok((Capture::new(parts)?, self.commands))
     }
 
-    /// Gives each command its streams. What fails, with the program.
+    /// Sets the streams of each command. An error comes with the program.
     fn connect(&mut self, is_captured: bool) -> Result<Ends, (OsString, io::Error)> {
         let mut ends = Ends::default();
         let mut stderr = None;

@@ -1,5 +1,5 @@
-//! What a child gets besides its program: descriptors at given numbers, standard error merged into
-//! standard output, `argv[0]`, and the file mode creation mask.
+//! Settings of a child: descriptors at given numbers, standard error merged into standard output,
+//! `argv[0]`, and the file mode creation mask.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,32 +7,32 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::command::{Command, above};
 
-/// The first number that is not that of a standard stream.
+/// The first number after the standard streams.
 const FIRST: RawFd = 3;
 
-/// Descriptors of the child beyond what its three streams are, as a command asks for them.
+/// The descriptors that a command asks for, besides its three streams.
 #[derive(Debug, Default)]
 pub(super) struct Redirections {
     /// Standard error is a copy of standard output.
     pub stderr_to_stdout: bool,
-    /// Each number, and the descriptor that the child has there.
+    /// The numbers in the child, each with its descriptor.
     fds: Vec<(RawFd, OwnedFd)>,
 }
 
-/// The same for the child, which cannot allocate.
+/// [`Redirections`], prepared for the child, which cannot allocate.
 #[derive(Debug)]
 pub(super) struct PreparedFds {
     pub stderr_to_stdout: bool,
-    /// Each number of the child, in ascending order, and the descriptor of the owner.
+    /// The numbers in the child, in ascending order, each with the number in the owner.
     pub fds: Vec<(RawFd, RawFd)>,
-    /// What `fds` names, open until the child has it.
+    /// The descriptors of `fds`, open until the child has its copies.
     _ends: Vec<OwnedFd>,
-    /// No number from here on is overwritten in the child.
+    /// The first number above all numbers in the child.
     pub first_free: RawFd,
 }
 
 impl Redirections {
-    /// No number from here on is overwritten in the child.
+    /// The first number above all numbers in the child.
     pub fn first_free(&self) -> RawFd {
         let last = self.fds.iter().map(|(number, _)| *number).max().unwrap_or_default();
         last.saturating_add(1).max(FIRST)
@@ -54,7 +54,7 @@ impl Redirections {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
             }
             let fd = above(fd, first_free)?;
-            // the last one of a number counts
+            // the last descriptor for a number counts
             fds.retain(|(other, _)| *other != number);
             fds.push((number, fd.as_raw_fd()));
             ends.push(fd);
@@ -66,7 +66,7 @@ impl Redirections {
 }
 
 impl Command {
-    /// The name that the program gets as its first argument, `argv[0]`, instead of its path.
+    /// Sets `argv[0]`, which is the program's path otherwise.
     ///
     /// ```
     /// use proctable::driver::linux::Command;
@@ -80,8 +80,7 @@ impl Command {
         self
     }
 
-    /// The permissions that no file of the child gets when it is created: [umask(2)]. Only the
-    /// lower nine bits count.
+    /// Sets the file mode creation mask of the child: [umask(2)]. The lower nine bits count.
     ///
     /// ```
     /// use proctable::driver::linux::Command;
@@ -97,10 +96,12 @@ impl Command {
         self
     }
 
-    /// The child has a copy of a descriptor at that number, from 3 on, without close-on-exec, also
-    /// with [`Command::close_others`]. The last descriptor for a number counts. [`Step::Stdio`]
-    /// is where a spawn fails that cannot have it: with InvalidInput for 0, 1 and 2, with EBADF for
-    /// a number that is negative or not below RLIMIT_NOFILE.
+    /// Gives the child a copy of a descriptor at a number, which is 3 or more. The copy is not
+    /// close-on-exec, and [`Command::close_others`] leaves it open. The last descriptor for a
+    /// number counts.
+    ///
+    /// The spawn fails at [`Step::Stdio`] with InvalidInput for 0, 1 and 2, with EBADF for a
+    /// negative number, and with EINVAL or EBADF for a number that RLIMIT_NOFILE excludes.
     ///
     /// ```
     /// use proctable::driver::linux::Command;
@@ -117,8 +118,8 @@ impl Command {
         self
     }
 
-    /// Standard error is a copy of standard output, as after `2>&1` in a shell: what the child
-    /// writes to both arrives in the order in which it writes. It replaces [`Command::stderr`].
+    /// Makes standard error a copy of standard output, like `2>&1` in a shell: the output of both
+    /// has the order of the writes. It replaces [`Command::stderr`].
     ///
     /// ```
     /// use proctable::driver::linux::Command;
