@@ -43,6 +43,9 @@ enum Command {
     ContinueWith {
         /// The command
         pid: i32,
+        /// With the group of the program
+        #[arg(long)]
+        group: bool,
     },
     /// End the trees whose owners crashed
     Sweep,
@@ -73,7 +76,7 @@ pub fn main() -> ExitCode {
         Command::Kernel(options) => kernel::run(&options),
         Command::Exec(options) => exec::run(&options),
         Command::Init(options) => init::run(options),
-        Command::ContinueWith { pid } => exec::waker::serve(pid),
+        Command::ContinueWith { pid, group } => exec::waker::serve(pid, group),
         Command::Sweep => sweep::run(),
         Command::Preflight => {
             write_out(proctable::driver::linux::preflight().to_string().as_bytes());

@@ -80,7 +80,7 @@ use state::timer::Alarm;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Kernel {
     config: Config,
-    tasks: Arena<Task>,
+    tasks: Arena<Task, true>,
     processes: Arena<Process>,
     groups: Arena<Group>,
     sessions: Arena<Session>,

@@ -3,17 +3,15 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, after, at, bounded, never, select, tick, unbounded};
-use proctable::abi::{SiCode, SigInfo, SigSet, Signal, WaitOptions, WaitStatus};
-use proctable::driver::linux::{
-    Child, Mechanism, ProcessTree, Reaper, Shutdown, SignalFd, ignored_signals,
-};
+use crossbeam_channel::{Receiver, after, at, bounded, never, select, tick};
+use proctable::abi::{Signal, WaitOptions, WaitStatus};
+use proctable::driver::linux::{Child, Mechanism, ProcessTree, Reaper, Shutdown};
 use proctable::table::TableEvent;
 
 use super::log::Log;
+use super::signals::{HURRY, Signals};
 use super::terminal::Terminal;
 use super::view::View;
-use super::waker::Waker;
 use super::{End, FAILED, OnExit, Options, TIMED_OUT};
 
 /// How often the tree is drawn.
@@ -21,29 +19,6 @@ const OFTEN: Duration = Duration::from_millis(500);
 
 /// The time between SIGTERM and SIGKILL, if none is given.
 const GRACE: Duration = Duration::from_secs(5);
-/// The signals with which a user wants the command to end.
-const HURRY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
-
-/// The signals that come to this process.
-pub(super) struct Signals {
-    receiver: Receiver<SigInfo>,
-    /// Those that this program was started to ignore: the command ignores them, too.
-    ignored: SigSet,
-}
-
-impl Signals {
-    /// From now on they end up here: all that can be caught, and none of them does what it does by
-    /// default. Faults of this process's own still end it, and SIGPIPE of its own writes goes to
-    /// the thread that writes.
-    pub fn receive() -> io::Result<Signals> {
-        let ignored = ignored_signals();
-        let signals = SignalFd::all()?;
-        let (sender, receiver) = unbounded();
-        let pass_on = move || while signals.read().is_ok_and(|info| sender.send(info).is_ok()) {};
-        std::thread::Builder::new().name("signals".into()).spawn(pass_on)?;
-        Ok(Signals { receiver, ignored })
-    }
-}
 
 /// What comes to it, and where what happens is written.
 pub(super) struct Inputs {
@@ -54,20 +29,28 @@ pub(super) struct Inputs {
 
 /// A command that runs.
 pub(super) struct CommandJob<'a> {
-    options: &'a Options,
-    tree: &'a ProcessTree,
-    child: &'a Child,
-    terminal: Terminal,
-    inputs: Inputs,
-    reaper: Option<&'a Reaper>,
+    pub options: &'a Options,
+    pub tree: &'a ProcessTree,
+    pub child: &'a Child,
+    pub terminal: Terminal,
+    /// Whether the command began in this process's group.
+    pub shares_group: bool,
+    pub inputs: Inputs,
+    pub reaper: Option<&'a Reaper>,
     begun: Instant,
     timed_out: bool,
-    /// When the command is killed, after a signal to end that was passed on to it.
-    kill_at: Option<Instant>,
+    /// When the first signal to end was passed on that begins the time of grace.
+    pub asked_at: Option<Instant>,
+    /// When the command is killed, after that.
+    pub kill_at: Option<Instant>,
     /// Processes are left that this program could not end.
     has_survivors: bool,
     /// Whether the command was stopped when it was looked at last.
-    stopped: bool,
+    pub stopped: bool,
+    /// Whether a signal that stops jobs has come to this process since it was continued.
+    pub has_stop: bool,
+    /// When a command that did not continue with this process is continued.
+    pub continue_at: Option<Instant>,
 }
 
 impl<'a> CommandJob<'a> {
@@ -75,7 +58,7 @@ impl<'a> CommandJob<'a> {
         options: &'a Options,
         tree: &'a ProcessTree,
         child: &'a Child,
-        terminal: Terminal,
+        (terminal, shares_group): (Terminal, bool),
         inputs: Inputs,
         reaper: Option<&'a Reaper>,
     ) -> CommandJob<'a> {
@@ -85,21 +68,29 @@ impl<'a> CommandJob<'a> {
             tree,
             child,
             terminal,
+            shares_group,
             inputs,
             reaper,
             begun,
             timed_out: false,
+            asked_at: None,
             kill_at: None,
             has_survivors: false,
             stopped: false,
+            has_stop: false,
+            continue_at: None,
         }
     }
 
     /// Until nothing is left, or may stay; the exit status.
     pub fn run(mut self) -> io::Result<End> {
         let status = self.await_command()?;
-        self.terminal.take(self.child.pid());
+        // ^C is for this process from now on: it hurries
+        self.terminal.take_from_tree(self.tree);
         let left = self.end_leftovers()?;
+        if self.timed_out || status.is_none_or(|status| status.term_signal().is_some()) {
+            self.terminal.restore_modes();
+        }
         while let Ok(event) = self.inputs.events.try_recv() {
             self.note(&event);
         }
@@ -128,8 +119,11 @@ impl<'a> CommandJob<'a> {
             if let Some(status) = self.look()? {
                 return Ok(Some(status));
             }
+            while let Some((info, is_early)) = self.inputs.signals.queued.pop_front() {
+                self.forward(info, is_early)?;
+            }
             select! {
-                recv(self.inputs.signals.receiver) -> signal => self.forward(signal.map_err(gone)?)?,
+                recv(self.inputs.signals.receiver) -> signal => self.forward(signal.map_err(gone)?, false)?,
                 recv(self.inputs.events) -> event => self.note(&event.map_err(gone)?),
                 recv(drawing) -> _ => {
                     if let Err(error) = view.draw(self.tree) {
@@ -141,6 +135,7 @@ impl<'a> CommandJob<'a> {
                     self.kill_at = None;
                     self.tree.kill()?;
                 }
+                recv(self.continue_at.map_or(never(), at)) -> _ => self.continue_command(),
                 recv(deadline) -> _ => {
                     self.timed_out = true;
                     let shutdown = self.shut_down()?;
@@ -162,12 +157,11 @@ impl<'a> CommandJob<'a> {
         match owner.wait_timeout(self.child.process(), job, Duration::ZERO) {
             Ok(Some(waited)) => Ok(match waited.status.stop_signal() {
                 Some(signal) => {
-                    self.stopped(signal);
+                    self.note_stop(signal);
                     None
                 }
                 None if waited.status == WaitStatus::CONTINUED => {
-                    self.stopped = false;
-                    self.terminal.give(self.child.pid());
+                    self.note_continue();
                     None
                 }
                 None => Some(waited.status),
@@ -187,79 +181,6 @@ impl<'a> CommandJob<'a> {
             complain!("proctable: no more events are written: {error}");
             self.inputs.log = None;
         }
-    }
-
-    /// The command was stopped. By the terminal, it is the shell's turn, which has to see this
-    /// process stop. By anybody else, whoever did that continues it, too, and the clock goes on.
-    fn stopped(&mut self, signal: Signal) {
-        self.stopped = true;
-        let group = self.child.pid();
-        match (signal, Terminal::foreground()) {
-            (Signal::TTIN | Signal::TTOU, Some(_)) if self.terminal.is_ours() => self.go_on(),
-            (Signal::TTIN | Signal::TTOU, Some(other)) if other != group => self.stop_or_go_on(),
-            (Signal::TSTP, Some(foreground)) if foreground == group => self.stop_or_go_on(),
-            // the keyboard must not be that of somebody who is stopped: ^Z is for the shell then
-            _ => self.terminal.take(group),
-        }
-    }
-
-    /// Without a shell nobody could ever continue what was stopped from the keyboard.
-    fn stop_or_go_on(&mut self) {
-        if self.terminal.has_shell() { self.stop_too() } else { self.go_on() }
-    }
-
-    /// Stops this process and its group, until somebody continues it: its shell, or the waker if
-    /// somebody else has continued the command.
-    fn stop_too(&self) {
-        self.terminal.take(self.child.pid());
-        let waker = Waker::start(self.child.pid(), self.reaper);
-        // those around it as the terminal would have stopped them, had the command been in this
-        // group
-        let _ = rustix::process::kill_current_process_group(rustix::process::Signal::TSTP);
-        // this process blocks that. It goes on by a SIGCONT, which is then passed on, once: a
-        // second one would undo the next stop
-        let own = rustix::process::getpid();
-        let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
-        drop(waker);
-    }
-
-    fn go_on(&mut self) {
-        self.stopped = false;
-        self.terminal.give(self.child.pid());
-        let _ = self.tree.signal(Signal::CONT);
-    }
-
-    /// Passes a signal on that came to this process.
-    fn forward(&mut self, info: SigInfo) -> io::Result<()> {
-        match info.signal {
-            // of this process's own children
-            Signal::CHLD => {}
-            // it has stopped its group
-            Signal::TSTP if info.pid.0 == std::process::id() => {}
-            // pressed while the command was stopped by somebody else
-            Signal::TSTP if self.stopped && info.code == SiCode::KERNEL => {
-                if self.terminal.has_shell() {
-                    self.stop_too();
-                }
-            }
-            Signal::TSTP => self.tree.signal(Signal::TSTP)?,
-            Signal::CONT => self.go_on(),
-            signal => {
-                // a signal to end is for the whole tree, so that no process of it holds the command
-                // up; any other is the command's
-                let ends = HURRY.contains(&signal);
-                let _ = match ends && !self.options.signal_command {
-                    true => self.tree.signal(signal),
-                    false => self.child.signal(signal),
-                };
-                let is_meant = ends && !self.inputs.signals.ignored.contains(signal);
-                if let Some(grace) = self.options.grace.filter(|_| is_meant) {
-                    let first = self.kill_at;
-                    self.kill_at = first.or_else(|| Instant::now().checked_add(grace));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The command has ended: what it left behind is ended, or goes on. How many there were.
@@ -284,6 +205,8 @@ impl<'a> CommandJob<'a> {
     /// another signal. Who survives is named.
     fn shut_down(&mut self) -> io::Result<Shutdown> {
         let tree = self.tree;
+        // those that are killed cannot return it
+        let foreground = self.terminal.foreground_of_tree(tree);
         let (done, ended) = bounded(1);
         let grace = self.options.grace.unwrap_or(GRACE);
         let shutdown = std::thread::scope(|scope| {
@@ -304,6 +227,9 @@ impl<'a> CommandJob<'a> {
                 }
             }
         })?;
+        if let Some(group) = foreground {
+            self.terminal.take(group);
+        }
         for survivor in &shutdown.survivors {
             complain!("proctable: {} ({}) survives", survivor.pid, survivor.command);
         }

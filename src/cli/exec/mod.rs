@@ -2,6 +2,8 @@
 
 mod job;
 mod log;
+mod signals;
+mod stops;
 mod terminal;
 mod units;
 mod view;
@@ -15,14 +17,15 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use proctable::driver::linux::{
-    Command, Delegate, Limits, OnDrop, Options as TreeOptions, ProcessTree, Reaper, SpawnError,
-    Stdio, Step, Unproved, end_by_signal,
+    Command, Delegate, Limits, Mechanism, OnDrop, Options as TreeOptions, ProcessTree, Reaper,
+    SpawnError, Stdio, Step, Unproved, end_by_signal,
 };
 
 use proctable::abi::Signal;
 
-use job::{CommandJob, Inputs, Signals};
+use job::{CommandJob, Inputs};
 use log::Log;
+use signals::Signals;
 use terminal::Terminal;
 use units::{bytes, duration};
 
@@ -115,6 +118,10 @@ pub struct Options {
     /// Give each signal its default action, also those that this program was started to ignore
     #[arg(long)]
     default_signals: bool,
+    /// Run it in a process group of its own, in the foreground if this program is, as a shell runs a
+    /// job; without this it is in this program's group, as without the program
+    #[arg(long)]
+    process_group: bool,
     /// Do without a cgroup
     #[arg(long)]
     no_cgroup: bool,
@@ -145,6 +152,7 @@ impl Options {
             default_signals: false,
             shell_status: false,
             signal_command: true,
+            process_group: false,
             no_cgroup: true,
             command,
         }
@@ -191,27 +199,44 @@ fn try_run(options: &Options) -> io::Result<End> {
         return detach(options).map(End::Code);
     }
     // before there is a child: none of its signals and no event is lost
-    let signals = Signals::receive()?;
+    let mut signals = Signals::receive()?;
     // all children of this process are the tree's, or noted: everybody else is an orphan
     let reaper = options.reaps().then(|| Reaper::new(Unproved::Reap)).transpose()?;
-    let tree = create(options)?;
+    let tree = match create(options) {
+        Ok(tree) => tree,
+        // what it tries by means of children fails if the terminal interrupts them
+        Err(error) => return signals.ending().map(End::Signal).ok_or(error),
+    };
     let (program, args) = options.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let command = Command::new(program).args(args);
     let log = options.events.as_deref().map(Log::create).transpose()?;
     let events =
         tree.table().subscribe(EVENTS).map_err(|errno| io::Error::other(errno.to_string()));
     let terminal = Terminal::new();
-    // a job of its own, as a shell makes it; and whatever ends this process, the kernel ends it
-    let command = command.group(0).parent_death_signal(Signal::KILL);
-    let command = if terminal.is_ours() { command.foreground() } else { command };
+    // whatever ends this process, the kernel ends it
+    let command = command.parent_death_signal(Signal::KILL);
+    // where no process can be looked for, its group is what reaches those that it starts
+    let shares_group = !options.process_group && tree.mechanism() != Mechanism::Children;
+    let command = if shares_group { command } else { command.group(0) };
+    let takes_foreground = !shares_group && terminal.is_ours_on_stdin();
+    let command = if takes_foreground { command.foreground() } else { command };
     let command = if options.default_signals { command.default_signals() } else { command };
+    signals.take_early();
     match tree.spawn(command) {
         Err(error) => {
-            terminal.take_from_anybody();
-            Ok(End::Code(refused(&error)))
+            if takes_foreground {
+                terminal.take_from_anybody();
+            }
+            // the terminal has interrupted it before its exec
+            match signals.ending().filter(|_| error.step == Step::Killed) {
+                Some(signal) => Ok(End::Signal(signal)),
+                None => Ok(End::Code(refused(&error))),
+            }
         }
         Ok(child) => {
+            signals.start();
             let inputs = Inputs { signals, events: events?, log };
+            let terminal = (terminal, shares_group);
             CommandJob::new(options, &tree, &child, terminal, inputs, reaper.as_ref()).run()
         }
     }

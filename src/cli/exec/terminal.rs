@@ -1,76 +1,143 @@
 //! The terminal that a command shares with this program and its shell.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use proctable::driver::linux::{OwnProc, own_proc, set_foreground};
+use proctable::driver::linux::{
+    OwnProc, ProcessTree, leads_session, own_proc, process_group, set_foreground,
+};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, test_kill_process_group};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
-/// The terminal on standard input.
+/// The controlling terminal.
 pub(super) struct Terminal {
+    /// `None` if there is none.
+    file: Option<OwnedFd>,
     /// This process's group; `None` if it has no number in this pid namespace.
     own_group: Option<i32>,
-    /// Whether this process began in its foreground.
-    given: bool,
+    /// Whether this process was in the foreground when it began, or was continued last.
+    is_given: bool,
     /// Whether it leads its session: then there is no shell above it.
     leads: bool,
+    /// The modes that the terminal had when this process came into its foreground.
+    modes: Option<Termios>,
 }
 
 impl Terminal {
     pub fn new() -> Terminal {
-        // getpgrp and getsid give 0 for what is outside of the namespace, which rustix rules out.
-        // The last column is of this process's own pid namespace, whichever /proc shows
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let number = |name: &str| {
-            let numbers = status.lines().find_map(|line| line.strip_prefix(name))?;
-            numbers.split_whitespace().last()?.parse::<i32>().ok()
+        let own_group = process_group(0).ok().filter(|group| *group > 0);
+        let mut terminal = Terminal {
+            file: open(),
+            own_group,
+            is_given: false,
+            leads: leads_session(),
+            modes: None,
         };
-        let own_group = number("NSpgid:").filter(|group| *group > 0);
-        let leads = number("NSsid:").is_some_and(|session| session as u32 == std::process::id());
-        let given = own_group.is_some() && Terminal::foreground() == own_group;
-        Terminal { own_group, given, leads }
+        terminal.note_foreground();
+        terminal
     }
 
-    /// The group in the foreground; `None` if standard input is no controlling terminal.
-    pub fn foreground() -> Option<i32> {
-        let group = rustix::termios::tcgetpgrp(io::stdin().as_fd()).ok()?;
+    /// Whether this process has a controlling terminal.
+    pub fn is_there(&self) -> bool {
+        self.file.is_some()
+    }
+
+    pub fn leads_session(&self) -> bool {
+        self.leads
+    }
+
+    /// Whether this process leads its group, as the first process of a shell's job does.
+    pub fn leads_group(&self) -> bool {
+        self.own_group == i32::try_from(std::process::id()).ok()
+    }
+
+    /// This process has just begun or was continued: a shell has put it into the foreground before,
+    /// or into the background.
+    pub fn note_foreground(&mut self) {
+        self.is_given = self.is_ours();
+        if self.is_given && self.modes.is_none() {
+            self.modes = self.file.as_ref().and_then(|file| tcgetattr(file).ok());
+        }
+    }
+
+    /// The group in the foreground; `None` if there is no terminal, and for a group of another pid
+    /// namespace.
+    pub fn foreground(&self) -> Option<i32> {
+        let group = tcgetpgrp(self.file.as_ref()?).ok()?;
         Some(group.as_raw_nonzero().get())
     }
 
     /// Whether this process is in the foreground.
     pub fn is_ours(&self) -> bool {
-        self.own_group.is_some() && Terminal::foreground() == self.own_group
+        self.own_group.is_some() && self.foreground() == self.own_group
     }
 
-    fn set(group: i32) {
-        // a terminal that has hung up: the command will notice
-        let _ = set_foreground(io::stdin(), group);
+    /// Whether it is in the foreground of the terminal on standard input.
+    pub fn is_ours_on_stdin(&self) -> bool {
+        let group = tcgetpgrp(io::stdin()).map(|group| group.as_raw_nonzero().get());
+        group.is_ok() && group.ok() == self.own_group
+    }
+
+    fn set(&self, group: i32) {
+        if let Some(file) = &self.file {
+            // a terminal that has hung up: the command will notice
+            let _ = set_foreground(file, group);
+        }
     }
 
     /// Makes the command's group the foreground group, if it is for this process to say.
     pub fn give(&self, group: i32) {
         if self.is_ours() {
-            Terminal::set(group);
+            self.set(group);
         }
     }
 
     /// Takes the foreground back from the command: when it ran in the background, a shell has it.
     pub fn take(&self, group: i32) {
-        if let Some(own) = self.own_group.filter(|_| Terminal::foreground() == Some(group)) {
-            Terminal::set(own);
+        if let Some(own) = self.own_group.filter(|_| self.foreground() == Some(group)) {
+            self.set(own);
+        }
+    }
+
+    /// The group in the foreground, if that was this process's before and has a member of the tree.
+    pub fn foreground_of_tree(&self, tree: &ProcessTree) -> Option<i32> {
+        let group = self.foreground().filter(|_| self.is_given && !self.is_ours())?;
+        let members = tree.members().ok()?;
+        let is_in = |pid: i32| process_group(pid).is_ok_and(|its| its == group);
+        members.iter().any(|member| is_in(member.pid)).then_some(group)
+    }
+
+    /// Takes the foreground back if it was this process's, and is now that of a group which has a
+    /// member of the tree, or which is gone: a shell's group, and that of another job, keep it.
+    pub fn take_from_tree(&self, tree: &ProcessTree) {
+        let foreground = self.foreground().filter(|_| self.is_given && !self.is_ours());
+        let gone = foreground.filter(|group| is_gone(*group));
+        if let Some(group) = gone.or_else(|| self.foreground_of_tree(tree)) {
+            self.take(group);
         }
     }
 
     /// The same after a command that could not be started.
     pub fn take_from_anybody(&self) {
-        if let Some(own) = self.own_group.filter(|_| self.given) {
-            Terminal::set(own);
+        if let Some(own) = self.own_group.filter(|_| self.is_given) {
+            self.set(own);
+        }
+    }
+
+    /// Restores the modes that the terminal had, as a shell does after a job that died by a signal:
+    /// the command had no time for that. A shell that has the terminal by now sets its own.
+    pub fn restore_modes(&self) {
+        if let (Some(file), Some(modes), true) = (&self.file, &self.modes, self.is_ours()) {
+            // without waiting for its output, which may be stopped (^S)
+            let _ = tcsetattr(file, OptionalActions::Now, modes);
         }
     }
 
     /// Whether there is a shell that sees this process stop, and continues it: an ancestor in this
     /// session whose group is another one, so that this process's group is not an orphaned one.
     pub fn has_shell(&self) -> bool {
-        let Some(own) = self.own_group.filter(|_| Terminal::foreground().is_some()) else {
+        let Some(own) = self.own_group.filter(|_| self.foreground().is_some()) else {
             return false;
         };
         // process 1 cannot stop itself
@@ -91,6 +158,37 @@ impl Terminal {
     }
 }
 
+/// The controlling terminal, by its own name or on a standard stream where there is no /dev.
+fn open() -> Option<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    if let Ok(file) = rustix::fs::open("/dev/tty", flags, Mode::empty()) {
+        return Some(file);
+    }
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    let streams = [input.as_fd(), error.as_fd(), output.as_fd()];
+    let stream = streams.into_iter().find(|stream| tcgetpgrp(stream).is_ok())?;
+    stream.try_clone_to_owned().ok()
+}
+
+/// Whether no process of a group lives. The terminal keeps its number.
+fn is_gone(group: i32) -> bool {
+    let Some(pid) = Pid::from_raw(group) else { return false };
+    match test_kill_process_group(pid) {
+        Err(error) => error == rustix::io::Errno::SRCH,
+        // zombies, whose parents have not waited for them yet
+        Ok(()) => {
+            let folders = std::fs::read_dir("/proc").ok().filter(|_| has_own_proc());
+            let names = folders.map(|folders| folders.flatten().map(|entry| entry.file_name()));
+            names.is_some_and(|mut names| {
+                !names.any(|name| {
+                    let place = name.to_str().and_then(Place::of);
+                    place.is_some_and(|place| place.group == group && !"ZX".contains(place.state))
+                })
+            })
+        }
+    }
+}
+
 /// Whether what is mounted at /proc shows this process's own pid namespace: in another one's,
 /// numbers are strangers'.
 pub(super) fn has_own_proc() -> bool {
@@ -99,6 +197,8 @@ pub(super) fn has_own_proc() -> bool {
 
 /// Where a process stands.
 struct Place {
+    /// The letter of proc_pid_stat(5).
+    state: char,
     parent: i32,
     group: i32,
     session: i32,
@@ -107,8 +207,9 @@ struct Place {
 impl Place {
     fn of(pid: &str) -> Option<Place> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut numbers = stat.rsplit(") ").next()?.split(' ').skip(1);
-        let mut next = || numbers.next()?.parse().ok();
-        Some(Place { parent: next()?, group: next()?, session: next()? })
+        let mut words = stat.rsplit(") ").next()?.split(' ');
+        let state = words.next()?.chars().next()?;
+        let mut next = || words.next()?.parse().ok();
+        Some(Place { state, parent: next()?, group: next()?, session: next()? })
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::terminal::has_own_proc;
 use proctable::driver::linux::Reaper;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, getpgid, getppid, kill_process_group};
+use rustix::process::{Pid, Signal, getpgid, getppid, kill_process, kill_process_group};
 
 /// The subcommand that it runs as.
 pub const SUBCOMMAND: &str = "continue-with";
@@ -23,13 +23,14 @@ pub(super) struct Waker(Child);
 
 impl Waker {
     /// Starts one for a command; `None` where there can be none: then the shell alone continues.
-    pub fn start(command: i32, reaper: Option<&Reaper>) -> Option<Waker> {
+    pub fn start(command: i32, with_group: bool, reaper: Option<&Reaper>) -> Option<Waker> {
         if !has_own_proc() {
             return None;
         }
         let creating = reaper.map(Reaper::creating);
         let waker = Command::new(std::env::current_exe().ok()?)
             .args([SUBCOMMAND, &command.to_string()])
+            .args(with_group.then_some("--group"))
             // it ends with the owner's end of the pipe
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -59,8 +60,9 @@ fn state(pid: i32) -> Option<char> {
     stat.rsplit(") ").next()?.chars().next()
 }
 
-/// Continues the owner whenever it is stopped and the command is not.
-pub fn serve(command: i32) -> ExitCode {
+/// Continues the owner whenever it is stopped and the command is not; its whole group, if that was
+/// stopped with it and not by the terminal.
+pub fn serve(command: i32, with_group: bool) -> ExitCode {
     let Some(owner) = getppid() else { return ExitCode::FAILURE };
     let (stdin, time) = (io::stdin(), Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() });
     loop {
@@ -70,13 +72,14 @@ pub fn serve(command: i32) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         if state(owner.as_raw_nonzero().get()) == Some('T') && state(command) != Some('T') {
-            go_on(owner);
+            go_on(owner, with_group);
         }
     }
 }
 
-/// Those who have stopped with the owner, too.
-fn go_on(owner: Pid) {
-    let group = getpgid(Some(owner));
-    let _ = group.and_then(|group| kill_process_group(group, Signal::CONT));
+fn go_on(owner: Pid, with_group: bool) {
+    let _ = match getpgid(Some(owner)) {
+        Ok(group) if with_group => kill_process_group(group, Signal::CONT),
+        _ => kill_process(owner, Signal::CONT),
+    };
 }

@@ -46,10 +46,16 @@ pub(super) fn set_subreaper(is: bool) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The process group of a child that is not reaped; -1 if there is none of that number.
+/// The process group of a process; -1 if there is none of that number.
 pub(super) fn group(pid: i32) -> i32 {
     // SAFETY: plain call
     unsafe { libc::getpgid(pid) }
+}
+
+/// Whether this process leads its session.
+pub(super) fn leads_session() -> bool {
+    // SAFETY: no pointers
+    unsafe { libc::getsid(0) == libc::getpid() }
 }
 
 /// Whether this process is in that group itself.

@@ -65,6 +65,40 @@ impl ProcessTree {
         self.core.signal(signal)
     }
 
+    /// Sends a signal to those members for which `is_meant` returns true, each through a descriptor
+    /// of its own. It looks for them as [`ProcessTree::members`] does, at the same cost.
+    ///
+    /// ```
+    /// use proctable::abi::Signal;
+    /// use proctable::driver::linux::{Command, ProcessTree, process_group};
+    ///
+    /// let tree = ProcessTree::new()?;
+    /// let child = tree.spawn(Command::new("sleep").arg("1000").group(0))?;
+    /// // the members of one process group
+    /// let group = process_group(child.pid())?;
+    /// tree.signal_where(Signal::TERM, |member| {
+    ///     process_group(member.pid).is_ok_and(|its| its == group)
+    /// })?;
+    /// assert_eq!(child.wait()?.term_signal(), Some(Signal::TERM));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`ProcessTree::signal`].
+    pub fn signal_where(
+        &self,
+        signal: Signal,
+        mut is_meant: impl FnMut(&Member) -> bool,
+    ) -> io::Result<()> {
+        self.core.visit(&mut |stat, pidfd| {
+            if is_meant(&stat.clone().into()) {
+                // one that has ended meanwhile
+                let _ = pidfd::send(pidfd, signal.number().into());
+            }
+        })
+    }
+
     /// Lets nobody in the tree run until [`ProcessTree::resume`]: freezes the cgroup, or stops
     /// everybody. Nothing can be spawned meanwhile.
     ///

@@ -102,7 +102,7 @@ pub use pipeline::Pipeline;
 pub use preflight::{Available, Preflight, preflight};
 pub use procfs::OwnProc;
 pub use reaper::{Creating, Reaper, Unproved, Zombie};
-pub use signalfd::{SignalFd, end_by_signal, ignored_signals};
+pub use signalfd::{SignalFd, end_by_signal, ignored_signals, stop_by_signal};
 pub use stats::{Figure, Source, Stats};
 pub use sweep::{SweepReport, sweep};
 pub use tree::{Mechanism, ProcessTree};
@@ -128,4 +128,23 @@ pub fn own_proc() -> io::Result<OwnProc> {
 /// ENOTTY if it is not the controlling terminal, EPERM if the group is in another session.
 pub fn set_foreground(terminal: impl AsFd, group: i32) -> io::Result<()> {
     child::set_foreground(terminal.as_fd().as_raw_fd(), group)
+}
+
+/// The process group of a process, or of the caller for 0: getpgid(2). A group that has no number
+/// in this pid namespace is 0.
+///
+/// # Errors
+///
+/// ESRCH if there is no process of that number.
+pub fn process_group(pid: i32) -> io::Result<i32> {
+    match attributes::group(pid) {
+        -1 => Err(io::Error::last_os_error()),
+        group => Ok(group),
+    }
+}
+
+/// Whether this process leads its session: the kernel sends SIGHUP to the leader alone when the
+/// terminal hangs up.
+pub fn leads_session() -> bool {
+    attributes::leads_session()
 }

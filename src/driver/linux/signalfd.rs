@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, RawFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::abi::{Pid, SiCode, SigInfo, SigSet, Signal, Uid};
 
 /// Those that the GNU C library keeps for itself: it unblocks them in each thread that it creates.
@@ -74,6 +76,20 @@ impl SignalFd {
         wait_for_children();
         RESERVED.into_iter().for_each(ignore);
         Ok(SignalFd(file))
+    }
+
+    /// The next signal, if one is pending. It may wait if another thread reads as well.
+    ///
+    /// # Errors
+    ///
+    /// What poll(2) or read(2) gave.
+    pub fn try_read(&self) -> io::Result<Option<SigInfo>> {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&now)) {
+            Ok(0) => Ok(None),
+            Ok(_) => self.read().map(Some),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The next signal; waits for one. A standard signal that is sent again before it was read
@@ -174,5 +190,39 @@ pub fn end_by_signal(signal: Signal) {
         let how = libc::SIG_UNBLOCK;
         libc::syscall(libc::SYS_rt_sigprocmask, how, &set, none, size_of::<u64>());
         libc::raise(number);
+    }
+}
+
+/// Performs the default action of a signal that stops a process in this process, whatever its mask:
+/// a program that reads its signals from a descriptor stops by it as its command has, so that the
+/// shell sees both. It returns when the process continues.
+///
+/// With `and_group` the other members of its process group get the signal, too, before this process
+/// stops; a SIGCONT for the group that follows continues all of them, whichever stops last.
+///
+/// As by default, SIGTSTP, SIGTTIN and SIGTTOU stop nothing where the process ignores them and in an
+/// orphaned process group. No signal stops process 1 of a namespace.
+pub fn stop_by_signal(signal: Signal, and_group: bool) {
+    let number = libc::c_int::from(signal.number());
+    let set: u64 = 1 << (number - 1);
+    let mut before = 0u64;
+    // SAFETY: plain calls; both sets are of the size that is given
+    unsafe {
+        let mask = |how: libc::c_int, set: &u64, before: *mut u64| {
+            libc::syscall(libc::SYS_rt_sigprocmask, how, set, before, size_of::<u64>())
+        };
+        if signal == Signal::STOP {
+            // nothing holds this one back
+            libc::kill(if and_group { 0 } else { libc::getpid() }, number);
+            return;
+        }
+        mask(libc::SIG_BLOCK, &set, &mut before);
+        // pending for this thread, where no other thread's signalfd takes it, and a SIGCONT does
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), number);
+        if and_group {
+            libc::kill(0, number);
+        }
+        mask(libc::SIG_UNBLOCK, &set, core::ptr::null_mut());
+        mask(libc::SIG_SETMASK, &before, core::ptr::null_mut());
     }
 }

@@ -90,8 +90,8 @@ impl TreeInner {
         prepared.cgroups = entrances.map_err(|error| (Step::Cgroup, error))?;
         if let Some(cgroup) = &self.cgroup {
             prepared.cgroup = cgroup.cgroup_join();
-        } else if !prepared.session && prepared.group.is_none() {
-            // what it starts can be signalled with it
+        } else if self.blind.is_some() && !prepared.session && prepared.group.is_none() {
+            // nothing else reaches what it starts
             prepared.group = Some(0);
         }
         // first: what the command asks for itself may be narrower

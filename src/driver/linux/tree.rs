@@ -23,7 +23,7 @@ use crate::table::{Image, Process, ProcessTable, Spawn};
 pub enum Mechanism {
     /// A cgroup (v2) of its own, in that folder.
     Cgroup(PathBuf),
-    /// Process groups, parents, and a mark in environment and limits, looked for in /proc.
+    /// Parents, and a mark in environment and limits, looked for in /proc.
     Scan,
     /// Neither can be had: there is no cgroup, and no /proc of this process's own pid namespace (or
     /// no pidfd_open(2)), so that nobody can be looked for. What is reached is the direct children,

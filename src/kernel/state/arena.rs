@@ -119,20 +119,21 @@ enum ArenaSlot<T> {
     Free(Option<Id<T>>),
 }
 
-/// Elements by [`Id`]. Insertion, removal and look-up are O(1).
+/// Elements by [`Id`]. Insertion, removal and look-up are O(1). With `IDENTITIES` the elements have
+/// identities that outlive them ([`Handle`]), for 4 bytes each.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Arena<T> {
+pub struct Arena<T, const IDENTITIES: bool = false> {
     /// The first one is never used, so that the number of an id is its place.
     slots: Vec<ArenaSlot<T>>,
-    /// How often each place was given up. By themselves: only handles need them.
+    /// How often each place was given up; empty without `IDENTITIES`.
     generations: Vec<u32>,
     free: Option<Id<T>>,
     len: u32,
 }
 
-impl<T> Arena<T> {
-    pub const fn new() -> Arena<T> {
+impl<T, const IDENTITIES: bool> Arena<T, IDENTITIES> {
+    pub const fn new() -> Arena<T, IDENTITIES> {
         Arena { slots: Vec::new(), generations: Vec::new(), free: None, len: 0 }
     }
 
@@ -167,45 +168,39 @@ impl<T> Arena<T> {
             let len = self.slots.len();
             let more = (len / 8).max(len.clamp(2, 8));
             self.slots.reserve_exact(more);
-            self.generations.reserve_exact(more);
+            if IDENTITIES {
+                self.generations.reserve_exact(more);
+            }
         }
         if self.slots.is_empty() {
             self.slots.push(ArenaSlot::Free(None));
-            self.generations.push(0);
         }
         self.slots.push(ArenaSlot::Free(None));
-        self.generations.push(0);
+        if IDENTITIES {
+            self.generations.resize(self.slots.len(), 0);
+        }
         Id::at(self.slots.len() - 1)
     }
 
-    /// Takes the element out. Its place is used again, unless it was given up 2^32 - 1 times.
+    /// Takes the element out. Its place is used again, unless all its identities were given out.
     pub fn remove(&mut self, id: Id<T>) {
         self.len -= 1;
-        let generation = &mut self.generations[id.place()];
-        *generation = generation.saturating_add(1);
-        if *generation == u32::MAX {
-            self.slots[id.place()] = ArenaSlot::Free(None);
-        } else {
-            self.slots[id.place()] = ArenaSlot::Free(self.free);
-            self.free = Some(id);
+        if IDENTITIES {
+            let generation = &mut self.generations[id.place()];
+            *generation = generation.saturating_add(1);
+            if *generation == u32::MAX {
+                self.slots[id.place()] = ArenaSlot::Free(None);
+                return;
+            }
         }
+        self.slots[id.place()] = ArenaSlot::Free(self.free);
+        self.free = Some(id);
     }
 
     /// The id that the next element gets: for two that name each other.
     #[inline]
     pub fn next_id(&self) -> Id<T> {
         self.free.unwrap_or_else(|| Id::at(self.slots.len().max(1)))
-    }
-
-    /// The identity of an element that is there.
-    pub fn handle(&self, id: Id<T>) -> Handle<T> {
-        Handle { id, generation: self.generations[id.place()] }
-    }
-
-    /// The place of the element with that identity; `None` if it was taken out.
-    pub fn resolve(&self, handle: Handle<T>) -> Option<Id<T>> {
-        let same = self.generations.get(handle.id.place()) == Some(&handle.generation);
-        (same && self.get(handle.id).is_some()).then_some(handle.id)
     }
 
     /// The element at that place; `None` if there is none.
@@ -235,7 +230,20 @@ impl<T> Arena<T> {
     }
 }
 
-impl<T> Index<Id<T>> for Arena<T> {
+impl<T> Arena<T, true> {
+    /// The identity of an element that is there.
+    pub fn handle(&self, id: Id<T>) -> Handle<T> {
+        Handle { id, generation: self.generations[id.place()] }
+    }
+
+    /// The place of the element with that identity; `None` if it was taken out.
+    pub fn resolve(&self, handle: Handle<T>) -> Option<Id<T>> {
+        let same = self.generations.get(handle.id.place()) == Some(&handle.generation);
+        (same && self.get(handle.id).is_some()).then_some(handle.id)
+    }
+}
+
+impl<T, const IDENTITIES: bool> Index<Id<T>> for Arena<T, IDENTITIES> {
     type Output = T;
 
     #[inline(always)]
@@ -247,7 +255,7 @@ impl<T> Index<Id<T>> for Arena<T> {
     }
 }
 
-impl<T> IndexMut<Id<T>> for Arena<T> {
+impl<T, const IDENTITIES: bool> IndexMut<Id<T>> for Arena<T, IDENTITIES> {
     #[inline(always)]
     fn index_mut(&mut self, id: Id<T>) -> &mut T {
         match &mut self.slots[id.place()] {
@@ -270,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_stale_handle_names_nobody() {
-        let mut arena = Arena::new();
+        let mut arena = Arena::<i32, true>::new();
         let id = arena.insert(1);
         let first = arena.handle(id);
         assert_eq!(arena.resolve(first), Some(id));
@@ -283,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_place_that_was_given_up_too_often_is_used_no_more() {
-        let mut arena = Arena::new();
+        let mut arena = Arena::<i32, true>::new();
         let id = arena.insert(1);
         arena.generations[id.place()] = u32::MAX - 1;
         let last = arena.handle(id);

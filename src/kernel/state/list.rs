@@ -70,7 +70,11 @@ impl<L: Linked> List<L> {
 
     /// Puts an element that is in no such list before all others.
     #[inline(always)]
-    pub fn push_front(&mut self, arena: &mut Arena<L::Element>, id: Id<L::Element>) {
+    pub fn push_front<const I: bool>(
+        &mut self,
+        arena: &mut Arena<L::Element, I>,
+        id: Id<L::Element>,
+    ) {
         let next = self.first.replace(id);
         *L::links_mut(&mut arena[id]) = Links { previous: None, next };
         match next {
@@ -81,7 +85,11 @@ impl<L: Linked> List<L> {
 
     /// Puts an element that is in no such list behind all others.
     #[inline(always)]
-    pub fn push_back(&mut self, arena: &mut Arena<L::Element>, id: Id<L::Element>) {
+    pub fn push_back<const I: bool>(
+        &mut self,
+        arena: &mut Arena<L::Element, I>,
+        id: Id<L::Element>,
+    ) {
         let previous = self.last.replace(id);
         *L::links_mut(&mut arena[id]) = Links { previous, next: None };
         match previous {
@@ -92,7 +100,7 @@ impl<L: Linked> List<L> {
 
     /// Takes an element out. Its links stay as they are until it is put somewhere else.
     #[inline(always)]
-    pub fn remove(&mut self, arena: &mut Arena<L::Element>, id: Id<L::Element>) {
+    pub fn remove<const I: bool>(&mut self, arena: &mut Arena<L::Element, I>, id: Id<L::Element>) {
         let Links { previous, next } = *L::links(&arena[id]);
         match previous {
             Some(previous) => L::links_mut(&mut arena[previous]).next = next,

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use core::num::NonZeroU32;
 use core::ops::Index;
 
 use crate::abi::{Errno, Pgid, Pid, Sid};
@@ -11,6 +12,23 @@ use crate::kernel::state::group::{Group, Session};
 use crate::kernel::state::pid_namespace::PidNamespace;
 use crate::kernel::state::task::Task;
 
+/// A number, which is below 2^22, stored as its successor: no value is zero, so that a slot of an
+/// arena needs no tag besides.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Number(NonZeroU32);
+
+impl Number {
+    fn new(number: u32) -> Number {
+        Number(NonZeroU32::MIN.saturating_add(number))
+    }
+
+    #[inline]
+    fn get(self) -> u32 {
+        self.0.get() - 1
+    }
+}
+
 /// The identity behind a number. Tasks, processes, groups and sessions hold the object; the
 /// namespace leads from a number to it. The number is free again when the object names nothing
 /// (PID-08), and an object that has the number later is another one.
@@ -19,29 +37,32 @@ use crate::kernel::state::task::Task;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PidObject {
-    number: u32,
+    number: Number,
     task: Option<Id<Task>>,
     group: Option<Id<Group>>,
     session: Option<Id<Session>>,
 }
 
+// Each task has one.
+const _: () = assert!(size_of::<Option<PidObject>>() <= 16, "a pid object has grown");
+
 impl PidObject {
     /// The number, as a pid.
     #[inline]
     pub fn pid(&self) -> Pid {
-        Pid(self.number)
+        Pid(self.number.get())
     }
 
     /// The number, as that of a group.
     #[inline]
     pub fn pgid(&self) -> Pgid {
-        Pgid(self.number)
+        Pgid(self.number.get())
     }
 
     /// The number, as that of a session.
     #[inline]
     pub fn sid(&self) -> Sid {
-        Sid(self.number)
+        Sid(self.number.get())
     }
 
     /// The task, alive or dead (PIDTYPE_PID). The leader of a process has the object of the
@@ -72,7 +93,7 @@ impl PidObject {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pids {
-    objects: Arena<PidObject>,
+    objects: Arena<PidObject, true>,
     namespace: PidNamespace,
 }
 
@@ -114,7 +135,12 @@ impl Pids {
     }
 
     fn insert(&mut self, number: u32) -> Id<PidObject> {
-        let id = self.objects.insert(PidObject { number, task: None, group: None, session: None });
+        let id = self.objects.insert(PidObject {
+            number: Number::new(number),
+            task: None,
+            group: None,
+            session: None,
+        });
         self.namespace.enter(number, id);
         id
     }
@@ -124,7 +150,7 @@ impl Pids {
     #[inline]
     pub fn free_unused(&mut self, id: Id<PidObject>) {
         if self.objects[id].names_nothing() {
-            self.namespace.free(self.objects[id].number);
+            self.namespace.free(self.objects[id].number.get());
             self.objects.remove(id);
         }
     }
@@ -173,8 +199,8 @@ impl Pids {
     /// The first object or number for which that does not hold, in words.
     pub fn check(&self) -> Result<(), String> {
         for (id, object) in self.objects.iter() {
-            if self.find(object.number) != Some(id) {
-                return Err(format!("the number {} does not lead to its object", object.number));
+            if self.find(object.number.get()) != Some(id) {
+                return Err(format!("the number {} does not lead to its object", object.pid()));
             }
         }
         if self.objects.len() == self.namespace.used() {

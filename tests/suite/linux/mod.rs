@@ -3,6 +3,8 @@
 mod adopt;
 mod agree;
 mod asynchronous;
+#[cfg(feature = "cli")]
+mod job_control;
 mod limits;
 mod orphans;
 mod output;

@@ -205,7 +205,7 @@ fn as_whoever_this_is() {
     }
 }
 
-fn kill(pid: u32, signal: i32) {
+pub fn kill(pid: u32, signal: i32) {
     let status =
         StdCommand::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().unwrap();
     assert!(status.success());

@@ -141,6 +141,32 @@ fn a_command_that_is_stopped_and_continued_from_outside_ends_as_ever() {
     }
 }
 
+/// A stop and a continue that a process sends to the program alone are for the job.
+#[test]
+fn a_stop_of_the_program_stops_the_command() {
+    for call in calls() {
+        for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
+            let tree = ProcessTree::new().unwrap();
+            let (mut screen, _shell) = shell(&tree);
+            screen.expect("READY>");
+            // a shell that waits for its vforked child cannot stop
+            let script = "echo numbers=$$ $PPID; exec sleep 1000";
+            screen.press(&format!("{call} -- sh -c '{script}'\n"));
+            let both: [_; 2] = numbers(&mut screen);
+            send(both[1], signal);
+            both.iter().for_each(|pid| await_state(*pid, 'T'));
+            screen.expect("Stopped");
+            screen.expect("READY>");
+            send(both[1], libc::SIGCONT);
+            until("both go on", || {
+                both.iter().all(|pid| state(*pid).is_some_and(|state| state != 'T'))
+            });
+            screen.press(&format!("kill %1; {STATUS_OF_JOB}\n"));
+            screen.expect("code=143\r\n");
+        }
+    }
+}
+
 /// It is killed while the program is stopped with it.
 #[test]
 fn a_program_that_stopped_with_its_command_does_not_outlive_it() {
@@ -167,12 +193,19 @@ fn the_script_around_a_command_stops_with_it() {
         let tree = ProcessTree::new().unwrap();
         let (mut screen, _shell) = shell(&tree);
         screen.expect("READY>");
-        screen.press(&format!("sh -c '{call} -- cat; echo af\"\"ter'\n"));
+        let script = "echo numbers=$$ $PPID; exec cat";
+        screen.press(&format!(
+            "sh -c '{call} -- sh -c \"{}\"; echo af\"\"ter'\n",
+            script.replace('$', "\\$")
+        ));
+        let [command, _] = numbers(&mut screen);
         for word in ["one", "two"] {
             screen.expect_repeated(word);
             screen.press("\x1a");
             screen.expect("Stopped");
             screen.expect("READY>");
+            // until then it reads what is typed
+            await_state(command, 'T');
             screen.press("fg\n");
             screen.expect("\r\n");
         }

@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use super::*;
@@ -15,6 +17,14 @@ pub struct Screen {
     /// What has appeared, and how much of it was expected already.
     text: String,
     at: usize,
+    /// Until this is dropped: the terminal hangs up then.
+    is_read: Arc<AtomicBool>,
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.is_read.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Screen {
@@ -37,16 +47,25 @@ impl Screen {
         };
         let mut reader = master.try_clone().unwrap();
         let (show, shown) = channel();
+        let is_read = Arc::new(AtomicBool::new(true));
+        let reads = is_read.clone();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // EIO: nobody has the terminal any more
-            while let Ok(length) = reader.read(&mut buffer) {
+            let mut poll =
+                libc::pollfd { fd: reader.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            while reads.load(Ordering::Relaxed) {
+                // SAFETY: one descriptor, which is open
+                if unsafe { libc::poll(&mut poll, 1, 20) } <= 0 {
+                    continue;
+                }
+                // EIO: nobody has the terminal any more
+                let length = reader.read(&mut buffer).unwrap_or(0);
                 if length == 0 || show.send(buffer[..length].to_vec()).is_err() {
                     return;
                 }
             }
         });
-        (Screen { keyboard: master, shown, text: String::new(), at: 0 }, slave)
+        (Screen { keyboard: master, shown, text: String::new(), at: 0, is_read }, slave)
     }
 
     pub fn press(&mut self, keys: &str) {
@@ -62,7 +81,7 @@ impl Screen {
     }
 
     /// Whether the text appears in that time, after what was expected before.
-    fn appears(&mut self, text: &str, within: Duration) -> bool {
+    pub fn appears(&mut self, text: &str, within: Duration) -> bool {
         let begin = Instant::now();
         loop {
             if let Some(found) = self.text[self.at..].find(text) {
@@ -77,6 +96,11 @@ impl Screen {
         }
     }
 
+    /// What has appeared up to where was expected last.
+    pub fn text(&self) -> &str {
+        &self.text[..self.at]
+    }
+
     /// The line that ends where was expected last.
     pub fn before(&self) -> &str {
         let text = self.text[..self.at].trim_end();
@@ -87,12 +111,17 @@ impl Screen {
     /// changes the terminal's mode is for nobody before the next newline.
     #[track_caller]
     pub fn expect_repeated(&mut self, line: &str) {
+        self.expect_repeated_as(line, &format!("{line}\r\n"));
+    }
+
+    /// The same where it is repeated in another form.
+    #[track_caller]
+    pub fn expect_repeated_as(&mut self, line: &str, shown: &str) {
         let begin = Instant::now();
-        let shown = format!("{line}\r\n");
         loop {
             self.press(&format!("{line}\n"));
-            self.expect(&shown);
-            if self.appears(&shown, Duration::from_secs(1)) {
+            self.expect(&format!("{line}\r\n"));
+            if self.appears(shown, Duration::from_secs(1)) {
                 return;
             }
             assert!(begin.elapsed() < SOON, "nobody repeats `{line}`:\n{}", self.text);

@@ -2,7 +2,7 @@
 
 use proctable::abi::{Handler, Pid, SigAction, WaitOptions};
 use proctable::kernel::{Canonical, Config, Effects, Kernel, Outcome, Refused, RunState};
-use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
+use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall, clone};
 
 use super::{CHILDREN, Concurrent, Engine, JOB, Op, look};
 
@@ -38,6 +38,20 @@ impl Ours {
         let mut world = None;
         let bytes = crate::alloc::bytes_of(|| world = Some(Ours::new(jobs)));
         bytes - world.map_or(0, |world| world.jobs.capacity() * size_of::<Job>())
+    }
+
+    /// The size of a process with that many threads besides its leader, and of the kernel.
+    pub fn bytes_of_threads(threads: usize) -> usize {
+        let flags = clone::THREAD | clone::VM | clone::SIGHAND;
+        let create = Syscall::Clone { flags, clone3: None, parent_tid: 0, child_tid: 0 };
+        crate::alloc::bytes_of(|| {
+            let mut ours = Ours::new(0);
+            for _ in 0..threads {
+                let created = ours.call(Pid(1), &create);
+                assert!(matches!(created, Ok(Outcome::Returned(Ok(_)))), "{created:?}");
+            }
+            ours
+        })
     }
 
     fn job(&mut self) -> Job {
