@@ -80,3 +80,8 @@ pub mod trace;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The programs of docs/LIBRARY.md are tests.
+#[cfg(all(doctest, feature = "linux", target_os = "linux"))]
+#[doc = include_str!("../docs/LIBRARY.md")]
+struct Library;

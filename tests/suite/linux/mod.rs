@@ -7,6 +7,8 @@ mod asynchronous;
 mod job_control;
 mod limits;
 mod orphans;
+mod output;
+mod pipeline;
 #[cfg(feature = "cli")]
 mod places;
 mod preflight;
