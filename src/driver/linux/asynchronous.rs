@@ -166,7 +166,7 @@ impl Child {
 }
 
 impl TreeInner {
-    async fn spawn_queued(
+    pub(super) async fn spawn_queued(
         self: &Arc<TreeInner>,
         command: Command,
     ) -> Result<Child, (Step, io::Error)> {

@@ -106,3 +106,13 @@ pub(super) fn boot_time() -> u64 {
     let ticks = ticks_per_second();
     time.tv_sec as u64 * ticks + time.tv_nsec as u64 / (1_000_000_000 / ticks)
 }
+
+/// The most memory that this process has had, in bytes: ru_maxrss of getrusage(2).
+pub(super) fn own_peak() -> u64 {
+    // SAFETY: zeroes are valid, and the kernel fills them
+    unsafe {
+        let mut usage: libc::rusage = core::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        (usage.ru_maxrss as u64).saturating_mul(1024)
+    }
+}

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::cgroup::CgroupJoin;
-use super::command::{Prepared, above_streams};
+use super::command::{Prepared, above};
 use super::orphans::Creation;
 use super::pidfd;
 use super::spawn_error::Step;
@@ -399,8 +399,8 @@ fn clone_into(plan: &mut Plan, stack: *mut libc::c_void, size: usize) -> io::Res
 /// tells through a pipe what it did.
 fn fork(plan: &mut Plan) -> io::Result<SpawnedChild> {
     let (mut reader, writer) = io::pipe()?;
-    // out of the way of the child's streams
-    let writer = above_streams(writer.into())?;
+    // out of the way of the child's descriptors
+    let writer = above(writer.into(), plan.prepared.fds.first_free)?;
     // SAFETY: the child makes nothing but system calls, as one that shares this memory does
     let pid = unsafe { libc::fork() };
     if pid < 0 {
@@ -489,6 +489,7 @@ fn prepare(plan: &Plan, kept: RawFd) -> Result<(), Failed> {
             unsafe { libc::close(number as i32) };
         }
     }
+    redirect(prepared)?;
     if prepared.terminal {
         // SAFETY: plain call on standard input
         check(Step::Terminal, unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }.into())?;
@@ -500,7 +501,7 @@ fn prepare(plan: &Plan, kept: RawFd) -> Result<(), Failed> {
         check(Step::Terminal, taken.into())?;
     }
     if prepared.close_others {
-        close_others(kept)?;
+        close_others(&prepared.fds.fds, kept)?;
     }
     for (resource, limit) in &prepared.limits {
         // SAFETY: the limit is only read
@@ -515,28 +516,50 @@ fn prepare(plan: &Plan, kept: RawFd) -> Result<(), Failed> {
     }
     become_user(prepared)?;
     arm_parent_death(plan)?;
+    if let Some(mask) = prepared.umask {
+        // SAFETY: plain call, which does not fail
+        unsafe { libc::umask(mask) };
+    }
     let mask = prepared.mask.unwrap_or_else(empty_set);
     // SAFETY: a valid set
     let set = unsafe { libc::sigprocmask(libc::SIG_SETMASK, &mask, core::ptr::null_mut()) };
     check(Step::Mask, set.into())
 }
 
-/// Has everything beyond the standard streams closed by exec, or now.
-fn close_others(kept: RawFd) -> Result<(), Failed> {
-    const FIRST: u32 = 3;
-    // SAFETY: plain call; nothing that is needed is closed
-    let range = |first: u32, last: u32, flags: u32| unsafe {
-        if first > last { 0 } else { libc::syscall(libc::SYS_close_range, first, last, flags) }
+/// Copies descriptors to their numbers, after the streams have theirs.
+fn redirect(prepared: &Prepared) -> Result<(), Failed> {
+    let merged = prepared.fds.stderr_to_stdout.then_some((2, 1));
+    for (number, fd) in merged.iter().chain(&prepared.fds.fds) {
+        // SAFETY: plain call; the copy is inherited, and overwrites no descriptor that is still
+        // needed: those are above all numbers
+        check(Step::Stdio, unsafe { libc::dup2(*fd, *number) }.into())?;
+    }
+    Ok(())
+}
+
+/// Has everything beyond the standard streams and `fds` closed by exec, or now.
+fn close_others(fds: &[(RawFd, RawFd)], kept: RawFd) -> Result<(), Failed> {
+    const FIRST: RawFd = 3;
+    let last = u32::MAX;
+    // what is between those, in ascending order: `kept` is above all numbers
+    let close_ranges = |flags: libc::c_uint, kept: RawFd| {
+        let mut first = FIRST as u32;
+        let kept = (kept >= FIRST).then_some(kept);
+        for number in fds.iter().map(|(number, _)| *number).chain(kept) {
+            let number = number as u32;
+            if first < number && !close_range(first, number - 1, flags) {
+                return false;
+            }
+            first = number + 1;
+        }
+        close_range(first, last, flags)
     };
-    if range(FIRST, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) >= 0 {
+    // a descriptor that has close-on-exec loses nothing by it
+    if close_ranges(libc::CLOSE_RANGE_CLOEXEC, -1) {
         return Ok(());
     }
     // Linux 5.9 and 5.10 can only close them
-    let (before, after) = match u32::try_from(kept) {
-        Ok(kept) => (kept - 1, kept + 1),
-        Err(_) => (u32::MAX, u32::MAX),
-    };
-    if range(FIRST, before, 0) >= 0 && (before == u32::MAX || range(after, u32::MAX, 0) >= 0) {
+    if close_ranges(0, kept) {
         return Ok(());
     }
     // older, or a filter forbids it: one after the other, as many as there may be
@@ -548,11 +571,19 @@ fn close_others(kept: RawFd) -> Result<(), Failed> {
     };
     check(Step::Stdio, got)?;
     let last = libc::c_int::try_from(limit.rlim_cur).unwrap_or(libc::c_int::MAX);
-    for fd in FIRST as libc::c_int..last {
+    for fd in FIRST..last {
+        if fds.iter().any(|(number, _)| *number == fd) {
+            continue;
+        }
         // SAFETY: plain call; EBADF where there is none
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
     Ok(())
+}
+
+fn close_range(first: u32, last: u32, flags: libc::c_uint) -> bool {
+    // SAFETY: plain call; nothing that is needed is closed
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) >= 0 }
 }
 
 /// In the cgroup before anything of the program runs.

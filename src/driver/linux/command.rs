@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::attributes;
 use super::cgroup::CgroupJoin;
+use super::redirect::{PreparedFds, Redirections};
 use super::spawn_error::{SpawnError, Step};
 use crate::abi::{Resource, Rlimit, Signal};
 
@@ -35,11 +36,16 @@ pub enum Stdio {
 #[must_use]
 pub struct Command {
     program: OsString,
+    pub(super) arg0: Option<OsString>,
     args: Vec<OsString>,
     clear_env: bool,
     env: BTreeMap<OsString, Option<OsString>>,
     cwd: Option<PathBuf>,
-    stdio: [Stdio; 3],
+    pub(super) stdio: [Stdio; 3],
+    /// Which streams the command names: the others are for a pipeline to set.
+    pub(super) names_stream: [bool; 3],
+    pub(super) redirections: Redirections,
+    pub(super) umask: Option<u32>,
     session: bool,
     group: Option<i32>,
     terminal: bool,
@@ -62,11 +68,15 @@ impl Command {
     pub fn new(program: impl AsRef<OsStr>) -> Command {
         Command {
             program: program.as_ref().into(),
+            arg0: None,
             args: Vec::new(),
             clear_env: false,
             env: BTreeMap::new(),
             cwd: None,
             stdio: Default::default(),
+            names_stream: [false; 3],
+            redirections: Redirections::default(),
+            umask: None,
             session: false,
             group: None,
             terminal: false,
@@ -125,18 +135,21 @@ impl Command {
     /// Standard input.
     pub fn stdin(mut self, stdio: Stdio) -> Command {
         self.stdio[0] = stdio;
+        self.names_stream[0] = true;
         self
     }
 
     /// Standard output.
     pub fn stdout(mut self, stdio: Stdio) -> Command {
         self.stdio[1] = stdio;
+        self.names_stream[1] = true;
         self
     }
 
     /// Standard error.
     pub fn stderr(mut self, stdio: Stdio) -> Command {
         self.stdio[2] = stdio;
+        self.names_stream[2] = true;
         self
     }
 
@@ -263,7 +276,8 @@ impl Command {
     pub(super) fn prepare(self) -> Result<(Prepared, Pipes), (Step, io::Error)> {
         let mut env = self.environment().map_err(at(Step::Arguments))?;
         let candidates = candidates(&self.program, &env).map_err(at(Step::Arguments))?;
-        let args = core::iter::once(&self.program).chain(&self.args);
+        let arg0 = self.arg0.as_ref().unwrap_or(&self.program);
+        let args = core::iter::once(arg0).chain(&self.args);
         let args = args.map(|arg| c_string(arg)).collect::<io::Result<_>>();
         let listen_pid = self.listen_fds.then(|| {
             env.retain(|entry| ![&b"LISTEN_PID"[..], b"LISTEN_PIDFDID"].contains(&name_of(entry)));
@@ -273,7 +287,8 @@ impl Command {
         });
         let closed = self.stdio.each_ref().map(|stdio| matches!(stdio, Stdio::Closed));
         let cwd = self.cwd.as_ref().map(|folder| c_string(folder.as_os_str())).transpose();
-        let (pipes, ends, stdio) = streams(self.stdio).map_err(at(Step::Stdio))?;
+        let fds = self.redirections.prepare().map_err(at(Step::Stdio))?;
+        let (pipes, ends, stdio) = streams(self.stdio, fds.first_free).map_err(at(Step::Stdio))?;
         let drops_groups = self.uid.is_some() && attributes::is_root();
         let prepared = Prepared {
             candidates,
@@ -284,6 +299,8 @@ impl Command {
             stdio,
             closed,
             _ends: ends,
+            fds,
+            umask: self.umask,
             session: self.session,
             group: self.group,
             terminal: self.terminal,
@@ -368,6 +385,8 @@ pub(super) struct Prepared {
     pub closed: [bool; 3],
     /// What `stdio` names, open until the child has it.
     _ends: Vec<OwnedFd>,
+    pub fds: PreparedFds,
+    pub umask: Option<u32>,
     pub session: bool,
     pub group: Option<i32>,
     pub terminal: bool,
@@ -435,7 +454,7 @@ fn candidates(program: &OsStr, env: &[CString]) -> io::Result<Vec<CString>> {
 type Streams = (Pipes, Vec<OwnedFd>, [Option<RawFd>; 3]);
 
 /// The child's streams. They are made with close-on-exec: what the child gets are copies.
-fn streams(wanted: [Stdio; 3]) -> io::Result<Streams> {
+fn streams(wanted: [Stdio; 3], first_free: RawFd) -> io::Result<Streams> {
     let (mut pipes, mut ends, mut numbers) = (Pipes::default(), Vec::new(), [None; 3]);
     for (number, stdio) in wanted.into_iter().enumerate() {
         let end: OwnedFd = match stdio {
@@ -455,20 +474,18 @@ fn streams(wanted: [Stdio; 3]) -> io::Result<Streams> {
                 theirs
             }
         };
-        let end = above_streams(end)?;
+        let end = above(end, first_free)?;
         numbers[number] = Some(end.as_raw_fd());
         ends.push(end);
     }
     Ok((pipes, ends, numbers))
 }
 
-/// A descriptor that no copy onto a stream can overwrite, and that is not the stream itself, as
-/// that would be closed by exec.
-pub(super) fn above_streams(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 {
+/// A descriptor that no copy onto a number below `first_free` can overwrite, and that is not that
+/// number itself, as it would be closed by exec.
+pub(super) fn above(fd: OwnedFd, first_free: RawFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() >= first_free {
         return Ok(fd);
     }
-    // each try takes one more of the low numbers
-    let copy = fd.try_clone()?;
-    above_streams(copy)
+    Ok(rustix::io::fcntl_dupfd_cloexec(&fd, first_free)?)
 }

@@ -135,7 +135,7 @@ impl TreeInner {
     }
 
     /// Sends a signal to everybody, and lets them act on it.
-    fn ask(&self, signal: Signal) -> io::Result<()> {
+    pub(super) fn ask(&self, signal: Signal) -> io::Result<()> {
         if let Some(cgroup) = &self.cgroup {
             cgroup.freeze(false)?;
         }

@@ -28,6 +28,8 @@ pub(super) struct HostProcess {
     /// What reports to the table, once its driver is attached.
     reporter: OnceLock<Reporter>,
     pub usage: Mutex<Option<Duration>>,
+    /// Its `ru_maxrss`, in bytes, once it has ended.
+    pub peak: Mutex<Option<u64>>,
     pub status: Mutex<Option<WaitStatus>>,
     /// Whether its end was reported.
     pub end_reported: Mutex<bool>,
@@ -97,6 +99,7 @@ impl HostProcess {
             spawned_here: ours,
             reporter: OnceLock::new(),
             usage: Mutex::default(),
+            peak: Mutex::default(),
             status: Mutex::default(),
             end_reported: Mutex::new(false),
             reaped: Mutex::new(false),
@@ -224,6 +227,7 @@ impl HostProcess {
         };
         let usage = observed.usage;
         *self.usage.lock() = Some(time(usage.ru_utime) + time(usage.ru_stime));
+        *self.peak.lock() = Some((usage.ru_maxrss as u64).saturating_mul(1024));
         *self.status.lock() = Some(observed.status);
         observed.status
     }

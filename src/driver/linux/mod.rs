@@ -28,6 +28,10 @@
 //! Spawns, waits and shutdowns block their thread, or are futures for any executor:
 //! [`ProcessTree::spawn_async`], [`Child::wait_async`], [`ProcessTree::shutdown_async`].
 //!
+//! [`Command::output`], and [`Pipeline`] for input, lines, timeouts and several commands, run
+//! programs to their end in a tree of their own. docs/LIBRARY.md of the repository shows each of
+//! these beside the standard library, tokio, duct and processkit.
+//!
 //! Not covered by either: a process in uninterruptible sleep ends only when the kernel lets it,
 //! and one that is root can move itself into another cgroup.
 //!
@@ -49,6 +53,8 @@
 mod adopt;
 mod asynchronous;
 mod attributes;
+mod capture;
+mod captures;
 mod cgroup;
 mod child;
 mod child_handle;
@@ -58,14 +64,19 @@ mod ending;
 mod guardian;
 mod host_process;
 mod limit;
+mod lines;
 mod member_watch;
 mod members;
 mod options;
 mod orphans;
+mod output;
 mod pidfd;
+mod pipe_io;
+mod pipeline;
 mod preflight;
 mod procfs;
 mod reaper;
+mod redirect;
 mod scan;
 mod scope;
 mod signalfd;
@@ -78,14 +89,19 @@ mod tree;
 mod watch;
 mod zombies;
 
+pub use capture::Capture;
+pub use captures::output_many;
 pub use child_handle::Child;
 pub use command::{Command, Pipes, Stdio};
 pub use delegate::Delegate;
 pub use ending::Shutdown;
 pub use limit::{Enforced, Enforcer, Limit, Limits};
+pub use lines::{Line, Lines};
 pub use member_watch::{MemberChange, MemberWatch};
 pub use members::Member;
 pub use options::{OnDrop, Options, OwnerDeath};
+pub use output::{Output, RunError, Stream, Usage};
+pub use pipeline::Pipeline;
 pub use preflight::{Available, Preflight, preflight};
 pub use procfs::OwnProc;
 pub use reaper::{Creating, Reaper, Unproved, Zombie};

@@ -55,7 +55,10 @@ impl ProcessTree {
 }
 
 impl TreeInner {
-    fn try_spawn(self: &Arc<TreeInner>, command: Command) -> Result<Child, (Step, io::Error)> {
+    pub(super) fn try_spawn(
+        self: &Arc<TreeInner>,
+        command: Command,
+    ) -> Result<Child, (Step, io::Error)> {
         let image = command.image();
         let (prepared, pipes) = self.prepare(command)?;
         let group = self.group_of(&prepared);

@@ -119,7 +119,7 @@ impl ProcessTree {
 }
 
 impl TreeInner {
-    fn cpu(&self, members: Option<&[Stat]>) -> io::Result<Figure<Duration>> {
+    pub(super) fn cpu(&self, members: Option<&[Stat]>) -> io::Result<Figure<Duration>> {
         if let Some(cgroup) = &self.cgroup {
             return Ok(cgroup_v2(cgroup.cpu_time()?));
         }
@@ -143,7 +143,7 @@ impl TreeInner {
         })
     }
 
-    fn memory_peak(&self, members: &[Stat]) -> Option<Figure<u64>> {
+    pub(super) fn memory_peak(&self, members: &[Stat]) -> Option<Figure<u64>> {
         self.account("memory.peak", "memory.max_usage_in_bytes").or_else(|| {
             // one that has ended meanwhile has none
             let proc = Proc::own().ok()?;
@@ -152,7 +152,7 @@ impl TreeInner {
         })
     }
 
-    fn oom_kills(&self) -> Option<Figure<u64>> {
+    pub(super) fn oom_kills(&self) -> Option<Figure<u64>> {
         let read = |file| {
             let text = std::fs::read_to_string(file).ok()?;
             text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())

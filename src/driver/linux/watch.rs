@@ -58,8 +58,8 @@ fn watcher() -> io::Result<&'static Watcher> {
     Ok(WATCHER.get_or_init(|| Watcher { epoll, state: Mutex::default() }))
 }
 
-/// Watches a process until its end.
-pub(super) fn watch(process: Arc<dyn Watch>) -> io::Result<()> {
+/// Watches a process until its end. Returns the number by which [`unwatch`] ends that before.
+pub(super) fn watch(process: Arc<dyn Watch>) -> io::Result<u64> {
     let watcher = watcher()?;
     let mut state = watcher.state.lock();
     state.number += 1;
@@ -73,7 +73,15 @@ pub(super) fn watch(process: Arc<dyn Watch>) -> io::Result<()> {
         })?;
         state.running = true;
     }
-    Ok(())
+    Ok(number)
+}
+
+/// Watches it no more. It may be notified of the end all the same, if that is under way.
+pub(super) fn unwatch(number: u64) {
+    let Some(watcher) = WATCHER.get() else { return };
+    if let Some(process) = watcher.state.lock().watched.remove(&number) {
+        let _ = epoll::delete(&watcher.epoll, process.pidfd());
+    }
 }
 
 impl Watcher {

@@ -8,6 +8,8 @@ mod handles;
 mod job_control;
 mod limits;
 mod orphans;
+mod output;
+mod pipeline;
 #[cfg(feature = "cli")]
 mod places;
 mod preflight;

@@ -1,9 +1,10 @@
 //! Real children, this library compared with its peers: spawn and wait, creation of a tree,
-//! graceful ends. One table.
+//! graceful ends, captured output (alone with `--captures`). One table.
 //!
 //! The exit status is 1 if a target is missed.
 
 mod ballast;
+mod captures;
 mod endings;
 mod kit;
 mod obey;
@@ -30,6 +31,10 @@ const LARGE_RATIO: f64 = 1.25;
 const END_OF_ONE: Duration = Duration::from_millis(3);
 const END_OF_MANY: Duration = Duration::from_millis(10);
 const MANY: usize = 100;
+/// Captures at once, and the threads of this process meanwhile: the main one, and two of the
+/// library's.
+const AT_ONCE: usize = 1000;
+const FEW_THREADS: usize = 3;
 
 /// The number of rounds of each measurement.
 struct Rounds {
@@ -37,6 +42,7 @@ struct Rounds {
     makes: usize,
     ends: usize,
     ends_of_many: usize,
+    captures: usize,
 }
 
 /// The measurement, and whether all targets were met so far.
@@ -56,11 +62,14 @@ fn main() -> io::Result<ExitCode> {
     }
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let rounds = match has("--quick") {
-        true => Rounds { spawns: 60, makes: 60, ends: 5, ends_of_many: 2 },
-        false => Rounds { spawns: 1000, makes: 300, ends: 40, ends_of_many: 10 },
+        true => Rounds { spawns: 60, makes: 60, ends: 5, ends_of_many: 2, captures: 3 },
+        false => Rounds { spawns: 1000, makes: 300, ends: 40, ends_of_many: 10, captures: 9 },
     };
     let mut run = Run { rounds, ours_only: has("--ours"), met: true };
-    run.all()?;
+    if !has("--captures") {
+        run.all()?;
+    }
+    run.captures()?;
     Ok(if run.met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -136,6 +145,42 @@ impl Run {
     fn verdict(&mut self, met: bool, most: &str) {
         self.met &= met;
         println!("  {} (at most {most})", if met { "met" } else { "MISSED" });
+    }
+
+    fn captures(&mut self) -> io::Result<()> {
+        println!(
+            "\na gibibyte captured, half of it from each stream with a shell and two children"
+        );
+        println!("  {:<32}{:>10}{:>8}{:>8}{:>8}", "median of", "ms", "GB/s", "ratio", "rounds");
+        let files = captures::Files::new()?;
+        let rounds = self.rounds.captures;
+        let mut engines = captures::engines(&files, self.ours_only);
+        let times = captures::measure(&mut engines, rounds)?;
+        let first = us(times[0]);
+        for (engine, time) in engines.iter().zip(&times) {
+            let (ratio, rate) = (us(*time) / first, captures::SIZE as f64 / us(*time) / 1e3);
+            let ms = us(*time) / 1e3;
+            print!("  {:<32}{ms:>10.0}{rate:>8.2}{ratio:>8.2}{rounds:>8}", engine.name);
+            match engine.most {
+                Some(most) => self.verdict(ratio <= most, &format!("{most:.2}")),
+                None => println!(),
+            }
+        }
+        println!("\n1,000 commands at once: echo, captured");
+        println!("  {:<32}{:>10}{:>10}", "", "ms", "threads");
+        for row in captures::many(AT_ONCE, self.ours_only)? {
+            print!("  {:<32}{:>10.0}{:>10}", row.name, us(row.time) / 1e3, row.threads);
+            match row.name.starts_with("ours") {
+                true => self.verdict(row.threads <= FEW_THREADS, &format!("{FEW_THREADS} threads")),
+                false => println!(),
+            }
+        }
+        println!("\na command that leaves a process behind, which has the pipes for 2 s");
+        println!("  {:<32}{:>10}{:>10}", "", "ms", "it ended");
+        for row in captures::leavers()? {
+            println!("  {:<32}{:>10.0}{:>10}", row.name, us(row.time) / 1e3, row.has_ended);
+        }
+        Ok(())
     }
 
     fn ends(&mut self, kit: &Kit) -> io::Result<()> {
