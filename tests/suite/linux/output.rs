@@ -351,7 +351,7 @@ fn every_failure() {
         let check = |what: &str| until(what, || holdings() == before);
         let missing = Command::new("cat").pipe(Command::new("no such program"));
         let error = missing.input(noise(100_000)).options(options).output().unwrap_err();
-        assert!(error.to_string().contains("no such program: Exec"), "{error}");
+        assert!(error.to_string().contains("no such program: execve"), "{error}");
         check("a program that is missing");
         let twice = Command::new("cat").stdin(Stdio::Null).input("x").output().unwrap_err();
         assert!(matches!(&twice, RunError::Spawn(error) if error.step == Step::Stdio), "{twice}");
