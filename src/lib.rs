@@ -1,27 +1,27 @@
 //! The Linux process model: pids, process groups, sessions, signals and masks, wait, job control,
 //! orphaned groups, zombies.
 //!
-//! The folders are the way of the data:
+//! The modules, in the order in which data passes through them:
 //!
-//! - [`abi`]: the vocabulary. Numbers, signals, sets, statuses, errors.
-//! - [`syscall`]: the request. A system call with a guest's raw arguments, and what it returns.
-//! - [`kernel`]: the model. One pure state machine that takes events and gives effects.
-//! - [`trace`]: the record. Logs as strace(1) writes them.
+//! - [`abi`]: numbers, signals, sets, statuses, errors.
+//! - [`syscall`]: a system call with the raw arguments of a guest, and its result.
+//! - [`kernel`]: the model. One pure state machine: events in, effects out.
+//! - [`trace`]: logs in the form of strace(1).
 //! - [`sim`]: programs of calls: run on the model, generated, explained, shrunk.
-//! - [`check`]: does the model explain a log?
+//! - [`check`]: checks whether the model explains a log.
 //! - `table`: the facade. `ProcessTable` for runtimes, with blocking waits,
 //!   events and a reaper (feature `table`).
-//! - `driver`: what carries out for a process what the table decides (feature `table`).
-//! - `host`: the live kernel, asked the same questions (feature `host`, Linux on x86-64).
-//! - `diff`: random programs on both, compared (feature `cli`).
+//! - `driver`: carries out the decisions of the table for one process (feature `table`).
+//! - `host`: runs programs on the live kernel (feature `host`, Linux on x86-64).
+//! - `diff`: runs random programs on both, and compares the results (feature `cli`).
 //!
-//! The first five and `check` use neither threads, clocks, I/O nor unsafe code and build without
+//! The modules from `abi` to `check` use no threads, clocks, I/O or unsafe code, and build without
 //! `std`.
 //!
 //! # A first program
 //!
-//! A shell's job is stopped, and then the shell exits: its group becomes orphaned, and the kernel
-//! hangs it up (ORP-07, ORP-09).
+//! A job of a shell is stopped, and then the shell exits: the group of the job becomes orphaned,
+//! and the kernel sends it SIGHUP (ORP-07, ORP-09).
 //!
 //! ```
 //! use proctable::abi::{Pid, Signal};
@@ -45,8 +45,11 @@
 //!
 //! let hung_up = effects
 //!     .iter()
-//!     .find(|effect| matches!(&effect.what, Consequence::Generated(info) if info.signal == Signal::HUP))
-//!     .expect("the job is hung up");
+//!     .find(|effect| match &effect.what {
+//!         Consequence::Generated(info) => info.signal == Signal::HUP,
+//!         _ => false,
+//!     })
+//!     .expect("the job gets SIGHUP");
 //! assert_eq!(hung_up.to_string(), "3: SIGHUP generated (2 in exit_group, ORP-09)");
 //! ```
 #![cfg_attr(not(feature = "std"), no_std)]

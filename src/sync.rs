@@ -1,7 +1,7 @@
-//! Locks, condition variables, threads, channels: the only file that names them.
+//! Locks, condition variables, threads and channels: no other file names the crates that have them.
 //!
-//! Compiled with `--cfg shuttle` they are shuttle's, whose scheduler tries interleavings (see
-//! tests/interleavings); otherwise parking_lot's, crossbeam's and the standard library's.
+//! With `--cfg shuttle` they are the types of shuttle, whose scheduler tries interleavings (see
+//! tests/interleavings); otherwise those of parking_lot, crossbeam and the standard library.
 
 use alloc::sync::Arc;
 use core::task::Waker;
@@ -28,7 +28,7 @@ mod real {
             Condvar(parking_lot::Condvar::new())
         }
 
-        /// Sleeps until told, or until `deadline`. It may return earlier for no reason.
+        /// Sleeps until a notification, or until `deadline`. Spurious wake-ups are possible.
         pub fn wait<'a, T>(
             &self,
             mut guard: MutexGuard<'a, T>,
@@ -46,12 +46,12 @@ mod real {
         }
     }
 
-    /// How many messages a channel can take; others may take some out meanwhile.
+    /// How many messages the channel has room for. A receiver can increase it at any time.
     pub fn room<T>(sender: &channel::Sender<T>) -> usize {
         sender.capacity().map_or(usize::MAX, |capacity| capacity - sender.len())
     }
 
-    /// Starts a thread of that name.
+    /// Starts a thread with that name.
     pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         std::thread::Builder::new().name(name.into()).spawn(body).map(drop)
     }
@@ -74,7 +74,7 @@ mod real {
         }
     }
 
-    /// How many messages a channel can take: it is not known here.
+    /// The room of a channel: shuttle does not tell it, so there is no limit here.
     pub fn room<T>(_: &channel::Sender<T>) -> usize {
         usize::MAX
     }
@@ -102,7 +102,7 @@ mod real {
             Condvar(shuttle::sync::Condvar::new())
         }
 
-        /// Time does not pass under shuttle: a deadline is one more moment at which others run.
+        /// Sleeps until a notification. Clocks are manual under shuttle: no caller has a deadline.
         pub fn wait<'a, T>(
             &self,
             guard: MutexGuard<'a, T>,
@@ -117,7 +117,7 @@ mod real {
         }
     }
 
-    /// Starts a thread of that name.
+    /// Starts a thread with that name.
     pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         shuttle::thread::Builder::new().name(name.into()).spawn(body).map(drop)
     }
@@ -125,7 +125,7 @@ mod real {
 
 pub(crate) use real::*;
 
-/// The moment after `time`. Where [`Instant`] has none it is so far away that it never comes.
+/// The moment `time` from now, or a hundred years from now if [`Instant`] cannot express it.
 #[cfg(feature = "linux")]
 pub(crate) fn moment_after(time: std::time::Duration) -> Instant {
     const FAR: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86_400);
@@ -133,13 +133,13 @@ pub(crate) fn moment_after(time: std::time::Duration) -> Instant {
     now.checked_add(time).unwrap_or_else(|| now + FAR)
 }
 
-/// Whether the calling thread is that one.
+/// Whether `thread` is the calling thread.
 pub(crate) fn is_current(thread: Option<ThreadId>) -> bool {
     thread.is_some_and(|thread| thread == current().id())
 }
 
-/// Runs something foreign; `false` if it panicked. What it panicked with is foreign as well, and
-/// its `Drop` may panic in turn.
+/// Runs foreign code; `false` if it panicked. The payload of the panic is foreign as well, and its
+/// `Drop` may panic in turn.
 pub(crate) fn contain(act: impl FnOnce()) -> bool {
     let Err(payload) = catch_unwind(AssertUnwindSafe(act)) else { return true };
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
@@ -148,17 +148,17 @@ pub(crate) fn contain(act: impl FnOnce()) -> bool {
     false
 }
 
-/// A place where one thread, or one task, sleeps until it is told to look again. Being told
-/// before it sleeps counts.
+/// A place where one thread, or one future, sleeps until an unpark. An unpark before the sleep ends
+/// the sleep at once.
 #[derive(Debug, Default)]
 pub(crate) struct Parker {
-    told: Mutex<ParkState>,
+    state: Mutex<ParkState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct ParkState {
-    told: bool,
+    unparked: bool,
     waker: Option<Waker>,
 }
 
@@ -167,43 +167,43 @@ impl Parker {
         Arc::default()
     }
 
-    /// Tells whoever sleeps here, now or next. It runs a waker: never under a lock.
+    /// Ends the present or the next sleep. It runs a waker, so no lock may be held.
     pub fn unpark(&self) {
-        let mut told = self.told.lock();
-        told.told = true;
-        let waker = told.waker.take();
-        drop(told);
+        let mut state = self.state.lock();
+        state.unparked = true;
+        let waker = state.waker.take();
+        drop(state);
         self.changed.notify_all();
         if let Some(waker) = waker {
-            // others are to be told after this one, whatever it does
+            // the caller unparks others next: a panic of this waker does not prevent that
             contain(|| waker.wake());
         }
     }
 
-    /// Sleeps until told; `false` if `deadline` came first.
+    /// Sleeps until an unpark; `false` if `deadline` comes first.
     pub fn park(&self, deadline: Option<Instant>) -> bool {
-        let mut told = self.told.lock();
-        while !told.told {
+        let mut state = self.state.lock();
+        while !state.unparked {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return false;
             }
-            told = self.changed.wait(told, deadline);
+            state = self.changed.wait(state, deadline);
         }
-        told.told = false;
+        state.unparked = false;
         true
     }
 
-    /// Has `waker` woken when told; `true` if it has been told already.
+    /// Registers `waker` for the next unpark; `true` if an unpark came before.
     pub fn poll(&self, waker: &Waker) -> bool {
-        // wakers are foreign: cloned before the lock is taken, dropped when it is free again
+        // wakers are foreign: cloned before the lock is taken, dropped after its release
         let mut waker = Some(waker.clone());
-        let mut told = self.told.lock();
-        if core::mem::take(&mut told.told) {
-            drop(told);
+        let mut state = self.state.lock();
+        if core::mem::take(&mut state.unparked) {
+            drop(state);
             return true;
         }
-        core::mem::swap(&mut told.waker, &mut waker);
-        drop(told);
+        core::mem::swap(&mut state.waker, &mut waker);
+        drop(state);
         false
     }
 }

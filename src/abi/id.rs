@@ -26,8 +26,8 @@ macro_rules! number {
 number! {
     /// The number of a process or of a thread: both come from one space (PID-11).
     ///
-    /// 0 stands for a process that is not visible in the namespace, as the parent of its
-    /// init is (PID-20).
+    /// 0 stands for a process that is not visible in the namespace, such as the parent of its init
+    /// (PID-20).
     Pid
 }
 number! {
@@ -49,14 +49,14 @@ impl Uid {
 }
 
 impl From<Pid> for Pgid {
-    /// The group that the process leads, or would.
+    /// The group of which the process is the leader, or would be.
     fn from(pid: Pid) -> Pgid {
         Pgid(pid.0)
     }
 }
 
 impl From<Pid> for Sid {
-    /// The session that the process leads, or would.
+    /// The session of which the process is the leader, or would be.
     fn from(pid: Pid) -> Sid {
         Sid(pid.0)
     }

@@ -12,7 +12,7 @@ impl Resource {
     pub const NPROC: Resource = Resource(6);
     /// Queued signal records of the user (LIM-07).
     pub const SIGPENDING: Resource = Resource(11);
-    /// The kernel knows 16 of them (LIM-13).
+    /// The number of resources (LIM-13).
     pub const COUNT: u32 = 16;
 }
 
@@ -22,7 +22,7 @@ impl Resource {
 pub struct Rlimit {
     /// The limit in force.
     pub soft: u64,
-    /// How far `soft` may be raised.
+    /// The maximum to which a process may raise `soft`.
     pub hard: u64,
 }
 

@@ -1,7 +1,8 @@
-//! The vocabulary: numbers, signals, sets and statuses as the kernel's interface defines them.
+//! Numbers, signals, sets and statuses as the interface of the kernel defines them.
 //!
-//! Everything here is a plain value. Raw integers of a guest become these types in
-//! [`syscall`](crate::syscall), with the kernel's own errno where they do not fit.
+//! All types are plain values. The model turns the raw integers in a guest's
+//! [`syscall`](crate::syscall) into these types; an integer that does not fit gets the errno of the
+//! kernel.
 
 mod errno;
 mod id;

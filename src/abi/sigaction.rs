@@ -16,7 +16,7 @@ pub enum Handler {
 }
 
 impl Handler {
-    /// From `sa_handler` as a guest passes it: 0 is SIG_DFL, 1 is SIG_IGN.
+    /// The handler from `sa_handler` as a guest passes it: 0 is SIG_DFL, 1 is SIG_IGN.
     pub fn from_raw(address: u64) -> Handler {
         match address {
             0 => Handler::Default,
@@ -25,7 +25,7 @@ impl Handler {
         }
     }
 
-    /// As a guest reads it.
+    /// `sa_handler` as a guest reads it.
     pub fn to_raw(self) -> u64 {
         match self {
             Handler::Default => 0,
@@ -57,12 +57,12 @@ impl SaFlags {
     pub const RESTART: SaFlags = SaFlags(0x1000_0000);
     /// Do not block the signal while its handler runs (SIG-41).
     pub const NODEFER: SaFlags = SaFlags(0x4000_0000);
-    /// Back to SIG_DFL once delivered (SIG-42).
+    /// Reset the handler to SIG_DFL at delivery (SIG-42).
     pub const RESETHAND: SaFlags = SaFlags(0x8000_0000);
-    /// Those that the kernel keeps; the others read back as 0 (SIG-09).
+    /// The flags that the kernel keeps; the others read back as 0 (SIG-09).
     pub const KNOWN: SaFlags = SaFlags(0xdc00_0807);
-    /// Those in which x86 kernels note by which interface a handler was installed (SA_IA32_ABI,
-    /// SA_X32_ABI): what a program writes there is lost on every kernel.
+    /// The flags in which x86 kernels note the interface by which a handler was installed
+    /// (SA_IA32_ABI, SA_X32_ABI): every kernel overwrites what a program stores there.
     pub const INTERFACE: SaFlags = SaFlags(0x0300_0000);
 
     /// Whether all of `flags` are set.
@@ -70,13 +70,13 @@ impl SaFlags {
         self.0 & flags.0 == flags.0
     }
 
-    /// Both.
+    /// The union of both.
     pub const fn with(self, flags: SaFlags) -> SaFlags {
         SaFlags(self.0 | flags.0)
     }
 }
 
-/// What a process does with a signal: `struct sigaction` of the kernel.
+/// The action of a process for a signal: `struct sigaction` of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SigAction {

@@ -1,8 +1,8 @@
-//! What comes with a signal.
+//! The data that comes with a signal.
 
 use super::{Pid, Signal, Uid, WaitStatus};
 
-/// `si_code`: where a signal came from. The constants are those of sigaction(2).
+/// `si_code`: the origin of a signal. The constants are those of sigaction(2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SiCode(pub i32);
@@ -42,7 +42,7 @@ pub struct SigInfo {
     pub code: SiCode,
     /// `si_pid`: the sender, or the child.
     pub pid: Pid,
-    /// `si_uid`: its real user (CRED-04).
+    /// `si_uid`: the real user of that process (CRED-04).
     pub uid: Uid,
     /// `si_value` of a queued signal (the whole union), or `si_status` of a child.
     pub value: u64,
@@ -64,13 +64,13 @@ impl SigInfo {
         SigInfo::user(signal, Pid(0), Uid(0))
     }
 
-    /// What `status` of a child looks like in SIGCHLD and in waitid(2) (WAIT-36).
+    /// The siginfo of a child with that `status`, in SIGCHLD and in waitid(2) (WAIT-36).
     pub fn child(signal: Signal, pid: Pid, uid: Uid, status: WaitStatus) -> SigInfo {
         let (code, value) = status.code_and_status();
         SigInfo { signal, code, pid, uid, value: value as u64 }
     }
 
-    /// `si_status`, for a child's code.
+    /// `si_status`, if the code is that of a child.
     pub fn status(&self) -> i32 {
         self.value as i32
     }

@@ -13,7 +13,7 @@ use super::SigSet;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Signal(NonZeroU8);
 
-/// What a signal does to a process that neither catches nor ignores it (SIG-01 to SIG-04).
+/// The default action of a signal (SIG-01 to SIG-04).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum DefaultAction {
     /// The process ends.
@@ -22,7 +22,8 @@ pub enum DefaultAction {
     Core,
     /// The process stops.
     Stop,
-    /// Nothing. SIGCONT belongs here: it resumes when it is generated, not when it is delivered.
+    /// Nothing happens. SIGCONT has this action: it continues the process at generation, and not at
+    /// delivery.
     Ignore,
 }
 
@@ -101,7 +102,7 @@ impl Signal {
         }
     }
 
-    /// Its number, 1 to 64.
+    /// The number of the signal, 1 to 64.
     pub const fn number(self) -> u8 {
         self.0.get()
     }
@@ -111,7 +112,7 @@ impl Signal {
         (1..=64).filter_map(Signal::new)
     }
 
-    /// Whether it queues instead of coalescing (SIG-24).
+    /// Whether several instances queue, instead of one (SIG-24).
     pub const fn is_realtime(self) -> bool {
         self.number() >= 32
     }
@@ -121,12 +122,12 @@ impl Signal {
         matches!(self, Signal::KILL | Signal::STOP)
     }
 
-    /// Whether it is one of the four stop signals (SIG-03).
+    /// Whether the signal is one of the four stop signals (SIG-03).
     pub const fn is_stop(self) -> bool {
         matches!(self, Signal::STOP | Signal::TSTP | Signal::TTIN | Signal::TTOU)
     }
 
-    /// What it does under SIG_DFL (SIG-01 to SIG-04).
+    /// The default action of the signal (SIG-01 to SIG-04).
     pub const fn default_action(self) -> DefaultAction {
         match self.number() {
             17 | 18 | 23 | 28 => DefaultAction::Ignore,

@@ -13,7 +13,7 @@ pub struct SigSet(u64);
 impl SigSet {
     /// No signal.
     pub const EMPTY: SigSet = SigSet(0);
-    /// All 64.
+    /// All 64 signals.
     pub const FULL: SigSet = SigSet(u64::MAX);
     /// SIGKILL and SIGSTOP, which no mask keeps (SIG-14).
     pub const KERNEL_ONLY: SigSet = Signal::KILL.set().with(Signal::STOP);
@@ -34,17 +34,17 @@ impl SigSet {
         SigSet(bits)
     }
 
-    /// Its bits.
+    /// The bits of the set.
     pub const fn bits(self) -> u64 {
         self.0
     }
 
-    /// Whether it holds no signal.
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether it holds `signal`.
+    /// Whether `signal` is in the set.
     pub const fn contains(self, signal: Signal) -> bool {
         self.0 & signal.set().0 != 0
     }
@@ -54,18 +54,18 @@ impl SigSet {
         SigSet(self.0 | signal.set().0)
     }
 
-    /// The set with `signal` taken out.
+    /// The set without `signal`.
     pub const fn without(self, signal: Signal) -> SigSet {
         SigSet(self.0 & !signal.set().0)
     }
 
-    /// The lowest signal in it.
+    /// The lowest signal of the set.
     pub fn lowest(self) -> Option<Signal> {
         // trailing_zeros of 0 is 64, and 65 is no signal
         Signal::new(self.0.trailing_zeros() as i32 + 1)
     }
 
-    /// Its signals, ascending.
+    /// The signals of the set, ascending.
     pub fn iter(self) -> impl Iterator<Item = Signal> {
         let mut rest = self;
         core::iter::from_fn(move || {
@@ -111,7 +111,8 @@ impl Not for SigSet {
 }
 
 impl fmt::Display for SigSet {
-    /// As strace writes it: `[INT TERM]`, and `~[...]` when two thirds or more are in the set.
+    /// The set as strace writes it: `[INT TERM]`, and `~[...]` when two thirds or more are in the
+    /// set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inverted = self.0.count_ones() >= 64 * 2 / 3;
         let shown = if inverted { !*self } else { *self };

@@ -1,4 +1,4 @@
-//! Time, virtual: it moves only when [`Event::Advance`](crate::kernel::Event::Advance) says so.
+//! Virtual time: only [`Event::Advance`](crate::kernel::Event::Advance) moves it.
 
 /// A point in virtual time, in nanoseconds since the model began.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]

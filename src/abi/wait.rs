@@ -12,7 +12,7 @@ pub struct WaitStatus(pub u32);
 impl WaitStatus {
     /// A continued child (EXIT-04).
     pub const CONTINUED: WaitStatus = WaitStatus(0xffff);
-    /// The bit of a death by signal that says that a core was written.
+    /// The bit of an end by a signal that is set if a core was written.
     pub const CORE: u32 = 0x80;
 
     /// Exit with `code`, of which the low 8 bits count (EXIT-01).
@@ -20,7 +20,7 @@ impl WaitStatus {
         WaitStatus(((code & 0xff) as u32) << 8)
     }
 
-    /// Death by `signal` (EXIT-03).
+    /// End by `signal` (EXIT-03).
     pub const fn killed(signal: Signal, core: bool) -> WaitStatus {
         WaitStatus(signal.number() as u32 | if core { WaitStatus::CORE } else { 0 })
     }
@@ -35,7 +35,7 @@ impl WaitStatus {
         if self.0 & 0x7f == 0 { Some((self.0 >> 8) as u8) } else { None }
     }
 
-    /// The deadly signal, if there was one (`WIFSIGNALED`).
+    /// The fatal signal, if one ended the child (`WIFSIGNALED`).
     pub const fn term_signal(self) -> Option<Signal> {
         let low = self.0 & 0x7f;
         if low == 0x7f { None } else { Signal::new(low as i32) }
@@ -56,7 +56,7 @@ impl WaitStatus {
         self.0 == WaitStatus::CONTINUED.0
     }
 
-    /// The status that `si_code` and `si_status` of a child stand for (WAIT-36): the way back from
+    /// The status for `si_code` and `si_status` of a child (WAIT-36), the reverse of
     /// [`WaitStatus::code_and_status`]. A trap of a traced child is a stop.
     pub fn from_code_and_status(code: SiCode, status: i32) -> WaitStatus {
         let signal = Signal::new(status).unwrap_or(Signal::KILL);
@@ -114,7 +114,7 @@ impl WaitOptions {
     pub const NOHANG: WaitOptions = WaitOptions(1);
     /// Report stops (`WUNTRACED`, `WSTOPPED`).
     pub const STOPPED: WaitOptions = WaitOptions(2);
-    /// Report deaths.
+    /// Report the end of a child.
     pub const EXITED: WaitOptions = WaitOptions(4);
     /// Report continues.
     pub const CONTINUED: WaitOptions = WaitOptions(8);
@@ -132,7 +132,7 @@ impl WaitOptions {
         self.0 & options.0 == options.0
     }
 
-    /// Both.
+    /// The union of both.
     pub const fn with(self, options: WaitOptions) -> WaitOptions {
         WaitOptions(self.0 | options.0)
     }
@@ -158,7 +158,7 @@ impl IdType {
 mod tests {
     use super::*;
 
-    /// WAIT-36: both ways.
+    /// WAIT-36: in both directions.
     #[test]
     fn a_childs_code_and_status_are_its_wait_status() {
         let exits = (0..=255).map(WaitStatus::exited);

@@ -1,4 +1,4 @@
-//! Wrong rules, to prove that the comparison with the live kernel finds them (feature `faults`).
+//! Wrong rules, to test that the comparison with the live kernel finds them (feature `faults`).
 
 /// A rule that the model can be made to break.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -9,13 +9,13 @@ pub enum Fault {
     ContKeepsStops,
     /// wait returns the youngest ready child (WAIT-30).
     YoungestChildWins,
-    /// No orphan check when the parent of a stopped job exits (ORP-07).
-    ParentExitOrphansNobody,
+    /// The end of the parent of a stopped job causes no check for an orphaned group (ORP-07).
+    ParentExitOrphansNoGroup,
     /// kill(-1) reports EPERM (KILL-10).
     KillAllReportsEperm,
-    /// setpgid does not look whether the child has exec'd (GRP-05).
+    /// setpgid does not check whether the child has exec'd (GRP-05).
     SetpgidIgnoresExec,
-    /// A deadly signal acts on a stopped process (JOB-06).
+    /// A fatal signal acts on a stopped process (JOB-06).
     TermActsOnStopped,
     /// Terminal stop signals stop members of orphaned groups (ORP-04).
     OrphansStop,
@@ -27,24 +27,24 @@ pub enum Fault {
     NodeferIgnored,
     /// Orphans go to the init although there is a subreaper (RPT-02).
     SubreaperForgotten,
-    /// A signal of a process goes to its leader, whatever that blocks (SIG-26).
+    /// A signal of a process goes to its leader, even if the leader blocks it (SIG-26).
     SharedGoesToLeader,
-    /// The search for a thread that takes a signal begins behind the one that took the last
+    /// The search for a thread that takes a signal begins after the thread that took the last one
     /// (TG-34).
     SharedSignalsRotate,
-    /// What a thread blocks is not offered to the others (TG-45).
+    /// A shared signal that a thread blocks is not offered to the other threads (TG-45).
     BlockedSharedIsNotOffered,
-    /// EINTR for every thread that sleeps when a handler runs in one (TG-59).
+    /// EINTR for every sleeping thread when a handler runs in one thread (TG-59).
     HandlerInterruptsAll,
     /// The thread that executes a program keeps its number (EXEC-12).
     ExecKeepsTid,
-    /// A leader that ends takes the process with it (TG-87).
+    /// The end of the leader ends the process (TG-87).
     DeadLeaderEndsProcess,
-    /// The parent-death signal comes when the process of the parent ends (RPT-12, TG-92).
+    /// The parent-death signal is sent when the process of the parent ends (RPT-12, TG-92).
     PdeathAtProcessEnd,
     /// A stop is complete when the thread that took the signal has stopped (TG-126).
     StopCountsLeaderAlone,
-    /// A thread in a wait does not see the children of the others (WAIT-32).
+    /// A wait of a thread does not include the children of other threads (WAIT-32).
     WaitSeesOwnChildrenOnly,
     /// __WNOTHREAD has no effect (WAIT-16).
     NothreadIgnored,
@@ -52,9 +52,9 @@ pub enum Fault {
     LastThreadsStatusIsLost,
     /// A signal for one thread is pending for the process (SIG-22).
     PrivateIsShared,
-    /// SIGCONT resumes only the thread that it is aimed at (TG-129).
+    /// SIGCONT continues only the leader (TG-129).
     ContResumesOne,
-    /// SIGCHLD is aimed at the leader (TG-60).
+    /// The target task of SIGCHLD is the leader (TG-60).
     ChildSignalGoesToLeader,
     /// set*uid changes the users of all threads (TG-155).
     UsersAreOfTheProcess,
@@ -62,11 +62,11 @@ pub enum Fault {
 
 #[cfg(feature = "faults")]
 impl Fault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Fault; 26] = [
         Fault::ContKeepsStops,
         Fault::YoungestChildWins,
-        Fault::ParentExitOrphansNobody,
+        Fault::ParentExitOrphansNoGroup,
         Fault::KillAllReportsEperm,
         Fault::SetpgidIgnoresExec,
         Fault::TermActsOnStopped,

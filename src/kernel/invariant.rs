@@ -1,4 +1,4 @@
-//! What holds between transitions, checked by the tests after every event.
+//! The invariants between transitions, which the tests check after every event.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -14,12 +14,12 @@ use crate::kernel::state::process::{FsHolder, Process};
 use crate::kernel::state::task::{Sleep, Task};
 
 impl Kernel {
-    /// Checks that all indices agree with what they index; docs/ARCHITECTURE.md lists what holds.
-    /// Costs a look at everything.
+    /// Checks that all indices agree with the data that they index; docs/ARCHITECTURE.md lists the
+    /// invariants. O(size of the model).
     ///
     /// # Errors
     ///
-    /// The first thing that does not hold, in words.
+    /// The first invariant that does not hold, in words.
     pub fn check_invariants(&self) -> Result<(), String> {
         if self.running.is_some() {
             return Err("a transition is still under way".into());
@@ -54,7 +54,7 @@ impl Kernel {
             "its number does not lead to it".into()
         })?;
         require(process.report == process.parent.and(report_of(process)), || {
-            "its parent knows another report".into()
+            "its parent's index has another report".into()
         })?;
         require(self.members(process.group).any(|member| member == id), || {
             "it is not among its group's members".into()
@@ -92,7 +92,9 @@ impl Kernel {
             )?;
             require(tasks.contains(&group.current_target), || "its target is gone".into())?;
             let lives = |task: Id<Task>| tasks.contains(&task) && self.tasks[task].is_alive();
-            require(group.exec.is_none_or(lives), || "who executes a program has ended".into())?;
+            require(group.exec.is_none_or(lives), || {
+                "the task that executes a program has ended".into()
+            })?;
             let stopping = tasks.iter().filter(|task| self.tasks[**task].stop_pending).count();
             require(group.stopping as usize <= stopping, || "it miscounts a stop".into())?;
         }
@@ -118,7 +120,9 @@ impl Kernel {
         if thread.is_dead() {
             let leaves = matches!(thread.sleep, Sleep::Releasing(_));
             require(thread.sleep == Sleep::None || leaves, || "a zombie sleeps".into())?;
-            require(thread.queued == leaves, || "a zombie is to run, or is not".into())?;
+            require(thread.queued == leaves, || {
+                "a zombie is queued and not to be removed, or the other way round".into()
+            })?;
             require(self.children(id).next().is_none(), || "a zombie has children".into())?;
         }
         let orders: Vec<u64> = self.children(id).map(|child| self.processes[child].order).collect();
@@ -138,7 +142,7 @@ impl Kernel {
         require(stopped == group.stopped as usize, || "it miscounts its stopped members".into())
     }
 
-    /// What users are charged for is what their processes have.
+    /// The counts of each user agree with its processes.
     fn check_accounts(&self) -> Result<(), String> {
         for (user, count) in &self.users {
             let tasks = self.tasks.iter().filter(|(_, task)| task.cred.real == *user).count();
@@ -156,23 +160,23 @@ impl Kernel {
         require(idle == self.idle_itimers as usize, || "idle timers are miscounted".into())
     }
 
-    /// Whoever shares something is no zombie, and its partners know it.
+    /// The sharing sets are sound, and each member lives.
     fn check_shares(&self) -> Result<(), String> {
         let lives = |id: Id<Process>| !self.processes[id].is_zombie();
         let sound = self.fs_shares.is_sound(|holder| match holder {
             FsHolder::Process(process) => lives(process),
             FsHolder::Task(task) => self.tasks.get(task).is_some_and(|task| task.own_fs.is_some()),
         });
-        require(sound, || "a set of those that share a working directory is not sound".into())?;
+        require(sound, || "the sets that share a working directory are not sound".into())?;
         let sound = self.memory_shares.is_sound(lives);
-        require(sound, || "a set of those that share memory is not sound".into())
+        require(sound, || "the sets that share memory are not sound".into())
     }
 
     fn check_queue(&self) -> Result<(), String> {
         let queue: BTreeSet<_> = self.queue.iter().copied().collect();
-        require(queue.len() == self.queue.len(), || "a task stands twice in the queue".into())?;
+        require(queue.len() == self.queue.len(), || "a task is in the queue twice".into())?;
         for task in &self.queue {
-            require(self.tasks[*task].queued, || "a queued task does not know it".into())?;
+            require(self.tasks[*task].queued, || "a task is queued and not marked".into())?;
         }
         let marked = self.tasks.iter().filter(|(_, task)| task.queued).count();
         require(marked == self.queue.len(), || "a task is marked and not queued".into())

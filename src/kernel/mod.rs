@@ -1,11 +1,11 @@
 //! The model: every process, group, session and pending signal of a pid namespace, and the
 //! transitions between their states.
 //!
-//! [`Kernel`] is a pure state machine. [`Kernel::apply`] takes one [`Event`]; every event is
-//! applied completely, every consequence is in the [`Effects`] in order, and what other tasks will
-//! do by themselves stands in [`Kernel::runnable`], for [`Kernel::settle`] to carry out in an order
-//! that a [`Choose`] picks. It has no clock, thread, I/O or global state: a clone, or a snapshot
-//! that was serialised and restored, goes on identically.
+//! [`Kernel`] is a pure state machine. [`Kernel::apply`] takes one [`Event`] and applies it
+//! completely; the [`Effects`] have every consequence in order. [`Kernel::runnable`] has the tasks
+//! that have a step to make because of it, and [`Kernel::settle`] runs them in an order that a
+//! [`Choose`] picks. The model has no clock, thread, I/O or global state: a clone, or a restored
+//! snapshot, continues identically.
 //!
 //! ```
 //! use proctable::abi::{Pid, WaitOptions, WaitStatus};
@@ -75,7 +75,8 @@ use state::timer::Alarm;
 
 /// The processes of one pid namespace.
 ///
-/// Two kernels that came the same way are equal, also through a snapshot.
+/// Two kernels that applied the same events with the same choices are equal, also if one of them
+/// was restored from a snapshot.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Kernel {
@@ -92,22 +93,22 @@ pub struct Kernel {
     init: Option<NamespaceInit>,
     #[cfg_attr(feature = "serde", serde(with = "api::snapshot::pairs"))]
     users: Users,
-    /// Who shares umask and working directory with whom (CLONE_FS).
+    /// The holders that share umask and working directory (CLONE_FS).
     fs_shares: SharingSets<FsHolder>,
     /// The processes that share their memory (CLONE_VM), until they exec or end.
     memory_shares: SharingSets<Id<Process>>,
-    /// How many processes are subreapers: without one, nobody looks for them.
+    /// How many processes are subreapers; if there is none, an exit does not search for one.
     subreapers: u32,
-    /// The largest number handed out so far.
+    /// The largest number that was allocated so far.
     highest: u32,
     now: Time,
     alarms: BTreeSet<(Time, Alarm)>,
     /// Periodic timers that do not run until their signal is dequeued.
     idle_itimers: u32,
-    /// The tasks that will do something by themselves, in the order in which they were woken.
+    /// The tasks that have a step to make, in the order in which they were woken.
     queue: VecDeque<Id<Task>>,
     tasklist: Tasklist,
-    /// The task whose transition this is; `None` between transitions.
+    /// The task that makes the present transition; `None` between transitions.
     running: Option<Id<Task>>,
     #[cfg(feature = "faults")]
     fault: Option<Fault>,
@@ -206,8 +207,9 @@ impl Kernel {
         }
     }
 
-    /// The next process gets the first free number behind `last`, as if that had been written to
-    /// /proc/sys/kernel/ns_last_pid (PID-12). `false`, and no change, if it is above pid_max.
+    /// Makes the search for the next free number begin after `last`, as a write to
+    /// /proc/sys/kernel/ns_last_pid does (PID-12). `false`, and no change, if `last` is above
+    /// pid_max.
     pub fn set_last_pid(&mut self, last: u32) -> bool {
         let fits = last <= self.pids.max();
         if fits {
@@ -220,11 +222,11 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Refused`] if it runs no code of its own now; an errno is in the outcome.
+    /// [`Refused`] if the thread is not in user mode; an errno is in the outcome.
     pub fn call(&mut self, tid: Pid, call: &Syscall, fx: &mut Effects) -> Result<Outcome, Refused> {
         let task = self.user_mode_task(tid)?;
         if self.tasklist.is_held() {
-            // its turn comes when whoever holds the lock has gone on
+            // the thread makes the call after the task that holds the lock has continued
             return self.enter(tid, call, fx).map(|()| Outcome::Blocked);
         }
         fx.begin(tid, Some(call.name()));
@@ -253,8 +255,8 @@ impl Kernel {
         }
         Ok(match result {
             Some(Ok(Ret::Never)) => Outcome::Gone,
-            // the common results one by one: moved as they were written, not as blocks of bytes
-            // that the processor cannot forward from narrower stores
+            // each of the common results is moved by itself, in the widths in which it was written:
+            // the processor cannot forward a wider load from narrower stores
             Some(Ok(Ret::Value(value))) => Outcome::Returned(Ok(Ret::Value(value))),
             Some(Err(errno)) => Outcome::Returned(Err(errno)),
             Some(result) => Outcome::Returned(result),
@@ -262,8 +264,8 @@ impl Kernel {
         })
     }
 
-    /// Carries out one of the calls that never sleep and return a number; `None` for others. Such
-    /// a result needs no memory on its way back, and nearly all calls have one.
+    /// Carries out one of the calls that never sleep and return a number; `None` for another call.
+    /// Such a result is returned in registers, and nearly all calls have one.
     #[inline(always)]
     fn perform_number(
         &mut self,
@@ -300,8 +302,8 @@ impl Kernel {
         })
     }
 
-    /// Carries out one of the others, among them all that are ever made again; `None` if the caller
-    /// sleeps in it.
+    /// Carries out one of the other calls, among them all calls that can be restarted; `None` if
+    /// the caller sleeps in the call.
     fn perform(
         &mut self,
         task: Id<Task>,
@@ -343,13 +345,13 @@ impl Kernel {
                 self.sigreturn(task, fx);
                 Ok(Ret::Never)
             }
-            // the others were taken by `perform_number`
+            // `perform_number` carries out the other forms of kill
             Syscall::Kill { pid, sig } => return self.kill_several(task, pid, sig, fx),
             _ => self.perform_nonblocking(task, call, fx),
         })
     }
 
-    /// The other calls that never sleep. Inlined, so that a call is found in one step.
+    /// Carries out the other calls that never sleep. Inlined, so that one jump finds a call.
     #[inline(always)]
     fn perform_nonblocking(
         &mut self,
@@ -391,8 +393,8 @@ impl Kernel {
             }
             Syscall::SetTidAddress(address) => self.set_tid_address(task, address, fx),
             Syscall::Unshare(flags) => self.unshare(task, flags, fx),
-            // `perform_number` and `perform` have taken these. Nothing stands for all others: a new
-            // call has to be given its place.
+            // `perform_number` and `perform` carry out these calls. There is no `_` arm: a new call
+            // does not compile without a place.
             Syscall::Setpgid { .. }
             | Syscall::Getpgid(_)
             | Syscall::Getpgrp
@@ -419,7 +421,7 @@ impl Kernel {
         }
     }
 
-    /// The thread `tid`, if it runs its own code.
+    /// The thread `tid`, if it is in user mode.
     #[inline(always)]
     fn user_mode_task(&self, tid: Pid) -> Result<Id<Task>, Refused> {
         let task = self.task_numbered(tid).ok_or(Refused::NoSuchTask(tid))?;
@@ -432,7 +434,7 @@ impl Kernel {
         }
     }
 
-    /// Whether the task runs its own code.
+    /// Whether the task is in user mode.
     #[inline(always)]
     fn is_in_user_mode(&self, task: Id<Task>) -> bool {
         let thread = &self.tasks[task];
@@ -444,10 +446,10 @@ impl Kernel {
                 Life::Alive(
                     JobControl::Running
                         | JobControl::Stopped { .. }
-                        | JobControl::Continued { unannounced: None, .. }
+                        | JobControl::Continued { unsent: None, .. }
                 )
             )
-            && process.may_go_on(task)
+            && process.may_continue(task)
     }
 
     /// The task of that number, dead or alive. O(1).
@@ -456,21 +458,21 @@ impl Kernel {
         self.pids[self.pids.find(tid.0)?].task()
     }
 
-    /// The task of that number, dead or alive, as calls name it. O(1).
+    /// The task of the number in an argument of a call, dead or alive. O(1).
     #[inline]
     fn task_named(&self, tid: i32) -> Option<Id<Task>> {
-        // negative numbers name nobody
+        // a negative number names no task
         self.task_numbered(Pid(u32::try_from(tid).ok()?))
     }
 
-    /// The process of that number, dead or alive: the number of another thread than its leader
-    /// names none. O(1).
+    /// The process of that number, dead or alive; the number of a thread that is not the leader
+    /// names no process. O(1).
     #[inline]
     fn process_numbered(&self, pid: Pid) -> Option<Id<Process>> {
         self.process_led_by(self.task_numbered(pid)?)
     }
 
-    /// The process whose leader that task is.
+    /// The process that has that task as its leader.
     #[inline]
     fn process_led_by(&self, leader: Id<Task>) -> Option<Id<Process>> {
         let process = self.tasks[leader].process;
@@ -524,7 +526,7 @@ impl Kernel {
         self.processes[process].parent.map(|parent| self.process_of(parent))
     }
 
-    /// The first thread of a process.
+    /// The leader of a process.
     #[inline]
     fn leader(&self, process: Id<Process>) -> Id<Task> {
         self.processes[process].leader
@@ -536,28 +538,28 @@ impl Kernel {
         &self.tasks[self.processes[process].leader].cred
     }
 
-    /// The same state, in which transitions are cut in that way from now on.
+    /// The same state, with another granularity from now on.
     #[must_use]
     pub fn with_granularity(mut self, granularity: Granularity) -> Kernel {
         self.config.granularity = granularity;
         self
     }
 
-    /// Breaks one rule on purpose, to see whether a comparison finds it.
+    /// Breaks one rule on purpose, to test that a comparison finds it.
     #[cfg(feature = "faults")]
     pub fn with_fault(mut self, fault: Fault) -> Kernel {
         self.fault = Some(fault);
         self
     }
 
-    /// Whether transitions are cut where the kernel lets go of its locks.
+    /// Whether transitions are cut where the kernel releases its locks.
     #[inline]
     fn is_fine(&self) -> bool {
         self.config.granularity == Granularity::Fine
     }
 
     #[inline]
-    fn faulty(&self, fault: Fault) -> bool {
+    fn has_fault(&self, fault: Fault) -> bool {
         #[cfg(feature = "faults")]
         return self.fault == Some(fault);
         #[cfg(not(feature = "faults"))]
@@ -568,9 +570,9 @@ impl Kernel {
     }
 }
 
-/// Questions that change nothing.
+/// Queries: they change nothing.
 impl Kernel {
-    /// The world that it was made for.
+    /// The configuration with which the model was created.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -585,8 +587,8 @@ impl Kernel {
         self.tasks.len()
     }
 
-    /// Whether there is no process: an init without a visible parent stays as a zombie, so this
-    /// is never so.
+    /// Whether there is no process. Always `false`: the first process has no parent in the model,
+    /// so it stays as a zombie after its end.
     pub fn is_empty(&self) -> bool {
         self.processes.len() == 0
     }
@@ -603,12 +605,13 @@ impl Kernel {
         id.into_iter().flat_map(|id| self.tasks_of(id)).map(|task| self.tid_of(task))
     }
 
-    /// The identity of the task that has that number now, dead or alive. O(1).
+    /// The identity of the task that has the number `tid` now, dead or alive. O(1).
     pub fn task_id(&self, tid: Pid) -> Option<TaskId> {
         Some(TaskId(self.tasks.handle(self.task_numbered(tid)?)))
     }
 
-    /// The number of a task; `None` if it is gone, whoever has its number by now. O(1).
+    /// The number of a task; `None` if the task is gone, also if another task has that number now.
+    /// O(1).
     ///
     /// ```
     /// # use proctable::abi::{Pid, WaitOptions};
@@ -634,18 +637,18 @@ impl Kernel {
         Some(self.tid_of(self.tasks.resolve(id.0)?))
     }
 
-    /// The identity of what has that number now: a task, a group or a session. O(1).
+    /// The identity of the task, group or session that has that number now. O(1).
     pub fn pid_id(&self, number: Pid) -> Option<PidId> {
         Some(self.pids.identity(self.pids.find(number.0)?))
     }
 
-    /// The number of that identity; `None` if it names nothing any more, whatever has its number by
-    /// now. O(1).
+    /// The number of that identity; `None` if the task, group and session are gone, also if the
+    /// number is in use again. O(1).
     pub fn pid(&self, id: PidId) -> Option<Pid> {
         Some(self.pids[self.pids.resolve(id)?].pid())
     }
 
-    /// The task from outside; `None` if there is none of that number. O(1).
+    /// The state of a task as other processes see it; `None` if no task has that number. O(1).
     pub fn view(&self, tid: Pid) -> Option<View> {
         let task = &self.tasks[self.task_numbered(tid)?];
         let id = task.process;
@@ -683,9 +686,9 @@ impl Kernel {
         }
     }
 
-    /// What a zombie shows of how it ended, in /proc/PID/stat and to a wait that leaves it
-    /// (WNOWAIT): not on every kernel what [`Kernel::exit_status`] says, which a wait that reaps it
-    /// does (WAIT-33). `None` for a process that is alive or gone. O(1).
+    /// The status that a zombie shows in /proc/PID/stat and to a wait that does not reap it
+    /// (WNOWAIT). On some kernels it differs from [`Kernel::exit_status`], which a wait that reaps
+    /// the zombie returns (WAIT-33). `None` for a process that is alive or gone. O(1).
     pub fn shown_exit_status(&self, pid: Pid) -> Option<crate::abi::WaitStatus> {
         let status = self.exit_status(pid)?;
         Some(self.shown_status(self.process_numbered(pid)?, status))
@@ -697,14 +700,14 @@ impl Kernel {
         Some(self.pid_of(self.parent_of(id)?))
     }
 
-    /// The children of a process, those of each thread in the order in which it got them. O(1) a
-    /// child.
+    /// The children of a process; those of each thread in the order in which it created or adopted
+    /// them. O(1) a child.
     pub fn children_of(&self, pid: Pid) -> impl Iterator<Item = Pid> + '_ {
         let tasks = self.process_numbered(pid).into_iter().flat_map(|id| self.tasks_of(id));
         tasks.flat_map(|task| self.children(task)).map(|child| self.pid_of(child))
     }
 
-    /// The members of a group, zombies included, the one that joined last first. O(1) a member.
+    /// The members of a group, zombies included, the most recent member first. O(1) a member.
     pub fn members_of(&self, pgid: Pgid) -> impl Iterator<Item = Pid> + '_ {
         let group = self.group_numbered(pgid.0);
         group.into_iter().flat_map(|group| self.members(group)).map(|id| self.pid_of(id))
@@ -725,31 +728,32 @@ impl Kernel {
         Some(self.tasks[self.task_numbered(tid)?].cred.real)
     }
 
-    /// What a process does on a signal; `None` if there is no living process of that number. O(1).
+    /// The action of a process for a signal; `None` if there is no living process of that number.
+    /// O(1).
     pub fn disposition(&self, pid: Pid, signal: Signal) -> Option<SigAction> {
         let process = &self.processes[self.process_numbered(pid)?];
         (!process.is_zombie()).then(|| self.sighands[process.sighand].get(signal))
     }
 
-    /// Whether the thread runs its own code, so that it can make a call.
+    /// Whether the thread is in user mode, so that it can make a call.
     pub fn in_user_mode(&self, tid: Pid) -> bool {
         self.user_mode_task(tid).is_ok()
     }
 
-    /// Whether a call of the thread has returned and its program has not seen the result: signals
-    /// are delivered first, it is stopped, or it has to end.
+    /// Whether a call of the thread has returned and its program has not seen the result yet: the
+    /// thread delivers signals first, is stopped, or has to end.
     pub fn has_unseen_result(&self, tid: Pid) -> bool {
         self.task_numbered(tid).is_some_and(|task| self.tasks[task].result.is_some())
     }
 
-    /// What the handler that the thread runs now was entered for; `None` outside of handlers.
+    /// The siginfo of the handler that the thread runs now; `None` outside of handlers.
     pub fn handler(&self, tid: Pid) -> Option<&SigInfo> {
         let task = self.task_numbered(tid)?;
         self.tasks[task].frames.last().filter(|frame| frame.begun).map(|frame| &frame.info)
     }
 
-    /// How many handlers are below the code that the thread runs, or has run last: those that
-    /// were entered since and have not begun do not count.
+    /// How many handlers are below the code that the thread runs, or ran last. Handlers that were
+    /// entered since then and have not begun do not count.
     pub fn handlers_below(&self, tid: Pid) -> usize {
         let frames = self.task_numbered(tid).map(|task| &self.tasks[task].frames);
         frames.map_or(0, |frames| {

@@ -1,9 +1,9 @@
 //! The declaration of the system calls.
 //!
-//! [`declared!`] hands one table to a macro; three of them take it. The one at the end of this file
-//! makes [`Syscall`], its names and classes; `text::call` the printer and the parser; `host::codec`
-//! the calls that the oracle's processes make. So a new regular call is written once, here, and the
-//! compiler then asks for what the model does with it:
+//! [`declared!`] passes one table to a macro; three macros take it. The macro at the end of this
+//! file creates [`Syscall`], its names and classes; `text::call` the printer and the parser;
+//! `host::codec` the calls that the agents of the oracle make. So a new regular call is written
+//! once, here, and the compiler then requires its place in the model:
 //!
 //! ```text
 //! /// getpriority(2).
@@ -16,16 +16,16 @@
 //! ```
 //!
 //! - The arguments come in the order of the system call, each with its type and its [`kind`].
-//!   Behind a `;` stand those that strace(1) shows only when the call has returned: from the first
-//!   through which the call stores something.
+//!   The arguments after a `;` are those that strace(1) shows only when the call has returned: from
+//!   the first one through which the call stores a value.
 //! - `SYS_…` is the number, and without `SYS_` the name.
-//! - Behind `->` stands what a successful call [gives]. It says how a stored value is printed,
-//!   read, and found in memory.
-//! - Then comes the [`Class`], and where an agent of the oracle does something beside the call,
-//!   which of its operations that is.
+//! - The [result](gives) of a successful call follows `->`. It determines how a stored value is
+//!   printed, read, and found in memory.
+//! - The [`Class`] comes next, and the operation of an agent of the oracle, if the agent does
+//!   more than the call.
 //!
-//! A call that this does not cover is declared under `irregular`, without kinds: `text::irregular`
-//! and `host::codec::irregular` have a type of its name that does the rest.
+//! A call that does not fit this form is declared under `irregular`, without kinds:
+//! `text::irregular` and `host::codec::irregular` have a type of its name for the rest.
 
 use alloc::sync::Arc;
 
@@ -39,10 +39,10 @@ pub(crate) mod kind {
     /// A number.
     #[derive(Debug)]
     pub(crate) enum Number {}
-    /// The number of a signal, or of none.
+    /// The number of a signal, or 0.
     #[derive(Debug)]
     pub(crate) enum Signal {}
-    /// A user; -1 is none.
+    /// A user; -1 for none.
     #[derive(Debug)]
     pub(crate) enum User {}
     /// A mask of permissions.
@@ -54,7 +54,7 @@ pub(crate) mod kind {
     /// Flags of clone(2).
     #[derive(Debug)]
     pub(crate) enum CloneFlags {}
-    /// What rt_sigprocmask(2) does.
+    /// `how` of rt_sigprocmask(2).
     #[derive(Debug)]
     pub(crate) enum How {}
     /// A timer of setitimer(2).
@@ -69,17 +69,17 @@ pub(crate) mod kind {
     /// A structure that the call reads, or NULL.
     #[derive(Debug)]
     pub(crate) enum Optional {}
-    /// Where the call stores what it gives.
+    /// A pointer through which the call stores its result.
     #[derive(Debug)]
     pub(crate) enum Out {}
 }
 
-/// What a successful call gives.
+/// The result of a successful call.
 pub(crate) mod gives {
     /// [`Ret::Value`](super::super::Ret::Value).
     #[derive(Debug)]
     pub(crate) enum Number {}
-    /// The same, a mask of permissions.
+    /// [`Ret::Value`](super::super::Ret::Value), as a mask of permissions.
     #[derive(Debug)]
     pub(crate) enum Octal {}
     /// [`Ret::Action`](super::super::Ret::Action).
@@ -102,7 +102,7 @@ pub(crate) mod gives {
     pub(crate) enum Limit {}
 }
 
-/// Returns the table to the macro `$then`.
+/// Passes the table to the macro `$then`.
 macro_rules! declared {
     ($then:ident) => {
         $then! {
@@ -113,10 +113,10 @@ macro_rules! declared {
                 Vfork = SYS_vfork -> Number, MaySleep, ForkSharing;
                 /// unshare(2), of [`clone`](super::clone) flags.
                 Unshare(flags: u64 as CloneFlags) = SYS_unshare -> Number, Returns;
-                /// set_tid_address(2): the word that is cleared when the thread execs or ends; 0 is
-                /// none.
+                /// set_tid_address(2): the word that is cleared when the thread execs or ends; 0
+                /// for none.
                 SetTidAddress(address: u64 as Address) = SYS_set_tid_address -> Number, Returns;
-                /// exit(2): of the calling thread.
+                /// exit(2), of the calling thread.
                 Exit(code: i32 as Number) = SYS_exit -> Number, NeverReturns;
                 /// exit_group(2).
                 ExitGroup(code: i32 as Number) = SYS_exit_group -> Number, NeverReturns;
@@ -171,7 +171,7 @@ macro_rules! declared {
                     /// The new action, if any.
                     act: Option<SigAction> as Optional,
                     ;
-                    /// Where the old one goes.
+                    /// The destination of the old action.
                     old: Ptr as Out,
                     /// `sigsetsize`.
                     size: usize as Number,
@@ -183,7 +183,7 @@ macro_rules! declared {
                     /// The set, if any.
                     set: Option<SigSet> as Optional,
                     ;
-                    /// Where the old mask goes.
+                    /// The destination of the old mask.
                     old: Ptr as Out,
                     /// `sigsetsize`.
                     size: usize as Number,
@@ -191,14 +191,14 @@ macro_rules! declared {
                 /// rt_sigpending(2).
                 RtSigpending {
                     ;
-                    /// Where the set goes.
+                    /// The destination of the set.
                     set: Ptr as Out,
                     /// `sigsetsize`.
                     size: usize as Number,
                 } = SYS_rt_sigpending -> Pending, Returns;
                 /// rt_sigsuspend(2).
                 RtSigsuspend {
-                    /// The mask while waiting.
+                    /// The mask during the wait.
                     mask: SigSet as In,
                     /// `sigsetsize`.
                     size: usize as Number,
@@ -208,14 +208,14 @@ macro_rules! declared {
                     /// The signals to take.
                     set: SigSet as In,
                     ;
-                    /// Where the siginfo goes.
+                    /// The destination of the siginfo.
                     info: Ptr as Out,
-                    /// How long to wait; `None` is for ever.
+                    /// The timeout; `None` for none.
                     timeout: Option<Timespec> as Optional,
                     /// `sigsetsize`.
                     size: usize as Number,
                 } = SYS_rt_sigtimedwait -> Signal, MaySleep;
-                /// rt_sigreturn(2): the running handler ends.
+                /// rt_sigreturn(2): the running handler returns.
                 RtSigreturn = SYS_rt_sigreturn -> Number, NeverReturns, HandlerReturn;
                 /// pause(2).
                 Pause = SYS_pause -> Number, MaySleep;
@@ -223,12 +223,12 @@ macro_rules! declared {
                 Alarm(seconds: u32 as Number) = SYS_alarm -> Number, Returns;
                 /// setitimer(2).
                 Setitimer {
-                    /// Which timer.
+                    /// The timer.
                     which: i32 as Timer,
                     /// The new value; `None` for NULL, which disarms.
                     new: Option<Itimerval> as Optional,
                     ;
-                    /// Where the old value goes.
+                    /// The destination of the old value.
                     old: Ptr as Out,
                 } = SYS_setitimer -> Itimer, Returns;
                 /// getuid(2).
@@ -257,12 +257,12 @@ macro_rules! declared {
                 Prlimit {
                     /// The process; 0 is the caller.
                     pid: i32 as Number,
-                    /// Which limit.
+                    /// The resource.
                     resource: Resource as Resource,
                     /// The new limits, if any.
                     new: Option<Rlimit> as Optional,
                     ;
-                    /// Where the old ones go.
+                    /// The destination of the old limits.
                     old: Ptr as Out,
                 } = SYS_prlimit64 -> Limit, Returns;
                 /// umask(2).
@@ -276,18 +276,19 @@ macro_rules! declared {
                     flags: u64,
                     /// `exit_signal` of clone3(2); `None` for clone(2).
                     clone3: Option<u64>,
-                    /// Where [`PARENT_SETTID`](super::clone::PARENT_SETTID) stores; 0 is NULL.
+                    /// The address at which [`PARENT_SETTID`](super::clone::PARENT_SETTID) stores;
+                    /// 0 is NULL.
                     parent_tid: u64,
-                    /// Where [`CHILD_SETTID`](super::clone::CHILD_SETTID) and
+                    /// The address at which [`CHILD_SETTID`](super::clone::CHILD_SETTID) and
                     /// [`CHILD_CLEARTID`](super::clone::CHILD_CLEARTID) store; 0 is NULL.
                     child_tid: u64,
                 } = SYS_clone, MaySleep;
-                /// execve(2) of a program that exists, or does not.
+                /// execve(2) of a program, or of a file that cannot be executed.
                 Execve {
-                    /// The path; it names the new program and nothing else.
+                    /// The path; the model uses it as the name of the program only.
                     path: Arc<str>,
                     ;
-                    /// The error that the file gives, `None` for a program that can be executed.
+                    /// The error of the file; `None` for a program that can be executed.
                     error: Option<Errno>,
                 } = SYS_execve, MaySleep;
                 /// wait4(2).
@@ -295,7 +296,7 @@ macro_rules! declared {
                     /// The selector.
                     pid: i32,
                     ;
-                    /// Where the status goes.
+                    /// The destination of the status.
                     status: Ptr,
                     /// The options.
                     options: WaitOptions,
@@ -307,7 +308,7 @@ macro_rules! declared {
                     /// The selector.
                     id: i32,
                     ;
-                    /// Where the siginfo goes.
+                    /// The destination of the siginfo.
                     info: Ptr,
                     /// The options.
                     options: WaitOptions,
@@ -334,19 +335,19 @@ macro_rules! declared {
                 } = SYS_rt_tgsigqueueinfo, Returns;
                 /// getitimer(2).
                 Getitimer {
-                    /// Which timer.
+                    /// The timer.
                     which: i32,
                 } = SYS_getitimer, Returns;
                 /// prctl(2).
                 Prctl(operation: Prctl) = SYS_prctl, Returns;
                 /// getresuid(2).
                 Getresuid = SYS_getresuid, Returns;
-                /// chdir(2), to a folder that exists, or does not.
+                /// chdir(2), to a directory, or to a path that cannot be entered.
                 Chdir {
                     /// The path.
                     path: Arc<str>,
                     ;
-                    /// The error that the path gives, `None` for a folder that can be entered.
+                    /// The error of the path; `None` for a directory that can be entered.
                     error: Option<Errno>,
                 } = SYS_chdir, Returns;
                 /// getcwd(2).
@@ -357,20 +358,19 @@ macro_rules! declared {
 }
 pub(crate) use declared;
 
-/// Whether a call comes back.
+/// Whether a call returns, and may sleep.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Class {
-    /// The caller never sleeps in it.
+    /// The caller never sleeps in the call.
     Returns,
-    /// The caller may sleep in it.
+    /// The caller may sleep in the call.
     MaySleep,
-    /// Its own return is not seen: exit, exit_group, rt_sigreturn.
+    /// The return of the call is not visible: exit, exit_group, rt_sigreturn.
     NeverReturns,
 }
 
-// A tuple variant and a variant without fields can be written as one with named fields: the name of
-// the only field of a tuple is `0`. So no macro has to tell the three forms apart but the one that
-// makes the enum.
+// Rust lets a tuple variant, or a variant without fields, be written with named fields: the only
+// field of a tuple is `0`. So only the macro that creates the enum distinguishes the three forms.
 macro_rules! syscall {
     (
         regular { $(
@@ -420,14 +420,14 @@ macro_rules! syscall {
                 if let Syscall::Clone { clone3: Some(_), .. } = self {
                     return "clone3";
                 }
-                // nothing but constants, so that it is looked up and not jumped to
+                // constants only, so that the compiler builds a lookup table and no jump table
                 match self {
                     $( Syscall::$call { .. } => const { without_sys(stringify!($number)) }, )*
                     $( Syscall::$call_ { .. } => const { without_sys(stringify!($number_)) }, )*
                 }
             }
 
-            /// Whether it comes back.
+            /// The class of the call.
             pub fn class(&self) -> Class {
                 match self {
                     $( Syscall::$call { .. } => Class::$class, )*
@@ -435,8 +435,8 @@ macro_rules! syscall {
                 }
             }
 
-            /// Puts defaults into the arguments that strace(1) shows only when the call has
-            /// returned. Whether there are such.
+            /// Sets the arguments that strace(1) shows only when the call has returned to their
+            /// defaults. Returns whether the call has such arguments.
             pub(super) fn cut(&mut self) -> bool {
                 match self {
                     $( Syscall::$call { $($( $($tail,)+ )?)? .. } => {
@@ -457,7 +457,7 @@ const fn without_sys(number: &'static str) -> &'static str {
     number.split_at("SYS_".len()).1
 }
 
-/// Returns 1, to count.
+/// Returns 1, for a count.
 fn set_default<T: Default>(value: &mut T) -> usize {
     *value = T::default();
     1

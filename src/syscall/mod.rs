@@ -1,10 +1,10 @@
-//! The request: a process system call with the raw arguments of a guest, and what it returns.
+//! A system call with the raw arguments of a guest, and its result.
 //!
-//! Numbers are kept as the guest passes them, so that the model can give the kernel's own errno
-//! for those that do not fit. [`text`] prints and parses calls as strace(1) does.
+//! The arguments keep the numbers that the guest passes, so that the model can return the kernel's
+//! errno for a number that does not fit. [`text`] prints and parses calls as strace(1) does.
 //!
-//! The calls are declared once, in `declared`: the enum, the names, the classes, the text and the
-//! oracle's encoding come from there.
+//! `declared` declares each call once: the enum, the names, the classes, the text and the encoding
+//! of the oracle follow from the declaration.
 
 mod declared;
 pub mod text;
@@ -16,7 +16,7 @@ use alloc::sync::Arc;
 
 use crate::abi::{Errno, Itimerval, Pid, Rlimit, SigAction, SigInfo, SigSet, Uid, WaitStatus};
 
-/// A pointer argument, as far as the model tells pointers apart.
+/// A pointer argument; the model distinguishes three kinds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Ptr {
@@ -25,14 +25,14 @@ pub enum Ptr {
     /// Memory of the caller.
     #[default]
     Valid,
-    /// An address that the caller may not touch: EFAULT.
+    /// An address that the caller may not access: EFAULT.
     Bad,
 }
 
 /// The size of the kernel's `sigset_t`; any other is EINVAL (SIG-06).
 pub const SIGSET_SIZE: usize = 8;
 
-/// A good address: what [`text`] reads and prints where strace shows the value behind it.
+/// A valid address: [`text`] reads and prints it where strace shows the value at the address.
 pub const MEMORY: u64 = 0x7ffc_0000;
 
 /// Whether a word can be stored at `address`: pages below vm.mmap_min_addr are never mapped.
@@ -71,7 +71,8 @@ pub mod clone {
     pub const SETTLS: u64 = 0x8_0000;
     /// Store the child's number at `parent_tid`.
     pub const PARENT_SETTID: u64 = 0x10_0000;
-    /// Clear the word at `child_tid` when the child execs or ends, and wake who waits for it.
+    /// Clear the word at `child_tid` when the child execs or ends, and wake the futex waiters
+    /// there.
     pub const CHILD_CLEARTID: u64 = 0x20_0000;
     /// Without meaning, and refused by clone3.
     pub const DETACHED: u64 = 0x40_0000;
@@ -110,11 +111,11 @@ pub mod clone {
     pub const SINCE_7_1: u64 = AUTOREAP | NNP | PIDFD_AUTOKILL | EMPTY_MNTNS;
     /// A time namespace of its own; clone3 only, a bit of the signal elsewhere.
     pub const NEWTIME: u64 = 0x80;
-    /// The namespaces that change nothing of what processes are, and take CAP_SYS_ADMIN.
+    /// The namespaces that do not change processes, and need CAP_SYS_ADMIN.
     pub const OTHER_NAMESPACES: u64 = NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWNET;
-    /// All that clone takes: it drops the bits above (FORK-18).
+    /// All flags of clone, which drops the bits above (FORK-18).
     pub const LEGACY: u64 = 0xffff_ffff;
-    /// All that clone3 takes on every kernel; since Linux 7.1 also [`AUTOREAP`] and [`NNP`].
+    /// All flags of clone3 on every kernel; since Linux 7.1 also [`AUTOREAP`] and [`NNP`].
     pub const KNOWN3: u64 = (LEGACY & !CSIGNAL & !DETACHED) | NEWTIME | CLEAR_SIGHAND | INTO_CGROUP;
 }
 
@@ -122,7 +123,7 @@ pub mod clone {
 pub mod how {
     /// Add to the mask.
     pub const BLOCK: i32 = 0;
-    /// Take out of the mask.
+    /// Remove from the mask.
     pub const UNBLOCK: i32 = 1;
     /// Replace the mask.
     pub const SETMASK: i32 = 2;
@@ -155,32 +156,32 @@ pub enum Prctl {
 pub struct QueuedInfo {
     /// `si_code`.
     pub code: i32,
-    /// `si_pid`: whatever the sender says.
+    /// `si_pid`, as the sender sets it.
     pub pid: u32,
-    /// `si_uid`: whatever the sender says.
+    /// `si_uid`, as the sender sets it.
     pub uid: u32,
     /// `si_value`, the whole union.
     pub value: u64,
 }
 
-/// What a successful call gives back: its return value, and what it stores for the caller.
+/// The result of a successful call: its return value, and the value that it stores.
 ///
-/// Values stored through a NULL pointer are not there.
+/// A value that would be stored through a NULL pointer is absent.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Ret {
-    /// A number and nothing else.
+    /// A number only.
     Value(i64),
-    /// The calls that do not come back: exit, exit_group, and rt_sigreturn's own value.
+    /// A call that does not return: exit, exit_group, and rt_sigreturn itself.
     Never,
-    /// wait4: a child, and its status. Pid 0 is "nothing yet".
+    /// wait4: a child, and its status. Pid 0 means that no child has an event.
     Waited {
         /// The child.
         pid: Pid,
         /// Its status.
         status: Option<WaitStatus>,
     },
-    /// waitid: 0, and the siginfo; `None` where it is NULL, zeroes where there was no child.
+    /// waitid: 0, and the siginfo; `None` if the pointer is NULL, zeroes if no child has an event.
     WaitInfo(Option<ChildInfo>),
     /// rt_sigaction: the old action.
     Action(Option<SigAction>),
@@ -188,7 +189,7 @@ pub enum Ret {
     Mask(Option<SigSet>),
     /// rt_sigpending: the pending signals that are blocked.
     Pending(SigSet),
-    /// rt_sigtimedwait: the signal that was taken; its siginfo where the pointer is not NULL.
+    /// rt_sigtimedwait: the signal that was taken, with its siginfo if the pointer is not NULL.
     Signal(SigInfo),
     /// setitimer and getitimer: the old value.
     Itimer(Option<Itimerval>),
@@ -202,15 +203,15 @@ pub enum Ret {
     Path(Arc<str>),
 }
 
-/// What waitid(2) stores: a siginfo, or zeroes (WAIT-10).
+/// The value that waitid(2) stores: a siginfo, or zeroes (WAIT-10).
 pub type ChildInfo = Option<SigInfo>;
 
 /// The result of a call.
 pub type Result = core::result::Result<Ret, Errno>;
 
 impl Ret {
-    /// The child and its status that wait4 gives; `None` for WNOHANG's "nothing yet", and for
-    /// other calls.
+    /// The child and the status that wait4 returns; `None` if no child has an event, and for other
+    /// calls.
     pub fn waited(&self) -> Option<(Pid, WaitStatus)> {
         match *self {
             Ret::Waited { pid, status } => Some((pid, status?)),
@@ -240,17 +241,17 @@ impl Ret {
 }
 
 impl Syscall {
-    /// clone(2) with the caller's own stack and no addresses; the low byte is the exit signal.
+    /// clone(2) with the stack of the caller and no addresses; the low byte is the exit signal.
     pub fn clone_call(flags: u64) -> Syscall {
         Syscall::Clone { flags, clone3: None, parent_tid: 0, child_tid: 0 }
     }
 
-    /// Whether it makes a process or a thread: fork, vfork, clone, clone3.
+    /// Whether the call creates a process or a thread: fork, vfork, clone, clone3.
     pub fn is_fork(&self) -> bool {
         matches!(self, Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. })
     }
 
-    /// clone3(2) with the caller's own stack and no addresses.
+    /// clone3(2) with the stack of the caller and no addresses.
     pub fn clone3_call(flags: u64, exit_signal: u64) -> Syscall {
         Syscall::Clone { flags, clone3: Some(exit_signal), parent_tid: 0, child_tid: 0 }
     }

@@ -1,4 +1,4 @@
-//! Properties of the model: what holds after every event, whatever events come.
+//! Properties of the model: the invariants after every event, for any sequence of events.
 
 use std::collections::HashSet;
 
@@ -23,7 +23,7 @@ fn play(
     play_chosen(profile, &mut Seeded::new(seed), steps, choose, after)
 }
 
-/// As [`play`], with a program of any choices.
+/// As [`play`], with a program of other choices.
 fn play_chosen(
     profile: Profile,
     program: &mut dyn Choose,
@@ -54,7 +54,7 @@ fn profiles() -> impl Strategy<Value = Profile> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
-    /// The indices agree with what they index after every step, in every order of running.
+    /// The indices agree with the data after every step, in every order of the tasks.
     #[test]
     fn invariants_hold_after_every_step(profile in profiles(), seed: u64, order: u64) {
         let mut choose = Seeded::new(order);
@@ -65,7 +65,7 @@ proptest! {
         });
     }
 
-    /// The same of programs that bytes choose, so that a failure is made small.
+    /// The same for programs from bytes, so that a failing program is shrunk.
     #[test]
     fn invariants_hold_in_programs_of_bytes(
         profile in profiles(),
@@ -80,7 +80,7 @@ proptest! {
         });
     }
 
-    /// Every event that is refused changes nothing, and the invariants hold between events too.
+    /// A refused event changes nothing, and the invariants hold between events too.
     #[test]
     fn events_of_a_fuzzer_break_nothing(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
         if let Err(what) = fuzz::events(&bytes) {
@@ -88,7 +88,7 @@ proptest! {
         }
     }
 
-    /// A snapshot that was serialised and restored is equal, and goes on identically.
+    /// A snapshot that was serialised and restored is equal, and continues identically.
     #[cfg(feature = "serde")]
     #[test]
     fn a_restored_snapshot_goes_on_identically(profile in profiles(), seed: u64, order: u64) {
@@ -123,7 +123,7 @@ proptest! {
     }
 }
 
-/// A call sleeps, or does not come back, only if its class says so.
+/// A call sleeps, or does not return, only if its class says so.
 #[test]
 fn calls_are_of_their_class() {
     for seed in 0..200 {
@@ -146,9 +146,9 @@ fn calls_are_of_their_class() {
     }
 }
 
-/// Bytes choose calls and their arguments, and what is behind the bytes that were used is not read.
+/// Bytes choose calls and their arguments; bytes after the used ones are not read.
 #[test]
-fn bytes_steer_calls_and_their_arguments() {
+fn bytes_determine_calls_and_their_arguments() {
     let kernel = Kernel::new(Config::default());
     let first_call = |bytes: &[u8]| {
         let mut generator = Generator::new(Profile::Mixed, fuzz::environment());
@@ -179,9 +179,9 @@ fn a_choice_takes_the_bytes_that_it_needs() {
     assert_eq!(bytes.choose(257), 0);
 }
 
-/// Nothing is left to do by itself when `settle` returns.
+/// No task has a step to make when `settle` returns.
 #[test]
-fn settle_leaves_nobody_runnable() {
+fn settle_leaves_no_task_runnable() {
     for seed in 0..50 {
         play(Profile::Mixed, seed, 60, &mut Canonical, |_, kernel, _| {
             kernel.settle(&mut Canonical, &mut Effects::new());
@@ -190,7 +190,7 @@ fn settle_leaves_nobody_runnable() {
     }
 }
 
-/// Every effect carries who acted and a rule; calls are named.
+/// Every effect has an actor and a rule; its call has a name.
 #[test]
 fn every_effect_has_a_cause() {
     for seed in 0..50 {
@@ -203,7 +203,7 @@ fn every_effect_has_a_cause() {
     }
 }
 
-/// Who asks for no rules gets the same effects, and none.
+/// Without rules the effects are the same, and no rule is noted.
 #[test]
 fn effects_are_the_same_without_rules() {
     let calls = [
@@ -226,12 +226,12 @@ fn effects_are_the_same_without_rules() {
     assert!(noted.list().len() > 4 && bare.rules().iter().next().is_none());
 }
 
-/// The logs of the samples and pieces of them go through the parser as a fuzzer's bytes do.
+/// The logs of the samples, and pieces of them, go through the parser like the bytes of a fuzzer.
 #[test]
 fn a_short_run_of_the_log_fuzzer() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces/sequential");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/traces/sequential");
     let mut random = Seeded::new(1);
-    for entry in std::fs::read_dir(folder).expect("the samples are there") {
+    for entry in std::fs::read_dir(directory).expect("the samples are there") {
         let mut bytes = std::fs::read(entry.expect("a sample").path()).expect("it can be read");
         fuzz::log(&bytes).expect("a whole sample survives");
         for _ in 0..20 {
@@ -272,9 +272,9 @@ impl Calls {
     }
 }
 
-/// FORK-21, EXEC-09: a sibling counts the programs of its parent from where its creator did.
+/// FORK-21, EXEC-09: the exec count of a sibling's parent is that of its creator.
 #[test]
-fn a_sibling_of_a_child_from_before_an_exec_is_from_before_it_too() {
+fn a_sibling_of_a_child_from_before_an_exec_has_the_same_exec_count() {
     let mut calls = Calls::new();
     assert_eq!(calls.call(1, Syscall::Fork), Ok(Ret::Value(2)));
     assert_eq!(calls.clone(2, 10), Ok(Ret::Value(3)));
@@ -288,9 +288,9 @@ fn a_sibling_of_a_child_from_before_an_exec_is_from_before_it_too() {
     assert_eq!(calls.call(2, pending), Ok(Ret::Pending(Signal::CHLD.set())));
 }
 
-/// LIM-05: a fork that is allowed takes the mark off its caller, and the child has it.
+/// LIM-05: a fork that is allowed clears the mark of its caller, and the child has it.
 #[test]
-fn a_fork_takes_the_mark_of_too_many_tasks_off() {
+fn a_fork_clears_the_mark_of_too_many_tasks() {
     let mut calls = Calls::new();
     for child in [2, 3] {
         assert_eq!(calls.call(1, Syscall::Fork), Ok(Ret::Value(child)));
@@ -307,7 +307,7 @@ fn a_fork_takes_the_mark_of_too_many_tasks_off() {
     assert_eq!(calls.exec(4), Err(Errno::EAGAIN));
 }
 
-/// FORK-18, FORK-26: clone drops what clone3 refuses or takes.
+/// FORK-18, FORK-26: clone drops flags that clone3 refuses or takes.
 #[test]
 fn the_flags_of_clone_and_of_clone3() {
     let mut calls = Calls::new();
@@ -340,7 +340,7 @@ fn a_long_period_is_cut() {
     assert_eq!(calls.call(1, Syscall::Getitimer { which: 0 }), Ok(Ret::Itimer(Some(left))));
 }
 
-/// TG-99: whichever thread of an init is the last to go on ending, nobody keeps children.
+/// TG-99: no thread of an init keeps children, whichever thread ends last.
 #[test]
 fn an_init_with_threads_ends_in_every_order() {
     for seed in 0..64 {

@@ -1,7 +1,7 @@
-//! Rules that random programs reach rarely or not at all: each test is named after its rule. Most
-//! are scenes with expected results on the model, which the live kernel then has to repeat.
+//! Rules that random programs reach rarely or not at all: each test has the name of its rule. Most
+//! tests are scenes with expected results on the model, which the live kernel then has to repeat.
 //!
-//! Long because the scenarios stand in the order of the rules of docs/SEMANTICS.md.
+//! Long because the scenarios are in the order of the rules of docs/SEMANTICS.md.
 
 use proctable::abi::{
     DefaultAction, Errno, Handler, IdType, Itimerval, Pgid, Pid, Resource, Rlimit, SaFlags, SiCode,
@@ -50,7 +50,7 @@ fn pid_07_each_namespace_has_its_own_maximum() {
 }
 
 #[test]
-fn pid_12_numbers_go_on_behind_the_given_one() {
+fn pid_12_numbers_continue_after_the_given_one() {
     for (last_pid, next) in [(5, 6), (299, 300), (999, 300)] {
         let mut scene = Scene::with(Config { pid_max: 1000, last_pid, ..Config::default() });
         assert_eq!(scene.fork(1), next);
@@ -116,7 +116,7 @@ fn fork_17_the_member_that_joined_last_comes_first() {
     scene.kill(1, -3, Signal::USR1);
     assert_eq!(generated(&scene), [4, 2, 3]);
     scene.kill(1, -1, Signal::USR2);
-    assert_eq!(generated(&scene), [2, 3, 4]); // KILL-13: all of them in the order of their birth
+    assert_eq!(generated(&scene), [2, 3, 4]); // KILL-13: all, in the order of creation
     scene.same_on_the_kernel();
 }
 
@@ -130,7 +130,7 @@ fn generated(scene: &Scene) -> Vec<u32> {
 }
 
 #[test]
-fn exec_09_a_sibling_is_judged_by_what_its_creator_is() {
+fn exec_09_a_sibling_has_the_exec_count_of_its_creator() {
     let mut scene = Scene::new();
     let flags = u64::from(Signal::USR1.number());
     assert_eq!(scene.value(1, Syscall::clone_call(flags)), 2);
@@ -188,23 +188,23 @@ fn fork_21_clone_parent_creates_a_sibling_with_the_exit_signal_of_the_caller() {
 
 // ------------------------------------------------------------------ EXIT, ZOM
 
-/// A folder that is gone when the test is over, also when it fails.
-struct Folder(std::path::PathBuf);
+/// A directory that is removed at the end of the test, also if the test fails.
+struct TestDirectory(std::path::PathBuf);
 
-impl Drop for Folder {
+impl Drop for TestDirectory {
     fn drop(&mut self) {
-        // a folder that is gone already is gone
+        // the directory may be removed already
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
 #[test]
-fn exit_05_a_core_needs_a_page_a_dumpable_process_and_a_folder() {
+fn exit_05_a_core_needs_a_page_a_dumpable_process_and_a_directory() {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     let name = format!("proctable-core-{}", std::process::id());
-    let folder = Folder(std::env::temp_dir().join(name));
-    std::fs::create_dir(&folder.0).unwrap();
-    let there = folder.0.to_str().unwrap();
+    let directory = TestDirectory(std::env::temp_dir().join(name));
+    std::fs::create_dir(&directory.0).unwrap();
+    let there = directory.0.to_str().unwrap();
     let mut scene = Scene::new();
     for (size, dumpable, cwd, core) in [
         (100, true, there, false),
@@ -248,7 +248,7 @@ fn zom_11_zombies_count_against_the_limit_of_tasks() {
     scene.exit(3, 0);
     assert_eq!(scene.result(2, Syscall::Fork), Err(Errno::EAGAIN));
     assert_eq!(scene.wait(2, NONE), waited(3, WaitStatus::exited(0)));
-    assert_eq!(scene.fork(2), 4); // LIM-03; PID-16: the refused ones took no number
+    assert_eq!(scene.fork(2), 4); // LIM-03; PID-16: the refused forks took no number
     scene.same_on_the_kernel();
 }
 
@@ -266,14 +266,14 @@ fn zom_05_zombies_stay_when_the_parent_ignores_sigchld_afterwards() {
 // ------------------------------------------------------------------ WAIT
 
 #[test]
-fn wait_12_a_bad_siginfo_pointer_is_efault_whatever_else_is_wrong() {
+fn wait_12_a_bad_siginfo_pointer_is_efault_before_any_other_error() {
     let mut scene = Scene::new();
     let bad = |options| Syscall::Waitid { idtype: IdType::ALL, id: 0, info: Ptr::Bad, options };
     assert_eq!(scene.result(1, bad(WaitOptions::EXITED)), Err(Errno::EFAULT)); // not ECHILD
     assert_eq!(scene.result(1, bad(NONE)), Err(Errno::EFAULT)); // not EINVAL
     let wait4 = Syscall::Wait4 { pid: -1, status: Ptr::Bad, options: NONE };
     assert_eq!(scene.result(1, wait4), Err(Errno::ECHILD));
-    // nor is it restarted
+    // the wait is not restarted either
     scene.fork(1);
     scene.catch(1, Signal::USR1, SaFlags::RESTART, SigSet::EMPTY);
     scene.call(1, bad(WaitOptions::EXITED));
@@ -284,7 +284,7 @@ fn wait_12_a_bad_siginfo_pointer_is_efault_whatever_else_is_wrong() {
 }
 
 #[test]
-fn wait_19_who_waits_for_a_group_sleeps_on_when_the_child_leaves_it() {
+fn wait_19_a_wait_for_a_group_sleeps_on_when_the_child_leaves_the_group() {
     let mut scene = Scene::new();
     scene.catch(1, Signal::USR1, SaFlags(0), SigSet::EMPTY);
     for pid in [2, 3] {
@@ -311,7 +311,7 @@ fn wait_48_a_wait_keeps_the_group_that_had_the_number() {
         scene.setpgid(1, pid, pgid);
     }
     scene.call(1, wait_for(-300, NONE));
-    // group 300 loses its members, and the number its process
+    // group 300 loses its members, and the number loses its process
     scene.setpgid(300, 0, 302);
     scene.exit(300, 0);
     scene.setpgid(301, 0, 302);
@@ -363,7 +363,7 @@ fn wait_30_the_oldest_child_wins() {
     scene.exit(4, 4);
     scene.exit(3, 3);
     scene.kill(1, 2, Signal::STOP);
-    // WAIT-31: whatever it has to report
+    // WAIT-31: the order does not depend on the event
     let stopped = WaitStatus::stopped(Signal::STOP);
     assert_eq!(scene.wait(1, WaitOptions::STOPPED), waited(2, stopped));
     assert_eq!(scene.wait(1, NONE), waited(3, WaitStatus::exited(3)));
@@ -372,7 +372,7 @@ fn wait_30_the_oldest_child_wins() {
 }
 
 #[test]
-fn wait_34_a_stop_that_is_not_asked_for_leaves_the_wait_asleep() {
+fn wait_34_a_stop_without_wuntraced_does_not_end_the_wait() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.kill(1, 2, Signal::STOP);
@@ -385,9 +385,9 @@ fn wait_34_a_stop_that_is_not_asked_for_leaves_the_wait_asleep() {
     scene.same_on_the_kernel();
 }
 
-/// On the model alone: on the kernel it is a race.
+/// On the model only: on the kernel this is a race.
 #[test]
-fn wait_38_a_continue_can_be_waited_for_before_it_is_announced() {
+fn wait_38_a_continue_can_be_waited_for_before_sigchld() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
@@ -427,7 +427,7 @@ fn wait_43_another_childs_sigchld_interrupts() {
     scene.call(1, wait_for(2, NONE));
     scene.exit(3, 0);
     assert_eq!(scene.returned(1), Some(Err(Errno::EINTR)));
-    // WAIT-42: the own child's does not
+    // WAIT-42: SIGCHLD of the child that is waited for does not
     scene.call(1, wait_for(2, NONE));
     scene.exit(2, 0);
     assert_eq!(scene.returned(1), Some(waited(2, WaitStatus::exited(0))));
@@ -436,13 +436,13 @@ fn wait_43_another_childs_sigchld_interrupts() {
 }
 
 #[test]
-fn wait_42_who_is_killed_in_wait_still_takes_the_child_that_died_before() {
+fn wait_42_a_process_that_is_killed_in_wait_still_reaps_a_child_that_ended_before() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.setpgid(1, 2, 2);
     scene.fork(2);
     scene.call(2, wait_for(-1, NONE));
-    // 3 joined the group last, is killed first, and has died when 2 runs
+    // process 3 joined the group last, so it is killed first, and has ended when 2 runs
     scene.kill(1, -2, Signal::KILL);
     assert!(scene.is_gone(3));
     assert_eq!(scene.run(2), RunState::Zombie);
@@ -495,13 +495,13 @@ fn grp_12_a_group_that_has_outlived_its_leader_can_be_joined() {
     assert_eq!(scene.view(4).pgid, Pgid(2));
     scene.exit(3, 0);
     scene.exit(4, 0);
-    // ZOM-10: zombies keep it
+    // ZOM-10: zombies keep the group
     scene.value(1, Syscall::Kill { pid: -2, sig: 0 });
     scene.same_on_the_kernel();
 }
 
 #[test]
-fn grp_19_setsid_works_once_the_group_of_ones_number_is_gone() {
+fn grp_19_setsid_works_when_the_group_with_the_caller_s_number_is_gone() {
     let mut scene = Scene::new();
     for pid in [2, 3] {
         scene.fork(1);
@@ -517,7 +517,8 @@ fn grp_19_setsid_works_once_the_group_of_ones_number_is_gone() {
     scene.same_on_the_kernel();
 }
 
-/// A session of 2, the shell, with 3 below it in a group of its own, and 4 below that.
+/// The shell, process 2, leads a session; 3 is its child in a group of its own, and 4 is a child of
+/// 3.
 fn session() -> Scene {
     let mut scene = Scene::new();
     scene.fork(1);
@@ -529,7 +530,7 @@ fn session() -> Scene {
 }
 
 #[test]
-fn orp_02_a_namespace_init_is_a_link_the_global_init_is_none() {
+fn orp_02_a_namespace_init_is_a_link_and_the_global_init_is_not() {
     for global_init in [false, true] {
         let mut scene = Scene::with(Config { global_init, ..Config::default() });
         scene.fork(1);
@@ -554,7 +555,7 @@ fn orp_03_the_group_of_a_session_leader_is_orphaned() {
 }
 
 #[test]
-fn orp_07_the_end_of_a_parent_in_the_session_hangs_the_stopped_job_up() {
+fn orp_07_the_end_of_a_parent_in_the_session_sends_sighup_to_the_stopped_job() {
     let mut scene = session();
     scene.setpgid(4, 0, 0);
     assert_eq!(scene.fork(4), 5);
@@ -564,7 +565,7 @@ fn orp_07_the_end_of_a_parent_in_the_session_hangs_the_stopped_job_up() {
     scene.kill(1, 4, Signal::TSTP);
     scene.exit(3, 0);
     assert!(scene.follows("ORP-07"));
-    // ORP-09: all members, stopped or not; ORP-11
+    // ORP-09: all members get the signals, stopped or not; ORP-11
     assert_eq!(scene.kernel.exit_status(Pid(4)), Some(killed(Signal::HUP)));
     let handled: Vec<_> = scene.handled(5).iter().map(|i| (i.signal.number(), i.code)).collect();
     assert_eq!(handled, [(18, SiCode::KERNEL), (1, SiCode::KERNEL)]);
@@ -572,11 +573,11 @@ fn orp_07_the_end_of_a_parent_in_the_session_hangs_the_stopped_job_up() {
 }
 
 #[test]
-fn orp_08_the_end_of_the_last_link_hangs_the_rest_of_its_group_up() {
+fn orp_08_the_end_of_the_last_link_sends_sighup_to_the_rest_of_its_group() {
     let mut scene = session();
     scene.kill(1, 4, Signal::TSTP);
     scene.kill(1, 3, Signal::KILL);
-    // 3, in the group of 4, was the one whose parent is the shell
+    // the parent of 3, which is in the group of 4, was the shell
     assert!(scene.follows("ORP-08"));
     assert_eq!(scene.kernel.exit_status(Pid(4)), Some(killed(Signal::HUP)));
     scene.same_on_the_kernel();
@@ -614,7 +615,7 @@ fn orp_14_a_subreaper_in_the_stopped_childs_group_orphans_it() {
 }
 
 #[test]
-fn orp_15_a_zombie_links_nobody() {
+fn orp_15_a_zombie_is_no_link() {
     let mut scene = session();
     scene.kill(1, 4, Signal::TSTP);
     assert_eq!(scene.run(4), RunState::Stopped); // 3 is the link to the shell (ORP-16)
@@ -657,7 +658,7 @@ fn kill_16_real_or_effective_against_real_or_saved() {
 }
 
 #[test]
-fn kill_23_an_init_ends_itself_only_in_the_kernels_name() {
+fn kill_23_an_init_ends_itself_only_with_the_code_of_the_kernel() {
     let mut scene = Scene::new();
     scene.fork(1);
     for signal in [Signal::KILL, Signal::STOP, Signal::TERM] {
@@ -686,13 +687,13 @@ fn fault(kernel: &mut Kernel, pid: u32, signal: Signal) -> Effects {
     fx
 }
 
-/// On the model alone: an agent of the live kernel commits no faults.
+/// On the model only: an agent of the live kernel raises no faults.
 #[test]
 fn kill_25_a_fault_kills_an_init_and_a_signal_does_not() {
     let mut scene = Scene::new();
     scene.kill(1, 1, Signal::SEGV);
     assert_eq!(scene.run(1), RunState::User);
-    // neither blocked nor ignored it is spared
+    // an init that does not block or ignore the fault is not spared
     scene.action(1, Signal::SEGV, SigAction::IGNORE);
     scene.block(1, set(&[11]));
     fault(&mut scene.kernel, 1, Signal::SEGV);
@@ -712,15 +713,15 @@ fn sig_34_a_fault_is_private_and_fatal_where_it_is_blocked() {
     scene.kill(1, 2, Signal::CONT);
     assert_eq!(scene.handled_numbers(2), [10]);
     let fx = fault(&mut scene.kernel, 2, Signal::ILL);
-    // blocked by the handler that runs: it is fatal
+    // the handler that runs blocks the signal, so it is fatal
     assert_eq!(scene.run(2), RunState::Zombie);
     assert!(fx.rules().contains(proctable::rule!("SIG-34")));
 }
 
-/// On the model alone, as below: a program of its own has shown it on the kernel. Who shares the
-/// dispositions sees that the handler alone is reset.
+/// On the model only, like the next test: a separate program has shown it on the kernel. Processes
+/// that share the dispositions see that only the handler is reset.
 #[test]
-fn sig_34_a_fault_that_is_blocked_resets_no_more_than_the_handler() {
+fn sig_34_a_blocked_fault_resets_only_the_handler() {
     let mut scene = Scene::new();
     scene.fork(1);
     let (flags, mask) = (SaFlags::NODEFER.with(SaFlags::RESTART), set(&[10, 12]));
@@ -735,7 +736,7 @@ fn sig_34_a_fault_that_is_blocked_resets_no_more_than_the_handler() {
     assert!(old.flags.contains(SaFlags::NODEFER) && old.mask == mask);
 }
 
-/// On the model alone: an agent never returns from a handler that it is not in.
+/// On the model only: an agent never returns from a handler that it is not in.
 #[test]
 fn sig_47_a_return_from_no_handler_is_a_fault() {
     let mut scene = Scene::new();
@@ -754,7 +755,7 @@ fn sig_01_default_actions_of_all_signals() {
     scene.limit(1, Resource::CORE, 0);
     for signal in Signal::all() {
         let child = scene.fork(1);
-        // its group is not orphaned: the init is in another one
+        // the group of the child is not orphaned: the init is in another group
         scene.setpgid(1, child as i32, 0);
         scene.kill(1, child as i32, signal);
         match signal.default_action() {
@@ -799,7 +800,7 @@ fn sig_05_signals_32_and_33_are_real_time_signals_like_others() {
 }
 
 #[test]
-fn sig_06_sigpending_takes_smaller_sets_and_fills_what_they_hold() {
+fn sig_06_sigpending_takes_smaller_sets_and_fills_only_their_bytes() {
     let mut scene = Scene::new();
     let both = set(&[10, RT]);
     scene.block(1, both);
@@ -843,7 +844,7 @@ fn sig_36_handlers_without_a_mask_run_last_dequeued_first() {
     assert_eq!(all_at_once(SigSet::EMPTY), [40, 36, 36, 34, 15, 12, 10, 1, 31, 11]);
 }
 
-/// And so in the order of SIG-33.
+/// The order of SIG-33 with masks in the handlers.
 #[test]
 fn sig_37_handlers_with_a_full_mask_run_one_after_the_other() {
     assert_eq!(all_at_once(SigSet::FULL), [11, 31, 1, 10, 12, 15, 34, 36, 36, 40]);
@@ -865,7 +866,7 @@ fn sig_32_private_signals_come_before_shared_ones() {
 }
 
 #[test]
-fn sig_55_a_deadly_signal_that_is_waited_for_ends_nobody() {
+fn sig_55_a_fatal_signal_in_the_set_of_sigtimedwait_ends_no_process() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.block(2, set(&[15]));
@@ -899,7 +900,7 @@ fn sig_42_resethand_resets_the_handler_and_keeps_flags_and_mask() {
     let mut scene = Scene::new().hold_handlers();
     scene.catch(1, Signal::USR1, SaFlags::RESETHAND, set(&[12]));
     scene.kill(1, 1, Signal::USR1);
-    // the body runs: the signal is blocked, and its action is SIG_DFL already
+    // the body of the handler runs: the signal is blocked, and its action is SIG_DFL already
     assert_eq!(scene.view(1).blocked, set(&[10, 12]));
     let get = Syscall::RtSigaction { sig: 10, act: None, old: Ptr::Valid, size: SIGSET_SIZE };
     let Ok(Ret::Action(Some(action))) = scene.result(1, get) else { panic!("an action") };
@@ -922,7 +923,7 @@ fn sig_43_resethand_works_for_sigill_and_sigtrap() {
 }
 
 #[test]
-fn sig_49_a_sigsuspend_that_no_handler_ends_takes_what_the_old_mask_lets_through() {
+fn sig_49_a_sigsuspend_without_a_handler_delivers_signals_that_the_old_mask_unblocks() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.catch(2, Signal::USR1, SaFlags(0), SigSet::EMPTY);
@@ -931,7 +932,7 @@ fn sig_49_a_sigsuspend_that_no_handler_ends_takes_what_the_old_mask_lets_through
     assert!(scene.handled_numbers(2).is_empty());
     scene.kill(1, 2, Signal::STOP);
     scene.kill(1, 2, Signal::CONT);
-    // the handler runs, and the call is made again
+    // the handler runs, and the call is restarted
     assert_eq!(scene.handled_numbers(2), [10]);
     assert_eq!((scene.returned(2), scene.run(2)), (None, RunState::Blocked));
     scene.same_on_the_kernel();
@@ -940,7 +941,7 @@ fn sig_49_a_sigsuspend_that_no_handler_ends_takes_what_the_old_mask_lets_through
 // ------------------------------------------------------------------ JOB, CHLD
 
 #[test]
-fn job_05_a_continue_takes_a_blocked_stop_back() {
+fn job_05_a_continue_discards_a_blocked_stop() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.setpgid(1, 2, 2);
@@ -953,7 +954,7 @@ fn job_05_a_continue_takes_a_blocked_stop_back() {
     scene.same_on_the_kernel();
 }
 
-/// On the model alone: on the kernel it is a race (appendix C, 1).
+/// On the model only: on the kernel this is a race (appendix C, 1).
 #[test]
 fn job_14_a_stop_that_is_continued_before_it_acts_leaves_no_trace() {
     let mut kernel = Scene::new().kernel;
@@ -975,7 +976,7 @@ fn job_14_a_stop_that_is_continued_before_it_acts_leaves_no_trace() {
     assert_eq!(waited, Ok(proctable::kernel::Outcome::Returned(Ok(nothing))));
 }
 
-/// On the model alone: on the kernel it is a race.
+/// On the model only: on the kernel this is a race.
 #[test]
 fn job_18_a_process_that_has_to_end_does_not_stop() {
     let mut kernel = Scene::new().kernel;
@@ -990,7 +991,7 @@ fn job_18_a_process_that_has_to_end_does_not_stop() {
 }
 
 #[test]
-fn chld_06_several_deaths_make_one_sigchld_with_the_first_ones_siginfo() {
+fn chld_06_several_exits_make_one_sigchld_with_the_siginfo_of_the_first() {
     let mut scene = Scene::new();
     scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
     scene.block(1, set(&[17]));
@@ -1040,7 +1041,7 @@ fn lim_02_the_superuser_may_have_more_tasks_than_the_limit() {
     scene.fork(1);
     scene.limit(2, Resource::NPROC, 0);
     assert_eq!(scene.fork(2), 3);
-    // as the real user, not by being effective alone: that has the capabilities
+    // the real user is changed, because an effective root has the capabilities
     scene.set_users(3, [own_user(80), 0, 0]);
     assert_eq!(scene.fork(3), 4);
     scene.set_users(4, users(own_user(80)));
@@ -1068,9 +1069,9 @@ fn lim_05_a_user_over_the_limit_cannot_exec_until_it_is_below() {
     scene.same_on_the_kernel();
 }
 
-/// The mark goes with the next fork that the limit allows, also if that finds no number (PID-05).
+/// The next fork that the limit allows clears the mark, also if it finds no number (PID-05).
 #[test]
-fn lim_05_a_fork_takes_the_mark_away_whatever_comes_of_it() {
+fn lim_05_a_fork_clears_the_mark_even_if_it_fails() {
     let mut scene = Scene::with(Config { pid_max: 302, last_pid: 299, ..Config::default() });
     let user = own_user(31);
     assert_eq!((scene.fork(1), scene.fork(1)), (300, 301));
@@ -1082,9 +1083,9 @@ fn lim_05_a_fork_takes_the_mark_away_whatever_comes_of_it() {
     scene.same_on_the_kernel();
 }
 
-/// Also of a signal that kills it: the record is free while its zombie is there (LIM-07).
+/// Also for a fatal signal: its record is free while the process is a zombie (LIM-07).
 #[test]
-fn sig_50_who_is_killed_in_sigtimedwait_still_takes_its_signal() {
+fn sig_50_a_thread_that_is_killed_in_sigtimedwait_still_takes_its_signal() {
     let mut scene = Scene::new();
     let user = own_user(32);
     for _ in 0..2 {
@@ -1103,9 +1104,10 @@ fn sig_50_who_is_killed_in_sigtimedwait_still_takes_its_signal() {
     scene.same_on_the_kernel();
 }
 
-/// Whoever queued them, and only those of several; their user has room again (LIM-07).
+/// Also records that another process queued, and of several records of a signal only these; the
+/// user can queue again (LIM-07).
 #[test]
-fn exec_05_what_says_that_it_comes_from_a_timer_is_gone_after_exec() {
+fn exec_05_signals_with_the_code_of_a_timer_are_gone_after_exec() {
     let pending = Syscall::RtSigpending { set: Ptr::Valid, size: SIGSET_SIZE };
     let one = [SiCode::TIMER.0];
     let mixed = [SiCode::TIMER.0, -1, -1, SiCode::TIMER.0];
@@ -1129,7 +1131,7 @@ fn exec_05_what_says_that_it_comes_from_a_timer_is_gone_after_exec() {
     }
 }
 
-/// A process 2 of its own user that may have two records, and blocks everything.
+/// Process 2 has a user of its own that may have two records, and blocks everything.
 fn limited(mut scene: Scene, user: u32) -> Scene {
     scene.fork(1);
     scene.limit(2, Resource::SIGPENDING, 2);
@@ -1139,20 +1141,20 @@ fn limited(mut scene: Scene, user: u32) -> Scene {
     scene
 }
 
-/// Whether a record of 2's user is free once 3, which has them all, is a zombie, on a kernel that
+/// Whether a record of 2's user is free after the end of 3, which has all records, on a kernel that
 /// has the property.
 fn zombie_frees_records(mut scene: Scene, full: Syscall) -> bool {
     for _ in 0..2 {
         scene.value(2, full.clone());
     }
-    // the target's user has too many, whoever sends
+    // the user of the target has too many, whichever process sends
     assert_eq!(scene.result(1, queue(2, signal(RT), -1, 0)), Err(Errno::EAGAIN));
     scene.kill(1, 3, Signal::KILL);
     assert_eq!(scene.run(3), RunState::Zombie);
     let free = scene.result(1, queue(2, signal(RT), -1, 0)).is_ok();
     assert_eq!(scene.wait(2, NONE), waited(3, killed(Signal::KILL)));
     if !free {
-        // the pending SIGCHLD has one of the two
+        // the pending SIGCHLD has one of the two records
         assert_eq!(scene.result(1, queue(2, signal(RT), -1, 0)), Ok(Ret::Value(0)));
     }
     scene.same_on_the_kernel();
@@ -1185,7 +1187,7 @@ fn lim_08_a_real_time_exit_signal_over_the_limit_is_lost() {
 }
 
 #[test]
-fn lim_11_what_kill_and_the_kernel_send_keeps_its_siginfo() {
+fn lim_11_signals_of_kill_and_of_the_kernel_keep_their_siginfo() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.limit(2, Resource::SIGPENDING, 0);
@@ -1204,7 +1206,8 @@ fn lim_11_what_kill_and_the_kernel_send_keeps_its_siginfo() {
     scene.unblock(2, SigSet::FULL);
     let handled: Vec<(u8, i32, u32)> =
         scene.handled(2).iter().map(|i| (i.signal.number(), i.code.0, i.pid.0)).collect();
-    // LIM-09: sigqueue's has lost it; LIM-10: so have kill's real-time ones, all but one of them
+    // LIM-09: the signal of sigqueue has lost its record; LIM-10: so have all real-time signals of
+    // kill except one
     assert_eq!(handled, [(10, 0, 1), (12, 0, 0), (17, 1, 3), (RT as u8, 0, 0)]);
     scene.same_on_the_kernel();
 }
@@ -1226,9 +1229,9 @@ fn time_02_alarm_rounds_and_never_to_0() {
     scene.same_on_the_kernel();
 }
 
-/// On the model alone: a log has no time.
+/// On the model only: a log has no time.
 #[test]
-fn time_06_a_timer_goes_on_in_its_grid_when_its_signal_is_dequeued() {
+fn time_06_a_timer_continues_on_its_grid_when_its_signal_is_dequeued() {
     let mut scene = Scene::new();
     scene.catch(1, Signal::ALRM, SaFlags(0), SigSet::EMPTY);
     scene.block(1, set(&[14]));
@@ -1254,7 +1257,7 @@ fn time_07_exec_keeps_the_timer_and_fork_does_not_copy_it() {
 
 // ------------------------------------------------------------------ NS
 
-/// NS-08: also those that only __WALL can wait for; the model alone can tell.
+/// NS-08: also children that only __WALL includes; only the model can show it.
 #[test]
 fn ns_08_an_ending_init_reaps_children_of_both_classes() {
     let mut scene = Scene::new();
@@ -1270,7 +1273,7 @@ fn ns_08_an_ending_init_reaps_children_of_both_classes() {
 
 // ------------------------------------------------------------------ versions
 
-/// A world of another kernel, for what depends on a property.
+/// The configuration of another kernel, for behaviour that depends on a property.
 fn on(major: u16, minor: u16, property: Property) -> Scene {
     let config = Config { version: Version::new(major, minor), ..Config::default() };
     Scene::with(config).depends_on(property)
@@ -1283,7 +1286,7 @@ fn fork_18_clone_takes_exit_signals_above_64_before_linux_7_1() {
     let mut scene = on(7, 0, Property::ExitSignalChecked);
     assert_eq!(scene.value(1, call), 2);
     scene.exit(2, 0);
-    // a clone child: no signal, and a plain wait does not see it
+    // a clone child sends no signal, and a plain wait does not include it
     assert_eq!(scene.wait(1, WaitOptions::NOHANG), Err(Errno::ECHILD));
     scene.same_on_the_kernel();
 }
@@ -1293,7 +1296,7 @@ fn autoreap(flags: u64, signal: u64) -> Syscall {
 }
 
 #[test]
-fn fork_34_what_clone_autoreap_goes_with() {
+fn fork_34_the_flags_that_clone_autoreap_permits() {
     let mut scene = Scene::new().depends_on(Property::Autoreap);
     let chld = u64::from(Signal::CHLD.number());
     for refused in [autoreap(0, chld), autoreap(clone::PARENT, 0), autoreap(clone::THREAD, 0)] {
@@ -1324,7 +1327,7 @@ fn zom_15_a_child_made_by_clone_autoreap_leaves_no_zombie() {
     assert_eq!(scene.fork(1), 2);
     assert_eq!(scene.value(2, autoreap(0, 0)), 3);
     assert_eq!(scene.value(1, autoreap(0, 0)), 4);
-    // its stops are those of a clone child
+    // the stops of the child are those of a clone child
     scene.kill(1, 4, Signal::STOP);
     assert_eq!(scene.handled_numbers(1), [Signal::CHLD.number()]);
     let all = WaitOptions::ALL.with(WaitOptions::STOPPED);
@@ -1332,20 +1335,20 @@ fn zom_15_a_child_made_by_clone_autoreap_leaves_no_zombie() {
     assert_eq!(scene.result(1, wait_for(4, all)), stopped);
     scene.kill(1, 4, Signal::KILL);
     assert!(scene.is_gone(4) && scene.handled(1).is_empty(), "no zombie, no signal");
-    // nor does it leave one to whoever adopts it
+    // the child leaves no zombie to an adopter either
     scene.exit(2, 0);
     assert_eq!(scene.wait(1, NONE), waited(2, WaitStatus::exited(0)));
     scene.exit(3, 0);
     assert!(scene.is_gone(3) && scene.handled(1).is_empty(), "no zombie, no signal");
-    // a wait that sleeps ends when there is nobody left to wait for
+    // a wait that sleeps ends when no child is left
     assert_eq!(scene.value(1, autoreap(0, 0)), 5);
     scene.call(1, wait_for(-1, WaitOptions::ALL));
     scene.exit(5, 0);
     assert_eq!(scene.returned(1), Some(Err(Errno::ECHILD)));
     scene.same_on_the_kernel();
-    // nor to a process 1 that is not part of the program
-    let world = Config::default().below_init(Pid(2));
-    let mut scene = Scene::with(world).depends_on(Property::Autoreap);
+    // nor to a process 1 that is outside of the model
+    let config = Config::default().below_init(Pid(2));
+    let mut scene = Scene::with(config).depends_on(Property::Autoreap);
     assert_eq!(scene.fork(2), 3);
     assert_eq!(scene.value(3, autoreap(0, 0)), 4);
     scene.exit(3, 2);
@@ -1356,9 +1359,9 @@ fn zom_15_a_child_made_by_clone_autoreap_leaves_no_zombie() {
 }
 
 #[test]
-fn exit_17_a_core_dump_ended_those_who_share_the_memory_until_linux_5_15() {
+fn exit_17_a_core_dump_ended_all_processes_that_share_the_memory_until_linux_5_15() {
     for (minor, spared) in [(15, false), (16, true)] {
-        let mut scene = on(5, minor, Property::CoreSparesSharers);
+        let mut scene = on(5, minor, Property::CoreEndsOneProcess);
         scene.limit(1, Resource::CORE, 0);
         assert_eq!(scene.fork(1), 2);
         scene.call(2, Syscall::Vfork);
@@ -1367,7 +1370,7 @@ fn exit_17_a_core_dump_ended_those_who_share_the_memory_until_linux_5_15() {
         if !spared {
             assert_eq!(scene.wait(1, NONE), waited(2, killed(Signal::QUIT)));
         }
-        // a signal that dumps nothing is its receiver's alone
+        // a signal that dumps no core ends only its target
         let other = scene.fork(1);
         scene.call(other, Syscall::Vfork);
         scene.kill(1, other as i32 + 1, Signal::TERM);
@@ -1400,7 +1403,7 @@ fn exit_13_ended_processes_keep_signals_until_linux_5_17() {
         scene.exit(2, 0);
         let sent = queue(2, signal(RT), -1, 7);
         assert_eq!(scene.result(1, sent.clone()), Ok(Ret::Value(0)));
-        // the first record is charged to the zombie's user, or was dropped
+        // the first record is charged to the user of the zombie, or was dropped
         assert_eq!(scene.result(1, sent), result);
         assert_eq!(scene.wait(1, NONE), waited(2, WaitStatus::exited(0)));
     }
@@ -1413,7 +1416,7 @@ fn exit_13_ended_processes_keep_signals_until_linux_5_17() {
 }
 
 #[test]
-fn exit_05_whoever_shares_the_memory_shares_whether_it_may_be_dumped() {
+fn exit_05_processes_that_share_the_memory_share_the_dumpable_attribute() {
     let mut scene = Scene::new();
     let dumpable = |scene: &mut Scene, pid| scene.value(pid, Syscall::Prctl(Prctl::GetDumpable));
     assert_eq!(scene.fork(1), 2);
@@ -1422,19 +1425,19 @@ fn exit_05_whoever_shares_the_memory_shares_whether_it_may_be_dumped() {
     let own = Syscall::clone_call(clone::VM | u64::from(Signal::CHLD.number()));
     assert_eq!(scene.value(3, own), 4);
     assert_eq!((dumpable(&mut scene, 3), dumpable(&mut scene, 4)), (0, 0));
-    // a copy is another memory, and so is that of a new program
+    // a copy is another memory, and so is the memory of a new program
     assert_eq!(scene.fork(3), 5);
     scene.value(5, Syscall::Prctl(Prctl::SetDumpable(1)));
     assert_eq!((dumpable(&mut scene, 3), dumpable(&mut scene, 5)), (0, 1));
     assert_eq!(scene.exec(3), Ok(Ret::Value(0)));
     assert_eq!((dumpable(&mut scene, 3), dumpable(&mut scene, 4)), (1, 0));
-    // the parent in vfork has come back, to the memory that its child changed
+    // the parent in vfork has returned, to the memory that its child changed
     assert_eq!(dumpable(&mut scene, 2), 0);
     scene.same_on_the_kernel();
 }
 
 #[test]
-fn cred_01_exec_beside_clone_fs_took_the_effective_user_away_until_linux_6_16() {
+fn cred_01_exec_with_clone_fs_reset_the_effective_user_until_linux_6_16() {
     let (real, effective) = (own_user(0), own_user(1));
     for (minor, kept) in [(16, false), (17, true)] {
         let mut scene = on(6, minor, Property::SharedExecKeepsUser);
@@ -1444,7 +1447,7 @@ fn cred_01_exec_beside_clone_fs_took_the_effective_user_away_until_linux_6_16() 
         assert_eq!(scene.exec(2), Ok(Ret::Value(0)));
         let users = if kept { [real, effective, effective] } else { [real; 3] };
         assert_eq!(scene.result(2, Syscall::Getresuid), Ok(Ret::Users(users.map(user))));
-        // nothing is shared with a copy
+        // a copy shares nothing
         let copy = scene.fork(1);
         scene.set_users(copy, [real, effective, effective]);
         assert_eq!(scene.exec(copy), Ok(Ret::Value(0)));
@@ -1455,7 +1458,7 @@ fn cred_01_exec_beside_clone_fs_took_the_effective_user_away_until_linux_6_16() 
 }
 
 #[test]
-fn exit_11_a_killed_waiter_may_go_before_its_child_is_a_zombie() {
+fn exit_11_a_killed_waiter_may_end_before_its_child_is_a_zombie() {
     for preempted in [false, true] {
         let version = Version::NEWEST.with(Property::ExitIsPreempted, preempted);
         let config = Config { version, ..Config::default() };
@@ -1463,7 +1466,7 @@ fn exit_11_a_killed_waiter_may_go_before_its_child_is_a_zombie() {
         assert_eq!(scene.fork(1), 2);
         assert_eq!(scene.fork(2), 3);
         scene.call(2, wait_for(-1, NONE));
-        // the youngest member of the group first
+        // the youngest member of the group is first
         scene.call(1, Syscall::Kill { pid: 0, sig: Signal::TERM.number().into() });
         let adopted = if preempted { waited(3, killed(Signal::TERM)) } else { Err(Errno::ECHILD) };
         assert_eq!(scene.result(1, wait_for(3, WaitOptions::NOHANG)), adopted);

@@ -11,7 +11,7 @@ use crate::kernel::{Fault, Kernel};
 use crate::rule;
 use crate::syscall::{self, Ret};
 
-/// "Leave this one as it is" of setreuid(2) and setresuid(2).
+/// The argument of setreuid(2) and setresuid(2) that leaves a user ID unchanged.
 const UNCHANGED: u32 = u32::MAX;
 
 impl Kernel {
@@ -83,7 +83,7 @@ impl Kernel {
         self.change_cred(caller, old, Cred { real, effective, saved, ..old }, fx)
     }
 
-    /// EINVAL for a user that the namespace does not map.
+    /// The user `uid`; EINVAL if the user namespace does not map it.
     fn valid_user(&self, uid: u32) -> Result<Uid, Errno> {
         if uid == UNCHANGED || self.config.user_namespace && uid != 0 {
             return Err(Errno::EINVAL);
@@ -110,12 +110,12 @@ impl Kernel {
             self.set_dumpable(self.process_of(task), false);
         }
         if new.real != old.real {
-            // CRED-06: the charge moves; LIM-04: and never fails
+            // CRED-06: the new user is charged; LIM-04: the charge never fails
             fx.obey(rule!("CRED-06"));
             self.move_task_charge(task, old.real, new.real, fx);
         }
         self.tasks[task].cred = new;
-        if self.faulty(Fault::UsersAreOfTheProcess) {
+        if self.has_fault(Fault::UsersAreOfTheProcess) {
             let others: Vec<Id<Task>> = self.tasks_from(task).skip(1).collect();
             for other in others {
                 let old = self.tasks[other].cred.real;
@@ -130,8 +130,8 @@ impl Kernel {
         Ok(Ret::Users(self.cred(caller).users()))
     }
 
-    /// Whether the caller may change the limits of another process: capable, or the same user
-    /// three times over.
+    /// Checks that the caller may change the limits of the process of `target`: it needs
+    /// CAP_SYS_RESOURCE, or its real user must be the real, effective and saved user of `target`.
     pub(in crate::kernel) fn may_limit(
         &self,
         caller: Id<Task>,
@@ -139,7 +139,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let (own, other) = (self.cred(caller), self.cred(target));
-        // of another thread of its own process too
+        // the kernel also checks a target that is another thread of the caller's process
         if caller == target
             || own.capable && self.config.sys_resource
             || other.users().iter().all(|user| *user == own.real)

@@ -1,5 +1,4 @@
-//! Calls that are in flight: a thread has entered the kernel with them, and they are carried out in
-//! its steps.
+//! Calls in flight: a thread has entered the kernel with a call, and carries it out in its steps.
 
 use alloc::boxed::Box;
 
@@ -12,15 +11,14 @@ use crate::rule;
 use crate::syscall::{self, Ret, Syscall};
 
 impl Kernel {
-    /// The thread `tid` is about to make a call. The thread stands in the run queue from then on,
-    /// and makes the call in a step of its own; the result is in a `Returned` effect. Signals that
-    /// are sent to the thread before that step come before the call, as they do on the way to it: a
-    /// thread that is stopped makes the call when it is continued, and one that is killed does not
-    /// make it.
+    /// The thread `tid` is about to make a call. The thread enters the run queue and makes the call
+    /// in a step of its own; a `Returned` effect has the result. A signal that is sent to the
+    /// thread before that step precedes the call: a stopped thread makes the call after it is
+    /// continued, and a killed thread does not make it.
     ///
-    /// Calls of several threads may be in flight, as they may on several CPUs: with
-    /// [`Granularity::Fine`](crate::kernel::Granularity::Fine) the orders of the steps are what
-    /// Linux may do there.
+    /// Calls of several threads may be in flight, as on several CPUs. With
+    /// [`Granularity::Fine`](crate::kernel::Granularity::Fine) the steps can take every order that
+    /// Linux permits.
     ///
     /// ```
     /// use proctable::abi::Pid;
@@ -29,7 +27,7 @@ impl Kernel {
     ///
     /// let (mut kernel, mut fx) = (Kernel::new(Config::default()), Effects::new());
     /// kernel.call(Pid(1), &Syscall::Fork, &mut fx)?;
-    /// // both at the same time: the child ends by the signal or by itself
+    /// // both calls are in flight: the child ends by the signal or by exit_group
     /// kernel.enter(Pid(1), &Syscall::Kill { pid: 2, sig: 9 }, &mut fx)?;
     /// kernel.enter(Pid(2), &Syscall::ExitGroup(3), &mut fx)?;
     /// kernel.settle(&mut Canonical, &mut fx);
@@ -39,7 +37,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Refused`] if the thread runs no code of its own now.
+    /// [`Refused`] if the thread is not in user mode.
     pub fn enter(&mut self, tid: Pid, call: &Syscall, fx: &mut Effects) -> Result<(), Refused> {
         let task = self.user_mode_task(tid)?;
         fx.begin(tid, Some(call.name()));
@@ -48,8 +46,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// A thread that is about to make a call enters the kernel with it, unless it takes signals
-    /// first: whether it has entered.
+    /// Moves a thread that is about to make a call into the kernel, unless the thread takes signals
+    /// first. Returns whether the thread has entered.
     #[inline]
     pub(in crate::kernel) fn begin_call(&mut self, task: Id<Task>) -> bool {
         if !matches!(self.tasks[task].sleep, Sleep::Calling(_)) {
@@ -63,7 +61,7 @@ impl Kernel {
         enters
     }
 
-    /// Whether the task is at carrying out a call: no signal comes between.
+    /// Whether the task carries out a call; no signal is delivered before the call ends.
     #[inline]
     pub(in crate::kernel) fn is_in_call(&self, task: Id<Task>) -> bool {
         matches!(
@@ -72,8 +70,9 @@ impl Kernel {
         )
     }
 
-    /// The task goes on with its call, whatever was sent to it meanwhile (RACE-02).
-    pub(in crate::kernel) fn go_on_in_call(&mut self, task: Id<Task>, fx: &mut Effects) {
+    /// Continues the call of the task; signals that were sent after its entry do not interrupt it
+    /// (RACE-02).
+    pub(in crate::kernel) fn continue_call(&mut self, task: Id<Task>, fx: &mut Effects) {
         let result = match core::mem::take(&mut self.tasks[task].sleep) {
             Sleep::Entered(call) => {
                 fx.begin(self.tid_of(task), Some(call.name()));
@@ -84,9 +83,9 @@ impl Kernel {
             }
             Sleep::Killing(killing) => {
                 self.tasklist.release_shared();
-                self.go_on_killing(task, killing, fx)
+                self.continue_kill(task, killing, fx)
             }
-            Sleep::Forking(forking) => self.go_on_forking(task, &forking, fx),
+            Sleep::Forking(forking) => self.continue_fork(task, &forking, fx),
             Sleep::Loading => Some(self.finish_exec(task, fx)),
             sleep => {
                 self.tasks[task].sleep = sleep;
@@ -107,13 +106,13 @@ impl Kernel {
             None if !thread.signal_pending => return,
             None => {}
         }
-        // others may run before it is back in its own code
+        // other tasks may run before this one returns to user mode
         if thread.state == TaskState::Running && !self.queue.is_empty() {
             self.enqueue_first(task);
         }
     }
 
-    /// Carries out a call; `None` if the caller sleeps in it, or others run before it is over.
+    /// Carries out a call; `None` if the caller sleeps in it, or if other tasks run before it ends.
     pub(in crate::kernel) fn perform_any(
         &mut self,
         task: Id<Task>,

@@ -20,12 +20,12 @@ impl Kernel {
         error: Option<Errno>,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
-        // EXEC-17 comes before the file is looked at
+        // EXEC-17: the kernel checks the limit before it opens the file
         if let Err(errno) = self.may_exec(caller, fx) {
             return Some(Err(errno));
         }
         if let Some(errno) = error {
-            // TG-111: nobody has ended yet
+            // TG-111: the other threads live on
             fx.obey(rule!("EXEC-18"));
             return Some(Err(errno));
         }
@@ -37,17 +37,17 @@ impl Kernel {
         self.set_executing(process, Some(caller));
         self.kill_threads(process, Some(caller));
         self.tasks[caller].sleep = Sleep::Exec;
-        // TG-110: of a leader that has ended already nothing is left to wait for; the call returns
-        // under its number
+        // TG-110: the caller does not wait for a leader that has already ended; the call returns
+        // with the leader's number
         if self.others_have_ended(caller) {
             fx.obey(rule!("EXEC-12"));
             fx.obey(rule!("TG-110"));
         }
-        self.go_on_executing(caller, fx);
+        self.continue_exec(caller, fx);
         None
     }
 
-    /// A task has ended while another one of its process executes a program: perhaps it can go on.
+    /// Wakes the task that executes a program if all other tasks of its process have ended.
     pub(in crate::kernel) fn wake_executing(&mut self, process: Id<Process>) {
         if let Some(task) = self.executing_task(process)
             && self.others_have_ended(task)
@@ -56,8 +56,8 @@ impl Kernel {
         }
     }
 
-    /// A task that executes a program was woken: it goes on if the others have ended.
-    pub(in crate::kernel) fn go_on_executing(&mut self, task: Id<Task>, fx: &mut Effects) {
+    /// Continues execve in a task that was woken, if all other tasks of its process have ended.
+    pub(in crate::kernel) fn continue_exec(&mut self, task: Id<Task>, fx: &mut Effects) {
         if self.others_have_ended(task)
             && let Some(result) = self.take_over(task, fx)
         {
@@ -65,9 +65,10 @@ impl Kernel {
         }
     }
 
-    /// The other threads have ended, also those in vfork or in a wait (TG-112, TG-123): the caller
-    /// takes the leader's place (EXEC-12, de_thread). Of two that execute one is ended (TG-113), a
-    /// group exit ends both (TG-114), and other signals wait (TG-118, TG-122).
+    /// Puts the caller in the place of the leader (EXEC-12, de_thread). The other threads have
+    /// ended, also threads in vfork or in a wait (TG-112, TG-123). Of two threads that call execve
+    /// the kernel ends one (TG-113), a group exit ends both (TG-114), and other signals do not end
+    /// the wait for the threads (TG-118, TG-122).
     fn take_over(&mut self, caller: Id<Task>, fx: &mut Effects) -> Option<syscall::Result> {
         let process = self.process_of(caller);
         self.tasks[caller].sleep = Sleep::None;
@@ -90,9 +91,9 @@ impl Kernel {
         self.execute(caller, fx)
     }
 
-    /// The only thread of a process executes a program. Whose child it is does not change (TG-109),
-    /// and the lists of its own threads' children are one (TG-144, TG-173). `None` if others run
-    /// before it is another program.
+    /// Executes a program in the only thread of a process. The parent of the process does not
+    /// change (TG-109), and the children of all threads are in one list (TG-144, TG-173). `None` if
+    /// other tasks run before the process has the new program.
     fn execute(&mut self, caller: Id<Task>, fx: &mut Effects) -> Option<syscall::Result> {
         let id = self.process_of(caller);
         if self.processes[id].is_clone_child() {
@@ -101,7 +102,7 @@ impl Kernel {
             self.processes[id].exit_signal = Signal::CHLD.number();
             self.index_child(id);
         }
-        // TG-101: its own word stays, unless another process shares the memory
+        // TG-101: the kernel clears the caller's own word only if another process shares the memory
         self.clear_child_tid(caller, true, fx);
         self.memory_shares.leave(id);
         fx.obey(rule!("EXEC-19"));
@@ -116,7 +117,7 @@ impl Kernel {
         Some(self.finish_exec(caller, fx))
     }
 
-    /// The part of execve after the old memory is gone (begin_new_exec).
+    /// The part of execve after the release of the old memory (begin_new_exec).
     pub(in crate::kernel) fn finish_exec(
         &mut self,
         caller: Id<Task>,
@@ -137,8 +138,9 @@ impl Kernel {
             rule!("EXEC-10"),
             rule!("EXEC-14"),
         ]);
-        // LSM_UNSAFE_SHARE (TG-124): another process could change the working directory meanwhile
-        let shared = !self.fs_shares.sharers(self.fs_holder(caller)).is_empty();
+        // LSM_UNSAFE_SHARE (TG-124): another process could change the working directory during
+        // execve
+        let shared = !self.fs_shares.sharing_with(self.fs_holder(caller)).is_empty();
         let downgrade = shared && !self.config.version.has(Property::SharedExecKeepsUser);
         self.change_image(caller, downgrade);
         let pending = self.processes[id].shared.set() | self.tasks[caller].pending.set();
@@ -149,13 +151,13 @@ impl Kernel {
         Ok(Ret::Value(0))
     }
 
-    /// The new program begins outside of any handler, with the mask and the pending signals of the
-    /// thread that executed it (EXEC-03, TG-105), and with the users that execve gives it.
+    /// Starts the new program outside of any handler, with the mask and the pending signals of the
+    /// thread that called execve (EXEC-03, TG-105), and with the users that execve sets.
     fn change_image(&mut self, caller: Id<Task>, downgrade: bool) {
         let thread = &mut self.tasks[caller];
         thread.frames.clear();
         let old = thread.cred;
-        // CRED-01: CAP_SETUID keeps what the kernel takes for a set-user-ID program's
+        // CRED-01: without CAP_SETUID the effective user is reset, as for a set-user-ID program
         let kept =
             if downgrade && !old.capable { Cred { effective: old.real, ..old } } else { old };
         thread.cred = kept.after_exec();
@@ -164,13 +166,13 @@ impl Kernel {
         }
         let process = &mut self.processes[thread.process];
         process.exec_count = process.exec_count.wrapping_add(1);
-        // EXEC-15: the other marks stay
+        // EXEC-15: the other flags stay
         process.flags.executed = true;
         process.flags.dumpable = kept.effective == kept.real;
     }
 
-    /// EXEC-05: what is pending of POSIX timers goes with them. Their records are told by their
-    /// code, which others may have queued, too.
+    /// EXEC-05: drops the pending signals of POSIX timers. They are recognised by their code,
+    /// SI_TIMER; signals that a process queued with that code are dropped as well.
     fn drop_timer_signals(&mut self, caller: Id<Task>, fx: &mut Effects) {
         let mut users = Vec::new();
         let task = &mut self.tasks[caller];
@@ -184,8 +186,8 @@ impl Kernel {
         self.discharge_all_queued(users);
     }
 
-    /// Handlers are gone with the old program (TG-117). Dispositions that were shared become the
-    /// process's own (EXEC-16, TG-120)
+    /// Resets the handlers of the old program (TG-117). Shared dispositions become the process's
+    /// own (EXEC-16, TG-120).
     fn change_dispositions(&mut self, caller: Id<Task>, fx: &mut Effects) {
         fx.obey(rule!("EXEC-01"));
         fx.obey(rule!("EXEC-02"));

@@ -1,5 +1,5 @@
-//! The end of a task, and of its process with the last one: what happens to its children, its
-//! group, its parent, its number.
+//! The end of a task, and of its process with the last task: the consequences for its children, its
+//! group, its parent and its number.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -15,7 +15,7 @@ use crate::rule;
 use crate::syscall::{self, Ret};
 
 impl Kernel {
-    /// exit: the calling thread ends, and its process with the last one.
+    /// exit: the calling thread ends, and the process ends with its last thread.
     pub(in crate::kernel) fn exit_thread(
         &mut self,
         task: Id<Task>,
@@ -23,13 +23,13 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         let id = self.process_of(task);
-        if self.faulty(Fault::DeadLeaderEndsProcess) && self.leader(id) == task {
+        if self.has_fault(Fault::DeadLeaderEndsProcess) && self.leader(id) == task {
             return self.exit_group(task, status, fx);
         }
         self.exit(task, status, fx);
     }
 
-    /// exit_group: the process ends with `status`, unless it has to end already (TG-90).
+    /// exit_group: the process ends with `status`, unless it already has to end (TG-90).
     pub(in crate::kernel) fn exit_group(
         &mut self,
         task: Id<Task>,
@@ -49,14 +49,13 @@ impl Kernel {
         self.exit(task, status, fx);
     }
 
-    /// The task ends; its process does so with `status` (its low 8 bits, TG-102) if it was the last
-    /// one to begin with that, and no other status was decided before (TG-89). EXIT-11 is the
-    /// order.
+    /// Ends the task. The process ends with `status` (its low 8 bits, TG-102) if the task is the
+    /// last one that begins to exit and no other status is set (TG-89). EXIT-11 is the order.
     pub(in crate::kernel) fn exit(&mut self, task: Id<Task>, status: WaitStatus, fx: &mut Effects) {
         fx.obey(rule!("EXIT-11"));
         let id = self.process_of(task);
         let last = self.begin_exit_of(task);
-        let lost = self.faulty(Fault::LastThreadsStatusIsLost) && self.leader(id) != task;
+        let lost = self.has_fault(Fault::LastThreadsStatusIsLost) && self.leader(id) != task;
         let status = if lost { WaitStatus::exited(0) } else { status };
         if self.leader(id) == task {
             self.note_leader_status(id, status);
@@ -71,26 +70,26 @@ impl Kernel {
         }
         self.leave_signals(task, fx);
         self.leave_user_mode_for_good(task, last, fx);
-        // the memory goes before anyone is told
+        // the task releases its memory before the kernel notifies any process of the end
         let in_vfork = self.tasks[task].vfork_waiter.is_some();
         self.release_vfork(task, fx);
         if self.others_may_run() {
             fx.obey(rule!("RACE-01"));
         }
         if in_vfork || self.others_may_run() || self.may_be_preempted(task) {
-            // others may run first, who still find it alive: it has left its call, and its own
-            // children are not given away
+            // other tasks may run first and find this task alive: it has left its call, and its
+            // children still have it as their parent
             self.tasks[task].sleep = Sleep::Exiting { last };
             self.enqueue_task(task);
         } else {
-            self.go_on_exiting(task, last, fx);
+            self.continue_exit(task, last, fx);
         }
     }
 
-    /// Whether others that run before anyone is told of the end can tell that from their running
-    /// before all of it: only children can, who are not waited for any more, also those of other
-    /// threads, which this one does not get any more. Where each exit is preempted the others run
-    /// in that order.
+    /// Whether other tasks run before the second part of this exit, and can observe the cut. Only a
+    /// child can: this task does not wait for it any more. A child of another thread counts,
+    /// because this task does not adopt it any more. With [`Property::ExitIsPreempted`] other tasks
+    /// always run first.
     fn may_be_preempted(&self, task: Id<Task>) -> bool {
         !self.queue.is_empty()
             && (self.config.version.has(Property::ExitIsPreempted)
@@ -103,8 +102,8 @@ impl Kernel {
             && self.tasks_of(id).any(|thread| self.children(thread).next().is_some())
     }
 
-    /// The part of an exit that others see.
-    pub(in crate::kernel) fn go_on_exiting(
+    /// The part of an exit that other tasks observe.
+    pub(in crate::kernel) fn continue_exit(
         &mut self,
         task: Id<Task>,
         last: bool,
@@ -116,8 +115,8 @@ impl Kernel {
         }
     }
 
-    /// What a task does not take any more of the signals of its process, others do (exit_signals,
-    /// TG-46, TG-96); and it counts as stopped (TG-139).
+    /// Offers the shared signals that the task does not take any more to the other threads
+    /// (exit_signals, TG-46, TG-96), and counts the task as stopped (TG-139).
     fn leave_signals(&mut self, task: Id<Task>, fx: &mut Effects) {
         let id = self.process_of(task);
         if self.processes[id].is_single() || matches!(self.processes[id].life, Life::Dying(_)) {
@@ -135,8 +134,8 @@ impl Kernel {
         }
     }
 
-    /// From here on the task takes no signal, and sleeps in nothing; the last one of a process
-    /// takes the timer with it (EXIT-14).
+    /// From here on the task takes no signal and sleeps in no call. The last task of a process
+    /// cancels the timer (EXIT-14).
     fn leave_user_mode_for_good(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
         let id = self.process_of(task);
         if last {
@@ -164,8 +163,8 @@ impl Kernel {
         }
     }
 
-    /// LIM-07: the records of a task go with it, or with the process where it is its leader; those
-    /// of the process when it is reaped.
+    /// LIM-07: frees the records of the task's private signals. Those of a leader, and those of the
+    /// process, stay until the process is reaped.
     pub(in crate::kernel) fn drop_private_signals(&mut self, task: Id<Task>) {
         if self.tasks[task].pending.set().is_empty() {
             return;
@@ -188,7 +187,7 @@ impl Kernel {
         Ok(Ret::Value(i64::from(self.tid_of(caller).0)))
     }
 
-    /// TG-11: 0 is stored where the task wants it, if somebody else can see that.
+    /// TG-11: stores 0 at the address that the task has set, if another task can see that.
     pub(in crate::kernel) fn clear_child_tid(
         &mut self,
         task: Id<Task>,
@@ -199,35 +198,36 @@ impl Kernel {
         if address == 0 {
             return;
         }
-        if !last || !self.memory_shares.sharers(self.process_of(task)).is_empty() {
+        if !last || !self.memory_shares.sharing_with(self.process_of(task)).is_empty() {
             fx.push_with(self.task_subject(task), rule!("TG-11"), || {
                 Consequence::TidCleared(address)
             });
         }
     }
 
-    /// A core dump ends all that share the memory, where the kernel does not spare them (EXIT-17).
-    pub(in crate::kernel) fn end_sharers(
+    /// A core dump ends all processes that share the memory, on kernels without
+    /// [`Property::CoreEndsOneProcess`] (EXIT-17).
+    pub(in crate::kernel) fn end_memory_sharing_processes(
         &mut self,
         dumping: Id<Process>,
         signal: Signal,
         fx: &mut Effects,
     ) {
-        let spares = self.config.version.has(Property::CoreSparesSharers);
+        let spares = self.config.version.has(Property::CoreEndsOneProcess);
         if spares || !self.processes[dumping].flags.dumpable {
             return;
         }
-        let sharers = self.memory_shares.sharers(dumping).to_vec();
-        for sharer in sharers.into_iter().filter(|sharer| *sharer != dumping) {
-            if matches!(self.processes[sharer].life, Life::Alive(_)) {
+        let sharing = self.memory_shares.sharing_with(dumping).to_vec();
+        for other in sharing.into_iter().filter(|other| *other != dumping) {
+            if matches!(self.processes[other].life, Life::Alive(_)) {
                 fx.obey(rule!("EXIT-17"));
-                self.begin_group_exit(sharer, WaitStatus::killed(signal, false), fx);
+                self.begin_group_exit(other, WaitStatus::killed(signal, false), fx);
             }
         }
     }
 
-    /// The children get another parent, and the process is a zombie with its last task; a thread
-    /// that is not the leader is gone (TG-86), a leader is kept (TG-87).
+    /// Gives the children another parent; the process becomes a zombie with its last task. A thread
+    /// that is not the leader is removed (TG-86), a leader stays (TG-87).
     pub(in crate::kernel) fn finish_exit(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
         let children: Vec<Id<Process>> = self.children(task).collect();
         if children.is_empty() {
@@ -244,9 +244,9 @@ impl Kernel {
         self.give_children_away(task, notifying, fx);
     }
 
-    /// The second part of an exit that was cut (RACE-03): nobody else has changed the lists of
-    /// tasks.
-    pub(in crate::kernel) fn go_on_notifying(&mut self, task: Id<Task>, fx: &mut Effects) {
+    /// The second part of an exit that was cut (RACE-03). No other task has changed the lists of
+    /// tasks since the first part.
+    pub(in crate::kernel) fn continue_notifying(&mut self, task: Id<Task>, fx: &mut Effects) {
         match core::mem::take(&mut self.tasks[task].sleep) {
             Sleep::Notifying(notifying) => {
                 self.tasklist.release();
@@ -256,7 +256,7 @@ impl Kernel {
         }
     }
 
-    /// The parent and those who wait are told that a task has ended.
+    /// Notifies the parent and the waiting tasks that a task has ended.
     fn notify_of_end(
         &mut self,
         task: Id<Task>,
@@ -288,7 +288,7 @@ impl Kernel {
             unwanted.push((id, rule));
         }
         if self.others_may_run() {
-            // the first one stands in front of the run queue then
+            // each one enters the run queue at its front: the last one that enters runs first
             for (child, rule) in unwanted.into_iter().rev() {
                 self.release_later(child, rule, fx);
             }
@@ -303,8 +303,8 @@ impl Kernel {
         self.wake_zapping_init();
     }
 
-    /// The last task of a process has ended. The rule by which it is no zombie, if nobody wants
-    /// one.
+    /// The last task of a process has ended. Returns the rule by which the process leaves no
+    /// zombie, if there is one.
     fn end_process(&mut self, id: Id<Process>, fx: &mut Effects) -> Option<Rule> {
         let Life::Dying(status) = self.processes[id].life else { return None };
         self.set_life(id, Life::Zombie(status));
@@ -314,7 +314,7 @@ impl Kernel {
         self.notify_parent(id, fx).or(zapped.then_some(rule!("NS-08")))
     }
 
-    /// A thread that has ended and is not the leader is gone at once (TG-86).
+    /// Removes a thread that has ended and is not the leader (TG-86).
     fn release_thread(&mut self, task: Id<Task>, fx: &mut Effects) {
         let user = self.tasks[task].cred.real;
         fx.obey(rule!("THR-09"));
@@ -324,13 +324,13 @@ impl Kernel {
         self.remove_thread(task);
     }
 
-    /// SIGCHLD, or what else the child was created with, and the waiters are woken. The rule by
-    /// which it is no zombie, if the parent wants none.
+    /// Sends SIGCHLD, or the exit signal with which the child was created, and wakes the waiting
+    /// tasks. Returns the rule by which the child leaves no zombie, if there is one.
     fn notify_parent(&mut self, child: Id<Process>, fx: &mut Effects) -> Option<Rule> {
         let process = &self.processes[child];
         let Life::Zombie(status) = process.life else { return None };
         if process.flags.autoreap {
-            // ZOM-15: whoever its parent is by now, also one that is not visible
+            // ZOM-15: also for an adopter, and for a parent that is not visible
             let parent = process.parent;
             fx.obey(rule!("ZOM-15"));
             fx.obey(rule!("EXIT-16"));
@@ -346,7 +346,7 @@ impl Kernel {
         let mut signal = Signal::new(i32::from(process.exit_signal));
         if process.is_clone_child() {
             if process.parent_exec_count != self.processes[parent].exec_count {
-                // EXEC-09: the parent that chose the signal is another program now
+                // EXEC-09: the parent has executed another program since it chose the signal
                 fx.obey(rule!("EXEC-09"));
                 signal = Some(Signal::CHLD);
             } else {
@@ -357,7 +357,7 @@ impl Kernel {
         let mut autoreap = None;
         let sighand = &self.sighands[self.processes[parent].sighand];
         if signal == Some(Signal::CHLD) && sighand.reaps_children() {
-            // ZOM-05: by the disposition of this moment; ZOM-06: blocked or not
+            // ZOM-05: the disposition at this moment counts; ZOM-06: the mask does not
             let ignored = sighand.ignored().contains(Signal::CHLD);
             autoreap = Some(if ignored { rule!("ZOM-02") } else { rule!("ZOM-03") });
             if ignored {
@@ -371,8 +371,9 @@ impl Kernel {
             self.note_child_signal(parent, signal, fx);
             let info = SigInfo::child(signal, pid, uid, self.leader_status(child, status));
             let origin = Origin::user(rule!("CHLD-01"));
-            // LIM-08: a real-time exit signal is lost where the parent's user has too many
-            // TG-60: the thread that created it is aimed at
+            // LIM-08: a real-time exit signal is lost if the user of the parent has too many
+            // records
+            // TG-60: the target task is the thread that created the child
             let sent = self.generate(self.target_task_of(parent_task), &info, origin, fx);
             debug_assert!(sent.is_ok() || signal.is_realtime());
         }
@@ -381,9 +382,9 @@ impl Kernel {
         autoreap
     }
 
-    /// The thread that is aimed at with what its child has to tell.
+    /// The target task of the signals about a child of `parent`.
     pub(in crate::kernel) fn target_task_of(&self, parent: Id<Task>) -> Id<Task> {
-        if self.faulty(Fault::ChildSignalGoesToLeader) {
+        if self.has_fault(Fault::ChildSignalGoesToLeader) {
             return self.leader(self.process_of(parent));
         }
         parent
@@ -400,29 +401,29 @@ impl Kernel {
         fx.obey(rule!("CHLD-04"));
     }
 
-    /// Gives the children of a task to a new parent, who is aimed at from now on (TG-62), (RPT
-    /// group), and goes on with the end of the task itself.
+    /// Gives the children of a task to a new parent, which is the target task of their signals from
+    /// now on (TG-62, group RPT), and continues the end of the task.
     fn give_children_away(&mut self, father: Id<Task>, mut notifying: Notifying, fx: &mut Effects) {
         let process = self.process_of(father);
         let adopter = notifying.reaper.map(|reaper| self.process_of(reaper));
         let parent = self.parent_of(process);
         while let Some(child) = notifying.children.pop() {
-            // one after the other: the group of the first is judged while the others still have
-            // their old parent (RPT-18)
+            // one child after the other: when the group of the first child is checked, the other
+            // children still have their old parent (RPT-18)
             self.send_pdeath_signals(father, child, fx);
             self.reparent_child(child, notifying.reaper, fx);
             if adopter.is_some() && adopter == parent && self.processes[child].is_zombie() {
-                // the father's own SIGCHLD goes to the same process, later
+                // the adopter receives the father's own SIGCHLD later
                 fx.obey(rule!("RPT-10"));
             }
             if let Some(rule) = self.notify_adopter(child, fx) {
                 notifying.unwanted.push((child, rule));
             }
-            if !self.faulty(Fault::ParentExitOrphansNobody) {
+            if !self.has_fault(Fault::ParentExitOrphansNoGroup) {
                 self.check_orphaned(child, Some(process), fx);
             }
             if self.others_may_run() {
-                // what was sent may be handled before the rest is
+                // other tasks may handle these signals before the next child is reparented
                 fx.obey(rule!("RACE-03"));
                 self.tasks[father].sleep = Sleep::Notifying(Box::new(notifying));
                 self.tasklist.hold();
@@ -432,9 +433,9 @@ impl Kernel {
         self.notify_of_end(father, notifying.last, notifying.unwanted, fx);
     }
 
-    /// The children of a thread go to another one of the same process (TG-91): nobody but they can
-    /// tell, by their parent-death signals (TG-92). Any thread can reap them (TG-103), also where
-    /// the leader has ended (TG-88, TG-146).
+    /// Gives the children of a thread to another thread of the same process (TG-91). Only the
+    /// children can observe that, by their parent-death signals (TG-92). Every thread can reap them
+    /// (TG-103), also when the leader has ended (TG-88, TG-146).
     fn hand_over(
         &mut self,
         father: Id<Task>,
@@ -458,14 +459,14 @@ impl Kernel {
     }
 
     /// The task that adopts the children of a process that ends: a thread of the nearest subreaper
-    /// above it, else of the init of the namespace, else someone outside. Costs the depth where
-    /// there is a subreaper.
+    /// among its ancestors, else of the init; `None` if the adopter is outside of the model. Costs
+    /// the depth of the tree if there is a subreaper.
     fn find_reaper(&self, father: Id<Process>, fx: &mut Effects) -> Option<Id<Task>> {
-        if self.subreapers > 0 && !self.faulty(Fault::SubreaperForgotten) {
+        if self.subreapers > 0 && !self.has_fault(Fault::SubreaperForgotten) {
             let init = self.init_process();
             let mut next = self.parent_of(father);
             while let Some(ancestor) = next.filter(|ancestor| Some(*ancestor) != init) {
-                // TG-95: its first thread that has not begun to end
+                // TG-95: the first thread of the subreaper that has not begun to end
                 if self.processes[ancestor].flags.subreaper
                     && let Some(thread) = self.first_living_task(ancestor)
                 {
@@ -482,10 +483,10 @@ impl Kernel {
         Some(reaper)
     }
 
-    /// RPT-12 to RPT-15: to each thread of the child that wants one (TG-93), if the dying parent
-    /// may send it.
+    /// RPT-12 to RPT-15: sends each thread of the child the signal that it asked for (TG-93), if
+    /// the dying parent may send it.
     fn send_pdeath_signals(&mut self, father: Id<Task>, child: Id<Process>, fx: &mut Effects) {
-        if self.faulty(Fault::PdeathAtProcessEnd)
+        if self.has_fault(Fault::PdeathAtProcessEnd)
             && self.first_living_task(self.process_of(father)).is_some()
         {
             return;
@@ -534,12 +535,12 @@ impl Kernel {
         fx.push(self.subject(child), Consequence::Reparented(reaper), rule!("RPT-07"));
     }
 
-    /// A zombie is announced to its new parent (RPT-09); the rule by which it
-    /// is none, if that wants none. A stop that
-    /// was not waited for stays to be waited for, without a signal (RPT-11).
+    /// Notifies the new parent of a zombie (RPT-09). Returns the rule by which the child leaves no
+    /// zombie, if there is one. A stop that no wait has reported stays reportable, without a signal
+    /// (RPT-11).
     fn notify_adopter(&mut self, child: Id<Process>, fx: &mut Effects) -> Option<Rule> {
         if self.processes[child].flags.unwanted {
-            // it goes by itself, soon
+            // its removal is in the run queue already
             return None;
         }
         match self.processes[child].life {
@@ -556,9 +557,9 @@ impl Kernel {
         }
     }
 
-    /// Nobody waits for a process that has ended: it goes once the lists of tasks are not locked
-    /// any more. Until then it has its number, its place in its group, and its share of what its
-    /// user may have (RACE-05, RACE-08).
+    /// Removes a process that has ended and leaves no zombie, as soon as the lock of the lists of
+    /// tasks is free. Until then it keeps its number, its place in its group, and its charge to the
+    /// user (RACE-05, RACE-08).
     fn release_later(&mut self, id: Id<Process>, rule: Rule, fx: &mut Effects) {
         fx.obey(rule!("RACE-05"));
         fx.obey(rule!("RACE-08"));
@@ -570,14 +571,14 @@ impl Kernel {
         self.enqueue_first(leader);
     }
 
-    /// A process that nobody waits for goes.
+    /// Removes a process that leaves no zombie.
     pub(in crate::kernel) fn release(&mut self, leader: Id<Task>, fx: &mut Effects) {
         if let Sleep::Releasing(rule) = self.tasks[leader].sleep {
             self.reap(self.process_of(leader), rule, fx);
         }
     }
 
-    /// Removes a zombie: its number is free unless a group or a session still holds it (PID-08,
+    /// Removes a zombie. Its number is free unless a group or a session still has it (PID-08,
     /// ZOM-12).
     pub(in crate::kernel) fn reap(&mut self, id: Id<Process>, rule: Rule, fx: &mut Effects) {
         self.flush_records(id);

@@ -1,6 +1,6 @@
-//! What comes from outside of the model: from the runtime that embeds it. To its processes it is
-//! what an ancestor namespace is; and where it acts for a process it is one more thread of it,
-//! one that blocks every signal.
+//! Actions from outside of the model, by the runtime that embeds it. To the processes of the model
+//! the runtime is an ancestor namespace. Where it acts on behalf of a process it is one more thread
+//! of that process, which blocks every signal.
 
 use alloc::vec::Vec;
 
@@ -18,8 +18,8 @@ use crate::rule;
 use crate::syscall::{self, Syscall, clone};
 
 impl Kernel {
-    /// `parent` gets a child, whatever its own thread does: as if another thread of it had forked.
-    /// The child is in no handler.
+    /// Creates a child of `parent`, as if one more thread of `parent` had called fork(2). The state
+    /// of its threads does not matter. The child is in no handler.
     ///
     /// # Errors
     ///
@@ -34,13 +34,13 @@ impl Kernel {
         fx.begin(parent, Some("fork"));
         let flags = clone::VM | u64::from(Signal::CHLD.number());
         let request = Request { flags, clone3: None, child_tid: 0 };
-        // only vfork sleeps, and only a caller has signals to deliver first
+        // fork does not sleep, as vfork does, and only a running caller delivers signals first
         let result = self.fork(task, &request, &Syscall::Fork, fx);
         Ok(result.unwrap_or(Err(Errno::ENOSYS)))
     }
 
-    /// A process executes another program, whatever its own thread does: as if that had called
-    /// execve.
+    /// Executes another program in a process, as if its first living thread had called execve(2).
+    /// The state of that thread does not matter.
     ///
     /// # Errors
     ///
@@ -53,12 +53,13 @@ impl Kernel {
     ) -> Result<syscall::Result, Refused> {
         let task = self.living_task(pid)?;
         fx.begin(pid, Some("execve"));
-        // where there are other threads they end first, when they run next
+        // other threads of the process end first, when they run next
         Ok(self.execve(task, None, fx).unwrap_or(Ok(syscall::Ret::Value(0))))
     }
 
-    /// What a wait of `parent` gives at this moment, whatever its own thread does: as if another
-    /// thread of it made that call with WNOHANG. Any call but wait4 and waitid gives ENOSYS.
+    /// The result of a wait of `parent` at this moment, as if one more thread of `parent` made the
+    /// call with WNOHANG. The state of its threads does not matter. A call other than wait4 and
+    /// waitid gives ENOSYS.
     ///
     /// # Errors
     ///
@@ -90,7 +91,7 @@ impl Kernel {
         Ok(self.poll(task, call, selector, fx))
     }
 
-    /// Events of children of `parent` go into [`Effects::woken`] from now on, or no longer.
+    /// Starts or ends the recording of events of children of `parent` in [`Effects::woken`].
     /// `false` if there is no such process.
     pub fn watch(&mut self, parent: Pid, watched: bool) -> bool {
         let Some(id) = self.process_numbered(parent) else { return false };
@@ -98,12 +99,12 @@ impl Kernel {
         true
     }
 
-    /// Generates a signal from an ancestor namespace (KILL-22, KILL-29): its sender is not
-    /// visible, and SIGKILL and SIGSTOP reach an init.
+    /// Generates a signal from an ancestor namespace (KILL-22, KILL-29): its sender is not visible,
+    /// and SIGKILL and SIGSTOP reach an init.
     ///
     /// # Errors
     ///
-    /// [`Refused::NoSuchTask`] if there is no such process, not even a zombie.
+    /// [`Refused::NoSuchTask`] if no process has that number; a zombie is one.
     pub fn signal(&mut self, pid: Pid, signal: Signal, fx: &mut Effects) -> Result<(), Refused> {
         let task = self.task_numbered(pid).ok_or(Refused::NoSuchTask(pid))?;
         fx.begin(Pid(0), None);
@@ -114,8 +115,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Another authority rules the process from now on: signals for it are forwarded
-    /// ([`Consequence::Forwarded`]) whatever its mask and dispositions say, and it stops,
+    /// Gives the host the authority over the process. The model forwards signals for the process
+    /// ([`Consequence::Forwarded`]) regardless of its mask and dispositions, and the process stops,
     /// continues and ends when [`Kernel::apply_report`] says so.
     ///
     /// # Errors
@@ -127,9 +128,9 @@ impl Kernel {
         Ok(())
     }
 
-    /// The process ended, stopped or continued, as whoever runs it reports. A report that changes
-    /// nothing (a stop of a stopped process, a continue of a running one), or a status that says
-    /// none of these, has no effect.
+    /// Applies the report that the process ended, stopped or continued. A report that changes
+    /// nothing (a stop of a stopped process, a continue of a running process) and a status of
+    /// another kind have no effect.
     ///
     /// # Errors
     ///
@@ -165,7 +166,7 @@ impl Kernel {
             self.exit(task, status, fx);
             self.running = None;
             if self.tasks.get(task).is_some() {
-                // a vfork parent runs first
+                // a parent in vfork runs first
                 self.back_to_user(task, fx);
             }
         }
@@ -183,11 +184,11 @@ impl Kernel {
             id,
             Life::Alive(JobControl::Continued {
                 unreported: true,
-                unannounced: Some(ParentNotification::Continued),
+                unsent: Some(ParentNotification::Continued),
             }),
         );
         self.notify_continued(id, fx);
-        // what came while it was stopped acts now, and what it sleeps in may be over
+        // signals that came during the stop act now, and the sleeps of the tasks may be over
         for task in self.living_tasks(id) {
             self.tasks[task].state = TaskState::Running;
             if self.has_deliverable(task) {
@@ -197,7 +198,7 @@ impl Kernel {
         }
     }
 
-    /// Tells waits from outside about an event of a child.
+    /// Records an event of a child for the waits from outside.
     pub(in crate::kernel) fn wake_external_waits(
         &mut self,
         parent: Id<Process>,
@@ -229,7 +230,7 @@ impl Kernel {
         self.tasks_of(id).filter(|task| self.tasks[*task].is_alive()).collect()
     }
 
-    /// A thread of that process that has not begun to end: the leader if that is one.
+    /// The first thread of that process that has not begun to end.
     fn living_task(&self, pid: Pid) -> Result<Id<Task>, Refused> {
         let id = self.living(pid)?;
         self.first_living_task(id).ok_or(Refused::NoSuchTask(pid))

@@ -15,7 +15,7 @@ use crate::kernel::{Kernel, Property, Version};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, clone};
 
-/// What a call asks for.
+/// The arguments of fork, vfork, clone or clone3.
 pub struct Request {
     pub flags: u64,
     /// The exit signal of clone3.
@@ -24,8 +24,8 @@ pub struct Request {
 }
 
 impl Kernel {
-    /// clone and its relatives; `None` if the caller sleeps until the child execs or ends, or has
-    /// signals to deliver before it makes the call.
+    /// fork, vfork, clone and clone3; `None` if the caller sleeps until the child execs or ends, or
+    /// delivers signals before it makes the call.
     pub(in crate::kernel) fn fork(
         &mut self,
         caller: Id<Task>,
@@ -38,13 +38,13 @@ impl Kernel {
             Err(errno) => return Some(Err(errno)),
         };
         if self.running == Some(caller) {
-            // FORK-06, TG-24: what is pending comes before the fork, also what another thread was
-            // told of; the call is made again then (ERESTARTNOINTR)
+            // FORK-06, TG-24: pending signals are delivered before the fork, also signals for which
+            // another thread was woken; then the call is restarted (ERESTARTNOINTR)
             self.recalc_sigpending(caller);
             if self.tasks[caller].signal_pending {
                 fx.obey(rule!("TG-24"));
                 if self.tasks[caller].stop_pending {
-                    // nor does a thread that is created escape a stop
+                    // a thread that is about to be created does not escape a stop
                     fx.obey(rule!("JOB-15"));
                     fx.obey(rule!("TG-25"));
                 }
@@ -65,9 +65,9 @@ impl Kernel {
         self.finish_fork(caller, &forking, fx)
     }
 
-    /// A fork that was cut goes on, unless the caller was killed meanwhile: then the number is free
-    /// again, and those behind it are the next (RACE-09).
-    pub(in crate::kernel) fn go_on_forking(
+    /// Continues a fork that was cut. If the caller was killed during the cut, its number is free
+    /// again, and the next fork gets a later one (RACE-09).
+    pub(in crate::kernel) fn continue_fork(
         &mut self,
         caller: Id<Task>,
         forking: &Forking,
@@ -80,7 +80,7 @@ impl Kernel {
         self.finish_fork(caller, forking, fx)
     }
 
-    /// The child gets its number.
+    /// Creates the child under its number.
     fn finish_fork(
         &mut self,
         caller: Id<Task>,
@@ -88,7 +88,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
         let Forking { pid, plan, over_nproc, delayed } = forking;
-        // the child, a copy made before, keeps it
+        // the child is a copy that was made before the flag was cleared
         self.tasks[caller].over_nproc = *over_nproc;
         let number = self.pids[*pid].pid();
         let child = if plan.flags & clone::THREAD != 0 {
@@ -103,13 +103,13 @@ impl Kernel {
             return Some(Ok(Ret::Value(i64::from(number.0))));
         }
         fx.obey(rule!("FORK-28"));
-        // TG-26, TG-81: the caller alone, until it is killed
+        // TG-26, TG-81: only the caller sleeps, and only its death ends the sleep early
         self.tasks[caller].sleep = Sleep::Vfork(child, number);
         None
     }
 
-    /// What was sent to several processes, and to the creator among them, before the child was
-    /// there is for the child as well (RACE-09).
+    /// Adds the signals that were sent to several processes, among them the creator, before the
+    /// child existed (RACE-09).
     fn receive_delayed(&mut self, child: Id<Process>, delayed: SigSet) {
         if delayed.is_empty() {
             return;
@@ -123,7 +123,8 @@ impl Kernel {
         }
     }
 
-    /// A signal is sent to several processes, and a fork of one of them is under way.
+    /// Keeps a signal that is sent to several processes for the child of a fork in flight of
+    /// `parent`.
     pub(in crate::kernel) fn delay_for_child(&mut self, parent: Id<Process>, signal: Signal) {
         let mut next = Some(self.leader(parent));
         while let Some(task) = next {
@@ -142,7 +143,7 @@ impl Kernel {
         }
     }
 
-    /// Whether the caller may ask for that at all.
+    /// Checks the flags of a call, and whether the caller may use them.
     fn check_fork(
         &self,
         caller: Id<Task>,
@@ -161,7 +162,7 @@ impl Kernel {
         Ok(plan)
     }
 
-    /// The number of the child, if there is one and the caller may have a child.
+    /// Takes the number of the child, if one is free and the caller may have a child.
     fn take_number(
         &mut self,
         caller: Id<Task>,
@@ -170,7 +171,7 @@ impl Kernel {
     ) -> Result<Forking, Errno> {
         // PID-16: a fork that is refused here takes no number
         self.may_fork(caller, fx)?;
-        // LIM-05: the mark is gone, whatever comes of this fork
+        // LIM-05: the mark is cleared, also if this fork fails
         let marked = core::mem::take(&mut self.tasks[caller].over_nproc);
         check_namespaces(plan.flags, self.cred(caller).capable, fx)?;
         if self.is_zapping() {
@@ -200,7 +201,7 @@ impl Kernel {
         Ok(pid)
     }
 
-    /// One more thread of the caller's process.
+    /// Creates a thread in the caller's process.
     fn create_thread(
         &mut self,
         caller: Id<Task>,
@@ -208,8 +209,7 @@ impl Kernel {
         plan: &Plan,
         fx: &mut Effects,
     ) -> Id<Task> {
-        // TG-15: users and mask are those of the creating thread; nothing is pending for the new
-        // one
+        // TG-15: the thread has the users and the mask of its creator, and no pending signals
         fx.obey_all(&[
             rule!("THR-01"),
             rule!("THR-05"),
@@ -268,8 +268,8 @@ impl Kernel {
         let creator = &self.processes[process];
         let parent = if sibling { creator.parent } else { Some(caller) };
         let (exit_signal, parent_exec_count) = if sibling {
-            // FORK-21: the creator's own exit signal, and whether its parent has exec'd since
-            // that was chosen (EXEC-09)
+            // FORK-21: the exit signal of the creator, with the exec count of its parent at the
+            // time when that signal was chosen (EXEC-09)
             fx.obey(rule!("FORK-21"));
             (creator.exit_signal, creator.parent_exec_count)
         } else {
@@ -285,7 +285,7 @@ impl Kernel {
             Some(fs) => Arc::new(Inherited { fs: Fs::clone(fs), ..(*creator.inherited).clone() }),
         };
         let (outside, group, exec_count) = (creator.outside, creator.group, creator.exec_count);
-        // the others are not inherited: FORK-15, FORK-12 (and so GRP-21), FORK-11
+        // a child does not inherit the other flags: FORK-15, FORK-12 (and so GRP-21), FORK-11
         let dumpable = creator.flags.dumpable;
         if creator.itimer.is_some() {
             fx.obey(rule!("TIME-07"));
@@ -337,7 +337,7 @@ impl Kernel {
         child
     }
 
-    /// Enters a process of one thread that is complete but for its links.
+    /// Adds a process of one thread, and links it.
     #[inline(always)]
     pub(in crate::kernel) fn add_process(
         &mut self,
@@ -352,7 +352,7 @@ impl Kernel {
         id
     }
 
-    /// A new process gets its number, and its place among the others.
+    /// Enters a new process in the pid table and in the lists.
     fn link_process(&mut self, id: Id<Process>, fx: &mut Effects) {
         let process = &self.processes[id];
         let (pid, leader) = (process.pid, process.leader);
@@ -368,7 +368,7 @@ impl Kernel {
         fx.push_with(self.subject(id), rule!("FORK-16"), || Consequence::Created);
     }
 
-    /// FORK-03, FORK-26, FORK-27: a copy of the dispositions, or the same ones.
+    /// FORK-03, FORK-26, FORK-27: a copy of the dispositions, or the same dispositions.
     fn inherit_sighand(
         &mut self,
         caller: Id<Task>,
@@ -390,7 +390,7 @@ impl Kernel {
         self.sighands.insert(copy)
     }
 
-    /// The child has exec'd or ended: whoever waits for that in vfork goes on.
+    /// Ends the sleep of a task that waits in vfork until this child execs or ends.
     #[inline]
     pub(in crate::kernel) fn release_vfork(&mut self, child: Id<Task>, fx: &mut Effects) {
         if let Some(waiter) = self.tasks[child].vfork_waiter.take() {
@@ -407,22 +407,22 @@ impl Kernel {
         }
         self.tasks[waiter].sleep = Sleep::None;
         self.return_later(waiter, Ok(Ret::Value(i64::from(pid.0))), rule!("FORK-28"), fx);
-        // JOB-17, FORK-29: what was sent to it meanwhile acts now
+        // JOB-17, FORK-29: signals that were sent to the waiter during the vfork act now
         self.enqueue_task(waiter);
     }
 }
 
-/// The handlers that a child is in: a copy of the memory is in the same ones, and a child that
+/// The handlers that a child is in: a copy of the memory is in the same handlers, and a child that
 /// shares the memory has a stack of its own.
 fn child_frames(creator: &Task, flags: u64) -> SmallList<Frame> {
     if flags & clone::VM != 0 { SmallList::new() } else { creator.frames.clone() }
 }
 
-/// The exit signal, and whether the call takes the flags at all (TG-07, TG-09). Addresses that
-/// cannot be written are no error (TG-10).
+/// Checks the flags, and determines the exit signal (TG-07, TG-09). An address that cannot be
+/// written is no error (TG-10).
 fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<Plan, Errno> {
     let Request { flags, clone3, child_tid } = *request;
-    // the older call drops the bits above the first 32
+    // clone(2) drops the bits above the first 32
     let flags = if clone3.is_some() { flags } else { flags & clone::LEGACY };
     let clear_child_tid = if flags & clone::CHILD_CLEARTID != 0 { child_tid } else { 0 };
     let Some(signal) = clone3 else {
@@ -462,7 +462,7 @@ fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<
     Ok(Plan { flags, exit_signal: signal as u8, clear_child_tid })
 }
 
-/// Who may have a namespace of its own (TG-05): it is not in the model itself.
+/// Checks the permission for a new namespace (TG-05); the model does not create it.
 fn check_namespaces(flags: u64, capable: bool, fx: &mut Effects) -> Result<(), Errno> {
     const NAMESPACES: u64 = clone::OTHER_NAMESPACES | clone::NEWPID;
     if flags & NAMESPACES == 0 {
@@ -478,7 +478,7 @@ fn check_namespaces(flags: u64, capable: bool, fx: &mut Effects) -> Result<(), E
     Ok(())
 }
 
-/// Which flags need which others.
+/// Checks which flags need or exclude each other.
 fn check_sharing(flags: u64, fx: &mut Effects) -> Result<(), Errno> {
     let has = |flag| flags & flag != 0;
     if has(clone::FS) && (has(clone::NEWNS) || has(clone::NEWUSER)) {

@@ -1,4 +1,4 @@
-//! Umask and working directory, and who shares them (CLONE_FS).
+//! Umask and working directory, and the tasks that share them (CLONE_FS).
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -42,7 +42,7 @@ impl Kernel {
         Ok(Ret::Value(0))
     }
 
-    /// The umask and the working directory that a task works with.
+    /// The umask and the working directory of a task.
     pub(in crate::kernel) fn fs_of(&self, task: Id<Task>) -> &Fs {
         let task = &self.tasks[task];
         match &task.own_fs {
@@ -51,7 +51,7 @@ impl Kernel {
         }
     }
 
-    /// By whom a task has its umask and its working directory.
+    /// The holder of the umask and the working directory of a task.
     pub(in crate::kernel) fn fs_holder(&self, task: Id<Task>) -> FsHolder {
         match self.tasks[task].own_fs {
             Some(_) => FsHolder::Task(task),
@@ -59,7 +59,7 @@ impl Kernel {
         }
     }
 
-    /// Umask and working directory become the task's own. O(sharers).
+    /// Gives the task a umask and a working directory of its own. O(tasks that share them).
     pub(in crate::kernel) fn unshare_fs(&mut self, task: Id<Task>) {
         let holder = self.fs_holder(task);
         if let FsHolder::Process(process) = holder
@@ -79,25 +79,26 @@ impl Kernel {
         }
     }
 
-    /// Changes umask or working directory, also of those that share them (CLONE_FS). O(sharers).
+    /// Changes umask or working directory, also for the tasks that share them (CLONE_FS). O(these
+    /// tasks).
     fn change_fs(&mut self, caller: Id<Task>, change: impl FnOnce(&mut Fs)) {
         let holder = self.fs_holder(caller);
         if let Some(fs) = self.fs_mut(holder) {
             change(fs);
         }
-        if self.fs_shares.sharers(holder).is_empty() {
+        if self.fs_shares.sharing_with(holder).is_empty() {
             return;
         }
         let changed = self.fs_of(caller).clone();
-        for sharer in self.fs_shares.sharers(holder).to_vec() {
-            if let Some(fs) = self.fs_mut(sharer) {
+        for other in self.fs_shares.sharing_with(holder).to_vec() {
+            if let Some(fs) = self.fs_mut(other) {
                 fs.clone_from(&changed);
             }
         }
     }
 
-    /// unshare, of what the model has (TG-20, TG-21): a mount, network or other namespace changes
-    /// nothing that it shows.
+    /// unshare, for the attributes that the model has (TG-20, TG-21): a new mount, network or other
+    /// namespace changes nothing that the model shows.
     pub(in crate::kernel) fn unshare(
         &mut self,
         caller: Id<Task>,
@@ -108,7 +109,7 @@ impl Kernel {
         const PARTS: u64 =
             clone::THREAD | clone::FS | clone::SIGHAND | clone::VM | clone::FILES | clone::SYSVSEM;
         if flags & (clone::NEWPID | clone::NEWUSER) != 0 {
-            // namespaces of these are not in the model
+            // the model does not create these namespaces
             return Err(Errno::ENOSYS);
         }
         if flags & !(PARTS | NAMESPACES) != 0 {
@@ -117,7 +118,7 @@ impl Kernel {
         let process = self.process_of(caller);
         let single = self.processes[process].is_single();
         let shares_handlers = self.sighands[self.processes[process].sighand].is_shared();
-        let shares_memory = !self.memory_shares.sharers(process).is_empty();
+        let shares_memory = !self.memory_shares.sharing_with(process).is_empty();
         let of_group = clone::THREAD | clone::SIGHAND | clone::VM;
         if flags & of_group != 0 && !single
             || flags & (clone::SIGHAND | clone::VM) != 0 && shares_handlers

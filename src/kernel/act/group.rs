@@ -1,4 +1,4 @@
-//! setpgid, setsid and the calls that ask for groups and sessions.
+//! setpgid, setsid, and the calls that return groups and sessions.
 
 use crate::abi::{Errno, Pgid};
 use crate::kernel::Kernel;
@@ -45,7 +45,7 @@ impl Kernel {
             return Ok(0);
         }
         let group = if pgid == pid {
-            // GRP-09: the own number, whether or not others still use it
+            // GRP-09: the group with the number of the process, also if other processes are in it
             fx.obey(rule!("GRP-09"));
             let object = self.processes[target].pid;
             let group = self.pids[object].group();
@@ -61,8 +61,8 @@ impl Kernel {
         Ok(0)
     }
 
-    /// Whether `caller` may move `target`, which is in `session`, at all: itself or a child of its
-    /// own session that has not exec'd.
+    /// Checks that `caller` may move `target`, which is in `session`: the caller itself, or a child
+    /// in the session of the caller that has not exec'd.
     fn may_set_group(
         &self,
         caller: Id<Process>,
@@ -75,7 +75,7 @@ impl Kernel {
             if session != self.session_of(caller) {
                 return refuse(fx, rule!("GRP-05"), Errno::EPERM);
             }
-            if process.flags.executed && !self.faulty(crate::kernel::Fault::SetpgidIgnoresExec) {
+            if process.flags.executed && !self.has_fault(crate::kernel::Fault::SetpgidIgnoresExec) {
                 fx.obey(rule!("EXEC-10"));
                 return refuse(fx, rule!("GRP-05"), Errno::EACCES);
             }
@@ -88,7 +88,7 @@ impl Kernel {
         }
     }
 
-    /// Notes the rules that a move shows which have no effect of their own.
+    /// Notes the rules of a move that have no effect of their own.
     fn note_group_move(&self, target: Id<Process>, group: Id<Group>, fx: &mut Effects) {
         if !fx.notes_rules() {
             return;
@@ -164,7 +164,8 @@ impl Kernel {
         Ok(i64::from(sid.0))
     }
 
-    /// GRP-14: any process that exists, whoever owns it; else ESRCH.
+    /// The process `pid`, of any user, or the caller's process for 0 (GRP-14); ESRCH if there is
+    /// none.
     fn named_or_self(
         &self,
         caller: Id<Task>,

@@ -50,9 +50,9 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<i64, Errno> {
         fx.obey(rule!("KILL-01"));
-        // TG-27: the task of that number is aimed at
+        // TG-27: the task of that number is the target task
         let Some(target) = self.task_named(pid) else {
-            // KILL-06: before the signal is looked at
+            // KILL-06: this error precedes the check of the signal
             return refuse(fx, rule!("KILL-06"), Errno::ESRCH);
         };
         let info = self.info_to_send(caller, sig, fx)?;
@@ -61,9 +61,9 @@ impl Kernel {
         Ok(0)
     }
 
-    /// What a signal of the caller brings with it, the same for all whom it is sent to; `None`
-    /// for 0, which is no signal.
-    // its result by way of memory would take as long as the rest of a call
+    /// The siginfo of a signal that the caller sends, the same for all targets; `None` for 0, which
+    /// is no signal.
+    // inlined: a result that is returned through memory costs as much as the rest of a call
     #[inline(always)]
     fn info_to_send(
         &self,
@@ -75,8 +75,8 @@ impl Kernel {
         Ok(signal.map(|signal| self.sender_info(caller, signal)))
     }
 
-    /// kill() to one process, zombies included (ZOM-09). The users of the caller are the same for
-    /// all whom it kills.
+    /// Sends a signal to one process, also to a zombie (ZOM-09). `cred` has the users of the
+    /// caller, the same for all targets.
     #[inline(always)]
     fn kill_one(
         &mut self,
@@ -111,10 +111,10 @@ impl Kernel {
         cred: &Cred,
         member: Id<Process>,
         info: Option<&SigInfo>,
-        everybody: bool,
+        to_all: bool,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
-        if everybody && self.processes[member].is_zombie() {
+        if to_all && self.processes[member].is_zombie() {
             fx.obey(rule!("KILL-11"));
         }
         self.kill_one(caller, cred, self.leader(member), info, fx)
@@ -126,16 +126,16 @@ impl Kernel {
         &self,
         before: Result<(), Errno>,
         sent: Result<(), Errno>,
-        everybody: bool,
+        to_all: bool,
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         match sent {
             // KILL-10: ignored
-            Err(Errno::EPERM) if everybody && !self.faulty(Fault::KillAllReportsEperm) => {
+            Err(Errno::EPERM) if to_all && !self.has_fault(Fault::KillAllReportsEperm) => {
                 fx.obey(rule!("KILL-10"));
                 before
             }
-            sent if everybody => sent,
+            sent if to_all => sent,
             sent => {
                 // KILL-09: one success is success
                 fx.obey(rule!("KILL-09"));
@@ -144,8 +144,8 @@ impl Kernel {
         }
     }
 
-    /// The same for several processes, where others may run between two of them (RACE-07); `None`
-    /// if they do.
+    /// As [`Kernel::kill`] for several processes, where other tasks may run between two of them
+    /// (RACE-07); `None` if other tasks run.
     pub(in crate::kernel) fn kill_several(
         &mut self,
         caller: Id<Task>,
@@ -167,19 +167,19 @@ impl Kernel {
             Ok(info) if !targets.is_empty() => info,
             _ => return Some(self.kill(caller, pid, sig, fx).map(Ret::Value)),
         };
-        let everybody = pid == -1;
-        fx.obey(if everybody { rule!("KILL-03") } else { rule!("KILL-09") });
+        let to_all = pid == -1;
+        fx.obey(if to_all { rule!("KILL-03") } else { rule!("KILL-09") });
         let killing = Killing {
             targets: targets.into_iter().rev().collect(),
             info,
-            everybody,
-            outcome: if everybody { Ok(()) } else { Err(Errno::ESRCH) },
+            to_all,
+            outcome: if to_all { Ok(()) } else { Err(Errno::ESRCH) },
         };
-        self.go_on_killing(caller, Box::new(killing), fx)
+        self.continue_kill(caller, Box::new(killing), fx)
     }
 
-    /// The next of several processes is sent the signal.
-    pub(in crate::kernel) fn go_on_killing(
+    /// Sends the signal to the remaining processes of a kill of several.
+    pub(in crate::kernel) fn continue_kill(
         &mut self,
         caller: Id<Task>,
         mut killing: Box<Killing>,
@@ -187,16 +187,16 @@ impl Kernel {
     ) -> Option<syscall::Result> {
         let cred = *self.cred(caller);
         while let Some(target) = killing.targets.pop() {
-            // one that was reaped meanwhile is none of them any more
+            // a process that was reaped since the kill began is skipped
             if self.processes.get(target).is_none() {
                 continue;
             }
-            let (info, everybody) = (killing.info.as_ref(), killing.everybody);
-            let sent = self.kill_member(caller, &cred, target, info, everybody, fx);
+            let (info, to_all) = (killing.info.as_ref(), killing.to_all);
+            let sent = self.kill_member(caller, &cred, target, info, to_all, fx);
             if let (Ok(()), Some(info)) = (sent, info) {
                 self.delay_for_child(target, info.signal);
             }
-            killing.outcome = self.after_one(killing.outcome, sent, everybody, fx);
+            killing.outcome = self.after_one(killing.outcome, sent, to_all, fx);
             if !killing.targets.is_empty() && self.others_may_run() {
                 fx.obey(rule!("RACE-07"));
                 self.tasks[caller].sleep = Sleep::Killing(killing);
@@ -208,14 +208,14 @@ impl Kernel {
         Some(killing.outcome.map(|()| Ret::Value(0)))
     }
 
-    /// Everybody whom a kill of everybody is for, in the order of creation: all but the init and
-    /// the caller's process (TG-166).
+    /// The targets of kill(-1) in the order of creation: all processes except the init and the
+    /// process of the caller (TG-166).
     fn others(&self, caller: Id<Task>) -> impl Iterator<Item = Id<Process>> + '_ {
         let own = self.process_of(caller);
         self.all().filter(move |id| *id != own && self.pid_of(*id) > Pid(1))
     }
 
-    /// All members, the most recent first (KILL-13).
+    /// Sends a signal to all members of a group, the most recent member first (KILL-13).
     fn kill_group(
         &mut self,
         caller: Id<Task>,
@@ -224,12 +224,12 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<i64, Errno> {
         let Some(group) = group else { return Err(Errno::ESRCH) };
-        // KILL-09, KILL-07: what is no signal is so to each member
+        // KILL-09, KILL-07: an invalid signal is an error for each member
         fx.obey(rule!("KILL-09"));
         let info = self.info_to_send(caller, sig, fx)?;
         let cred = *self.cred(caller);
         let mut outcome = Err(Errno::ESRCH);
-        // ids outlive the loop: generating a signal ends nobody
+        // the ids stay valid: the generation of a signal removes no process
         let mut next = self.newest_member(group);
         while let Some(member) = next {
             next = self.processes[member].group_links.next();
@@ -239,7 +239,8 @@ impl Kernel {
         outcome.map(|()| 0)
     }
 
-    /// Everyone but the init and the caller, in the order of creation (KILL-13).
+    /// Sends a signal to all processes except the init and the caller's, in the order of creation
+    /// (KILL-13).
     fn kill_all(&mut self, caller: Id<Task>, sig: i32, fx: &mut Effects) -> Result<i64, Errno> {
         fx.obey(rule!("KILL-03"));
         let targets: Vec<Id<Process>> = self.others(caller).collect();
@@ -282,7 +283,7 @@ impl Kernel {
         if let Some(signal) = signal {
             fx.obey(rule!("KILL-27"));
             let info = SigInfo { code: SiCode::TKILL, ..self.sender_info(caller, signal) };
-            let private = !self.faulty(Fault::PrivateIsShared);
+            let private = !self.has_fault(Fault::PrivateIsShared);
             let origin = Origin { private, ..Origin::user(rule!("KILL-30")) };
             self.generate(target, &info, origin, fx)?;
         }
@@ -330,7 +331,7 @@ impl Kernel {
         self.queue_info(caller, target, sig, info, true, fx)
     }
 
-    /// TG-162: only to itself may a thread say that a signal comes from the kernel, or from kill.
+    /// TG-162: a code of the kernel or of kill is permitted only in a signal of a thread to itself.
     fn may_claim(
         &self,
         caller: Id<Task>,
@@ -341,7 +342,7 @@ impl Kernel {
         let own = self.tid_of(caller).0 as i32;
         if (info.code >= 0 || info.code == SiCode::TKILL.0) && number != own {
             if u32::try_from(number) == Ok(self.pid_of(self.process_of(caller)).0) {
-                // the number of its process is not that of a thread
+                // the number of the process is not the number of this thread
                 fx.obey(rule!("KILL-32"));
                 fx.obey(rule!("TG-162"));
             }
@@ -350,7 +351,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Sends a signal with a record that the caller wrote.
+    /// Sends a signal with a siginfo that the caller wrote.
     fn queue_info(
         &mut self,
         caller: Id<Task>,
@@ -361,7 +362,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> syscall::Result {
         let signal = check_signal(sig, fx)?;
-        // a record that claims to be the kernel's passes without a look at the users
+        // the kernel does not check the users if the code is one of the kernel's own
         if info.code <= 0 {
             self.may_kill(caller, self.cred(caller), target, signal, fx)?;
         }
@@ -373,7 +374,7 @@ impl Kernel {
             uid: Uid(info.uid),
             value: info.value,
         };
-        // KILL-22: what says that it is the kernel's reaches an init like the kernel's own
+        // KILL-22: a signal with the code SI_KERNEL reaches an init like a signal of the kernel
         let force = info.code == SiCode::KERNEL;
         let rule = if private { rule!("TG-161") } else { rule!("KILL-31") };
         let origin = Origin { force, private, ..Origin::user(rule) };
@@ -397,19 +398,19 @@ impl Kernel {
         }
         fx.obey(rule!("KILL-16"));
         fx.obey(rule!("CRED-02"));
-        // TG-156: the users of the task that is aimed at
+        // TG-156: the users of the target task count
         if self.leader(self.process_of(target)) != target {
             fx.obey(rule!("TG-156"));
         }
         if cred.may_signal(&self.tasks[target].cred) {
             return Ok(());
         }
-        self.may_kill_stranger(caller, target, signal, fx)
+        self.may_kill_other_user(caller, target, signal, fx)
     }
 
-    /// A process of another user gets nothing but SIGCONT, within the session.
+    /// A process of another user receives SIGCONT only, from a process of the same session.
     #[cold]
-    fn may_kill_stranger(
+    fn may_kill_other_user(
         &self,
         caller: Id<Task>,
         target: Id<Task>,
@@ -430,7 +431,7 @@ impl Kernel {
     }
 }
 
-/// KILL-06, KILL-07: EINVAL for a number that is no signal; 0 is "no signal" (KILL-08).
+/// KILL-06, KILL-07: EINVAL for an invalid number; `None` for 0 (KILL-08).
 fn check_signal(sig: i32, fx: &mut Effects) -> Result<Option<Signal>, Errno> {
     match Signal::new(sig) {
         None if sig != 0 => refuse(fx, rule!("KILL-07"), Errno::EINVAL),

@@ -1,4 +1,4 @@
-//! What limits forbid, and prlimit64.
+//! The checks of resource limits, and prlimit64.
 
 use alloc::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::kernel::{Kernel, Property};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret};
 
-/// A core is not written below this size (EXIT-05).
+/// The kernel writes no core below this limit (EXIT-05).
 const PAGE: u64 = 4096;
 
 impl Kernel {
-    /// A task moves to another user (CRED-06), who may be over its limit then
+    /// Charges a task to another user (CRED-06), and marks the task if that user is over its limit
     /// (LIM-05).
     pub(in crate::kernel) fn move_task_charge(
         &mut self,
@@ -24,7 +24,7 @@ impl Kernel {
         to: Uid,
         fx: &mut Effects,
     ) {
-        // LIM-04, LIM-05: judged before the caller is added
+        // LIM-04, LIM-05: the count does not include the caller yet
         fx.obey(rule!("LIM-04"));
         let (tasks, limit) = (
             u64::from(self.count_of(to).tasks),
@@ -44,7 +44,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let cred = self.cred(caller);
-        // LIM-06: the caller's limit, the user's count
+        // LIM-06: the limit of the caller, the count of the user
         let limit = self.soft_limit(self.tasks[caller].process, Resource::NPROC);
         if u64::from(self.count_of(cred.real).tasks) < limit {
             return Ok(());
@@ -59,7 +59,8 @@ impl Kernel {
         refuse(fx, rule!("LIM-01"), Errno::EAGAIN)
     }
 
-    /// EAGAIN if a set*uid left the user over its limit and it still is (LIM-05, EXEC-17).
+    /// EAGAIN if a set*uid call left the user over its limit and the user still is over it (LIM-05,
+    /// EXEC-17).
     pub(in crate::kernel) fn may_exec(
         &mut self,
         caller: Id<Task>,
@@ -77,12 +78,12 @@ impl Kernel {
         Ok(())
     }
 
-    /// Whether a core is written when the process dies of a signal that wants one (EXIT-05).
+    /// Whether the kernel writes a core when a signal that dumps core ends it (EXIT-05).
     pub(in crate::kernel) fn writes_core(&self, process: Id<Process>) -> bool {
         let dying = &self.processes[process];
         dying.flags.dumpable
             && self.soft_limit(process, Resource::CORE) >= PAGE
-            && !self.config.unwritable.iter().any(|folder| dying.fs().cwd.starts_with(&**folder))
+            && !self.config.unwritable.iter().any(|path| dying.fs().cwd.starts_with(&**path))
     }
 
     pub(in crate::kernel) fn prlimit(
@@ -95,7 +96,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> syscall::Result {
         fx.obey(rule!("LIM-13"));
-        // TG-18: a thread's number names its process
+        // TG-18: the number of a thread names its process
         let target = if pid == 0 { caller } else { self.task_named(pid).ok_or(Errno::ESRCH)? };
         self.may_limit(caller, target, fx)?;
         if resource.0 >= Resource::COUNT {

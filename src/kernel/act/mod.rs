@@ -1,4 +1,4 @@
-//! What calls and the passing of time do.
+//! The effects of calls and of time.
 
 pub(in crate::kernel) mod cred;
 pub(in crate::kernel) mod entry;

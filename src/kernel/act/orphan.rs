@@ -12,9 +12,9 @@ use crate::kernel::state::process::Process;
 use crate::rule;
 
 impl Kernel {
-    /// Whether no living member of `group` but `ignored` has a parent in another group of the same
-    /// session (ORP-01); a session leader's own group has none (ORP-03). Computed when it is asked
-    /// for (ORP-18); costs a look at the members up to the first such link.
+    /// Whether no living member of `group` except `ignored` has a parent in another group of the
+    /// same session (ORP-01). The group of a session leader has no such member (ORP-03). Computed
+    /// at each call (ORP-18). Costs a scan of the members up to the first such member.
     pub(in crate::kernel) fn is_orphaned(
         &self,
         group: Id<Group>,
@@ -23,8 +23,8 @@ impl Kernel {
         !self.members(group).any(|member| Some(member) != ignored && self.is_link(member))
     }
 
-    /// Whether `process` is the only member of an orphaned group. O(1): for rules that are noted
-    /// and change nothing.
+    /// Whether `process` is the only member of an orphaned group. O(1), for rules that the model
+    /// notes without an effect.
     pub(in crate::kernel) fn is_orphaned_alone(&self, process: Id<Process>) -> bool {
         self.is_only_member(process) && !self.is_link(process)
     }
@@ -36,7 +36,7 @@ impl Kernel {
         if process.is_zombie() {
             return false;
         }
-        // ORP-02: of all parents only the init of the whole system is no link
+        // ORP-02: a child of the global init is no link
         let parent = process.parent.map(|parent| self.process_of(parent));
         if self.config.global_init && parent.is_some() && self.init_process() == parent {
             return false;
@@ -60,8 +60,8 @@ impl Kernel {
         }
     }
 
-    /// The group of `process` may have lost a link: its own end (`father` is `None`, ORP-08), or
-    /// the end of its parent `father` (ORP-07).
+    /// Checks whether the group of `process` has become orphaned: by the end of `process` (`father`
+    /// is `None`, ORP-08), or by the end of its parent `father` (ORP-07).
     pub(in crate::kernel) fn check_orphaned(
         &mut self,
         process: Id<Process>,
@@ -95,7 +95,7 @@ impl Kernel {
         self.signal_orphans(group, Signal::CONT, fx);
     }
 
-    /// Notes that the new parent is a subreaper of the same group, which is no link.
+    /// Notes the rule about a new parent that is a subreaper in the same group, and so no link.
     fn note_adopter(&self, process: Id<Process>, father: Option<Id<Process>>, fx: &mut Effects) {
         let parent = self.parent_of(process);
         let same = parent
@@ -110,7 +110,7 @@ impl Kernel {
         parent.is_some_and(|parent| self.processes[parent].flags.subreaper)
     }
 
-    /// ORP-09: every member, stopped or not.
+    /// ORP-09: sends a signal to every member, stopped or not.
     fn signal_orphans(&mut self, group: Id<Group>, signal: Signal, fx: &mut Effects) {
         let members: Vec<Id<Process>> = self.members(group).collect();
         for member in members {

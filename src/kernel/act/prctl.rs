@@ -16,7 +16,8 @@ impl Kernel {
         fx: &mut Effects,
     ) -> syscall::Result {
         match operation {
-            // TG-17: the thread's; TG-16: the process's are the subreaper's mark and dumpability
+            // TG-17: the parent-death signal is the thread's; TG-16: the subreaper flag and the
+            // dumpable attribute are the process's
             Prctl::SetPdeathsig(sig) => {
                 fx.obey(rule!("RPT-16"));
                 let signal = i32::try_from(sig).ok().and_then(Signal::new);
@@ -72,7 +73,7 @@ impl Kernel {
     }
 }
 
-/// An int stored through a pointer.
+/// The result of a call that stores an int through a pointer.
 fn stored(out: Ptr, value: i32) -> syscall::Result {
     match out {
         Ptr::Valid => Ok(Ret::Stored(value)),

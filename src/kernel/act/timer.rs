@@ -1,4 +1,4 @@
-//! Time passes; alarm, setitimer and getitimer.
+//! The passage of time; alarm, setitimer and getitimer.
 
 use crate::abi::{Errno, Itimerval, Pid, SigInfo, Signal, Time, Timeval};
 use crate::kernel::api::effect::Effects;
@@ -16,8 +16,7 @@ const SECOND: u64 = 1_000_000_000;
 const LONGEST: u64 = i64::MAX as u64;
 
 impl Kernel {
-    /// Time passes until `to`. What expires on the way expires in order, and its tasks do not run
-    /// meanwhile: settle in between to let them.
+    /// Advances the time to `to`. Timers and timeouts expire in order, and no task runs in between.
     pub(in crate::kernel) fn advance(&mut self, to: Time, fx: &mut Effects) -> Result<(), Refused> {
         if to < self.now {
             return Err(Refused::TimeWentBack);
@@ -31,7 +30,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// How many timers expire at the next moment at which any do, if that is before `end`.
+    /// The number of timers that expire together at the next deadline, if that is before `end`.
     pub(crate) fn due_together(&self, end: Time) -> usize {
         match self.next_deadline().filter(|deadline| *deadline < end) {
             Some(first) => self.alarms.iter().take_while(|(time, _)| *time == first).count(),
@@ -39,7 +38,7 @@ impl Kernel {
         }
     }
 
-    /// Time passes until the next moment at which timers expire, and the `nth` of them does so,
+    /// Advances the time to the next deadline, and lets the `nth` timer of that deadline expire
     /// before the others.
     pub(crate) fn expire_one(&mut self, nth: usize, fx: &mut Effects) {
         let Some((time, alarm)) = self.alarms.iter().nth(nth).copied() else { return };
@@ -99,7 +98,7 @@ impl Kernel {
         let new = new.unwrap_or_default();
         fx.obey(rule!("TIME-05"));
         let (value, interval) = match (new.value.nanos(), new.interval.nanos()) {
-            // the kernel's times end here
+            // the kernel shortens longer times to this one
             (Some(value), Some(interval)) => (value.min(LONGEST), interval.min(LONGEST)),
             _ => return Err(Errno::EINVAL),
         };
@@ -125,7 +124,7 @@ impl Kernel {
     }
 }
 
-/// TIME-05. The timers of CPU time are not in the model: they never run.
+/// TIME-05: the model has no timers of CPU time.
 fn check_which(which: i32) -> Result<(), Errno> {
     if which == ITIMER_REAL { Ok(()) } else { Err(Errno::EINVAL) }
 }

@@ -17,7 +17,7 @@ use crate::kernel::{Fault, Kernel, Property, Rule};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret, Syscall};
 
-/// The options of a wait, as they bear on one child.
+/// The options of a wait, as a filter of one child and its events.
 #[derive(Clone, Copy)]
 struct WaitFilter {
     options: WaitOptions,
@@ -47,17 +47,17 @@ impl WaitFilter {
     }
 }
 
-/// What a scan of the children gives.
+/// The result of a scan of the children.
 enum WaitResult {
-    /// This child has something to report.
+    /// This child has an event to report.
     Ready(Id<Process>),
-    /// None yet, but one may have later.
+    /// No child has an event yet; an eligible child may have one later.
     Later,
     /// No child is eligible.
-    Nobody,
+    NoChild,
 }
 
-/// An event as both calls need it.
+/// An event in the form that both calls need.
 struct Waited {
     pid: Pid,
     status: WaitStatus,
@@ -76,8 +76,8 @@ impl Kernel {
         Some(store(call, result, fx))
     }
 
-    /// The same without a sleep. A `selector` that is given stands in place of the call's.
-    // in one piece: results that are moved from one function to the next take longer than the look
+    /// As [`Kernel::wait`], for a caller that never sleeps. A given `selector` replaces the call's.
+    // one inlined function: a result that moves between functions costs more than the scan
     #[inline(always)]
     pub(in crate::kernel) fn poll(
         &mut self,
@@ -99,8 +99,9 @@ impl Kernel {
         }
     }
 
-    /// What a wait finds; `None` if there is nothing yet. Each time anew: also children that came
-    /// after the wait began (TG-150), and none if they are reaped by themselves (TG-152).
+    /// The result of a wait; `None` if there is no event yet. Each scan is new: it includes
+    /// children that were created after the wait began (TG-150), and not children that were reaped
+    /// automatically (TG-152).
     #[inline(always)]
     fn look(
         &mut self,
@@ -112,7 +113,7 @@ impl Kernel {
     ) -> Option<syscall::Result> {
         match self.look_for_child(caller, selector, options, fx) {
             WaitResult::Ready(child) => Some(self.report(call, child, options, fx)),
-            WaitResult::Nobody => Some(refuse(fx, rule!("WAIT-08"), Errno::ECHILD)),
+            WaitResult::NoChild => Some(refuse(fx, rule!("WAIT-08"), Errno::ECHILD)),
             WaitResult::Later => None,
         }
     }
@@ -143,7 +144,7 @@ impl Kernel {
         None
     }
 
-    /// The selector and the options of a wait that may be made at all.
+    /// Checks the arguments of a wait, and returns its selector and its options.
     fn check_wait(
         &self,
         caller: Id<Task>,
@@ -213,7 +214,7 @@ impl Kernel {
             IdType::PID if id > 0 => WaitSelector::Pid(self.pid_id(Pid(id.unsigned_abs()))),
             IdType::PGID if id > 0 => WaitSelector::Pgid(self.pid_id(Pid(id.unsigned_abs()))),
             IdType::PGID if id == 0 => self.own_group(caller, fx),
-            // there is no pidfd in the model yet: no descriptor is open (WAIT-06)
+            // the model has no pidfds: no such descriptor is open (WAIT-06)
             IdType::PIDFD if id >= 0 => return refuse(fx, rule!("WAIT-06"), Errno::EBADF),
             IdType::PIDFD => return refuse(fx, rule!("WAIT-06"), Errno::EINVAL),
             IdType::PID | IdType::PGID => return Err(Errno::EINVAL),
@@ -222,26 +223,27 @@ impl Kernel {
         Ok((selector, options))
     }
 
-    /// The other tasks whose children a wait of the caller is about, in the order in which it looks
-    /// at them after its own (WAIT-32, TG-142): none if it says __WNOTHREAD (WAIT-16).
+    /// The other tasks whose children the caller waits for, in the order in which the kernel scans
+    /// them after the caller's own (WAIT-32, TG-142); none with __WNOTHREAD (WAIT-16).
     fn waiting_tasks(&self, caller: Id<Task>, options: WaitOptions) -> SmallList<Id<Task>> {
         let mut tasks = SmallList::new();
         let process = &self.processes[self.process_of(caller)];
-        let alone = options.contains(WaitOptions::NOTHREAD) && !self.faulty(Fault::NothreadIgnored);
-        if !process.is_single() && !alone && !self.faulty(Fault::WaitSeesOwnChildrenOnly) {
+        let alone =
+            options.contains(WaitOptions::NOTHREAD) && !self.has_fault(Fault::NothreadIgnored);
+        if !process.is_single() && !alone && !self.has_fault(Fault::WaitSeesOwnChildrenOnly) {
             self.tasks_from(caller).skip(1).for_each(|task| tasks.push(task));
         }
         tasks
     }
 
-    /// WAIT-17: the caller's group, as it is now.
+    /// WAIT-17: the group of the caller at this moment.
     fn own_group(&self, caller: Id<Task>, fx: &mut Effects) -> WaitSelector {
         fx.obey(rule!("WAIT-17"));
         let group = self.processes[self.process_of(caller)].group;
         WaitSelector::Pgid(Some(self.pids.identity(self.groups[group].pid)))
     }
 
-    /// The earliest eligible child that has a wanted event to report.
+    /// The earliest eligible child that has a requested event.
     fn look_for_child(
         &mut self,
         caller: Id<Task>,
@@ -260,7 +262,7 @@ impl Kernel {
         if let WaitSelector::Pid(pid) = selector {
             return self.look_at_child(caller, pid, wanted, fx);
         }
-        let Some(scope) = self.scope_of(selector) else { return WaitResult::Nobody };
+        let Some(scope) = self.scope_of(selector) else { return WaitResult::NoChild };
         let mut events = [WaitEvent::Exited; 3];
         let mut count = 0;
         for event in wanted.events() {
@@ -280,18 +282,18 @@ impl Kernel {
             match self.look_at_children(*parent, scope, events, classes, fx) {
                 WaitResult::Ready(child) => return WaitResult::Ready(child),
                 WaitResult::Later => later = true,
-                WaitResult::Nobody => {}
+                WaitResult::NoChild => {}
             }
         }
         if later {
             WaitResult::Later
         } else {
             fx.obey(rule!("WAIT-23"));
-            WaitResult::Nobody
+            WaitResult::NoChild
         }
     }
 
-    /// The same among the children of one thread.
+    /// As [`Kernel::look_for_child`], among the children of one thread.
     fn look_at_children(
         &mut self,
         parent: Id<Task>,
@@ -308,15 +310,15 @@ impl Kernel {
             }
             return WaitResult::Ready(child);
         }
-        // WAIT-23: a dead child that is not asked for is not one that may report later
+        // WAIT-23: a zombie whose end the options exclude has no event later
         if self.has_living_child(parent, scope, classes) {
             WaitResult::Later
         } else {
-            WaitResult::Nobody
+            WaitResult::NoChild
         }
     }
 
-    /// Where a selector looks; `None` if there is no such group.
+    /// The scope of a selector; `None` if there is no such group.
     fn scope_of(&self, selector: WaitSelector) -> Option<Scope> {
         match selector {
             WaitSelector::Any | WaitSelector::Pid(_) => Some(None),
@@ -324,7 +326,7 @@ impl Kernel {
         }
     }
 
-    /// The same for one child.
+    /// As [`Kernel::look_for_child`], for the child `pid`.
     fn look_at_child(
         &self,
         caller: Id<Task>,
@@ -332,20 +334,20 @@ impl Kernel {
         wanted: WaitFilter,
         fx: &mut Effects,
     ) -> WaitResult {
-        // TG-151: the number of a thread is nobody's
+        // TG-151: the number of a thread that is not the leader selects no child
         let task = pid.and_then(|pid| self.pids[self.pids.resolve(pid)?].task());
         let Some(child) = task.and_then(|task| self.process_led_by(task)) else {
             if task.is_some() {
                 fx.obey(rule!("WAIT-47"));
                 fx.obey(rule!("TG-151"));
             }
-            return WaitResult::Nobody;
+            return WaitResult::NoChild;
         };
         let process = &self.processes[child];
         let nothread = wanted.options.contains(WaitOptions::NOTHREAD);
         // TG-145
-        let own = if nothread && !self.faulty(Fault::NothreadIgnored)
-            || self.faulty(Fault::WaitSeesOwnChildrenOnly)
+        let own = if nothread && !self.has_fault(Fault::NothreadIgnored)
+            || self.has_fault(Fault::WaitSeesOwnChildrenOnly)
         {
             process.parent == Some(caller)
         } else {
@@ -355,15 +357,15 @@ impl Kernel {
             fx.obey(rule!("TG-145"));
         }
         if !own || !wanted.classes().contains(&process.is_clone_child()) {
-            return WaitResult::Nobody;
+            return WaitResult::NoChild;
         }
         match process.report {
             Some(report) if wanted.events().any(|event| event == report.event) => {
                 WaitResult::Ready(child)
             }
-            _ if process.is_zombie() => WaitResult::Nobody,
+            _ if process.is_zombie() => WaitResult::NoChild,
             Some(_) => {
-                // it has something to report, and the options leave it out
+                // the child has an event to report, and the options exclude it
                 fx.obey(rule!("WAIT-34"));
                 WaitResult::Later
             }
@@ -371,7 +373,7 @@ impl Kernel {
         }
     }
 
-    /// Reports the child's event, and consumes it unless WNOWAIT says otherwise.
+    /// Reports the event of the child, and consumes it unless WNOWAIT is set.
     fn report(
         &mut self,
         call: &Syscall,
@@ -407,8 +409,8 @@ impl Kernel {
         hand_over(call, &Waited { pid, status, info }, fx)
     }
 
-    /// What a zombie that ended with `status` shows while it is one (WAIT-33): to waits that leave
-    /// it, and in /proc.
+    /// The status that a zombie shows before it is reaped (WAIT-33): to waits with WNOWAIT, and in
+    /// /proc. `status` is the status of the process.
     pub(in crate::kernel) fn shown_status(
         &self,
         id: Id<Process>,
@@ -420,13 +422,13 @@ impl Kernel {
         self.leader_status(id, status)
     }
 
-    /// Notes the rules that the report of a death shows which have no effect of their own.
+    /// Notes the rules of the report of an end that have no effect of their own.
     fn note_death_report(&self, child: Id<Process>, fx: &mut Effects) {
         let process = &self.processes[child];
         let Some(parent) = self.parent_of(child) else { return };
         let parent = &self.processes[parent];
         if self.sighands[parent.sighand].reaps_children() && !process.is_clone_child() {
-            // it died before the parent said that it wants no zombies
+            // the child ended before the parent requested automatic reaping
             fx.obey(rule!("ZOM-05"));
         }
         if parent.shared.contains(Signal::CHLD) {
@@ -443,9 +445,9 @@ impl Kernel {
                     Life::Alive(JobControl::Stopped { signal, unreported: false }),
                 );
             }
-            Life::Alive(JobControl::Continued { unannounced, .. }) => {
-                let job = if unannounced.is_some() {
-                    JobControl::Continued { unreported: false, unannounced }
+            Life::Alive(JobControl::Continued { unsent, .. }) => {
+                let job = if unsent.is_some() {
+                    JobControl::Continued { unreported: false, unsent }
                 } else {
                     JobControl::Running
                 };
@@ -455,8 +457,8 @@ impl Kernel {
         }
     }
 
-    /// A signal ends the sleep; the first handler decides about a restart, unless the kernel has
-    /// already failed to store its zeroes.
+    /// A signal ends the sleep. The first handler decides about a restart, unless the kernel cannot
+    /// store the zeroes of waitid.
     fn interrupt_wait(
         &mut self,
         task: Id<Task>,
@@ -470,8 +472,8 @@ impl Kernel {
         None
     }
 
-    /// Wakes the threads of `parent`'s process that wait for `child` (WAIT-18, WAIT-20, CHLD-12),
-    /// first the one whose wait began last (TG-140).
+    /// Wakes the threads of `parent`'s process that wait for `child` (WAIT-18, WAIT-20, CHLD-12);
+    /// the thread whose wait began last is first (TG-140).
     pub(in crate::kernel) fn wake_waiters(
         &mut self,
         parent: Id<Task>,
@@ -503,7 +505,7 @@ impl Kernel {
         }
     }
 
-    /// Whether a task sleeps in a wait for that child of `parent`.
+    /// Whether a task sleeps in a wait that includes that child of `parent`.
     fn waits_for(
         &self,
         task: Id<Task>,
@@ -539,7 +541,7 @@ impl Kernel {
         }
     }
 
-    /// Whether what the wait selected when it began is gone.
+    /// Whether the process or group that the wait selected when it began is gone.
     fn selects_nothing(&self, selector: WaitSelector) -> bool {
         match selector {
             WaitSelector::Any => false,
@@ -553,8 +555,8 @@ impl Kernel {
         pid.is_some_and(|pid| self.pids.resolve(pid) == Some(object))
     }
 
-    /// A thread that sleeps in a wait was woken: it looks again, and only then at its signals
-    /// (WAIT-42).
+    /// A thread that sleeps in a wait was woken: it scans the children again, and only then looks
+    /// at its signals (WAIT-42).
     pub(in crate::kernel) fn wake_wait(&mut self, task: Id<Task>, fx: &mut Effects) {
         let Sleep::Wait(sleep) = core::mem::take(&mut self.tasks[task].sleep) else { return };
         let options = sleep.options;
@@ -565,8 +567,8 @@ impl Kernel {
                 let result = store(&sleep.call, result, fx);
                 self.return_later(task, result, rule!("WAIT-42"), fx);
             }
-            WaitResult::Nobody => {
-                // also when the child has left the group meanwhile
+            WaitResult::NoChild => {
+                // also if the child has left the group during the wait
                 let classes = WaitFilter { options }.classes();
                 let left = self.has_living_child(task, None, classes);
                 fx.obey(if left { rule!("WAIT-19") } else { rule!("ZOM-07") });
@@ -583,7 +585,7 @@ impl Kernel {
     }
 }
 
-/// What WNOHANG gives when no child has anything to report.
+/// The result with WNOHANG if no child has an event to report.
 fn nothing_yet(call: &Syscall) -> Ret {
     match call {
         Syscall::Waitid { info: Ptr::Valid, .. } => Ret::WaitInfo(Some(None)),
@@ -592,8 +594,8 @@ fn nothing_yet(call: &Syscall) -> Ret {
     }
 }
 
-/// The result once it is stored: waitid writes zeroes even when it fails, so that a bad address
-/// is EFAULT whatever else was wrong (WAIT-09, WAIT-12).
+/// The stored result. waitid stores zeroes even when it fails, so a bad address gives EFAULT
+/// instead of every other error (WAIT-09, WAIT-12).
 #[inline(always)]
 fn store(call: &Syscall, result: syscall::Result, fx: &mut Effects) -> syscall::Result {
     match call {
@@ -606,8 +608,8 @@ fn store(call: &Syscall, result: syscall::Result, fx: &mut Effects) -> syscall::
     }
 }
 
-/// The event as the call returns it. A bad address is only found now, when the event is consumed
-/// (WAIT-12).
+/// The event as the call returns it. The kernel detects a bad address only here, after it has
+/// consumed the event (WAIT-12).
 fn hand_over(call: &Syscall, waited: &Waited, fx: &mut Effects) -> syscall::Result {
     match call {
         Syscall::Waitid { info, .. } => match info {

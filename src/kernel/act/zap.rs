@@ -12,9 +12,9 @@ use crate::kernel::state::task::{Sleep, Task};
 use crate::rule;
 
 impl Kernel {
-    /// A task ends. If it is the one that adopts orphans, another thread of the init does so from
-    /// now on; without one the namespace ends, and the task waits for that: whether it does
-    /// (find_child_reaper, TG-99).
+    /// Handles the end of the task that adopts orphans (find_child_reaper, TG-99). Another thread
+    /// of the init takes its place; without one the namespace ends, and the task waits for that.
+    /// Returns whether the namespace ends.
     pub(in crate::kernel) fn reaper_ends(
         &mut self,
         task: Id<Task>,
@@ -34,8 +34,8 @@ impl Kernel {
         true
     }
 
-    /// Everyone in the namespace is killed, and leaves no zombie (NS-08, NS-09). The other threads
-    /// of the init have begun to end.
+    /// Kills all other processes of the namespace; they leave no zombies (NS-08, NS-09). The other
+    /// threads of the init have begun to end.
     fn begin_zap(&mut self, task: Id<Task>, fx: &mut Effects) {
         let process = self.process_of(task);
         self.set_zapping();
@@ -48,7 +48,7 @@ impl Kernel {
             let leader = self.leader(other);
             self.generate_kernel(leader, SigInfo::kernel(Signal::KILL), origin, fx);
         }
-        // also those of threads that have not given theirs away yet
+        // also the children of threads that have not reparented them yet
         let zombies: Vec<Id<Process>> = self
             .tasks_of(process)
             .flat_map(|thread| self.children(thread))
@@ -60,7 +60,7 @@ impl Kernel {
         }
     }
 
-    /// One that was in the namespace is gone: if it was the last, the init can go on ending.
+    /// A process or a thread of the namespace is gone: the init continues if no other one is left.
     pub(in crate::kernel) fn wake_zapping_init(&mut self) {
         let Some(reaper) = self.child_reaper().filter(|_| self.is_zapping()) else { return };
         let waits = |task: &Task| matches!(task.sleep, Sleep::Zap { .. });
@@ -69,9 +69,9 @@ impl Kernel {
         }
     }
 
-    /// Whether the numbers of the init's last thread and of its leader are the only ones in use. An
-    /// init that is in the group of another process keeps that number in use: the kernel waits
-    /// for ever (NS-08).
+    /// Whether only the numbers of the init's last thread and of its leader are in use. An init in
+    /// the group of another process keeps the number of that group in use: the kernel waits forever
+    /// (NS-08).
     fn is_alone(&self, reaper: Id<Task>) -> bool {
         let process = &self.processes[self.process_of(reaper)];
         let group = self.groups[process.group].pid;
@@ -81,7 +81,7 @@ impl Kernel {
             && (group == process.pid || self.pids[group].pid() == Pid(0))
     }
 
-    /// The init was woken: it ends if it is alone.
+    /// Ends the init, after it was woken, if it is alone.
     pub(in crate::kernel) fn finish_zap(&mut self, task: Id<Task>, last: bool, fx: &mut Effects) {
         if !self.is_alone(task) {
             return;

@@ -1,4 +1,4 @@
-//! The world around the model.
+//! The configuration of the model.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -6,53 +6,53 @@ use alloc::vec::Vec;
 use crate::abi::{Pgid, Pid, Resource, Rlimit, Sid, Uid};
 use crate::kernel::api::version::Version;
 
-/// How much of a transition happens at one moment.
+/// The size of the steps that no other task can see half done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Granularity {
     /// A call that does not sleep, an exit, a stop and a kill of a group are one transition each,
-    /// as they are where all tasks share one CPU and the kernel is not preempted.
+    /// as on one CPU without kernel preemption.
     #[default]
     Coarse,
-    /// They are cut where Linux lets go of its locks, and other tasks of the run queue may run
-    /// there, as they do on several CPUs (group RACE). The canonical order goes on at once: it
-    /// gives what [`Granularity::Coarse`] gives.
+    /// These transitions are cut where Linux releases its locks, and other tasks of the run queue
+    /// may run there, as on several CPUs (group RACE). In the canonical order the results are those
+    /// of [`Granularity::Coarse`].
     Fine,
 }
 
-/// What the first process finds. [`Config::default`] is a fresh pid namespace with its init.
+/// The first process and its environment. [`Config::default`] is a fresh pid namespace with its
+/// init.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Config {
-    /// The kernel that the model answers like, where kernels differ.
+    /// The kernel whose behaviour the model has where kernels differ.
     pub version: Version,
-    /// Where other tasks may run: coarse by default, since a call is then over when it returns.
+    /// The granularity; coarse by default, so that a call has its full effect when it returns.
     pub granularity: Granularity,
     /// The number of the first process; 1 makes it the init of the namespace.
     pub first: Pid,
-    /// The number of its parent, which is outside of the model; 0 if that is not visible.
+    /// The number of its parent, which is outside of the model; 0 if the parent is not visible.
     pub parent: Pid,
-    /// Its group; 0 if that is not visible (PID-21).
+    /// Its group; 0 if the group is not visible (PID-21).
     pub pgid: Pgid,
-    /// Its session; 0 if that is not visible (PID-21).
+    /// Its session; 0 if the session is not visible (PID-21).
     pub sid: Sid,
-    /// That parent is in the session `sid` and in another group: it keeps the groups of its
-    /// children from being orphaned (ORP-01).
+    /// The parent is in the session `sid` and in another group: it keeps the groups of its children
+    /// from being orphaned (ORP-01).
     pub linked: bool,
-    /// Who adopts orphans where there is no init in the model: the number that getppid shows.
+    /// The number of the process that adopts orphans if the model has no init; getppid shows it.
     pub adopter: Pid,
     /// The first process is the init of the whole system: its children are no links (ORP-02).
     pub global_init: bool,
     /// Numbers are below this (PID-02); 301 to 4194304 (PID-06).
     pub pid_max: u32,
-    /// The number given out last (PID-12); at least `first`.
+    /// The number that was allocated last (PID-12); at least `first`.
     pub last_pid: u32,
     /// Its user.
     pub user: Uid,
-    /// It is a user namespace that maps one user: only user 0 exists, and nobody may raise a
-    /// hard limit.
+    /// The user namespace maps one user: only user 0 exists, and no process may raise a hard limit.
     pub user_namespace: bool,
-    /// User 0 has CAP_SYS_RESOURCE; containers often take it away.
+    /// User 0 has CAP_SYS_RESOURCE; many containers drop it.
     pub sys_resource: bool,
     /// Its umask.
     pub umask: u32,
@@ -60,7 +60,7 @@ pub struct Config {
     pub cwd: Arc<str>,
     /// Limits that are not infinite.
     pub limits: Vec<(Resource, Rlimit)>,
-    /// Folders in which no core can be written (EXIT-05).
+    /// Directories in which no core can be written (EXIT-05).
     pub unwritable: Vec<Arc<str>>,
 }
 
@@ -76,7 +76,7 @@ impl Default for Config {
             linked: false,
             adopter: Pid(1),
             global_init: false,
-            // PID-07: a new namespace begins with this
+            // PID-07: the value in a new namespace
             pid_max: 4_194_304,
             last_pid: 1,
             user: Uid::ROOT,
@@ -91,8 +91,9 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The same world for a first process of that number, which is a child of the namespace's
-    /// process 1: that is not in the model, and adopts its orphans without waiting for them.
+    /// The same configuration for a first process with the number `first`, which is a child of
+    /// process 1 of the namespace. Process 1 is not in the model: it adopts the orphans, and does
+    /// not wait for them.
     #[must_use]
     pub fn below_init(self, first: Pid) -> Config {
         let last_pid = self.last_pid.max(first.0);

@@ -1,4 +1,4 @@
-//! What a transition did, and why.
+//! The effects of a transition, and their causes.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -9,8 +9,8 @@ use crate::kernel::api::identity::PidId;
 use crate::kernel::api::rule::{Rule, RuleSet};
 use crate::syscall;
 
-/// How a blocked call that a signal has interrupted goes on (the kernel's internal error codes,
-/// which strace shows).
+/// How a blocked call that a signal has interrupted ends (the kernel's internal error codes, which
+/// strace shows).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Restart {
@@ -25,18 +25,18 @@ pub enum Restart {
 pub enum Consequence {
     /// A call of the process that was blocked, or interrupted, returned.
     Returned(syscall::Result),
-    /// The program sees the result of a call that had returned before: it was stopped meanwhile,
-    /// or in a handler, or about to be.
+    /// The program sees the result of a call that had returned before: the thread was stopped in
+    /// between, or in a handler, or about to be.
     Resumed(syscall::Result),
     /// A blocked call was interrupted; a restart or a `Returned` follows.
     Interrupted(Restart),
     /// The handler of a signal was set up. Several may be set up at once: the last one runs first
     /// (SIG-36).
     Caught(SigInfo),
-    /// The body of the handler that was set up last begins: what it is told, and its address.
+    /// The body of the handler that was set up last begins: its siginfo, and its address.
     Handling(SigInfo, u64),
-    /// A signal was generated for a process that the model does not rule: whoever does is to
-    /// act on it.
+    /// A signal was generated for a process under the authority of the host, which has to act on
+    /// it.
     Forwarded(SigInfo),
     /// A signal became pending.
     Generated(SigInfo),
@@ -46,10 +46,10 @@ pub enum Consequence {
     Created,
     /// The thread was created by the actor, in its process.
     ThreadCreated,
-    /// The thread has ended, or its number is now the process's (EXEC-12). The number of a leader
-    /// that has ended stays in use until the process is reaped.
+    /// The thread has ended, or its number is now the number of the process (EXEC-12). The number
+    /// of a leader that has ended stays in use until the process is reaped.
     ThreadEnded,
-    /// 0 was stored at that address, and one who waits for that there by futex(2) is to be woken
+    /// 0 was stored at that address, and a futex(2) waiter at that address is to be woken
     /// (CLONE_CHILD_CLEARTID).
     TidCleared(u64),
     /// The process runs a new program.
@@ -62,20 +62,21 @@ pub enum Consequence {
     Ended(WaitStatus),
     /// The zombie is gone.
     Reaped,
-    /// The process has a new parent; 0 if that is not visible.
+    /// The process has a new parent; 0 if the parent is not visible.
     Reparented(Pid),
     /// The group became orphaned while a member was stopped.
     Orphaned(Pgid),
 }
 
-/// What set a transition off.
+/// The task, the call and the rule that brought an effect about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cause {
     /// The task that acted; 0 for the passing of time.
     pub actor: Pid,
-    /// The call that it made; `None` if it acted by itself (it delivered, stopped, ended).
+    /// The call of that task; `None` if the task acted without a call (it delivered, stopped,
+    /// ended).
     pub call: Option<&'static str>,
-    /// The rule that called for the effect.
+    /// The rule that requires the effect.
     pub rule: Rule,
 }
 
@@ -89,12 +90,12 @@ pub(in crate::kernel) struct Subject {
 /// A consequence, the process or thread that it concerns, and its cause.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Effect {
-    /// The identity of the process or thread that it concerns. For one that is gone it resolves to
-    /// no number any more ([`Kernel::pid`]).
+    /// The identity of the process or thread that the effect concerns. After its removal the
+    /// identity resolves to no number any more ([`Kernel::pid`]).
     ///
     /// [`Kernel::pid`]: crate::kernel::Kernel::pid
     pub id: PidId,
-    /// The number that it has, or had.
+    /// The number of that process or thread, or its last number.
     pub pid: Pid,
     /// What happened.
     pub what: Consequence,
@@ -120,7 +121,7 @@ impl fmt::Display for Consequence {
         match self {
             Consequence::Returned(Ok(ret)) => write!(f, "call returned {}", ret.value()),
             Consequence::Returned(Err(errno)) => write!(f, "call failed with {errno}"),
-            Consequence::Resumed(_) => write!(f, "goes on behind its call"),
+            Consequence::Resumed(_) => write!(f, "sees the result of its call"),
             Consequence::Interrupted(_) => write!(f, "call interrupted"),
             Consequence::Caught(info) => write!(f, "{} caught", info.signal),
             Consequence::Handling(info, _) => write!(f, "handler of {} begins", info.signal),
@@ -142,16 +143,17 @@ impl fmt::Display for Consequence {
     }
 }
 
-/// An event of a child for which somebody outside of the model may wait: who is to look again.
+/// An event of a child that a wait from outside of the model may include: that wait has to poll
+/// again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExternalWake {
-    /// The parent.
+    /// The parent of the child.
     pub parent: Pid,
     /// The child; it may be reaped already.
     pub child: Pid,
     /// The identity of the child.
     pub child_id: PidId,
-    /// The identity of its group.
+    /// The identity of the group of the child.
     pub group_id: PidId,
 }
 
@@ -162,9 +164,9 @@ pub struct ExternalWake {
 pub struct Effects {
     list: Vec<Effect>,
     external_wakes: Vec<ExternalWake>,
-    /// Rules without an effect are noted.
+    /// Whether rules without an effect are noted.
     noting: bool,
-    /// Made when the first one is: most holders of effects note none.
+    /// Allocated with the first rule: most values of this type note none.
     rules: Option<Box<RuleSet>>,
     last: Option<Rule>,
     actor: Pid,
@@ -191,16 +193,16 @@ impl Effects {
         }
     }
 
-    /// No effects, for somebody who asks for [`Effects::list`] and [`Effects::woken`] only: rules
-    /// that were obeyed are not noted, but for the one in each effect's cause.
+    /// No effects, for a caller that reads [`Effects::list`] and [`Effects::woken`] only: no rules
+    /// are noted, except for the rule in each effect's cause.
     pub fn without_rules() -> Effects {
         Effects { noting: false, ..Effects::new() }
     }
 
-    /// Forgets all of them and keeps the memory.
+    /// Removes all effects, and keeps the memory.
     #[inline]
     pub fn clear(&mut self) {
-        // asked first: they are nearly always empty, and clearing takes a call
+        // tested first: the lists are nearly always empty, and clearing them costs a call
         if !self.list.is_empty() {
             self.list.clear();
         }
@@ -227,20 +229,20 @@ impl Effects {
         &self.external_wakes
     }
 
-    /// The rules that were obeyed, those without an effect included. None with
+    /// The rules that were obeyed, including those without an effect. Empty with
     /// [`Effects::without_rules`].
     pub fn rules(&self) -> &RuleSet {
         static NONE: RuleSet = RuleSet::EMPTY;
         self.rules.as_deref().unwrap_or(&NONE)
     }
 
-    /// The rule that was obeyed last: of a call that has just failed, the one that refused it.
-    /// None with [`Effects::without_rules`].
+    /// The rule that was obeyed last; after a failed call it is the rule that refused the call.
+    /// `None` with [`Effects::without_rules`].
     pub fn last_rule(&self) -> Option<Rule> {
         self.last
     }
 
-    /// Whether anybody sees rules that have no effect.
+    /// Whether rules without an effect are noted.
     #[inline]
     pub(in crate::kernel) fn notes_rules(&self) -> bool {
         self.noting
@@ -268,14 +270,14 @@ impl Effects {
         }
     }
 
-    /// By itself: in the table, which notes none, each of many places would carry all of this.
+    /// Not inlined: the table notes no rules, and each of many callers would contain this code.
     #[cold]
     fn note(&mut self, rule: Rule) {
         self.rules.get_or_insert_default().insert(rule);
         self.last = Some(rule);
     }
 
-    /// Notes that waits from outside have to look again.
+    /// Notes that the waits from outside have to poll again.
     pub(in crate::kernel) fn wake(&mut self, woken: ExternalWake) {
         self.external_wakes.push(woken);
     }
@@ -286,8 +288,8 @@ impl Effects {
         self.push_with(subject, rule, || what);
     }
 
-    /// Adds an effect on `subject` that is written where it stays: moved there as a block of bytes it
-    /// would wait until the stores of its fields are through.
+    /// Adds an effect on `subject` that is constructed in place: a copy of it would wait for the
+    /// stores of its fields.
     #[inline]
     pub(in crate::kernel) fn push_with(
         &mut self,
@@ -306,7 +308,7 @@ impl Effects {
     }
 }
 
-/// Notes the rule and fails.
+/// Notes the rule, and fails with `errno`.
 pub(in crate::kernel) fn refuse<T>(fx: &mut Effects, rule: Rule, errno: Errno) -> Result<T, Errno> {
     fx.obey(rule);
     Err(errno)

@@ -1,12 +1,13 @@
-//! What can happen to the model from outside, and what comes of it.
+//! The inputs of the model, and their outcomes.
 
 use core::fmt;
 
 use crate::abi::{Pid, Signal, Time};
 use crate::syscall::{self, Syscall};
 
-/// One transition. Every event is applied completely: its consequences are in the effects, in
-/// order, and what other tasks will do because of it stands in [`Kernel::runnable`].
+/// The input of one transition. Every event is applied completely: the effects have its
+/// consequences in order, and [`Kernel::runnable`] has the tasks that have a step to make because
+/// of it.
 ///
 /// [`Kernel::runnable`]: crate::kernel::Kernel::runnable
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,22 +20,22 @@ pub enum Event {
         /// The call.
         call: Syscall,
     },
-    /// The thread enters the kernel with a system call, which is carried out in a step of the
-    /// thread: of the tasks that have entered each may be first.
+    /// The thread enters the kernel with a system call, and carries it out in a step of its own:
+    /// each of the tasks that have entered may be first.
     Enter {
         /// The calling thread.
         tid: Pid,
         /// The call.
         call: Syscall,
     },
-    /// A runnable thread runs until it is back in its own code, sleeps, stops or ends.
+    /// A runnable thread runs until it is back in user mode, sleeps, stops or ends.
     Step {
         /// The thread.
         tid: Pid,
     },
-    /// Time passes until then; timers expire in order.
+    /// The time advances to this moment; timers expire in order.
     Advance(Time),
-    /// The thread does something that the hardware refuses.
+    /// The hardware raises a fault in the thread.
     Fault {
         /// The thread.
         tid: Pid,
@@ -43,12 +44,12 @@ pub enum Event {
     },
 }
 
-/// What an event did for the task that it names.
+/// The result of an event for the task that it names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The call returned. Signals may be waiting to be delivered before the thread sees it.
+    /// The call returned. The thread may have signals to deliver before it sees the result.
     Returned(syscall::Result),
-    /// The call sleeps; a `Returned` effect follows some day.
+    /// The call sleeps; a `Returned` effect follows when it returns.
     Blocked,
     /// The thread does not return from the call.
     Gone,
@@ -56,14 +57,14 @@ pub enum Outcome {
     Done,
 }
 
-/// An event that cannot happen in the present state. Nothing was changed.
+/// The reason why an event cannot happen in the present state. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// There is no living thread of that number.
     NoSuchTask(Pid),
-    /// The thread runs no code of its own now: it sleeps in a call, is stopped, or has to end.
+    /// The thread is not in user mode: it sleeps in a call, is stopped, or has to end.
     NotInUserMode(Pid),
-    /// The thread has nothing to do by itself.
+    /// The thread has no step to make.
     NotRunnable(Pid),
     /// Time does not go back.
     TimeWentBack,
@@ -73,8 +74,8 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refused::NoSuchTask(tid) => write!(f, "there is no living task {tid}"),
-            Refused::NotInUserMode(tid) => write!(f, "task {tid} runs no code of its own now"),
-            Refused::NotRunnable(tid) => write!(f, "task {tid} has nothing to do by itself"),
+            Refused::NotInUserMode(tid) => write!(f, "task {tid} is not in user mode"),
+            Refused::NotRunnable(tid) => write!(f, "task {tid} has no step to make"),
             Refused::TimeWentBack => write!(f, "time does not go back"),
         }
     }

@@ -1,4 +1,4 @@
-//! What goes in and out: events, effects, rules, settings, queries.
+//! The interface of the model: events, effects, rules, settings, queries.
 
 pub(in crate::kernel) mod config;
 pub(in crate::kernel) mod effect;

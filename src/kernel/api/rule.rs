@@ -1,8 +1,7 @@
 //! The rules of the specification, by id.
 //!
-//! A transition notes each rule that it obeys, and each effect carries the rule that called for
-//! it. The ids are those of docs/SEMANTICS.md; [`rule!`](crate::rule!) checks them when it is
-//! compiled.
+//! A transition notes each rule that it obeys, and each effect has the rule that requires it.
+//! docs/SEMANTICS.md defines the ids; [`rule!`](crate::rule!) checks them at compile time.
 
 use core::fmt;
 
@@ -52,8 +51,8 @@ impl Rule {
         count
     };
 
-    /// The rule with that id. Costs a scan of the groups; [`rule!`](crate::rule!) does it when
-    /// compiled.
+    /// The rule with that id. Costs a scan of the groups; [`rule!`](crate::rule!) does the scan at
+    /// compile time.
     ///
     /// ```
     /// # use proctable::kernel::Rule;
@@ -78,7 +77,7 @@ impl Rule {
         None
     }
 
-    /// Its place among all rules, from 0.
+    /// The place of the rule among all rules, from 0.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -88,7 +87,7 @@ impl Rule {
         (0..Rule::COUNT as u16).map(Rule)
     }
 
-    /// The name of its group and its number in it.
+    /// The name of its group, and its number in the group.
     pub fn group_and_number(self) -> (&'static str, u16) {
         let mut rest = self.0;
         for (name, count) in GROUPS {
@@ -97,12 +96,12 @@ impl Rule {
             }
             rest -= count;
         }
-        // a Rule is only made by `named` and `all`, both below COUNT
+        // only `named` and `all` create a Rule, and both stay below COUNT
         ("?", rest)
     }
 }
 
-/// The number in `id` if that is `name-NN` or `name-NNN`, else `None`.
+/// The number in `id` if `id` is `name-NN` or `name-NNN`, else `None`.
 const fn number_after(id: &[u8], name: &[u8]) -> Option<u16> {
     let digits = match id.len().checked_sub(name.len() + 1) {
         Some(digits @ 2..=3) if id[name.len()] == b'-' => digits,
@@ -125,7 +124,7 @@ const fn number_after(id: &[u8], name: &[u8]) -> Option<u16> {
         number = number * 10 + (byte - b'0') as u16;
         digit += 1;
     }
-    // two digits are always written, and a third one where it is not 0
+    // an id has two digits, and a third one only from 100 on
     if digits == 3 && number < 100 { None } else { Some(number) }
 }
 
@@ -142,7 +141,7 @@ impl fmt::Debug for Rule {
     }
 }
 
-/// A rule by its id, checked when compiled: `rule!("ORP-07")`.
+/// A rule by its id, checked at compile time: `rule!("ORP-07")`.
 #[macro_export]
 macro_rules! rule {
     ($id:literal) => {{
@@ -170,17 +169,17 @@ impl RuleSet {
         self.0[rule.index() / 8] |= 1 << (rule.index() % 8);
     }
 
-    /// Whether it holds `rule`.
+    /// Whether the set has `rule`.
     pub fn contains(&self, rule: Rule) -> bool {
         self.0[rule.index() / 8] & 1 << (rule.index() % 8) != 0
     }
 
-    /// Takes all out.
+    /// Removes all rules.
     pub fn clear(&mut self) {
         *self = RuleSet::EMPTY;
     }
 
-    /// Its rules, in order. Costs a look at every rule there is.
+    /// The rules of the set, in order. Costs a test of every rule.
     pub fn iter(&self) -> impl Iterator<Item = Rule> + '_ {
         Rule::all().filter(|rule| self.contains(*rule))
     }

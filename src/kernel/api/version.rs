@@ -1,13 +1,13 @@
-//! What one kernel does and another does not.
+//! The properties in which kernels differ.
 
 use core::fmt;
 use core::str::FromStr;
 
-/// Something that kernels began to do with some release, and did otherwise before.
+/// A behaviour that began with some release of Linux.
 ///
-/// A release number alone does not tell: stable and distribution kernels take some changes from
-/// later releases and leave out others. Each property therefore has a
-/// [scenario](Property::scenario) that the running kernel can be asked.
+/// The number of a release does not determine its properties: stable and distribution kernels take
+/// some changes from later releases and omit others. Each property therefore has a
+/// [scenario](Property::scenario) that shows whether the running kernel has it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -15,42 +15,42 @@ pub enum Property {
     /// rt_sigaction(2) clears the flags that the kernel does not know (SIG-09). Older kernels keep
     /// every bit.
     UnknownActionFlagsCleared,
-    /// A signal that dumps core ends the process that it is delivered to and nobody else (EXIT-05).
-    /// Older kernels end all that share its memory by the same signal, a parent in vfork(2) too.
-    CoreSparesSharers,
+    /// A signal that dumps core ends only the process to which it is delivered (EXIT-17). Older
+    /// kernels end all processes that share its memory with the same signal, also a parent in
+    /// vfork(2).
+    CoreEndsOneProcess,
     /// A set\*uid call marks a process for the check at execve(2) if its new user has more
     /// processes than the limit (LIM-05). Older kernels mark it at the limit already.
     NprocMarkAboveLimit,
-    /// A wait that leaves the zombie (WNOWAIT), and /proc/PID/stat, show how the process ended
-    /// (WAIT-33). Older kernels show there with what its first thread ended, if that did so before
-    /// the others.
+    /// A wait that does not reap the zombie (WNOWAIT), and /proc/PID/stat, show the status of the
+    /// process (WAIT-33). Older kernels show there the status of the leader, if the leader ended
+    /// before the other threads.
     ZombieShowsProcess,
-    /// What is sent to a process that is ending, or has ended, is dropped (EXIT-13, ZOM-09). Older
+    /// A signal to a process that is ending, or has ended, is dropped (EXIT-13, ZOM-09). Older
     /// kernels keep it pending, with its record charged, until the process is reaped.
     EndedDropSignals,
-    /// The last of several threads to exit decides about the status of the process, if nobody has
-    /// ended all of them (TG-89). Older kernels take what its first thread ended with, whenever
-    /// that was.
+    /// The last of several threads that exits determines the status of the process, if no group
+    /// exit did (TG-89). Older kernels take the status of the leader, whenever the leader ended.
     LastThreadDecides,
-    /// The records of signals that were pending for a task alone are free when it has ended
-    /// (LIM-07). Elsewhere those of a process's first thread are charged until it is reaped. Builds
-    /// of one release differ in that.
+    /// The records of the private signals of a task are free when the task has ended (LIM-07).
+    /// Otherwise those of a leader stay charged until the process is reaped. Builds of one release
+    /// differ in this property.
     EndedFreeRecords,
-    /// A signal with the default action spares an init also where the thread that it is aimed at
-    /// blocks it, and another thread does not (KILL-24). Elsewhere it ends the init. Builds of one
-    /// release differ in that.
+    /// A signal with the default action spares an init also if the target task blocks it and
+    /// another thread does not (KILL-24). Otherwise it ends the init. Builds of one release differ
+    /// in this property.
     InitIsSpared,
-    /// SIGCHLD tells how the process ended (TG-97). Older kernels tell in its siginfo with what the
-    /// first thread of the process ended, if that did so before the others.
+    /// SIGCHLD has the status of the process in its siginfo (TG-97). On older kernels it has the
+    /// status of the leader, if the leader ended before the other threads.
     ChildSignalTellsProcess,
-    /// execve(2) keeps an effective user that differs from the real one also while the process
-    /// shares its working directory (CLONE_FS) with another one (CRED-01). Older kernels take such
-    /// a program for a set-user-ID one, and make the real user the effective one, unless the
-    /// process has CAP_SETUID.
+    /// execve(2) keeps an effective user that differs from the real user, also while the process
+    /// shares its working directory (CLONE_FS) with another process (CRED-01). Older kernels treat
+    /// the program like a set-user-ID program, and make the real user the effective user, unless
+    /// the process has CAP_SETUID.
     SharedExecKeepsUser,
-    /// A process that ends lets the others that can run go first, before anyone is told of its end
-    /// (EXIT-11). That is so where the kernel is preemptible; elsewhere it is one of the orders
-    /// that timing decides, and not the canonical one.
+    /// Other runnable tasks run before the kernel notifies any process of an end (EXIT-11). That is
+    /// so on preemptible kernels; on others it is one of the orders that timing decides, and not
+    /// the canonical order.
     ExitIsPreempted,
     /// clone(2) refuses an exit signal of 65 to 255 with EINVAL (FORK-18). Older kernels create a
     /// child that sends no signal.
@@ -61,10 +61,10 @@ pub enum Property {
 }
 
 impl Property {
-    /// All of them, the oldest first.
+    /// All properties, the oldest first.
     pub const ALL: [Property; 13] = [
         Property::UnknownActionFlagsCleared,
-        Property::CoreSparesSharers,
+        Property::CoreEndsOneProcess,
         Property::NprocMarkAboveLimit,
         Property::ZombieShowsProcess,
         Property::EndedDropSignals,
@@ -78,12 +78,12 @@ impl Property {
         Property::Autoreap,
     ];
 
-    /// The first release of the main line that has it, as major and minor number; `None` for what
-    /// does not follow from that.
+    /// The first mainline release with the property, as major and minor number; `None` if the
+    /// release does not determine it.
     pub const fn since(self) -> Option<(u16, u16)> {
         Some(match self {
             Property::UnknownActionFlagsCleared => (5, 11),
-            Property::CoreSparesSharers => (5, 16),
+            Property::CoreEndsOneProcess => (5, 16),
             Property::NprocMarkAboveLimit | Property::ZombieShowsProcess => (5, 17),
             Property::EndedDropSignals => (5, 18),
             Property::LastThreadDecides => (6, 0),
@@ -96,11 +96,11 @@ impl Property {
         })
     }
 
-    /// Its name, in words.
+    /// A description of the property.
     pub const fn name(self) -> &'static str {
         match self {
             Property::UnknownActionFlagsCleared => "unknown flags of rt_sigaction are cleared",
-            Property::CoreSparesSharers => "a core dump spares those who share the memory",
+            Property::CoreEndsOneProcess => "a core dump ends one process only",
             Property::NprocMarkAboveLimit => "set*uid marks a process only above RLIMIT_NPROC",
             Property::ZombieShowsProcess => "WNOWAIT and /proc show how a process ended",
             Property::EndedDropSignals => "processes that have ended drop signals",
@@ -111,18 +111,18 @@ impl Property {
             }
             Property::ChildSignalTellsProcess => "SIGCHLD tells how a process ended",
             Property::SharedExecKeepsUser => "execve keeps the effective user beside CLONE_FS",
-            Property::ExitIsPreempted => "an end is preempted before anyone is told of it",
+            Property::ExitIsPreempted => "an exit is preempted before any process is notified",
             Property::ExitSignalChecked => "clone refuses exit signals above 64",
             Property::Autoreap => "clone3 takes CLONE_AUTOREAP and CLONE_NNP",
         }
     }
 
-    /// Calls with the results that they have exactly where the property holds: a log in the form of
-    /// strace(1), on a fresh pid namespace.
+    /// A log in the form of strace(1), of calls in a fresh pid namespace. A kernel shows its
+    /// results exactly if the kernel has the property.
     pub const fn scenario(self) -> &'static str {
         match self {
             Property::UnknownActionFlagsCleared => include_str!("version/action_flags.strace"),
-            Property::CoreSparesSharers => include_str!("version/core_sharers.strace"),
+            Property::CoreEndsOneProcess => include_str!("version/core_one_process.strace"),
             Property::NprocMarkAboveLimit => include_str!("version/nproc_mark.strace"),
             Property::ZombieShowsProcess => include_str!("version/zombie_status.strace"),
             Property::EndedDropSignals => include_str!("version/ended_signals.strace"),
@@ -142,7 +142,7 @@ impl Property {
     }
 }
 
-/// A release of Linux, and which [properties](Property) it has.
+/// A release of Linux, and its [properties](Property).
 ///
 /// ```
 /// use proctable::kernel::{Property, Version};
@@ -163,10 +163,10 @@ pub struct Version {
 }
 
 impl Version {
-    /// The newest release with which the model was compared, and the default.
+    /// The newest release that the model was compared with, and the default.
     pub const NEWEST: Version = Version::new(7, 3);
 
-    /// A release of the main line.
+    /// A mainline release.
     pub const fn new(major: u16, minor: u16) -> Version {
         let mut properties = 0;
         let mut nth = 0;
@@ -192,7 +192,7 @@ impl Version {
         self
     }
 
-    /// Whether the kernel has that property.
+    /// Whether the kernel has the property.
     #[inline]
     pub const fn has(self, property: Property) -> bool {
         self.properties & property.bit() != 0
@@ -226,7 +226,7 @@ impl core::error::Error for NotAVersion {}
 impl FromStr for Version {
     type Err = NotAVersion;
 
-    /// The first two numbers of a release as uname(2) gives it, such as `6.1.0-9-amd64`.
+    /// Reads the first two numbers of a release as uname(2) returns it, such as `6.1.0-9-amd64`.
     fn from_str(text: &str) -> Result<Version, NotAVersion> {
         let mut numbers = text.trim().splitn(3, '.').map(|part| {
             let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_has_what_came_before_it() {
+    fn a_release_has_all_earlier_properties() {
         let old = Version::new(5, 10);
         assert!(Property::ALL.iter().all(|property| !old.has(*property)));
         let released = |property: &&Property| property.since().is_some();

@@ -1,13 +1,13 @@
-//! What can be seen of a process from outside.
+//! The state of a task as other processes see it.
 
 use alloc::sync::Arc;
 
 use crate::abi::{Pgid, Pid, Sid, SigSet, Uid};
 
-/// What a task is doing, as the state letter of proc(5) and a controller of it can tell.
+/// The activity of a task, as its state letter in proc(5) and its controlling program show it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum RunState {
-    /// It runs its own code: letter R, or S while its controller has nothing for it to do.
+    /// It is in user mode: letter R, or S while its controlling program has no call for it.
     User,
     /// It sleeps in a call that a signal can interrupt: letter S.
     Blocked,
@@ -15,26 +15,25 @@ pub enum RunState {
     Vfork,
     /// It is stopped: letter T.
     Stopped,
-    /// It is dead and not reaped, or a leader that others outlive (TG-87): letter Z.
+    /// It is dead and not reaped, or a dead leader of living threads (TG-87): letter Z.
     Zombie,
 }
 
-/// A task, which is a thread of a process, from outside: proc_pid_status(5), in the numbers of its
-/// own namespace.
+/// The state of a task as proc_pid_status(5) shows it, with the numbers of its own namespace.
 ///
-/// Of a zombie only `run`, `tgid`, `ppid`, `pgid` and `sid` are filled. So it is of a leader that
-/// has ended while other threads of its process live (TG-87).
+/// A zombie has only `run`, `tgid`, `ppid`, `pgid` and `sid`. So has a leader that has ended while
+/// other threads of its process live (TG-87).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct View {
-    /// What it is doing.
+    /// Its activity.
     pub run: RunState,
-    /// Tgid: its process.
+    /// Tgid: the number of its process.
     pub tgid: Pid,
-    /// Its parent; 0 if that is not visible.
+    /// Its parent; 0 if the parent is not visible.
     pub ppid: Pid,
-    /// Its process group; 0 if that is not visible.
+    /// Its process group; 0 if the group is not visible.
     pub pgid: Pgid,
-    /// Its session; 0 if that is not visible.
+    /// Its session; 0 if the session is not visible.
     pub sid: Sid,
     /// SigPnd: pending for the thread.
     pub private: SigSet,
@@ -48,7 +47,7 @@ pub struct View {
     pub caught: SigSet,
 }
 
-/// What calls change and fork copies: who a process is, and where it works.
+/// The attributes of a process that calls change and fork copies.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Attributes {
     /// Its umask (MISC-01).

@@ -1,4 +1,4 @@
-//! What the next step of a task needs of the lock of the lists of tasks.
+//! The access of the next step of a task to the lists of tasks.
 
 use crate::kernel::Kernel;
 use crate::kernel::state::arena::Id;
@@ -8,11 +8,11 @@ use crate::kernel::state::tasklist::Access;
 use crate::syscall::Syscall;
 
 impl Kernel {
-    /// What the next step of a task of the run queue needs of the lock of the lists of tasks.
+    /// The access that the next step of a task in the run queue needs to the lists of tasks.
     pub(in crate::kernel) fn access_of(&self, task: Id<Task>) -> Access {
         let thread = &self.tasks[task];
         match &thread.sleep {
-            // it holds the lock, or has done with it
+            // the task holds the lock, or needs it no longer
             Sleep::Notifying(_) | Sleep::Killing(_) => Access::None,
             Sleep::Calling(call) if thread.signal_pending => access_of_call(call),
             Sleep::Calling(_) => Access::None,
@@ -22,16 +22,16 @@ impl Kernel {
             Sleep::Wait(_) => Access::Shared,
             Sleep::Releasing(_) | Sleep::Exec | Sleep::Forking(_) => Access::Exclusive,
             _ if thread.state == TaskState::Exiting => Access::Exclusive,
-            _ if thread.announcing_stop => Access::Shared,
+            _ if thread.notifying_stop => Access::Shared,
             _ => match self.processes[thread.process].life {
-                Life::Alive(JobControl::Continued { unannounced: Some(_), .. }) => Access::Shared,
+                Life::Alive(JobControl::Continued { unsent: Some(_), .. }) => Access::Shared,
                 _ => Access::None,
             },
         }
     }
 }
 
-/// What a call needs, as far as it looks at other tasks than one that it names.
+/// The access that a call needs. A call that looks up one task by its number needs none.
 fn access_of_call(call: &Syscall) -> Access {
     match call {
         Syscall::Fork

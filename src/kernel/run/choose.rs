@@ -2,11 +2,12 @@
 
 use alloc::vec::Vec;
 
-/// Decides what Linux leaves to timing: which of several runnable tasks goes first.
+/// Decides what Linux leaves to timing: which of several runnable tasks runs first.
 ///
-/// Alternative 0 is what Linux does when nothing races: the task that was woken first.
+/// Alternative 0 is what Linux does without a race: the task that was woken first runs.
 pub trait Choose {
-    /// A number below `alternatives`, which is at least 2. A larger one counts as the last.
+    /// A number below `alternatives`, which is at least 2. A larger number counts as the last
+    /// alternative.
     fn choose(&mut self, alternatives: usize) -> usize;
 }
 
@@ -41,7 +42,7 @@ impl Seeded {
 
     /// A number below `bound`; 0 if that is 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        // the bias for bounds far below 2^64 is of no account here
+        // the bias is negligible for bounds far below 2^64
         ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 }
@@ -52,8 +53,8 @@ impl Choose for Seeded {
     }
 }
 
-/// A given sequence, then alternative 0. It notes how many alternatives there were each time, so
-/// that other sequences can be tried.
+/// A given sequence of choices, then alternative 0. It records how many alternatives each choice
+/// had, so that a caller can try other sequences.
 #[derive(Clone, Debug, Default)]
 pub struct Scripted {
     script: Vec<usize>,
@@ -90,8 +91,8 @@ impl Choose for Scripted {
     }
 }
 
-/// Choices from the bytes of a fuzzer, then alternative 0. A choice takes as many bytes as tell its
-/// alternatives apart.
+/// Choices from the bytes of a fuzzer, then alternative 0. A choice takes as many bytes as its
+/// number of alternatives needs.
 #[derive(Clone, Debug)]
 pub struct Bytes<'a>(pub &'a [u8]);
 

@@ -1,4 +1,4 @@
-//! Who runs next.
+//! The choice of the task that runs next.
 
 pub(in crate::kernel) mod access;
 pub(in crate::kernel) mod choose;

@@ -1,4 +1,4 @@
-//! What tasks do by themselves: the run queue, and one step of a task.
+//! The run queue, and one step of a task.
 
 use alloc::boxed::Box;
 
@@ -13,28 +13,28 @@ use crate::rule;
 use crate::syscall::{self, Ret, Syscall};
 
 impl Kernel {
-    /// The tasks that can do something by themselves now, first the one that was woken first. None
-    /// only if nobody has anything to do.
+    /// The tasks that have a step to make now, in the order in which they were woken. Empty only if
+    /// no task has a step to make.
     pub fn runnable(&self) -> impl Iterator<Item = Pid> + '_ {
         let admitted = self.queue.iter().filter(|task| self.is_admitted(**task));
         admitted.map(|task| self.tid_of(*task))
     }
 
-    /// How many tasks can do something by themselves now: O(1) unless one of them holds a lock.
+    /// How many tasks have a step to make now. O(1) unless a task holds a lock.
     pub fn runnable_count(&self) -> usize {
         if self.tasklist.is_held() { self.runnable().count() } else { self.queue.len() }
     }
 
-    /// Whether nobody holds a lock that the next step of the task needs.
+    /// Whether no other task holds a lock that the next step of the task needs.
     #[inline]
     fn is_admitted(&self, task: Id<Task>) -> bool {
         !self.tasklist.is_held() || self.tasklist.admits(self.access_of(task))
     }
 
-    /// Lets runnable tasks run until none is left. `choose` picks among them where there are
-    /// several; alternative 0 is the one that was woken first.
+    /// Runs runnable tasks until none is left. If several are runnable, `choose` picks the next
+    /// one; alternative 0 is the task that was woken first.
     ///
-    /// Costs what the steps cost; taking alternative n costs O(n) on top.
+    /// Costs the steps; alternative n costs O(n) more.
     pub fn settle(&mut self, choose: &mut dyn Choose, fx: &mut Effects) {
         while !self.queue.is_empty() {
             let nth = match self.runnable_count() {
@@ -56,13 +56,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// Where the `nth` of those that can run stands in the queue.
+    /// The place in the queue of the `nth` task that can run.
     fn place_of_admitted(&self, nth: usize) -> usize {
         if !self.tasklist.is_held() {
             return nth;
         }
         let admitted = (0..self.queue.len()).filter(|at| self.is_admitted(self.queue[*at]));
-        // whoever holds the lock can run
+        // the task that holds the lock can run
         admitted.take(nth + 1).last().unwrap_or(0)
     }
 
@@ -78,8 +78,8 @@ impl Kernel {
         if self.tasks.get(task).is_none_or(Task::is_dead) {
             return;
         }
-        // SIG-36: others may run before the body of a handler that was set up, and what they send
-        // may have another one set up above it
+        // SIG-36: other tasks may run before the body of a handler that was set up, and their
+        // signals may set up another handler above it
         let entered = self.tasks[task].frames.len() > frames;
         if entered && !self.queue.is_empty() && self.is_in_user_mode(task) {
             self.enqueue_first(task);
@@ -88,22 +88,22 @@ impl Kernel {
         }
     }
 
-    /// The task runs: it leaves its blocked call if it has reason to, then delivers its signals.
+    /// The task runs: it leaves its blocked call if it has a reason, then delivers its signals.
     fn run(&mut self, task: Id<Task>, fx: &mut Effects) {
-        if core::mem::take(&mut self.tasks[task].announcing_stop) {
-            return self.announce_stop(task, fx);
+        if core::mem::take(&mut self.tasks[task].notifying_stop) {
+            return self.continue_notifying_stop(task, fx);
         }
         let state = self.tasks[task].state;
         match state {
             TaskState::Stopped => return,
             TaskState::Dead => return self.release(task, fx),
             TaskState::Exiting => return self.end(task, fx),
-            TaskState::Running if self.is_in_call(task) => return self.go_on_in_call(task, fx),
+            TaskState::Running if self.is_in_call(task) => return self.continue_call(task, fx),
             TaskState::Running if self.begin_call(task) => {
                 return if self.others_may_run() {
                     self.enqueue_first(task)
                 } else {
-                    self.go_on_in_call(task, fx)
+                    self.continue_call(task, fx)
                 };
             }
             TaskState::Running => {}
@@ -112,7 +112,7 @@ impl Kernel {
             return self.die(task, fx);
         }
         self.wake(task, fx);
-        // it may have gone back to sleep
+        // the task may sleep again
         if self.tasks[task].signal_pending
             || !self.is_asleep(task)
             || self.has_unsent_notification(task)
@@ -121,55 +121,57 @@ impl Kernel {
         }
     }
 
-    /// Whether the task has to end: with its process, or because another one executes a program.
+    /// Whether the task has to end: with its process, or because another task of the process
+    /// executes a program.
     #[inline]
     pub(in crate::kernel) fn must_end(&self, task: Id<Task>) -> bool {
         let process = &self.processes[self.process_of(task)];
-        matches!(process.life, Life::Dying(_)) || !process.may_go_on(task)
+        matches!(process.life, Life::Dying(_)) || !process.may_continue(task)
     }
 
-    /// A task that was cut while it ended goes on with that.
+    /// Continues the end of a task that was cut.
     fn end(&mut self, task: Id<Task>, fx: &mut Effects) {
         match self.tasks[task].sleep {
             Sleep::Zap { last } => self.finish_zap(task, last, fx),
-            Sleep::Exiting { last } => self.go_on_exiting(task, last, fx),
-            Sleep::Notifying(_) => self.go_on_notifying(task, fx),
+            Sleep::Exiting { last } => self.continue_exit(task, last, fx),
+            Sleep::Notifying(_) => self.continue_notifying(task, fx),
             _ => {}
         }
     }
 
-    /// A task that has to end leaves whatever it sleeps in.
+    /// Ends a task that has to end; it leaves the call in which it sleeps.
     fn die(&mut self, task: Id<Task>, fx: &mut Effects) {
         if let Sleep::Wait(_) = self.tasks[task].sleep {
-            // WAIT-42: it looks for children before it looks at its signals, the deadly one too
+            // WAIT-42: the wait looks for children before the task looks at its signals, also at a
+            // fatal one
             self.wake_wait(task, fx);
         }
         if let Sleep::Timed(_) = self.tasks[task].sleep {
-            // SIG-50: so does this one for the signals that it waits for, among them the deadly one
+            // SIG-50: rt_sigtimedwait takes a signal of its set first, also a fatal one
             self.end_sigtimedwait(task, fx);
         }
         self.deliver(task, fx);
     }
 
-    /// A sleeping task was woken: it looks whether it has reason to leave its call.
+    /// A sleeping task was woken: it leaves its call if it has a reason.
     fn wake(&mut self, task: Id<Task>, fx: &mut Effects) {
-        let notified = self.tasks[task].signal_pending;
+        let signal_pending = self.tasks[task].signal_pending;
         match &self.tasks[task].sleep {
             Sleep::Wait(_) => self.wake_wait(task, fx),
-            Sleep::Pause if notified => {
+            Sleep::Pause if signal_pending => {
                 self.interrupt(task, Restart::NoHandler, Syscall::Pause, fx);
             }
-            Sleep::Suspend(call) if notified => {
+            Sleep::Suspend(call) if signal_pending => {
                 let call = (**call).clone();
                 self.interrupt(task, Restart::NoHandler, call, fx);
             }
             Sleep::Timed(timed) => {
                 let expired = timed.deadline.is_some_and(|deadline| deadline <= self.now);
-                if notified || expired {
+                if signal_pending || expired {
                     self.end_sigtimedwait(task, fx);
                 }
             }
-            Sleep::Exec => self.go_on_executing(task, fx),
+            Sleep::Exec => self.continue_exec(task, fx),
             Sleep::None
             | Sleep::Pause
             | Sleep::Suspend(_)
@@ -195,17 +197,17 @@ impl Kernel {
         )
     }
 
-    /// Whether it continued and its parent does not know yet.
+    /// Whether the process continued and its parent is not notified yet.
     fn has_unsent_notification(&self, task: Id<Task>) -> bool {
         let life = self.processes[self.tasks[task].process].life;
-        matches!(life, Life::Alive(JobControl::Continued { unannounced: Some(_), .. }))
+        matches!(life, Life::Alive(JobControl::Continued { unsent: Some(_), .. }))
     }
 
-    /// Puts the task at the end of the run queue, unless it stands there.
+    /// Puts the task at the end of the run queue, unless it is in the queue.
     #[inline]
     pub(in crate::kernel) fn enqueue_task(&mut self, task: Id<Task>) {
         if self.running == Some(task) {
-            // it will look at everything new before it goes on: see `back_to_user`
+            // the task looks at everything new before it continues: see `back_to_user`
             return;
         }
         let thread = &mut self.tasks[task];
@@ -215,8 +217,8 @@ impl Kernel {
         }
     }
 
-    /// The calling task is about to return: what it has to do before that goes before all else
-    /// (TG-172).
+    /// The calling task is about to return. The work that it has to do before that precedes all
+    /// other steps (TG-172).
     #[inline(always)]
     pub(in crate::kernel) fn back_to_user(&mut self, task: Id<Task>, fx: &mut Effects) {
         let Some(thread) = self.tasks.get(task) else { return };
@@ -231,12 +233,12 @@ impl Kernel {
             }
         };
         if exiting && self.config.version.has(Property::ExitIsPreempted) {
-            // a process that is behind all others by now
+            // the process runs after all other tasks
             if !core::mem::replace(&mut self.tasks[task].queued, true) {
                 self.queue.push_back(task);
             }
         } else if !first {
-            // one that stands in the queue lets others run first
+            // a task that is in the queue lets other tasks run first
             if !thread.queued && (thread.result.is_some() || !thread.frames.is_empty()) {
                 self.arrive(task, fx);
             }
@@ -245,8 +247,8 @@ impl Kernel {
         }
     }
 
-    /// Puts the task in front of the run queue, unless it stands there: it goes on before all
-    /// others, if no other one is chosen.
+    /// Puts the task at the front of the run queue, unless it is in the queue: in the canonical
+    /// order it runs next.
     #[inline]
     pub(in crate::kernel) fn enqueue_first(&mut self, task: Id<Task>) {
         if !core::mem::replace(&mut self.tasks[task].queued, true) {
@@ -254,18 +256,19 @@ impl Kernel {
         }
     }
 
-    /// Whether others may run where the kernel lets go of its locks.
+    /// Whether other tasks may run where the kernel releases its locks.
     #[inline]
     pub(in crate::kernel) fn others_may_run(&self) -> bool {
         self.is_fine() && !self.queue.is_empty()
     }
 
-    /// The call has a result and others were woken: they may run before its program sees it.
+    /// The call has a result, and other tasks were woken: they may run before the program sees the
+    /// result.
     pub(in crate::kernel) fn delay_return(&mut self, task: Id<Task>, result: syscall::Result) {
         let Some(thread) = self.tasks.get_mut(task) else { return };
         let stopped = thread.is_stopped();
         thread.result = Some(match result {
-            // the common result by itself: see `call`
+            // the common result is moved by itself: see `call`
             Ok(Ret::Value(value)) => Box::new(Ok(Ret::Value(value))),
             result => Box::new(result),
         });
@@ -274,8 +277,8 @@ impl Kernel {
         }
     }
 
-    /// A thread that is back in its own code sees the result of its call, or runs the handler
-    /// that was set up last.
+    /// A thread that is back in user mode sees the result of its call, or runs the handler that was
+    /// set up last.
     #[inline(never)]
     fn arrive(&mut self, task: Id<Task>, fx: &mut Effects) {
         if !self.is_in_user_mode(task) {
@@ -292,7 +295,7 @@ impl Kernel {
         }
     }
 
-    /// Takes a task that is gone out of the run queue.
+    /// Removes a task from the run queue.
     #[inline]
     pub(in crate::kernel) fn dequeue_task(&mut self, task: Id<Task>) {
         if core::mem::take(&mut self.tasks[task].queued) {

@@ -1,4 +1,4 @@
-//! Dispositions and masks: the calls that change them, and those that wait for signals.
+//! Dispositions and masks: the calls that change them, and the calls that wait for signals.
 
 use alloc::boxed::Box;
 
@@ -11,7 +11,7 @@ use crate::kernel::{Kernel, Property};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall, how};
 
-/// A call that may block: `None` is blocked.
+/// The result of a call that may block; `None` if it blocks.
 type MayBlock = Option<syscall::Result>;
 
 impl Kernel {
@@ -112,23 +112,25 @@ impl Kernel {
         }
     }
 
-    /// Replaces the mask; what it no longer blocks is delivered when the thread next runs, and what
-    /// it does not take any more of the process's signals the other threads are offered (TG-45).
+    /// Replaces the mask. Signals that the new mask unblocks are delivered when the thread next
+    /// runs. Shared signals that it blocks are offered to the other threads (TG-45).
     pub(in crate::kernel) fn set_mask(&mut self, task: Id<Task>, mask: SigSet, fx: &mut Effects) {
-        // TG-40: a mask that stays as it is lets nothing through that another thread was told of
+        // TG-40: with an unchanged mask the thread takes no signal for which another thread was
+        // woken
         if mask - SigSet::KERNEL_ONLY != self.tasks[task].mask {
             self.replace_mask(task, mask, fx);
         }
     }
 
-    /// The same also for a mask that stays as it is (__set_task_blocked).
+    /// As [`Kernel::set_mask`], also for an unchanged mask (__set_task_blocked).
     fn replace_mask(&mut self, task: Id<Task>, mask: SigSet, fx: &mut Effects) {
         // SIG-14
         let mask = mask - SigSet::KERNEL_ONLY;
         let thread = &self.tasks[task];
         let blocked = mask - thread.mask;
-        let told = thread.signal_pending && (thread.stop_pending || self.has_deliverable(task));
-        if told && !blocked.is_empty() && !self.processes[thread.process].is_single() {
+        let had_signals =
+            thread.signal_pending && (thread.stop_pending || self.has_deliverable(task));
+        if had_signals && !blocked.is_empty() && !self.processes[thread.process].is_single() {
             fx.obey(rule!("SIG-18"));
             self.offer_shared(task, blocked, fx);
         }
@@ -136,8 +138,8 @@ impl Kernel {
         self.recalc_sigpending(task);
     }
 
-    /// A thread looks whether it has anything to deliver: also what another one was told of
-    /// (TG-40).
+    /// Computes the signal-pending flag of a thread. Signals for which another thread was woken
+    /// count as well (TG-40).
     pub(in crate::kernel) fn recalc_sigpending(&mut self, task: Id<Task>) {
         let deliverable = self.has_deliverable(task);
         let thread = &mut self.tasks[task];
@@ -151,7 +153,8 @@ impl Kernel {
         size: usize,
         fx: &mut Effects,
     ) -> syscall::Result {
-        // SIG-06: unlike the other calls this one takes smaller sets, and fills what they hold
+        // SIG-06: unlike the other calls rt_sigpending takes smaller sets, and fills only their
+        // bytes
         if size > SIGSET_SIZE {
             return refuse(fx, rule!("SIG-06"), Errno::EINVAL);
         }
@@ -198,7 +201,7 @@ impl Kernel {
         self.sleep_unless_signal_pending(caller, Restart::NoHandler, call, sleep, fx)
     }
 
-    /// Sleeps; a call that finds a signal is interrupted before it sleeps.
+    /// Sleeps, or interrupts the call before it sleeps if a signal is pending.
     fn sleep_unless_signal_pending(
         &mut self,
         task: Id<Task>,
@@ -261,8 +264,8 @@ impl Kernel {
         None
     }
 
-    /// Takes a signal of `set` for rt_sigtimedwait, if one is pending: a stop too (TG-51), and
-    /// SIGCHLD whoever forked (TG-61).
+    /// Takes a pending signal of `set` for rt_sigtimedwait: also a stop signal (TG-51), and SIGCHLD
+    /// whichever thread created the child (TG-61).
     fn take_awaited(
         &mut self,
         task: Id<Task>,
@@ -284,8 +287,8 @@ impl Kernel {
         })
     }
 
-    /// rt_sigtimedwait wakes: a signal that it waited for, or a handler's, or the time is up
-    /// (TG-56). What another thread took meanwhile is gone (TG-57).
+    /// Ends rt_sigtimedwait after a wake-up by a signal of its set, by another signal, or by its
+    /// timeout (TG-56). A signal that another thread has taken in between is gone (TG-57).
     pub(in crate::kernel) fn end_sigtimedwait(&mut self, task: Id<Task>, fx: &mut Effects) {
         let sleep = core::mem::take(&mut self.tasks[task].sleep);
         let Sleep::Timed(timed) = sleep else { return };
@@ -295,14 +298,14 @@ impl Kernel {
         }
         let result = self.take_awaited(task, timed.set, timed.info, fx).unwrap_or_else(|| {
             let expired = timed.deadline.is_some_and(|deadline| deadline <= self.now);
-            // SIG-46: woken without a signal for it is EINTR, even with no handler to run
+            // SIG-46: a wake-up without a signal of the set is EINTR, even if no handler runs
             fx.obey(if expired { rule!("SIG-50") } else { rule!("SIG-46") });
             Err(if expired { Errno::EAGAIN } else { Errno::EINTR })
         });
         self.return_later(task, result, rule!("SIG-50"), fx);
     }
 
-    /// A blocked call that a signal interrupts leaves the kernel.
+    /// A signal interrupts the blocked call of the task.
     pub(in crate::kernel) fn interrupt(
         &mut self,
         task: Id<Task>,
@@ -315,7 +318,7 @@ impl Kernel {
     }
 }
 
-/// SIG-06: the only size of a signal set.
+/// SIG-06: checks for the only valid size of a signal set.
 fn check_size(size: usize, fx: &mut Effects) -> Result<(), Errno> {
     if size == SIGSET_SIZE { Ok(()) } else { refuse(fx, rule!("SIG-06"), Errno::EINVAL) }
 }

@@ -1,4 +1,4 @@
-//! Delivery: what a thread does with its pending signals when it runs.
+//! Delivery: the actions of a thread on its pending signals when it runs.
 
 use super::generate::Origin;
 use crate::abi::{
@@ -12,12 +12,12 @@ use crate::kernel::{Fault, Kernel};
 use crate::rule;
 use crate::syscall::{Ret, Syscall};
 
-/// What became of the thread while it looked at its signals.
+/// The state of a thread after it has looked at its signals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Delivered {
-    /// Nothing is left to deliver: it goes on.
+    /// No signal is left to deliver: the thread continues.
     Done,
-    /// It does not go on: it stopped or ended.
+    /// The thread does not continue now: it stopped, ended, or lets other tasks run.
     Parked,
 }
 
@@ -29,8 +29,8 @@ impl Kernel {
         !(pending - thread.mask).is_empty()
     }
 
-    /// The thread is about to run its own code: it announces that it continued, and delivers its
-    /// signals until none is left, it stops, or it ends.
+    /// The thread is about to return to user mode: it notifies the parent if the process continued,
+    /// and delivers its signals until none is left, it stops, or it ends.
     pub(in crate::kernel) fn deliver(&mut self, task: Id<Task>, fx: &mut Effects) {
         loop {
             if self.deliver_all(task, fx) == Delivered::Parked {
@@ -45,9 +45,9 @@ impl Kernel {
         self.restart_interrupted(task, fx);
     }
 
-    /// No handler took the mask that rt_sigsuspend had replaced. The call's fate is decided then:
-    /// what the old mask lets through is delivered, and then the call is made again.
-    /// `true` if there is something to deliver.
+    /// No handler took the mask that rt_sigsuspend had replaced: restores it, and decides that the
+    /// call is restarted. Signals that the old mask unblocks are delivered before the restart.
+    /// Returns whether there are any.
     fn restore_mask(&mut self, task: Id<Task>, fx: &mut Effects) -> bool {
         let Some(mask) = self.tasks[task].saved_mask.take() else { return false };
         fx.obey(rule!("SIG-49"));
@@ -62,13 +62,14 @@ impl Kernel {
     fn deliver_all(&mut self, task: Id<Task>, fx: &mut Effects) -> Delivered {
         let id = self.process_of(task);
         loop {
-            if let Life::Alive(JobControl::Continued { unannounced: Some(_), .. }) =
+            if let Life::Alive(JobControl::Continued { unsent: Some(_), .. }) =
                 self.processes[id].life
                 && !self.must_end(task)
             {
                 self.notify_continued(id, fx);
                 if self.has_deliverable(task) {
-                    // WAIT-40: whom that woke may run before the next signal acts
+                    // WAIT-40: the tasks that the notification woke may run before the next signal
+                    // acts
                     self.tasks[task].signal_pending = true;
                     return Delivered::Parked;
                 }
@@ -76,7 +77,7 @@ impl Kernel {
             if self.must_end(task) {
                 let status = match self.processes[id].life {
                     Life::Dying(status) => status,
-                    // another one executes a program: the process goes on
+                    // another task executes a program: the process lives on
                     Life::Alive(_) | Life::Zombie(_) => WaitStatus::exited(0),
                 };
                 self.exit(task, status, fx);
@@ -90,7 +91,7 @@ impl Kernel {
             if self.tasks[task].state != TaskState::Running {
                 return Delivered::Parked;
             }
-            // TG-40: what another thread was told of it leaves alone
+            // TG-40: the thread leaves signals alone for which another thread was woken
             let thread = &self.tasks[task];
             if !thread.signal_pending && !thread.delivering {
                 return Delivered::Done;
@@ -136,7 +137,7 @@ impl Kernel {
         Some(info)
     }
 
-    /// Does what the disposition says with a signal that was dequeued.
+    /// Performs the action of a signal that was dequeued.
     fn act(&mut self, task: Id<Task>, info: SigInfo, fx: &mut Effects) -> Delivered {
         let id = self.process_of(task);
         let process = &self.processes[id];
@@ -157,7 +158,8 @@ impl Kernel {
                 fx.push(self.subject(id), Consequence::Discarded(signal), rule!("SIG-39"));
                 Delivered::Done
             }
-            // KILL-24: an init; only what was forced on it gets past generation
+            // KILL-24: an init discards the signal; a SIGKILL or SIGSTOP that passed generation was
+            // forced
             Handler::Default if process.flags.unkillable && !signal.is_kernel_only() => {
                 fx.push(self.subject(id), Consequence::Discarded(signal), rule!("KILL-24"));
                 Delivered::Done
@@ -183,17 +185,18 @@ impl Kernel {
                 // TG-70
                 self.kill_threads(id, Some(task));
                 if core {
-                    self.end_sharers(id, signal, fx);
+                    self.end_memory_sharing_processes(id, signal, fx);
                 }
-                // WAIT-40: what it had to report is gone, its end not there yet, and whom it woke
-                // may look now
+                // WAIT-40: the continue event is gone, the end is not there yet, and the tasks that
+                // were woken may scan the children now
                 if self.queue.is_empty() { Delivered::Done } else { Delivered::Parked }
             }
         }
     }
 
-    /// Stops the process, unless its group is orphaned and the signal is one of the terminal's;
-    /// whichever thread dequeued it (TG-132, TG-134), and none where it is caught (TG-133).
+    /// Stops the process, whichever thread dequeued the signal (TG-132, TG-134), unless its group
+    /// is orphaned and the signal is not SIGSTOP. A stop signal with a handler stops no thread
+    /// (TG-133).
     fn stop(&mut self, task: Id<Task>, signal: Signal, fx: &mut Effects) -> Delivered {
         let id = self.process_of(task);
         let process = &self.processes[id];
@@ -203,7 +206,7 @@ impl Kernel {
             fx.obey(rule!("JOB-11"));
             fx.obey(rule!("ORP-01"));
             fx.obey(rule!("ORP-18"));
-            if self.is_orphaned(group, None) && !self.faulty(Fault::OrphansStop) {
+            if self.is_orphaned(group, None) && !self.has_fault(Fault::OrphansStop) {
                 // ORP-04: judged at delivery
                 fx.push(self.subject(id), Consequence::Discarded(signal), rule!("ORP-04"));
                 return Delivered::Done;
@@ -219,10 +222,10 @@ impl Kernel {
         Delivered::Parked
     }
 
-    /// All tasks of the process are to stop (do_signal_stop, TG-125): they are woken for that.
+    /// Begins a stop of all tasks of the process (do_signal_stop, TG-125), and wakes them for that.
     fn begin_stop(&mut self, task: Id<Task>, signal: Signal) {
         let id = self.process_of(task);
-        let alone = self.faulty(Fault::StopCountsLeaderAlone);
+        let alone = self.has_fault(Fault::StopCountsLeaderAlone);
         let Some(group) = &mut self.processes[id].threads else { return };
         (group.stop_signal, group.stopping) = (Some(signal), 1);
         let mut next = Some(self.leader(id));
@@ -246,25 +249,26 @@ impl Kernel {
     fn park(&mut self, task: Id<Task>, signal: Signal, fx: &mut Effects) {
         self.tasks[task].state = TaskState::Stopped;
         self.tasks[task].delivering = true;
-        // what it was told to look at it has looked at: a deadly signal that comes when it is
-        // continued ends it at once, before those that came while it was stopped (SIG-29)
+        // the task has looked at the signals for which it was woken. A fatal signal that comes
+        // after the task is continued ends it at once, before the signals that came during the stop
+        // (SIG-29)
         self.tasks[task].signal_pending = self.has_deliverable(task);
         self.count_stopped(task, signal, fx);
     }
 
-    /// The signal by which the process stops, or is stopped.
+    /// The signal of the present stop of the process, or of the stop that has begun.
     pub(in crate::kernel) fn stop_signal(&self, id: Id<Process>) -> Signal {
         let process = &self.processes[id];
         let stopping = process.threads.as_ref().and_then(|group| group.stop_signal);
         match process.life {
             Life::Alive(JobControl::Stopped { signal, .. }) => signal,
-            // a task that has to stop does so in a stop that has begun
+            // the task takes part in a stop that has begun
             _ => stopping.unwrap_or(Signal::STOP),
         }
     }
 
-    /// One more task of the process has stopped, or ends; with the last one the process is stopped,
-    /// and its parent is told (TG-126).
+    /// Counts a task that has stopped or ends. With the last task the process is stopped, and its
+    /// parent is notified (TG-126).
     pub(in crate::kernel) fn count_stopped(
         &mut self,
         task: Id<Task>,
@@ -282,17 +286,17 @@ impl Kernel {
             group.stop_signal = None;
         }
         if self.tasks[task].is_stopped() && self.others_may_run() {
-            // the parent may wait before it is told
+            // the parent may wait before it is notified
             fx.obey(rule!("RACE-04"));
             self.mark_stopped(id, signal, fx);
-            self.tasks[task].announcing_stop = true;
+            self.tasks[task].notifying_stop = true;
             self.enqueue_first(task);
         } else {
             self.complete_stop(id, signal, fx);
         }
     }
 
-    /// All tasks of the process have stopped.
+    /// All tasks of the process have stopped: notifies the parent.
     pub(in crate::kernel) fn complete_stop(
         &mut self,
         id: Id<Process>,
@@ -300,20 +304,21 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         self.mark_stopped(id, signal, fx);
-        self.tell_parent_of_stop(id, fx);
+        self.notify_stopped(id, fx);
     }
 
-    /// A stop that was cut: the parent is told, and the task goes on if it was continued meanwhile.
-    pub(in crate::kernel) fn announce_stop(&mut self, task: Id<Task>, fx: &mut Effects) {
-        self.tell_parent_of_stop(self.process_of(task), fx);
+    /// Continues a stop that was cut: notifies the parent. The task continues if SIGCONT came
+    /// during the cut.
+    pub(in crate::kernel) fn continue_notifying_stop(&mut self, task: Id<Task>, fx: &mut Effects) {
+        self.notify_stopped(self.process_of(task), fx);
         if self.tasks[task].state == TaskState::Running {
             self.enqueue_first(task);
         }
     }
 
-    /// The parent is told of the stop with the status that is left of it by now: none, if a wait or
-    /// SIGCONT has taken it (RACE-04).
-    fn tell_parent_of_stop(&mut self, id: Id<Process>, fx: &mut Effects) {
+    /// Notifies the parent of a stop. The status in the siginfo is 0 if a wait or SIGCONT has
+    /// consumed the stop since then (RACE-04).
+    fn notify_stopped(&mut self, id: Id<Process>, fx: &mut Effects) {
         let status = match self.processes[id].life {
             Life::Alive(JobControl::Stopped { signal, unreported: true }) => {
                 i32::from(signal.number())
@@ -337,25 +342,25 @@ impl Kernel {
         fx.push(self.subject(id), Consequence::Stopped(signal), rule!("WAIT-29"));
     }
 
-    /// The process runs again: its parent is told now (WAIT-38).
+    /// The process runs again: notifies its parent (WAIT-38).
     pub(in crate::kernel) fn notify_continued(&mut self, id: Id<Process>, fx: &mut Effects) {
         let process = &self.processes[id];
-        let Life::Alive(JobControl::Continued { unreported, unannounced: Some(announcement) }) =
+        let Life::Alive(JobControl::Continued { unreported, unsent: Some(notification) }) =
             process.life
         else {
             return;
         };
         let job = if unreported {
-            JobControl::Continued { unreported, unannounced: None }
+            JobControl::Continued { unreported, unsent: None }
         } else {
             JobControl::Running
         };
         self.set_life(id, Life::Alive(job));
-        match announcement {
+        match notification {
             ParentNotification::Continued => {
                 fx.push(self.subject(id), Consequence::Continued, rule!("JOB-03"));
-                let told = WaitStatus::CONTINUED.code_and_status();
-                self.notify_parent_cldstop(id, told, rule!("WAIT-38"), fx);
+                let continued = WaitStatus::CONTINUED.code_and_status();
+                self.notify_parent_cldstop(id, continued, rule!("WAIT-38"), fx);
             }
             ParentNotification::Stopped => {
                 fx.obey(rule!("JOB-13"));
@@ -364,8 +369,8 @@ impl Kernel {
         }
     }
 
-    /// SIGCHLD for a stop or a continue (CHLD-02), and the waiters are woken (CHLD-12): one of them
-    /// gets the event, the others sleep on (TG-148, TG-149).
+    /// Sends SIGCHLD for a stop or a continue (CHLD-02), and wakes the waiting tasks (CHLD-12): one
+    /// of them gets the event, the others sleep on (TG-148, TG-149).
     pub(in crate::kernel) fn notify_parent_cldstop(
         &mut self,
         id: Id<Process>,
@@ -383,20 +388,20 @@ impl Kernel {
         fx.obey(rule!("CHLD-05"));
         if sighand.ignored().contains(Signal::CHLD)
             || sighand.get(Signal::CHLD).flags.contains(SaFlags::NOCLDSTOP)
-                && !self.faulty(Fault::NocldstopIgnored)
+                && !self.has_fault(Fault::NocldstopIgnored)
         {
             fx.obey(rule!("CHLD-03"));
         } else {
             fx.obey(rule!("CHLD-02"));
             let origin = Origin { force: false, ..Origin::kernel(rule) };
-            // TG-60: the thread that created it is aimed at
+            // TG-60: the target task is the thread that created the child
             self.generate_kernel(self.target_task_of(parent_task), info, origin, fx);
         }
         self.wake_waiters(parent_task, id, fx);
     }
 
-    /// Enters the handler of a signal: its mask, its frame (TG-44), and the fate of an interrupted
-    /// call. The calls of other threads go on (TG-137, TG-153, TG-154).
+    /// Enters the handler of a signal: sets its mask and its frame (TG-44), and decides how an
+    /// interrupted call ends. The calls of other threads continue (TG-137, TG-153, TG-154).
     fn enter_handler(
         &mut self,
         task: Id<Task>,
@@ -425,7 +430,7 @@ impl Kernel {
         if let Resume::Fail(_) | Resume::Restart(_) = resume {
             fx.obey(rule!("SIG-44"));
         }
-        let keep = self.faulty(Fault::NodeferIgnored);
+        let keep = self.has_fault(Fault::NodeferIgnored);
         let thread = &mut self.tasks[task];
         let mut below = thread.frames.iter().rev().take_while(|frame| !frame.begun).peekable();
         if below.peek().is_some() {
@@ -434,7 +439,7 @@ impl Kernel {
                 fx.obey(rule!("SIG-40"));
             }
         }
-        // SIG-49: what rt_sigsuspend replaced is what the handler's return restores
+        // SIG-49: the return of the handler restores the mask that rt_sigsuspend replaced
         let restored = thread.saved_mask.take().map_or(thread.mask, |mask| *mask);
         let handler = match action.handler {
             Handler::Catch(address) => address,
@@ -455,7 +460,7 @@ impl Kernel {
     fn decide_interrupted(&mut self, task: Id<Task>, flags: SaFlags, fx: &mut Effects) -> Resume {
         match core::mem::take(&mut self.tasks[task].sleep) {
             Sleep::Interrupted(Restart::Sys, call) => {
-                if flags.contains(SaFlags::RESTART) && !self.faulty(Fault::NeverRestarts) {
+                if flags.contains(SaFlags::RESTART) && !self.has_fault(Fault::NeverRestarts) {
                     fx.obey(rule!("WAIT-41"));
                     Resume::Restart(call)
                 } else {
@@ -477,8 +482,8 @@ impl Kernel {
         }
     }
 
-    /// No handler took the interrupted call: it is made again (SIG-45), also where another thread
-    /// took the signal (TG-38).
+    /// Restarts an interrupted call if no handler ran (SIG-45), also if another thread took the
+    /// signal (TG-38).
     fn restart_interrupted(&mut self, task: Id<Task>, fx: &mut Effects) {
         let thread = &mut self.tasks[task];
         let call = match core::mem::take(&mut thread.sleep) {
@@ -493,7 +498,7 @@ impl Kernel {
         self.restart(task, *call, fx);
     }
 
-    /// Makes an interrupted call again.
+    /// Restarts an interrupted call.
     pub(in crate::kernel) fn restart(&mut self, task: Id<Task>, call: Syscall, fx: &mut Effects) {
         if let Some(result) = self.perform_any(task, &call, fx)
             && result != Ok(Ret::Never)
@@ -502,8 +507,8 @@ impl Kernel {
         }
     }
 
-    /// rt_sigreturn: back to where the handler was entered. A thread that is in no handler is
-    /// killed: there is no frame to return through (SIG-47).
+    /// rt_sigreturn: returns to the state at the entry of the handler. A thread that is in no
+    /// handler is killed, because there is no frame to return through (SIG-47).
     pub(in crate::kernel) fn sigreturn(&mut self, task: Id<Task>, fx: &mut Effects) {
         let Some(frame) = self.tasks[task].frames.pop() else {
             self.force_fault(task, Signal::SEGV, fx);
@@ -512,7 +517,7 @@ impl Kernel {
         fx.obey(rule!("SIG-41"));
         self.set_mask(task, frame.mask, fx);
         if self.has_deliverable(task) {
-            // what the handler's mask held back comes only now
+            // the mask of the handler blocked this signal until now
             fx.obey(rule!("SIG-37"));
         }
         match frame.resume {
@@ -520,7 +525,7 @@ impl Kernel {
             Resume::Finish(result) => self.tasks[task].result = Some(result),
             Resume::Fail(errno) => self.return_later(task, Err(errno), rule!("SIG-44"), fx),
             Resume::Restart(call) => {
-                // what the old mask lets through is delivered before the call is made again
+                // signals that the old mask unblocks are delivered before the call is restarted
                 if self.has_deliverable(task) {
                     self.tasks[task].sleep = Sleep::Restarting(call);
                 } else {
@@ -530,8 +535,8 @@ impl Kernel {
         }
     }
 
-    /// A synchronous fault: it cannot be blocked or ignored, and it kills an init too (KILL-25). It
-    /// is that of the thread (TG-53).
+    /// Raises a fault: it cannot be blocked or ignored, it kills also an init (KILL-25), and it is
+    /// private to the thread (TG-53).
     pub(in crate::kernel) fn force_fault(
         &mut self,
         task: Id<Task>,
@@ -542,7 +547,8 @@ impl Kernel {
         let id = self.processes[self.tasks[task].process].sighand;
         let blocked = self.tasks[task].mask.contains(signal);
         if blocked || self.sighands[id].ignored().contains(signal) {
-            // the flags and the mask stay, which others with these dispositions see
+            // the flags and the mask of the action stay; processes with the same dispositions see
+            // the change
             self.sighands[id].reset_handler(signal);
             let thread = &mut self.tasks[task];
             thread.mask = thread.mask.without(signal);

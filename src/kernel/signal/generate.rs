@@ -1,4 +1,4 @@
-//! Generation: everything that happens at once, in the sender's call.
+//! Generation: the part of a signal that happens at once, in the call of the sender.
 
 use alloc::vec::Vec;
 
@@ -14,35 +14,36 @@ use crate::kernel::state::task::{Sleep, Task, TaskState};
 use crate::kernel::{Fault, Kernel, Property, Rule};
 use crate::rule;
 
-/// Where a signal comes from and where it goes, as far as that changes its treatment.
+/// The origin and the scope of a signal, as far as they change its treatment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Origin {
-    /// The rule that has it sent.
+    /// The rule that requires the signal.
     pub rule: Rule,
-    /// For one thread instead of its process (SIG-22).
+    /// For one thread, and not for its process (SIG-22).
     pub private: bool,
     /// SIGKILL and SIGSTOP reach an init as well: from the kernel or an ancestor (KILL-22).
     pub force: bool,
-    /// The kernel's own, which carries no record to be limited (LIM-11).
+    /// The kernel sends the signal itself, so its record is not limited (LIM-11).
     pub kernel: bool,
 }
 
 impl Origin {
-    /// A user's signal to a process.
+    /// A signal of a user to a process.
     pub fn user(rule: Rule) -> Origin {
         Origin { rule, private: false, force: false, kernel: false }
     }
 
-    /// The kernel's own signal to a process.
+    /// A signal of the kernel to a process.
     pub fn kernel(rule: Rule) -> Origin {
         Origin { rule, private: false, force: true, kernel: true }
     }
 }
 
 impl Kernel {
-    /// Generates a signal for `target`'s process, or for that thread alone.
+    /// Generates a signal for the process of `target`, or for that thread alone.
     ///
-    /// EAGAIN if it is a queued real-time signal and its user has too many (LIM-08).
+    /// EAGAIN for a queued real-time signal if the user of the target has too many records
+    /// (LIM-08).
     #[inline(always)]
     pub(in crate::kernel) fn generate(
         &mut self,
@@ -52,7 +53,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Result<(), Errno> {
         let process = &self.processes[self.tasks[target].process];
-        if !sends_cldstop(process, fx) {
+        if !takes_signals(process, fx) {
             return self.keep_for_ended(target, info, origin, fx);
         }
         if process.flags.host_authority {
@@ -70,20 +71,20 @@ impl Kernel {
         self.generate_here(target, info, origin, fx)
     }
 
-    /// What is pending for a task alone, or for all of its process (SIG-22).
+    /// The signals that are pending for a task alone, or for its process (SIG-22).
     fn pending(&self, task: Id<Task>, private: bool) -> &Pending {
         let task = &self.tasks[task];
         if private { &task.pending } else { &self.processes[task.process].shared }
     }
 
-    /// What is pending for a task alone, or for all of its process.
+    /// The signals that are pending for a task alone, or for its process.
     pub(in crate::kernel) fn pending_mut(&mut self, task: Id<Task>, private: bool) -> &mut Pending {
         let task = &mut self.tasks[task];
         if private { &mut task.pending } else { &mut self.processes[task.process].shared }
     }
 
-    /// A signal to a process that is ending, or has ended: nothing comes of it, but older kernels
-    /// keep it, and charge its record, until the process is reaped.
+    /// A signal to a process that is ending, or has ended, has no effect. Older kernels keep it,
+    /// and charge its record, until the process is reaped.
     #[cold]
     fn keep_for_ended(
         &mut self,
@@ -97,9 +98,9 @@ impl Kernel {
         }
         let task = &self.tasks[target];
         let process = &self.processes[task.process];
-        let fate = self.sighands[process.sighand].disposition_of(info.signal);
+        let disposition = self.sighands[process.sighand].disposition_of(info.signal);
         let pending = self.pending(target, origin.private);
-        if drops(process, task, info.signal, fate, origin.force, fx)
+        if drops(process, task, info.signal, disposition, origin.force, fx)
             || !info.signal.is_realtime() && pending.contains(info.signal)
         {
             return Ok(());
@@ -107,7 +108,7 @@ impl Kernel {
         self.enqueue_signal(target, info, origin, fx).map(drop)
     }
 
-    /// The same for a living process that the model rules.
+    /// As [`Kernel::generate`], for a living process under the authority of the model.
     fn generate_here(
         &mut self,
         target: Id<Task>,
@@ -121,55 +122,55 @@ impl Kernel {
         }
         let task = &self.tasks[target];
         let process = &self.processes[task.process];
-        let fate = self.sighands[process.sighand].disposition_of(signal);
-        // TG-64: by what the task blocks that is aimed at
+        let disposition = self.sighands[process.sighand].disposition_of(signal);
+        // TG-64: the mask of the target task counts
         if !process.is_single() {
             fx.obey_all(&[rule!("SIG-21"), rule!("TG-27"), rule!("TG-64")]);
         }
-        if drops(process, task, signal, fate, origin.force, fx) {
+        if drops(process, task, signal, disposition, origin.force, fx) {
             fx.push(self.subject(task.process), Consequence::Discarded(signal), rule!("SIG-19"));
             return Ok(());
         }
         if !signal.is_realtime() && self.pending(target, origin.private).contains(signal) {
-            // SIG-23: the first one stays
+            // SIG-23: the first instance stays
             fx.obey(rule!("SIG-23"));
             if signal == Signal::CHLD {
                 fx.obey(rule!("CHLD-06"));
             }
             return Ok(());
         }
-        let whom = self.subject_of(if origin.private { task.pid } else { process.pid });
+        let subject = self.subject_of(if origin.private { task.pid } else { process.pid });
         let kept = self.enqueue_signal(target, info, origin, fx)?;
         let task = &self.tasks[target];
         note_queued(&self.processes[task.process], task, signal, origin, fx);
-        // field by field, so that no copy of the whole comes between
+        // moved field by field, which avoids a copy of the whole
         let SigInfo { code, pid, uid, value, .. } =
             if kept { *info } else { SigInfo::lost(signal) };
-        fx.push_with(whom, origin.rule, || {
+        fx.push_with(subject, origin.rule, || {
             Consequence::Generated(SigInfo { signal, code, pid, uid, value })
         });
-        self.complete(target, signal, fate, origin.private, fx);
+        self.complete(target, signal, disposition, origin.private, fx);
         Ok(())
     }
 
-    /// What a stop signal and SIGCONT do before it is known whether they are kept, for all threads
-    /// (TG-131), whichever is aimed at (TG-130).
+    /// Performs the effects of a stop signal or of SIGCONT that do not depend on whether the signal
+    /// is discarded: on all threads (TG-131), whichever is the target task (TG-130).
     fn change_job(&mut self, id: Id<Process>, signal: Signal, fx: &mut Effects) {
         if signal.is_stop() {
             // JOB-01
             self.flush(id, Signal::CONT.set(), rule!("JOB-01"), fx);
         } else {
-            // JOB-02, whatever becomes of SIGCONT itself: also a stop that is blocked (JOB-05) or
-            // has not acted yet (JOB-14, TG-138)
-            if !self.faulty(Fault::ContKeepsStops) {
+            // JOB-02: also if SIGCONT itself is discarded, and also for a stop that is blocked
+            // (JOB-05) or has not acted yet (JOB-14, TG-138)
+            if !self.has_fault(Fault::ContKeepsStops) {
                 self.flush(id, SigSet::STOPS, rule!("JOB-02"), fx);
             }
             self.resume(id, fx);
         }
     }
 
-    /// SIGCONT makes a stopped process run, whether or not it is blocked or ignored (JOB-03), all
-    /// of its threads (TG-129).
+    /// SIGCONT continues a stopped process with all its threads (TG-129), also if SIGCONT is
+    /// blocked or ignored (JOB-03).
     fn resume(&mut self, id: Id<Process>, fx: &mut Effects) {
         let process = &mut self.processes[id];
         let stopped = process.is_stopped();
@@ -181,7 +182,7 @@ impl Kernel {
             fx.obey(rule!("WAIT-28"));
             return;
         }
-        let mut unannounced = Some(ParentNotification::Continued);
+        let mut unsent = Some(ParentNotification::Continued);
         if let Life::Alive(JobControl::Stopped { unreported: true, .. }) = process.life {
             fx.obey(rule!("WAIT-26"));
         }
@@ -189,18 +190,18 @@ impl Kernel {
             // JOB-13
             fx.obey(rule!("JOB-13"));
             fx.obey(rule!("TG-127"));
-            unannounced = Some(ParentNotification::Stopped);
+            unsent = Some(ParentNotification::Stopped);
         }
         fx.obey(rule!("JOB-03"));
         fx.obey(rule!("WAIT-25"));
-        // WAIT-38: the wait event is there at once, the parent is told when the process runs
-        self.set_life(id, Life::Alive(JobControl::Continued { unreported: true, unannounced }));
+        // WAIT-38: the wait event exists at once; the parent is notified when the process runs
+        self.set_life(id, Life::Alive(JobControl::Continued { unreported: true, unsent }));
         self.wake_stopped(id);
     }
 
-    /// The tasks of a process stop no longer.
+    /// Ends the stop of the tasks of a process.
     pub(in crate::kernel) fn wake_stopped(&mut self, id: Id<Process>) {
-        let one = self.faulty(Fault::ContResumesOne).then_some(self.leader(id));
+        let one = self.has_fault(Fault::ContResumesOne).then_some(self.leader(id));
         let mut next = Some(self.leader(id));
         while let Some(task) = next {
             next = self.next_thread(task);
@@ -213,14 +214,14 @@ impl Kernel {
         }
     }
 
-    /// Finds the thread that takes the signal and tells it; starts the end of the process if that
-    /// is what the signal does (SIG-29, TG-78, TG-80): not where all block it (TG-71, TG-72), nor
-    /// for a signal that dumps core (TG-75, TG-76).
+    /// Finds the thread that takes the signal, and wakes it. A fatal signal starts the end of the
+    /// process (SIG-29, TG-78, TG-80), but not if all threads block it (TG-71, TG-72), and not if
+    /// it dumps core (TG-75, TG-76).
     fn complete(
         &mut self,
         target: Id<Task>,
         signal: Signal,
-        fate: Disposition,
+        disposition: Disposition,
         private: bool,
         fx: &mut Effects,
     ) {
@@ -229,11 +230,11 @@ impl Kernel {
         if private && signal == Signal::KILL {
             fx.obey(rule!("THR-04"));
         }
-        // KILL-24: an init's thread drops it when it takes it
+        // KILL-24: the thread of an init discards the signal at delivery
         let spared = self.processes[thread.process].flags.unkillable
             && !signal.is_kernel_only()
             && self.config.version.has(Property::InitIsSpared);
-        if fate == Disposition::Default(DefaultAction::Terminate) && !spared {
+        if disposition == Disposition::Default(DefaultAction::Terminate) && !spared {
             // TG-79
             if thread.real_blocks(signal) {
                 fx.obey(rule!("SIG-55"));
@@ -249,13 +250,16 @@ impl Kernel {
             fx.obey(rule!("FORK-29"));
             fx.obey(rule!("JOB-17"));
         }
-        if self.faulty(Fault::HandlerInterruptsAll) && fate == Disposition::Caught && !private {
+        if self.has_fault(Fault::HandlerInterruptsAll)
+            && disposition == Disposition::Caught
+            && !private
+        {
             self.interrupt_others(taker, fx);
         }
         self.signal_wake_up(taker);
     }
 
-    /// The other threads of a process leave their calls with EINTR: a wrong rule.
+    /// A wrong rule: the other threads of a process leave their calls with EINTR.
     fn interrupt_others(&mut self, taker: Id<Task>, fx: &mut Effects) {
         let others: Vec<Id<Task>> = self.tasks_from(taker).skip(1).collect();
         for other in others {
@@ -267,10 +271,11 @@ impl Kernel {
         }
     }
 
-    /// The task that takes a signal: the one that is aimed at if it can, which the next search does
-    /// not remember (TG-29); else for a signal of the process the first one that can, from the one
-    /// on that was found last (SIG-26, TG-28, TG-36, TG-58). Who waits for it by rt_sigtimedwait
-    /// has no precedence (TG-47, TG-50).
+    /// The task that takes a signal. The target task has the first right, and the next search does
+    /// not begin at it (TG-29). Otherwise a shared signal goes to the first task that can take it,
+    /// in a search that begins at the task that the last search found (SIG-26, TG-28, TG-36,
+    /// TG-58). A task that waits for the signal in rt_sigtimedwait has no precedence (TG-47,
+    /// TG-50).
     fn find_taker(
         &mut self,
         target: Id<Task>,
@@ -279,7 +284,7 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Option<Id<Task>> {
         let id = self.process_of(target);
-        let leader_only = self.faulty(Fault::SharedGoesToLeader) && !private;
+        let leader_only = self.has_fault(Fault::SharedGoesToLeader) && !private;
         let target = if leader_only { self.leader(id) } else { target };
         if self.wants(target, signal) {
             return Some(target);
@@ -288,7 +293,7 @@ impl Kernel {
             return None;
         }
         let group = self.processes[id].threads.as_ref().filter(|group| group.tasks > 1)?;
-        let start = if self.faulty(Fault::SharedSignalsRotate) {
+        let start = if self.has_fault(Fault::SharedSignalsRotate) {
             self.task_after(group.current_target)
         } else {
             group.current_target
@@ -305,8 +310,8 @@ impl Kernel {
         Some(found)
     }
 
-    /// Whether the thread can take the signal now (SIG-26, TG-35): also where it sleeps in vfork,
-    /// and so does not run (TG-39).
+    /// Whether the thread can take the signal now (SIG-26, TG-35), also if it sleeps in vfork and
+    /// so does not run (TG-39).
     fn wants(&self, id: Id<Task>, signal: Signal) -> bool {
         let thread = &self.tasks[id];
         if thread.mask.contains(signal) || !thread.is_alive() {
@@ -316,14 +321,14 @@ impl Kernel {
             return true;
         }
         if thread.is_stopped() {
-            return self.faulty(Fault::TermActsOnStopped);
+            return self.has_fault(Fault::TermActsOnStopped);
         }
         self.running == Some(id) || !thread.signal_pending
     }
 
-    /// Signals of the process that `task` does not take any more are offered to the others
-    /// (retarget_shared_pending, TG-45): of several in rt_sigtimedwait one takes it, one is woken
-    /// for nothing, and the others sleep on (TG-48, TG-49).
+    /// Offers the shared signals that `task` does not take any more to the other threads
+    /// (retarget_shared_pending, TG-45). Of several threads in rt_sigtimedwait one takes the
+    /// signal, one is woken in vain, and the others sleep on (TG-48, TG-49).
     pub(in crate::kernel) fn offer_shared(
         &mut self,
         task: Id<Task>,
@@ -331,7 +336,7 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         let mut left = self.processes[self.process_of(task)].shared.set() & blocked;
-        if left.is_empty() || self.faulty(Fault::BlockedSharedIsNotOffered) {
+        if left.is_empty() || self.has_fault(Fault::BlockedSharedIsNotOffered) {
             return;
         }
         fx.obey(rule!("TG-45"));
@@ -351,7 +356,7 @@ impl Kernel {
         }
     }
 
-    /// The process has to end with `status`: each thread is woken, also from a stop or a vfork
+    /// The process has to end with `status`: wakes each thread, also from a stop or a vfork
     /// (TG-128).
     pub(in crate::kernel) fn begin_group_exit(
         &mut self,
@@ -372,8 +377,8 @@ impl Kernel {
         self.kill_threads(id, None);
     }
 
-    /// Tells the thread that it has a signal to look at, and wakes it unless it sleeps where only
-    /// its death can (FORK-29).
+    /// Sets the signal-pending flag of the thread, and wakes the thread unless only its end can
+    /// wake it (FORK-29).
     #[inline(always)]
     pub(in crate::kernel) fn signal_wake_up(&mut self, task: Id<Task>) {
         let running = self.running == Some(task);
@@ -382,13 +387,13 @@ impl Kernel {
         if matches!(thread.sleep, Sleep::Vfork(..) | Sleep::Exec | Sleep::Zap { .. }) {
             return;
         }
-        // one that runs looks at everything new before it goes on: see `back_to_user`
+        // a running task looks at everything new before it continues: see `back_to_user`
         if !running && !core::mem::replace(&mut thread.queued, true) {
             self.queue.push_back(task);
         }
     }
 
-    /// Drops `signals` from all pending sets of a process.
+    /// Discards `signals` from all pending sets of a process.
     pub(in crate::kernel) fn flush(
         &mut self,
         id: Id<Process>,
@@ -415,8 +420,8 @@ impl Kernel {
         self.discharge_all_queued(charged);
     }
 
-    /// Adds the signal to the pending set, with its record where it gets one; `false` if that is
-    /// lost.
+    /// Adds the signal to the pending set, with its record if it has one; `false` if the record is
+    /// lost to the limit.
     fn enqueue_signal(
         &mut self,
         target: Id<Task>,
@@ -430,7 +435,7 @@ impl Kernel {
             self.pending_mut(target, origin.private).add_bare(signal);
             return Ok(true);
         }
-        // LIM-11: standard signals of kill() and of the kernel are never refused their record
+        // LIM-11: standard signals of kill() and of the kernel always get their record
         let ignore_limit = !signal.is_realtime() && (origin.kernel || info.code.0 >= 0);
         if ignore_limit {
             fx.obey(rule!("LIM-11"));
@@ -453,7 +458,7 @@ impl Kernel {
         Ok(true)
     }
 
-    /// A signal of the kernel itself. Its record is never limited, so it cannot fail.
+    /// Generates a signal of the kernel itself. Its record is never limited, so this cannot fail.
     pub(in crate::kernel) fn generate_kernel(
         &mut self,
         target: Id<Task>,
@@ -465,7 +470,7 @@ impl Kernel {
         debug_assert!(sent.is_ok(), "LIM-11: only queued real-time signals are refused");
     }
 
-    /// The siginfo of kill(2) by the calling thread (KILL-27).
+    /// The siginfo of a signal that the calling thread sends by kill(2) (KILL-27).
     pub(in crate::kernel) fn sender_info(&self, caller: Id<Task>, signal: Signal) -> SigInfo {
         let pid = self.pid_of(self.process_of(caller));
         // CRED-04: the real user
@@ -473,43 +478,43 @@ impl Kernel {
     }
 }
 
-/// Whether a signal does anything to the process at all (TG-85). JOB-18: stops are no exception.
-fn sends_cldstop(process: &Process, fx: &mut Effects) -> bool {
+/// Whether a signal has any effect on the process (TG-85). JOB-18: stop signals are no exception.
+fn takes_signals(process: &Process, fx: &mut Effects) -> bool {
     match process.life {
         Life::Alive(_) => return true,
         Life::Zombie(_) => fx.obey(rule!("ZOM-09")),
-        // nor does it change the status
+        // the signal does not change the status either
         Life::Dying(_) => fx.obey(rule!("EXIT-08")),
     }
     fx.obey(rule!("EXIT-13"));
     false
 }
 
-/// Forwards a signal for a living process to whoever rules it.
+/// Forwards a signal for a living process to the host, which has the authority over it.
 fn forward(process: Subject, info: &SigInfo, rule: Rule, fx: &mut Effects) {
-    // field by field, so that no copy of the whole comes between
+    // moved field by field, which avoids a copy of the whole
     let SigInfo { signal, code, pid, uid, value } = *info;
     fx.push_with(process, rule, || {
         Consequence::Forwarded(SigInfo { signal, code, pid, uid, value })
     });
 }
 
-/// Whether the signal is dropped at generation: not blocked, and nothing would come of it
+/// Whether the signal is discarded at generation: it is not blocked, and would have no effect
 /// (SIG-19). A blocked signal is kept even if it is ignored (SIG-20).
 fn drops(
     process: &Process,
     thread: &Task,
     signal: Signal,
-    fate: Disposition,
+    disposition: Disposition,
     force: bool,
     fx: &mut Effects,
 ) -> bool {
-    let protected = process.flags.unkillable && fate.is_default();
+    let protected = process.flags.unkillable && disposition.is_default();
     if thread.blocks(signal) {
         if protected {
             fx.obey(rule!("KILL-24"));
         }
-        if fate.is_ignored() {
+        if disposition.is_ignored() {
             fx.obey(rule!("SIG-20"));
             if thread.real_blocks(signal) {
                 fx.obey(rule!("SIG-52"));
@@ -521,13 +526,13 @@ fn drops(
         fx.obey(if signal.is_kernel_only() { rule!("KILL-23") } else { rule!("KILL-21") });
         return true;
     }
-    if fate == Disposition::Default(DefaultAction::Ignore) {
+    if disposition == Disposition::Default(DefaultAction::Ignore) {
         fx.obey(rule!("SIG-04"));
     }
-    fate.is_ignored()
+    disposition.is_ignored()
 }
 
-/// Notes the rules that a pending signal shows.
+/// Notes the rules of a signal that became pending.
 fn note_queued(process: &Process, thread: &Task, signal: Signal, origin: Origin, fx: &mut Effects) {
     if !fx.notes_rules() {
         return;

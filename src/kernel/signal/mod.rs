@@ -1,4 +1,4 @@
-//! Signals: generated at once by a sender, delivered later when the target runs.
+//! Signals: a sender generates them at once, and the target delivers them later, when it runs.
 
 mod action;
 mod deliver;

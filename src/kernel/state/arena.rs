@@ -1,4 +1,4 @@
-//! Storage by index: what is stored keeps its index until it is taken out.
+//! Storage by index: an element keeps its index until it is removed.
 
 use alloc::vec::Vec;
 use core::marker::PhantomData;
@@ -6,8 +6,8 @@ use core::num::NonZeroU32;
 use core::ops::{Index, IndexMut};
 use core::{fmt, hash};
 
-/// The place of a `T` in its [`Arena`]: for whoever knows that it is there, such as the lists that
-/// run through the elements. A place may be used again; [`Handle`] says for whom.
+/// The place of a `T` in its [`Arena`], for code that knows that the element exists, such as the
+/// lists that run through the elements. Places are reused; a [`Handle`] refers to one element only.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(bound = ""))]
 pub struct Id<T>(NonZeroU32, PhantomData<fn() -> T>);
@@ -23,8 +23,8 @@ impl<T> Id<T> {
     }
 }
 
-/// The identity of a `T`: its place, and how often that had been given up before. No identity is
-/// ever given out twice, so that a stale one names nobody.
+/// The identity of a `T`: its place, and how often the place was vacated before. No identity is
+/// used twice: a stale handle refers to no element.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(bound = ""))]
 pub struct Handle<T> {
@@ -124,9 +124,9 @@ enum ArenaSlot<T> {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Arena<T, const IDENTITIES: bool = false> {
-    /// The first one is never used, so that the number of an id is its place.
+    /// The first slot is never used, so that the number of an id is its place.
     slots: Vec<ArenaSlot<T>>,
-    /// How often each place was given up; empty without `IDENTITIES`.
+    /// How often each place was vacated; empty without `IDENTITIES`.
     generations: Vec<u32>,
     free: Option<Id<T>>,
     len: u32,
@@ -145,8 +145,8 @@ impl<T, const IDENTITIES: bool> Arena<T, IDENTITIES> {
         self.insert_with(|| element)
     }
 
-    /// As [`Arena::insert`], for an element that is written where it stays: one that is large is
-    /// not moved there.
+    /// As [`Arena::insert`], for an element that is constructed in place: a large element is not
+    /// moved.
     #[inline(always)]
     pub fn insert_with(&mut self, make: impl FnOnce() -> T) -> Id<T> {
         self.len += 1;
@@ -159,11 +159,11 @@ impl<T, const IDENTITIES: bool> Arena<T, IDENTITIES> {
         id
     }
 
-    /// One more slot, which is free, and the last of those.
+    /// Adds a slot, which is then the only free one.
     #[cold]
     fn add_slot(&mut self) -> Id<T> {
         if self.slots.len() == self.slots.capacity() {
-            // an eighth more and not twice as much: most of what is stored stays; but a world of
+            // grows by an eighth and not to twice the size, because most elements stay; a model of
             // one process has no room for eight
             let len = self.slots.len();
             let more = (len / 8).max(len.clamp(2, 8));
@@ -182,7 +182,7 @@ impl<T, const IDENTITIES: bool> Arena<T, IDENTITIES> {
         Id::at(self.slots.len() - 1)
     }
 
-    /// Takes the element out. Its place is used again, unless all its identities were given out.
+    /// Removes the element. Its place is reused, unless all identities of the place were used.
     pub fn remove(&mut self, id: Id<T>) {
         self.len -= 1;
         if IDENTITIES {
@@ -197,7 +197,7 @@ impl<T, const IDENTITIES: bool> Arena<T, IDENTITIES> {
         self.free = Some(id);
     }
 
-    /// The id that the next element gets: for two that name each other.
+    /// The id of the next element, for two elements that refer to each other.
     #[inline]
     pub fn next_id(&self) -> Id<T> {
         self.free.unwrap_or_else(|| Id::at(self.slots.len().max(1)))
@@ -212,7 +212,7 @@ impl<T, const IDENTITIES: bool> Arena<T, IDENTITIES> {
         }
     }
 
-    /// The element at that place, to be changed; `None` if there is none.
+    /// The element at that place, mutable; `None` if there is none.
     #[inline]
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
         match self.slots.get_mut(id.place())? {
@@ -231,12 +231,12 @@ impl<T, const IDENTITIES: bool> Arena<T, IDENTITIES> {
 }
 
 impl<T> Arena<T, true> {
-    /// The identity of an element that is there.
+    /// The identity of an element that exists.
     pub fn handle(&self, id: Id<T>) -> Handle<T> {
         Handle { id, generation: self.generations[id.place()] }
     }
 
-    /// The place of the element with that identity; `None` if it was taken out.
+    /// The place of the element with that identity; `None` if the element was removed.
     pub fn resolve(&self, handle: Handle<T>) -> Option<Id<T>> {
         let same = self.generations.get(handle.id.place()) == Some(&handle.generation);
         (same && self.get(handle.id).is_some()).then_some(handle.id)
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_handle_names_nobody() {
+    fn a_stale_handle_refers_to_no_element() {
         let mut arena = Arena::<i32, true>::new();
         let id = arena.insert(1);
         let first = arena.handle(id);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_was_given_up_too_often_is_used_no_more() {
+    fn a_place_that_was_vacated_too_often_is_not_reused() {
         let mut arena = Arena::<i32, true>::new();
         let id = arena.insert(1);
         arena.generations[id.place()] = u32::MAX - 1;

@@ -1,4 +1,4 @@
-//! A task's children, and which of them have something to report.
+//! The children of a task, and their events.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -11,7 +11,7 @@ use crate::kernel::state::list::List;
 use crate::kernel::state::process::{JobControl, Life, Process, Siblings};
 use crate::kernel::state::task::Task;
 
-/// What a child has to report to a wait.
+/// An event of a child that a wait can report.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum WaitEvent {
@@ -31,22 +31,22 @@ pub struct Report {
     pub clone_child: bool,
 }
 
-/// Among which children a wait looks: all, or those in one group.
+/// The children that a wait scans: all, or those in one group.
 pub type Scope = Option<Id<Group>>;
 
-/// Children in list order (WAIT-30) and an index of those that can be waited for, so that a wait
+/// The children in list order (WAIT-30), with an index of those that have an event, so that a wait
 /// costs O(log children) and not a scan.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Children {
     list: List<Siblings>,
     next_order: u64,
-    /// Children that are not dead, by class.
+    /// The number of living children, by class.
     alive: [u32; 2],
-    /// Children with something to report.
+    /// Children with an event.
     #[cfg_attr(feature = "serde", serde(with = "crate::kernel::api::snapshot::pairs"))]
     ready: BTreeMap<(Report, u64), Id<Process>>,
-    /// The same by group; built by the first wait that asks for a group.
+    /// The same by group; built by the first wait for a group.
     by_group: Option<Box<ByGroup>>,
 }
 
@@ -70,7 +70,7 @@ impl ByGroup {
 }
 
 impl Children {
-    /// The earliest child in `scope` with such a report.
+    /// The earliest child in `scope` with that report.
     fn earliest(&self, scope: Scope, report: Report) -> Option<(u64, Id<Process>)> {
         match scope {
             None => {
@@ -118,7 +118,7 @@ impl Children {
     }
 }
 
-/// What `process` has to report, from its own state.
+/// The event that `process` has to report, computed from its state.
 pub(in crate::kernel) fn report_of(process: &Process) -> Option<Report> {
     let event = match process.life {
         Life::Zombie(_) if !process.flags.unwanted => WaitEvent::Exited,
@@ -142,7 +142,7 @@ impl Kernel {
         self.index_child(child);
     }
 
-    /// Takes `child` out of its parent's children. Its `parent` stays as it is.
+    /// Removes `child` from the children of its parent. The field `parent` of `child` stays.
     pub(in crate::kernel) fn disown(&mut self, child: Id<Process>) {
         self.unindex_child(child);
         let Some(parent) = self.processes[child].parent else { return };
@@ -155,7 +155,7 @@ impl Kernel {
         self.tasks[parent].children.get_or_insert_default()
     }
 
-    /// Enters `child` into its parent's index: counted as alive, and with its report.
+    /// Adds `child` to the index of its parent: to the count of the living, and with its report.
     pub(in crate::kernel) fn index_child(&mut self, child: Id<Process>) {
         let process = &mut self.processes[child];
         let Some(parent) = process.parent else { return };
@@ -172,8 +172,8 @@ impl Kernel {
         }
     }
 
-    /// Takes `child` out of its parent's index. Whatever the index depends on (life, group, exit
-    /// signal, parent) may change between this and [`Kernel::index_child`].
+    /// Removes `child` from the index of its parent. Everything that the index depends on (life,
+    /// group, exit signal, parent) may change between this call and [`Kernel::index_child`].
     pub(in crate::kernel) fn unindex_child(&mut self, child: Id<Process>) {
         let process = &mut self.processes[child];
         let Some(parent) = process.parent else { return };
@@ -196,7 +196,8 @@ impl Kernel {
         children.is_some_and(|children| children.by_group.is_some())
     }
 
-    /// Changes the life of `pid`'s process and what its parent's index and its group know of it.
+    /// Changes the life of a process, and updates the index of its parent and the count of its
+    /// group.
     pub(in crate::kernel) fn set_life(&mut self, id: Id<Process>, life: Life) {
         let process = &mut self.processes[id];
         let was_stopped = process.is_stopped();
@@ -226,7 +227,7 @@ impl Kernel {
         classes: &[bool],
     ) -> Option<Id<Process>> {
         self.index_groups(parent, scope);
-        let youngest_wins = self.faulty(crate::kernel::Fault::YoungestChildWins);
+        let youngest_wins = self.has_fault(crate::kernel::Fault::YoungestChildWins);
         let children = self.tasks[parent].children.as_deref()?;
         let reports = events.iter().flat_map(|event| {
             classes.iter().map(|clone_child| Report { event: *event, clone_child: *clone_child })
@@ -236,7 +237,7 @@ impl Kernel {
         found.map(|(_, child)| child)
     }
 
-    /// Whether `parent` has a child in `scope` that is not dead and of one of the `classes`.
+    /// Whether `parent` has a living child in `scope` of one of the `classes`.
     pub(in crate::kernel) fn has_living_child(
         &mut self,
         parent: Id<Task>,
@@ -248,8 +249,8 @@ impl Kernel {
         classes.iter().any(|clone_child| children.has_alive(scope, *clone_child))
     }
 
-    /// Builds the index by group when a group is first asked for. Costs O(children) once: they
-    /// have paid for it by being created; later changes keep it up to date.
+    /// Builds the index by group at the first wait for a group. Costs O(children) once; later
+    /// changes update the index.
     fn index_groups(&mut self, parent: Id<Task>, scope: Scope) {
         let Some(children) = &self.tasks[parent].children else { return };
         if scope.is_none() || children.by_group.is_some() {
@@ -277,7 +278,7 @@ impl Kernel {
         core::iter::successors(first, |child| self.processes[*child].sibling_links.next())
     }
 
-    /// The number that getppid shows (PID-20).
+    /// The number of the parent, as getppid shows it (PID-20).
     pub(in crate::kernel) fn ppid(&self, id: Id<Process>) -> Pid {
         let process = &self.processes[id];
         process.parent.map_or(process.outside, |parent| self.pid_of(self.process_of(parent)))

@@ -1,4 +1,4 @@
-//! Users of a process, as far as signals and limits need them.
+//! The users of a thread, as far as signals and limits need them.
 
 use crate::abi::Uid;
 use crate::kernel::Kernel;
@@ -15,12 +15,12 @@ pub struct Cred {
     /// All capabilities are in force: CAP_KILL, CAP_SETUID and, where root has it,
     /// CAP_SYS_RESOURCE.
     pub capable: bool,
-    /// They can be put in force again by becoming effective root.
+    /// The capabilities can be in force again if the thread becomes effective root.
     pub permitted: bool,
 }
 
 impl Cred {
-    /// A process of that user.
+    /// The credentials of a process of that user.
     pub fn new(user: Uid) -> Cred {
         let root = user == Uid::ROOT;
         Cred { real: user, effective: user, saved: user, capable: root, permitted: root }
@@ -30,8 +30,8 @@ impl Cred {
         [self.real, self.effective, self.saved]
     }
 
-    /// Whether it may signal a process with the users of `target` (KILL-16). Groups do
-    /// not matter (CRED-03).
+    /// Whether a process with these credentials may signal a process with those of `target`
+    /// (KILL-16). Group ids do not matter (CRED-03).
     #[inline]
     pub fn may_signal(&self, target: &Cred) -> bool {
         self.capable
@@ -40,7 +40,7 @@ impl Cred {
                 .any(|user| *user == target.saved || *user == target.real)
     }
 
-    /// What becomes of the capabilities when the users change (capabilities(7)).
+    /// Adjusts the capabilities to a change of the users (capabilities(7)).
     pub(in crate::kernel) fn adjust(&mut self, old: &Cred) {
         let root = |cred: &Cred| cred.users().contains(&Uid::ROOT);
         if root(old) && !root(self) {
@@ -54,8 +54,8 @@ impl Cred {
         }
     }
 
-    /// After an execve of an ordinary file: the saved user becomes the effective one, and root
-    /// regains the capabilities.
+    /// The credentials after an execve of an ordinary file: the saved user becomes the effective
+    /// one, and root regains the capabilities.
     pub fn after_exec(&self) -> Cred {
         let permitted = self.real == Uid::ROOT || self.effective == Uid::ROOT;
         Cred { saved: self.effective, permitted, capable: self.effective == Uid::ROOT, ..*self }
@@ -63,7 +63,7 @@ impl Cred {
 }
 
 impl Kernel {
-    /// The credentials of the calling thread.
+    /// The credentials of a thread.
     #[inline]
     pub(in crate::kernel) fn cred(&self, task: Id<Task>) -> &Cred {
         &self.tasks[task].cred

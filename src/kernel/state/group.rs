@@ -14,9 +14,9 @@ pub struct Group {
     /// The object that has its number.
     pub pid: Id<PidObject>,
     pub session: Id<Session>,
-    /// The member that joined last comes first (FORK-17).
+    /// The member that joined last is first (FORK-17).
     members: List<Members>,
-    /// How many members are stopped: the orphan check scans only where there is one.
+    /// How many members are stopped: only a group with a stopped member needs a check for orphans.
     pub stopped: u32,
 }
 
@@ -59,7 +59,7 @@ impl Kernel {
         group.members.push_front(&mut self.processes, process);
     }
 
-    /// Takes `process` out of its group. The group and its session end with the last member, and
+    /// Removes `process` from its group. The group and its session end with their last member, and
     /// their numbers are free again (PID-08, GRP-23).
     #[inline(always)]
     pub(in crate::kernel) fn leave_group(&mut self, process: Id<Process>) {
@@ -97,7 +97,7 @@ impl Kernel {
         }
     }
 
-    /// Moves `process` into `group`. The group that it leaves may end.
+    /// Moves `process` into `group`. The old group may end.
     #[inline(always)]
     pub(in crate::kernel) fn move_to_group(&mut self, process: Id<Process>, group: Id<Group>) {
         let indexed = self.is_indexed_by_group(process);
@@ -112,7 +112,7 @@ impl Kernel {
         }
     }
 
-    /// The members of `group`, most recent first. O(1) a member.
+    /// The members of `group`, the most recent member first. O(1) a member.
     pub(in crate::kernel) fn members(
         &self,
         group: Id<Group>,

@@ -1,4 +1,4 @@
-//! The init of the namespace, and which of its threads adopts orphans.
+//! The init of the namespace, and its thread that adopts orphans.
 
 use crate::kernel::Kernel;
 use crate::kernel::state::arena::Id;
@@ -10,10 +10,10 @@ use crate::kernel::state::task::Task;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NamespaceInit {
     pub process: Id<Process>,
-    /// The thread that adopts orphans (child_reaper). Its place goes to a living thread when it
-    /// ends; where none is left it stays the one, and ends the namespace. It may be gone then.
+    /// The thread that adopts orphans (child_reaper). At its end a living thread takes its place.
+    /// If none is left the thread stays here and ends the namespace; its task may be gone then.
     reaper: Id<Task>,
-    /// Its reaper has ended: everyone else is being killed (NS-08).
+    /// The reaper has ended: all other processes are being killed (NS-08).
     zapping: bool,
 }
 
@@ -35,14 +35,14 @@ impl Kernel {
         self.init.as_ref().is_some_and(|init| init.zapping)
     }
 
-    /// Another thread of the init adopts orphans from now on.
+    /// Makes another thread of the init the adopter of orphans.
     pub(in crate::kernel) fn set_child_reaper(&mut self, task: Id<Task>) {
         if let Some(init) = &mut self.init {
             init.reaper = task;
         }
     }
 
-    /// The namespace is being emptied from now on.
+    /// The end of the namespace begins.
     pub(in crate::kernel) fn set_zapping(&mut self) {
         if let Some(init) = &mut self.init {
             init.zapping = true;

@@ -1,4 +1,4 @@
-//! Resource limits, and what they are counted against.
+//! Resource limits, and the counts that they limit.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use crate::kernel::state::process::Process;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Limits {
-    /// Those that were set, ascending; there is no limit of the others.
+    /// The limits that were set, ascending; the other resources have no limit.
     set: Vec<(Resource, Rlimit)>,
 }
 
@@ -22,7 +22,7 @@ impl Limits {
         Limits { set: Vec::new() }
     }
 
-    /// The limit of a resource. There are no more than [`Resource::COUNT`] to look through.
+    /// The limit of a resource. O([`Resource::COUNT`]).
     pub fn get(&self, resource: Resource) -> Rlimit {
         let found = self.set.iter().find(|(set, _)| *set == resource);
         found.map_or(Rlimit::NONE, |(_, limit)| *limit)
@@ -40,7 +40,7 @@ impl Limits {
     }
 }
 
-/// What a user has, over all its processes.
+/// The counts of a user, over all its processes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct UserCount {
@@ -50,7 +50,7 @@ pub struct UserCount {
     pub queued: u32,
 }
 
-/// What each user has.
+/// The counts of each user.
 pub type Users = BTreeMap<Uid, UserCount>;
 
 /// Charges a signal record to `user` (LIM-07, TG-167); `None` if the limit is reached and
@@ -112,12 +112,12 @@ impl Kernel {
         self.processes[process].limits().get(resource).soft
     }
 
-    /// Whether a core may be written of the memory of a process, and of all that share it.
-    /// O(sharers).
+    /// Sets whether a core of the memory of a process may be written, also for the processes that
+    /// share the memory. O(these processes).
     pub(in crate::kernel) fn set_dumpable(&mut self, process: Id<Process>, dumpable: bool) {
         self.processes[process].flags.dumpable = dumpable;
-        for sharer in self.memory_shares.sharers(process) {
-            self.processes[*sharer].flags.dumpable = dumpable;
+        for other in self.memory_shares.sharing_with(process) {
+            self.processes[*other].flags.dumpable = dumpable;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The one list of the model: it runs through its elements, which stay in their arena.
+//! The list of the model: its links are in its elements, which stay in their arena.
 
 use core::fmt;
 use core::hash::{Hash, Hasher};
@@ -14,30 +14,31 @@ pub struct Links<T> {
 }
 
 impl<T> Links<T> {
-    /// The element behind it.
+    /// The element after this one.
     pub fn next(&self) -> Option<Id<T>> {
         self.next
     }
 
-    /// The element before it.
+    /// The element before this one.
     pub fn previous(&self) -> Option<Id<T>> {
         self.previous
     }
 }
 
-/// Which list: an element can be in several, each with a field of its own for the neighbours.
+/// A list that elements can be in. An element can be in several, each with its own field for the
+/// links.
 pub trait Linked: Sized {
-    /// What stands in the list.
+    /// The type of the elements.
     type Element;
 
-    /// Its neighbours in this list.
+    /// The links of an element in this list.
     fn links(element: &Self::Element) -> &Links<Self::Element>;
 
-    /// Its neighbours in this list, for the list to change.
+    /// The links of an element in this list, mutable.
     fn links_mut(element: &mut Self::Element) -> &mut Links<Self::Element>;
 }
 
-/// The ends of a list. Each change is O(1), and so is a step from one element to the next.
+/// The ends of a list. A change is O(1), and so is a step from one element to the next.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(bound = ""))]
 pub struct List<L: Linked> {
@@ -51,7 +52,7 @@ impl<L: Linked> List<L> {
         List { first: None, last: None }
     }
 
-    /// A list of one element, whose links are new.
+    /// A list of one element, whose links are empty.
     pub const fn of(only: Id<L::Element>) -> List<L> {
         List { first: Some(only), last: Some(only) }
     }
@@ -68,7 +69,7 @@ impl<L: Linked> List<L> {
         self.first.is_none()
     }
 
-    /// Puts an element that is in no such list before all others.
+    /// Adds an element that is in no such list at the front.
     #[inline(always)]
     pub fn push_front<const I: bool>(
         &mut self,
@@ -83,7 +84,7 @@ impl<L: Linked> List<L> {
         }
     }
 
-    /// Puts an element that is in no such list behind all others.
+    /// Adds an element that is in no such list at the end.
     #[inline(always)]
     pub fn push_back<const I: bool>(
         &mut self,
@@ -98,7 +99,7 @@ impl<L: Linked> List<L> {
         }
     }
 
-    /// Takes an element out. Its links stay as they are until it is put somewhere else.
+    /// Removes an element. Its links keep their values until it is added to a list again.
     #[inline(always)]
     pub fn remove<const I: bool>(&mut self, arena: &mut Arena<L::Element, I>, id: Id<L::Element>) {
         let Links { previous, next } = *L::links(&arena[id]);
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_come_in_at_both_ends_and_go_from_anywhere() {
+    fn elements_are_added_at_both_ends_and_removed_anywhere() {
         let mut arena = Arena::new();
         let [a, b, c] = [(); 3].map(|()| arena.insert(Node(Links::default())));
         for gone in [a, b, c] {

@@ -1,4 +1,4 @@
-//! What there is: the data, and the methods that keep their invariants.
+//! The data, and the methods that keep its invariants.
 
 pub(in crate::kernel) mod arena;
 pub(in crate::kernel) mod children;

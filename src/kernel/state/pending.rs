@@ -9,7 +9,7 @@ use crate::abi::{SigInfo, SigSet, Signal, Uid};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Queued {
-    /// What comes with it.
+    /// The siginfo of the signal.
     pub info: SigInfo,
     /// The user that the record is charged to (LIM-07).
     pub charged: Uid,
@@ -17,8 +17,8 @@ pub struct Queued {
 
 /// The pending signals of a thread or of a process.
 ///
-/// A signal can be in the set without a record: SIGKILL (SIG-25), and those that lost theirs to
-/// RLIMIT_SIGPENDING (LIM-09, LIM-10).
+/// A signal can be in the set without a record: SIGKILL (SIG-25), and a signal whose record was
+/// lost to RLIMIT_SIGPENDING (LIM-09, LIM-10).
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pending {
@@ -26,14 +26,14 @@ pub struct Pending {
     records: Option<Box<Records>>,
 }
 
-/// The records of pending signals. Most of the time there is one, which needs no map; the memory
-/// is kept for the next signal.
+/// The records of pending signals. Usually there is one, which needs no map; the memory stays for
+/// the next signal.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Records {
     /// The only record.
     only: Option<Queued>,
-    /// If there are several, all by signal, then by age.
+    /// If there are several records: all of them, by signal, then by age.
     #[cfg_attr(feature = "serde", serde(with = "crate::kernel::api::snapshot::pairs"))]
     queue: BTreeMap<(Signal, u64), Queued>,
     next: u64,
@@ -69,17 +69,17 @@ impl Records {
 }
 
 impl Pending {
-    /// The signals in it.
+    /// The signals in the set.
     pub fn set(&self) -> SigSet {
         self.set
     }
 
-    /// Whether `signal` is in it.
+    /// Whether `signal` is in the set.
     pub fn contains(&self, signal: Signal) -> bool {
         self.set.contains(signal)
     }
 
-    /// How many records it holds.
+    /// The number of records.
     pub fn records(&self) -> usize {
         self.records
             .as_ref()
@@ -91,21 +91,20 @@ impl Pending {
         self.set = self.set.with(signal);
     }
 
-    /// Adds a signal, with its record, behind those of its number (SIG-24).
+    /// Adds a signal with its record, after the records of the same signal (SIG-24).
     #[inline]
     pub fn add(&mut self, info: &SigInfo, charged: Uid) {
         self.set = self.set.with(info.signal);
         self.records.get_or_insert_default().add(info, charged);
     }
 
-    /// The signal that is dequeued next from those in `among` (SIG-33).
+    /// The signal of `among` that is dequeued next (SIG-33).
     pub fn next(&self, among: SigSet) -> Option<Signal> {
         let ready = self.set & among;
         (ready & SigSet::SYNCHRONOUS).lowest().or_else(|| ready.lowest())
     }
 
-    /// Takes the oldest instance of `signal` out; its record, or one without content if it has
-    /// none.
+    /// Removes the oldest instance of `signal`. Returns its record, or an empty one if it has none.
     pub fn take(&mut self, signal: Signal) -> (SigInfo, Option<Queued>) {
         let records = self.records.as_mut();
         let (queued, more) = records.map_or((None, false), |records| records.take(signal));
@@ -115,8 +114,8 @@ impl Pending {
         (queued.map_or(SigInfo::lost(signal), |queued| queued.info), queued)
     }
 
-    /// Takes the records out for which `is_stale` says so, and shows them. A signal stays if it has
-    /// another record, or has none. Costs the records.
+    /// Removes the records for which `is_stale` is true, and passes them to `dropped`. A signal
+    /// stays if it has another record, or has none. O(records).
     pub fn drop_records(
         &mut self,
         is_stale: impl Fn(&SigInfo) -> bool,
@@ -138,7 +137,7 @@ impl Pending {
         self.set = (self.set - gone) | kept;
     }
 
-    /// Takes all of `signals` out, and shows their records.
+    /// Removes all of `signals`, and passes their records to `dropped`.
     pub fn flush(&mut self, signals: SigSet, mut dropped: impl FnMut(Queued)) {
         for signal in (self.set & signals).iter() {
             while self.contains(signal) {

@@ -1,4 +1,4 @@
-//! Pid objects (the kernel's struct pid): what a number of the namespace names, and for how long.
+//! Pid objects (the kernel's struct pid): the task, group and session of a number of the namespace.
 
 use alloc::format;
 use alloc::string::String;
@@ -13,7 +13,7 @@ use crate::kernel::state::pid_namespace::PidNamespace;
 use crate::kernel::state::task::Task;
 
 /// A number, which is below 2^22, stored as its successor: no value is zero, so that a slot of an
-/// arena needs no tag besides.
+/// arena needs no tag.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Number(NonZeroU32);
@@ -29,9 +29,9 @@ impl Number {
     }
 }
 
-/// The identity behind a number. Tasks, processes, groups and sessions hold the object; the
+/// The identity of a number. Tasks, processes, groups and sessions hold the object; the
 /// namespace leads from a number to it. The number is free again when the object names nothing
-/// (PID-08), and an object that has the number later is another one.
+/// (PID-08), and a later object with the number has another identity.
 ///
 /// The model has one pid namespace, so an object has one number.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -108,7 +108,7 @@ impl Pids {
         self.namespace.max()
     }
 
-    /// The search for the next number begins behind `last` (PID-12).
+    /// Makes the search for the next number begin after `last` (PID-12).
     pub fn set_last(&mut self, last: u32) {
         self.namespace.set_last(last);
     }
@@ -128,8 +128,8 @@ impl Pids {
         Ok(self.insert(number))
     }
 
-    /// The object with that number, made if there is none: for the numbers that the configuration
-    /// gives to the first process.
+    /// The object with that number, created if there is none: for the numbers of the first process
+    /// in the configuration.
     pub fn get_or_create(&mut self, number: u32) -> Id<PidObject> {
         self.find(number).unwrap_or_else(|| self.insert(number))
     }
@@ -145,8 +145,8 @@ impl Pids {
         id
     }
 
-    /// The object names nothing, and its number is free (free_pid). No effect if it names
-    /// something.
+    /// Frees an object that names nothing, and its number (free_pid). No effect on an object that
+    /// names a task, group or session.
     #[inline]
     pub fn free_unused(&mut self, id: Id<PidObject>) {
         if self.objects[id].names_nothing() {
@@ -196,7 +196,7 @@ impl Pids {
     ///
     /// # Errors
     ///
-    /// The first object or number for which that does not hold, in words.
+    /// The first object or number without its counterpart, in words.
     pub fn check(&self) -> Result<(), String> {
         for (id, object) in self.objects.iter() {
             if self.find(object.number.get()) != Some(id) {
@@ -210,7 +210,7 @@ impl Pids {
         }
     }
 
-    /// The identity of an object that is there.
+    /// The identity of an object that exists.
     #[inline]
     pub fn identity(&self, id: Id<PidObject>) -> PidId {
         let (place, generation) = self.objects.handle(id).parts();

@@ -1,5 +1,5 @@
-//! The numbers of a pid namespace: the pid object that has each one, and the number that is handed
-//! out next.
+//! The numbers of a pid namespace: the pid object of each number, and the search for the next free
+//! number.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -10,7 +10,7 @@ use crate::abi::Errno;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::pid::PidObject;
 
-/// Numbers below this are handed out only before the first wrap (PID-03).
+/// Numbers below this are allocated only before the first wrap (PID-03).
 const RESERVED: u32 = 300;
 const PAGE: usize = 64;
 
@@ -18,8 +18,8 @@ const PAGE: usize = 64;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Page {
     used: u64,
-    /// The object that has each number: as many places as the highest number in use needs in the
-    /// first page, and all in others.
+    /// The object of each number. The first page is as long as its highest number in use needs;
+    /// others have full length.
     objects: Box<[Option<Id<PidObject>>]>,
 }
 
@@ -39,7 +39,8 @@ impl Page {
         &mut self.objects[bit]
     }
 
-    /// Small worlds need one page, which fills from its beginning: twice as much each time.
+    /// Grows the first page to a power of two: a small model needs one page, and fills it from its
+    /// beginning.
     #[cold]
     fn grow(&mut self, bit: usize) {
         let mut longer = mem::take(&mut self.objects).into_vec();
@@ -55,7 +56,7 @@ impl Page {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PidNamespace {
     pages: Vec<Option<Page>>,
-    /// One bit a page: every number in it is in use.
+    /// One bit a page: all its numbers are in use.
     full: Vec<u64>,
     cursor: u32,
     max: u32,
@@ -70,7 +71,7 @@ impl PidNamespace {
         self.max
     }
 
-    /// The search for the next number begins behind `last` (PID-12).
+    /// Makes the search for the next number begin after `last` (PID-12).
     pub fn set_last(&mut self, last: u32) {
         self.move_cursor(last.saturating_add(1));
     }
@@ -82,12 +83,12 @@ impl PidNamespace {
         *page.objects.get(number as usize % PAGE)?
     }
 
-    /// The object has that number, which was free.
+    /// Gives the object that number, which was free.
     pub fn enter(&mut self, number: u32, object: Id<PidObject>) {
         let page = number as usize / PAGE;
         if self.pages.len() <= page {
             if self.pages.is_empty() {
-                // most worlds need no more
+                // most models need no more
                 self.pages.reserve_exact(page + 1);
                 self.full.reserve_exact(page / 64 + 1);
             }
@@ -101,7 +102,7 @@ impl PidNamespace {
         self.full[page / 64] |= u64::from(entry.used == u64::MAX) << (page % 64);
     }
 
-    /// No object has that number any more.
+    /// Frees that number.
     pub fn free(&mut self, number: u32) {
         let page = number as usize / PAGE;
         let Some(Some(entry)) = self.pages.get_mut(page) else { return };
@@ -118,8 +119,8 @@ impl PidNamespace {
         pages.map(|page| page.used.count_ones() as usize).sum()
     }
 
-    /// Frees the memory of a page whose numbers are all free, unless the next number is
-    /// likely to be in it.
+    /// Frees the memory of a page whose numbers are all free, unless the next number is likely to
+    /// be in the page.
     fn release_page(&mut self, page: usize) {
         if page != self.cursor as usize / PAGE
             && let Some(place) = self.pages.get_mut(page)
@@ -129,7 +130,7 @@ impl PidNamespace {
         }
     }
 
-    /// The search for the next number begins there.
+    /// Makes the search for the next number begin at `to`.
     fn move_cursor(&mut self, to: u32) {
         let before = mem::replace(&mut self.cursor, to);
         if before as usize / PAGE != to as usize / PAGE {
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_number_is_found_behind_full_pages() {
+    fn a_free_number_is_found_after_full_pages() {
         let mut numbers = PidNamespace::new(100_000, 1);
         for _ in 1..50_000 {
             take(&mut numbers).expect("there is room");

@@ -15,16 +15,16 @@ use crate::kernel::state::sighand::Sighand;
 use crate::kernel::state::task::{Task, Threads};
 use crate::kernel::state::timer::Itimer;
 
-/// Whether a process lives, and what its parent may still want to know about it.
+/// Whether a process lives, and the event that its parent can still wait for.
 ///
-/// One value, so that a stopped zombie cannot be written.
+/// One value, so that a stopped zombie cannot be expressed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Life {
     /// It lives.
     Alive(JobControl),
-    /// It has to end with that status as soon as it runs: what it reported before is forgotten
-    /// (EXIT-12, WAIT-22), and what is sent to it from now on is dropped (EXIT-13).
+    /// It has to end with that status as soon as it runs: its earlier event is lost (EXIT-12,
+    /// WAIT-22), and signals to it are dropped from now on (EXIT-13).
     Dying(WaitStatus),
     /// It is dead and not reaped.
     Zombie(WaitStatus),
@@ -34,7 +34,7 @@ pub enum Life {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum JobControl {
-    /// It runs, and has nothing to report.
+    /// It runs, and has no event to report.
     Running,
     /// It is stopped.
     Stopped {
@@ -47,12 +47,12 @@ pub enum JobControl {
     Continued {
         /// A wait has not consumed the continue yet (WAIT-25).
         unreported: bool,
-        /// What its parent is told when it runs next (WAIT-38).
-        unannounced: Option<ParentNotification>,
+        /// The notification of the parent when the process runs next (WAIT-38).
+        unsent: Option<ParentNotification>,
     },
 }
 
-/// What the parent of a process that continues is told.
+/// The notification of the parent of a process that continues.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ParentNotification {
@@ -62,31 +62,32 @@ pub enum ParentNotification {
     Stopped,
 }
 
-/// What a process has for several threads: the kernel's signal_struct, as far as one thread needs
-/// nothing of it.
+/// The data of a process with several threads: the part of the kernel's signal_struct that a
+/// process with one thread does not need.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ThreadGroup {
-    /// The tasks that are left: the leader, then the others in the order of their creation (TG-32).
+    /// The tasks that are left: the leader, then the others in the order of creation (TG-32).
     pub list: List<Threads>,
     /// Where the search for a task that takes a signal of the process begins (curr_target, TG-28).
     pub current_target: Id<Task>,
     /// How many tasks there are, a dead leader included.
     pub tasks: u32,
-    /// How many of them have not begun to end.
+    /// How many tasks have not begun to end.
     pub living: u32,
-    /// How many have not stopped yet, while the process stops (group_stop_count).
+    /// How many tasks have not stopped yet, while the process stops (group_stop_count).
     pub stopping: u32,
     /// The signal of that stop.
     pub stop_signal: Option<Signal>,
     /// The task that executes a program, while the others end (group_exec_task).
     pub exec: Option<Id<Task>>,
-    /// The status with which the leader began to end, where the process has had other threads: what
-    /// it shows where that is not the process's (TG-89, TG-97, WAIT-33).
+    /// The status with which the leader began to end, if the process has had other threads. The
+    /// leader shows it where it does not show the status of the process (TG-89, TG-97, WAIT-33).
     pub leader_status: Option<WaitStatus>,
-    /// The task that has written a core for all: the others end without its mark (TG-77).
+    /// The task that has written the core of the process: the other tasks end without the core flag
+    /// (TG-77).
     pub dumper: Option<Id<Task>>,
-    /// How many waits have begun: the order in which they are woken (TG-140).
+    /// How many waits have begun; the number of a wait decides the order of wake-ups (TG-140).
     pub waits: u64,
 }
 
@@ -97,8 +98,8 @@ pub struct Process {
     pub life: Life,
     /// Its identity, and its number (PIDTYPE_TGID).
     pub pid: Id<PidObject>,
-    /// The task that created or adopted it; `None`: not visible, then `outside` is its number for
-    /// getppid.
+    /// The task that created or adopted the process. `None` if the parent is not visible: then
+    /// `outside` is the number that getppid shows.
     pub parent: Option<Id<Task>>,
     pub outside: Pid,
     pub group: Id<Group>,
@@ -108,29 +109,29 @@ pub struct Process {
     pub all_links: Links<Process>,
     /// Neighbours among the parent's children.
     pub sibling_links: Links<Process>,
-    /// Its place among the parent's children: lower is earlier.
+    /// Its place among the parent's children; a lower one is earlier.
     pub order: u64,
-    /// What it has to report to the parent, as the parent's index knows it.
+    /// The report of the process in the index of its parent.
     pub report: Option<Report>,
-    /// The signal for the parent when it ends; 0 for none, and invalid numbers send none either.
+    /// The signal to the parent at the end; 0 and invalid numbers send none.
     pub exit_signal: u8,
     pub sighand: Id<Sighand>,
     pub shared: Pending,
     pub inherited: Arc<Inherited>,
     pub itimer: Option<Box<Itimer>>,
-    /// How many times it has exec'd, and its parent had when it was created (EXEC-09).
+    /// How many times the process has exec'd, and its parent had when it was created (EXEC-09).
     pub exec_count: u32,
     pub parent_exec_count: u32,
     pub flags: Flags,
-    /// Its first thread, or the one that executed the program that it runs. It is there until the
+    /// The first thread, or the thread that executed the present program. It exists until the
     /// process is reaped.
     pub leader: Id<Task>,
-    /// What several threads need: `None` while there has been one only.
+    /// The data of several threads; `None` if the process has had one thread only.
     pub threads: Option<Box<ThreadGroup>>,
 }
 
-// With its number, its dispositions and its share of group and family a process takes at most
-// 300 bytes: see benches/peers.
+// With its number, its dispositions, and its share of its group and of its parent's children a
+// process takes at most 300 bytes: see benches/peers.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Process>() <= 144, "a process has grown");
 
@@ -179,12 +180,12 @@ impl Linked for Siblings {
     }
 }
 
-/// What a process has from its creator until one of them changes its own: in one place, so that a
-/// fork counts one more holder and copies nothing.
+/// The attributes that a process shares with its creator until one of them changes its own: in one
+/// allocation, so that a fork adds a reference and copies nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Inherited {
-    /// By themselves: most who change something change the working directory.
+    /// In an allocation of their own: the attribute that changes most is the working directory.
     pub limits: Arc<Limits>,
     pub fs: Fs,
 }
@@ -197,18 +198,17 @@ pub struct Fs {
     pub cwd: Arc<str>,
 }
 
-/// By whom umask and working directory are had: those that share them by CLONE_FS are found by
-/// that.
+/// The holder of a umask and a working directory: a sharing set of CLONE_FS consists of holders.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum FsHolder {
-    /// All threads of a process that have none of their own.
+    /// All threads of a process that have no umask and working directory of their own.
     Process(Id<Process>),
     /// One thread (`Task::own_fs`).
     Task(Id<Task>),
 }
 
-/// Marks of a process.
+/// The flags of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Flags {
@@ -220,21 +220,20 @@ pub struct Flags {
     pub subreaper: bool,
     /// A core may be written (EXIT-05).
     pub dumpable: bool,
-    /// Default actions do not reach it: it is an init (KILL-21).
+    /// It is an init: default actions do not reach it (KILL-21).
     pub unkillable: bool,
-    /// Somebody else rules it: signals are forwarded, and what becomes of it is reported.
+    /// The host has the authority: signals are forwarded, and reports say what the process does.
     pub host_authority: bool,
-    /// Somebody outside waits for its children: see `Effects::woken`.
+    /// A wait from outside may include its children: see `Effects::woken`.
     pub watched: bool,
     /// It leaves no zombie and sends no signal when it ends (CLONE_AUTOREAP, ZOM-15).
     pub autoreap: bool,
-    /// It has ended, nobody waits for it, and it goes by itself (EXIT_DEAD).
+    /// It has ended and leaves no zombie, and its removal is queued (EXIT_DEAD).
     pub unwanted: bool,
 }
 
 impl Process {
-    /// A process of one thread with nothing to its name: no parent, no timer, nothing pending,
-    /// nothing to report, not linked to others yet.
+    /// A process of one thread without parent, timer, pending signals, event and links.
     pub fn new(
         pid: Id<PidObject>,
         leader: Id<Task>,
@@ -276,7 +275,7 @@ impl Process {
         &self.inherited.fs
     }
 
-    /// What it has inherited, for a change: its own from now on.
+    /// Its inherited attributes, to be changed: copied if another process shares them.
     pub fn inherited_mut(&mut self) -> &mut Inherited {
         Arc::make_mut(&mut self.inherited)
     }
@@ -301,9 +300,10 @@ impl Process {
         self.threads.as_ref().map_or(1, |group| group.tasks)
     }
 
-    /// Whether no other task of it executes a program than this one: the others have to end then.
+    /// Whether the task may continue: it has to end if another task of the process executes a
+    /// program.
     #[inline(always)]
-    pub fn may_go_on(&self, task: Id<Task>) -> bool {
+    pub fn may_continue(&self, task: Id<Task>) -> bool {
         self.threads.as_ref().is_none_or(|group| group.exec.is_none_or(|exec| exec == task))
     }
 

@@ -5,12 +5,12 @@ use crate::kernel::state::arena::Id;
 use crate::kernel::state::process::Process;
 
 impl Kernel {
-    /// Puts a process at the end of the list of all (KILL-13).
+    /// Adds a process at the end of the list of all processes (KILL-13).
     pub(in crate::kernel) fn append_to_all(&mut self, id: Id<Process>) {
         self.all.push_back(&mut self.processes, id);
     }
 
-    /// Takes a process out of the list of all.
+    /// Removes a process from the list of all processes.
     pub(in crate::kernel) fn remove_from_all(&mut self, id: Id<Process>) {
         self.all.remove(&mut self.processes, id);
     }

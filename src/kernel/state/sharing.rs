@@ -1,14 +1,15 @@
-//! Who shares something with whom: umask and working directory (CLONE_FS), or memory (CLONE_VM).
+//! Sets of tasks or processes that share umask and working directory (CLONE_FS), or memory
+//! (CLONE_VM).
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-/// Sets of tasks, or of processes, that share one thing. One that shares with nobody is in none,
-/// and costs nothing.
+/// Sets of tasks, or of processes, that share one thing. An element that shares with no other one
+/// is in no set, and costs nothing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SharingSets<K> {
-    /// The number of the set that each is in.
+    /// The number of the set of each element.
     #[cfg_attr(
         feature = "serde",
         serde(
@@ -34,12 +35,12 @@ pub struct SharingSets<K> {
 }
 
 impl<K: Copy + Ord> SharingSets<K> {
-    /// Nobody shares anything.
+    /// No element shares anything.
     pub const fn new() -> SharingSets<K> {
         SharingSets { set_of: BTreeMap::new(), members: BTreeMap::new(), next: 0 }
     }
 
-    /// The child shares with its creator, and with all that share with it already. O(log sharers).
+    /// Adds `child` to the set of `creator`. O(log elements).
     pub fn share(&mut self, creator: K, child: K) {
         let next = self.next;
         let set = *self.set_of.entry(creator).or_insert(next);
@@ -52,10 +53,10 @@ impl<K: Copy + Ord> SharingSets<K> {
         self.set_of.insert(child, set);
     }
 
-    /// It shares nothing any more. O(members of its set).
+    /// Removes `id` from its set. O(members of the set).
     #[inline]
     pub fn leave(&mut self, id: K) {
-        // asked first: mostly nobody shares anything
+        // tested first: usually there is no set
         if !self.set_of.is_empty() {
             self.leave_set(id);
         }
@@ -71,7 +72,8 @@ impl<K: Copy + Ord> SharingSets<K> {
         }
     }
 
-    /// `new` shares from now on what `old` shared, and nothing else. O(members of both sets).
+    /// Puts `new` in the place of `old` in its set, and removes `new` from its own. O(members of
+    /// both sets).
     pub fn replace(&mut self, old: K, new: K) {
         self.leave(new);
         let Some(set) = self.set_of.remove(&old) else { return };
@@ -82,7 +84,7 @@ impl<K: Copy + Ord> SharingSets<K> {
         }
     }
 
-    /// Whether each set has two members or more, all of which know it and, by `lives`, live.
+    /// Whether each set has two members or more, which refer to it and, by `lives`, live.
     pub fn is_sound(&self, lives: impl Fn(K) -> bool) -> bool {
         let of = |member: &K| self.set_of.get(member).copied();
         let sound = |(set, members): (&u64, &Vec<K>)| {
@@ -92,9 +94,8 @@ impl<K: Copy + Ord> SharingSets<K> {
         members == self.set_of.len() && self.members.iter().all(sound)
     }
 
-    /// Those that share with `id`, itself among them; nobody if it shares with nobody.
-    /// O(log sharers).
-    pub fn sharers(&self, id: K) -> &[K] {
+    /// The members of the set of `id`, `id` included; empty if it is in no set. O(log elements).
+    pub fn sharing_with(&self, id: K) -> &[K] {
         let members = self.set_of.get(&id).and_then(|set| self.members.get(set));
         members.map_or(&[], Vec::as_slice)
     }

@@ -1,4 +1,4 @@
-//! Dispositions: what a process does with each signal.
+//! Dispositions: the action of a process for each signal.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,10 +11,10 @@ use crate::abi::{Handler, SaFlags, SigAction, SigSet, Signal};
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sighand {
-    /// How many processes use it. Not zero, so that its place in an arena takes no word more.
+    /// How many processes use it. Not zero, so that a slot of an arena takes no extra word.
     users: NonZeroU32,
-    /// The actions, if any is not SIG_DFL without flags: a copy is made when one of several
-    /// holders changes them, so that a fork copies nothing.
+    /// The actions, if one of them is not SIG_DFL without flags. Several holders share them until
+    /// one of them changes them, so that a fork copies nothing.
     actions: Option<Arc<Actions>>,
 }
 
@@ -33,10 +33,10 @@ impl Actions {
         Actions { caught: SigSet::EMPTY, ignored: SigSet::EMPTY, list: Vec::new() };
 }
 
-/// What happens to a signal when it is delivered.
+/// The effect of a signal at its delivery.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Disposition {
-    /// SIG_DFL, and what that means.
+    /// SIG_DFL, and its default action.
     Default(DefaultAction),
     /// SIG_IGN.
     Ignored,
@@ -50,14 +50,14 @@ impl Disposition {
         matches!(self, Disposition::Default(_))
     }
 
-    /// Whether nothing comes of the signal: SIG_IGN, or SIG_DFL where that means the same.
+    /// Whether the signal has no effect: SIG_IGN, or SIG_DFL if the default action is to ignore it.
     pub fn is_ignored(self) -> bool {
         matches!(self, Disposition::Ignored | Disposition::Default(DefaultAction::Ignore))
     }
 }
 
 impl Sighand {
-    /// SIG_DFL for all.
+    /// SIG_DFL for all signals.
     pub fn new() -> Sighand {
         Sighand { users: NonZeroU32::MIN, actions: None }
     }
@@ -72,7 +72,7 @@ impl Sighand {
         self.users = self.users.saturating_add(1);
     }
 
-    /// One process uses it no more; `false` if that was the last one.
+    /// One process less uses it; `false` if no process is left.
     pub fn unshare(&mut self) -> bool {
         let users = NonZeroU32::new(self.users.get() - 1);
         self.users = users.unwrap_or(self.users);
@@ -108,7 +108,7 @@ impl Sighand {
         }
     }
 
-    /// What happens to `signal` when it is delivered.
+    /// The effect of `signal` at its delivery.
     #[inline]
     pub fn disposition_of(&self, signal: Signal) -> Disposition {
         let actions = self.actions();
@@ -121,7 +121,7 @@ impl Sighand {
         }
     }
 
-    /// Whether `signal` is SIG_IGN, or SIG_DFL where that means to ignore it.
+    /// Whether `signal` is ignored: SIG_IGN, or SIG_DFL if the default action is to ignore it.
     pub fn ignores(&self, signal: Signal) -> bool {
         self.disposition_of(signal).is_ignored()
     }
@@ -153,7 +153,7 @@ impl Sighand {
         }
     }
 
-    /// Handlers become SIG_DFL and all flags and masks are cleared, SIG_IGN stays (EXEC-01,
+    /// Handlers become SIG_DFL, all flags and masks are cleared, and SIG_IGN stays (EXEC-01,
     /// EXEC-02).
     #[inline]
     pub fn reset_for_exec(&mut self) {

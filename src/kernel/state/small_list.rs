@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut};
 
 /// A list in one word: no memory while it is empty.
-// a Vec, or a boxed slice, would be three words, or two, in every process
+// a Vec takes three words in every process, and a boxed slice two
 #[allow(clippy::box_collection)]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -1,4 +1,4 @@
-//! A task: a thread, with what each thread of a process has for itself (the kernel's task_struct).
+//! A task: a thread, with the data that each thread of a process has for itself (task_struct).
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -17,64 +17,65 @@ use crate::kernel::state::process::{Fs, Process};
 use crate::kernel::state::small_list::SmallList;
 use crate::syscall::{self, Ptr, Syscall};
 
-/// Whether a task runs.
+/// The state of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum TaskState {
-    /// It runs its own code, or a call; or it sleeps in one.
+    /// It is in user mode or in a call, or it sleeps in a call.
     #[default]
     Running,
     /// It takes part in a stop of its process.
     Stopped,
-    /// It has begun to end (PF_EXITING): it takes no signal and adopts nobody any more.
+    /// It has begun to end (PF_EXITING): it takes no signal and adopts no child any more.
     Exiting,
-    /// A leader that has ended: it is kept until the process is reaped (EXIT_ZOMBIE). Other threads
+    /// A leader that has ended: it stays until the process is reaped (EXIT_ZOMBIE). Other threads
     /// may live on.
     Dead,
 }
 
-/// What a task does in the kernel, if anything.
+/// The activity of a task in the kernel.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Sleep {
-    /// Nothing: it runs its own code.
+    /// None: the task is in user mode.
     #[default]
     None,
     /// wait4 or waitid.
     Wait(Box<WaitSleep>),
     /// pause.
     Pause,
-    /// rt_sigsuspend; the call's mask is in force, `Thread::saved_mask` has the old one.
+    /// rt_sigsuspend; the mask of the call is in force, and `Task::saved_mask` has the old one.
     Suspend(Box<Syscall>),
     /// rt_sigtimedwait.
     Timed(Box<TimedSleep>),
-    /// vfork: until that child execs or ends; its number is the result.
+    /// vfork, until that child execs or ends; the number of the child is the result.
     Vfork(Id<Task>, Pid),
-    /// execve: until the other threads of the process have ended (EXEC-13).
+    /// execve, until the other threads of the process have ended (EXEC-13).
     Exec,
-    /// The last thread of an init has ended: until the namespace is empty (NS-08). `last` as in
+    /// The end of the last thread of an init, until the namespace is empty (NS-08). `last` as in
     /// [`Sleep::Exiting`].
     Zap { last: bool },
-    /// It ends, and has let go of its memory; nobody has been told yet. `last`: all other tasks of
+    /// It ends and has released its memory; no process is notified yet. `last`: all other tasks of
     /// its process had begun to end before it.
     Exiting { last: bool },
-    /// Nothing: it runs its own code, and makes that call next.
+    /// None: the task is in user mode, and makes that call next.
     Calling(Box<Syscall>),
-    /// The thread has entered the kernel with a call, and not begun to carry it out (RACE-02).
+    /// The thread has entered the kernel with a call, and has not begun to carry it out (RACE-02).
     Entered(Box<Syscall>),
-    /// fork and its relatives have taken a number, and nobody has it yet (RACE-09).
+    /// A fork that has taken a number; no task has the number yet (RACE-09).
     Forking(Box<Forking>),
-    /// kill of several processes, between two of them (RACE-07).
+    /// A kill of several processes, between two of them (RACE-07).
     Killing(Box<Killing>),
-    /// execve has let go of the old memory, and not made the process another program (RACE-06).
+    /// execve has released the old memory, and the process has no new program yet (RACE-06).
     Loading,
-    /// It ends, and tells its children, its parent and those who wait (RACE-03).
+    /// It ends, and notifies its children, its parent and the waiting tasks (RACE-03).
     Notifying(Box<Notifying>),
-    /// A process that nobody waits for is still there (EXIT_DEAD, RACE-05); by that rule it goes.
+    /// The leader of a process that leaves no zombie and is not removed yet (EXIT_DEAD, RACE-05);
+    /// the rule requires the removal.
     Releasing(Rule),
-    /// A call that a signal has interrupted and whose fate the first handler decides.
+    /// A call that a signal has interrupted; the first handler decides how it ends.
     Interrupted(Restart, Box<Syscall>),
-    /// A call that will be made again, whatever handlers run before.
+    /// A call that is restarted, whichever handlers run before.
     Restarting(Box<Syscall>),
 }
 
@@ -84,10 +85,10 @@ pub enum Sleep {
 pub enum WaitSelector {
     /// All children.
     Any,
-    /// The process that has this pid object: a process that has the number later is another one.
-    /// `None` if the number was nobody's when the wait began.
+    /// The process with this pid object: a later process with the number is not selected.
+    /// `None` if no process had the number when the wait began.
     Pid(Option<PidId>),
-    /// Those in the group that has this pid object.
+    /// The children in the group with this pid object.
     Pgid(Option<PidId>),
 }
 
@@ -97,11 +98,11 @@ pub enum WaitSelector {
 pub struct WaitSleep {
     /// The call, for a restart.
     pub call: Syscall,
-    /// Its selector, the caller's group sampled at the call (WAIT-17).
+    /// Its selector; the group of the caller is that of the time of the call (WAIT-17).
     pub selector: WaitSelector,
-    /// Its options, those that the call implies included.
+    /// Its options, including those that the call implies.
     pub options: WaitOptions,
-    /// Its place among the waits of the process: the one that began last is woken first (TG-140).
+    /// Its order among the waits of the process: the wait that began last is woken first (TG-140).
     pub order: u64,
 }
 
@@ -111,15 +112,15 @@ pub struct WaitSleep {
 pub struct TimedSleep {
     /// The signals to take.
     pub set: SigSet,
-    /// The mask to go back to; the signals in `set` are unblocked meanwhile (SIG-54).
+    /// The mask after the call; during the call the signals in `set` are unblocked (SIG-54).
     pub real_blocked: SigSet,
-    /// When it gives up.
+    /// The end of its timeout.
     pub deadline: Option<Time>,
-    /// Where the siginfo goes.
+    /// The destination of the siginfo.
     pub info: Ptr,
 }
 
-/// A new process or thread, of flags that are allowed.
+/// The checked arguments of a new process or thread.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Plan {
@@ -135,12 +136,12 @@ pub struct Plan {
 pub struct Forking {
     /// The pid object, which names nothing yet.
     pub pid: Id<PidObject>,
-    /// What it makes.
+    /// The arguments.
     pub plan: Plan,
-    /// The caller's `over_nproc`, which the child is a copy of.
+    /// The `over_nproc` of the caller, which the child copies.
     pub over_nproc: bool,
-    /// What was sent to several processes meanwhile, among them the caller's: it is for the child,
-    /// too.
+    /// The signals that were sent to several processes, the caller's among them, since the number
+    /// was taken: the child receives them as well.
     pub delayed: SigSet,
 }
 
@@ -148,41 +149,41 @@ pub struct Forking {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Killing {
-    /// Those that it has not come to, the next one last.
+    /// The targets that are left, the next one last.
     pub targets: Vec<Id<Process>>,
-    /// What they are sent; nothing for signal 0.
+    /// The siginfo; `None` for signal 0.
     pub info: Option<SigInfo>,
-    /// It is to everybody, and a refusal is forgotten (KILL-10).
-    pub everybody: bool,
-    /// What it has come to so far.
+    /// The kill is for all processes, so that EPERM is ignored (KILL-10).
+    pub to_all: bool,
+    /// The result so far.
     pub outcome: Result<(), Errno>,
 }
 
-/// The part of an exit in which others are told of it.
+/// The part of an exit in which the kernel notifies other tasks.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Notifying {
     /// As in [`Sleep::Exiting`].
     pub last: bool,
-    /// Who adopts the children; nobody in the model if there is none.
+    /// The adopter of the children; `None` if it is outside of the model.
     pub reaper: Option<Id<Task>>,
-    /// The children that have not been given away, the next one last.
+    /// The children that still have this task as their parent, the next one last.
     pub children: Vec<Id<Process>>,
-    /// Those that nobody wants as zombies, each with the rule that says so.
+    /// The children that leave no zombie, each with the rule that says so.
     pub unwanted: Vec<(Id<Process>, Rule)>,
 }
 
-/// What happens when a handler returns.
+/// The effect of the return of a handler.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Resume {
-    /// The task goes on where it was.
+    /// The task continues where it was.
     Same,
     /// The call at whose end the handler was entered has this result.
     Finish(Box<syscall::Result>),
     /// The interrupted call fails.
     Fail(Errno),
-    /// The interrupted call is made again.
+    /// The interrupted call is restarted.
     Restart(Box<Syscall>),
 }
 
@@ -190,21 +191,21 @@ pub enum Resume {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Frame {
-    /// What it was entered for.
+    /// The siginfo of its signal.
     pub info: SigInfo,
     /// Its address.
     pub handler: u64,
-    /// Its body has begun: those set up after it have returned (SIG-36).
+    /// Its body has begun: the handlers that were set up after it have returned (SIG-36).
     pub begun: bool,
-    /// The mask to go back to.
+    /// The mask after its return.
     pub mask: SigSet,
-    /// How the task goes on.
+    /// The continuation after its return.
     pub resume: Resume,
 }
 
-/// The identity of a task. It is never another's, also when the number of the task is: one that has
-/// ended is refused. execve(2) by another thread than the leader changes the number, and not the
-/// identity (EXEC-12).
+/// The identity of a task. It never refers to another task, also if another task gets the number:
+/// the identity of a task that has ended is refused. execve(2) by a thread that is not the leader
+/// changes the number of the thread, and not its identity (EXEC-12).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct TaskId(pub(in crate::kernel) Handle<Task>);
@@ -228,7 +229,7 @@ impl Linked for Threads {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Task {
-    /// Its number, which that leads back to it from.
+    /// The pid object of the task, which refers back to the task.
     pub pid: Id<PidObject>,
     pub process: Id<Process>,
     /// Neighbours among the tasks of its process (TG-32).
@@ -236,48 +237,49 @@ pub struct Task {
     pub state: TaskState,
     pub mask: SigSet,
     /// The mask that rt_sigsuspend replaced, until a handler or the end of delivery restores it.
-    /// Boxed, because it is rarely there.
+    /// Boxed, because it is rarely set.
     pub saved_mask: Option<Box<SigSet>>,
     /// Pending for this task alone (SIG-22).
     pub pending: Pending,
     pub sleep: Sleep,
-    /// The handlers it is in, the innermost last.
+    /// The handlers that the task is in, the innermost last.
     pub frames: SmallList<Frame>,
     pub cred: Cred,
     pub pdeath_signal: Option<Signal>,
-    /// The result of its call, while it is not back in its own code: it has signals to deliver
-    /// first, or is stopped.
+    /// The result of its call until the task is back in user mode: it delivers signals first, or is
+    /// stopped.
     pub result: Option<Box<syscall::Result>>,
-    /// The children that it created or adopted (WAIT-32); `None` until it has had one.
+    /// The children that the task created or adopted (WAIT-32); `None` until it has had one.
     pub children: Option<Box<Children>>,
-    /// Umask and working directory, where they are not the process's (a thread without CLONE_FS).
+    /// Umask and working directory, if they are not the process's (a thread without CLONE_FS).
     pub own_fs: Option<Box<Fs>>,
-    /// The task that sleeps until this one execs or ends (FORK-28). It may be gone, and its place
-    /// be another's, which then does not sleep for this one.
+    /// The task that sleeps until this one execs or ends (FORK-28). It may be gone, and a task that
+    /// does not sleep for this one may be in its place.
     pub vfork_waiter: Option<Id<Task>>,
-    /// Where 0 is stored when it ends (CLONE_CHILD_CLEARTID); 0 for nowhere.
+    /// The address at which 0 is stored when the task ends (CLONE_CHILD_CLEARTID); 0 for none.
     pub clear_child_tid: u64,
-    /// It was told to look at its pending signals (the kernel's TIF_SIGPENDING).
+    /// The signal-pending flag (TIF_SIGPENDING).
     pub signal_pending: bool,
-    /// It stopped while it looked at its pending signals, and goes on with that when it runs
+    /// The task stopped during the delivery of its signals, and continues the delivery when it runs
     /// (TG-63).
     pub delivering: bool,
-    /// It has to take part in the stop of its process (JOBCTL_STOP_PENDING).
+    /// The task has to take part in the stop of its process (JOBCTL_STOP_PENDING).
     pub stop_pending: bool,
-    /// It has stopped as the last one of its process, and the parent is not told yet (RACE-04).
-    pub announcing_stop: bool,
-    /// A set*uid left its user over RLIMIT_NPROC (LIM-05).
+    /// The task stopped as the last one of its process, and the parent is not notified yet
+    /// (RACE-04).
+    pub notifying_stop: bool,
+    /// A set*uid call left its user over RLIMIT_NPROC (LIM-05).
     pub over_nproc: bool,
-    /// It stands in the run queue.
+    /// The task is in the run queue.
     pub queued: bool,
 }
 
-// A further thread of a process takes no more, besides its number.
+// A further thread of a process takes no more, except for its number.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Task>() <= 144, "a task has grown");
 
 impl Task {
-    /// A task of that process that runs its own code, in no handler, with an empty mask.
+    /// A task of that process in user mode, in no handler, with an empty mask.
     pub fn new(pid: Id<PidObject>, process: Id<Process>, cred: Cred) -> Task {
         Task {
             pid,
@@ -299,34 +301,34 @@ impl Task {
             signal_pending: false,
             delivering: false,
             stop_pending: false,
-            announcing_stop: false,
+            notifying_stop: false,
             over_nproc: false,
             queued: false,
         }
     }
 
-    /// The mask that decides whether a signal is kept although it is ignored (SIG-52): what the
-    /// task blocks, also where rt_sigtimedwait has unblocked it for the moment.
+    /// Whether the task blocks `signal`, also if its rt_sigtimedwait has unblocked it for the time
+    /// of the call. An ignored signal is kept if this is true (SIG-52).
     pub fn blocks(&self, signal: Signal) -> bool {
         self.mask.contains(signal) || self.real_blocks(signal)
     }
 
-    /// Whether `signal` is blocked but for a rt_sigtimedwait (SIG-55).
+    /// Whether only the present rt_sigtimedwait of the task unblocks `signal` (SIG-55).
     pub fn real_blocks(&self, signal: Signal) -> bool {
         matches!(&self.sleep, Sleep::Timed(timed) if timed.real_blocked.contains(signal))
     }
 
-    /// Whether it has not begun to end.
+    /// Whether the task has not begun to end.
     pub fn is_alive(&self) -> bool {
         matches!(self.state, TaskState::Running | TaskState::Stopped)
     }
 
-    /// Whether it has ended and is kept as the leader of its process.
+    /// Whether the task has ended and stays as the leader of its process.
     pub fn is_dead(&self) -> bool {
         self.state == TaskState::Dead
     }
 
-    /// Whether it is stopped.
+    /// Whether the task is stopped.
     pub fn is_stopped(&self) -> bool {
         self.state == TaskState::Stopped
     }

@@ -1,7 +1,7 @@
-//! Who holds the lock of the lists of tasks (the kernel's tasklist_lock) between two steps.
+//! The lock of the lists of tasks (tasklist_lock), between two steps.
 
-/// The lock. Between two steps it is held where a transition was cut inside of it
-/// (`Granularity::Fine`), and never else.
+/// The lock. Between two steps it is held only if a transition was cut inside of it
+/// (`Granularity::Fine`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tasklist {
@@ -9,25 +9,25 @@ pub struct Tasklist {
     readers: u32,
 }
 
-/// What a step needs of the lock.
+/// The access of a step to the lists of tasks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Access {
-    /// Nothing: it is about the task, or about signals.
+    /// None: the step is about one task, or about signals.
     None,
-    /// That nobody changes the lists.
+    /// The step reads the lists.
     Shared,
-    /// That nobody else looks at the lists.
+    /// The step changes the lists.
     Exclusive,
 }
 
 impl Tasklist {
-    /// Whether anybody holds it.
+    /// Whether a task holds the lock.
     #[inline]
     pub fn is_held(&self) -> bool {
         self.writer || self.readers > 0
     }
 
-    /// Whether a step that needs so much of it can be made now.
+    /// Whether a step with that access can be made now.
     pub fn admits(&self, access: Access) -> bool {
         match access {
             Access::None => true,
@@ -36,22 +36,22 @@ impl Tasklist {
         }
     }
 
-    /// A task changes the lists, and is cut in that.
+    /// A task that changes the lists is cut.
     pub fn hold(&mut self) {
         self.writer = true;
     }
 
-    /// Whoever changed the lists has done so.
+    /// The task that changes the lists continues.
     pub fn release(&mut self) {
         self.writer = false;
     }
 
-    /// One more task looks at the lists, and is cut in that.
+    /// A task that reads the lists is cut.
     pub fn hold_shared(&mut self) {
         self.readers += 1;
     }
 
-    /// A task that looked at the lists goes on.
+    /// A task that reads the lists continues.
     pub fn release_shared(&mut self) {
         self.readers = self.readers.saturating_sub(1);
     }

@@ -1,4 +1,4 @@
-//! The tasks of a process: which there are, in which order, and how many of them live.
+//! The tasks of a process: their list, their order, and how many of them live.
 
 use alloc::boxed::Box;
 
@@ -11,7 +11,7 @@ use crate::kernel::{Fault, Kernel};
 
 impl Kernel {
     /// The tasks of a process, a dead leader included: the leader, then the others in the order of
-    /// their creation (TG-32). O(1) a task.
+    /// creation (TG-32). O(1) a task.
     pub(in crate::kernel) fn tasks_of(
         &self,
         process: Id<Process>,
@@ -20,7 +20,7 @@ impl Kernel {
         core::iter::successors(leader, |task| self.next_thread(*task))
     }
 
-    /// The tasks of `first`'s process, from `first` on and round to the one before it.
+    /// The tasks of `first`'s process, from `first` on and around to the task before it.
     pub(in crate::kernel) fn tasks_from(
         &self,
         first: Id<Task>,
@@ -30,13 +30,13 @@ impl Kernel {
             .take(count as usize)
     }
 
-    /// The task behind that one.
+    /// The task after `task`; `None` after the last one.
     #[inline]
     pub(in crate::kernel) fn next_thread(&self, task: Id<Task>) -> Option<Id<Task>> {
         self.tasks[task].links.next()
     }
 
-    /// The task behind that one; behind the last one stands the leader.
+    /// The task after `task`; the leader follows the last one.
     pub(in crate::kernel) fn task_after(&self, task: Id<Task>) -> Id<Task> {
         self.next_thread(task).unwrap_or_else(|| self.leader(self.process_of(task)))
     }
@@ -46,7 +46,7 @@ impl Kernel {
         self.tasks_of(process).find(|task| self.tasks[*task].is_alive())
     }
 
-    /// What the threads of a process need; made when it gets its second one.
+    /// The data of several threads; created with the second thread.
     fn threads_mut(&mut self, id: Id<Process>) -> &mut ThreadGroup {
         let process = &mut self.processes[id];
         let leader = process.leader;
@@ -67,7 +67,7 @@ impl Kernel {
         })
     }
 
-    /// Enters a new task behind the others of its process (TG-32).
+    /// Adds a new task after the others of its process (TG-32).
     pub(in crate::kernel) fn add_thread(&mut self, task: Task) -> Id<Task> {
         let (process, pid) = (task.process, task.pid);
         let id = self.tasks.insert(task);
@@ -81,7 +81,7 @@ impl Kernel {
         id
     }
 
-    /// A task begins to end; whether all others of its process have begun to end before.
+    /// A task begins to end. Returns whether all other tasks of its process began before.
     pub(in crate::kernel) fn begin_exit_of(&mut self, id: Id<Task>) -> bool {
         let task = &mut self.tasks[id];
         task.state = TaskState::Exiting;
@@ -92,8 +92,8 @@ impl Kernel {
         group.living == 0
     }
 
-    /// The leader of a process that has had other threads begins to end with that status; without
-    /// the mark of a core that another one writes, as that is not written yet.
+    /// The leader of a process that has had other threads begins to end with that status. The core
+    /// flag is not set if another thread dumps the core, because that is not written yet.
     pub(in crate::kernel) fn note_leader_status(&mut self, id: Id<Process>, status: WaitStatus) {
         let process = &mut self.processes[id];
         if let Some(group) = &mut process.threads {
@@ -106,7 +106,7 @@ impl Kernel {
         }
     }
 
-    /// A task writes a core for its process.
+    /// A task writes the core of its process.
     pub(in crate::kernel) fn note_dumper(&mut self, task: Id<Task>) {
         let process = self.process_of(task);
         if let Some(group) = &mut self.processes[process].threads {
@@ -114,14 +114,14 @@ impl Kernel {
         }
     }
 
-    /// From now on the leader shows the status of its process.
+    /// Makes the leader show the status of its process from now on.
     pub(in crate::kernel) fn forget_leader_status(&mut self, id: Id<Process>) {
         if let Some(group) = &mut self.processes[id].threads {
             group.leader_status = None;
         }
     }
 
-    /// With what the leader of a process that ends with `status` has ended itself.
+    /// The status with which the leader ended itself, of a process that ends with `status`.
     pub(in crate::kernel) fn leader_status(
         &self,
         id: Id<Process>,
@@ -131,7 +131,7 @@ impl Kernel {
         group.and_then(|group| group.leader_status).unwrap_or(status)
     }
 
-    /// Takes a task that has ended, and is not the leader, out of its process.
+    /// Removes a task that has ended, and is not the leader, from its process.
     pub(in crate::kernel) fn remove_thread(&mut self, id: Id<Task>) {
         let task = &self.tasks[id];
         let (process, pid) = (task.process, task.pid);
@@ -148,7 +148,7 @@ impl Kernel {
         self.tasks.remove(id);
     }
 
-    /// All tasks but `except` have to end: they are woken, also from a stop or a vfork
+    /// All tasks except `except` have to end: wakes them, also from a stop or a vfork
     /// (zap_other_threads).
     pub(in crate::kernel) fn kill_threads(
         &mut self,
@@ -170,7 +170,8 @@ impl Kernel {
         }
     }
 
-    /// A thread begins to wait for children: its place among the waits of its process (TG-140).
+    /// A thread begins to wait for children. Returns its order among the waits of its process
+    /// (TG-140).
     pub(in crate::kernel) fn begin_wait(&mut self, process: Id<Process>) -> u64 {
         let Some(group) = &mut self.processes[process].threads else { return 0 };
         group.waits += 1;
@@ -182,7 +183,7 @@ impl Kernel {
         self.processes[process].threads.as_ref()?.exec
     }
 
-    /// The task executes a program while the others of its process end, or does so no longer.
+    /// Sets the task that executes a program while the others of its process end, or none.
     pub(in crate::kernel) fn set_executing(
         &mut self,
         process: Id<Process>,
@@ -203,14 +204,14 @@ impl Kernel {
         }
     }
 
-    /// The only task that is left besides a dead leader takes its place and its number (EXEC-12);
-    /// the task that was the leader is gone.
+    /// The only task that is left besides a dead leader takes the place and the number of the
+    /// leader (EXEC-12), which is removed.
     pub(in crate::kernel) fn replace_leader(&mut self, id: Id<Task>) {
         let process = self.process_of(id);
         let old = self.processes[process].leader;
         let own = self.tasks[id].pid;
         let pid = self.processes[process].pid;
-        if self.faulty(Fault::ExecKeepsTid) {
+        if self.has_fault(Fault::ExecKeepsTid) {
             self.processes[process].pid = own;
             self.pids.detach_task(pid);
         } else {

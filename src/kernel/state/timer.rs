@@ -14,22 +14,22 @@ use crate::rule;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Itimer {
-    /// When it expires next, or expired last.
+    /// The next expiry, or the last one.
     expiry: Time,
     /// The period in nanoseconds; 0 fires once.
     interval: u64,
-    /// It runs: it has not expired, or was armed again since.
+    /// It runs: it has not expired, or was armed again since then.
     armed: bool,
 }
 
 impl Itimer {
-    /// Whether it waits for its signal to be dequeued.
+    /// Whether the timer waits until its signal is dequeued.
     pub fn is_idle(&self) -> bool {
         !self.armed && self.interval > 0
     }
 }
 
-/// Whom a deadline concerns.
+/// The owner of a deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Alarm {
@@ -57,14 +57,14 @@ impl Kernel {
         self.alarms.first().map(|(time, _)| *time)
     }
 
-    /// Whether a timer is idle: it has expired, and will run again when its signal is dequeued, by
-    /// what time it is then (TIME-06).
+    /// Whether a timer is idle: it has expired, and is armed again when its signal is dequeued, for
+    /// an expiry that depends on that moment (TIME-06).
     pub fn has_idle_timers(&self) -> bool {
         self.idle_itimers > 0
     }
 
-    /// The timer of a process expires: it is armed again when its signal is dequeued (TIME-06).
-    /// Whether there is one.
+    /// The timer of a process expires; it is armed again when its signal is dequeued (TIME-06).
+    /// Returns whether there is one.
     pub(in crate::kernel) fn disarm_itimer(&mut self, process: Id<Process>) -> bool {
         let Some(itimer) = &mut self.processes[process].itimer else { return false };
         itimer.armed = false;
@@ -72,11 +72,11 @@ impl Kernel {
         true
     }
 
-    /// SIGALRM was dequeued: a periodic timer goes on, on its original grid (TIME-06).
+    /// SIGALRM was dequeued: arms a periodic timer again, on its original grid (TIME-06).
     pub(in crate::kernel) fn rearm_itimer(&mut self, process: Id<Process>, fx: &mut Effects) {
         let now = self.now;
         let Some(itimer) = &mut self.processes[process].itimer else { return };
-        // what lies beyond the end of time does not come
+        // a deadline after the largest time never comes
         if itimer.armed || itimer.interval == 0 || now == Time(u64::MAX) {
             return;
         }
@@ -96,7 +96,8 @@ impl Kernel {
         }
     }
 
-    /// Replaces the timer; the old one's remaining time and period, in nanoseconds.
+    /// Replaces the timer. Returns the remaining time and the period of the old one, in
+    /// nanoseconds.
     pub(in crate::kernel) fn replace_itimer(
         &mut self,
         process: Id<Process>,
@@ -118,7 +119,7 @@ impl Kernel {
         match &self.processes[process].itimer {
             None => (0, 0),
             Some(itimer) if itimer.armed => {
-                // one that is due but has not fired yet still reads as armed
+                // a timer that is due and has not fired yet still reads as armed
                 ((itimer.expiry.0 - self.now.0).max(1000), itimer.interval)
             }
             Some(itimer) => (0, itimer.interval),
@@ -130,7 +131,7 @@ impl Kernel {
         self.alarms.insert((deadline, Alarm::Timeout(task)));
     }
 
-    /// The task leaves whatever it sleeps in.
+    /// The task leaves the call in which it sleeps.
     pub(in crate::kernel) fn cancel_timeout(&mut self, task: Id<Task>) {
         if let Sleep::Timed(timed) = &self.tasks[task].sleep
             && let Some(deadline) = timed.deadline

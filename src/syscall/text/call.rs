@@ -1,4 +1,4 @@
-//! Calls, as the declaration says: printed and read.
+//! Calls printed and read, as the declaration says.
 
 use core::fmt::{self, Display, Formatter};
 
@@ -30,7 +30,7 @@ impl Display for Whole<'_> {
     }
 }
 
-/// The arguments that are shown before the call returns.
+/// The arguments that strace shows before the call returns.
 pub(crate) struct Head<'a>(pub(crate) &'a CallPrefix);
 
 impl Display for Head<'_> {
@@ -39,7 +39,7 @@ impl Display for Head<'_> {
     }
 }
 
-/// The arguments that are shown when the call returned, the parenthesis and the result.
+/// The arguments that strace shows when the call has returned, the parenthesis and the result.
 pub(crate) struct Tail<'a> {
     pub(crate) call: &'a Syscall,
     pub(crate) outcome: &'a CallEnd,
@@ -62,7 +62,7 @@ impl Display for Tail<'_> {
     }
 }
 
-/// A call that returned.
+/// A call that has returned.
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) call: Syscall,
@@ -79,11 +79,11 @@ pub(crate) fn whole(text: &str) -> Result<Read> {
     Ok(Read { call, outcome, mask })
 }
 
-/// Reads `name(arguments`, as much as is shown before the call returns.
+/// Reads `name(arguments`, as much as strace shows before the call returns.
 pub(crate) fn begun(text: &str) -> Result<(CallPrefix, SigSet)> {
     let c = &mut Cursor::new(text);
     let (call, mask) = read_begun(c)?;
-    // what may follow at once: clone3's size, which the model drops
+    // the size of clone3 may follow, which the model drops
     if let Syscall::Clone { .. } = call {
         c.skip_arguments()?;
     }
@@ -131,20 +131,20 @@ impl<'a, 'b> Printer<'a, 'b> {
         }
     }
 
-    /// An argument that is shown at once.
+    /// An argument that strace shows before the call returns.
     fn before<K: Kind<T>, T>(mut self, value: &T) -> Self {
         self.put(|f| K::print(value, f));
         self
     }
 
-    /// An argument that is shown when the call has returned.
+    /// An argument that strace shows when the call has returned.
     fn after<K: Kind<T>, T, G: ResultKind>(mut self, value: &T) -> Self {
         let ret = self.ret;
         self.put(|f| K::print_after::<G>(value, ret, f));
         self
     }
 
-    /// Such arguments follow.
+    /// Such arguments follow in the text.
     fn cut(mut self, _: &[&str]) -> Self {
         if self.some {
             self.put(|_| Ok(()));
@@ -180,7 +180,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         K::read_after::<G>(self.comma()?, stored)
     }
 
-    /// More arguments follow, maybe in another line.
+    /// More arguments follow, perhaps in another line.
     fn cut(&mut self, _: &[&str]) -> Result<()> {
         self.comma().map(|_| ())
     }
@@ -212,7 +212,7 @@ macro_rules! text {
             = $number_:ident, $class_:ident;
         )* }
     ) => {
-        /// Prints the arguments that are shown before the call returns.
+        /// Prints the arguments that strace shows before the call returns.
         fn head(f: &mut Formatter<'_>, call: &Syscall) -> fmt::Result {
             match call {
                 $( Syscall::$call { $(0: $one,)? $($($head,)*)? .. } => {
@@ -230,7 +230,7 @@ macro_rules! text {
             }
         }
 
-        /// Prints the arguments that are shown when the call has returned.
+        /// Prints the arguments that strace shows when the call has returned.
         fn tail(f: &mut Formatter<'_>, call: &Syscall, ret: Option<&Ret>) -> fmt::Result {
             match call {
                 $( Syscall::$call { $($( $($tail,)+ )?)? .. } => {
@@ -255,7 +255,7 @@ macro_rules! text {
             }
         }
 
-        /// Reads the arguments that are shown before the call returns. The others have defaults.
+        /// Reads the arguments that strace shows before the call returns. The others have defaults.
         #[allow(unused_variables, reason = "there are calls without arguments")]
         fn read(c: &mut Cursor<'_>, name: &str) -> Result<Syscall> {
             if name == "clone3" {
@@ -299,7 +299,7 @@ macro_rules! text {
 }
 declared!(text);
 
-/// Whether `number`, a name with `SYS_`, is that of the call `name`.
+/// Whether `number`, a name with `SYS_`, is the number of the call `name`.
 fn is_named(number: &str, name: &str) -> bool {
     number.strip_prefix("SYS_") == Some(name)
 }

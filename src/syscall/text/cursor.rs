@@ -1,4 +1,4 @@
-//! A position in a text, and the small things that can be read there.
+//! A position in a text, and the readers of the simplest values.
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -13,7 +13,7 @@ use super::names::{Flags, Names};
 
 pub(super) type Result<T> = core::result::Result<T, Fault>;
 
-/// What stands where a call stores something: the value, or the pointer.
+/// The text at the place where a call stores a value: the value, or the pointer.
 pub(super) enum Out<T> {
     Pointer(Ptr),
     Stored(T),
@@ -41,7 +41,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn rest(&self) -> &'a str {
-        // `at` only moves over whole characters that were seen
+        // `at` moves only over whole characters that were read
         self.text.get(self.at..).unwrap_or("")
     }
 
@@ -49,7 +49,7 @@ impl<'a> Cursor<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// Nothing is left, blanks aside.
+    /// Whether only blanks are left.
     pub(super) fn at_end(&mut self) -> bool {
         self.blanks();
         self.at >= self.text.len()
@@ -117,7 +117,7 @@ impl<'a> Cursor<'a> {
             None if word.starts_with('0') => (word, 8),
             None => (word, 10),
         };
-        // longer than that is no number of 64 bits, whatever its leading zeroes
+        // a longer text is no number of 64 bits, whatever its leading zeroes
         let parsed = (digits.len() <= 24).then(|| u64::from_str_radix(digits, radix).ok());
         match parsed.flatten() {
             Some(number) if negative => Ok(-i128::from(number)),
@@ -190,7 +190,7 @@ impl<'a> Cursor<'a> {
         if self.accept("NULL") { Ok(0) } else { self.u64() }
     }
 
-    /// What a call stores, or the pointer to it.
+    /// A value that a call stores, or the pointer to it.
     pub(super) fn out<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<Out<T>> {
         if self.number_follows() || self.peek() == Some(b'N') {
             return self.pointer().map(Out::Pointer);
@@ -198,7 +198,7 @@ impl<'a> Cursor<'a> {
         read(self).map(Out::Stored)
     }
 
-    /// What a call reads, or NULL. An address does not say what is there.
+    /// A value that a call reads, or NULL. An address does not say which value is there.
     pub(super) fn input<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T>,
@@ -210,7 +210,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// As [`Cursor::input`], where NULL says nothing either.
+    /// As [`Cursor::input`], where NULL does not say the value either.
     pub(super) fn needed<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.input(read)?.ok_or(Fault::Unmodelled)
     }
@@ -223,7 +223,7 @@ impl<'a> Cursor<'a> {
         Ok(value)
     }
 
-    /// The number or name of a signal, or of none.
+    /// The number or name of a signal, or 0.
     pub(super) fn signal(&mut self) -> Result<i32> {
         if self.number_follows() {
             return self.i32();
@@ -270,7 +270,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Flags, by names and numbers, with `|` between. `other` knows more names.
+    /// Flags, by names and numbers, with `|` between them. `other` has further names.
     pub(super) fn flags(
         &mut self,
         table: &Flags,
@@ -317,7 +317,7 @@ impl<'a> Cursor<'a> {
             }
         }
         self.at += 1;
-        // strace marks strings that it cut
+        // strace marks a string that it has cut
         self.accept("...");
         Ok(match String::from_utf8(bytes) {
             Ok(string) => string,
@@ -383,14 +383,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The rest, which ends the text.
+    /// The rest of the text.
     pub(super) fn remainder(&mut self) -> &'a str {
         let rest = self.rest();
         self.at = self.text.len();
         rest
     }
 
-    /// Goes back, to report a fault where something began.
+    /// Moves the position back, to report an error at the beginning of a value.
     pub(super) fn position(&self) -> usize {
         self.at
     }

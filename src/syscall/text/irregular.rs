@@ -1,7 +1,7 @@
-//! The calls that the declaration does not cover: printed and read, each by a type of its name.
+//! The calls that do not fit the declaration: each is printed and read by a type of its name.
 //!
-//! `head` prints the arguments that are shown at once, `tail` the others; `read` reads the first
-//! and leaves defaults in place of the others, `finish` reads those, and the result.
+//! `head` prints the arguments that strace shows before the call returns, `tail` the others. `read`
+//! reads the former, with defaults for the others; `finish` reads the others and the result.
 
 use alloc::sync::Arc;
 use core::fmt::{self, Formatter};
@@ -26,12 +26,12 @@ fn first<'a, T>(c: &mut Cursor<'a>, read: impl FnOnce(&mut Cursor<'a>) -> Result
     Ok(value)
 }
 
-/// The end of a call that gives a number.
+/// The end of a call that returns a number.
 fn number(c: &mut Cursor<'_>, call: Syscall) -> Read {
     Ok((call, close(c)?.outcome(c, |n| Some(Ret::Value(n)))?))
 }
 
-/// What a call that returns 0 stored.
+/// The value that a call stored which returns 0.
 fn zero(ret: Ret) -> impl FnOnce(i64) -> Option<Ret> {
     move |number| (number == 0).then_some(ret)
 }
@@ -87,7 +87,7 @@ impl Clone {
             f.write_str(", cgroup=0")?;
         }
         f.write_str("}")?;
-        // the size follows what the kernel stores, where it stores something
+        // the size follows the value that the kernel stores, if it stores one
         if flags & names::TO_PARENT == 0 { f.write_str(", 88") } else { Ok(()) }
     }
 
@@ -140,8 +140,8 @@ impl Clone {
         f.write_str(", 88")
     }
 
-    /// The number of the child, where it could be stored: in a word of 32 bits, at an address that
-    /// may be mapped. The address elsewhere.
+    /// The number of the child, if it could be stored: in a word of 32 bits, at an address that may
+    /// be mapped. Otherwise the address.
     fn stored(f: &mut Formatter<'_>, child: Option<i64>, address: u64) -> fmt::Result {
         let fits = |child: &i64| i32::try_from(*child).is_ok() && can_store(address);
         match child.filter(fits) {
@@ -154,7 +154,7 @@ impl Clone {
         c.expect("child_stack=")?;
         c.skip_argument()?;
         c.comma()?;
-        // with a stack of its own, its size comes next on some machines
+        // the size of a stack follows its address on some machines
         if c.accept("stack_size=") {
             c.skip_argument()?;
             c.comma()?;
@@ -164,7 +164,7 @@ impl Clone {
         Ok(Syscall::clone_call(c.flags(&names::CLONE, number)?))
     }
 
-    /// As [`Clone::read`], of clone3(2).
+    /// As [`Clone::read`], for clone3(2).
     pub(super) fn read3(c: &mut Cursor<'_>) -> Result<Syscall> {
         c.needed(|c| {
             let (mut flags, mut signal, mut parent_tid, mut child_tid) = (None, None, 0, 0);
@@ -212,7 +212,7 @@ impl Clone {
         mut child_tid: u64,
     ) -> Read {
         if clone3.is_some() {
-            // what was stored, which is the result, and the size
+            // the stored value, which is the result, and the size
             c.skip_arguments()?;
             return number(c, Syscall::Clone { flags, clone3, parent_tid, child_tid });
         }
@@ -242,7 +242,7 @@ impl Clone {
         Syscall::Clone { flags, clone3, parent_tid, child_tid }
     }
 
-    /// An address; the number that was stored there stands for a good one.
+    /// An address; the number that was stored at a valid address stands for it.
     fn read_stored(c: &mut Cursor<'_>) -> Result<u64> {
         if !c.accept("[") {
             return c.address();
@@ -253,7 +253,7 @@ impl Clone {
     }
 }
 
-/// The error of a path, for the calls that keep it.
+/// The error of a path, for calls that have it as an argument.
 fn path_error(outcome: &CallEnd) -> Option<Errno> {
     match outcome {
         CallEnd::Returned(Err(errno)) => Some(*errno),
@@ -265,7 +265,7 @@ pub(super) struct Execve;
 
 impl Execve {
     pub(super) fn head(f: &mut Formatter<'_>, path: &Arc<str>) -> fmt::Result {
-        // the name that a shell would give the program; strace shows the real one
+        // the name that a shell would pass to the program; strace shows the real one
         let name = path.rsplit('/').next().unwrap_or(path);
         write!(f, "{}, [{}], {VALID} /* 0 vars */", Quoted(path), Quoted(name))
     }
@@ -549,7 +549,7 @@ impl Prctl {
         }
     }
 
-    /// What PR_GET_DUMPABLE returned.
+    /// The value that PR_GET_DUMPABLE returned.
     pub(super) fn dumpable(f: &mut Formatter<'_>, value: i64) -> fmt::Result {
         match usize::try_from(value) {
             Ok(nth @ 0..=2) => write!(f, "{value} ({})", names::DUMPABLE.names[nth]),

@@ -1,4 +1,4 @@
-//! Each kind of argument: printed and read.
+//! The printer and the reader of each kind of argument.
 
 use core::fmt::{self, Display};
 
@@ -16,7 +16,7 @@ pub(super) trait Kind<T> {
 
     fn read(c: &mut Cursor<'_>) -> Result<T>;
 
-    /// Prints it when the call has returned.
+    /// Prints the argument when the call has returned.
     fn print_after<G: ResultKind>(
         value: &T,
         _ret: Option<&Ret>,
@@ -25,7 +25,8 @@ pub(super) trait Kind<T> {
         Self::print(value, f)
     }
 
-    /// Reads it as it is shown when the call has returned, and what the call stored there.
+    /// Reads the argument as strace shows it when the call has returned, and the value that the
+    /// call stored.
     fn read_after<G: ResultKind>(c: &mut Cursor<'_>, _stored: &mut Option<G::Stored>) -> Result<T> {
         Self::read(c)
     }
@@ -68,7 +69,7 @@ kind!(CloneFlags, u64, value => Set(&names::UNSHARE, *value), |c: &mut Cursor<'_
 // strace writes a number here, also for NULL
 kind!(Address, u64, value => Or((*value != 0).then_some(Address(*value)), "0"), Cursor::address);
 
-/// A structure behind a pointer.
+/// A structure at a pointer.
 pub(super) trait Structure: Copy {
     fn shown(self) -> impl Display;
     fn read(c: &mut Cursor<'_>) -> Result<Self>;

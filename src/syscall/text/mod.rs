@@ -11,9 +11,9 @@
 //! assert_eq!(text::print(&call, &outcome).to_string(), line);
 //! ```
 //!
-//! What the model does not keep is printed with a fixed value and not read: addresses, the
-//! arguments and the environment of execve(2), resource usage, CPU times. The order of
-//! the flags is that of the logs in `tests/traces/sequential`; any order is read.
+//! The text has fixed values where the model has none, and a reader skips them: addresses, the
+//! arguments and the environment of execve(2), resource usage, CPU times. The order of the flags is
+//! that of the logs in `tests/traces/sequential`; a reader accepts any order.
 
 mod call;
 mod cursor;
@@ -31,7 +31,7 @@ use crate::abi::{SigSet, Signal};
 
 use super::{Prctl, Ptr, Result, Syscall};
 
-/// Why an interrupted call came back to the edge of the kernel: strace shows this before the
+/// The code with which an interrupted call returns inside of the kernel: strace shows it before the
 /// kernel has decided between a restart and EINTR (SIG-44).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -46,11 +46,11 @@ pub enum RestartCode {
     Block,
 }
 
-/// What stands behind the `=`.
+/// The text after the `=`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CallEnd {
-    /// The call returned; or, with [`Ret::Never`](super::Ret::Never), it never does: `= ?`.
+    /// The call returned; or, with [`Ret::Never`](super::Ret::Never), it does not return: `= ?`.
     Returned(Result),
     /// A signal interrupted the call: `= ? ERESTARTSYS (…)`.
     Interrupted(RestartCode),
@@ -62,19 +62,19 @@ impl From<Result> for CallEnd {
     }
 }
 
-/// A call as far as strace shows it before it returns: `wait4(-1,  <unfinished ...>`.
+/// The part of a call that strace shows before the call returns: `wait4(-1,  <unfinished ...>`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CallPrefix {
-    /// All of it.
+    /// The whole call.
     Whole(Syscall),
-    /// Without the arguments from the first one on through which the call stores something, and
-    /// without what only its end tells. Those have their defaults.
+    /// Without the arguments from the first one through which the call stores a value, and without
+    /// values that only the return shows. These arguments have their defaults.
     Head(Syscall),
 }
 
 impl CallPrefix {
-    /// The call. In a [`CallPrefix::Head`] not all its arguments count.
+    /// The call. In a [`CallPrefix::Partial`] not all its arguments count.
     pub fn call(&self) -> &Syscall {
         match self {
             CallPrefix::Whole(call) | CallPrefix::Head(call) => call,
@@ -86,10 +86,10 @@ impl CallPrefix {
         self.call().name()
     }
 
-    /// What strace shows of `call` before it returns.
+    /// The part of `call` that strace shows before the call returns.
     pub fn of(call: &Syscall) -> CallPrefix {
         let mut head = call.clone();
-        // whether these two store something is in their arguments
+        // the arguments of these two decide whether they store a value
         let stores = match &mut head {
             Syscall::Clone { flags, clone3: None, parent_tid, child_tid } => {
                 let stores = *flags & names::STORES != 0;
@@ -106,14 +106,14 @@ impl CallPrefix {
     }
 }
 
-/// Text that is not what strace would write.
+/// A text that strace would not write.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParseError {
     /// The line, from 1.
     pub line: u32,
     /// The byte in the line, from 1.
     pub column: u32,
-    /// What was expected there.
+    /// The text that was expected there.
     pub what: Cow<'static, str>,
 }
 
@@ -125,33 +125,33 @@ impl fmt::Display for ParseError {
 
 impl core::error::Error for ParseError {}
 
-/// Why a call could not be read.
+/// The reason why a call could not be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// Not what strace would write. The offset is in bytes.
+    /// A text that strace would not write. The offset is in bytes.
     Syntax {
-        /// Where.
+        /// The offset.
         at: usize,
-        /// What was expected.
+        /// The text that was expected there.
         what: Cow<'static, str>,
     },
-    /// Well-formed, but nothing that [`Syscall`] can hold.
+    /// Well-formed, but [`Syscall`] cannot express it.
     Unmodelled,
 }
 
-/// Prints a call that returned: `getpid() = 1`.
+/// Prints a call that has returned: `getpid() = 1`.
 pub fn print<'a>(call: &'a Syscall, outcome: &'a CallEnd) -> impl fmt::Display + 'a {
     Whole { call, outcome, mask: SigSet::EMPTY }
 }
 
-/// Reads a call that returned, as [`print()`] writes it.
+/// Reads a call that has returned, as [`print()`] writes it.
 ///
 /// Linear in the length of the text.
 ///
 /// # Errors
 ///
-/// For text that is not such a call, and for calls that [`Syscall`] cannot express: other
-/// calls, and addresses where the model needs the value behind them.
+/// A text that is no such call, and a call that [`Syscall`] cannot express: another call, or an
+/// address if the model needs the value at it.
 pub fn parse(text: &str) -> core::result::Result<(Syscall, CallEnd), ParseError> {
     let error = |at: usize, what| ParseError {
         line: 1,

@@ -5,12 +5,12 @@ use crate::syscall::clone;
 
 use super::RestartCode;
 
-/// A set of flags: what its bits are called, and what follows a number without any name.
+/// A set of flags: the names of its bits, and the comment after a number without a name.
 pub(super) struct Flags {
     pub(super) names: &'static [(u64, &'static str)],
-    /// strace's remark on a value of which it knows no bit.
+    /// The comment of strace on a value without a known bit.
     pub(super) unknown: Option<&'static str>,
-    /// Other names that are understood, and not printed.
+    /// Other names that the parser accepts, and the printer does not use.
     pub(super) aliases: &'static [(u64, &'static str)],
 }
 
@@ -71,7 +71,7 @@ const CLONE_NAMES: &[(u64, &str)] = &[
     (clone::IO, "CLONE_IO"),
 ];
 
-/// Other names of clone's flags: strace prints a number for this one.
+/// Other names of the flags of clone: strace prints a number for this flag.
 const DETACHED: (u64, &str) = (clone::DETACHED, "CLONE_DETACHED");
 
 /// Flags of clone(2), without the signal in the low byte.
@@ -133,10 +133,10 @@ pub(super) const UNSHARE: Flags = Flags {
 pub(super) const TO_PARENT: u64 = clone::PIDFD | clone::PARENT_SETTID;
 /// The flags with which clone(2) has an argument `child_tidptr`, and clone3(2) a `child_tid`.
 pub(super) const TO_CHILD: u64 = clone::CHILD_SETTID | clone::CHILD_CLEARTID;
-/// The flags with which strace shows arguments of clone(2) when it has returned.
+/// The flags with which strace shows arguments of clone(2) only when the call has returned.
 pub(super) const STORES: u64 = TO_PARENT | TO_CHILD | clone::SETTLS;
 
-/// An enumeration: its names from 0 up, and strace's remark on other numbers.
+/// An enumeration: its names from 0 up, and the comment of strace on other numbers.
 pub(super) struct Names {
     pub(super) names: &'static [&'static str],
     pub(super) unknown: &'static str,
@@ -188,7 +188,7 @@ pub(super) const SI_CODES: &[(i32, &str)] = &[
     (-60, "SI_ASYNCNL"),
 ];
 
-/// `si_code` of a POSIX timer: other fields come with it.
+/// `si_code` of a POSIX timer, which has other fields.
 pub(super) const SI_TIMER: i32 = SiCode::TIMER.0;
 
 /// `si_code` of SIGCHLD.
@@ -210,7 +210,7 @@ impl RestartCode {
     ];
 }
 
-/// The error of that name, under any of its names.
+/// The error with that name, which may be one of several names.
 pub(super) fn errno(name: &str) -> Option<Errno> {
     match name {
         "EWOULDBLOCK" => Some(Errno::EAGAIN),

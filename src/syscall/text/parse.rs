@@ -1,4 +1,4 @@
-//! Values as strace prints them, read back.
+//! Readers of the values that strace prints.
 
 use crate::abi::{
     Errno, Handler, Itimerval, Pid, Rlimit, SaFlags, SiCode, SigAction, SigInfo, Signal, Timespec,
@@ -10,7 +10,7 @@ use super::cursor::{Cursor, Result};
 use super::names;
 use super::{CallEnd, Fault, RestartCode};
 
-/// Reads the siginfo of a signal that arrived: `{si_signo=SIGHUP, …}`.
+/// Reads the siginfo of a signal that was delivered: `{si_signo=SIGHUP, …}`.
 pub(crate) fn siginfo(text: &str) -> Result<SigInfo> {
     let c = &mut Cursor::new(text);
     let info = info(c)?;
@@ -20,14 +20,14 @@ pub(crate) fn siginfo(text: &str) -> Result<SigInfo> {
     info.filled()?.ok_or(Fault::Unmodelled)
 }
 
-/// The number behind the `=`, or what else is there.
+/// The number after the `=`, or the text in its place.
 pub(super) enum Value {
     Number(i64),
     Other(CallEnd),
 }
 
 impl Value {
-    /// The outcome, where `ret` turns the number into what the call gives back.
+    /// The outcome; `ret` converts the number to the result of the call.
     pub(super) fn outcome(
         self,
         c: &Cursor<'_>,
@@ -84,7 +84,7 @@ fn result(c: &mut Cursor<'_>) -> Result<Value> {
     }
 }
 
-/// The error behind `-1`: by its name, or as `(errno 600)`.
+/// The error after `-1`: by its name, or as `(errno 600)`.
 fn errno(c: &mut Cursor<'_>) -> Result<Option<Errno>> {
     if c.accept("(errno ") {
         let number = c.u32()?;
@@ -110,7 +110,7 @@ fn errno(c: &mut Cursor<'_>) -> Result<Option<Errno>> {
 pub(super) fn wait_options(c: &mut Cursor<'_>) -> Result<WaitOptions> {
     let flags = c.flags(&names::WAIT, |_| None)?;
     c.comma()?;
-    // the resource usage is nothing to the model
+    // the model has no resource usage
     c.skip_argument()?;
     match u32::try_from(flags) {
         Ok(options) => Ok(WaitOptions(options)),
@@ -118,7 +118,7 @@ pub(super) fn wait_options(c: &mut Cursor<'_>) -> Result<WaitOptions> {
     }
 }
 
-/// What stands between the brackets of wait4(2): `{WIFEXITED(s) && WEXITSTATUS(s) == 3}`.
+/// The status of wait4(2) in brackets: `{WIFEXITED(s) && WEXITSTATUS(s) == 3}`.
 pub(super) fn wait_status(c: &mut Cursor<'_>) -> Result<WaitStatus> {
     if !c.accept("{") {
         return c.u32().map(WaitStatus);
@@ -146,8 +146,8 @@ fn real_signal(c: &mut Cursor<'_>) -> Result<Signal> {
     }
 }
 
-/// Reads `{name=value, name=value}`; `field` reads the value of each name, and says whether it
-/// knows it.
+/// Reads `{name=value, name=value}`. `field` reads the value of each name, and returns whether it
+/// has the name.
 fn fields(
     c: &mut Cursor<'_>,
     mut field: impl FnMut(&mut Cursor<'_>, &str) -> Result<bool>,
@@ -288,7 +288,7 @@ impl Info {
         Ok(Some(SigInfo { signal, code: SiCode(code), pid: Pid(pid), uid: Uid(uid), value }))
     }
 
-    /// As an argument of rt_sigqueueinfo(2), which says the signal itself.
+    /// As an argument of rt_sigqueueinfo(2), which has the signal as an argument of its own.
     pub(super) fn queued(self) -> QueuedInfo {
         QueuedInfo { code: self.code, pid: self.pid, uid: self.uid, value: self.value }
     }
@@ -308,7 +308,7 @@ pub(super) fn info(c: &mut Cursor<'_>) -> Result<Info> {
             "si_uid" | "si_overrun" => info.uid = c.u32()?,
             "si_status" => info.value = c.signal()? as u64,
             "si_ptr" => info.value = c.address()?,
-            // the low half of si_ptr, and what the model does not keep
+            // the low half of si_ptr, and fields that the model does not have
             "si_int" | "si_utime" | "si_stime" => c.skip_argument()?,
             "" => return Ok(false),
             _ => {
@@ -321,7 +321,7 @@ pub(super) fn info(c: &mut Cursor<'_>) -> Result<Info> {
     if modelled { Ok(info) } else { Err(Fault::Unmodelled) }
 }
 
-/// A code by its number or name; `None` for the name of one that is not the model's.
+/// A code by its number or name; `None` for the name of a code that the model does not have.
 fn si_code(c: &mut Cursor<'_>) -> Result<Option<i32>> {
     c.blanks();
     if c.peek().is_some_and(|b| b.is_ascii_digit() || b == b'-') {

@@ -1,4 +1,4 @@
-//! Values as strace prints them.
+//! Printers of the values that strace prints.
 
 use core::fmt::{Display, Formatter, Result, Write};
 
@@ -11,9 +11,9 @@ use crate::syscall::Ptr;
 use super::RestartCode;
 use super::names::{self, Flags, Names};
 
-/// What is printed for memory of the caller.
+/// The text for memory of the caller.
 pub(super) const VALID: &str = "0x7ffc0000";
-/// What is printed for an address that the caller may not touch.
+/// The text for an address that the caller may not access.
 const BAD: &str = "0x1";
 /// A siginfo between its braces.
 pub(crate) struct Info<'a>(pub(crate) &'a SigInfo);
@@ -52,7 +52,7 @@ pub(super) fn pointer(f: &mut Formatter<'_>, ptr: Ptr) -> Result {
     })
 }
 
-/// What was stored through a pointer, or else the pointer.
+/// The value that was stored through a pointer, or else the pointer.
 pub(super) struct Out<T>(pub(super) Ptr, pub(super) Option<T>);
 
 impl<T: Display> Display for Out<T> {
@@ -76,7 +76,7 @@ impl<T: Display> Display for Or<T> {
     }
 }
 
-/// A value behind a pointer.
+/// A value at a pointer.
 pub(super) struct Bracketed<T>(pub(super) T);
 
 impl<T: Display> Display for Bracketed<T> {
@@ -85,7 +85,7 @@ impl<T: Display> Display for Bracketed<T> {
     }
 }
 
-/// The number of a signal, or of none.
+/// The number of a signal, or 0.
 pub(super) struct Sig(pub(super) i32);
 
 impl Display for Sig {
@@ -140,7 +140,7 @@ pub(super) struct Octal(pub(super) u64);
 
 impl Display for Octal {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        // at least three digits, and a zero in front
+        // at least three digits, with a leading zero
         if self.0 < 0o100 { write!(f, "{:03o}", self.0) } else { write!(f, "0{:o}", self.0) }
     }
 }
@@ -169,7 +169,7 @@ impl Display for Quoted<'_> {
     }
 }
 
-/// One byte; before an octal digit an octal escape has to have all three of its own.
+/// One byte. An octal escape before an octal digit has three digits of its own.
 fn escape(f: &mut Formatter<'_>, byte: u8, before_digit: bool) -> Result {
     match byte {
         b'"' => f.write_str("\\\""),
@@ -277,7 +277,7 @@ pub(super) fn siginfo(f: &mut Formatter<'_>, info: &Fields) -> Result {
     if child && code > 0 && value as i32 as u64 == value {
         return child_fields(f, code, value as i32);
     }
-    // SI_USER and SI_TKILL have none; if a guest made one up, it must not get lost
+    // SI_USER and SI_TKILL have no value; a value that a guest made up must not get lost
     if value != 0 {
         return sigval(f, value);
     }

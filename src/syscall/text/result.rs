@@ -1,4 +1,4 @@
-//! What a call gives: printed and read.
+//! The printer and the reader of each result of a call.
 
 use core::convert::Infallible;
 use core::fmt::{self, Display};
@@ -11,7 +11,7 @@ use super::print::{Info, Octal};
 use crate::abi::{Itimerval, Rlimit, SigAction, SigInfo, SigSet, Signal};
 use crate::syscall::{Ret, gives};
 
-/// What a successful call gives: a number, and a value that it stores.
+/// The result of a successful call: a number, and a value that it stores.
 pub(super) trait ResultKind {
     /// The value.
     type Stored;
@@ -19,10 +19,10 @@ pub(super) trait ResultKind {
     /// Reads the value.
     fn read(c: &mut Cursor<'_>) -> Result<Self::Stored>;
 
-    /// What the call gives, from both; `None` if it cannot return that.
+    /// The result with both; `None` if the call cannot return that.
     fn ret(number: i64, stored: Option<Self::Stored>) -> Option<Ret>;
 
-    /// The value, to be printed.
+    /// The value, for the printer.
     fn shown(ret: &Ret) -> Option<impl Display>;
 
     /// Prints the number.
@@ -70,7 +70,7 @@ impl ResultKind for gives::Octal {
     }
 }
 
-/// A call that returns 0, and stores a structure where it is told to.
+/// A call that returns 0, and stores a structure at a pointer.
 macro_rules! old {
     ($gives:ident, $type:ty) => {
         impl ResultKind for gives::$gives {
@@ -104,7 +104,7 @@ impl ResultKind for gives::Pending {
     }
 
     fn ret(number: i64, stored: Option<SigSet>) -> Option<Ret> {
-        // a set of size 0 is stored nowhere
+        // a set of size 0 is not stored
         (number == 0).then(|| Ret::Pending(stored.unwrap_or_default()))
     }
 

@@ -1,8 +1,8 @@
-//! What several CPUs show (RACE-01 to RACE-09): all orders of the model are explored. Each outcome
-//! is one of `Granularity::Fine`, and not of `Granularity::Coarse`, where what is one transition
-//! cannot be seen half done.
+//! The effects of several CPUs (RACE-01 to RACE-09): all orders of the model are explored. Each
+//! outcome exists with `Granularity::Fine`, and not with `Granularity::Coarse`, which makes one
+//! transition of steps that others could see half done.
 //!
-//! `proctable diff --concurrent` holds the same against the live kernel.
+//! `proctable diff --concurrent` compares the same with the live kernel.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use proctable::syscall::{Ptr, Ret, Syscall};
 
 use super::super::scene::*;
 
-/// What the orders of calls that are in flight at the same time come to, of each granularity.
+/// The outcomes of the orders of calls that are in flight at the same time, for each granularity.
 fn outcomes<T: Ord>(
     scene: &Scene,
     calls: &[(u32, Syscall)],
@@ -38,7 +38,7 @@ fn outcomes<T: Ord>(
     })
 }
 
-/// What can be seen between any two steps of the calls.
+/// The states between any two steps of the calls.
 fn glimpses<T: Ord>(
     scene: &Scene,
     calls: &[(u32, Syscall)],
@@ -73,12 +73,12 @@ fn catch_children(scene: &mut Scene, flags: SaFlags) {
 
 /// The results and handlers of a process, in order.
 fn shown(reaction: &Reaction, pid: u32) -> Vec<&Observable> {
-    let own = reaction.seen.iter().filter(|(who, _)| *who == Pid(pid)).map(|(_, what)| what);
+    let own = reaction.seen.iter().filter(|(actor, _)| *actor == Pid(pid)).map(|(_, what)| what);
     own.filter(|what| matches!(what, Observable::Returned(_) | Observable::Handler(_))).collect()
 }
 
 #[test]
-fn race_01_a_kill_succeeds_and_the_child_s_own_status_comes() {
+fn race_01_a_kill_succeeds_and_wait_reports_the_child_s_own_status() {
     let mut scene = Scene::new();
     catch_children(&mut scene, SaFlags::default());
     scene.fork(1);
@@ -196,7 +196,7 @@ fn race_07_two_kills_of_a_group_interleave() {
 }
 
 #[test]
-fn race_08_a_number_is_free_a_moment_after_its_child_is_gone() {
+fn race_08_a_number_is_free_after_its_child_is_gone() {
     let config = Config { pid_max: 302, last_pid: 299, ..Config::default() };
     let mut scene = Scene::with(config);
     scene.action(1, Signal::CHLD, SigAction::IGNORE);
@@ -227,7 +227,7 @@ fn race_09_a_fork_is_killed_with_its_number() {
 }
 
 #[test]
-fn race_09_a_child_gets_what_its_group_was_sent_during_the_fork() {
+fn race_09_a_child_gets_signals_that_its_group_was_sent_during_the_fork() {
     let mut scene = Scene::new();
     scene.fork(1);
     scene.setpgid(2, 0, 0);
@@ -243,7 +243,7 @@ fn race_09_a_child_gets_what_its_group_was_sent_during_the_fork() {
     assert_eq!(fine, [None, Some(0), Some(1)].into());
 }
 
-/// Its child's exit signal may end a process on its way back from the kill that ended the child.
+/// The exit signal of a child may end a process on its return from the kill that ended the child.
 #[test]
 fn a_caller_may_be_killed_before_it_sees_its_result() {
     let mut scene = Scene::new();

@@ -1,8 +1,8 @@
-//! The rules of threads (TG-01 to TG-174), each shown on the model and then on the live kernel.
+//! The rules of threads (TG-01 to TG-174): each is shown on the model and then on the live kernel.
 //!
-//! Process 2 is the one with threads, process 1 sends from outside. What is sent in one step is
-//! sent while nobody else runs ([`at_once`]); where a race has to be decided, the model alone is
-//! asked ([`race`]).
+//! Process 2 has the threads, process 1 sends from outside. Signals of one step are sent while no
+//! other task runs ([`at_once`]). If the order of a race has to be chosen, the test runs on the
+//! model only ([`race`]).
 
 use proctable::abi::{
     Errno, Pid, Resource, Rlimit, SaFlags, SiCode, SigAction, SigSet, Signal, Timespec,
@@ -15,7 +15,7 @@ use proctable::sim::Observable;
 use proctable::syscall::{self, MEMORY, Prctl, Ptr, QueuedInfo, Ret, SIGSET_SIZE, Syscall, clone};
 
 use super::super::scene::*;
-use super::{Folder, fault, on};
+use super::{TestDirectory, fault, on};
 
 mod choice;
 mod creation;
@@ -30,10 +30,10 @@ const NOHANG: WaitOptions = WaitOptions::NOHANG;
 /// Only the calling thread's own children.
 const OWN: WaitOptions = WaitOptions::NOHANG.with(WaitOptions::NOTHREAD);
 const UNTRACED: WaitOptions = WaitOptions::STOPPED;
-/// Waits as if no child had anything to report.
+/// Returns at once as if no child had an event to report.
 const NOTHING: syscall::Result = Ok(Ret::Waited { pid: Pid(0), status: None });
 
-/// What a thread is made with.
+/// The flags of a new thread.
 const THR: u64 =
     clone::VM | clone::FS | clone::FILES | clone::SIGHAND | clone::THREAD | clone::SYSVSEM;
 
@@ -42,7 +42,7 @@ fn thread(scene: &mut Scene, by: u32) -> u32 {
     scene.value(by, Syscall::clone_call(THR)) as u32
 }
 
-/// Process 2 below process 1, with so many threads in all: 2, 3, 4, …
+/// Process 2 below process 1, with that number of threads in all: 2, 3, 4, …
 fn process(threads: u32) -> Scene {
     let mut scene = Scene::new();
     begin(&mut scene, threads);
@@ -92,7 +92,7 @@ fn exit_thread(scene: &mut Scene, tid: u32, code: i32) {
     scene.call(tid, Syscall::Exit(code));
 }
 
-/// rt_sigtimedwait without an end.
+/// rt_sigtimedwait without a timeout.
 fn sigwait(numbers: &[i32]) -> Syscall {
     let (info, size) = (Ptr::Valid, SIGSET_SIZE);
     Syscall::RtSigtimedwait { set: set(numbers), info, timeout: None, size }
@@ -125,7 +125,7 @@ fn pending(scene: &mut Scene, tid: u32) -> SigSet {
     }
 }
 
-/// Which threads ran which handlers in the last step, in order.
+/// The handlers that ran in the last step, with their threads, in order.
 fn handled(scene: &Scene) -> Vec<(u32, u8)> {
     let seen = scene.reaction().seen.iter();
     let handlers = seen.filter_map(|(tid, what)| match what {
@@ -135,7 +135,7 @@ fn handled(scene: &Scene) -> Vec<(u32, u8)> {
     handlers.collect()
 }
 
-/// Which words were cleared for which threads in the last step.
+/// The words that were cleared in the last step, with their threads.
 fn cleared(scene: &Scene) -> Vec<(u32, u64)> {
     let effects = scene.reaction().effects.list().iter();
     let words = effects.filter_map(|effect| match effect.what {
@@ -145,11 +145,11 @@ fn cleared(scene: &Scene) -> Vec<(u32, u64)> {
     words.collect()
 }
 
-/// Those signals for the process of `parent`, in that order and in one step: the exit signals of as
-/// many children of that thread, which are killed together.
+/// Sends these signals to the process of `parent`, in that order and in one step: as the exit
+/// signals of as many children of that thread, which are killed together.
 fn at_once(scene: &mut Scene, parent: u32, signals: &[i32]) {
     let mut group = 0;
-    // who joined the group last is killed first (KILL-13)
+    // the member that joined the group last is killed first (KILL-13)
     for number in signals.iter().rev() {
         let child = scene.value(parent, Syscall::clone_call(*number as u64)) as i32;
         group = if group == 0 { child } else { group };
@@ -158,8 +158,8 @@ fn at_once(scene: &mut Scene, parent: u32, signals: &[i32]) {
     scene.kill(1, -group, Signal::KILL);
 }
 
-/// Calls one behind the other while nobody else runs, and then all that comes of them: on the model
-/// alone, as on the kernel they are a race.
+/// Makes calls one after the other while no other task runs, and then runs all tasks: on the model
+/// only, because on the kernel this is a race.
 fn race(kernel: &mut Kernel, calls: &[(u32, Syscall)]) -> Effects {
     let mut fx = Effects::new();
     for (tid, call) in calls {
@@ -171,7 +171,7 @@ fn race(kernel: &mut Kernel, calls: &[(u32, Syscall)]) -> Effects {
     fx
 }
 
-/// Whose handlers were set up.
+/// The threads whose handlers were set up.
 fn caught(fx: &Effects) -> Vec<(u32, u8)> {
     let handlers = fx.list().iter().filter_map(|effect| match effect.what {
         Consequence::Caught(info) => Some((effect.pid.0, info.signal.number())),
@@ -180,12 +180,12 @@ fn caught(fx: &Effects) -> Vec<(u32, u8)> {
     handlers.collect()
 }
 
-/// How process 2 ended, which is a zombie.
+/// The end of process 2, which is a zombie.
 fn status(scene: &Scene) -> WaitStatus {
     scene.kernel.exit_status(Pid(2)).expect("it has ended")
 }
 
-/// What process 1 is told of process 2, which it waits for.
+/// The result of a wait of process 1 for process 2.
 fn ended(scene: &mut Scene, status: WaitStatus) {
     assert_eq!(scene.wait(1, NONE), waited(2, status));
 }

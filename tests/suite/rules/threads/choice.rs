@@ -1,8 +1,8 @@
-//! Which thread takes a signal.
+//! The choice of the thread that takes a signal.
 
 use super::*;
 
-/// From that thread on, no handler of these signals runs in these threads.
+/// From that thread on, these threads run no handler of these signals.
 fn block_in(scene: &mut Scene, tids: &[u32], numbers: &[i32]) {
     for tid in tids {
         scene.block(*tid, set(numbers));
@@ -10,14 +10,14 @@ fn block_in(scene: &mut Scene, tids: &[u32], numbers: &[i32]) {
 }
 
 #[test]
-fn tg_27_each_signal_is_aimed_at_a_thread() {
+fn tg_27_each_signal_has_a_target_task() {
     let mut scene = catching(3, &[10, 17]);
     scene.setpgid(1, 2, 2);
     for (target, taker) in [(2, 2), (3, 3), (4, 4), (-2, 2), (-1, 2)] {
         scene.kill(1, target, Signal::USR1);
         assert_eq!(handled(&scene), [(taker, 10)], "{target}");
     }
-    // SIGCHLD: the creator
+    // SIGCHLD: to the creator
     for creator in [3, 2, 4] {
         let child = scene.fork(creator);
         scene.exit(child, 0);
@@ -26,9 +26,9 @@ fn tg_27_each_signal_is_aimed_at_a_thread() {
     scene.same_on_the_kernel();
 }
 
-/// Time passes on the model alone.
+/// On the model only: it has the clock.
 #[test]
-fn tg_27_the_timer_s_signal_is_aimed_at_the_leader() {
+fn tg_27_the_target_task_of_the_timer_s_signal_is_the_leader() {
     for (leader_blocks, taker) in [(false, 2), (true, 3)] {
         let mut scene = catching(3, &[14]);
         scene.value(4, Syscall::Alarm(1));
@@ -41,25 +41,25 @@ fn tg_27_the_timer_s_signal_is_aimed_at_the_leader() {
 }
 
 #[test]
-fn tg_28_who_is_not_aimed_at_is_found_by_a_scan_in_the_order_of_creation() {
+fn tg_28_another_thread_than_the_target_is_found_by_a_scan_in_the_order_of_creation() {
     let mut scene = catching(4, &[10]);
     scene.block(2, set(&[10]));
     shared(&mut scene, 2, 10);
     assert_eq!(handled(&scene), [(3, 10)]);
     assert!(scene.follows("TG-28"));
-    // TG-29: who is aimed at and takes it is not remembered
+    // TG-29: the next search does not begin at a target task that takes its signal
     shared(&mut scene, 5, 10);
     assert_eq!(handled(&scene), [(5, 10)]);
     shared(&mut scene, 2, 10);
     assert_eq!(handled(&scene), [(3, 10)]);
-    // nobody: it stays, and nobody is woken
+    // no thread can take it: it stays pending, and no thread is woken
     block_in(&mut scene, &[3, 4, 5], &[10]);
     shared(&mut scene, 2, 10);
     assert_eq!((handled(&scene), scene.view(4).shared), (vec![], set(&[10])));
     scene.same_on_the_kernel();
 }
 
-/// The thread that was found last is 5.
+/// The last search found thread 5.
 fn found_five() -> Scene {
     let mut scene = catching(4, &[10, 17]);
     block_in(&mut scene, &[2, 3, 4], &[10]);
@@ -84,7 +84,7 @@ fn tg_30_the_scan_begins_where_it_ended_last() {
 }
 
 #[test]
-fn tg_31_behind_a_thread_that_ends_the_scan_begins_with_the_next() {
+fn tg_31_after_the_end_of_a_thread_the_scan_begins_with_the_next() {
     let mut scene = catching(4, &[10]);
     block_in(&mut scene, &[2, 3], &[10]);
     shared(&mut scene, 2, 10);
@@ -93,7 +93,7 @@ fn tg_31_behind_a_thread_that_ends_the_scan_begins_with_the_next() {
     exit_thread(&mut scene, 4, 0);
     shared(&mut scene, 2, 10);
     assert_eq!(handled(&scene), [(5, 10)]);
-    // behind the last one comes the leader
+    // the leader follows the last thread
     exit_thread(&mut scene, 5, 0);
     shared(&mut scene, 2, 10);
     assert_eq!(handled(&scene), [(3, 10)]);
@@ -101,7 +101,7 @@ fn tg_31_behind_a_thread_that_ends_the_scan_begins_with_the_next() {
 }
 
 #[test]
-fn tg_32_threads_stand_in_the_order_of_creation_whoever_made_them() {
+fn tg_32_threads_are_in_the_order_of_creation_whichever_thread_created_them() {
     let mut scene = catching(3, &[10]);
     assert_eq!(thread(&mut scene, 3), 5);
     assert_eq!(thread(&mut scene, 2), 6);
@@ -115,12 +115,12 @@ fn tg_32_threads_stand_in_the_order_of_creation_whoever_made_them() {
         blocked = vec![taker];
     }
     assert_eq!(takers, [3, 4, 5, 6]);
-    // round, past the leader
+    // the search wraps, past the leader
     scene.unblock(4, set(&[10]));
     block_in(&mut scene, &[6], &[10]);
     shared(&mut scene, 2, 10);
     assert_eq!(handled(&scene), [(4, 10)]);
-    // which takes nothing when it is dead
+    // a dead leader takes nothing
     block_in(&mut scene, &[4], &[10]);
     scene.unblock(2, set(&[10]));
     exit_thread(&mut scene, 2, 0);
@@ -132,7 +132,7 @@ fn tg_32_threads_stand_in_the_order_of_creation_whoever_made_them() {
 }
 
 #[test]
-fn tg_33_a_thread_that_signals_its_process_is_nothing_special() {
+fn tg_33_a_thread_that_signals_its_process_has_no_special_rule() {
     let mut scene = catching(3, &[10]);
     scene.setpgid(1, 2, 2);
     scene.kill(3, 2, Signal::USR1);
@@ -142,7 +142,7 @@ fn tg_33_a_thread_that_signals_its_process_is_nothing_special() {
     scene.kill(3, 0, Signal::USR1);
     assert_eq!(handled(&scene), [(2, 10)]);
     block_in(&mut scene, &[2, 4], &[10]);
-    // KILL-34, TG-172: before kill returns
+    // KILL-34, TG-172: the handler runs before kill returns
     scene.kill(3, 2, Signal::USR1);
     assert_eq!(handled(&scene), [(3, 10)]);
     let of_three =
@@ -180,9 +180,9 @@ fn tg_34_idle_threads_take_no_turns() {
 fn tg_36_signals_without_a_pause_wake_one_thread_after_the_other() {
     let mut scene = catching(4, &[10, 12, 40, 41]);
     at_once(&mut scene, 2, &[10, 12, 40, 41]);
-    // TG-37: the first of them that runs takes all, the lowest number first
+    // TG-37: the first thread that runs takes all, the lowest number first
     assert_eq!(handled(&scene), [(2, 41), (2, 40), (2, 12), (2, 10)]);
-    // TG-35: each went to another thread
+    // TG-35: each signal woke another thread
     shared(&mut scene, 2, 10);
     assert_eq!(handled(&scene), [(2, 10)]);
     scene.block(2, set(&[10]));
@@ -192,7 +192,7 @@ fn tg_36_signals_without_a_pause_wake_one_thread_after_the_other() {
 }
 
 #[test]
-fn tg_38_a_thread_that_is_woken_for_nothing_sleeps_on() {
+fn tg_38_a_thread_that_is_woken_without_a_signal_sleeps_on() {
     let wait = wait_for(-1, NONE);
     let info = Ptr::Valid;
     let options = WaitOptions::EXITED;
@@ -206,7 +206,7 @@ fn tg_38_a_thread_that_is_woken_for_nothing_sleeps_on() {
         (sigwait(&[44]), Some(Err(Errno::EINTR))),
     ] {
         let mut scene = catching(2, &[10, 12, 44]);
-        // not of those that are killed
+        // the child is not one of those that are killed
         assert_eq!(scene.fork(2), 4);
         scene.call(3, call.clone());
         at_once(&mut scene, 2, &[10, 12]);
@@ -223,7 +223,7 @@ fn tg_39_a_signal_waits_for_the_thread_that_sleeps_in_vfork() {
     scene.call(2, Syscall::Vfork);
     shared(&mut scene, 2, 10);
     assert_eq!((handled(&scene), scene.view(3).shared), (vec![], set(&[10])));
-    // TG-40: who does not look at its signals does not find it
+    // TG-40: a thread that does not look at its signals does not take it
     scene.value(3, Syscall::Gettid);
     assert_eq!(scene.view(3).shared, set(&[10]));
     shared(&mut scene, 2, 12);
@@ -234,7 +234,7 @@ fn tg_39_a_signal_waits_for_the_thread_that_sleeps_in_vfork() {
 }
 
 #[test]
-fn tg_40_who_looks_at_its_signals_takes_what_waits_for_another_thread() {
+fn tg_40_a_thread_that_looks_at_its_signals_takes_signals_for_another_thread() {
     for private in [false, true] {
         let mut scene = catching(3, &[10, 12]);
         scene.call(2, Syscall::Vfork);
@@ -253,7 +253,7 @@ fn tg_40_who_looks_at_its_signals_takes_what_waits_for_another_thread() {
 }
 
 #[test]
-fn tg_41_what_all_block_goes_to_the_first_that_does_not_any_more() {
+fn tg_41_a_signal_that_all_threads_block_goes_to_the_first_that_unblocks_it() {
     let mut scene = catching(4, &[10]);
     block_in(&mut scene, &[2, 3, 4, 5], &[10]);
     shared(&mut scene, 2, 10);
@@ -290,7 +290,7 @@ fn tg_43_private_signals_come_first() {
         taken(scene, 3)
     };
     assert_eq!([next(&mut scene), next(&mut scene)], [Some(Ok(41)), Some(Ok(40))]);
-    // what a fault would send before lower numbers
+    // a signal of a fault precedes lower numbers
     send(&mut scene, 3, Signal::USR1);
     send(&mut scene, 3, Signal::SEGV);
     assert_eq!([next(&mut scene), next(&mut scene)], [Some(Ok(11)), Some(Ok(10))]);
@@ -315,9 +315,9 @@ fn tg_44_frames_are_stacked_private_first_and_wait_for_their_own_number() {
     scene.same_on_the_kernel();
 }
 
-/// On the model alone: on the kernel it is a race.
+/// On the model only: on the kernel this is a race.
 #[test]
-fn tg_46_no_signal_is_lost_when_the_thread_that_is_to_take_it_does_not() {
+fn tg_46_no_signal_is_lost_when_the_chosen_thread_does_not_take_it() {
     let block = |numbers: &[i32]| {
         let (how, set, size) = (syscall::how::BLOCK, Some(set(numbers)), SIGSET_SIZE);
         Syscall::RtSigprocmask { how, set, old: Ptr::Null, size }
@@ -356,7 +356,7 @@ fn tg_48_of_two_in_sigtimedwait_one_gets_the_signal_and_the_other_eintr() {
             scene.call(tid, sigwait(&[40]));
         }
         shared(&mut scene, 2, 40);
-        // TG-45: the first one blocks it again before it takes it
+        // TG-45: the first thread blocks it again before it takes it
         assert!(scene.follows("TG-45"));
         assert_eq!(taken(&scene, one), Some(Ok(40)));
         assert_eq!(taken(&scene, other), Some(Err(Errno::EINTR)));
@@ -387,12 +387,12 @@ fn tg_50_between_a_handler_and_sigtimedwait_the_scan_decides() {
     block_in(&mut scene, &[3, 4], &[10]);
     shared(&mut scene, 2, 10);
     assert_eq!(taken(&scene, 5), Some(Ok(10)));
-    // thread 5 is where the scan begins now
+    // the search begins at thread 5 now
     scene.unblock(3, set(&[10]));
     scene.call(5, sigwait(&[10]));
     shared(&mut scene, 2, 10);
     assert_eq!((handled(&scene), taken(&scene, 5)), (vec![], Some(Ok(10))));
-    // and the leader comes first where it is aimed at
+    // and the leader comes first if it is the target task
     scene.call(2, sigwait(&[10]));
     shared(&mut scene, 2, 10);
     assert_eq!((handled(&scene), taken(&scene, 2)), (vec![], Some(Ok(10))));
@@ -402,28 +402,28 @@ fn tg_50_between_a_handler_and_sigtimedwait_the_scan_decides() {
 #[test]
 fn tg_51_stop_signals_can_be_taken() {
     let mut scene = process(2);
-    // a group that is not orphaned
+    // the group is not orphaned
     scene.setpgid(1, 2, 0);
     block_in(&mut scene, &[2, 3], &[18, 20]);
     scene.call(3, sigwait(&[20]));
     shared(&mut scene, 2, 20);
     assert_eq!((taken(&scene, 3), runs(&scene, &[2, 3])), (Some(Ok(20)), vec![RunState::User; 2]));
-    // the leader takes it: all stop, and the call ends when they continue
+    // the leader takes it: all threads stop, and the call ends when they continue
     scene.call(3, sigwait(&[20]));
     scene.unblock(2, set(&[20]));
     shared(&mut scene, 2, 20);
     assert_eq!(runs(&scene, &[2, 3]), [RunState::Stopped; 2]);
     assert_eq!(taken(&scene, 3), Some(Err(Errno::EINTR)));
     shared(&mut scene, 2, 18);
-    // SIGCONT stays pending where all block it
+    // SIGCONT stays pending if all threads block it
     scene.call(3, sigpoll(&[18]));
     assert_eq!(taken(&scene, 3), Some(Ok(18)));
     scene.same_on_the_kernel();
 }
 
-/// On the model alone: an agent of the live kernel commits no faults.
+/// On the model only: an agent of the live kernel raises no faults.
 #[test]
-fn tg_53_a_fault_is_the_thread_s_that_commits_it() {
+fn tg_53_a_fault_is_private_to_its_thread() {
     let mut scene = catching(2, &[11]);
     let fx = fault(&mut scene.kernel, 3, Signal::SEGV);
     assert_eq!(caught(&fx), [(3, 11)]);
@@ -439,15 +439,15 @@ fn tg_56_what_ends_a_sigtimedwait() {
     block_in(&mut scene, &[2, 3, 4], &[12]);
     scene.call(3, sigpoll(&[12]));
     assert_eq!(taken(&scene, 3), Some(Err(Errno::EAGAIN)));
-    // not another thread's
+    // a private signal of another thread does not
     send(&mut scene, 4, Signal::USR2);
     scene.call(3, sigpoll(&[12]));
     assert_eq!(taken(&scene, 3), Some(Err(Errno::EAGAIN)));
-    // a handler of another signal
+    // a handler of another signal does
     scene.call(3, sigwait(&[12]));
     send(&mut scene, 3, Signal::USR1);
     assert_eq!((handled(&scene), taken(&scene, 3)), (vec![(3, 10)], Some(Err(Errno::EINTR))));
-    // a stop, without any handler
+    // a stop does, without a handler
     scene.call(3, sigwait(&[12]));
     shared(&mut scene, 2, 19);
     assert_eq!(taken(&scene, 3), Some(Err(Errno::EINTR)));
@@ -455,7 +455,7 @@ fn tg_56_what_ends_a_sigtimedwait() {
     scene.same_on_the_kernel();
 }
 
-/// On the model alone: on the kernel it takes priorities.
+/// On the model only: on the kernel it needs priorities.
 #[test]
 fn tg_57_a_thread_in_sigtimedwait_loses_to_one_that_runs_before_it() {
     let mut scene = process(4);
@@ -506,10 +506,10 @@ fn tg_59_eintr_is_for_the_thread_that_ran_the_handler() {
 }
 
 #[test]
-fn tg_60_sigchld_is_offered_first_to_the_thread_that_made_the_child() {
+fn tg_60_sigchld_is_offered_first_to_the_thread_that_created_the_child() {
     let mut scene = catching(4, &[17]);
     let child = scene.fork(4);
-    // CHLD-02: for stops and continues, too
+    // CHLD-02: also for stops and continues
     for number in [19, 18, 9] {
         shared(&mut scene, child, number);
         assert_eq!(handled(&scene), [(4, 17)], "{number}");
@@ -523,7 +523,7 @@ fn tg_60_sigchld_is_offered_first_to_the_thread_that_made_the_child() {
 
 #[test]
 fn tg_61_sigchld_without_a_handler_and_a_thread_that_waits_for_it() {
-    // all block it
+    // all threads block it
     let mut scene = process(3);
     block_in(&mut scene, &[2, 3, 4], &[17]);
     let child = scene.fork(2);
@@ -532,17 +532,17 @@ fn tg_61_sigchld_without_a_handler_and_a_thread_that_waits_for_it() {
     let Some(Ok(Ret::Signal(info))) = scene.returned(4) else { panic!("it is not taken") };
     assert_eq!((info.pid, info.value), (Pid(child), 5));
     scene.same_on_the_kernel();
-    // only the thread that waits does
+    // only the thread in the wait does not block it
     let mut scene = process(3);
     scene.block(4, set(&[17]));
     let (child, own, early) = (scene.fork(2), scene.fork(4), scene.fork(4));
-    // SIG-19, TG-64: judged by the thread that is aimed at
+    // SIG-19, TG-64: the mask of the target task counts
     scene.call(4, sigwait(&[17]));
     scene.exit(child, 0);
     assert_eq!(taken(&scene, 4), None);
     scene.exit(own, 0);
     assert_eq!(taken(&scene, 4), Some(Ok(17)));
-    // before it waits: the leader takes it, and drops it
+    // before the wait the leader takes the signal, and drops it
     scene.exit(early, 0);
     scene.call(4, sigpoll(&[17]));
     assert_eq!(taken(&scene, 4), Some(Err(Errno::EAGAIN)));
@@ -550,7 +550,7 @@ fn tg_61_sigchld_without_a_handler_and_a_thread_that_waits_for_it() {
 }
 
 #[test]
-fn tg_62_behind_the_creator_s_end_sigchld_is_the_adopter_s() {
+fn tg_62_after_the_creator_s_end_the_adopter_is_the_target_of_sigchld() {
     let mut scene = catching(4, &[17]);
     let (one, other) = (scene.fork(4), scene.fork(4));
     exit_thread(&mut scene, 4, 0);
@@ -563,7 +563,7 @@ fn tg_62_behind_the_creator_s_end_sigchld_is_the_adopter_s() {
 }
 
 #[test]
-fn tg_63_what_comes_to_a_stopped_process_is_taken_by_the_first_thread_that_runs() {
+fn tg_63_a_signal_to_a_stopped_process_is_taken_by_the_first_thread_that_runs() {
     let mut scene = catching(3, &[10]);
     shared(&mut scene, 2, 19);
     shared(&mut scene, 4, 10);
@@ -574,7 +574,7 @@ fn tg_63_what_comes_to_a_stopped_process_is_taken_by_the_first_thread_that_runs(
 }
 
 #[test]
-fn tg_64_whether_a_signal_is_ignored_is_judged_by_the_thread_that_is_aimed_at() {
+fn tg_64_the_mask_of_the_target_task_decides_whether_a_signal_is_ignored() {
     let mut scene = process(2);
     scene.action(2, Signal::USR1, SigAction::IGNORE);
     scene.block(3, set(&[10]));
@@ -582,7 +582,7 @@ fn tg_64_whether_a_signal_is_ignored_is_judged_by_the_thread_that_is_aimed_at() 
     assert_eq!(scene.view(2).shared, SigSet::EMPTY);
     send(&mut scene, 3, Signal::USR1);
     assert_eq!(scene.view(3).private, set(&[10]));
-    // kept for the thread that is aimed at, and dropped by another
+    // kept for the target task, and dropped by another thread
     shared(&mut scene, 3, 10);
     assert_eq!(scene.view(2).shared, SigSet::EMPTY);
     scene.block(2, set(&[10]));
@@ -608,7 +608,7 @@ fn tg_65_there_is_one_table_of_dispositions() {
     scene.same_on_the_kernel();
 }
 
-/// Time passes on the model alone.
+/// On the model only: it has the clock.
 #[test]
 fn tg_66_the_timer_is_the_process_s_and_outlives_the_thread_that_set_it() {
     let mut scene = catching(3, &[14]);
@@ -619,7 +619,7 @@ fn tg_66_the_timer_is_the_process_s_and_outlives_the_thread_that_set_it() {
     assert_eq!(scene.value(3, Syscall::Alarm(10)), 10);
     scene.elapse(11_000_000_000);
     assert_eq!(handled(&scene), [(3, 14)]);
-    // as a whole it is compared in the test of TG-17
+    // the whole is compared in the test of TG-17
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How threads are made, and what they have of their own.
+//! The creation of threads, and the attributes that each thread has for itself.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn tg_02_a_thread_has_no_exit_signal() {
     assert_eq!(scene.value(2, Syscall::clone_call(THR | 10)), 4);
     assert_eq!(scene.result(2, Syscall::clone3_call(THR, 17)), Err(Errno::EINVAL));
     assert_eq!(scene.value(2, Syscall::clone3_call(THR, 0)), 5);
-    // nobody is told that one ends
+    // no process is notified of the end of a thread
     scene.block(1, set(&[10, 17]));
     scene.block(2, set(&[10, 17]));
     exit_thread(&mut scene, 4, 0);
@@ -38,7 +38,7 @@ fn tg_02_a_thread_has_no_exit_signal() {
 }
 
 #[test]
-fn tg_02_a_thread_may_be_given_a_signal_that_is_none_before_linux_7_1() {
+fn tg_02_a_thread_may_have_an_invalid_exit_signal_before_linux_7_1() {
     let mut scene = on(7, 0, Property::ExitSignalChecked);
     assert_eq!(scene.fork(1), 2);
     assert_eq!(scene.value(2, Syscall::clone_call(THR | 65)), 3);
@@ -61,7 +61,7 @@ fn tg_03_a_thread_has_the_parent_of_its_process() {
 }
 
 #[test]
-fn tg_04_a_sibling_that_a_thread_makes_is_one_of_its_process() {
+fn tg_04_a_sibling_that_a_thread_creates_is_a_sibling_of_its_process() {
     let mut scene = process(2);
     assert_eq!(scene.value(3, Syscall::clone_call(clone::PARENT)), 4);
     assert_eq!(scene.view(4).ppid, Pid(1));
@@ -93,7 +93,7 @@ fn tg_05_threads_and_namespaces() {
 }
 
 #[test]
-fn tg_05_a_namespace_of_one_s_own_takes_a_capability_and_is_judged_behind_the_limit() {
+fn tg_05_a_new_namespace_needs_a_capability_which_is_checked_after_the_limit() {
     let mut scene = process(1);
     scene.limit(2, Resource::NPROC, 2);
     scene.set_users(2, users(own_user(23)));
@@ -109,7 +109,7 @@ fn tg_05_a_namespace_of_one_s_own_takes_a_capability_and_is_judged_behind_the_li
 }
 
 #[test]
-fn tg_07_what_clone3_refuses_and_clone_does_not() {
+fn tg_07_flags_that_clone3_refuses_and_clone_does_not() {
     let mut scene = process(1);
     assert_eq!(scene.value(2, Syscall::clone_call(THR | clone::DETACHED)), 3);
     for flags in [clone::DETACHED, 17, 1 << 40] {
@@ -152,22 +152,22 @@ fn clearing(flags: u64) -> Syscall {
 }
 
 #[test]
-fn tg_11_the_word_is_cleared_where_somebody_else_can_see_it() {
+fn tg_11_the_word_is_cleared_if_another_task_can_see_it() {
     let mut scene = process(1);
     for nth in 0..3 {
         assert_eq!(scene.value(2, clearing(THR)), 3 + nth);
     }
     exit_thread(&mut scene, 3, 0);
     assert_eq!(cleared(&scene), [(3, MEMORY)]);
-    // a copy has the memory for itself
+    // a copy has a memory of its own
     assert_eq!(scene.value(2, clearing(17)), 6);
     scene.exit(6, 0);
     assert_eq!(cleared(&scene), []);
-    // one that shares it has not
+    // a child that shares the memory has not
     assert_eq!(scene.value(2, clearing(clone::VM | 17)), 7);
     scene.exit(7, 0);
     assert_eq!(cleared(&scene), [(7, MEMORY)]);
-    // each but the last of a process
+    // each thread except the last of a process
     scene.value(2, Syscall::SetTidAddress(MEMORY));
     exit_thread(&mut scene, 2, 0);
     assert_eq!(cleared(&scene), [(2, MEMORY)]);
@@ -179,7 +179,7 @@ fn tg_11_the_word_is_cleared_where_somebody_else_can_see_it() {
 }
 
 #[test]
-fn tg_12_set_tid_address_gives_the_caller_s_number_and_replaces_the_address() {
+fn tg_12_set_tid_address_returns_the_caller_s_number_and_replaces_the_address() {
     let mut scene = process(1);
     assert_eq!(scene.value(2, clearing(THR)), 3);
     assert_eq!(scene.value(2, clearing(THR)), 4);
@@ -215,10 +215,10 @@ fn tg_14_threads_count_against_the_limit_of_tasks_of_the_creating_thread_s_user(
     }
     let another = Syscall::clone_call(THR);
     assert_eq!(scene.result(2, another.clone()), Err(Errno::EAGAIN));
-    // no zombie holds the place
+    // no zombie keeps the number
     exit_thread(&mut scene, 4, 0);
     assert_eq!(thread(&mut scene, 5), 6);
-    // one thread alone is another user's
+    // only one thread belongs to another user
     assert_eq!(scene.fork(1), 7);
     assert_eq!(thread(&mut scene, 7), 8);
     scene.limit(7, Resource::NPROC, 1);
@@ -229,7 +229,7 @@ fn tg_14_threads_count_against_the_limit_of_tasks_of_the_creating_thread_s_user(
 }
 
 #[test]
-fn tg_15_a_thread_is_made_after_the_thread_that_makes_it() {
+fn tg_15_a_thread_has_the_users_and_the_mask_of_its_creator() {
     let mut scene = catching(2, &[10, 12]);
     scene.block(3, set(&[10, 12]));
     pdeath(&mut scene, 3, 10);
@@ -243,7 +243,7 @@ fn tg_15_a_thread_is_made_after_the_thread_that_makes_it() {
     assert_eq!(scene.value(4, Syscall::Getuid), i64::from(own_user(22)));
     assert_eq!(scene.value(2, Syscall::Getuid), 0);
     assert_eq!(stored(&mut scene, 4, Prctl::GetPdeathsig(Ptr::Valid)), Ok(Ret::Stored(0)));
-    // what is pending for all is so for the new one, too
+    // signals that are pending for the process are pending for the new thread, too
     scene.block(2, set(&[12]));
     shared(&mut scene, 2, 12);
     assert_eq!(thread(&mut scene, 2), 5);
@@ -264,7 +264,7 @@ fn tg_16_the_process_is_the_subreaper() {
 }
 
 #[test]
-fn tg_17_what_a_thread_has_for_itself_and_what_the_process_has() {
+fn tg_17_the_attributes_of_a_thread_and_of_the_process() {
     let mut scene = process(2);
     pdeath(&mut scene, 3, 10);
     assert_eq!(stored(&mut scene, 2, Prctl::GetPdeathsig(Ptr::Valid)), Ok(Ret::Stored(0)));
@@ -284,7 +284,7 @@ fn tg_17_what_a_thread_has_for_itself_and_what_the_process_has() {
     assert_eq!(scene.view(2).caught, set(&[10]));
     scene.value(3, Syscall::Umask(0o77));
     assert_eq!(scene.value(2, Syscall::Umask(0o22)), 0o77);
-    // TG-18: a thread names its process
+    // TG-18: the number of a thread names its process
     let new = Some(Rlimit { soft: 50, hard: 50 });
     let resource = Resource::CORE;
     let set = Syscall::Prlimit { pid: 3, resource, new, old: Ptr::Valid };
@@ -306,7 +306,7 @@ fn cwd(scene: &mut Scene, tid: u32) -> String {
 }
 
 #[test]
-fn tg_19_a_thread_without_clone_fs_keeps_a_folder_and_a_umask_of_its_own() {
+fn tg_19_a_thread_without_clone_fs_keeps_a_directory_and_a_umask_of_its_own() {
     let mut scene = process(2);
     scene.value(2, Syscall::Umask(0o27));
     assert_eq!(scene.value(2, Syscall::clone_call(THR & !clone::FS)), 4);
@@ -315,7 +315,7 @@ fn tg_19_a_thread_without_clone_fs_keeps_a_folder_and_a_umask_of_its_own() {
     assert_eq!((cwd(&mut scene, 3), cwd(&mut scene, 4)), ("/proc".into(), "/".into()));
     assert_eq!(scene.value(3, Syscall::Umask(0o70)), 0o77);
     assert_eq!(scene.value(4, Syscall::Umask(0)), 0o27);
-    // a child has its creator's
+    // a child has the attributes of its creator
     assert_eq!(scene.fork(4), 5);
     assert_eq!(cwd(&mut scene, 5), "/");
     scene.same_on_the_kernel();
@@ -335,7 +335,7 @@ fn tg_20_unshare_separates_the_calling_thread_alone() {
 }
 
 #[test]
-fn tg_21_what_threads_share_stays_shared() {
+fn tg_21_unshare_fails_for_attributes_that_threads_share() {
     let mut scene = process(2);
     let all = [clone::THREAD, clone::SIGHAND, clone::VM];
     for flags in all {
@@ -355,13 +355,13 @@ fn tg_21_what_threads_share_stays_shared() {
     scene.same_on_the_kernel();
 }
 
-/// On the model alone: on the kernel it is a race.
+/// On the model only: on the kernel this is a race.
 #[test]
 fn tg_23_no_thread_escapes_the_end_of_its_process_or_an_exec() {
     for end in [Syscall::ExitGroup(5), Syscall::Execve { path: "./other".into(), error: None }] {
         let mut scene = process(3);
         let ended = matches!(end, Syscall::ExitGroup(_));
-        // one that nobody has seen run
+        // a thread that no other task has seen run
         let fx = race(&mut scene.kernel, &[(3, Syscall::clone_call(THR)), (4, end)]);
         let threads = |what| fx.list().iter().filter(move |effect| effect.what == what).count();
         assert_eq!(threads(Consequence::ThreadCreated), 1);
@@ -374,9 +374,9 @@ fn tg_23_no_thread_escapes_the_end_of_its_process_or_an_exec() {
     }
 }
 
-/// On the model alone: on the kernel it is a race.
+/// On the model only: on the kernel this is a race.
 #[test]
-fn tg_24_a_clone_that_finds_a_signal_is_made_once_behind_the_handler() {
+fn tg_24_a_clone_with_a_pending_signal_is_made_once_after_the_handler() {
     let mut scene = catching(2, &[10]);
     let calls = [(1, tgkill(2, 3, Signal::USR1)), (3, Syscall::clone_call(THR))];
     let fx = race(&mut scene.kernel, &calls);
@@ -393,9 +393,9 @@ fn tg_24_a_clone_that_finds_a_signal_is_made_once_behind_the_handler() {
     assert_eq!(scene.kernel.tids(Pid(2)).count(), 3);
 }
 
-/// On the model alone: on the kernel it is a race.
+/// On the model only: on the kernel this is a race.
 #[test]
-fn tg_25_a_thread_is_made_behind_a_stop_that_has_begun() {
+fn tg_25_a_thread_is_created_after_a_stop_that_has_begun() {
     let mut kernel = process(3).kernel;
     let mut fx = Effects::new();
     kernel.call(Pid(1), &kill(2, Signal::STOP), &mut fx).expect("it kills");

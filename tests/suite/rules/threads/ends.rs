@@ -26,7 +26,7 @@ fn tg_86_a_thread_that_ends_is_gone_at_once() {
 }
 
 #[test]
-fn tg_87_a_leader_that_ends_before_its_threads_is_a_zombie_that_nobody_reaps() {
+fn tg_87_a_leader_that_ends_before_its_threads_is_a_zombie_that_no_wait_reaps() {
     let mut scene = process(2);
     exit_thread(&mut scene, 2, 3);
     // EXIT-09
@@ -52,7 +52,7 @@ fn tg_88_a_dead_leader_can_be_moved() {
     exit_thread(&mut scene, 2, 3);
     scene.setpgid(1, 2, 0);
     assert_eq!(scene.value(3, Syscall::Getpgrp), 2);
-    // it leads a group now
+    // the process leads a group now
     assert_eq!(scene.result(3, Syscall::Setsid), Err(Errno::EPERM));
     scene.same_on_the_kernel();
 }
@@ -97,7 +97,7 @@ fn tg_89_the_leader_s_code_was_the_status_until_linux_5_19() {
             ended(&mut scene, WaitStatus::exited(decides as i32 + 1));
             scene.same_on_the_kernel();
         }
-        // whoever ends all of them decides
+        // the group exit determines the status
         let mut scene = process_on(major, minor, Property::LastThreadDecides);
         exit_thread(&mut scene, 2, 3);
         scene.exit(3, 8);
@@ -120,7 +120,7 @@ fn wait_33_a_zombie_showed_its_leader_s_code_until_linux_5_16() {
         assert_eq!(scene.result(1, look(NONE)), is(term));
         scene.same_on_the_kernel();
     }
-    // one that took the place of a leader that had ended shows its own
+    // a thread that took the place of a dead leader shows its own status
     let mut scene = process_on(5, 16, Property::ZombieShowsProcess);
     exit_thread(&mut scene, 2, 3);
     scene.call(3, Syscall::Execve { path: proctable::host::SELF_PATH.into(), error: None });
@@ -133,29 +133,29 @@ fn wait_info(pid: i32, options: WaitOptions) -> Syscall {
     Syscall::Waitid { idtype: IdType::PID, id: pid, info: Ptr::Valid, options }
 }
 
-/// What is said of process 2.
+/// The siginfo of SIGCHLD for process 2.
 fn child(status: WaitStatus) -> SigInfo {
     SigInfo::child(Signal::CHLD, Pid(2), user(0), status)
 }
 
 #[test]
-fn tg_97_sigchld_told_the_leader_s_code_until_linux_6_14() {
+fn tg_97_sigchld_had_the_leader_s_code_until_linux_6_14() {
     let term = killed(Signal::TERM);
-    for (minor, told) in [(14, WaitStatus::exited(3)), (15, term)] {
+    for (minor, reported) in [(14, WaitStatus::exited(3)), (15, term)] {
         let mut scene = process_on(6, minor, Property::ChildSignalTellsProcess);
         scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
         exit_thread(&mut scene, 2, 3);
         shared(&mut scene, 2, 15);
-        assert_eq!(scene.handled(1), [child(told)]);
+        assert_eq!(scene.handled(1), [child(reported)]);
         ended(&mut scene, term);
         scene.same_on_the_kernel();
     }
 }
 
-/// A leader that is preempted while it ends takes the children of another thread no more: they are
-/// given away before anyone is told of its own end (EXIT-11).
+/// A leader that is preempted during its end does not adopt the children of another thread any
+/// more: they are reparented before any process is notified of its own end (EXIT-11).
 #[test]
-fn tg_91_a_leader_that_ends_is_given_no_children() {
+fn tg_91_a_leader_that_has_ended_adopts_no_children() {
     for minor in [1, 12] {
         let mut scene = on(6, minor, Property::ExitIsPreempted);
         begin(&mut scene, 2);
@@ -163,7 +163,7 @@ fn tg_91_a_leader_that_ends_is_given_no_children() {
         scene.exit(4, 1);
         scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::FULL);
         let step = Step { tid: Pid(1), action: Action::Call(kill(2, Signal::TERM)) };
-        let (mut told, mut script) = (BTreeSet::new(), Some(Vec::new()));
+        let (mut reported, mut script) = (BTreeSet::new(), Some(Vec::new()));
         while let Some(choices) = script {
             let (mut kernel, mut choose) = (scene.kernel.clone(), Scripted::new(choices));
             let reaction = react(&mut kernel, &step, false, &mut choose).expect("it can act");
@@ -171,16 +171,16 @@ fn tg_91_a_leader_that_ends_is_given_no_children() {
                 Observable::Handler(info) => Some(info.pid.0),
                 _ => None,
             });
-            told.insert(handled.collect::<Vec<_>>());
+            reported.insert(handled.collect::<Vec<_>>());
             script = choose.following();
         }
-        // of the orphan, and of its own end where process 1 runs in between
-        assert_eq!(told, [vec![4], vec![4, 2]].into());
+        // for the orphan, and for the leader's own end if process 1 runs in between
+        assert_eq!(reported, [vec![4], vec![4, 2]].into());
     }
 }
 
 #[test]
-fn tg_90_exit_group_decides_whatever_threads_exited_with() {
+fn tg_90_exit_group_determines_the_status_after_exits_of_threads() {
     // EXIT-07, THR-02
     let mut scene = process(3);
     exit_thread(&mut scene, 2, 3);
@@ -188,7 +188,7 @@ fn tg_90_exit_group_decides_whatever_threads_exited_with() {
     assert!(scene.is_gone(4));
     ended(&mut scene, WaitStatus::exited(8));
     scene.same_on_the_kernel();
-    // the first of two: on the model alone, as it is a race
+    // the first of two counts: on the model only, because this is a race
     let mut scene = process(3);
     let mut fx = Effects::new();
     let group_exit = |code| Syscall::ExitGroup(code);
@@ -200,7 +200,7 @@ fn tg_90_exit_group_decides_whatever_threads_exited_with() {
 }
 
 #[test]
-fn tg_84_all_threads_leave_what_they_sleep_in() {
+fn tg_84_all_threads_leave_the_calls_in_which_they_sleep() {
     let mut scene = process(5);
     scene.call(2, wait_for(-1, NONE));
     scene.fork(2 + 1);
@@ -215,7 +215,7 @@ fn tg_84_all_threads_leave_what_they_sleep_in() {
     scene.same_on_the_kernel();
 }
 
-/// Whose own children there are, among these threads.
+/// The threads, among these, that have children of their own.
 fn owners(scene: &mut Scene, tids: &[u32]) -> Vec<u32> {
     let mut owners = Vec::new();
     for tid in tids {
@@ -258,11 +258,11 @@ fn tg_92_the_parent_death_signal_comes_at_each_hand_over() {
     pdeath(&mut scene, child, 10);
     for parent in [3, 2] {
         exit_thread(&mut scene, parent, 0);
-        // RPT-14: from the process that lives on
+        // RPT-14: the sender is the process, which lives on
         let from: Vec<Pid> = scene.handled(child).iter().map(|info| info.pid).collect();
         assert_eq!(from, [Pid(2)], "{parent}");
     }
-    // of a thread that has no children nobody hears
+    // the end of a thread without children sends no signal
     assert_eq!(thread(&mut scene, 4), child + 1);
     exit_thread(&mut scene, child + 1, 0);
     assert_eq!(handled(&scene), []);
@@ -279,9 +279,9 @@ fn tg_93_each_thread_of_a_child_has_a_parent_death_signal() {
         pdeath(&mut scene, tid, number);
     }
     exit_thread(&mut scene, 3, 0);
-    // each is aimed at its thread, and the one that runs first takes both (TG-37)
+    // the target task of each is its thread, and the thread that runs first takes both (TG-37)
     assert_eq!(handled(&scene), [(child, 12), (child, 10)]);
-    // each thread takes its own where the other one blocks that
+    // each thread takes its own signal if the other thread blocks it
     scene.block(child, set(&[12]));
     scene.block(other, set(&[10]));
     exit_thread(&mut scene, 2, 0);
@@ -290,7 +290,7 @@ fn tg_93_each_thread_of_a_child_has_a_parent_death_signal() {
 }
 
 #[test]
-fn tg_94_a_zombie_that_is_handed_over_is_not_announced_again() {
+fn tg_94_a_zombie_that_is_handed_over_sends_no_second_sigchld() {
     let mut scene = catching(3, &[17]);
     let own = scene.fork(2);
     let dead = scene.fork(3);
@@ -328,7 +328,7 @@ fn tg_95_a_subreaper_adopts_by_its_first_living_thread() {
 }
 
 #[test]
-fn tg_96_what_is_pending_for_the_process_survives_its_threads() {
+fn tg_96_shared_pending_signals_survive_the_threads() {
     let mut scene = catching(3, &[10]);
     for tid in 2..=4 {
         scene.block(tid, set(&[10]));
@@ -344,7 +344,7 @@ fn tg_96_what_is_pending_for_the_process_survives_its_threads() {
 }
 
 #[test]
-fn tg_97_the_end_is_announced_once_by_the_leader_s_number_and_user() {
+fn tg_97_one_sigchld_reports_the_end_with_the_leader_s_number_and_user() {
     let mut scene = process(3);
     scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
     scene.set_users(4, users(own_user(30)));
@@ -353,9 +353,9 @@ fn tg_97_the_end_is_announced_once_by_the_leader_s_number_and_user() {
     assert_eq!(scene.handled(1), []);
     exit_thread(&mut scene, 4, 5);
     // CHLD-09
-    let told: Vec<_> =
+    let reported: Vec<_> =
         scene.handled(1).iter().map(|info| (info.pid, info.uid, info.value)).collect();
-    assert_eq!(told, [(Pid(2), user(0), 5)]);
+    assert_eq!(reported, [(Pid(2), user(0), 5)]);
     scene.same_on_the_kernel();
 }
 
@@ -388,7 +388,7 @@ fn orp_17_the_end_of_one_of_several_threads_checks_no_group() {
     let job = scene.fork(3);
     scene.setpgid(3, job as i32, job as i32);
     scene.setpgid(1, 2, 2);
-    // its parent is its only link
+    // the parent is the only link of the group
     scene.value(1, Syscall::Getpid);
     shared(&mut scene, job, 19);
     exit_thread(&mut scene, 3, 0);

@@ -6,7 +6,7 @@ fn exec() -> Syscall {
     Syscall::Execve { path: proctable::host::SELF_PATH.into(), error: None }
 }
 
-/// That thread of process 2 executes a program: afterwards it is thread 2.
+/// That thread of process 2 executes a program; afterwards it is thread 2.
 fn exec_by(scene: &mut Scene, tid: u32) {
     scene.call(tid, exec());
     assert_eq!(scene.returned(2), Some(Ok(Ret::Value(0))));
@@ -15,7 +15,7 @@ fn exec_by(scene: &mut Scene, tid: u32) {
 }
 
 #[test]
-fn tg_104_who_executes_a_program_becomes_the_leader_and_the_only_thread() {
+fn tg_104_a_thread_that_executes_a_program_becomes_the_leader_and_the_only_thread() {
     let mut scene = process(3);
     scene.block(1, set(&[17]));
     exec_by(&mut scene, 3);
@@ -24,7 +24,7 @@ fn tg_104_who_executes_a_program_becomes_the_leader_and_the_only_thread() {
     assert_eq!(scene.value(2, Syscall::Gettid), 2);
     assert_eq!(scene.result(1, kill(3, Signal::TERM)), Err(Errno::ESRCH));
     assert_eq!(scene.wait(1, NOHANG.with(WaitOptions::ALL)), NOTHING);
-    // who waits for the process waits for the new program
+    // a wait for the process is a wait for the new program
     scene.call(1, wait_for(2, NONE));
     assert_eq!(thread(&mut scene, 2), 5);
     exec_by(&mut scene, 5);
@@ -35,7 +35,7 @@ fn tg_104_who_executes_a_program_becomes_the_leader_and_the_only_thread() {
 }
 
 #[test]
-fn tg_105_what_is_pending_for_the_process_and_for_the_caller_stays() {
+fn tg_105_pending_signals_of_the_process_and_of_the_caller_stay() {
     let mut scene = process(3);
     for tid in 2..=4 {
         scene.block(tid, set(&[40, 41, 42, 43]));
@@ -53,7 +53,7 @@ fn tg_105_what_is_pending_for_the_process_and_for_the_caller_stays() {
 }
 
 #[test]
-fn tg_106_the_process_is_what_the_thread_was() {
+fn tg_106_the_process_keeps_the_attributes_of_the_thread() {
     let mut scene = process(3);
     scene.block(3, set(&[10]));
     scene.block(2, set(&[12]));
@@ -88,7 +88,7 @@ fn tg_107_the_children_of_all_threads_are_the_new_program_s() {
 
 #[test]
 fn tg_108_the_children_of_the_threads_that_exec_ends_get_their_parent_death_signal() {
-    for (by, told) in [(3, vec![5, 7]), (2, vec![6, 7])] {
+    for (by, reported) in [(3, vec![5, 7]), (2, vec![6, 7])] {
         let mut scene = process(3);
         for parent in 2..=4 {
             let child = scene.fork(parent);
@@ -98,13 +98,13 @@ fn tg_108_the_children_of_the_threads_that_exec_ends_get_their_parent_death_sign
         exec_by(&mut scene, by);
         let mut signalled: Vec<u32> = handled(&scene).iter().map(|(tid, _)| *tid).collect();
         signalled.sort_unstable();
-        assert_eq!(signalled, told);
+        assert_eq!(signalled, reported);
         scene.same_on_the_kernel();
     }
 }
 
 #[test]
-fn tg_109_who_owns_the_process_in_its_parent_stays_the_same() {
+fn tg_109_the_thread_that_is_the_parent_of_the_process_stays_the_same() {
     let mut scene = process(2);
     let child = scene.fork(3);
     let other = thread(&mut scene, child);
@@ -128,7 +128,7 @@ fn tg_110_a_program_revives_the_process_of_a_dead_leader() {
 }
 
 #[test]
-fn tg_111_a_program_that_cannot_be_executed_ends_nobody() {
+fn tg_111_a_program_that_cannot_be_executed_ends_no_thread() {
     let mut scene = process(3);
     let call = Syscall::Execve { path: "/nowhere".into(), error: Some(Errno::ENOENT) };
     assert_eq!(scene.result(3, call), Err(Errno::ENOENT));
@@ -151,15 +151,15 @@ fn tg_112_a_thread_in_vfork_does_not_delay_exec() {
     }
 }
 
-/// What a program is executed or not, of those effects.
+/// Whether a process executed a program in these effects.
 fn executed(fx: &Effects) -> bool {
     fx.list().iter().any(|effect| effect.what == Consequence::Executed)
 }
 
-/// On the model alone: on the kernel it is a race.
+/// On the model only: on the kernel this is a race.
 #[test]
 fn tg_113_of_two_threads_that_execute_a_program_the_first_lives() {
-    // TG-114: and exit_group comes too late
+    // TG-114: exit_group is too late as well
     for late in [exec(), Syscall::ExitGroup(3), Syscall::Exit(3)] {
         let mut scene = process(3);
         let mut fx = Effects::new();
@@ -172,7 +172,7 @@ fn tg_113_of_two_threads_that_execute_a_program_the_first_lives() {
         assert_eq!(runs(&scene, &[2]), [RunState::User]);
         assert_eq!(scene.kernel.tids(Pid(2)).count(), 1);
     }
-    // EXEC-20: while the process ends nobody executes a program
+    // EXEC-20: no thread executes a program while the process ends
     let mut scene = process(3);
     let mut fx = Effects::new();
     scene.kernel.call(Pid(3), &Syscall::ExitGroup(3), &mut fx).expect("it ends");
@@ -194,7 +194,7 @@ fn tg_115_a_clone_child_is_an_ordinary_one_after_a_thread_s_exec() {
 }
 
 #[test]
-fn tg_117_handlers_are_gone_and_what_the_caller_blocks_is_kept() {
+fn tg_117_handlers_are_reset_and_the_caller_s_mask_stays() {
     let mut scene = catching(3, &[10]);
     scene.action(4, Signal::USR2, SigAction::IGNORE);
     scene.block(3, set(&[15]));
@@ -208,22 +208,22 @@ fn tg_117_handlers_are_gone_and_what_the_caller_blocks_is_kept() {
     scene.same_on_the_kernel();
 }
 
-/// On the model alone: on the kernel it is a race.
+/// On the model only: on the kernel this is a race.
 #[test]
 fn tg_118_a_signal_does_not_end_the_wait_of_exec_for_the_other_threads() {
-    // one that dumps core decides nothing when it is sent (TG-75)
+    // a signal that dumps core decides nothing when it is sent (TG-75)
     let mut scene = process(3);
     let calls = [(3, exec()), (1, kill(2, Signal::QUIT))];
     let fx = race(&mut scene.kernel, &calls);
     assert!(executed(&fx));
     assert_eq!(status(&scene).term_signal(), Some(Signal::QUIT));
-    // TG-122: SIGKILL and its like do
-    for deadly in [Signal::KILL, Signal::TERM] {
+    // TG-122: SIGKILL and other fatal signals do
+    for fatal in [Signal::KILL, Signal::TERM] {
         let mut scene = process(3);
-        let fx = race(&mut scene.kernel, &[(3, exec()), (1, kill(2, deadly))]);
-        assert_eq!((executed(&fx), status(&scene)), (false, killed(deadly)));
+        let fx = race(&mut scene.kernel, &[(3, exec()), (1, kill(2, fatal))]);
+        assert_eq!((executed(&fx), status(&scene)), (false, killed(fatal)));
     }
-    // and a stop is reported, and goes on behind the program's beginning or before
+    // and a stop is reported, after the beginning of the program or before
     let mut scene = process(3);
     let fx = race(&mut scene.kernel, &[(3, exec()), (1, kill(2, Signal::STOP))]);
     assert!(fx.list().iter().any(|e| e.what == Consequence::Stopped(Signal::STOP)));
@@ -234,7 +234,7 @@ fn tg_118_a_signal_does_not_end_the_wait_of_exec_for_the_other_threads() {
 }
 
 #[test]
-fn tg_119_a_folder_and_a_umask_of_the_thread_s_own_are_the_program_s() {
+fn tg_119_the_program_has_the_directory_and_the_umask_of_the_thread() {
     let mut scene = process(1);
     assert_eq!(scene.value(2, Syscall::clone_call(THR & !(clone::FS | clone::FILES))), 3);
     scene.value(3, Syscall::Chdir { path: "/proc".into(), error: None });
@@ -279,7 +279,7 @@ fn tg_123_a_thread_that_waits_ends_with_exec_and_its_child_is_the_new_program_s(
 }
 
 #[test]
-fn tg_124_a_folder_that_is_shared_with_another_process_stays_so() {
+fn tg_124_a_directory_that_is_shared_with_another_process_stays_shared() {
     let mut scene = process(1);
     let partner = Syscall::clone_call(clone::FS | 17);
     assert_eq!(scene.value(2, partner), 3);
@@ -290,9 +290,9 @@ fn tg_124_a_folder_that_is_shared_with_another_process_stays_so() {
     scene.same_on_the_kernel();
 }
 
-/// The words themselves are the model's alone.
+/// Only the model shows the words.
 #[test]
-fn tg_101_exec_clears_the_words_of_those_whom_it_ends() {
+fn tg_101_exec_clears_the_words_of_the_threads_that_it_ends() {
     let mut scene = process(1);
     let flags = THR | clone::CHILD_CLEARTID;
     for address in [MEMORY, MEMORY + 8] {

@@ -6,13 +6,13 @@ use proctable::kernel::{Config, Property, Version};
 use super::*;
 
 #[test]
-fn tg_70_a_deadly_signal_to_any_thread_ends_all() {
+fn tg_70_a_fatal_signal_to_any_thread_ends_all_threads() {
     // THR-03, THR-04
-    for deadly in [Signal::TERM, Signal::SEGV, Signal::KILL] {
+    for fatal in [Signal::TERM, Signal::SEGV, Signal::KILL] {
         let mut scene = process(3);
         scene.limit(2, Resource::CORE, 0);
-        send(&mut scene, 3, deadly);
-        assert_eq!(status(&scene), killed(deadly));
+        send(&mut scene, 3, fatal);
+        assert_eq!(status(&scene), killed(fatal));
         assert!(scene.is_gone(3) && scene.is_gone(4));
         scene.same_on_the_kernel();
     }
@@ -26,7 +26,7 @@ fn tg_70_a_deadly_signal_to_any_thread_ends_all() {
 }
 
 #[test]
-fn tg_71_a_deadly_signal_that_its_thread_blocks_waits_there() {
+fn tg_71_a_fatal_signal_that_its_thread_blocks_stays_pending() {
     let mut scene = process(3);
     for tid in [3, 4] {
         scene.block(tid, set(&[15]));
@@ -41,7 +41,7 @@ fn tg_71_a_deadly_signal_that_its_thread_blocks_waits_there() {
 }
 
 #[test]
-fn tg_72_a_deadly_signal_that_all_block_waits_for_the_first_that_does_not() {
+fn tg_72_a_fatal_signal_that_all_threads_block_acts_when_one_unblocks_it() {
     let mut scene = process(3);
     for tid in 2..=4 {
         scene.block(tid, set(&[15]));
@@ -54,7 +54,7 @@ fn tg_72_a_deadly_signal_that_all_block_waits_for_the_first_that_does_not() {
 }
 
 #[test]
-fn tg_73_of_two_deadly_signals_the_private_one_counts() {
+fn tg_73_of_two_fatal_signals_the_private_one_is_the_status() {
     for (private, shared_one) in [(2, 15), (15, 2)] {
         let mut scene = process(3);
         for tid in 2..=4 {
@@ -69,10 +69,10 @@ fn tg_73_of_two_deadly_signals_the_private_one_counts() {
 }
 
 #[test]
-fn tg_74_the_first_deadly_signal_counts_when_it_is_sent() {
+fn tg_74_the_first_fatal_signal_acts_when_it_is_sent() {
     for signals in [[15, 2, 10], [12, 10, 15], [10, 12, 2]] {
         let mut scene = process(3);
-        // TG-85: what is sent afterwards is dropped
+        // TG-85: signals that are sent afterwards are dropped
         at_once(&mut scene, 2, &signals);
         ended(&mut scene, killed(signal(signals[0])));
         scene.same_on_the_kernel();
@@ -116,15 +116,15 @@ fn tg_76_a_signal_that_dumps_core_waits_for_a_thread_in_vfork() {
 }
 
 #[test]
-fn tg_77_the_thread_that_dumps_core_does_so_for_all() {
+fn tg_77_one_thread_dumps_core_for_all_threads() {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     let name = format!("proctable-core-threads-{}", std::process::id());
-    let folder = Folder(std::env::temp_dir().join(name));
-    std::fs::create_dir(&folder.0).unwrap();
-    let there = folder.0.to_str().unwrap();
+    let directory = TestDirectory(std::env::temp_dir().join(name));
+    std::fs::create_dir(&directory.0).unwrap();
+    let there = directory.0.to_str().unwrap();
     for case in 0..5 {
         let mut scene = process(3);
-        // the kernel says by SIGCHLD, too, whose the mark of the core is
+        // the kernel shows by SIGCHLD as well which thread has the core flag
         scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
         scene.limit(2, Resource::CORE, 1 << 20);
         scene.value(2, Syscall::Chdir { path: there.into(), error: None });
@@ -161,12 +161,12 @@ fn tg_77_the_thread_that_dumps_core_does_so_for_all() {
     }
 }
 
-/// What a leader shows that another thread's core dump has ended: the mark of the core is not its.
+/// The status of a leader that the core dump of another thread has ended: it has no core flag.
 #[test]
-fn tg_77_the_mark_of_the_core_is_the_dumper_s() {
+fn tg_77_only_the_thread_that_dumps_core_has_the_core_flag() {
     let segv = |core| WaitStatus::killed(Signal::SEGV, core);
-    // of 5.16 the zombie, of 6.14 the signal
-    for (version, dumper, shown, told) in [
+    // 5.16 shows it in the zombie, 6.14 in the signal
+    for (version, dumper, shown, reported) in [
         (Version::new(5, 16), 3, segv(false), segv(false)),
         (Version::new(5, 16), 2, segv(true), segv(true)),
         (Version::new(6, 14), 3, segv(true), segv(false)),
@@ -176,14 +176,14 @@ fn tg_77_the_mark_of_the_core_is_the_dumper_s() {
         scene.limit(2, Resource::CORE, 1 << 20);
         scene.catch(1, Signal::CHLD, SaFlags(0), SigSet::EMPTY);
         send(&mut scene, dumper, Signal::SEGV);
-        let expected = SigInfo::child(Signal::CHLD, Pid(2), user(0), told);
+        let expected = SigInfo::child(Signal::CHLD, Pid(2), user(0), reported);
         assert_eq!(scene.handled(1), [expected]);
         assert_eq!(scene.kernel.shown_exit_status(Pid(2)), Some(shown));
         ended(&mut scene, segv(true));
     }
 }
 
-/// On the model alone: on the kernel it is a race.
+/// On the model only: on the kernel this is a race.
 #[test]
 fn tg_78_a_signal_that_is_sent_before_exit_group_is_made_counts() {
     let mut scene = process(2);
@@ -196,7 +196,7 @@ fn tg_78_a_signal_that_is_sent_before_exit_group_is_made_counts() {
 }
 
 #[test]
-fn tg_79_sigtimedwait_protects_where_the_signal_is_blocked() {
+fn tg_79_sigtimedwait_protects_if_the_signal_is_blocked() {
     let mut scene = process(3);
     for tid in 2..=4 {
         scene.block(tid, set(&[15]));
@@ -218,7 +218,7 @@ fn tg_79_sigtimedwait_protects_where_the_signal_is_blocked() {
 }
 
 #[test]
-fn tg_80_sigtimedwait_protects_from_what_is_aimed_at_its_thread() {
+fn tg_80_sigtimedwait_protects_if_its_thread_is_the_target_task() {
     let mut scene = process(2);
     scene.block(3, set(&[15]));
     scene.call(3, sigwait(&[15]));
@@ -250,7 +250,7 @@ fn tg_81_a_thread_in_vfork_does_not_delay_the_end() {
 }
 
 #[test]
-fn tg_82_the_other_threads_take_what_a_dead_leader_does_not() {
+fn tg_82_the_other_threads_take_signals_that_a_dead_leader_does_not() {
     let mut scene = catching(3, &[10]);
     exit_thread(&mut scene, 2, 3);
     shared(&mut scene, 2, 10);
@@ -264,11 +264,11 @@ fn tg_82_the_other_threads_take_what_a_dead_leader_does_not() {
     scene.unblock(4, set(&[15]));
     ended(&mut scene, killed(Signal::TERM));
     scene.same_on_the_kernel();
-    for deadly in [9, 15] {
+    for fatal in [9, 15] {
         let mut scene = process(2);
         exit_thread(&mut scene, 2, 3);
-        shared(&mut scene, 2, deadly);
-        ended(&mut scene, killed(signal(deadly)));
+        shared(&mut scene, 2, fatal);
+        ended(&mut scene, killed(signal(fatal)));
         scene.same_on_the_kernel();
     }
 }
@@ -278,8 +278,8 @@ fn tg_83_a_signal_for_a_dead_leader_alone_does_nothing() {
     let mut scene = catching(2, &[10]);
     exit_thread(&mut scene, 2, 3);
     // THR-11
-    for deadly in [Signal::KILL, Signal::TERM, Signal::STOP, Signal::USR1] {
-        send(&mut scene, 2, deadly);
+    for fatal in [Signal::KILL, Signal::TERM, Signal::STOP, Signal::USR1] {
+        send(&mut scene, 2, fatal);
         assert_eq!((scene.run(3), handled(&scene)), (RunState::User, vec![]));
     }
     assert_eq!(scene.result(1, queue_to(2, 2, 40, -1)), Ok(Ret::Value(0)));
@@ -289,7 +289,7 @@ fn tg_83_a_signal_for_a_dead_leader_alone_does_nothing() {
     scene.same_on_the_kernel();
 }
 
-/// KILL-24: by the property the other thread drops the signal, or ends the init.
+/// KILL-24: the property decides whether the other thread drops the signal or ends the init.
 #[test]
 fn kill_24_an_init_with_a_thread_that_does_not_block_the_signal() {
     let property = Property::InitIsSpared;

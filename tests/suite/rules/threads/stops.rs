@@ -11,8 +11,8 @@ fn job(threads: u32, signals: &[i32]) -> Scene {
     scene
 }
 
-/// What process 1, which catches SIGCHLD, was told in the last step: code and status.
-fn told(scene: &Scene) -> Vec<(SiCode, u64)> {
+/// The codes and statuses of the SIGCHLDs that process 1 caught in the last step.
+fn child_signals(scene: &Scene) -> Vec<(SiCode, u64)> {
     scene.handled(1).iter().map(|info| (info.code, info.value)).collect()
 }
 
@@ -21,7 +21,7 @@ fn listen(scene: &mut Scene) {
 }
 
 #[test]
-fn tg_125_all_threads_stop_and_the_parent_is_told_once() {
+fn tg_125_all_threads_stop_and_the_parent_is_notified_once() {
     for case in 0..3 {
         let mut scene = process(3);
         listen(&mut scene);
@@ -51,15 +51,15 @@ fn tg_126_a_thread_in_vfork_delays_the_stop() {
         }
         let thread = Syscall::clone_call(THR | clone::VFORK);
         scene.call(sleeper, if case == 1 { thread } else { Syscall::Vfork });
-        // aimed at one that can take it: one that is aimed at a sleeper in vfork waits (TG-39)
+        // the target task can take it: a signal for a thread in vfork waits (TG-39)
         shared(&mut scene, others[0], 19);
         assert_eq!(scene.run(sleeper), RunState::Vfork);
         assert_eq!(runs(&scene, &others), [RunState::Stopped; 2]);
         if case == 1 {
-            // the new thread stops, and so cannot end
+            // the new thread stops, and so does not end
             assert_eq!(scene.run(6), RunState::Stopped);
         } else {
-            assert_eq!((told(&scene), stopped(&mut scene)), (vec![], false));
+            assert_eq!((child_signals(&scene), stopped(&mut scene)), (vec![], false));
             scene.exit(6, 0);
             assert_eq!(scene.run(sleeper), RunState::Stopped);
             assert!(stopped(&mut scene));
@@ -69,7 +69,7 @@ fn tg_126_a_thread_in_vfork_delays_the_stop() {
 }
 
 #[test]
-fn tg_127_sigcont_during_a_stop_is_told_as_a_stop_without_a_signal() {
+fn tg_127_sigcont_during_a_stop_is_reported_as_a_stop_without_a_signal() {
     let mut scene = process(3);
     listen(&mut scene);
     scene.call(2, Syscall::Vfork);
@@ -78,7 +78,7 @@ fn tg_127_sigcont_during_a_stop_is_told_as_a_stop_without_a_signal() {
     shared(&mut scene, 2, 18);
     // JOB-13
     assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::Vfork, RunState::User, RunState::User]);
-    assert_eq!(told(&scene), [(SiCode::CLD_STOPPED, 0)]);
+    assert_eq!(child_signals(&scene), [(SiCode::CLD_STOPPED, 0)]);
     assert!(!stopped(&mut scene));
     assert_eq!(scene.result(1, wait_for(2, CONTINUED)), waited(2, WaitStatus::CONTINUED));
     assert_eq!(scene.result(1, wait_for(2, CONTINUED)), NOTHING);
@@ -86,18 +86,18 @@ fn tg_127_sigcont_during_a_stop_is_told_as_a_stop_without_a_signal() {
 }
 
 #[test]
-fn tg_128_a_stopped_process_dies_of_sigkill_alone() {
+fn tg_128_only_sigkill_ends_a_stopped_process() {
     for incomplete in [false, true] {
-        for deadly in [kill(2, Signal::KILL), tgkill(2, 3, Signal::KILL)] {
+        for fatal in [kill(2, Signal::KILL), tgkill(2, 3, Signal::KILL)] {
             let mut scene = process(3);
             if incomplete {
                 scene.call(2, Syscall::Vfork);
             }
             shared(&mut scene, 3, 19);
-            // for the process it would end a sleeper in vfork, and so all
+            // a signal to the process would end the thread in vfork, and so all threads
             send(&mut scene, 3, Signal::TERM);
             assert_eq!((scene.run(3), scene.view(3).private), (RunState::Stopped, set(&[15])));
-            scene.call(1, deadly);
+            scene.call(1, fatal);
             ended(&mut scene, killed(Signal::KILL));
             scene.same_on_the_kernel();
         }
@@ -111,7 +111,7 @@ fn tg_128_a_stopped_process_dies_of_sigkill_alone() {
 }
 
 #[test]
-fn tg_129_sigcont_resumes_all_threads_also_where_all_block_it() {
+fn tg_129_sigcont_continues_all_threads_even_if_all_block_it() {
     for private in [false, true] {
         let mut scene = process(3);
         for tid in 2..=4 {
@@ -151,7 +151,7 @@ fn tg_130_the_handler_of_sigcont_runs_once() {
 }
 
 #[test]
-fn tg_131_sigcont_and_stops_remove_each_other_for_all_threads() {
+fn tg_131_sigcont_and_stops_discard_each_other_for_all_threads() {
     let mut scene = job(3, &[]);
     for tid in 2..=4 {
         scene.block(tid, set(&[18, 20]));
@@ -167,7 +167,7 @@ fn tg_131_sigcont_and_stops_remove_each_other_for_all_threads() {
 }
 
 #[test]
-fn tg_132_a_stop_signal_that_is_blocked_stops_all_when_it_is_unblocked() {
+fn tg_132_a_blocked_stop_signal_stops_all_threads_when_it_is_unblocked() {
     let mut scene = job(3, &[]);
     scene.block(3, set(&[20]));
     send(&mut scene, 3, Signal::TSTP);
@@ -177,12 +177,12 @@ fn tg_132_a_stop_signal_that_is_blocked_stops_all_when_it_is_unblocked() {
     let stop = wait_for(2, UNTRACED);
     assert_eq!(scene.result(1, stop), waited(2, WaitStatus::stopped(Signal::TSTP)));
     shared(&mut scene, 2, 18);
-    // another one takes it
+    // another thread takes it
     scene.block(2, set(&[20]));
     shared(&mut scene, 2, 20);
     assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::Stopped; 3]);
     shared(&mut scene, 2, 18);
-    // nobody
+    // no thread takes it
     scene.block(3, set(&[20]));
     scene.block(4, set(&[20]));
     shared(&mut scene, 2, 20);
@@ -191,7 +191,7 @@ fn tg_132_a_stop_signal_that_is_blocked_stops_all_when_it_is_unblocked() {
 }
 
 #[test]
-fn tg_133_a_handler_of_a_stop_signal_runs_in_one_thread_and_nobody_stops() {
+fn tg_133_a_handler_of_a_stop_signal_runs_in_one_thread_and_no_thread_stops() {
     let mut scene = job(3, &[20]);
     shared(&mut scene, 3, 20);
     assert_eq!(handled(&scene), [(3, 20)]);
@@ -200,15 +200,15 @@ fn tg_133_a_handler_of_a_stop_signal_runs_in_one_thread_and_nobody_stops() {
 }
 
 #[test]
-fn tg_134_of_several_stop_signals_the_lowest_counts() {
+fn tg_134_of_several_stop_signals_the_lowest_is_the_status() {
     let mut scene = job(3, &[]);
     listen(&mut scene);
     at_once(&mut scene, 2, &[20, 21, 19]);
-    assert_eq!(told(&scene), [(SiCode::CLD_STOPPED, 19)]);
+    assert_eq!(child_signals(&scene), [(SiCode::CLD_STOPPED, 19)]);
     assert!(stopped(&mut scene));
-    // one more stays pending until SIGCONT
+    // one more SIGSTOP stays pending until SIGCONT
     shared(&mut scene, 3, 19);
-    assert_eq!((told(&scene), stopped(&mut scene)), (vec![], false));
+    assert_eq!((child_signals(&scene), stopped(&mut scene)), (vec![], false));
     assert!(scene.view(2).shared.contains(Signal::STOP));
     shared(&mut scene, 2, 18);
     assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::User; 3]);
@@ -224,7 +224,7 @@ fn tg_135_a_process_with_a_dead_leader_stops_and_continues() {
     shared(&mut scene, 2, 19);
     // JOB-19, WAIT-35
     assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::Zombie, RunState::Stopped, RunState::Stopped]);
-    assert_eq!(told(&scene), [(SiCode::CLD_STOPPED, 19)]);
+    assert_eq!(child_signals(&scene), [(SiCode::CLD_STOPPED, 19)]);
     assert!(stopped(&mut scene));
     shared(&mut scene, 2, 18);
     assert_eq!(scene.result(1, wait_for(2, CONTINUED)), waited(2, WaitStatus::CONTINUED));
@@ -238,7 +238,7 @@ fn tg_135_a_process_with_a_dead_leader_stops_and_continues() {
 }
 
 #[test]
-fn tg_137_what_one_thread_is_sent_in_a_stop_it_handles_when_it_runs() {
+fn tg_137_a_thread_handles_signals_of_a_stop_when_it_runs() {
     let mut scene = catching(3, &[10, 18]);
     scene.call(3, Syscall::Pause);
     shared(&mut scene, 2, 19);
@@ -251,17 +251,17 @@ fn tg_137_what_one_thread_is_sent_in_a_stop_it_handles_when_it_runs() {
 }
 
 #[test]
-fn tg_138_a_stop_that_is_continued_before_anybody_stops_leaves_no_trace() {
+fn tg_138_a_stop_that_is_continued_before_any_thread_stops_leaves_no_trace() {
     let mut scene = process(3);
     listen(&mut scene);
     at_once(&mut scene, 2, &[19, 18]);
     assert_eq!(runs(&scene, &[2, 3, 4]), [RunState::User; 3]);
     let any = UNTRACED.with(CONTINUED);
-    assert_eq!((told(&scene), scene.result(1, wait_for(2, any))), (vec![], NOTHING));
+    assert_eq!((child_signals(&scene), scene.result(1, wait_for(2, any))), (vec![], NOTHING));
     scene.same_on_the_kernel();
 }
 
-/// On the model alone: on the kernel it is a race.
+/// On the model only: on the kernel this is a race.
 #[test]
 fn tg_139_a_thread_that_ends_counts_as_stopped() {
     // JOB-16
@@ -271,7 +271,7 @@ fn tg_139_a_thread_that_ends_counts_as_stopped() {
         let mut fx = Effects::new();
         let kernel = &mut scene.kernel;
         kernel.call(Pid(1), &kill(first as i32, Signal::STOP), &mut fx).expect("it kills");
-        // one begins the stop, the other ends before it has stopped
+        // one thread begins the stop, the other ends before it has stopped
         let step = proctable::kernel::Event::Step { tid: Pid(first) };
         kernel.apply(&step, &mut fx).expect("it stops");
         kernel.call(Pid(ends), &Syscall::Exit(0), &mut fx).expect("it ends");

@@ -16,7 +16,7 @@ fn tg_155_users_belong_to_the_thread() {
 }
 
 #[test]
-fn tg_156_permission_is_judged_by_the_thread_that_is_aimed_at() {
+fn tg_156_the_users_of_the_target_task_decide_the_permission() {
     let mut scene = catching(3, &[10]);
     let own = own_user(51);
     scene.setpgid(1, 2, 2);
@@ -33,7 +33,7 @@ fn tg_156_permission_is_judged_by_the_thread_that_is_aimed_at() {
         assert_eq!(sent, result, "{target}");
     }
     assert_eq!(scene.result(sender, kill(-2, Signal::USR1)), refused);
-    // a dead leader's users count as before
+    // the users of a dead leader count as before
     exit_thread(&mut scene, 2, 0);
     assert_eq!(scene.result(sender, kill(2, Signal::USR1)), refused);
     assert_eq!(scene.result(sender, kill(3, Signal::USR1)), Ok(Ret::Value(0)));
@@ -103,7 +103,7 @@ fn tg_159_groups_and_sessions_are_the_process_s() {
 }
 
 #[test]
-fn tg_160_how_threads_are_named() {
+fn tg_160_the_numbers_that_name_a_thread() {
     let mut scene = catching(2, &[10]);
     let other = scene.fork(1) as i32;
     let tg = |tgid, tid, sig| Syscall::Tgkill { tgid, tid, sig };
@@ -132,7 +132,7 @@ fn tg_161_queued_signals_for_threads() {
     assert_eq!(handled(&scene), [(3, 10)]);
     scene.block(3, set(&[10]));
     scene.call(1, queue(3, Signal::USR1, -1, 5));
-    // of the process, aimed at the thread
+    // a signal to the process, with the thread as the target task
     assert_eq!(handled(&scene), [(2, 10)]);
     scene.block(4, set(&[10]));
     assert_eq!(scene.result(1, queue_to(2, 4, 10, -1)), Ok(Ret::Value(0)));
@@ -169,7 +169,7 @@ fn tg_162_codes_of_the_kernel_are_for_the_caller_s_own_number() {
 }
 
 #[test]
-fn tg_166_kill_of_all_leaves_the_caller_s_threads_out() {
+fn tg_166_kill_of_all_excludes_the_caller_s_threads() {
     let mut scene = catching(3, &[10]);
     assert_eq!(scene.result(3, kill(-1, Signal::USR1)), Err(Errno::ESRCH));
     let other = scene.fork(1);
@@ -200,7 +200,7 @@ fn tg_167_queued_records_are_counted_for_all_threads_together() {
     assert_eq!(scene.result(1, tgkill(2, 3, signal(40))), Err(Errno::EAGAIN));
     shared(&mut scene, 2, 40);
     assert_eq!(scene.view(2).shared, set(&[40]));
-    // what a thread had is free when it ends
+    // the records of a thread are free when it has ended
     exit_thread(&mut scene, 3, 0);
     assert_eq!(scene.result(1, queue_to(2, 2, 40, -1)), Ok(Ret::Value(0)));
     scene.same_on_the_kernel();

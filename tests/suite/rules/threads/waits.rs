@@ -22,7 +22,7 @@ fn tg_140_the_thread_that_began_to_wait_last_reaps() {
 }
 
 #[test]
-fn tg_141_who_waits_for_its_own_children_is_not_woken_for_others() {
+fn tg_141_a_wait_for_the_thread_s_own_children_is_not_woken_for_others() {
     let own = wait_for(-1, WaitOptions::NOTHREAD);
     let any = wait_for(-1, NONE);
     for own_first in [false, true] {
@@ -49,8 +49,8 @@ fn tg_141_who_waits_for_its_own_children_is_not_woken_for_others() {
     scene.same_on_the_kernel();
 }
 
-/// Children A of thread 3, B of 2, C of 4, D of 3, all dead.
-fn family(threads: u32) -> (Scene, [u32; 4]) {
+/// The children A of thread 3, B of 2, C of 4, D of 3, all dead.
+fn ended_children(threads: u32) -> (Scene, [u32; 4]) {
     let mut scene = process(threads);
     let children = [3, 2, 4, 3].map(|parent| scene.fork(parent));
     for child in children {
@@ -59,7 +59,7 @@ fn family(threads: u32) -> (Scene, [u32; 4]) {
     (scene, children)
 }
 
-/// The first child that a thread is told of, which stays.
+/// The first child in a wait of a thread, which stays a zombie.
 fn first(scene: &mut Scene, tid: u32) -> u32 {
     let options = WaitOptions::EXITED.with(WaitOptions::NOWAIT);
     let (idtype, info) = (proctable::abi::IdType::ALL, Ptr::Valid);
@@ -77,9 +77,9 @@ fn reap(scene: &mut Scene, tid: u32) -> u32 {
 }
 
 #[test]
-fn tg_142_the_caller_s_own_children_come_first_then_those_of_the_threads_behind_it() {
+fn tg_142_the_caller_s_own_children_precede_those_of_the_threads_after_it() {
     // WAIT-32
-    let (mut scene, [a, b, c, _]) = family(4);
+    let (mut scene, [a, b, c, _]) = ended_children(4);
     assert_eq!([2, 3, 4, 5].map(|tid| first(&mut scene, tid)), [b, a, c, b]);
     scene.same_on_the_kernel();
 }
@@ -106,7 +106,7 @@ fn tg_143_children_that_are_handed_over_come_last_in_the_adopter_s_list() {
 
 #[test]
 fn tg_144_exec_hands_the_leader_s_children_over_first() {
-    let (mut scene, [a, b, c, d]) = family(3);
+    let (mut scene, [a, b, c, d]) = ended_children(3);
     scene.call(4, Syscall::Execve { path: proctable::host::SELF_PATH.into(), error: None });
     let order = [2, 2, 2, 2].map(|tid| reap(&mut scene, tid));
     assert_eq!(order, [c, a, d, b]);
@@ -147,8 +147,8 @@ fn waitid(options: WaitOptions) -> Syscall {
     Syscall::Waitid { idtype: proctable::abi::IdType::ALL, id: 0, info: Ptr::Valid, options }
 }
 
-/// Whom a waitid of that thread returned in the last step, if it did.
-fn told(scene: &Scene, tid: u32) -> Option<Result<u32, Errno>> {
+/// The child that waitid of that thread returned in the last step, if it returned.
+fn waited_child(scene: &Scene, tid: u32) -> Option<Result<u32, Errno>> {
     scene.returned(tid).map(|result| match result {
         Ok(Ret::WaitInfo(Some(Some(info)))) => Ok(info.pid.0),
         Err(errno) => Err(errno),
@@ -157,14 +157,14 @@ fn told(scene: &Scene, tid: u32) -> Option<Result<u32, Errno>> {
 }
 
 #[test]
-fn tg_147_two_that_leave_the_zombie_are_both_told() {
+fn tg_147_two_waits_with_wnowait_both_return_the_zombie() {
     let mut scene = process(3);
     let child = scene.fork(2);
     for tid in [3, 4] {
         scene.call(tid, waitid(WaitOptions::EXITED.with(WaitOptions::NOWAIT)));
     }
     scene.exit(child, 4);
-    assert_eq!([3, 4].map(|tid| told(&scene, tid)), [Some(Ok(child)); 2]);
+    assert_eq!([3, 4].map(|tid| waited_child(&scene, tid)), [Some(Ok(child)); 2]);
     assert_eq!(scene.run(child), RunState::Zombie);
     scene.same_on_the_kernel();
 }
@@ -177,10 +177,10 @@ fn tg_148_one_stop_is_reported_to_one_thread() {
         scene.call(tid, waitid(WaitOptions::STOPPED));
     }
     shared(&mut scene, child, 19);
-    assert_eq!([3, 4].map(|tid| told(&scene, tid)), [None, Some(Ok(child))]);
+    assert_eq!([3, 4].map(|tid| waited_child(&scene, tid)), [None, Some(Ok(child))]);
     shared(&mut scene, child, 9);
     // WAIT-23
-    assert_eq!(told(&scene, 3), Some(Err(Errno::ECHILD)));
+    assert_eq!(waited_child(&scene, 3), Some(Err(Errno::ECHILD)));
     scene.same_on_the_kernel();
 }
 
@@ -193,12 +193,12 @@ fn tg_149_one_continue_is_reported_to_one_thread() {
         scene.call(tid, waitid(WaitOptions::CONTINUED));
     }
     shared(&mut scene, child, 18);
-    assert_eq!([3, 4].map(|tid| told(&scene, tid)), [None, Some(Ok(child))]);
+    assert_eq!([3, 4].map(|tid| waited_child(&scene, tid)), [None, Some(Ok(child))]);
     scene.same_on_the_kernel();
 }
 
 #[test]
-fn tg_150_a_child_that_another_thread_makes_during_a_wait_counts() {
+fn tg_150_a_wait_includes_a_child_that_another_thread_creates_during_it() {
     let mut scene = process(3);
     scene.fork(2);
     scene.call(3, wait_for(-1, NONE));
@@ -209,7 +209,7 @@ fn tg_150_a_child_that_another_thread_makes_during_a_wait_counts() {
 }
 
 #[test]
-fn tg_151_a_thread_is_nobody_s_child_and_clone_children_are_every_thread_s() {
+fn tg_151_a_thread_is_no_child_and_every_thread_waits_for_clone_children() {
     let mut scene = process(2);
     // WAIT-47
     let all = WaitOptions::ALL;
@@ -226,7 +226,7 @@ fn tg_151_a_thread_is_nobody_s_child_and_clone_children_are_every_thread_s() {
 }
 
 #[test]
-fn tg_152_where_no_zombies_are_wanted_all_waits_end_with_the_last_child() {
+fn tg_152_with_automatic_reaping_all_waits_end_with_the_last_child() {
     let mut scene = process(3);
     scene.action(2, Signal::CHLD, SigAction::IGNORE);
     let children = [scene.fork(2), scene.fork(4)];
@@ -249,7 +249,7 @@ fn tg_153_the_wait_of_one_thread_and_the_handler_of_another() {
     scene.exit(child, 1);
     assert_eq!(handled(&scene), [(4, 17)]);
     assert_eq!(scene.returned(3), Some(waited(child, WaitStatus::exited(1))));
-    // of its own child a thread is told before it handles the signal
+    // a thread reaps its own child before it handles the signal
     let child = scene.fork(3);
     scene.call(3, wait_for(child as i32, NONE));
     scene.exit(child, 2);
