@@ -74,7 +74,7 @@ pub enum CallPrefix {
 }
 
 impl CallPrefix {
-    /// The call. In a [`CallPrefix::Partial`] not all its arguments count.
+    /// The call. In a [`CallPrefix::Head`] not all its arguments count.
     pub fn call(&self) -> &Syscall {
         match self {
             CallPrefix::Whole(call) | CallPrefix::Head(call) => call,
