@@ -16,6 +16,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use super::cgroup::Cgroup;
 use super::child_handle::Child;
 use super::members::Member;
+use super::options::OnDrop;
 use super::output::{Output, RunError, Stream, Usage};
 use super::pidfd;
 use super::pipe_io::{self, Transfer};
@@ -530,14 +531,19 @@ impl Capture {
     /// Ends the tree, and reads what is left in the pipes.
     fn finish(&mut self, sink: &mut Sink) -> Result<Output, RunError> {
         self.close_stdin();
-        let own = self.tree.take();
-        let (killed, survivors, unseen) = match &own {
+        let mut own = self.tree.take();
+        let (killed, survivors, unseen) = match &mut own {
             Some(tree) => {
                 let (killed, unseen) = match tree.members() {
                     Ok(members) => (members, None),
                     Err(error) => (Vec::new(), Some(error.to_string())),
                 };
                 let shutdown = tree.kill().map_err(RunError::End)?;
+                let has_cgroup = self.core.cgroup.is_some() || !tree.enforced().is_empty();
+                if !has_cgroup && shutdown.survivors.is_empty() {
+                    // a second kill by the drop would look at every process again
+                    tree.on_drop = OnDrop::Leave;
+                }
                 (killed, shutdown.survivors, unseen.or(shutdown.unseen))
             }
             None => (self.kill_commands(), Vec::new(), None),
@@ -607,7 +613,9 @@ impl Capture {
         let children = self.children.iter();
         let of_children = children.filter_map(Child::cpu_time).sum();
         let of_children = Figure { value: of_children, source: Source::SumOfMembers };
-        let cpu = has_tree.then(|| self.core.cpu(None).ok()).flatten();
+        // without a cgroup there is no more than the commands: no member is left
+        let has_cgroup = has_tree && self.core.cgroup.is_some();
+        let cpu = has_cgroup.then(|| self.core.cpu(None).ok()).flatten();
         let peak = has_tree.then(|| self.core.memory_peak(&[])).flatten();
         Usage {
             cpu: cpu.unwrap_or(of_children),

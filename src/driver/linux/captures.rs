@@ -24,6 +24,9 @@ use crate::sync::Parker;
 /// first; in a tree of the caller ([`Pipeline::within`]) three fewer. RLIMIT_NOFILE limits
 /// `at_once` so.
 ///
+/// Without a cgroup the end of each tree costs four looks at every process of the system: use one
+/// tree for all of them then.
+///
 /// ```
 /// use proctable::driver::linux::{Command, output_many};
 ///

@@ -271,7 +271,10 @@ fn many_kit(count: usize) -> io::Result<usize> {
         }
         while let Some(output) = tasks.join_next().await {
             most = most.max(threads());
-            output.map_err(failed)?.and_then(|output| output.ensure_success()).map_err(failed)?;
+            let _output = output
+                .map_err(failed)?
+                .and_then(|output| output.ensure_success())
+                .map_err(failed)?;
         }
         Ok::<(), io::Error>(())
     })?;
