@@ -63,12 +63,27 @@ pub fn show_bytes(size: u64) -> String {
     if unit.is_empty() { format!("{number} bytes") } else { format!("{number}{unit}") }
 }
 
-/// A signal by name or number, as for kill(1): `TERM`, `SIGTERM`, `15`, `RTMIN`.
+/// A signal by name or number, as for kill(1): `TERM`, `SIGTERM`, `15`, `RTMIN`, `RTMAX-1`.
 pub fn signal(text: &str) -> Result<Signal, String> {
+    let name = text.to_ascii_uppercase();
+    let bare = name.strip_prefix("SIG").unwrap_or(&name);
     let number = text.parse().ok().and_then(Signal::new);
-    let signal = number.or_else(|| Signal::from_name(&text.to_ascii_uppercase()));
+    let signal = number.or_else(|| realtime(bare)).or_else(|| Signal::from_name(&name));
     let known = signal.filter(|signal| ![32, 33].contains(&signal.number()));
     known.ok_or_else(|| "a signal is a name or a number, for example TERM, SIGINT or 15".into())
+}
+
+/// The real-time signals that the C library leaves to programs: it keeps 32 and 33 for itself, so its
+/// SIGRTMIN is 34 (signal(7)).
+fn realtime(name: &str) -> Option<Signal> {
+    let (first, rest): (i32, &str) = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX"))
+    {
+        (Some(rest), _) => (34, rest),
+        (_, Some(rest)) => (64, rest),
+        _ => return None,
+    };
+    let offset: i32 = if rest.is_empty() { 0 } else { rest.parse().ok()? };
+    Signal::new(first.saturating_add(offset)).filter(|signal| signal.number() >= 34)
 }
 
 fn positive(size: u64) -> Result<u64, String> {
@@ -109,12 +124,18 @@ mod tests {
 
     #[test]
     fn signals_have_names_and_numbers() {
-        for (text, number) in
-            [("TERM", 15), ("SIGINT", 2), ("sigkill", 9), ("40", 40), ("RTMIN", 34)]
-        {
+        for (text, number) in [
+            ("TERM", 15),
+            ("SIGINT", 2),
+            ("sigkill", 9),
+            ("40", 40),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("rtmax-1", 63),
+        ] {
             assert_eq!(signal(text).map(Signal::number), Ok(number), "{text}");
         }
-        for text in ["", "0", "65", "32", "-1", "NONE"] {
+        for text in ["", "0", "65", "32", "-1", "NONE", "RTMIN-1", "RTMAX+1", "RTMINx"] {
             assert!(signal(text).is_err(), "{text}");
         }
     }
