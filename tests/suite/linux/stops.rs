@@ -2,6 +2,7 @@
 //! The clock goes on, and nobody stays behind stopped.
 #![allow(unsafe_code)]
 
+use std::os::unix::process::CommandExt;
 use std::process::Stdio as StdStdio;
 
 use super::program::{folders_of, proctable};
@@ -74,7 +75,10 @@ fn the_time_is_over_for_whoever_is_stopped_without_a_terminal() {
         ] {
             let options = ["--timeout", "0.1", "--grace", "0.1", "--", "sh", "-c", script];
             let begin = Instant::now();
-            let mut program = proctable(&[mechanism, &options].concat()).spawn().unwrap();
+            // in a group that is not orphaned, also where the group of the tests is: a signal of the
+            // terminal stops no member of an orphaned group (ORP-04)
+            let mut program = proctable(&[mechanism, &options].concat());
+            let mut program = program.process_group(0).spawn().unwrap();
             assert_eq!(program.wait().unwrap().code(), Some(124), "{mechanism:?} {script}");
             assert!(begin.elapsed() < SOON);
             assert!(folders_of(program.id()).is_empty());
