@@ -9,6 +9,7 @@
 //! - [`trace`]: logs in the form of strace(1).
 //! - [`sim`]: programs of calls: run on the model, generated, explained, shrunk.
 //! - [`check`]: checks whether the model explains a log.
+//! - [`tty`]: terminals: a pty and its line discipline.
 //! - `table`: the facade. `ProcessTable` for runtimes, with blocking waits,
 //!   events and a reaper (feature `table`).
 //! - `driver`: carries out the decisions of the table for one process (feature `table`).
@@ -75,6 +76,7 @@ pub mod syscall;
 #[cfg(feature = "table")]
 pub mod table;
 pub mod trace;
+pub mod tty;
 
 /// The programs of the README are tests.
 #[cfg(doctest)]

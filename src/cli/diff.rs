@@ -82,6 +82,9 @@ pub struct Options {
         value_parser = value_parser!(u32).range(1..)
     )]
     runs: u32,
+    /// Programs of calls on a terminal: both ends of a pty, and its line discipline
+    #[arg(long, conflicts_with_all = ["concurrent", "replay", "user_namespace"])]
+    terminal: bool,
     /// Break this rule of the model (to see that the comparison finds it)
     #[cfg(feature = "faults")]
     #[arg(long, value_name = "NAME")]
@@ -170,6 +173,7 @@ fn run_campaign(options: &Options, mode: Mode) -> io::Result<Summary> {
             concurrent: options.concurrent.then_some(options.runs),
         },
         programs: options.programs,
+        terminal: options.terminal,
         shard: (nth, of),
         fault: fault(options),
         max_differences: options.max_differences.max(1),
@@ -251,10 +255,19 @@ fn report(options: &Options, summary: &Summary) {
         summary.differences.len()
     );
     let seconds = summary.elapsed.as_secs_f64();
+    if options.terminal {
+        return say!(
+            "{seconds:.1} s, {} bytes, {} calls and bytes/s a core; {} programs agreed only when \
+             the kernel had time to carry bytes between the ends",
+            grouped(progress.bytes),
+            grouped(rate(progress.calls + progress.bytes, summary)),
+            progress.late
+        );
+    }
     say!(
         "{seconds:.1} s, {} calls/s a core; {} programs ({:.1} %) needed another order than the \
          canonical one{}",
-        grouped((progress.calls as f64 / seconds / summary.workers.max(1) as f64) as u64),
+        grouped(rate(progress.calls, summary)),
         progress.reordered,
         100.0 * progress.reordered as f64 / progress.programs.max(1) as f64,
         match progress.late {
@@ -262,6 +275,12 @@ fn report(options: &Options, summary: &Summary) {
             late => format!("; {late} given up because their timers fired late each time"),
         }
     );
+}
+
+/// The number each second and core.
+fn rate(number: u64, summary: &Summary) -> u64 {
+    let seconds = summary.elapsed.as_secs_f64();
+    (number as f64 / seconds / summary.workers.max(1) as f64) as u64
 }
 
 fn show(options: &Options, difference: &Difference) {

@@ -24,6 +24,8 @@ pub struct Campaign {
     pub config: TrialConfig,
     /// The number of programs.
     pub programs: u64,
+    /// Programs for a terminal instead of programs of processes.
+    pub terminal: bool,
     /// Runs only the programs whose number is the first of these modulo the second.
     pub shard: (u64, u64),
     /// The rule that the model breaks (feature `faults`).
@@ -43,6 +45,8 @@ pub struct CampaignCounts {
     pub reordered: u64,
     /// The programs that were abandoned, because their timers fired late each time.
     pub late: u64,
+    /// The bytes that calls on terminals wrote and read.
+    pub bytes: u64,
 }
 
 /// The result of a run.
@@ -79,12 +83,16 @@ impl Campaign {
     pub fn run(&self, progress: impl FnMut(&Summary)) -> io::Result<Summary> {
         let workers = self.cpus.len() as u64;
         let (nth, of) = self.shard;
-        let jobs = (0..workers).map(|worker| WorkerJob::Run {
-            config: self.config.clone(),
-            first: nth + worker * of,
-            stride: of * workers,
-            end: self.programs,
-            fault: self.fault.clone(),
+        let (stride, end) = (of * workers, self.programs);
+        let jobs = (0..workers).map(|worker| nth + worker * of).map(|first| match self.terminal {
+            true => {
+                let TrialConfig { seed, steps, .. } = self.config;
+                WorkerJob::Terminal { seed, steps, first, stride, end }
+            }
+            false => {
+                let (config, fault) = (self.config.clone(), self.fault.clone());
+                WorkerJob::Run { config, first, stride, end, fault }
+            }
         });
         let jobs: Vec<(Option<usize>, WorkerJob)> =
             self.cpus.iter().copied().map(Some).zip(jobs).collect();
@@ -191,6 +199,12 @@ impl Summary {
                 self.progress.calls += calls;
                 self.progress.reordered += reordered;
                 self.progress.late += late;
+            }
+            Message::Terminal(counts) => {
+                self.progress.programs += counts.programs;
+                self.progress.calls += counts.calls;
+                self.progress.bytes += counts.bytes;
+                self.progress.late += counts.late;
             }
             Message::Differs(difference) => self.differences.push(difference),
             Message::Done(coverage) => self.coverage.add(&coverage),

@@ -5,6 +5,7 @@
 //! - `probe`: determines the properties of the running kernel;
 //! - `record`: prints a trial as a log of strace, and as two columns;
 //! - `coverage`: counts what the programs exercise;
+//! - `terminal`: random programs for a terminal;
 //! - `worker`: the process that runs trials, and its messages;
 //! - `campaign`: runs workers on several CPUs and adds up their results.
 
@@ -13,6 +14,7 @@ mod compare;
 mod coverage;
 mod probe;
 mod record;
+mod terminal;
 mod trial;
 mod worker;
 

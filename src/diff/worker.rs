@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::coverage::Coverage;
 use super::probe;
+use super::terminal;
 use super::trial::{self, Trial, TrialConfig};
 use crate::abi::Pid;
-use crate::host::{Engine, EngineConfig, Link, SELF_PATH};
+use crate::host::{Engine, EngineConfig, Link, Mode, SELF_PATH, lead_session, terminal_privilege};
 use crate::kernel::{Config, Kernel, Seeded, Version};
 use crate::sim::{Action, GeneratorEnv, Program, Step, shrink};
 
@@ -28,6 +29,19 @@ pub enum WorkerJob {
         end: u64,
         /// The name of the rule that the model breaks.
         fault: Option<String>,
+    },
+    /// Run programs for a terminal: `first`, `first + stride`, … below `end`.
+    Terminal {
+        /// The seed of the programs.
+        seed: u64,
+        /// The number of steps of each one.
+        steps: u32,
+        /// The first number.
+        first: u64,
+        /// The step from one to the next.
+        stride: u64,
+        /// The end of the numbers.
+        end: u64,
     },
     /// Report which kernel is running.
     Ask,
@@ -77,6 +91,8 @@ pub enum Message {
         /// Programs that were abandoned because they were late.
         late: u64,
     },
+    /// The counts of terminal programs since the last message.
+    Terminal(TerminalCounts),
     /// Kernel and model differ.
     Differs(Difference),
     /// The end.
@@ -88,6 +104,19 @@ pub enum Message {
         /// The reason in words.
         why: String,
     },
+}
+
+/// The counts of programs for a terminal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TerminalCounts {
+    /// Programs.
+    pub programs: u64,
+    /// Calls in them.
+    pub calls: u64,
+    /// Bytes that these calls wrote and read.
+    pub bytes: u64,
+    /// Programs that agreed only when the kernel had time to carry bytes between the ends.
+    pub late: u64,
 }
 
 /// A program on which kernel and model differ, shrunk.
@@ -129,6 +158,10 @@ fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
         WorkerJob::Run { config, .. } => config.concurrent.is_some(),
         WorkerJob::Replay { start, .. } => start.concurrent.is_some(),
         WorkerJob::Ask => false,
+        WorkerJob::Terminal { seed, steps, first, stride, end } => {
+            let indices = (*first..*end).step_by(*stride as usize);
+            return terminal_programs(link, *seed, *steps, indices);
+        }
     };
     let config = EngineConfig { mode: link.mode, agent_exe: EXE.into(), cpu: link.cpu, concurrent };
     let mut engine = Engine::start(&config)?;
@@ -136,7 +169,7 @@ fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
     let env = trial::environment(&engine, link.mode, version)?;
     send(link, &Message::Begun { version, left_out: engine.features().left_out() })?;
     match job {
-        WorkerJob::Ask => send(link, &Message::Done(Box::default())),
+        WorkerJob::Ask | WorkerJob::Terminal { .. } => send(link, &Message::Done(Box::default())),
         WorkerJob::Run { config, first, stride, end, fault } => {
             let prepare = fault_of(fault)?;
             let mut run = WorkerRun { link, engine, prepare, config, env };
@@ -174,6 +207,36 @@ fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
             send(link, &Message::Done(Box::new(coverage)))
         }
     }
+}
+
+/// Runs programs for a terminal. Each worker leads a session of its own, and each program has a new
+/// pty as its terminal.
+fn terminal_programs(
+    link: &mut Link,
+    seed: u64,
+    steps: u32,
+    indices: impl Iterator<Item = u64>,
+) -> io::Result<()> {
+    lead_session()?;
+    let privilege = terminal_privilege(link.mode == Mode::Root);
+    let mut counts = TerminalCounts::default();
+    let mut reported = Instant::now();
+    for index in indices {
+        let trial = terminal::trial(seed, index, steps, privilege)?;
+        counts.programs += 1;
+        counts.calls += trial.calls;
+        counts.bytes += trial.bytes;
+        counts.late += u64::from(trial.was_late);
+        if let Some(difference) = trial.difference {
+            send(link, &Message::Differs(difference))?;
+        }
+        if reported.elapsed().as_millis() >= 100 {
+            send(link, &Message::Terminal(core::mem::take(&mut counts)))?;
+            reported = Instant::now();
+        }
+    }
+    send(link, &Message::Terminal(counts))?;
+    send(link, &Message::Done(Box::default()))
 }
 
 type Prepare = Box<dyn Fn(Kernel) -> Kernel>;

@@ -18,6 +18,7 @@
 //!   threads, and whether it is at rest; `observation` is the result of a step;
 //! - `shared_memory` is the shared memory; `agent` is the code on its other side; `raw` has the
 //!   agent's system calls;
+//! - `terminal` is a real pty;
 //! - `codec` translates calls; `procfs` reads /proc; `sysctl` writes the sysctls of the test
 //!   namespace; `os` has the controller's own system calls.
 
@@ -32,6 +33,7 @@ mod raw;
 mod shared_memory;
 mod sysctl;
 mod task;
+mod terminal;
 mod test_namespace;
 mod worker;
 
@@ -41,6 +43,7 @@ pub use agent::agent_entry;
 pub use engine::{Engine, EngineConfig, OracleFeatures};
 pub use observation::{Ended, Observation, ObservedEvent, ProcessEnd};
 pub use probe::{Mode, Unavailable, probe};
+pub use terminal::{RealTerminal, lead_session, let_workers_run, terminal_privilege};
 pub use test_namespace::{TestNamespace, TestNamespaceConfig};
 pub use worker::{Link, Worker, WorkerConfig, worker_entry};
 

@@ -6,6 +6,7 @@
 //! - `search`: the orders of one step, each state once;
 //! - `generate`: random programs, by profile;
 //! - `shrink`: the reduction of a program that fails;
+//! - `terminal`: programs for a terminal;
 //! - [`fuzz`]: events from the bytes of a fuzzer.
 
 mod explain;
@@ -15,9 +16,11 @@ mod program;
 mod react;
 mod search;
 mod shrink;
+mod terminal;
 
 pub use explain::{Expectation, Explainer, Explanation};
 pub use generate::{Generator, GeneratorEnv, Profile};
 pub use program::{Action, Program, Step};
 pub use react::{Observable, Reaction, react};
 pub use shrink::shrink;
+pub use terminal::{ModelTerminal, TerminalPrivilege, TerminalResult, TerminalState, TerminalStep};

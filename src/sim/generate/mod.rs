@@ -20,7 +20,8 @@ use super::{Action, Step};
 use crate::abi::{Pid, Uid};
 use crate::kernel::{Choose, Config, Kernel};
 use crate::syscall::Syscall;
-use draw::{Draw, below, one_in};
+use draw::Draw;
+pub(super) use draw::{below, one_in};
 use profile::{EVERYTHING, StepKind};
 
 /// The environment in which programs run, as far as the generator needs it.

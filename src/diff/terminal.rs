@@ -1,0 +1,196 @@
+//! Random programs for a terminal, on a pty of the kernel and on the model.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::worker::Difference;
+use crate::abi::SigSet;
+use crate::host::{RealTerminal, let_workers_run};
+use crate::kernel::Seeded;
+use crate::sim::{ModelTerminal, TerminalPrivilege, TerminalResult, TerminalState, TerminalStep};
+
+/// How long the kernel may take to carry bytes from one end to the other.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// The time before the first look at the state.
+    before: Duration,
+    /// The time until the state has to be the model's.
+    within: Duration,
+}
+
+/// As fast as the states agree.
+const FAST: Pace = Pace { before: Duration::ZERO, within: Duration::from_millis(3) };
+
+/// A program with a difference is run again at this pace. The worker that carries bytes to the other
+/// end may be late; a read or a poll of an end that has input does not wait for it (LD-19, LD-20).
+const SLOW: Pace = Pace { before: Duration::from_millis(20), within: Duration::from_millis(200) };
+
+/// A step with its result and the state after it.
+#[derive(Clone, PartialEq, Eq)]
+struct Seen {
+    result: Option<TerminalResult>,
+    state: TerminalState,
+}
+
+/// A program that has run on both.
+pub(super) struct TerminalTrial {
+    /// The number of calls.
+    pub calls: u64,
+    /// The number of bytes that were written and read.
+    pub bytes: u64,
+    /// Both sides, if they differ.
+    pub difference: Option<Difference>,
+    /// The first run differed because the kernel's worker was late.
+    pub was_late: bool,
+}
+
+fn bytes_of(step: &TerminalStep, result: &Option<TerminalResult>) -> u64 {
+    match (step, result) {
+        (TerminalStep::Write(..), Some(TerminalResult::Number(number))) => *number as u64,
+        (_, Some(TerminalResult::Bytes(bytes))) => bytes.len() as u64,
+        _ => 0,
+    }
+}
+
+/// The steps of a random program.
+fn draw(seed: u64, index: u64, steps: u32, privilege: TerminalPrivilege) -> Vec<TerminalStep> {
+    let mut choose = Seeded::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(index));
+    let mut model = ModelTerminal::new(privilege);
+    let mut program = Vec::new();
+    while program.len() < steps as usize {
+        for step in model.draw(&mut choose) {
+            model.run(&step);
+            program.push(step);
+        }
+    }
+    program
+}
+
+/// Runs the steps until kernel and model differ. Returns what the kernel and the model did.
+fn run(
+    program: &[TerminalStep],
+    privilege: TerminalPrivilege,
+    pace: Pace,
+) -> io::Result<Vec<(Seen, Seen)>> {
+    let mut real = RealTerminal::new()?;
+    let mut model = ModelTerminal::new(privilege);
+    let mut seen = Vec::new();
+    for step in program {
+        let result = model.run(step);
+        let expected = Seen { result, state: model.state() };
+        let mut got = Seen { result: real.run(step), state: real.state() };
+        if !pace.before.is_zero() {
+            let_workers_run(pace.before);
+        }
+        let start = Instant::now();
+        let mut signals = SigSet::EMPTY;
+        loop {
+            got.state = real.state();
+            signals = signals | real.take_signals();
+            got.state.signals = signals;
+            if got.state == expected.state || start.elapsed() > pace.within {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        // no file can ask if all were hung up
+        let settings = real.termios();
+        let is_same = got == expected && settings.map_or(true, |got| got == *model.termios());
+        seen.push((got, expected));
+        if !is_same {
+            break;
+        }
+    }
+    Ok(seen)
+}
+
+fn differs(seen: &[(Seen, Seen)], program: &[TerminalStep]) -> bool {
+    seen.len() < program.len() || seen.last().is_some_and(|(got, expected)| got != expected)
+}
+
+/// Runs program `index` on both.
+pub(super) fn trial(
+    seed: u64,
+    index: u64,
+    steps: u32,
+    privilege: TerminalPrivilege,
+) -> io::Result<TerminalTrial> {
+    let mut program = draw(seed, index, steps, privilege);
+    let mut seen = run(&program, privilege, FAST)?;
+    let mut was_late = false;
+    if differs(&seen, &program) {
+        seen = run(&program, privilege, SLOW)?;
+        was_late = !differs(&seen, &program);
+    }
+    let pairs = program.iter().zip(&seen);
+    let bytes = pairs.map(|(step, (got, _))| bytes_of(step, &got.result)).sum();
+    let calls = seen.len() as u64;
+    let mut difference = None;
+    if differs(&seen, &program) {
+        program.truncate(seen.len());
+        shrink(&mut program, privilege)?;
+        let seen = run(&program, privilege, SLOW)?;
+        difference = Some(describe(index, &program, &seen));
+    }
+    Ok(TerminalTrial { calls, bytes, difference, was_late })
+}
+
+/// Removes steps and bytes without which the program still differs.
+fn shrink(program: &mut Vec<TerminalStep>, privilege: TerminalPrivilege) -> io::Result<()> {
+    const MEDIUM: Pace =
+        Pace { before: Duration::from_millis(2), within: Duration::from_millis(20) };
+    let still = |program: &[TerminalStep]| -> io::Result<bool> {
+        Ok(differs(&run(program, privilege, MEDIUM)?, program))
+    };
+    let mut nth = program.len();
+    while nth > 0 {
+        nth -= 1;
+        let removed = program.remove(nth);
+        if !still(program)? {
+            program.insert(nth, removed);
+        }
+    }
+    for nth in 0..program.len() {
+        let TerminalStep::Write(end, bytes) = program[nth].clone() else { continue };
+        let mut at = if bytes.len() > 100 { 0 } else { bytes.len() };
+        let mut bytes = bytes;
+        while at > 0 && bytes.len() > 1 {
+            at -= 1;
+            let byte = bytes.remove(at);
+            program[nth] = TerminalStep::Write(end, bytes.clone());
+            if !still(program)? {
+                bytes.insert(at, byte);
+            }
+        }
+        program[nth] = TerminalStep::Write(end, bytes);
+    }
+    Ok(())
+}
+
+fn describe(index: u64, program: &[TerminalStep], seen: &[(Seen, Seen)]) -> Difference {
+    let mut text = String::new();
+    for (nth, step) in program.iter().enumerate() {
+        let _ = writeln!(text, "{:>3}  {step:?}", nth + 1);
+        if let Some((got, expected)) = seen.get(nth) {
+            let same = got.result == expected.result;
+            let _ = match (&got.result, same) {
+                (Some(result), true) => writeln!(text, "       = {result:?}"),
+                (None, true) => Ok(()),
+                (result, false) => {
+                    let expected = &expected.result;
+                    writeln!(text, "       = kernel {result:?}\n       = model  {expected:?}")
+                }
+            };
+        }
+    }
+    if let Some((got, expected)) = seen.last() {
+        if got.state != expected.state {
+            let _ = writeln!(text, "kernel: {:?}\nmodel:  {:?}", got.state, expected.state);
+        } else if got.result == expected.result {
+            let _ = writeln!(text, "the settings differ");
+        }
+    }
+    let log = text.clone();
+    Difference { index, profile: "terminal".into(), text, log, options: String::new() }
+}
