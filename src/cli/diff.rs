@@ -9,7 +9,7 @@ use std::str::FromStr;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
-use proctable::diff::{Campaign, Difference, Start, Summary, TrialConfig, replay};
+use proctable::diff::{Campaign, Difference, Start, Subject, Summary, TrialConfig, replay};
 use proctable::host::{Mode, probe};
 use proctable::trace;
 
@@ -173,7 +173,7 @@ fn run_campaign(options: &Options, mode: Mode) -> io::Result<Summary> {
             concurrent: options.concurrent.then_some(options.runs),
         },
         programs: options.programs,
-        terminal: options.terminal,
+        subject: if options.terminal { Subject::Terminal } else { Subject::Processes },
         shard: (nth, of),
         fault: fault(options),
         max_differences: options.max_differences.max(1),

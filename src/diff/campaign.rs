@@ -11,6 +11,16 @@ use super::worker::{Difference, Message, Start, WorkerJob};
 use crate::host::{Mode, Worker, WorkerConfig};
 use crate::kernel::Version;
 
+/// What random programs call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Subject {
+    /// The calls of processes.
+    #[default]
+    Processes,
+    /// The calls on a terminal.
+    Terminal,
+}
+
 /// A run of many random programs.
 #[derive(Clone, Debug)]
 pub struct Campaign {
@@ -24,8 +34,8 @@ pub struct Campaign {
     pub config: TrialConfig,
     /// The number of programs.
     pub programs: u64,
-    /// Programs for a terminal instead of programs of processes.
-    pub terminal: bool,
+    /// What the programs call.
+    pub subject: Subject,
     /// Runs only the programs whose number is the first of these modulo the second.
     pub shard: (u64, u64),
     /// The rule that the model breaks (feature `faults`).
@@ -84,12 +94,12 @@ impl Campaign {
         let workers = self.cpus.len() as u64;
         let (nth, of) = self.shard;
         let (stride, end) = (of * workers, self.programs);
-        let jobs = (0..workers).map(|worker| nth + worker * of).map(|first| match self.terminal {
-            true => {
-                let TrialConfig { seed, steps, .. } = self.config;
-                WorkerJob::Terminal { seed, steps, first, stride, end }
+        let jobs = (0..workers).map(|worker| nth + worker * of).map(|first| match self.subject {
+            Subject::Terminal => {
+                let (config, fault) = (self.config.clone(), self.fault.clone());
+                WorkerJob::Terminal { config, first, stride, end, fault }
             }
-            false => {
+            Subject::Processes => {
                 let (config, fault) = (self.config.clone(), self.fault.clone());
                 WorkerJob::Run { config, first, stride, end, fault }
             }

@@ -18,7 +18,9 @@ mod terminal;
 mod trial;
 mod worker;
 
-pub use campaign::{Campaign, CampaignCounts, RunningKernel, Summary, replay, running_kernel};
+pub use campaign::{
+    Campaign, CampaignCounts, RunningKernel, Subject, Summary, replay, running_kernel,
+};
 pub use coverage::Coverage;
 pub use trial::TrialConfig;
 pub use worker::{Difference, Start, serve};

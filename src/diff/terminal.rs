@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::worker::Difference;
 use crate::abi::SigSet;
-use crate::host::{RealTerminal, let_workers_run};
+use crate::host::{Controlling, RealTerminal, let_workers_run};
 use crate::kernel::Seeded;
 use crate::sim::{ModelTerminal, TerminalPrivilege, TerminalResult, TerminalState, TerminalStep};
 
@@ -31,6 +31,16 @@ const SLOW: Pace = Pace { before: Duration::from_millis(20), within: Duration::f
 struct Seen {
     result: Option<TerminalResult>,
     state: TerminalState,
+}
+
+/// How programs run.
+pub(super) struct TerminalEnv {
+    /// What the process may do.
+    pub privilege: TerminalPrivilege,
+    /// Programs that differ are made smaller.
+    pub shrink: bool,
+    /// What is done with each new terminal of the model.
+    pub prepare: Box<dyn Fn(ModelTerminal) -> ModelTerminal>,
 }
 
 /// A program that has run on both.
@@ -68,13 +78,9 @@ fn draw(seed: u64, index: u64, steps: u32, privilege: TerminalPrivilege) -> Vec<
 }
 
 /// Runs the steps until kernel and model differ. Returns what the kernel and the model did.
-fn run(
-    program: &[TerminalStep],
-    privilege: TerminalPrivilege,
-    pace: Pace,
-) -> io::Result<Vec<(Seen, Seen)>> {
-    let mut real = RealTerminal::new()?;
-    let mut model = ModelTerminal::new(privilege);
+fn run(program: &[TerminalStep], env: &TerminalEnv, pace: Pace) -> io::Result<Vec<(Seen, Seen)>> {
+    let mut real = RealTerminal::new(Controlling::Yes)?;
+    let mut model = (env.prepare)(ModelTerminal::new(env.privilege));
     let mut seen = Vec::new();
     for step in program {
         let result = model.run(step);
@@ -114,13 +120,13 @@ pub(super) fn trial(
     seed: u64,
     index: u64,
     steps: u32,
-    privilege: TerminalPrivilege,
+    env: &TerminalEnv,
 ) -> io::Result<TerminalTrial> {
-    let mut program = draw(seed, index, steps, privilege);
-    let mut seen = run(&program, privilege, FAST)?;
+    let mut program = draw(seed, index, steps, env.privilege);
+    let mut seen = run(&program, env, FAST)?;
     let mut was_late = false;
     if differs(&seen, &program) {
-        seen = run(&program, privilege, SLOW)?;
+        seen = run(&program, env, SLOW)?;
         was_late = !differs(&seen, &program);
     }
     let pairs = program.iter().zip(&seen);
@@ -129,19 +135,21 @@ pub(super) fn trial(
     let mut difference = None;
     if differs(&seen, &program) {
         program.truncate(seen.len());
-        shrink(&mut program, privilege)?;
-        let seen = run(&program, privilege, SLOW)?;
+        if env.shrink {
+            shrink(&mut program, env)?;
+        }
+        let seen = run(&program, env, SLOW)?;
         difference = Some(describe(index, &program, &seen));
     }
     Ok(TerminalTrial { calls, bytes, difference, was_late })
 }
 
 /// Removes steps and bytes without which the program still differs.
-fn shrink(program: &mut Vec<TerminalStep>, privilege: TerminalPrivilege) -> io::Result<()> {
+fn shrink(program: &mut Vec<TerminalStep>, env: &TerminalEnv) -> io::Result<()> {
     const MEDIUM: Pace =
         Pace { before: Duration::from_millis(2), within: Duration::from_millis(20) };
     let still = |program: &[TerminalStep]| -> io::Result<bool> {
-        Ok(differs(&run(program, privilege, MEDIUM)?, program))
+        Ok(differs(&run(program, env, MEDIUM)?, program))
     };
     let mut nth = program.len();
     while nth > 0 {
@@ -188,7 +196,7 @@ fn describe(index: u64, program: &[TerminalStep], seen: &[(Seen, Seen)]) -> Diff
         if got.state != expected.state {
             let _ = writeln!(text, "kernel: {:?}\nmodel:  {:?}", got.state, expected.state);
         } else if got.result == expected.result {
-            let _ = writeln!(text, "the settings differ");
+            let _ = writeln!(text, "the settings differ, or the difference did not occur again");
         }
     }
     let log = text.clone();

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::coverage::Coverage;
 use super::probe;
-use super::terminal;
+use super::terminal::{self, TerminalEnv};
 use super::trial::{self, Trial, TrialConfig};
 use crate::abi::Pid;
 use crate::host::{Engine, EngineConfig, Link, Mode, SELF_PATH, lead_session, terminal_privilege};
 use crate::kernel::{Config, Kernel, Seeded, Version};
-use crate::sim::{Action, GeneratorEnv, Program, Step, shrink};
+use crate::sim::{Action, GeneratorEnv, ModelTerminal, Program, Step, shrink};
 
 /// The job of a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,16 +32,16 @@ pub enum WorkerJob {
     },
     /// Run programs for a terminal: `first`, `first + stride`, … below `end`.
     Terminal {
-        /// The seed of the programs.
-        seed: u64,
-        /// The number of steps of each one.
-        steps: u32,
+        /// The configuration of the programs.
+        config: TrialConfig,
         /// The first number.
         first: u64,
         /// The step from one to the next.
         stride: u64,
         /// The end of the numbers.
         end: u64,
+        /// The name of the rule that the model breaks.
+        fault: Option<String>,
     },
     /// Report which kernel is running.
     Ask,
@@ -158,9 +158,10 @@ fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
         WorkerJob::Run { config, .. } => config.concurrent.is_some(),
         WorkerJob::Replay { start, .. } => start.concurrent.is_some(),
         WorkerJob::Ask => false,
-        WorkerJob::Terminal { seed, steps, first, stride, end } => {
+        WorkerJob::Terminal { config, first, stride, end, fault } => {
             let indices = (*first..*end).step_by(*stride as usize);
-            return terminal_programs(link, *seed, *steps, indices);
+            let prepare = terminal_fault_of(fault.as_deref())?;
+            return terminal_programs(link, config, prepare, indices);
         }
     };
     let config = EngineConfig { mode: link.mode, agent_exe: EXE.into(), cpu: link.cpu, concurrent };
@@ -213,16 +214,17 @@ fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
 /// pty as its terminal.
 fn terminal_programs(
     link: &mut Link,
-    seed: u64,
-    steps: u32,
+    config: &TrialConfig,
+    prepare: Box<dyn Fn(ModelTerminal) -> ModelTerminal>,
     indices: impl Iterator<Item = u64>,
 ) -> io::Result<()> {
     lead_session()?;
     let privilege = terminal_privilege(link.mode == Mode::Root);
+    let env = TerminalEnv { privilege, shrink: config.shrink, prepare };
     let mut counts = TerminalCounts::default();
     let mut reported = Instant::now();
     for index in indices {
-        let trial = terminal::trial(seed, index, steps, privilege)?;
+        let trial = terminal::trial(config.seed, index, config.steps, &env)?;
         counts.programs += 1;
         counts.calls += trial.calls;
         counts.bytes += trial.bytes;
@@ -256,6 +258,29 @@ fn fault_of(name: Option<String>) -> io::Result<Prepare> {
 fn fault_of(name: Option<String>) -> io::Result<Prepare> {
     match name {
         None => Ok(Box::new(|kernel| kernel)),
+        Some(name) => Err(io::Error::other(format!("{name}: built without the feature faults"))),
+    }
+}
+
+#[cfg(feature = "faults")]
+fn terminal_fault_of(
+    name: Option<&str>,
+) -> io::Result<Box<dyn Fn(ModelTerminal) -> ModelTerminal>> {
+    use crate::tty::TerminalFault;
+    let Some(name) = name else { return Ok(Box::new(|terminal| terminal)) };
+    let fault = TerminalFault::ALL
+        .into_iter()
+        .find(|fault| format!("{fault:?}") == name)
+        .ok_or_else(|| io::Error::other(format!("no fault of terminals is called {name}")))?;
+    Ok(Box::new(move |terminal| terminal.with_fault(fault)))
+}
+
+#[cfg(not(feature = "faults"))]
+fn terminal_fault_of(
+    name: Option<&str>,
+) -> io::Result<Box<dyn Fn(ModelTerminal) -> ModelTerminal>> {
+    match name {
+        None => Ok(Box::new(|terminal| terminal)),
         Some(name) => Err(io::Error::other(format!("{name}: built without the feature faults"))),
     }
 }

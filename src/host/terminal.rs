@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Instant;
 
 use libc::{c_int, c_ulong};
 
@@ -73,6 +74,15 @@ pub fn terminal_privilege(is_admin: bool) -> TerminalPrivilege {
     TerminalPrivilege { is_admin, has_tiocsti }
 }
 
+/// Whether a pty becomes the controlling terminal of this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Controlling {
+    /// It does; the process leads a session without a terminal.
+    Yes,
+    /// It does not: it has no foreground group, and sends no signals.
+    No,
+}
+
 /// A pty of the kernel, whose descriptors do not block.
 #[derive(Debug)]
 pub struct RealTerminal {
@@ -129,13 +139,12 @@ fn readable(fd: &OwnedFd) -> Result<usize, Errno> {
 }
 
 impl RealTerminal {
-    /// A new pty, unlocked, with one open slave, which becomes the controlling terminal of this
-    /// process.
+    /// A new pty, unlocked, with one open slave.
     ///
     /// # Errors
     ///
     /// The errors of the calls: there may be no devpts, or no free pty.
-    pub fn new() -> io::Result<RealTerminal> {
+    pub fn new(controlling: Controlling) -> io::Result<RealTerminal> {
         let os = |errno: Errno| io::Error::from_raw_os_error(errno.0.into());
         let master = open(c"/dev/ptmx").map_err(os)?;
         ioctl(&master, TIOCSPTLCK, &mut 0_i32).map_err(os)?;
@@ -143,7 +152,9 @@ impl RealTerminal {
         ioctl(&master, TIOCGPTN, &mut number).map_err(os)?;
         let path = std::ffi::CString::new(format!("/dev/pts/{number}"))?;
         let slave = open(&path).map_err(os)?;
-        ioctl_value(&slave, libc::TIOCSCTTY, 0).map_err(os)?;
+        if controlling == Controlling::Yes {
+            ioctl_value(&slave, libc::TIOCSCTTY, 0).map_err(os)?;
+        }
         Ok(RealTerminal { master, slaves: vec![slave], path })
     }
 
@@ -152,6 +163,11 @@ impl RealTerminal {
             End::Master => Some(&self.master),
             End::Slave => self.slaves.last(),
         }
+    }
+
+    /// The path of the slave.
+    pub fn slave_path(&self) -> &core::ffi::CStr {
+        &self.path
     }
 
     /// The settings.
@@ -257,6 +273,19 @@ impl RealTerminal {
             slave_readable: slave.map(readable),
             master_readable: readable(&self.master),
             signals: SigSet::EMPTY,
+        }
+    }
+
+    /// The state, as soon as it is `expected`, and otherwise the state after `within`. It costs a
+    /// busy loop.
+    pub fn state_within(&self, expected: &TerminalState, within: Duration) -> TerminalState {
+        let start = Instant::now();
+        loop {
+            let state = self.state();
+            if state == *expected || start.elapsed() > within {
+                return state;
+            }
+            std::thread::yield_now();
         }
     }
 

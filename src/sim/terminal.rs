@@ -171,6 +171,14 @@ impl ModelTerminal {
         self.pty.termios()
     }
 
+    /// The terminal with a rule that is broken on purpose.
+    #[cfg(feature = "faults")]
+    #[must_use]
+    pub fn with_fault(mut self, fault: crate::tty::TerminalFault) -> ModelTerminal {
+        self.pty = self.pty.with_fault(fault);
+        self
+    }
+
     fn file(&self, end: End) -> Option<File> {
         match end {
             End::Master => Some(self.master),
@@ -355,6 +363,10 @@ fn settings(choose: &mut dyn Choose, old: &Termios) -> Termios {
             _ => new.lflag ^= LOCAL[below(choose, LOCAL.len())],
         }
     }
+    if new.lflag & ECHOCTL == 0 {
+        // LNEXT would print old contents of the kernel's ring of echoes (LD-207)
+        new.lflag &= !ECHOPRT;
+    }
     new
 }
 
@@ -388,7 +400,10 @@ impl ModelTerminal {
         let is = |byte: &u8, entry: &usize| *byte == termios.cc[*entry];
         // a full queue receives its bytes one by one, each with its echo (LD-126)
         let is_nearly_full = self.pty.waiting(End::Slave) > 4000;
-        let restarts = termios.iflag & IXON != 0 || self.pty.has_backlog() || is_nearly_full;
+        let restarts = termios.iflag & IXON != 0
+            || self.pty.has_backlog()
+            || self.pty.has_echoes()
+            || is_nearly_full;
         let has_signal =
             bytes.iter().any(|byte| changes || generates.iter().any(|entry| is(byte, entry)));
         termios.lflag & ISIG != 0 && termios.lflag & NOFLSH == 0 && restarts && has_signal

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::Event;
 use super::echo::EchoRing;
+use super::fault::TerminalFault;
 use super::latin1;
 use super::output::Output;
 use super::queue::{self, InputQueue};
@@ -93,6 +94,9 @@ pub(super) struct Discipline {
     /// The most bytes of output that wait for the master.
     output_limit: usize,
     pub events: Vec<Event>,
+    /// A rule that is broken on purpose.
+    #[cfg(feature = "faults")]
+    pub fault: Option<TerminalFault>,
 }
 
 impl Discipline {
@@ -113,9 +117,22 @@ impl Discipline {
             packet: None,
             output_limit: MASTER_BUFFER + output_limit,
             events: Vec::new(),
+            #[cfg(feature = "faults")]
+            fault: None,
         };
         new.note_special();
         new
+    }
+
+    #[inline]
+    pub fn has_fault(&self, fault: TerminalFault) -> bool {
+        #[cfg(feature = "faults")]
+        return self.fault == Some(fault);
+        #[cfg(not(feature = "faults"))]
+        {
+            let _ = fault;
+            false
+        }
     }
 
     fn local(&self, flag: u32) -> bool {
@@ -140,6 +157,9 @@ impl Discipline {
             return self.note_special();
         }
         if (old.lflag ^ new.lflag) & (ICANON | EXTPROC) != 0 {
+            if self.has_fault(TerminalFault::ModeChangeDropsLine) && old.local(ICANON) {
+                self.input.truncate_unfinished(0);
+            }
             self.input.set_mode(new.local(ICANON));
             self.is_erasing = false;
             self.is_quoting = false; // LD-49
@@ -220,6 +240,10 @@ impl Discipline {
         self.is_detached = true;
         self.packet = old.packet.map(|_| 0);
         self.events = old.events;
+        #[cfg(feature = "faults")]
+        {
+            self.fault = old.fault;
+        }
     }
 
     // Flow control
@@ -276,7 +300,7 @@ impl Discipline {
             return;
         }
         for byte in bytes {
-            self.looked_ahead += 1;
+            self.looked_ahead = self.looked_ahead.wrapping_add(1);
             if self.input_flag(IXON) {
                 self.receive_flow_control(byte, false);
             }
@@ -295,10 +319,14 @@ impl Discipline {
             while written < bytes.len() {
                 let rest = &bytes[written..bytes.len().min(written + self.room())];
                 written += self.output.put_unchanged(rest, &self.termios);
+                let column = self.output.column;
                 let room = self.room();
                 let Some(&byte) = bytes.get(written) else { break };
                 if !self.output.put_processed(byte, &self.termios, room) {
                     break;
+                }
+                if byte == b'\n' && self.has_fault(TerminalFault::ColumnIgnoresNewline) {
+                    self.output.column = column;
                 }
                 written += 1;
             }
@@ -358,6 +386,11 @@ impl Discipline {
         self.note_written(before);
     }
 
+    /// Whether echoes wait for room in the output.
+    pub fn has_echoes(&self) -> bool {
+        !self.echo.is_empty()
+    }
+
     fn process_echoes(&mut self) {
         if self.echo.commit_marked() {
             self.write_echoes();
@@ -378,7 +411,8 @@ impl Discipline {
 
     fn echo_char(&mut self, byte: u8) {
         if self.local(ECHOCTL) && latin1::is_control(byte) && byte != b'\t' {
-            self.echo.control(byte); // LD-56
+            let shift = u8::from(self.has_fault(TerminalFault::EchoctlOffByOne));
+            self.echo.control(byte ^ shift); // LD-56
         } else {
             self.echo.raw(byte);
         }
@@ -444,8 +478,9 @@ impl Discipline {
             }
             self.flush_echoes(); // LD-73
         }
-        // a flush may have forgotten what was looked at
-        self.looked_ahead = self.looked_ahead.saturating_sub(looked);
+        // a flush has set the number to 0, and then it wraps: START and STOP are ignored from now on,
+        // until the next flush (LD-206)
+        self.looked_ahead = self.looked_ahead.wrapping_sub(looked);
         if self.termios.reads_lines() {
             return;
         }
@@ -477,6 +512,7 @@ impl Discipline {
     /// LD-151
     fn restart_by_any(&mut self) {
         if self.flow.is_stopped
+            && !self.has_fault(TerminalFault::IxanyIgnored)
             && !self.flow.by_ioctl
             && self.input_flag(IXON)
             && self.input_flag(IXANY)
@@ -505,13 +541,19 @@ impl Discipline {
 
     fn receive_special(&mut self, byte: u8, is_looked_at: bool) {
         if self.input_flag(IXON) && self.receive_flow_control(byte, is_looked_at) {
+            if self.has_fault(TerminalFault::FlowIsEchoed) && self.local(ECHO) {
+                self.echo_char(byte);
+                self.mark_echoes();
+            }
             return; // LD-72
         }
-        if self.local(ISIG) {
+        let needs_canonical = self.has_fault(TerminalFault::SignalsNeedCanonical);
+        if self.local(ISIG) && (self.local(ICANON) || !needs_canonical) {
             for (entry, signal) in
                 [(VINTR, Signal::INT), (VQUIT, Signal::QUIT), (VSUSP, Signal::TSTP)]
             {
-                if self.is(byte, entry) {
+                let is_ignored = entry == VSUSP && self.has_fault(TerminalFault::NoSuspend);
+                if self.is(byte, entry) && !is_ignored {
                     return self.receive_signal(byte, signal);
                 }
             }
@@ -545,13 +587,18 @@ impl Discipline {
     /// INTR, QUIT and SUSP (`n_tty_receive_signal_char`).
     fn receive_signal(&mut self, byte: u8, signal: Signal) {
         self.events.push(Event::Signal(signal)); // LD-79
-        if !self.local(NOFLSH) {
-            self.echo.clear(); // LD-80
-            self.flush_output();
+        if !self.local(NOFLSH) || self.has_fault(TerminalFault::NoflshIgnored) {
+            if !self.has_fault(TerminalFault::FlushKeepsOutput) {
+                self.echo.clear(); // LD-80
+                self.flush_output();
+            }
             self.flush_input();
         }
-        if self.input_flag(IXON) {
+        if self.input_flag(IXON) && !self.has_fault(TerminalFault::SignalDoesNotRestart) {
             self.start(); // LD-86
+        }
+        if self.has_fault(TerminalFault::SignalIsStored) {
+            self.store(byte);
         }
         if self.local(ECHO) {
             self.echo_char(byte); // LD-71
@@ -587,6 +634,9 @@ impl Discipline {
             }
             self.end_line(byte);
         } else if self.is(byte, VEOF) {
+            if self.has_fault(TerminalFault::EofIsAlwaysAnEnd) && !self.input.is_at_line_start() {
+                self.end_line(DISABLED);
+            }
             self.end_line(DISABLED); // LD-38
         } else if self.is(byte, VEOL) || self.is(byte, VEOL2) && is_extended {
             if self.local(ECHO) {
@@ -621,14 +671,15 @@ impl Discipline {
     // Erasing
 
     fn is_continuation(&self, byte: u8) -> bool {
-        self.input_flag(IUTF8) && latin1::is_continuation(byte)
+        self.input_flag(IUTF8)
+            && latin1::is_continuation(byte)
+            && !self.has_fault(TerminalFault::EraseByBytes)
     }
 
     /// The position of the last character of the unfinished line, which ends at `end`; `None` if
     /// there is none that begins in the line (LD-40).
     fn last_character(&self, end: usize) -> Option<usize> {
-        let start = (0..end).rev().find(|nth| !self.is_continuation(self.input.unfinished(*nth)));
-        start
+        (0..end).rev().find(|nth| !self.is_continuation(self.input.unfinished(*nth)))
     }
 
     /// ERASE, WERASE and KILL (`eraser`).
@@ -652,7 +703,8 @@ impl Discipline {
         while let Some(start) = self.last_character(end) {
             let first = self.input.unfinished(start);
             if erase == Erase::Word {
-                let is_word = latin1::is_alphanumeric(first) || first == b'_';
+                let is_word = latin1::is_alphanumeric(first)
+                    || first == b'_' && !self.has_fault(TerminalFault::UnderscoreEndsWord);
                 if is_in_word && !is_word {
                     break; // LD-42
                 }
@@ -676,7 +728,7 @@ impl Discipline {
         self.input.truncate_unfinished(0);
         self.finish_erasing();
         self.echo_char(self.termios.cc[VKILL]);
-        if self.local(ECHOK) {
+        if self.local(ECHOK) && !self.has_fault(TerminalFault::EchokIgnored) {
             self.echo.raw(b'\n');
         }
     }
@@ -696,7 +748,7 @@ impl Discipline {
             }
         } else if erase == Erase::Character && !self.local(ECHOE) {
             self.echo_char(self.termios.cc[VERASE]); // LD-65
-        } else if first == b'\t' {
+        } else if first == b'\t' && !self.has_fault(TerminalFault::TabIsOneColumn) {
             let (columns, is_after_tab) = self.columns_before(start);
             self.echo.erase_tab(columns, is_after_tab);
         } else {

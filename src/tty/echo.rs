@@ -160,6 +160,10 @@ impl EchoRing {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Removes everything.
     pub fn clear(&mut self) {
         self.bytes.clear();

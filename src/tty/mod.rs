@@ -6,6 +6,7 @@
 
 mod discipline;
 mod echo;
+mod fault;
 mod latin1;
 mod output;
 mod pty;
@@ -20,6 +21,8 @@ pub use discipline::{
     TIOCPKT_DOSTOP, TIOCPKT_FLUSHREAD, TIOCPKT_FLUSHWRITE, TIOCPKT_IOCTL, TIOCPKT_NOSTOP,
     TIOCPKT_START, TIOCPKT_STOP,
 };
+#[cfg(feature = "faults")]
+pub use fault::TerminalFault;
 pub use pty::{End, File, FlowAction, Pty, Queue, SetTermios};
 pub use read::{Blocking, Read};
 pub use termios::{Termios, Winsize};

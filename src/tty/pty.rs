@@ -4,6 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::discipline::{Discipline, Flow, MASTER_BUFFER};
+use super::fault::TerminalFault;
 use super::queue::InputQueue;
 use super::read::Read;
 use super::termios::{DISABLED, Termios, VMIN, VSTART, VSTOP, VTIME, Winsize};
@@ -164,6 +165,18 @@ impl Pty {
         }
     }
 
+    /// The pty with a rule that is broken on purpose.
+    #[cfg(feature = "faults")]
+    #[must_use]
+    pub fn with_fault(mut self, fault: TerminalFault) -> Pty {
+        self.discipline.fault = Some(fault);
+        self
+    }
+
+    pub(super) fn has_fault(&self, fault: TerminalFault) -> bool {
+        self.discipline.has_fault(fault)
+    }
+
     /// What has happened since the last call, in order.
     pub fn take_events(&mut self) -> Vec<Event> {
         core::mem::take(&mut self.discipline.events)
@@ -244,7 +257,8 @@ impl Pty {
         match file.end {
             End::Slave if self.slave.opens == 0 && !self.slave.has_error => {
                 self.slave.has_error = true;
-                self.master.is_other_closed = true; // LD-180
+                // LD-180
+                self.master.is_other_closed = !self.has_fault(TerminalFault::LastCloseIsNoHangUp);
                 self.event(Event::MasterHungUp);
             }
             End::Slave => {}
@@ -267,6 +281,7 @@ impl Pty {
             self.discipline.hang_up();
             self.event(Event::SlaveHungUp);
         } else {
+            self.flush_pending();
             self.event(Event::MasterHungUp);
         }
     }
@@ -283,6 +298,11 @@ impl Pty {
     /// Whether input waits for room in the queue, or for an open of a slave that was hung up.
     pub fn has_backlog(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// Whether echoes wait for room in the output, or for its restart.
+    pub fn has_echoes(&self) -> bool {
+        self.discipline.has_echoes()
     }
 
     /// Whether the slave was hung up and not opened since: no input is processed.

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::task::Poll;
 
+use super::fault::TerminalFault;
 use super::pty::{End, File, Pty};
 use super::termios::{EXTPROC, ICANON, VEOF, VMIN, VTIME};
 use crate::abi::{Errno, Time};
@@ -138,7 +139,9 @@ impl Pty {
             if self.is_hung_up(&read.file) {
                 break; // LD-184
             }
-            if read.has_packets && self.has_packet_status() {
+            let is_late =
+                self.has_fault(TerminalFault::StatusAfterData) && self.has_input(read.file.end);
+            if read.has_packets && self.has_packet_status() && !is_late {
                 if read.data.is_empty() {
                     read.data.push(self.take_packet_status()); // LD-171
                 }
@@ -156,7 +159,13 @@ impl Pty {
                 }
                 return Poll::Pending;
             }
+            let before = self.waiting(read.file.end);
             self.take_input(read);
+            if self.has_fault(TerminalFault::VminCountsTheQueue)
+                && self.waiting(read.file.end) == before
+            {
+                return Poll::Ready(Err(Errno::EAGAIN));
+            }
             if read.data.len() >= read.minimum {
                 break;
             }
@@ -180,12 +189,17 @@ impl Pty {
             return self.take_output(len, &mut read.data);
         }
         let termios = *self.termios();
+        let is_kept = self.has_fault(TerminalFault::EofIsNotSkipped);
+        let waits = self.has_fault(TerminalFault::VminCountsTheQueue);
         let input = self.input();
         if termios.reads_lines() {
             let is_more = input.take_line(read.len_left(), &mut read.data);
-            if is_more {
+            if is_more && !is_kept {
                 input.skip_end_of_file(); // LD-95
             }
+            return;
+        }
+        if waits && input.committed() < read.minimum.min(read.len_left()) {
             return;
         }
         let eof = (termios.local(EXTPROC) && termios.local(ICANON)).then_some(termios.cc[VEOF]);

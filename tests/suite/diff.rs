@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use proctable::diff::{Campaign, Summary, TrialConfig};
+use proctable::diff::{Campaign, Subject, Summary, TrialConfig};
 use proctable::host::{Mode, probe};
 
 fn exe() -> PathBuf {
@@ -17,6 +17,7 @@ fn campaign(mode: Mode, programs: u64) -> Campaign {
         cpus: vec![0],
         config: TrialConfig { seed: 42, steps: 60, shrink: true, concurrent: None },
         programs,
+        subject: Subject::Processes,
         shard: (0, 1),
         fault: None,
         max_differences: 3,
@@ -51,6 +52,19 @@ fn kernel_and_model_agree_on_random_programs() {
         assert_eq!(progress.programs, 300);
         assert!(progress.reordered * 20 < progress.programs, "{mode:?}: {progress:?}");
         println!("{mode:?}: {progress:?}");
+    }
+}
+
+/// Calls at both ends of a pty.
+#[test]
+fn kernel_and_model_agree_on_programs_for_a_terminal() {
+    for mode in modes() {
+        let terminal = Campaign { subject: Subject::Terminal, ..campaign(mode, 400) };
+        let summary = run(&terminal);
+        let shown: Vec<&str> = summary.differences.iter().map(|d| d.text.as_str()).collect();
+        assert!(shown.is_empty(), "{mode:?}: {}", shown.join("\n"));
+        assert_eq!(summary.progress.programs, 400);
+        println!("{mode:?}: {:?}", summary.progress);
     }
 }
 
@@ -117,6 +131,29 @@ fn every_wrong_rule_is_found() {
             Some(found) => {
                 println!("{fault:?}: found by program {} ({})", found.index, found.profile);
             }
+            None => missed.push(fault),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// The same for the rules of terminals.
+#[cfg(feature = "faults")]
+#[test]
+fn every_wrong_rule_of_terminals_is_found() {
+    use proctable::tty::TerminalFault;
+    let Some(mode) = modes().first().copied() else { return };
+    let mut missed = Vec::new();
+    for fault in TerminalFault::ALL {
+        let wrong = Campaign {
+            fault: Some(format!("{fault:?}")),
+            max_differences: 1,
+            config: TrialConfig { seed: 42, steps: 80, shrink: false, concurrent: None },
+            subject: Subject::Terminal,
+            ..campaign(mode, 2000)
+        };
+        match run(&wrong).differences.first() {
+            Some(found) => println!("{fault:?}: found by program {}", found.index),
             None => missed.push(fault),
         }
     }

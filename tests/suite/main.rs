@@ -23,3 +23,5 @@ mod sources;
 mod table;
 mod text;
 mod tidy;
+#[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
+mod tty;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::{Command, Stdio};
 
-use proctable::diff::{Campaign, TrialConfig};
+use proctable::diff::{Campaign, Subject, TrialConfig};
 use proctable::host::{Mode, probe};
 use proctable::kernel::Rule;
 
@@ -237,6 +237,7 @@ fn random_programs_exercise_the_rules_that_diff_shows() {
             cpus: cpus(),
             config: TrialConfig { seed, steps: 80, shrink: false, concurrent: None },
             programs: 600,
+            subject: Subject::Processes,
             shard: (0, 1),
             fault: None,
             max_differences: usize::MAX,
