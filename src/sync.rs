@@ -18,6 +18,7 @@ mod real {
     pub use parking_lot::RwLock;
     pub use parking_lot::{Mutex, MutexGuard};
     pub use std::thread::{ThreadId, current};
+    pub use std::thread_local;
 
     /// A condition variable.
     #[derive(Debug, Default)]
@@ -64,6 +65,7 @@ mod real {
     pub use shuttle::sync::MutexGuard;
     pub use shuttle::sync::mpsc as shuttle_channel;
     pub use shuttle::thread::{ThreadId, current};
+    pub use shuttle::thread_local;
 
     /// A bounded channel.
     pub mod channel {

@@ -75,8 +75,13 @@ pub enum Op {
 /// The driver of one process: a WASM instance, an isolate, threads, a real child.
 ///
 /// The table never calls it while it holds a lock, and never runs two operations of one process at
-/// once. An operation may call the table: operations that this causes, for the same process or for
-/// a process that has an operation from the same step, come after the operation has returned.
+/// once. An operation may call the table: the operations and callbacks that this causes, for any
+/// process, come after the operation has returned, at any depth, in the order of the steps. A call
+/// of an operation that waits carries them out before it sleeps.
+///
+/// When a process ends, operations that its driver has not begun are dropped, except
+/// [`clear_tid`](DriverProcess::clear_tid); [`terminate`](DriverProcess::terminate) follows, unless
+/// the driver has reported the end itself.
 ///
 /// If an exit callback is set
 /// ([`set_on_process_exit`](crate::table::ProcessTable::set_on_process_exit)), it runs after the

@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use super::Authority;
 use crate::abi::{
     Errno, Handler, Pgid, Pid, SaFlags, SigAction, SigInfo, SigSet, Signal, WaitOptions, WaitStatus,
 };
@@ -12,11 +13,22 @@ use crate::sync::{Mutex, Parker};
 use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall};
 use crate::table::{
     Caller, DeliveryNotifier, End, HandlerDelivery, Process, ProcessKey, Spawn, Started, THREAD,
-    TableInner, ThreadKey,
+    TableInner, ThreadKey, before_sleep,
 };
 
 /// The panic payload that unwinds a thread of a guest that has ended.
 struct Gone;
+
+/// Leaves the code of a guest that has ended. Without unwinding no code can be left: then the thread
+/// sleeps for ever.
+fn leave_guest_code() -> ! {
+    if cfg!(panic = "abort") {
+        loop {
+            std::thread::park();
+        }
+    }
+    resume_unwind(Box::new(Gone))
+}
 
 /// Runs guests on threads: each thread of a process is a thread of the host. The calls of a guest
 /// are its safe points ([`Spawn::safe_points`]): a handler runs on the thread that the kernel chose
@@ -25,6 +37,10 @@ struct Gone;
 /// A thread of the host cannot be stopped or ended from outside: a guest that is stopped sleeps in
 /// its next call, and a guest that has ended unwinds from its next call. Code that makes no call
 /// continues to run; [`Guest::checkpoint`] is a call without any other effect.
+///
+/// With `panic = "abort"` a guest's code cannot be unwound. A guest whose code returns ends as
+/// always; the thread of one that ends in another way sleeps for ever in its last call, without
+/// destructors, and a panic in a guest ends the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ThreadDriver;
 
@@ -51,8 +67,9 @@ impl ThreadDriver {
     ///
     /// # Errors
     ///
-    /// As [`Process::spawn`]; EAGAIN if the host can create no more threads, and then there is no
-    /// process either.
+    /// As [`Process::spawn`]; EAGAIN if the host can create no more threads, and EINVAL with
+    /// [`Authority::Host`], because a guest on threads has no host that delivers its signals. Then
+    /// there is no process either.
     pub fn spawn(
         parent: &Process,
         spawn: Spawn,
@@ -102,6 +119,9 @@ fn start(
     spawning: Spawn,
     body: impl FnOnce(&mut Guest) -> i32 + Send + 'static,
 ) -> Result<ProcessKey, Errno> {
+    if spawning.authority_of() == Authority::Host {
+        return Err(Errno::EINVAL);
+    }
     // before the process is created, so that no process lacks a thread
     let gate = StartGate::with(shared, Handlers::default(), |guest| run(guest, body));
     let gate = gate.ok_or(Errno::EAGAIN)?;
@@ -113,8 +133,8 @@ fn start(
 /// Runs the first thread of a guest, from its first call to its end.
 fn run(mut guest: Guest, body: impl FnOnce(&mut Guest) -> i32) {
     let Some(code) = contain(&mut guest, body) else { return };
-    // it unwinds from `exit`, as from any call that does not return
-    let _ = catch_unwind(AssertUnwindSafe(|| guest.exit(code)));
+    // handlers that come before the end may unwind
+    let _ = catch_unwind(AssertUnwindSafe(|| guest.end(Syscall::ExitGroup(code))));
 }
 
 /// Runs a further thread of a guest.
@@ -126,8 +146,8 @@ fn run_thread<T>(mut guest: Guest, body: impl FnOnce(&mut Guest) -> T, value: &M
         0
     });
     let _ = catch_unwind(AssertUnwindSafe(|| match returned {
-        Some(0) => guest.exit_thread(0),
-        Some(code) => guest.exit(code),
+        Some(0) => guest.end(Syscall::Exit(0)),
+        Some(code) => guest.end(Syscall::ExitGroup(code)),
         None => {}
     }));
 }
@@ -251,6 +271,7 @@ impl Guest {
                 return end;
             }
             if !self.run_handlers() {
+                before_sleep();
                 self.notifier.parker.park(None);
             }
         }
@@ -267,9 +288,15 @@ impl Guest {
     /// The thread has ended: it unwinds. A call of a destructor fails instead.
     fn leave(&self) -> Errno {
         if !std::thread::panicking() {
-            resume_unwind(Box::new(Gone));
+            leave_guest_code();
         }
         Errno::ESRCH
+    }
+
+    /// Ends the thread or the guest, after the last code of the guest: there is nothing to unwind.
+    fn end(&mut self, call: Syscall) {
+        let started = self.start(&call);
+        self.finish(started);
     }
 
     fn is_alive(&self) -> bool {
@@ -317,14 +344,14 @@ impl Guest {
 
     /// Ends the guest with all its threads.
     pub fn exit(&mut self, code: i32) -> ! {
-        let _ = self.syscall(Syscall::ExitGroup(code));
-        resume_unwind(Box::new(Gone))
+        self.end(Syscall::ExitGroup(code));
+        leave_guest_code()
     }
 
     /// Ends this thread. With its last thread the guest ends, with that thread's `code`.
     pub fn exit_thread(&mut self, code: i32) -> ! {
-        let _ = self.syscall(Syscall::Exit(code));
-        resume_unwind(Box::new(Gone))
+        self.end(Syscall::Exit(code));
+        leave_guest_code()
     }
 
     /// Creates a thread of the guest, which runs `body` on a thread of the host and ends when
@@ -369,6 +396,7 @@ impl Guest {
                 return None;
             }
             if !self.run_handlers() {
+                before_sleep();
                 joining.parker.park(None);
             }
         }

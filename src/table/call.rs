@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use super::delivery::progress;
 use super::guest::Caller;
+use super::outbox::before_sleep;
 use super::{ProcessKey, ProcessTable, TableInner};
 use crate::abi::{Errno, Pid};
 use crate::kernel::TaskId;
@@ -173,7 +174,10 @@ impl Call {
             match progress(self.table.shared(), pending, self.caller) {
                 Some(Some(end)) => return CallProgress::Returned(end.result()),
                 Some(None) => return CallProgress::Deliver,
-                None => drop(pending.parker.park(None)),
+                None => {
+                    before_sleep();
+                    pending.parker.park(None);
+                }
             }
         }
     }
@@ -263,6 +267,7 @@ impl TableInner {
             if let Some(end) = pending.end() {
                 return end;
             }
+            before_sleep();
             pending.parker.park(None);
         }
     }

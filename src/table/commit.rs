@@ -5,7 +5,7 @@ use alloc::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::clock::Clock;
-use super::config::{Init, TableConfig, TimerMode};
+use super::config::{DriverFactory, Init, TableConfig, TimerMode};
 use super::outbox::Wake;
 use super::registry::{Image, ProcessKey, ProcessRegistry};
 use super::zombies::ZombieQueue;
@@ -25,6 +25,10 @@ pub(crate) struct TableInner {
     /// [`TableLimits::subscribers`](super::TableLimits::subscribers).
     pub(super) max_subscribers: u32,
     pub(super) init: Init,
+    /// Makes the drivers of processes that guests create.
+    pub(super) drivers: Option<DriverFactory>,
+    /// Process 1.
+    pub(super) first: ProcessKey,
     timer_mode: TimerMode,
 }
 
@@ -62,8 +66,11 @@ impl TableInner {
     pub(super) fn new(config: TableConfig) -> Arc<TableInner> {
         let ttl = config.zombie_ttl.filter(|_| config.init == Init::Table);
         let mut registry = ProcessRegistry::new(ZombieQueue::new(ttl));
+        registry.has_factory = config.drivers.is_some() && config.init == Init::Guest;
         let clock = config.time();
         registry.enter(Pid(1), Image::init(), &*clock);
+        let first = ProcessKey { pid: Pid(1), serial: registry.last_serial() };
+        registry.has_factory = config.drivers.is_some();
         let mut state = TableState {
             kernel: Kernel::new(config.model()),
             // the table offers no query for the rules of a transition
@@ -83,9 +90,10 @@ impl TableInner {
             // GRP-22: process 1 leads a session of its own, and its children see the number of it
             let _ = state.make(Pid(1), &Syscall::Setsid, None, &*clock);
         }
-        let TableConfig { init, timer_mode, limits, .. } = config;
+        let TableConfig { init, timer_mode, limits, drivers, .. } = config;
         let max_subscribers = limits.subscribers;
-        Arc::new(TableInner { state: Mutex::new(state), clock, max_subscribers, init, timer_mode })
+        let state = Mutex::new(state);
+        Arc::new(TableInner { state, clock, max_subscribers, init, drivers, first, timer_mode })
     }
 
     /// Runs `act` under the lock, then unlocks and carries out what `act` recorded.

@@ -3,9 +3,15 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
+use super::Process;
 use super::clock::{Clock, RealClock};
 use crate::abi::{Resource, Rlimit};
+use crate::driver::DriverProcess;
 use crate::kernel::Config;
+
+/// Makes the drivers of processes that guests create.
+pub(super) type DriverFactory =
+    Arc<dyn Fn(&Process) -> Option<Arc<dyn DriverProcess>> + Send + Sync>;
 
 /// The kind of process 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -76,13 +82,15 @@ pub struct TableConfig {
     pub(super) timer_mode: TimerMode,
     pub(super) limits: TableLimits,
     pub(super) zombie_ttl: Option<Duration>,
+    pub(super) drivers: Option<DriverFactory>,
     /// `None` is real time. It is read on demand, because some targets, such as wasm, have none.
     clock: Option<Arc<dyn Clock>>,
 }
 
 impl core::fmt::Debug for TableConfig {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let TableConfig { kernel, init, timer_mode, limits, zombie_ttl, clock: _ } = self;
+        let TableConfig { kernel, init, timer_mode, limits, zombie_ttl, drivers: _, clock: _ } =
+            self;
         f.debug_struct("TableConfig")
             .field("kernel", kernel)
             .field("init", init)
@@ -101,6 +109,7 @@ impl Default for TableConfig {
             timer_mode: TimerMode::default(),
             limits: TableLimits::default(),
             zombie_ttl: Some(TableConfig::ZOMBIE_TTL),
+            drivers: None,
             clock: None,
         }
     }
@@ -144,6 +153,21 @@ impl TableConfig {
     /// keeps it without limit. One minute by default. Not used with [`Init::Guest`].
     pub fn zombie_ttl(mut self, ttl: Option<Duration>) -> TableConfig {
         self.zombie_ttl = ttl;
+        self
+    }
+
+    /// Sets a function that gives a driver to each process that a guest creates itself (fork, vfork,
+    /// clone), and to process 1 with [`Init::Guest`]; `None` for no driver. The table calls it
+    /// outside of its lock before the first operation of the process, from the thread that caused
+    /// the creation. A panic counts as `None`.
+    ///
+    /// A process that [`Process::spawn`](super::Process::spawn) creates has the driver of its
+    /// [`Spawn`](super::Spawn).
+    pub fn drivers(
+        mut self,
+        factory: impl Fn(&Process) -> Option<Arc<dyn DriverProcess>> + Send + Sync + 'static,
+    ) -> TableConfig {
+        self.drivers = Some(Arc::new(factory));
         self
     }
 

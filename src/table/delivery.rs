@@ -162,7 +162,7 @@ impl DeliveryNotifier {
 }
 
 impl ProcessRegistry {
-    fn takes_handlers(&self, tid: Pid) -> bool {
+    pub fn takes_handlers(&self, tid: Pid) -> bool {
         let process = self.process_of(tid).and_then(|process| self.entries.get(process));
         process.is_some_and(|entry| entry.run_by == RunBy::SafePoints)
     }
@@ -319,7 +319,7 @@ impl TableInner {
         let mut state = self.state.lock();
         state.end_delivery(begun)?;
         let caller = Caller::Thread(begun.thread);
-        Ok(self.start_under(state, caller, &Syscall::RtSigreturn, parker))
+        Ok(self.start_under(state, caller, &Syscall::RtSigreturn, parker, None))
     }
 
     /// Whether a handler waits for the caller to take it.

@@ -52,21 +52,36 @@ impl Default for DriverQueues {
 }
 
 impl DriverQueues {
-    pub fn add(&mut self, key: ProcessKey, driver: Arc<dyn DriverProcess>) -> Id<DriverQueue> {
+    /// Adds a queue. Without a driver operations wait until [`DriverQueues::furnish`].
+    pub fn add(
+        &mut self,
+        key: ProcessKey,
+        driver: Option<Arc<dyn DriverProcess>>,
+    ) -> Id<DriverQueue> {
         let Some(id) = self.free else {
             let (waiting, next_free) = (VecDeque::new(), None);
-            return self.queues.insert(DriverQueue {
-                key,
-                driver: Some(driver),
-                waiting,
-                next_free,
-            });
+            return self.queues.insert(DriverQueue { key, driver, waiting, next_free });
         };
         let queue = &mut self.queues[id];
         self.free = queue.next_free;
         queue.key = key;
-        queue.driver = Some(driver);
+        queue.driver = driver;
         id
+    }
+
+    /// Gives a queue its driver, and adds the first operation that waits for it.
+    pub fn furnish(
+        &mut self,
+        id: Id<DriverQueue>,
+        driver: Arc<dyn DriverProcess>,
+        dispatches: &mut Vec<Dispatch>,
+    ) {
+        let queue = &mut self.queues[id];
+        let (key, mut driver) = (queue.key, Some(driver));
+        match queue.waiting.pop_front() {
+            Some(op) => dispatches.push(Dispatch { queue: id, key, driver, op }),
+            None => core::mem::swap(&mut queue.driver, &mut driver),
+        }
     }
 
     /// Adds an operation: as a dispatch, constructed in place, or in the queue while an earlier
@@ -92,6 +107,12 @@ impl DriverQueues {
             }
             None => queue.waiting.push_back(op()),
         }
+    }
+
+    /// The process of a queue has ended: its driver does not carry out earlier operations any more
+    /// that it has not begun, as they are for code that does not run any more.
+    pub fn process_ended(&mut self, id: Id<DriverQueue>) {
+        self.queues[id].waiting.retain(|op| matches!(op, Op::ClearTid { .. }));
     }
 
     /// Returns the drivers of finished dispatches to their queues. The dispatches that remain are

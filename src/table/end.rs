@@ -3,11 +3,15 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use core::time::Duration;
 
 use super::commit::TableState;
 use super::{Init, ProcessTable};
-use crate::abi::{Pid, Signal, WaitStatus};
+use crate::abi::{Pid, Signal, Time, WaitStatus};
 use crate::sync::{Mutex, Parker};
 
 /// The result of [`ProcessTable::terminate_all`].
@@ -46,27 +50,132 @@ impl TerminateWaiter {
     }
 }
 
-pub(super) fn terminate_all(table: &ProcessTable, grace: Duration) -> Terminated {
-    let shared = table.shared();
-    let waiter = Arc::new(TerminateWaiter {
-        spared: usize::from(shared.init == Init::Table),
-        ended: Mutex::default(),
-        parker: Parker::new(),
-    });
-    shared.commit(|state| state.process_registry.terminate_waiters.push(waiter.clone()));
-    signal_all(table, &[Signal::TERM, Signal::CONT]);
-    if !wait_for_exits(table, grace, &waiter) {
-        signal_all(table, &[Signal::KILL]);
-        wait_for_exits(table, grace, &waiter);
+/// The end of all processes of a table, in progress: [`ProcessTable::begin_termination`]. It is a
+/// future of the result.
+///
+/// Dropping it stops the termination: processes that have not ended remain.
+#[must_use = "processes that ignore SIGTERM are killed only while it is waited for or polled"]
+pub struct Termination {
+    table: ProcessTable,
+    waiter: Arc<TerminateWaiter>,
+    grace: Duration,
+    /// When the present period of grace ends, and its place among the timeouts.
+    deadline: Time,
+    place: Option<(Time, u64)>,
+    killed: bool,
+}
+
+impl fmt::Debug for Termination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Termination { deadline, killed, .. } = self;
+        f.debug_struct("Termination")
+            .field("deadline", deadline)
+            .field("killed", killed)
+            .finish_non_exhaustive()
     }
-    shared.commit(|state| {
-        state.process_registry.terminate_waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
-        if shared.init == Init::Table {
-            state.reap_all(table);
+}
+
+impl Termination {
+    pub(super) fn begin(table: &ProcessTable, grace: Duration) -> Termination {
+        let shared = table.shared();
+        let waiter = Arc::new(TerminateWaiter {
+            spared: usize::from(shared.init == Init::Table),
+            ended: Mutex::default(),
+            parker: Parker::new(),
+        });
+        shared.commit(|state| state.process_registry.terminate_waiters.push(waiter.clone()));
+        let table = table.clone();
+        let (deadline, place, killed) = (Time(0), None, false);
+        let mut new = Termination { table, waiter, grace, deadline, place, killed };
+        signal_all(&new.table, &[Signal::TERM, Signal::CONT]);
+        new.begin_grace();
+        new
+    }
+
+    fn begin_grace(&mut self) {
+        let shared = self.table.shared().clone();
+        let nanos = u64::try_from(self.grace.as_nanos()).unwrap_or(u64::MAX);
+        self.deadline = shared.clock.now().after(nanos);
+        let (at, parker, old) = (self.deadline, self.waiter.parker.clone(), self.place.take());
+        self.place = shared.commit(|state| {
+            old.into_iter().for_each(|place| state.remove_timeout(place));
+            (at != Time(u64::MAX)).then(|| state.add_timeout(at, parker))
+        });
+    }
+
+    /// When the processes that are alive receive SIGKILL, or, if they have received it, when their
+    /// drivers have had the time to report their ends.
+    pub fn deadline(&self) -> Time {
+        self.deadline
+    }
+
+    /// Kills the processes that are alive without waiting for the end of their grace.
+    pub fn kill(&mut self) {
+        if !core::mem::replace(&mut self.killed, true) {
+            signal_all(&self.table, &[Signal::KILL]);
+            self.begin_grace();
         }
-        let ended = core::mem::take(&mut *waiter.ended.lock());
-        Terminated { ended, survivors: state.living(shared.init) }
-    })
+    }
+
+    /// The result, if all processes have ended or the last period of grace is over by the table's
+    /// clock. It never waits: call it between the steps of a loop in which guests use their grace.
+    pub fn try_finish(&mut self) -> Option<Terminated> {
+        let shared = self.table.shared().clone();
+        while shared.state.lock().alive() > self.waiter.spared {
+            if shared.clock.now() < self.deadline {
+                return None;
+            }
+            if self.killed {
+                break;
+            }
+            self.kill();
+        }
+        Some(shared.commit(|state| {
+            if shared.init == Init::Table {
+                state.reap_all(&self.table);
+            }
+            let ended = core::mem::take(&mut *self.waiter.ended.lock());
+            Terminated { ended, survivors: state.living(shared.init) }
+        }))
+    }
+
+    /// Waits for the result. With a clock that does not follow real time another thread has to move
+    /// the clock and call [`ProcessTable::reap_due`].
+    pub fn wait(mut self) -> Terminated {
+        let shared = self.table.shared().clone();
+        let parker = self.waiter.parker.clone();
+        loop {
+            if let Some(terminated) = self.try_finish() {
+                return terminated;
+            }
+            shared.alarm_at(Some(self.deadline), &parker).sleep();
+        }
+    }
+}
+
+impl Future for Termination {
+    type Output = Terminated;
+
+    fn poll(mut self: Pin<&mut Termination>, context: &mut Context<'_>) -> Poll<Terminated> {
+        loop {
+            if let Some(terminated) = self.try_finish() {
+                return Poll::Ready(terminated);
+            }
+            if !self.waiter.parker.poll(context.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Drop for Termination {
+    fn drop(&mut self) {
+        self.table.shared().commit(|state| {
+            let waiters = &mut state.process_registry.terminate_waiters;
+            waiters.retain(|other| !Arc::ptr_eq(other, &self.waiter));
+            self.place.take().into_iter().for_each(|place| state.remove_timeout(place));
+        });
+    }
 }
 
 /// Signals all processes but the init, in one step.
@@ -81,20 +190,6 @@ fn signal_all(table: &ProcessTable, signals: &[Signal]) {
             }
         }
     });
-}
-
-/// Sleeps until all processes have ended; `false` if `grace` passes first.
-fn wait_for_exits(table: &ProcessTable, grace: Duration, waiter: &TerminateWaiter) -> bool {
-    let shared = table.shared();
-    let alarm = shared.alarm_after(grace, &waiter.parker);
-    loop {
-        if shared.state.lock().alive() <= waiter.spared {
-            return true;
-        }
-        if !alarm.sleep() {
-            return false;
-        }
-    }
 }
 
 impl TableState {

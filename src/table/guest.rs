@@ -64,7 +64,17 @@ impl TableInner {
     /// Starts a guest's call.
     #[inline]
     pub(crate) fn start(self: &Arc<TableInner>, caller: Caller, call: &Syscall) -> Started {
-        self.start_under(self.state.lock(), caller, call, None)
+        self.start_under(self.state.lock(), caller, call, None, None)
+    }
+
+    /// Starts a call that code inside of `handlers` handlers makes.
+    pub(super) fn start_within(
+        self: &Arc<TableInner>,
+        caller: Caller,
+        call: &Syscall,
+        handlers: usize,
+    ) -> Started {
+        self.start_under(self.state.lock(), caller, call, None, Some(handlers))
     }
 
     /// Starts a guest's call on the guest's own thread, which sleeps on `parker`.
@@ -74,7 +84,7 @@ impl TableInner {
         call: &Syscall,
         parker: &Arc<Parker>,
     ) -> Started {
-        self.start_under(self.state.lock(), Caller::Thread(caller), call, Some(parker))
+        self.start_under(self.state.lock(), Caller::Thread(caller), call, Some(parker), None)
     }
 
     #[inline]
@@ -84,9 +94,10 @@ impl TableInner {
         caller: Caller,
         call: &Syscall,
         parker: Option<&Arc<Parker>>,
+        handlers: Option<usize>,
     ) -> Started {
         let timed = state.is_timed() || needs_time(call);
-        let started = self.start_or_queue(&mut state, caller, call, parker, timed);
+        let started = self.start_or_queue(&mut state, caller, call, parker, timed, handlers);
         // no effect was recorded, and no deadline has changed
         let is_quiet = !timed && !state.settled;
         match started {
@@ -124,24 +135,39 @@ impl TableInner {
         call: &Syscall,
         parker: Option<&Arc<Parker>>,
         timed: bool,
+        handlers: Option<usize>,
     ) -> Started {
         if state.is_closed() {
             return Started::Ended(End::Gone);
         }
+        let mut handlers = handlers;
         if timed {
+            // the code that makes the call has not seen handlers that are entered now
+            let number = state.number_of(caller);
+            handlers = handlers.or(number.map(|tid| state.kernel.handler_depth(tid)));
             state.advance(self.clock.now(), &*self.clock);
         }
-        let tid = match caller {
-            Caller::Number(number) => Some(number),
-            Caller::Process(key) => state.process_registry.entry(key).map(|_| key.pid),
-            Caller::Thread(key) => state.tid_of(key.task),
-        };
-        let Some(tid) = tid else { return Started::Ended(End::Gone) };
+        let Some(tid) = state.number_of(caller) else { return Started::Ended(End::Gone) };
+        if let Some(handlers) = handlers
+            && state.kernel.handler_depth(tid) > handlers
+            && !state.process_registry.takes_handlers(tid)
+        {
+            return state.queue(tid, call.clone(), Pending::new(call, parker), handlers);
+        }
         state.try_make(tid, call, parker, &*self.clock)
     }
 }
 
 impl TableState {
+    /// The number of a caller at present.
+    fn number_of(&self, caller: Caller) -> Option<Pid> {
+        match caller {
+            Caller::Number(number) => Some(number),
+            Caller::Process(key) => self.process_registry.entry(key).map(|_| key.pid),
+            Caller::Thread(key) => self.tid_of(key.task),
+        }
+    }
+
     /// Makes a guest's call, unless the limit of processes is reached or handlers come first.
     #[inline]
     fn try_make(
@@ -155,7 +181,7 @@ impl TableState {
             return Started::Ended(End::Returned(Err(Errno::EAGAIN)));
         }
         if self.process_registry.entered > 0 && self.must_deliver(tid) {
-            return self.queue(tid, call.clone(), Pending::new(call, parker));
+            return self.queue(tid, call.clone(), Pending::new(call, parker), self.level(tid));
         }
         self.make(tid, call, parker, clock)
     }
@@ -203,7 +229,8 @@ impl TableState {
                 self.name_child(call, started)
             }
             Err(Refused::NotInUserMode(_)) => {
-                self.queue(caller, call.clone(), Pending::new(call, parker))
+                let handlers = self.level(caller);
+                self.queue(caller, call.clone(), Pending::new(call, parker), handlers)
             }
             // the first thread of the process has ended: the next thread makes the call
             Err(_) => match self.first_living(caller) {
@@ -229,9 +256,14 @@ impl TableState {
         }
     }
 
-    /// Queues a call until its caller can make it.
-    fn queue(&mut self, caller: Pid, call: Syscall, pending: Arc<Pending>) -> Started {
-        let handlers = self.level(caller);
+    /// Queues a call, which code inside of `handlers` handlers makes, until its caller can make it.
+    fn queue(
+        &mut self,
+        caller: Pid,
+        call: Syscall,
+        pending: Arc<Pending>,
+        handlers: usize,
+    ) -> Started {
         let Some(calls) = self.process_registry.calls_mut(caller) else {
             return Started::Ended(End::Gone);
         };

@@ -8,6 +8,7 @@ use core::task::{Context, Poll};
 use core::time::Duration;
 
 use super::commit::TableInner;
+use super::outbox::before_sleep;
 use super::thread::{Thread, ThreadKey};
 use crate::sync::Parker;
 
@@ -68,6 +69,7 @@ impl Thread {
     pub fn join(&self) {
         let join = Join::new(self);
         while !join.has_ended() {
+            before_sleep();
             join.parker.park(None);
         }
     }

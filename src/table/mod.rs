@@ -78,10 +78,11 @@ pub(crate) use commit::TableInner;
 pub use config::{Init, TableConfig, TableLimits, TimerMode};
 pub(crate) use delivery::DeliveryNotifier;
 pub use delivery::{Checkpoint, HandlerDelivery, StaleDelivery};
-pub use end::Terminated;
+pub use end::{Terminated, Termination};
 pub use event::{TableEvent, What};
 pub(crate) use guest::Caller;
 pub use join::Join;
+pub(crate) use outbox::before_sleep;
 pub use process::{Process, ProcessId, SigmaskHow};
 pub use query::{Node, ProcessInfo, ThreadInfo};
 pub(crate) use registry::ProcessKey;
@@ -137,7 +138,8 @@ impl ProcessTable {
     /// Creates a table with these settings.
     pub fn with_config(config: TableConfig) -> ProcessTable {
         let handle = Arc::new(TableHandle(TableInner::new(config)));
-        handle.0.state.lock().handle = Arc::downgrade(&handle);
+        // process 1 may get its driver now
+        handle.0.commit(|state| state.handle = Arc::downgrade(&handle));
         ProcessTable(handle)
     }
 
@@ -147,8 +149,7 @@ impl ProcessTable {
 
     /// Process 1: see [`Init`].
     pub fn init(&self) -> Process {
-        // serials begin with 1, and process 1 is the first
-        Process::new(self.clone(), ProcessKey { pid: Pid(1), serial: 1 })
+        Process::new(self.clone(), self.shared().first)
     }
 
     /// The process that has this number at present, alive or a zombie. O(1).
@@ -253,8 +254,41 @@ impl ProcessTable {
         self.shared().state.lock().process_registry.zombies.len()
     }
 
-    /// Ends every process but the table's init: see [`Terminated`].
+    /// Ends every process but the table's init, and waits for it: see [`Terminated`]. The grace is
+    /// time of the table's clock. On the only thread of a runtime no guest could use its grace:
+    /// [`ProcessTable::begin_termination`] does not wait.
     pub fn terminate_all(&self, grace: Duration) -> Terminated {
-        end::terminate_all(self, grace)
+        self.begin_termination(grace).wait()
+    }
+
+    /// Begins to end every process but the table's init: sends SIGTERM and SIGCONT, and returns a
+    /// future, which can also be polled by steps.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use proctable::table::{Image, ManualClock, ProcessTable, Spawn, TableConfig, TimerMode};
+    ///
+    /// let clock = ManualClock::new();
+    /// let config = TableConfig::new().timer_mode(TimerMode::Caller).clock(clock.clone());
+    /// let table = ProcessTable::with_config(config);
+    /// let guest = table.spawn(Spawn::new(Image::new("guest")))?;
+    /// guest.stop_on_term();
+    /// # trait Ignore { fn stop_on_term(&self); }
+    /// # impl Ignore for proctable::table::Process {
+    /// #     fn stop_on_term(&self) {
+    /// #         use proctable::abi::{Handler, SigAction, Signal};
+    /// #         let handler = Handler::Catch(0x1000);
+    /// #         let action = SigAction { handler, ..SigAction::DEFAULT };
+    /// #         self.sigaction(Signal::TERM, action).expect("SIGTERM can be caught");
+    /// #     }
+    /// # }
+    /// let mut termination = table.begin_termination(Duration::from_secs(1));
+    /// assert_eq!(termination.try_finish(), None); // the guest has a handler
+    /// clock.advance(Duration::from_secs(1));
+    /// assert_eq!(termination.try_finish().expect("it was killed").ended.len(), 1);
+    /// # Ok::<(), proctable::abi::Errno>(())
+    /// ```
+    pub fn begin_termination(&self, grace: Duration) -> Termination {
+        Termination::begin(self, grace)
     }
 }

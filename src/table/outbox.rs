@@ -1,21 +1,27 @@
 //! The work after the lock is released: drivers carry out operations, exit callbacks run, sleeping
 //! threads are woken.
 
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use super::commit::TableInner;
-use super::driver_queue::{Dispatch, RetiredDriver};
+use super::driver_queue::{Dispatch, DriverQueue, RetiredDriver};
 use super::event::What;
-use super::registry::{Phase, ProcessRegistry};
+use super::registry::{Phase, ProcessKey, ProcessRegistry};
+use super::{Process, ProcessTable};
 use crate::abi::Pid;
-use crate::driver::{Op, perform};
-use crate::sync::{Parker, contain};
+use crate::driver::{DriverProcess, NullDriver, Op, perform};
+use crate::kernel::Id;
+use crate::sync::{Parker, contain, thread_local};
 
 /// The work that one critical section leaves for after the lock is released.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     pub dispatches: Vec<Dispatch>,
+    /// New processes whose drivers the embedder makes.
+    pub births: Vec<(ProcessKey, Id<DriverQueue>)>,
     pub wakes: Vec<Wake>,
     /// The step, if it has exits for the exit callback; 0 if it has none.
     pub exits: u64,
@@ -24,7 +30,10 @@ pub(super) struct Outbox {
 impl Outbox {
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.dispatches.is_empty() && self.wakes.is_empty() && self.exits == 0
+        self.dispatches.is_empty()
+            && self.wakes.is_empty()
+            && self.births.is_empty()
+            && self.exits == 0
     }
 }
 
@@ -54,8 +63,8 @@ impl ProcessRegistry {
     /// Determines which wakes come before the dispatches. The other wakes are recorded if they may
     /// have to wait for drivers or callbacks, because their processes may end first.
     pub fn rank_wakes(&mut self) {
-        let Outbox { dispatches, wakes, exits } = &mut self.outbox;
-        let others_wait = !dispatches.is_empty() || *exits != 0;
+        let Outbox { dispatches, births, wakes, exits } = &mut self.outbox;
+        let others_wait = !dispatches.is_empty() || !births.is_empty() || *exits != 0;
         for wake in wakes {
             let Some(pid) = wake.of else { continue };
             wake.first |= match self.entries.get(pid) {
@@ -81,27 +90,116 @@ impl ProcessRegistry {
     }
 }
 
+/// The work of steps that a driver caused in an operation, with their tables.
+type Deferred = VecDeque<(Arc<TableInner>, Outbox)>;
+
+thread_local! {
+    /// `Some` while the thread runs code of a driver.
+    static DEFERRED: RefCell<Option<Deferred>> = RefCell::new(None);
+}
+
+/// Runs code of drivers: what their calls of a table leave to do is deferred, so that drivers that
+/// call each other's tables do not nest. Returns the result, and the deferred work if the thread
+/// did not run such code already.
+fn defer<R>(act: impl FnOnce() -> R) -> (R, Deferred) {
+    let is_outermost = DEFERRED.with(|deferred| match &mut *deferred.borrow_mut() {
+        Some(_) => false,
+        none => {
+            *none = Some(Deferred::new());
+            true
+        }
+    });
+    // `act` contains the panics of drivers
+    let result = act();
+    let deferred = match is_outermost {
+        true => DEFERRED.with(RefCell::take).unwrap_or_default(),
+        false => Deferred::new(),
+    };
+    (result, deferred)
+}
+
+/// Carries out what the operation in which this thread is has left to do so far: the thread is about
+/// to sleep, and may wait for it.
+pub(crate) fn before_sleep() {
+    let deferred = DEFERRED.with(RefCell::take);
+    let Some(deferred) = deferred else { return };
+    // drivers that are called now nest: only as deep as operations sleep
+    carry_out_all(deferred);
+    DEFERRED.with(|own| own.replace(Some(Deferred::new())));
+}
+
+/// Carries out deferred work, and the work that this defers, one after the other.
+fn carry_out_all(mut deferred: Deferred) {
+    while let Some((table, outbox)) = deferred.pop_front() {
+        deferred.extend(table.carry_out_now(outbox));
+    }
+}
+
 impl TableInner {
     /// Carries out what was recorded under the lock: first the wakes that a driver may depend on,
-    /// then operations, then exit callbacks, then all other wakes.
+    /// then operations, then exit callbacks, then all other wakes. In an operation of a driver, all
+    /// but the first wakes are deferred until it has returned.
     pub(super) fn carry_out(self: &Arc<TableInner>, outbox: Outbox) {
-        let Outbox { dispatches, wakes, exits } = outbox;
+        if outbox.dispatches.is_empty() && outbox.births.is_empty() && outbox.exits == 0 {
+            return outbox.wakes.iter().for_each(|wake| wake.parker.unpark());
+        }
+        let outbox = DEFERRED.with(|deferred| match &mut *deferred.borrow_mut() {
+            None => Some(outbox),
+            Some(deferred) => {
+                outbox.wakes.iter().filter(|wake| wake.first).for_each(|wake| wake.parker.unpark());
+                deferred.push_back((self.clone(), outbox));
+                None
+            }
+        });
+        if let Some(outbox) = outbox {
+            let deferred = self.carry_out_now(outbox);
+            if !deferred.is_empty() {
+                carry_out_all(deferred);
+            }
+        }
+    }
+
+    /// Carries out an outbox. Returns the work that its drivers have caused.
+    fn carry_out_now(self: &Arc<TableInner>, outbox: Outbox) -> Deferred {
+        let Outbox { mut dispatches, births, wakes, exits } = outbox;
         let wake = |first: bool| {
             let wakes = wakes.iter().filter(|wake| wake.first == first);
             wakes.for_each(|wake| wake.parker.unpark());
         };
         wake(true);
-        let waited = !dispatches.is_empty() || exits != 0;
         let mut gone = Vec::new();
-        let exit_ready = self.run_dispatches(dispatches, &mut gone);
+        let (exit_ready, mut deferred) = defer(|| {
+            births.into_iter().for_each(|birth| self.make_driver(birth, &mut dispatches));
+            self.run_dispatches(dispatches, &mut gone)
+        });
         if exits != 0 || exit_ready {
             self.run_exit_callbacks(exits);
         }
         wake(false);
-        if waited && !wakes.is_empty() {
+        if !wakes.is_empty() {
             self.state.lock().process_registry.woken(&wakes);
         }
-        self.drop_drivers(gone);
+        if !gone.is_empty() {
+            let ((), more) = defer(|| self.drop_drivers(gone));
+            deferred.extend(more);
+        }
+        deferred
+    }
+
+    /// Has the embedder make the driver of a new process.
+    fn make_driver(
+        &self,
+        (key, queue): (ProcessKey, Id<DriverQueue>),
+        dispatches: &mut Vec<Dispatch>,
+    ) {
+        let mut driver: Option<Arc<dyn DriverProcess>> = None;
+        let handle = self.state.lock().handle.upgrade();
+        if let (Some(factory), Some(handle)) = (&self.drivers, handle) {
+            contain(|| driver = factory(&Process::new(ProcessTable(handle), key)));
+        }
+        // operations may wait, and an exit callback for these: they need a driver
+        let driver = driver.unwrap_or_else(|| Arc::new(NullDriver));
+        self.state.lock().process_registry.queues.furnish(queue, driver, dispatches);
     }
 
     /// Drops retired drivers. Their `Drop` is code of the embedder: it runs last, and its panic

@@ -139,6 +139,18 @@ impl Process {
         Call::new(self.table.clone(), self.start(&call), self.caller())
     }
 
+    /// A call of code that is inside of `handlers` handlers, for drivers that run the handlers
+    /// themselves: handlers that the process has entered above that code have to return first. Another
+    /// thread may generate a signal at any time, so that only the driver knows which code makes the
+    /// call. [`Process::submit`] is a call of the code that runs in the innermost handler that was
+    /// entered before the call; handlers of timers that expire at the call are above it.
+    ///
+    /// With [safe points](super::Spawn::safe_points) the table knows this itself.
+    pub fn submit_within(&self, handlers: usize, call: Syscall) -> Call {
+        let started = self.table.shared().start_within(self.caller(), &call, handlers);
+        Call::new(self.table.clone(), started, self.caller())
+    }
+
     fn is_tables_init(&self) -> bool {
         self.table.shared().init == Init::Table && self.pid() == Pid(1)
     }
@@ -202,15 +214,16 @@ impl Process {
     /// execve(2); RULES EXEC.
     #[doc(alias = "execve")]
     pub fn exec(&self, image: impl Into<Arc<Image>>) -> Result<(), Errno> {
+        done(self.submit_exec(image).wait())
+    }
+
+    /// [`Process::exec`] without waiting for the return of the call: a process that is stopped
+    /// executes the program when it continues.
+    pub fn submit_exec(&self, image: impl Into<Arc<Image>>) -> Call {
         let image = image.into();
         let path: Arc<str> = image.program.as_str().into();
-        let shared = self.table.shared();
-        shared.commit(|state| state.process_registry.prepare(path.clone(), image));
-        let executed = self.call(Syscall::Execve { path: path.clone(), error: None });
-        if executed.is_err() {
-            shared.commit(|state| state.process_registry.take_prepared(&path));
-        }
-        done(executed)
+        self.table.shared().commit(|state| state.process_registry.prepare(path.clone(), image));
+        self.submit(Syscall::Execve { path, error: None })
     }
 
     /// Ends the process with the low 8 bits of `code` (EXIT-01).

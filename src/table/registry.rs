@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::by_pid::ByPid;
 use super::clock::Clock;
@@ -145,6 +146,10 @@ pub(super) struct ProcessRegistry {
     /// The waits that poll at the end of this transition, because an event concerns them.
     pub concerned: Vec<Arc<WaitEntry>>,
     pub subscribers: Subscribers,
+    /// Processes that guests create get their drivers from the embedder.
+    pub has_factory: bool,
+    /// The process that is created next gets its driver from its spawn.
+    pub is_spawning: bool,
     pub zombies: ZombieQueue,
     /// The exit callback is set: it runs before any wait returns an exit.
     pub has_exit_callback: bool,
@@ -167,8 +172,12 @@ pub(super) struct ProcessRegistry {
 }
 
 impl ProcessRegistry {
+    /// The serials of a table are those of no other table, as long as a table has at most 2^36
+    /// processes and the program fewer than 2^28 tables.
     pub fn new(zombies: ZombieQueue) -> ProcessRegistry {
-        ProcessRegistry { zombies, ..ProcessRegistry::default() }
+        static TABLES: AtomicU64 = AtomicU64::new(0);
+        let serial = TABLES.fetch_add(1, Ordering::Relaxed) << 36;
+        ProcessRegistry { zombies, serial, ..ProcessRegistry::default() }
     }
 
     /// The process of a key; `None` once it is reaped.
@@ -187,17 +196,28 @@ impl ProcessRegistry {
         self.counts.processes += 1;
         self.counts.running += 1;
         let (serial, started) = (self.next_serial(), self.time(clock));
+        let driver_queue = (self.has_factory && !self.is_spawning).then(|| {
+            let key = ProcessKey { pid, serial };
+            let queue = self.queues.add(key, None);
+            self.outbox.births.push((key, queue));
+            queue
+        });
         *self.entries.vacant(pid) = Some(ProcessEntry {
             serial,
             image,
             started,
-            driver_queue: None,
+            driver_queue,
             calls: None,
             run_by: RunBy::Driver,
             phase: Phase::Running,
             leader_ended: false,
             expires: false,
         });
+    }
+
+    /// The serial that was given out last.
+    pub fn last_serial(&self) -> u64 {
+        self.serial
     }
 
     /// A serial that no process and no entered handler has had.
@@ -290,6 +310,9 @@ impl ProcessRegistry {
     ) {
         let pid = effect.pid;
         self.change_phase(pid, Phase::Zombie);
+        if let Some(queue) = self.entries.get(pid).and_then(|entry| entry.driver_queue) {
+            self.queues.process_ended(queue);
+        }
         let driver_pending = self.operate_unless_reported(effect, Op::Terminate(status));
         self.abort_calls(pid);
         self.wake_joins(pid);
@@ -383,6 +406,8 @@ impl ProcessRegistry {
     /// Stores the program that the execve of this path executes, with the arguments and the
     /// environment, which [`Syscall::Execve`](crate::syscall::Syscall::Execve) does not have.
     pub fn prepare(&mut self, path: Arc<str>, image: Arc<Image>) {
+        // an execve that failed has dropped its path
+        self.images.retain(|(path, _)| Arc::strong_count(path) > 1);
         self.images.push((path, image));
     }
 

@@ -148,6 +148,11 @@ impl Spawn {
         self.calling(Syscall::Setresuid { real, effective, saved })
     }
 
+    /// The authority of the process.
+    pub(crate) fn authority_of(&self) -> Authority {
+        self.authority
+    }
+
     fn calling(mut self, call: Syscall) -> Spawn {
         self.calls.push(call);
         self
@@ -284,9 +289,11 @@ impl TableState {
         let clock = &*shared.clock;
         let executes = spawn.image.is_some();
         self.process_registry.next_image = spawn.image.take();
+        self.process_registry.is_spawning = true;
         let made =
             self.apply_external(clock, |kernel, fx| spawn.make(parent, executes, kernel, fx));
         self.process_registry.next_image = None;
+        self.process_registry.is_spawning = false;
         let (child, prepared) = made?;
         if let Err(errno) = prepared {
             self.withdraw(parent, child, clock);
@@ -325,7 +332,7 @@ impl TableState {
         };
         self.process_registry.has_safe_points |= entry.run_by == RunBy::SafePoints;
         if let Some(driver) = spawn.driver.take() {
-            entry.driver_queue = Some(self.process_registry.queues.add(key, driver));
+            entry.driver_queue = Some(self.process_registry.queues.add(key, Some(driver)));
         }
         if let Some(reporter) = spawn.reporter.0.get() {
             for status in reporter.bind(Arc::downgrade(shared), key) {

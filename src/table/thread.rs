@@ -179,6 +179,13 @@ impl Thread {
         Call::new(self.table.clone(), self.start(&call), self.caller())
     }
 
+    /// A call of code that is inside of `handlers` handlers: see
+    /// [`Process::submit_within`](super::Process::submit_within).
+    pub fn submit_within(&self, handlers: usize, call: Syscall) -> Call {
+        let started = self.table.shared().start_within(self.caller(), &call, handlers);
+        Call::new(self.table.clone(), started, self.caller())
+    }
+
     fn start(&self, call: &Syscall) -> Started {
         self.table.shared().start(self.caller(), call)
     }

@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use super::TableInner;
+use super::outbox::before_sleep;
 use crate::abi::Time;
 use crate::sync::{Condvar, Mutex, Parker, contain, spawn};
 
@@ -113,6 +114,7 @@ impl Alarm<'_> {
     /// Sleeps until the parker is unparked, by a wake or by the timeout; `false` if real time
     /// reaches `at` first.
     pub fn park(&self) -> bool {
+        before_sleep();
         // recomputed for each sleep: the clock may only say when to read it again
         self.parker.park(self.at.and_then(|at| self.shared.clock.instant(at)))
     }

@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use super::clock::Clock;
 use super::commit::TableState;
+use super::outbox::before_sleep;
 use super::process::{Process, ProcessId};
 use super::registry::ProcessKey;
 use super::waits::{WaitEntry, WaitRequest};
@@ -377,6 +378,7 @@ impl Process {
             if let Some(waited) = sleeper.poll_request()? {
                 return Ok(waited);
             }
+            before_sleep();
             sleeper.waiting.parker.park(None);
         }
     }
@@ -434,7 +436,10 @@ impl Process {
                 break sleeper.poll_final();
             }
             match sleeper.poll_request() {
-                Ok(None) => drop(parker.park(None)),
+                Ok(None) => {
+                    before_sleep();
+                    parker.park(None);
+                }
                 answer => break answer,
             }
         };

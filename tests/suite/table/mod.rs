@@ -3,6 +3,7 @@
 mod callbacks;
 mod contests;
 mod deviations;
+mod embedding;
 mod end;
 mod exits;
 mod faults;

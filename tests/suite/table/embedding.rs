@@ -1,0 +1,291 @@
+//! What runtimes need that embed the table: identities, drivers of one's own, drivers for every
+//! process, and calls that never wait.
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use proctable::abi::{
+    Errno, Handler, Itimerval, Pid, SigAction, Signal, Timeval, WaitOptions, WaitStatus,
+};
+use proctable::driver::{Authority, Delivery, DriverProcess, Reporter, ThreadDriver};
+use proctable::syscall::Syscall;
+use proctable::table::{
+    Image, Init, ManualClock, Process, ProcessTable, Spawn, TableConfig, TimerMode,
+};
+
+fn spawn() -> Spawn {
+    Spawn::new(Image::new("x"))
+}
+
+fn caught() -> SigAction {
+    SigAction { handler: Handler::Catch(0x1000), ..SigAction::DEFAULT }
+}
+
+/// Kills another process when its own ends.
+#[derive(Default)]
+struct Kills(OnceLock<Process>);
+
+impl DriverProcess for Kills {
+    fn deliver(&self, _: Delivery) {}
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {
+        if let Some(next) = self.0.get() {
+            next.send(Signal::KILL).expect("it is alive");
+        }
+    }
+}
+
+/// Operations that an operation causes come after it: a chain of 3,000 needs no stack.
+#[test]
+fn drivers_that_end_each_other_do_not_nest() {
+    let chain = || {
+        let table = ProcessTable::new();
+        let mut next: Option<Process> = None;
+        for _ in 0..3000 {
+            let driver = Arc::new(Kills::default());
+            if let Some(next) = next.take() {
+                driver.0.set(next).expect("it is new");
+            }
+            next = Some(table.spawn(spawn().driver(driver)).expect("there is room"));
+        }
+        next.expect("the last one").send(Signal::KILL).expect("it is alive");
+        assert_eq!(table.counts().running, 1);
+    };
+    // in a debug build 3,000 nested operations need several MiB
+    let thread = std::thread::Builder::new().stack_size(1 << 20).spawn(chain);
+    thread.expect("a thread").join().expect("no overflow");
+}
+
+/// Reports its end when it gets SIGTERM, and records what comes after that.
+struct Reports {
+    reporter: OnceLock<Reporter>,
+    has_ended: Mutex<bool>,
+    late: Arc<Mutex<Vec<Signal>>>,
+}
+
+impl DriverProcess for Reports {
+    fn attach(&self, spawn: &Spawn) {
+        self.reporter.set(spawn.reporter()).expect("it is attached once");
+    }
+    fn deliver(&self, delivery: Delivery) {
+        let mut has_ended = self.has_ended.lock().unwrap();
+        if *has_ended {
+            self.late.lock().unwrap().push(delivery.info.signal);
+        } else if delivery.info.signal == Signal::TERM {
+            *has_ended = true;
+            drop(has_ended);
+            self.reporter.get().expect("it is attached").killed(Signal::TERM, false);
+        }
+    }
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {}
+}
+
+/// A driver that has reported the end of its process gets no signal of a child any more.
+#[test]
+fn no_signal_is_delivered_to_a_process_that_has_ended() {
+    let table = ProcessTable::new();
+    let late = Arc::new(Mutex::new(Vec::new()));
+    let host = || {
+        let (reporter, has_ended, late) = (OnceLock::new(), Mutex::new(false), late.clone());
+        let driver = Reports { reporter, has_ended, late };
+        spawn().authority(Authority::Host).driver(Arc::new(driver))
+    };
+    let leader = table.spawn(host().own_group()).unwrap();
+    leader.spawn(host()).unwrap();
+    table.init().kill_group(leader.pid().into(), Signal::TERM).unwrap();
+    assert_eq!(*late.lock().unwrap(), []);
+}
+
+/// Keeps deliveries until the loop of the runtime runs the handlers.
+#[derive(Default)]
+struct Inbox(Mutex<Vec<Delivery>>);
+
+impl DriverProcess for Inbox {
+    fn deliver(&self, delivery: Delivery) {
+        self.0.lock().unwrap().push(delivery);
+    }
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {}
+}
+
+/// SIG-36: a timer that is due at a call enters its handler below that call: the handler returns,
+/// then pause sleeps, and the next signal interrupts it.
+#[test]
+fn a_handler_that_is_due_at_a_call_comes_before_the_call() {
+    let clock = ManualClock::new();
+    let config = TableConfig::new().clock(clock.clone()).timer_mode(TimerMode::Caller);
+    let table = ProcessTable::with_config(config);
+    let inbox = Arc::new(Inbox::default());
+    let guest = table.spawn(spawn().driver(inbox.clone())).unwrap();
+    guest.sigaction(Signal::ALRM, caught()).unwrap();
+    let second = Timeval { sec: 1, usec: 0 };
+    guest.setitimer(Some(Itimerval { interval: second, value: second })).unwrap();
+    clock.advance(Duration::from_secs(1));
+
+    let pause = guest.submit(Syscall::Pause);
+    assert_eq!(inbox.0.lock().unwrap().drain(..).count(), 1);
+    assert!(guest.submit(Syscall::RtSigreturn).result().is_some());
+    assert_eq!(pause.result(), None);
+    clock.advance(Duration::from_secs(1));
+    table.reap_due(table.now());
+    assert_eq!(inbox.0.lock().unwrap().drain(..).count(), 1);
+    assert!(guest.submit(Syscall::RtSigreturn).result().is_some());
+    assert_eq!(pause.result(), Some(Err(Errno::EINTR)));
+}
+
+/// SIG-36: a driver says which code makes a call, also if a handler was entered since.
+#[test]
+fn a_driver_says_in_which_handler_a_call_is_made() {
+    let table = ProcessTable::new();
+    let inbox = Arc::new(Inbox::default());
+    let guest = table.spawn(spawn().driver(inbox.clone())).unwrap();
+    guest.sigaction(Signal::USR1, caught()).unwrap();
+    guest.send(Signal::USR1).unwrap();
+    // the code below the handler had begun this call already
+    let pause = guest.submit_within(0, Syscall::Pause);
+    let inside = guest.submit_within(1, Syscall::Getpid);
+    assert_eq!(inside.result().map(|result| result.map(|ret| ret.value())), Some(Ok(2)));
+    assert!(guest.submit_within(1, Syscall::RtSigreturn).result().is_some());
+    assert_eq!((pause.result(), guest.view().unwrap().blocked.is_empty()), (None, true));
+    guest.send(Signal::USR1).unwrap();
+    assert!(guest.submit_within(1, Syscall::RtSigreturn).result().is_some());
+    assert_eq!(pause.result(), Some(Err(Errno::EINTR)));
+}
+
+/// An id belongs to one table, and a wait for a process of another table finds no child.
+#[test]
+fn the_id_of_a_process_is_not_that_of_another_table() {
+    let (a, b) = (ProcessTable::new(), ProcessTable::new());
+    let (in_a, in_b) = (a.spawn(spawn()).unwrap(), b.spawn(spawn()).unwrap());
+    assert_eq!(in_a.pid(), in_b.pid());
+    assert_ne!(in_a.id(), in_b.id());
+    assert_ne!(a.init().id(), b.init().id());
+    in_a.send(Signal::KILL).unwrap();
+    assert_eq!(a.init().try_wait(&in_b, WaitOptions::EXITED), Err(Errno::ECHILD));
+    assert!(a.init().wait(&in_a, WaitOptions::EXITED).is_ok());
+}
+
+/// A guest on threads has no host: no signal of the host's authority could reach it.
+#[test]
+fn a_guest_on_threads_is_under_the_authority_of_the_model() {
+    let table = ProcessTable::new();
+    let host = spawn().authority(Authority::Host);
+    let refused = ThreadDriver::spawn(&table.init(), host, |_| 0);
+    assert_eq!(refused.map(|process| process.pid()), Err(Errno::EINVAL));
+    assert_eq!(table.counts().processes, 1);
+}
+
+/// Processes that guests create themselves get the drivers that the settings make: each operation
+/// reaches them, in order.
+#[test]
+fn a_process_that_a_guest_forks_has_a_driver() {
+    let made: Arc<Mutex<Vec<(Pid, Arc<Inbox>)>>> = Arc::default();
+    let list = made.clone();
+    let config = TableConfig::new().init(Init::Guest).drivers(move |process| {
+        let driver = Arc::new(Inbox::default());
+        list.lock().unwrap().push((process.pid(), driver.clone()));
+        Some(driver)
+    });
+    let table = ProcessTable::with_config(config);
+    let deliveries = |pid: Pid| {
+        let made = made.lock().unwrap();
+        let (_, inbox) = made.iter().find(|(other, _)| *other == pid).expect("it has a driver");
+        inbox.0.lock().unwrap().iter().map(|delivery| delivery.info.signal).collect::<Vec<_>>()
+    };
+    let init = table.init();
+    assert_eq!(deliveries(Pid(1)), []);
+    init.sigaction(Signal::TERM, caught()).unwrap();
+    let child = Pid(init.syscall(Syscall::Fork).unwrap().value() as u32);
+    table.process(child).unwrap().send(Signal::TERM).unwrap();
+    assert_eq!(deliveries(child), [Signal::TERM]);
+    // vfork: the caller sleeps until its child, which has a driver too, has ended
+    let vfork = init.submit(Syscall::Vfork);
+    let child = made.lock().unwrap().last().expect("the third").0;
+    assert_eq!(vfork.result(), None);
+    table.process(child).unwrap().exit(0).unwrap();
+    assert_eq!(vfork.result().map(|result| result.map(|ret| ret.value())), Some(Ok(3)));
+    // the driver of a spawn is that of the spawn
+    init.spawn(spawn()).unwrap();
+    assert_eq!(made.lock().unwrap().len(), 3);
+}
+
+/// A factory that panics leaves a process without a driver, and nothing waits for one.
+#[test]
+fn a_factory_that_panics_holds_nothing_up() {
+    let config = TableConfig::new().drivers(|_| panic!("no driver"));
+    let table = ProcessTable::with_config(config);
+    let exits: Arc<Mutex<Vec<Pid>>> = Arc::default();
+    let list = exits.clone();
+    table.set_on_process_exit(Some(Arc::new(move |process: &Process, _| {
+        list.lock().unwrap().push(process.pid());
+    })));
+    let parent = table.spawn(spawn()).unwrap();
+    let child = Pid(parent.syscall(Syscall::Fork).unwrap().value() as u32);
+    table.process(child).unwrap().send(Signal::KILL).unwrap();
+    assert_eq!(*exits.lock().unwrap(), [child]);
+    assert!(parent.wait(child, WaitOptions::EXITED).is_ok());
+}
+
+/// One thread runs the guests and ends them all: a guest uses its grace between two steps.
+#[test]
+fn a_guest_uses_its_grace_on_the_only_thread() {
+    let clock = ManualClock::new();
+    let config = TableConfig::new().clock(clock.clone()).timer_mode(TimerMode::Caller);
+    let table = ProcessTable::with_config(config);
+    let inbox = Arc::new(Inbox::default());
+    let polite = table.spawn(spawn().driver(inbox.clone())).unwrap();
+    let stubborn = table.spawn(spawn()).unwrap();
+    for guest in [&polite, &stubborn] {
+        guest.sigaction(Signal::TERM, caught()).unwrap();
+    }
+    let mut termination = table.begin_termination(Duration::from_secs(1));
+    assert_eq!(termination.try_finish(), None);
+    for delivery in inbox.0.lock().unwrap().drain(..) {
+        assert_eq!(delivery.info.signal, Signal::TERM);
+        polite.exit(7).unwrap();
+    }
+    assert_eq!(termination.try_finish(), None);
+    clock.advance(Duration::from_secs(1));
+    let terminated = termination.try_finish().expect("the grace is over");
+    assert_eq!(terminated.ended[&polite.pid()], WaitStatus::exited(7));
+    assert_eq!(terminated.ended[&stubborn.pid()], WaitStatus::killed(Signal::KILL, false));
+    assert_eq!(terminated.survivors, []);
+}
+
+/// A future of the end wakes when the last process ends.
+#[test]
+fn the_end_of_all_processes_is_a_future() {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+    let table = ProcessTable::new();
+    let guest = table.spawn(spawn()).unwrap();
+    guest.sigaction(Signal::TERM, caught()).unwrap();
+    let mut termination = pin!(table.begin_termination(Duration::from_secs(3600)));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(termination.as_mut().poll(&mut context).is_pending());
+    guest.exit(3).unwrap();
+    let Poll::Ready(terminated) = termination.as_mut().poll(&mut context) else {
+        panic!("all have ended");
+    };
+    assert_eq!(terminated.ended[&guest.pid()], WaitStatus::exited(3));
+}
+
+/// EXEC-03, JOB-06: a stopped process executes a program when it continues; the caller need not
+/// wait.
+#[test]
+fn a_stopped_process_executes_when_it_continues() {
+    let table = ProcessTable::new();
+    let guest = table.spawn(spawn()).unwrap();
+    guest.send(Signal::STOP).unwrap();
+    let image = Image { args: vec!["b".into()], ..Image::new("/bin/b") };
+    let exec = guest.submit_exec(image.clone());
+    assert_eq!(exec.result(), None);
+    guest.send(Signal::CONT).unwrap();
+    assert!(exec.result().is_some_and(|result| result.is_ok()));
+    assert_eq!(*guest.info().unwrap().image, image);
+}
