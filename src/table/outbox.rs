@@ -95,6 +95,8 @@ type Deferred = VecDeque<(Arc<TableInner>, Outbox)>;
 
 thread_local! {
     /// `Some` while the thread runs code of a driver.
+    // shuttle's macro has no form with `const`
+    #[allow(clippy::missing_const_for_thread_local)]
     static DEFERRED: RefCell<Option<Deferred>> = RefCell::new(None);
 }
 

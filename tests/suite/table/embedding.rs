@@ -183,7 +183,7 @@ fn a_guest_on_threads_is_under_the_authority_of_the_model() {
 /// reaches them, in order.
 #[test]
 fn a_process_that_a_guest_forks_has_a_driver() {
-    let made: Arc<Mutex<Vec<(Pid, Arc<Inbox>)>>> = Arc::default();
+    let made = Arc::new(Mutex::new(Vec::<(Pid, Arc<Inbox>)>::new()));
     let list = made.clone();
     let config = TableConfig::new().init(Init::Guest).drivers(move |process| {
         let driver = Arc::new(Inbox::default());
