@@ -47,11 +47,6 @@ mod real {
         }
     }
 
-    /// How many messages the channel has room for. A receiver can increase it at any time.
-    pub fn room<T>(sender: &channel::Sender<T>) -> usize {
-        sender.capacity().map_or(usize::MAX, |capacity| capacity - sender.len())
-    }
-
     /// Starts a thread with that name.
     pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
         std::thread::Builder::new().name(name.into()).spawn(body).map(drop)
@@ -74,11 +69,6 @@ mod real {
         pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
             super::shuttle_channel::sync_channel(capacity)
         }
-    }
-
-    /// The room of a channel: shuttle does not tell it, so there is no limit here.
-    pub fn room<T>(_: &channel::Sender<T>) -> usize {
-        usize::MAX
     }
 
     /// A lock.

@@ -713,6 +713,12 @@ impl Kernel {
         group.into_iter().flat_map(|group| self.members(group)).map(|id| self.pid_of(id))
     }
 
+    /// Whether a process group is orphaned: no living member has a parent in another group of the
+    /// same session (ORP-01). `None` if there is no such group. Costs a scan of the members.
+    pub fn is_orphaned_group(&self, pgid: Pgid) -> Option<bool> {
+        self.group_numbered(pgid.0).map(|group| self.is_orphaned(group, None))
+    }
+
     /// The umask, working directory and users of a process; `None` if it has ended. O(1).
     pub fn attributes(&self, pid: Pid) -> Option<Attributes> {
         let id = self.process_numbered(pid)?;

@@ -232,6 +232,9 @@ impl TableState {
         for woken in self.fx.woken() {
             self.process_registry.wake(woken);
         }
+        let registry = &mut self.process_registry;
+        let woken = registry.subscribers.woken.drain(..);
+        registry.outbox.wakes.extend(woken.map(|parker| Wake::new(parker, None)));
     }
 
     /// Whether the limit of processes and threads is reached.

@@ -1,12 +1,13 @@
 //! The events that a table publishes: each change of a process, with its cause.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::event_receiver::{EventQueue, EventReceiver};
 use crate::abi::{Pid, SigInfo, Signal, WaitStatus};
 use crate::driver::Op;
 use crate::kernel::{Cause, Consequence, Effect};
-use crate::sync::channel::{Receiver, Sender, TrySendError, bounded};
-use crate::sync::room;
+use crate::sync::Parker;
 
 /// A change of a process.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,25 +76,22 @@ impl What {
 /// The receivers of a table's events.
 #[derive(Debug, Default)]
 pub(super) struct Subscribers {
-    list: Vec<Subscriber>,
+    list: Vec<Arc<EventQueue>>,
     number: u64,
-}
-
-#[derive(Debug)]
-struct Subscriber {
-    sender: Sender<TableEvent>,
-    lost: u64,
+    /// The receivers that wait for an event that they have now.
+    pub woken: Vec<Arc<Parker>>,
 }
 
 impl Subscribers {
-    /// Adds a receiver; `None` if there are already `limit` of them.
-    pub fn add(&mut self, capacity: usize, limit: u32) -> Option<Receiver<TableEvent>> {
+    /// Adds a receiver; `None` if there are already `limit` of them. A receiver that was dropped
+    /// does not count.
+    pub fn add(&mut self, capacity: usize, limit: u32) -> Option<EventReceiver> {
+        self.list.retain(|queue| Arc::strong_count(queue) > 1);
         if self.list.len() >= limit as usize {
             return None;
         }
-        // space for one event and for the `Lost` event before it
-        let (sender, receiver) = bounded(capacity.max(2));
-        self.list.push(Subscriber { sender, lost: 0 });
+        let (queue, receiver) = EventQueue::new(capacity);
+        self.list.push(queue);
         Some(receiver)
     }
 
@@ -119,39 +117,18 @@ impl Subscribers {
     fn send(&mut self, pid: Pid, tid: Pid, what: What, cause: Option<Cause>) {
         self.number += 1;
         let event = TableEvent { number: self.number, pid, tid, what, cause };
-        self.list.retain_mut(|subscriber| subscriber.send(&event));
+        let woken = &mut self.woken;
+        self.list.retain(|queue| {
+            let is_alive = Arc::strong_count(queue) > 1;
+            if is_alive {
+                woken.extend(queue.push(&event));
+            }
+            is_alive
+        });
     }
-}
 
-impl Subscriber {
-    /// Sends an event; `false` if the receiver was dropped.
-    fn send(&mut self, event: &TableEvent) -> bool {
-        if self.lost > 0 {
-            // with space for one event only, a `Lost` event would replace this event, and another
-            // `Lost` would follow
-            if room(&self.sender) < 2 {
-                self.lost += 1;
-                return true;
-            }
-            let what = What::Lost(self.lost);
-            let (number, none) = (event.number - 1, Pid(0));
-            let note = TableEvent { number, pid: none, tid: none, what, cause: None };
-            match self.sender.try_send(note) {
-                Ok(()) => self.lost = 0,
-                Err(TrySendError::Full(_)) => {
-                    self.lost += 1;
-                    return true;
-                }
-                Err(TrySendError::Disconnected(_)) => return false,
-            }
-        }
-        match self.sender.try_send(event.clone()) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
-                self.lost += 1;
-                true
-            }
-            Err(TrySendError::Disconnected(_)) => false,
-        }
+    /// The table ends: receivers get the events that are there, and no others.
+    pub fn close(&mut self) -> impl Iterator<Item = Arc<Parker>> {
+        core::mem::take(&mut self.list).into_iter().map(|queue| queue.close())
     }
 }

@@ -52,6 +52,7 @@ mod delivery;
 mod driver_queue;
 mod end;
 mod event;
+mod event_receiver;
 mod exit_gate;
 mod guest;
 mod join;
@@ -80,11 +81,12 @@ pub(crate) use delivery::DeliveryNotifier;
 pub use delivery::{Checkpoint, HandlerDelivery, StaleDelivery};
 pub use end::{Terminated, Termination};
 pub use event::{TableEvent, What};
+pub use event_receiver::EventReceiver;
 pub(crate) use guest::Caller;
 pub use join::Join;
 pub(crate) use outbox::before_sleep;
-pub use process::{Process, ProcessId, SigmaskHow};
-pub use query::{Node, ProcessInfo, ThreadInfo};
+pub use process::{Process, ProcessId, SigmaskHow, WeakProcess};
+pub use query::{Node, ProcessData, ProcessInfo, ThreadInfo};
 pub(crate) use registry::ProcessKey;
 pub use registry::{Counts, Image};
 pub use spawn::{GroupChoice, Spawn};
@@ -93,7 +95,6 @@ pub(crate) use thread::{THREAD, ThreadKey};
 pub use wait::{CancelToken, Wait, WaitTarget, Waited};
 
 use crate::abi::{Errno, Pid, Time, WaitStatus};
-use crate::sync::channel::Receiver;
 use crate::syscall::{self, Syscall};
 
 /// A table of processes. Clones are handles of the same table.
@@ -109,6 +110,7 @@ pub struct ProcessTable(Arc<TableHandle>);
 pub type OnProcessExit = Arc<dyn Fn(&Process, WaitStatus) + Send + Sync>;
 
 /// Ends the table when it is dropped: each handle holds a reference to it.
+#[derive(Debug)]
 struct TableHandle(Arc<TableInner>);
 
 impl Drop for TableHandle {
@@ -188,19 +190,18 @@ impl ProcessTable {
         Call::new(self.clone(), started, Caller::Number(caller))
     }
 
-    /// Returns a channel that receives the events of all processes from now on and holds `capacity`
-    /// of them.
+    /// Returns a receiver of the events of all processes from now on, which holds at most `capacity`
+    /// of them; memory is allocated as it is used.
     ///
-    /// The table never waits for a receiver. An event that finds the channel full is dropped, and
-    /// the next event that finds space comes after a [`What::Lost`] with the number of dropped
-    /// events: a receiver that must miss nothing then queries the table. Events are in the order in
-    /// which they happened, and the events of a call are in the channel when the call returns.
+    /// The table never waits for a receiver. An event that finds it full is dropped, and the next
+    /// event that finds space comes after a [`What::Lost`] with the number of dropped events: a
+    /// receiver that must miss nothing then queries the table. Events are in the order in which they
+    /// happened, and the events of a call are there when the call returns.
     ///
     /// # Errors
     ///
-    /// EMFILE if [`TableLimits::subscribers`] receivers exist. A receiver that was dropped counts
-    /// until the next event.
-    pub fn subscribe(&self, capacity: usize) -> Result<Receiver<TableEvent>, Errno> {
+    /// EMFILE if [`TableLimits::subscribers`] receivers exist.
+    pub fn subscribe(&self, capacity: usize) -> Result<EventReceiver, Errno> {
         let mut state = self.shared().state.lock();
         let limit = self.shared().max_subscribers;
         state.process_registry.subscribers.add(capacity, limit).ok_or(Errno::EMFILE)

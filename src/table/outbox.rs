@@ -9,6 +9,7 @@ use core::cell::RefCell;
 use super::commit::TableInner;
 use super::driver_queue::{Dispatch, DriverQueue, RetiredDriver};
 use super::event::What;
+use super::query::ProcessData;
 use super::registry::{Phase, ProcessKey, ProcessRegistry};
 use super::{Process, ProcessTable};
 use crate::abi::Pid;
@@ -23,6 +24,8 @@ pub(super) struct Outbox {
     /// New processes whose drivers the embedder makes.
     pub births: Vec<(ProcessKey, Id<DriverQueue>)>,
     pub wakes: Vec<Wake>,
+    /// Values of the runtime's, whose `Drop` is code of the embedder.
+    pub released: Vec<ProcessData>,
     /// The step, if it has exits for the exit callback; 0 if it has none.
     pub exits: u64,
 }
@@ -33,6 +36,7 @@ impl Outbox {
         self.dispatches.is_empty()
             && self.wakes.is_empty()
             && self.births.is_empty()
+            && self.released.is_empty()
             && self.exits == 0
     }
 }
@@ -63,7 +67,7 @@ impl ProcessRegistry {
     /// Determines which wakes come before the dispatches. The other wakes are recorded if they may
     /// have to wait for drivers or callbacks, because their processes may end first.
     pub fn rank_wakes(&mut self) {
-        let Outbox { dispatches, births, wakes, exits } = &mut self.outbox;
+        let Outbox { dispatches, births, wakes, exits, released: _ } = &mut self.outbox;
         let others_wait = !dispatches.is_empty() || !births.is_empty() || *exits != 0;
         for wake in wakes {
             let Some(pid) = wake.of else { continue };
@@ -142,7 +146,8 @@ impl TableInner {
     /// then operations, then exit callbacks, then all other wakes. In an operation of a driver, all
     /// but the first wakes are deferred until it has returned.
     pub(super) fn carry_out(self: &Arc<TableInner>, outbox: Outbox) {
-        if outbox.dispatches.is_empty() && outbox.births.is_empty() && outbox.exits == 0 {
+        let is_simple = outbox.dispatches.is_empty() && outbox.births.is_empty();
+        if is_simple && outbox.exits == 0 && outbox.released.is_empty() {
             return outbox.wakes.iter().for_each(|wake| wake.parker.unpark());
         }
         let outbox = DEFERRED.with(|deferred| match &mut *deferred.borrow_mut() {
@@ -163,7 +168,7 @@ impl TableInner {
 
     /// Carries out an outbox. Returns the work that its drivers have caused.
     fn carry_out_now(self: &Arc<TableInner>, outbox: Outbox) -> Deferred {
-        let Outbox { mut dispatches, births, wakes, exits } = outbox;
+        let Outbox { mut dispatches, births, wakes, exits, released } = outbox;
         let wake = |first: bool| {
             let wakes = wakes.iter().filter(|wake| wake.first == first);
             wakes.for_each(|wake| wake.parker.unpark());
@@ -181,8 +186,13 @@ impl TableInner {
         if !wakes.is_empty() {
             self.state.lock().process_registry.woken(&wakes);
         }
-        if !gone.is_empty() {
-            let ((), more) = defer(|| self.drop_drivers(gone));
+        if !gone.is_empty() || !released.is_empty() {
+            let ((), more) = defer(|| {
+                self.drop_drivers(gone);
+                released.into_iter().for_each(|value| {
+                    contain(|| drop(value));
+                });
+            });
             deferred.extend(more);
         }
         deferred
@@ -261,6 +271,11 @@ impl TableInner {
 
     /// Publishes that a driver panicked.
     fn fault(&self, pid: Pid, op: Op) {
-        self.state.lock().process_registry.subscribers.publish(pid, What::DriverFault(op));
+        let woken = {
+            let subscribers = &mut self.state.lock().process_registry.subscribers;
+            subscribers.publish(pid, What::DriverFault(op));
+            core::mem::take(&mut subscribers.woken)
+        };
+        woken.iter().for_each(|parker| parker.unpark());
     }
 }

@@ -1,13 +1,13 @@
 //! A handle of one process, and the calls that it makes.
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::fmt;
 use core::time::Duration;
 
 use super::call::{End, Started};
 use super::guest::Caller;
 use super::registry::{Image, ProcessKey};
-use super::{Call, Init, ProcessTable, TableInner};
+use super::{Call, Init, ProcessTable, TableHandle, TableInner};
 use crate::abi::{
     Errno, Itimerval, Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, Signal,
     Timespec, Uid, WaitOptions, WaitStatus,
@@ -76,6 +76,26 @@ pub struct Process {
     pub(super) key: ProcessKey,
 }
 
+/// A handle of a process that does not keep its table alive, for a driver that holds its own
+/// process: [`Process::downgrade`].
+#[derive(Clone, Debug)]
+pub struct WeakProcess {
+    table: Weak<TableHandle>,
+    key: ProcessKey,
+}
+
+impl WeakProcess {
+    /// The process, unless the table has ended.
+    pub fn upgrade(&self) -> Option<Process> {
+        Some(Process::new(ProcessTable(self.table.upgrade()?), self.key))
+    }
+
+    /// The identity of the process.
+    pub fn id(&self) -> ProcessId {
+        ProcessId(self.key)
+    }
+}
+
 /// The identity of a process: its number may be used again, the identity is not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ProcessId(pub(super) ProcessKey);
@@ -117,6 +137,11 @@ impl Process {
     /// The identity of the process.
     pub fn id(&self) -> ProcessId {
         ProcessId(self.key)
+    }
+
+    /// A handle of the process that does not keep the table alive.
+    pub fn downgrade(&self) -> WeakProcess {
+        WeakProcess { table: Arc::downgrade(&self.table.0), key: self.key }
     }
 
     /// The table of the process.

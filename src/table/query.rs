@@ -2,14 +2,18 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use super::ProcessTable;
 use super::commit::TableState;
 use super::process::Process;
 use super::registry::{Counts, Image, Phase};
-use crate::abi::{Pgid, Pid, Sid, SigSet, Time, WaitStatus};
+use crate::abi::{Errno, Pgid, Pid, Sid, SigSet, Time, WaitStatus};
 use crate::driver::Authority;
 use crate::kernel::{Attributes, RunState, View};
+
+/// A value of the runtime's that is stored with a process.
+pub type ProcessData = Arc<dyn Any + Send + Sync>;
 
 /// A process at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -135,6 +139,21 @@ impl ProcessTable {
         state.infos(state.kernel.members_of(pgid))
     }
 
+    /// Whether a process group is orphaned (ORP-01), so that terminal stop signals do not stop it
+    /// (ORP-04) and a runtime's terminal answers its reads with EIO. `None` if there is no such
+    /// group. Costs a scan of the members.
+    pub fn is_orphaned(&self, pgid: Pgid) -> Option<bool> {
+        self.shared().state.lock().kernel.is_orphaned_group(pgid)
+    }
+
+    /// The members of a session, zombies included, in the order of their creation; empty if there is
+    /// no such session. Costs a scan of all processes.
+    pub fn session(&self, sid: Sid) -> Vec<ProcessInfo> {
+        let state = self.shared().state.lock();
+        let is_member = |pid: &Pid| state.kernel.view(*pid).is_some_and(|view| view.sid == sid);
+        state.infos(state.kernel.pids().filter(is_member))
+    }
+
     /// The process `root` and its descendants: each parent before its children, and the children in
     /// the order in which the parent got them. Empty if there is no such process. O(1) a process of
     /// the tree.
@@ -202,6 +221,41 @@ impl Process {
     pub fn image(&self) -> Option<Arc<Image>> {
         let state = self.table.shared().state.lock();
         state.process_registry.entry(self.key).map(|entry| entry.image.clone())
+    }
+
+    /// Stores a value of the runtime's with the process until it is reaped, and returns the one that
+    /// was there. The process holds one value.
+    ///
+    /// ```
+    /// use proctable::table::{Image, ProcessTable, Spawn};
+    ///
+    /// struct Instance(u32);
+    ///
+    /// let table = ProcessTable::new();
+    /// let guest = table.spawn(Spawn::new(Image::new("guest")))?;
+    /// guest.set_data(Instance(7))?;
+    /// assert_eq!(guest.data::<Instance>().map(|instance| instance.0), Some(7));
+    /// # Ok::<(), proctable::abi::Errno>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// ESRCH once the process is reaped.
+    pub fn set_data<T: Any + Send + Sync>(&self, value: T) -> Result<Option<ProcessData>, Errno> {
+        let mut state = self.table.shared().state.lock();
+        if state.process_registry.entry(self.key).is_none() {
+            return Err(Errno::ESRCH);
+        }
+        Ok(state.process_registry.data.insert(self.pid(), Arc::new(value)))
+    }
+
+    /// The value that [`Process::set_data`] stored, if it has this type; `None` once the process is
+    /// reaped.
+    pub fn data<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let state = self.table.shared().state.lock();
+        state.process_registry.entry(self.key)?;
+        let data = state.process_registry.data.get(&self.pid()).cloned();
+        data.and_then(|data| data.downcast().ok())
     }
 
     /// How the process ended; `None` while it is alive and once it is reaped. O(1).

@@ -15,6 +15,7 @@ use super::event::Subscribers;
 use super::exit_gate::PendingExit;
 use super::guest::Calls;
 use super::outbox::{Outbox, Wake};
+use super::query::ProcessData;
 use super::threads::{Threads, process_in};
 use super::waits::{WaitEntry, Waits};
 use super::zombies::ZombieQueue;
@@ -146,6 +147,8 @@ pub(super) struct ProcessRegistry {
     /// The waits that poll at the end of this transition, because an event concerns them.
     pub concerned: Vec<Arc<WaitEntry>>,
     pub subscribers: Subscribers,
+    /// The runtime's values, by process.
+    pub data: BTreeMap<Pid, ProcessData>,
     /// Processes that guests create get their drivers from the embedder.
     pub has_factory: bool,
     /// The process that is created next gets its driver from its spawn.
@@ -397,6 +400,9 @@ impl ProcessRegistry {
 
     fn remove(&mut self, pid: Pid) {
         self.operate(pid, || Op::Reaped);
+        if !self.data.is_empty() {
+            self.outbox.released.extend(self.data.remove(&pid));
+        }
         let Some(entry) = self.entries.remove(pid) else { return };
         *self.counts.of(entry.phase) -= 1;
         self.counts.processes -= 1;
@@ -434,7 +440,9 @@ impl ProcessRegistry {
             }
             self.outbox.wakes.extend(self.waits.of_parent(pid).map(|waiting| waiting.wake()));
         }
-        self.subscribers = Subscribers::default();
+        self.outbox.released.extend(core::mem::take(&mut self.data).into_values());
+        let receivers = self.subscribers.close().map(|parker| Wake::new(parker, None));
+        self.outbox.wakes.extend(receivers);
         core::mem::take(&mut self.outbox)
     }
 }

@@ -3,13 +3,14 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, after, at, bounded, never, select, tick};
+use crossbeam_channel::{after, at, bounded, never, select, tick};
 use proctable::abi::{SigInfo, Signal, WaitOptions, WaitStatus};
 use proctable::driver::linux::{Child, Mechanism, MemberChange, ProcessTree, Reaper, Shutdown};
 use proctable::table::TableEvent;
 
 use serde_json::json;
 
+use super::events::Events;
 use super::log::Log;
 use super::members::Members;
 use super::signals::{HURRY, Signals};
@@ -27,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What comes to it, and where what happens is written.
 pub(super) struct Inputs {
     pub signals: Signals,
-    pub events: Receiver<TableEvent>,
+    pub events: Events,
     pub members: Members,
     pub log: Option<Log>,
 }
@@ -99,7 +100,7 @@ impl<'a> CommandJob<'a> {
         if self.timed_out || status.is_none_or(|status| status.term_signal().is_some()) {
             self.terminal.restore_modes();
         }
-        while let Ok(event) = self.inputs.events.try_recv() {
+        while let Some(event) = self.inputs.events.take() {
             self.note(&event);
         }
         for change in self.inputs.members.finish() {
@@ -135,9 +136,12 @@ impl<'a> CommandJob<'a> {
             while let Some((info, is_early)) = self.inputs.signals.queued.pop_front() {
                 self.forward(info, is_early)?;
             }
+            while let Some(event) = self.inputs.events.take() {
+                self.note(&event);
+            }
             select! {
                 recv(self.inputs.signals.receiver) -> signal => self.forward(signal.map_err(gone)?, false)?,
-                recv(self.inputs.events) -> event => self.note(&event.map_err(gone)?),
+                recv(self.inputs.events.wakes) -> wake => wake.map_err(gone)?,
                 recv(self.inputs.members.changes) -> change => {
                     self.note_member(&change.map_err(gone)?);
                 }

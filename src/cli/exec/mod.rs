@@ -1,5 +1,6 @@
 //! `proctable exec`: a command as a contained tree.
 
+mod events;
 mod job;
 mod log;
 mod members;
@@ -26,9 +27,9 @@ use proctable::driver::linux::{
     Reaper, SpawnError, Stdio, Step, Unproved, end_by_signal,
 };
 
-use crossbeam_channel::Receiver;
 use proctable::abi::Signal;
-use proctable::table::TableEvent;
+
+use events::Events;
 
 use job::{CommandJob, Inputs};
 use log::Log;
@@ -287,7 +288,7 @@ struct Started {
     child: Child,
     /// With whether the command is in the group of this program.
     terminal: (Terminal, bool),
-    events: Receiver<TableEvent>,
+    events: Events,
     members: Members,
     log: Option<Log>,
 }
@@ -310,6 +311,7 @@ fn start(
     };
     let events = tree.table().subscribe(EVENTS);
     let events = events.map_err(|errno| io::Error::other(format!("events: {errno}")))?;
+    let events = Events::new(events);
     let terminal = Terminal::new();
     // whatever ends this process, the kernel ends it
     let command = command.parent_death_signal(Signal::KILL);

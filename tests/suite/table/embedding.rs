@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use proctable::abi::{
-    Errno, Handler, Itimerval, Pid, SigAction, Signal, Timeval, WaitOptions, WaitStatus,
+    Errno, Handler, Itimerval, Pgid, Pid, Sid, SigAction, Signal, Timeval, WaitOptions, WaitStatus,
 };
 use proctable::driver::{Authority, Delivery, DriverProcess, Reporter, ThreadDriver};
 use proctable::syscall::Syscall;
 use proctable::table::{
-    Image, Init, ManualClock, Process, ProcessTable, Spawn, TableConfig, TimerMode,
+    Image, Init, ManualClock, Process, ProcessTable, Spawn, TableConfig, TimerMode, What,
 };
 
 fn spawn() -> Spawn {
@@ -288,4 +288,93 @@ fn a_stopped_process_executes_when_it_continues() {
     guest.send(Signal::CONT).unwrap();
     assert!(exec.result().is_some_and(|result| result.is_ok()));
     assert_eq!(*guest.info().unwrap().image, image);
+}
+
+/// A receiver tells at once how much it has lost, allocates as it is used, and counts no more when it
+/// is dropped.
+#[test]
+fn a_receiver_of_events_knows_what_it_lost() {
+    let table = ProcessTable::new();
+    let most = table.subscribe(usize::MAX).unwrap();
+    let few = table.subscribe(2).unwrap();
+    let guests: Vec<Process> = (0..4).map(|_| table.spawn(spawn()).unwrap()).collect();
+    let all = most.len();
+    assert_eq!((most.lost(), few.len()), (0, 2));
+    assert_eq!(few.lost(), (all - 2) as u64);
+    assert_eq!(few.try_iter().count(), 2);
+    guests[0].send(Signal::KILL).unwrap();
+    assert!(matches!(few.try_recv().unwrap().what, What::Lost(lost) if lost == (all - 2) as u64));
+    drop((few, most));
+    for _ in 0..200 {
+        assert!(table.subscribe(1).is_ok(), "a receiver that was dropped does not count");
+    }
+}
+
+/// A receiver that waits in another thread, or as a future, wakes for the next event, and for the
+/// end of the table.
+#[test]
+fn a_receiver_of_events_waits() {
+    let table = ProcessTable::new();
+    let events = table.subscribe(64).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        for event in events {
+            tell.send(event.what).expect("the test waits");
+        }
+    });
+    let guest = table.spawn(spawn()).unwrap();
+    guest.send(Signal::KILL).unwrap();
+    while !matches!(told.recv().unwrap(), What::Exited(_)) {}
+    drop((guest, table));
+    thread.join().expect("the events end with the table");
+}
+
+/// A weak handle does not keep its table alive.
+#[test]
+fn a_driver_may_hold_its_process() {
+    let table = ProcessTable::new();
+    let guest = table.spawn(spawn()).unwrap();
+    let weak = guest.downgrade();
+    assert_eq!(weak.upgrade().as_ref(), Some(&guest));
+    assert_eq!(weak.id(), guest.id());
+    drop((guest, table));
+    assert!(weak.upgrade().is_none());
+}
+
+/// The value of a process lives until it is reaped, and is dropped outside of the lock.
+#[test]
+fn a_process_has_a_value_until_it_is_reaped() {
+    struct Value(Arc<Mutex<u32>>, Mutex<Option<ProcessTable>>);
+    impl Drop for Value {
+        fn drop(&mut self) {
+            let table = self.1.lock().unwrap().take().expect("it is dropped once");
+            *self.0.lock().unwrap() = table.counts().processes as u32;
+        }
+    }
+    let table = ProcessTable::new();
+    let guest = table.spawn(spawn()).unwrap();
+    let dropped = Arc::new(Mutex::new(0));
+    let value = Value(dropped.clone(), Mutex::new(Some(table.clone())));
+    assert!(guest.set_data(value).unwrap().is_none());
+    assert!(guest.data::<u32>().is_none());
+    guest.send(Signal::KILL).unwrap();
+    assert!(guest.data::<Value>().is_some());
+    table.init().wait(&guest, WaitOptions::EXITED).unwrap();
+    assert_eq!(*dropped.lock().unwrap(), 1);
+    assert_eq!(guest.set_data(0).map(drop), Err(Errno::ESRCH));
+}
+
+/// ORP-01: a runtime's terminal asks which groups are orphaned and who is in the session.
+#[test]
+fn a_runtime_s_terminal_knows_groups_and_sessions() {
+    let table = ProcessTable::new();
+    let shell = table.spawn(spawn().session()).unwrap();
+    let job = shell.spawn(spawn().own_group()).unwrap();
+    let (shells, jobs) = (shell.pid().into(), job.pid().into());
+    assert_eq!((table.is_orphaned(shells), table.is_orphaned(jobs)), (Some(true), Some(false)));
+    let session: Vec<Pid> = table.session(Sid(2)).iter().map(|info| info.pid).collect();
+    assert_eq!(session, [shell.pid(), job.pid()]);
+    shell.exit(0).unwrap();
+    assert_eq!(table.is_orphaned(jobs), Some(true));
+    assert_eq!(table.is_orphaned(Pgid(99)), None);
 }
