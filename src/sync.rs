@@ -13,6 +13,7 @@ use std::time::Instant;
 mod real {
     use std::time::Instant;
 
+    #[cfg(feature = "linux")]
     pub use crossbeam_channel as channel;
     #[cfg(feature = "linux")]
     pub use parking_lot::RwLock;
@@ -58,18 +59,8 @@ mod real {
     use std::time::Instant;
 
     pub use shuttle::sync::MutexGuard;
-    pub use shuttle::sync::mpsc as shuttle_channel;
     pub use shuttle::thread::{ThreadId, current};
     pub use shuttle::thread_local;
-
-    /// A bounded channel.
-    pub mod channel {
-        pub use super::shuttle_channel::{Receiver, SyncSender as Sender, TrySendError};
-
-        pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-            super::shuttle_channel::sync_channel(capacity)
-        }
-    }
 
     /// A lock.
     #[derive(Debug, Default)]

@@ -5,8 +5,8 @@ use alloc::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::clock::Clock;
-use super::config::{DriverFactory, Init, TableConfig, TimerMode};
-use super::outbox::Wake;
+use super::config::{DispatchMode, DriverFactory, Init, TableConfig, TimerMode};
+use super::outbox::{Requests, Wake};
 use super::registry::{Image, ProcessKey, ProcessRegistry};
 use super::zombies::ZombieQueue;
 use super::{OnProcessExit, TableHandle, timer_thread};
@@ -27,6 +27,9 @@ pub(crate) struct TableInner {
     pub(super) init: Init,
     /// Makes the drivers of processes that guests create.
     pub(super) drivers: Option<DriverFactory>,
+    /// With [`DispatchMode::Request`], the work that waits for
+    /// [`dispatch`](super::ProcessTable::dispatch).
+    pub(super) requests: Option<Requests>,
     /// Process 1.
     pub(super) first: ProcessKey,
     timer_mode: TimerMode,
@@ -90,10 +93,20 @@ impl TableInner {
             // GRP-22: process 1 leads a session of its own, and its children see the number of it
             let _ = state.make(Pid(1), &Syscall::Setsid, None, &*clock);
         }
-        let TableConfig { init, timer_mode, limits, drivers, .. } = config;
+        let TableConfig { init, timer_mode, limits, drivers, dispatch_mode, .. } = config;
+        let requests = (dispatch_mode == DispatchMode::Request).then(Requests::default);
         let max_subscribers = limits.subscribers;
         let state = Mutex::new(state);
-        Arc::new(TableInner { state, clock, max_subscribers, init, drivers, first, timer_mode })
+        Arc::new(TableInner {
+            state,
+            clock,
+            max_subscribers,
+            init,
+            drivers,
+            requests,
+            first,
+            timer_mode,
+        })
     }
 
     /// Runs `act` under the lock, then unlocks and carries out what `act` recorded.
@@ -183,7 +196,8 @@ impl TableInner {
         if let Some((_, at)) = kept {
             timer_thread::cancel(Arc::as_ptr(self), at);
         }
-        self.carry_out(outbox);
+        self.dispatch_requests();
+        self.carry_out_here(outbox);
         // last: the `Drop` of the embedder's callback is code of the embedder
         drop(callback);
     }

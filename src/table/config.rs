@@ -41,6 +41,18 @@ pub enum TimerMode {
     Caller,
 }
 
+/// The thread in which drivers carry out operations and exit callbacks run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DispatchMode {
+    /// The thread that caused them, before its call returns; the timer thread for deadlines.
+    #[default]
+    Caller,
+    /// The thread that calls [`dispatch`](super::ProcessTable::dispatch), a loop of the runtime's.
+    /// Results that come after an operation or a callback wait for it: that thread must not wait
+    /// for a call of a guest or for a child.
+    Request,
+}
+
 /// The limits of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TableLimits {
@@ -83,20 +95,21 @@ pub struct TableConfig {
     pub(super) limits: TableLimits,
     pub(super) zombie_ttl: Option<Duration>,
     pub(super) drivers: Option<DriverFactory>,
+    pub(super) dispatch_mode: DispatchMode,
     /// `None` is real time. It is read on demand, because some targets, such as wasm, have none.
     clock: Option<Arc<dyn Clock>>,
 }
 
 impl core::fmt::Debug for TableConfig {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let TableConfig { kernel, init, timer_mode, limits, zombie_ttl, drivers: _, clock: _ } =
-            self;
+        let TableConfig { kernel, init, timer_mode, limits, zombie_ttl, dispatch_mode, .. } = self;
         f.debug_struct("TableConfig")
             .field("kernel", kernel)
             .field("init", init)
             .field("timer_mode", timer_mode)
             .field("limits", limits)
             .field("zombie_ttl", zombie_ttl)
+            .field("dispatch_mode", dispatch_mode)
             .finish_non_exhaustive()
     }
 }
@@ -110,6 +123,7 @@ impl Default for TableConfig {
             limits: TableLimits::default(),
             zombie_ttl: Some(TableConfig::ZOMBIE_TTL),
             drivers: None,
+            dispatch_mode: DispatchMode::default(),
             clock: None,
         }
     }
@@ -140,6 +154,12 @@ impl TableConfig {
     /// Sets the thread that processes deadlines.
     pub fn timer_mode(mut self, timer_mode: TimerMode) -> TableConfig {
         self.timer_mode = timer_mode;
+        self
+    }
+
+    /// Sets the thread in which drivers carry out operations.
+    pub fn dispatch_mode(mut self, dispatch_mode: DispatchMode) -> TableConfig {
+        self.dispatch_mode = dispatch_mode;
         self
     }
 

@@ -29,9 +29,9 @@ struct QueueState {
     /// The most events; memory is allocated as it is used.
     capacity: usize,
     /// The number of events that were dropped and that no [`What::Lost`] in the queue has.
-    lost: u64,
+    unreported: u64,
     /// The number of all events that were dropped.
-    lost_in_total: u64,
+    lost: u64,
     /// A receiver waits, or has waited, since the last wake.
     is_awaited: bool,
     /// The table has ended: no further event comes.
@@ -45,8 +45,8 @@ impl EventQueue {
         let state = QueueState {
             events: VecDeque::new(),
             capacity: capacity.max(2),
+            unreported: 0,
             lost: 0,
-            lost_in_total: 0,
             is_awaited: false,
             is_closed: false,
         };
@@ -59,13 +59,13 @@ impl EventQueue {
         let mut state = self.state.lock();
         let room = state.capacity - state.events.len();
         // with room for one event only, a `Lost` would replace this event, and another one follow
-        if room < if state.lost > 0 { 2 } else { 1 } {
+        if room < if state.unreported > 0 { 2 } else { 1 } {
+            state.unreported += 1;
             state.lost += 1;
-            state.lost_in_total += 1;
             return None;
         }
-        if state.lost > 0 {
-            let what = What::Lost(core::mem::take(&mut state.lost));
+        if state.unreported > 0 {
+            let what = What::Lost(core::mem::take(&mut state.unreported));
             let (number, none) = (event.number - 1, Pid(0));
             let lost = TableEvent { number, pid: none, tid: none, what, cause: None };
             state.events.push_back(lost);
@@ -143,7 +143,7 @@ impl EventReceiver {
     /// The number of events that were dropped so far because the queue was full, known at once; the
     /// position of each gap is that of a [`What::Lost`].
     pub fn lost(&self) -> u64 {
-        self.0.state.lock().lost_in_total
+        self.0.state.lock().lost
     }
 
     /// The number of events that are there.

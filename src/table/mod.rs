@@ -69,6 +69,7 @@ mod waits;
 mod zombies;
 
 use alloc::sync::Arc;
+use core::task::{Context, Poll};
 use core::time::Duration;
 use std::fmt;
 
@@ -76,7 +77,7 @@ pub use call::{Call, CallProgress};
 pub(crate) use call::{End, Started};
 pub use clock::{Clock, ManualClock, RealClock};
 pub(crate) use commit::TableInner;
-pub use config::{Init, TableConfig, TableLimits, TimerMode};
+pub use config::{DispatchMode, Init, TableConfig, TableLimits, TimerMode};
 pub(crate) use delivery::DeliveryNotifier;
 pub use delivery::{Checkpoint, HandlerDelivery, StaleDelivery};
 pub use end::{Terminated, Termination};
@@ -236,6 +237,19 @@ impl ProcessTable {
     #[doc(alias = "reap_due_zombies")]
     pub fn reap_due(&self, now: Time) -> usize {
         self.shared().run_due(now)
+    }
+
+    /// With [`DispatchMode::Request`]: has drivers carry out the operations that wait, and runs exit
+    /// callbacks, until no more are left. Returns the number of steps that they belong to. The cost
+    /// is that of the operations.
+    pub fn dispatch(&self) -> usize {
+        self.shared().dispatch_requests()
+    }
+
+    /// With [`DispatchMode::Request`]: ready when [`ProcessTable::dispatch`] has work. One task at a
+    /// time may wait.
+    pub fn poll_dispatch(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.shared().poll_requests(context)
     }
 
     /// The earliest time at which [`ProcessTable::reap_due`] has work.

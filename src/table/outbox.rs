@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::task::{Context, Poll};
 
 use super::commit::TableInner;
 use super::driver_queue::{Dispatch, DriverQueue, RetiredDriver};
@@ -15,7 +16,7 @@ use super::{Process, ProcessTable};
 use crate::abi::Pid;
 use crate::driver::{DriverProcess, NullDriver, Op, perform};
 use crate::kernel::Id;
-use crate::sync::{Parker, contain, thread_local};
+use crate::sync::{Mutex, Parker, contain, thread_local};
 
 /// The work that one critical section leaves for after the lock is released.
 #[derive(Debug, Default)]
@@ -94,6 +95,13 @@ impl ProcessRegistry {
     }
 }
 
+/// The work of steps that waits until the runtime asks for it.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    outboxes: Mutex<VecDeque<Outbox>>,
+    parker: Arc<Parker>,
+}
+
 /// The work of steps that a driver caused in an operation, with their tables.
 type Deferred = VecDeque<(Arc<TableInner>, Outbox)>;
 
@@ -150,6 +158,43 @@ impl TableInner {
         if is_simple && outbox.exits == 0 && outbox.released.is_empty() {
             return outbox.wakes.iter().for_each(|wake| wake.parker.unpark());
         }
+        if let Some(requests) = &self.requests {
+            outbox.wakes.iter().filter(|wake| wake.first).for_each(|wake| wake.parker.unpark());
+            requests.outboxes.lock().push_back(outbox);
+            return requests.parker.unpark();
+        }
+        self.carry_out_here(outbox);
+    }
+
+    /// Carries out the work that waits for a request. Returns the number of steps.
+    pub(super) fn dispatch_requests(self: &Arc<TableInner>) -> usize {
+        let mut steps = 0;
+        while let Some(outbox) = self.next_request() {
+            self.carry_out_here(outbox);
+            steps += 1;
+        }
+        steps
+    }
+
+    fn next_request(&self) -> Option<Outbox> {
+        self.requests.as_ref()?.outboxes.lock().pop_front()
+    }
+
+    /// Whether work waits for a request; otherwise `context` is woken when there is some.
+    pub(super) fn poll_requests(&self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(requests) = &self.requests else { return Poll::Pending };
+        loop {
+            if !requests.outboxes.lock().is_empty() {
+                return Poll::Ready(());
+            }
+            if !requests.parker.poll(context.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Carries out an outbox in this thread, or defers it in an operation.
+    pub(super) fn carry_out_here(self: &Arc<TableInner>, outbox: Outbox) {
         let outbox = DEFERRED.with(|deferred| match &mut *deferred.borrow_mut() {
             None => Some(outbox),
             Some(deferred) => {

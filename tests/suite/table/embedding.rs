@@ -10,7 +10,8 @@ use proctable::abi::{
 use proctable::driver::{Authority, Delivery, DriverProcess, Reporter, ThreadDriver};
 use proctable::syscall::Syscall;
 use proctable::table::{
-    Image, Init, ManualClock, Process, ProcessTable, Spawn, TableConfig, TimerMode, What,
+    DispatchMode, Image, Init, ManualClock, Process, ProcessTable, Spawn, TableConfig, TimerMode,
+    What,
 };
 
 fn spawn() -> Spawn {
@@ -377,4 +378,46 @@ fn a_runtime_s_terminal_knows_groups_and_sessions() {
     shell.exit(0).unwrap();
     assert_eq!(table.is_orphaned(jobs), Some(true));
     assert_eq!(table.is_orphaned(Pgid(99)), None);
+}
+
+/// With dispatch on request, drivers and callbacks run in the loop of the runtime and in no other
+/// thread, and results that come after them wait for it.
+#[test]
+fn drivers_run_when_the_runtime_asks() {
+    use std::task::{Context, Waker};
+    #[derive(Default)]
+    struct Records(Mutex<Vec<std::thread::ThreadId>>);
+    impl Records {
+        fn record(&self) {
+            self.0.lock().unwrap().push(std::thread::current().id());
+        }
+    }
+    impl DriverProcess for Records {
+        fn deliver(&self, _: Delivery) {}
+        fn stop(&self, _: Signal) {
+            self.record();
+        }
+        fn resume(&self) {}
+        fn terminate(&self, _: WaitStatus) {
+            self.record();
+        }
+    }
+    let table = ProcessTable::with_config(TableConfig::new().dispatch_mode(DispatchMode::Request));
+    let records = Arc::new(Records::default());
+    let guest = table.spawn(spawn().driver(records.clone())).unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(table.poll_dispatch(&mut context).is_pending());
+    let other = guest.clone();
+    let signals = std::thread::spawn(move || {
+        other.send(Signal::STOP).unwrap();
+        other.send(Signal::KILL).unwrap();
+    });
+    signals.join().unwrap();
+    assert_eq!(guest.exit_status(), Some(WaitStatus::killed(Signal::KILL, false)));
+    assert!(records.0.lock().unwrap().is_empty());
+    assert!(table.poll_dispatch(&mut context).is_ready());
+    assert!(table.dispatch() > 0);
+    // the stop, whose operation was the first of its driver, and the end
+    assert_eq!(*records.0.lock().unwrap(), [std::thread::current().id(); 2]);
+    assert_eq!(table.dispatch(), 0);
 }
