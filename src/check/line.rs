@@ -60,7 +60,7 @@ impl ModelLine {
                 if line.again.as_ref().is_some_and(|again| !again.handled) =>
             {
                 let same = |again: &RestartedCall| {
-                    is_same_call(&again.call, &CallPrefix::Whole(call.clone()))
+                    is_same_call(&again.call, &CallPrefix::Complete(call.clone()))
                 };
                 line.again.as_ref().is_some_and(same)
                     && *outcome == CallEnd::Returned(result.clone())
@@ -159,13 +159,13 @@ fn is_again(result: Option<&syscall::Result>, line: &Line<'_>) -> bool {
     let Some(RestartedCall { call: open, .. }) = &line.again else { return false };
     match (&line.entry.event, result) {
         (LogEvent::Call { call, outcome }, Some(result)) => {
-            is_same_call(open, &CallPrefix::Whole(call.clone()))
+            is_same_call(open, &CallPrefix::Complete(call.clone()))
                 && *outcome == CallEnd::Returned(result.clone())
         }
         (LogEvent::Unfinished(begun) | LogEvent::Cut(begun), _) => is_same_call(open, begun),
         // it sleeps, and a signal interrupts it again
         (LogEvent::Call { call, outcome: CallEnd::Interrupted(_) }, None) => {
-            is_same_call(open, &CallPrefix::Whole(call.clone()))
+            is_same_call(open, &CallPrefix::Complete(call.clone()))
         }
         _ => false,
     }
@@ -174,8 +174,8 @@ fn is_again(result: Option<&syscall::Result>, line: &Line<'_>) -> bool {
 /// Whether two calls are equal in the arguments that are known of both.
 pub fn is_same_call(one: &CallPrefix, other: &CallPrefix) -> bool {
     match (one, other) {
-        (CallPrefix::Whole(one), CallPrefix::Whole(other)) => one == other,
-        (CallPrefix::Whole(whole), partial) | (partial, CallPrefix::Whole(whole)) => {
+        (CallPrefix::Complete(one), CallPrefix::Complete(other)) => one == other,
+        (CallPrefix::Complete(whole), partial) | (partial, CallPrefix::Complete(whole)) => {
             CallPrefix::of(whole) == *partial
         }
         (one, other) => one == other,

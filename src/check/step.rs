@@ -172,10 +172,10 @@ impl<'a> Splitter<'a> {
         self.steps.first.get_or_insert(pid);
         self.note_numbers(pid, entry);
         let begun = match &entry.event {
-            LogEvent::Call { call, .. } => CallPrefix::Whole(call.clone()),
+            LogEvent::Call { call, .. } => CallPrefix::Complete(call.clone()),
             LogEvent::Unfinished(begun) | LogEvent::Cut(begun) => begun.clone(),
             LogEvent::Sigreturn { .. } if self.steps.returns => {
-                self.begin(nth, pid, entry, &CallPrefix::Whole(Syscall::RtSigreturn));
+                self.begin(nth, pid, entry, &CallPrefix::Complete(Syscall::RtSigreturn));
                 self.threads.entry(pid).or_default().note(&entry.event);
                 return Ok(());
             }
@@ -395,8 +395,8 @@ fn nameless(log: &Log) -> Pid {
 /// of children the options with the fewest events are enough.
 fn possible_calls(begun: &CallPrefix) -> Vec<Syscall> {
     let head = match begun {
-        CallPrefix::Whole(call) => return [call.clone()].into(),
-        CallPrefix::Head(head) => head,
+        CallPrefix::Complete(call) => return [call.clone()].into(),
+        CallPrefix::Partial(head) => head,
     };
     match *head {
         Syscall::Clone { flags, clone3, .. } => {

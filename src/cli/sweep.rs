@@ -1,4 +1,4 @@
-//! `proctable sweep`: ends the trees that crashed owners left behind.
+//! `proctable sweep`: ends the trees that crashed owners left.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use proctable::driver::linux::sweep;
 
 use super::exec::FAILED;
 
-/// Ends the trees that crashed owners left behind.
+/// Ends the trees that crashed owners left.
 pub fn run() -> ExitCode {
     match sweep() {
         Err(error) => {

@@ -406,11 +406,11 @@ fn read_program(log: &str, start: Start, env: GeneratorEnv) -> io::Result<Progra
         others += usize::from(!unfinished);
         let call = match entry.event {
             LogEvent::Unfinished(
-                CallPrefix::Whole(Syscall::Execve { error: None, .. })
-                | CallPrefix::Head(Syscall::Execve { .. }),
+                CallPrefix::Complete(Syscall::Execve { error: None, .. })
+                | CallPrefix::Partial(Syscall::Execve { .. }),
             ) if concurrent => Syscall::Execve { path: SELF_PATH.into(), error: None },
             // its result is not known, and the call is made
-            LogEvent::Unfinished(CallPrefix::Head(call)) if concurrent => call,
+            LogEvent::Unfinished(CallPrefix::Partial(call)) if concurrent => call,
             // in place of the recorded program, the agent executes its own
             LogEvent::Call { call: Syscall::Execve { error: None, .. }, .. } => {
                 Syscall::Execve { path: SELF_PATH.into(), error: None }
@@ -426,7 +426,7 @@ fn read_program(log: &str, start: Start, env: GeneratorEnv) -> io::Result<Progra
                 };
                 Syscall::Execve { path, error }
             }
-            LogEvent::Call { call, .. } | LogEvent::Unfinished(CallPrefix::Whole(call)) => call,
+            LogEvent::Call { call, .. } | LogEvent::Unfinished(CallPrefix::Complete(call)) => call,
             _ => return None,
         };
         Some((entry.pid, call, (unfinished && concurrent).then_some(others)))

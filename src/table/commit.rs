@@ -213,7 +213,7 @@ impl TableState {
     /// Whether the last transition has changed the model.
     #[inline]
     pub fn has_effects(&self) -> bool {
-        !self.fx.list().is_empty() || !self.fx.woken().is_empty()
+        !self.fx.list().is_empty() || !self.fx.external_wakes().is_empty()
     }
 
     /// Runs all tasks that can run, records what the effects mean, makes the queued calls that have
@@ -243,7 +243,7 @@ impl TableState {
         for effect in self.fx.list() {
             self.process_registry.note(&self.kernel, effect, clock);
         }
-        for woken in self.fx.woken() {
+        for woken in self.fx.external_wakes() {
             self.process_registry.wake(woken);
         }
         let registry = &mut self.process_registry;

@@ -92,7 +92,7 @@ pub(super) struct EnteredHandler {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum HandlerStage {
     /// The handler receives the SIGCHLD of a child whose exit callback has not run (TABLE-01).
-    Hidden,
+    Held,
     Waiting,
     Running,
     /// The return of the handler has been requested. It is requested once.
@@ -184,7 +184,7 @@ impl ProcessRegistry {
         }
         let serial = self.next_serial();
         let hidden = tells_of_children(info) && self.hold_handler(tid, serial);
-        let stage = if hidden { HandlerStage::Hidden } else { HandlerStage::Waiting };
+        let stage = if hidden { HandlerStage::Held } else { HandlerStage::Waiting };
         let Some(calls) = self.calls_mut(tid) else { return true };
         let handlers = &mut calls.get_or_insert_default().handlers;
         let (info, depth) = (*info, handlers.frames);

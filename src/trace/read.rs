@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
         }
         if let Some(head) = unfinished.or_else(|| before(text, DETACHED)) {
             return match text::begun(head) {
-                Ok((CallPrefix::Whole(Syscall::RtSigreturn), mask)) => {
+                Ok((CallPrefix::Complete(Syscall::RtSigreturn), mask)) => {
                     Ok(LogEvent::Sigreturn { mask, returned: None })
                 }
                 Ok((begun, _)) => Ok(LogEvent::Unfinished(begun)),
@@ -303,7 +303,7 @@ impl<'a> Reader<'a> {
         match text::whole(&joined(&pieces)) {
             Ok(read) => {
                 if let LogEvent::Unfinished(begun) = &mut entry.event {
-                    *begun = CallPrefix::Whole(read.call.clone());
+                    *begun = CallPrefix::Complete(read.call.clone());
                 }
                 Ok(LogEvent::Resumed { call: read.call, outcome: read.outcome })
             }

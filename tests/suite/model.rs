@@ -91,7 +91,7 @@ proptest! {
     /// A snapshot that was serialised and restored is equal, and continues identically.
     #[cfg(feature = "serde")]
     #[test]
-    fn a_restored_snapshot_goes_on_identically(profile in profiles(), seed: u64, order: u64) {
+    fn a_restored_snapshot_continues_identically(profile in profiles(), seed: u64, order: u64) {
         let mut choose = Seeded::new(order);
         let kernel = play(profile, seed, 60, &mut choose, |_, _, _| {});
         let text = serde_json::to_string(&kernel).expect("a kernel can be serialised");

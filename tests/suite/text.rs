@@ -216,7 +216,7 @@ fn unfinished_and_resumed_lines_form_one_call() {
             "1 wait4(-1,  <unfinished ...>\n2 +++ exited with 3 +++\n\n1 <... wait4 resumed>[{WIFEXITED(s) && WEXITSTATUS(s) == 3}], WNOHANG, NULL) = 2\n"
         ),
         [
-            (1, 1, LogEvent::Unfinished(CallPrefix::Whole(call.clone()))),
+            (1, 1, LogEvent::Unfinished(CallPrefix::Complete(call.clone()))),
             (2, 2, LogEvent::Exited(3)),
             (4, 1, LogEvent::Resumed { call, outcome: Ok(ret).into() }),
         ]
@@ -226,7 +226,7 @@ fn unfinished_and_resumed_lines_form_one_call() {
 #[test]
 fn an_unfinished_call_keeps_its_unseen_arguments_unknown() {
     let wait = Syscall::Wait4 { pid: -1, status: Ptr::Valid, options: WaitOptions::default() };
-    let cut = CallPrefix::Head(wait);
+    let cut = CallPrefix::Partial(wait);
     assert_eq!(
         events("1 wait4(-1,  <unfinished ...>\n1 +++ killed by SIGKILL +++\n"),
         [
@@ -312,7 +312,7 @@ fn a_thread_keeps_its_calls_when_its_number_changes() {
 ";
     let call = Syscall::Execve { path: "./x".into(), error: None };
     let events = events(log);
-    assert_eq!(events[0].2, LogEvent::Unfinished(CallPrefix::Whole(call.clone())));
+    assert_eq!(events[0].2, LogEvent::Unfinished(CallPrefix::Complete(call.clone())));
     assert_eq!(events[2], (3, 5, LogEvent::Resumed { call, outcome: Ok(Ret::Value(0)).into() }));
     // a call that a thread did not make because it had to end
     assert!(matches!(events[3].2, LogEvent::Other { .. }));
@@ -376,7 +376,7 @@ fn calls_that_create_and_signal_threads_are_read() {
     let cut =
         events("6 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD <unfinished ...>\n");
     let flags = clone::CHILD_SETTID | 17;
-    assert_eq!(cut[0].2, LogEvent::Unfinished(CallPrefix::Head(Syscall::clone_call(flags))));
+    assert_eq!(cut[0].2, LogEvent::Unfinished(CallPrefix::Partial(Syscall::clone_call(flags))));
 }
 
 #[test]
@@ -756,7 +756,7 @@ fn call_events() -> impl Strategy<Value = Vec<LogEvent>> {
         let sigreturn = call == Syscall::RtSigreturn;
         let begun = match sigreturn {
             true => LogEvent::Sigreturn { mask, returned: None },
-            false => LogEvent::Unfinished(CallPrefix::Whole(call.clone())),
+            false => LogEvent::Unfinished(CallPrefix::Complete(call.clone())),
         };
         match form {
             0 => vec![begun, LogEvent::Resumed { call, outcome }],
@@ -803,7 +803,7 @@ fn whole_logs() -> impl Strategy<Value = Log> {
             let resumed = entries[nth + 1..]
                 .iter()
                 .any(|e| e.pid == entries[nth].pid && matches!(e.event, LogEvent::Resumed { .. }));
-            if let LogEvent::Unfinished(CallPrefix::Whole(call)) = &entries[nth].event
+            if let LogEvent::Unfinished(CallPrefix::Complete(call)) = &entries[nth].event
                 && !resumed
             {
                 entries[nth].event = LogEvent::Unfinished(CallPrefix::of(call));

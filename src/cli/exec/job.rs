@@ -1,4 +1,4 @@
-//! A command while it runs, and the end of what it leaves behind.
+//! A command while it runs, and the end of the processes that it leaves.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ const OFTEN: Duration = Duration::from_millis(500);
 /// The time between SIGTERM and SIGKILL, if none is given.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What comes to it, and where what happens is written.
+/// The inputs of the loop, and the log of what happens.
 pub(super) struct Inputs {
     pub signals: Signals,
     pub events: Events,
@@ -195,7 +195,7 @@ impl<'a> CommandJob<'a> {
         }
     }
 
-    /// Writes to the log. A log that cannot be written ends; the command goes on.
+    /// Writes to the log. A log that cannot be written ends; the command continues.
     fn log(&mut self, write: impl FnOnce(&mut Log) -> io::Result<()>) {
         let Some(log) = &mut self.inputs.log else { return };
         if let Err(error) = write(log) {
@@ -257,7 +257,8 @@ impl<'a> CommandJob<'a> {
         }
     }
 
-    /// The command has ended: what it left behind is ended, or goes on. How many there were.
+    /// The command has ended: the processes that it left are ended, or continue. Returns their
+    /// number.
     fn end_leftovers(&mut self) -> io::Result<usize> {
         if self.options.on_exit == OnExit::Leave && !self.options.summary {
             return Ok(0);
@@ -267,7 +268,7 @@ impl<'a> CommandJob<'a> {
             // they were named, and a second attempt would wait for them again
             return Ok(left);
         }
-        // who cannot be seen may be there
+        // processes that cannot be seen may be there
         let is_blind = self.tree.mechanism() == Mechanism::Children;
         if (left > 0 || is_blind) && self.options.on_exit == OnExit::Kill {
             self.shut_down(Some("processes are left of the command"))?;
@@ -275,8 +276,8 @@ impl<'a> CommandJob<'a> {
         Ok(left)
     }
 
-    /// Ends the tree; at once if whoever waits for that is in a hurry, and sends this process
-    /// another signal. Who survives is named.
+    /// Ends the tree; at once if a user in a hurry sends this process another signal. The message
+    /// names the survivors.
     fn shut_down(&mut self, why: Option<&str>) -> io::Result<Shutdown> {
         let (tree, signal) = (self.tree, self.options.signal);
         if let Some(why) = why {
@@ -290,7 +291,7 @@ impl<'a> CommandJob<'a> {
             let shut_down = move || tree.shutdown(signal, grace);
             let other = std::thread::Builder::new().name("shutdown".into());
             if other.spawn_scoped(scope, move || done.send(shut_down())).is_err() {
-                // no thread is left (RLIMIT_NPROC): then a second signal hurries nobody
+                // no thread is left (RLIMIT_NPROC): then a second signal has no effect
                 return shut_down();
             }
             loop {

@@ -53,7 +53,7 @@ const EVENTS: usize = 1024;
 enum OnExit {
     /// They are killed
     Kill,
-    /// They go on
+    /// They continue
     Leave,
 }
 
@@ -168,7 +168,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// What an init does: the command has no containment, and what it leaves behind stays.
+    /// As an init does it: the command has no containment, and the processes that it leaves stay.
     pub fn init(command: Vec<OsString>) -> Options {
         Options {
             timeout: None,
@@ -253,7 +253,7 @@ fn try_run(options: &Options) -> io::Result<End> {
     }
     // before there is a child: none of its signals and no event is lost
     let mut signals = Signals::receive()?;
-    // all children of this process are the tree's, or noted: everybody else is an orphan
+    // all children of this process are the tree's, or noted: all others are orphans
     let reaper = options.reaps().then(|| Reaper::new(Unproved::Reap)).transpose()?;
     // the command itself is the proof that it can enter the cgroup: a trial would cost a process
     let started = match start(options, Trial::Without, &mut signals) {
@@ -324,7 +324,7 @@ fn start(
     Ok(match tree.spawn(command) {
         Err(error) => {
             if takes_foreground {
-                terminal.take_from_anybody();
+                terminal.take_from_any_group();
             }
             Err(error)
         }
@@ -373,13 +373,13 @@ fn detach(options: &Options) -> io::Result<u8> {
     // what is detached is in no tree
     let tree = TreeOptions::new().without_cgroup().create()?;
     let command = command(options)?;
-    // whoever reads our output, or has a lock on a file of ours, must not wait for it
+    // a reader of our output, or of a lock on a file of ours, must not wait for it
     let command = command.stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null).close_others();
     Ok(match tree.spawn_detached(command) {
         Ok(pid) => match writeln!(io::stdout(), "{pid}").and_then(|()| io::stdout().flush()) {
             Ok(()) => 0,
             Err(error) => {
-                // it runs, and somebody may want to end it. Standard error may be as full
+                // it runs, and the user may want to end it. Standard error may be as full
                 let _ = writeln!(io::stderr(), "proctable: standard output: {error}; {pid} runs");
                 FAILED
             }

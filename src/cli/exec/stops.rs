@@ -97,8 +97,9 @@ impl CommandJob<'_> {
         let _ = self.signal_job(Signal::CONT);
     }
 
-    /// The command was stopped. By the terminal, it is the shell's turn, which has to see this
-    /// process stop. By another process, that continues it, too, and the clock goes on.
+    /// The command was stopped. If the terminal stopped it, the shell acts next, which has to see
+    /// this process stop. If another process stopped it, that process continues it, too, and the
+    /// clock runs.
     pub(super) fn note_stop(&mut self, signal: Signal) {
         self.stopped = true;
         let Some(group) = self.group_of_command() else { return };

@@ -1,6 +1,6 @@
 //! The standard streams that this program was started without.
 //!
-//! Before `main`, Rust's runtime opens /dev/null in the place of each: after that nobody can tell it
+//! Before `main`, Rust's runtime opens /dev/null in the place of each: after that it cannot be told
 //! from a /dev/null that the caller opened. So a constructor looks, which runs before.
 #![allow(unsafe_code)]
 

@@ -119,7 +119,7 @@ impl Terminal {
     }
 
     /// The same after a command that could not be started.
-    pub fn take_from_anybody(&self) {
+    pub fn take_from_any_group(&self) {
         if let Some(own) = self.own_group.filter(|_| self.is_given) {
             self.set(own);
         }
@@ -177,8 +177,9 @@ fn is_gone(group: i32) -> bool {
         Err(error) => error == rustix::io::Errno::SRCH,
         // zombies, whose parents have not waited for them yet
         Ok(()) => {
-            let folders = std::fs::read_dir("/proc").ok().filter(|_| has_own_proc());
-            let names = folders.map(|folders| folders.flatten().map(|entry| entry.file_name()));
+            let directories = std::fs::read_dir("/proc").ok().filter(|_| has_own_proc());
+            let names =
+                directories.map(|directories| directories.flatten().map(|entry| entry.file_name()));
             names.is_some_and(|mut names| {
                 !names.any(|name| {
                     let place = name.to_str().and_then(Place::of);
@@ -189,8 +190,8 @@ fn is_gone(group: i32) -> bool {
     }
 }
 
-/// Whether what is mounted at /proc shows this process's own pid namespace: in another one's,
-/// numbers are strangers'.
+/// Whether what is mounted at /proc shows this process's own pid namespace: in another one, numbers
+/// refer to unrelated processes.
 pub(super) fn has_own_proc() -> bool {
     own_proc().is_ok_and(|from| from == OwnProc::Mounted)
 }

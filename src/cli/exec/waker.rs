@@ -1,5 +1,5 @@
-//! Who continues this program when it has stopped with its command, and somebody has continued the
-//! command alone: a stopped process sees nothing.
+//! The process that continues this program when it has stopped with its command, and the command
+//! alone was continued: a stopped process sees nothing.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -14,18 +14,19 @@ use super::{attributes, pidfd};
 use crate::table::{Image, Spawn};
 
 impl ProcessTree {
-    /// Takes a running process into the tree, and with `descendants` all of its: whoever they
-    /// create from then on belongs to it, too. Returns those who were taken, `pid` first.
+    /// Takes a running process into the tree, and with `descendants` all of its descendants. The
+    /// processes that they create from then on belong to the tree, too. Returns the processes that
+    /// were taken, `pid` first.
     ///
-    /// Each is a process of the table from then on, so that its waits, events and signals are as
-    /// those of a child that was spawned. There it is a child of the owner with a group of its own,
-    /// wherever it stands in reality: only so can the owner wait for it. What cannot be had of
-    /// somebody else's child:
+    /// Each of them becomes a process of the table, so that its waits, events and signals are those
+    /// of a spawned child. In the table it is a child of the owner, in a group of its own, whatever
+    /// its real parent and group are: only so can the owner wait for it. The child of another
+    /// process does not offer everything:
     ///
     /// - Its status, if it may not be read of its zombie ([ptrace(2)]'s rules) and the kernel does
     ///   not keep it (before Linux 6.15): [`Child::wait`] gives ECHILD then, and the table, which
     ///   knows no such end, SIGKILL.
-    /// - The signal that stopped it, once its parent has waited for that: SIGSTOP is told.
+    /// - The signal that stopped it, once its parent has waited for the stop: SIGSTOP is reported.
     /// - Its CPU time after its end, unless it is a child of this process. It is never reaped:
     ///   that is left to its parent, also if that is another library of this process.
     ///
@@ -33,9 +34,10 @@ impl ProcessTree {
     ///
     /// # Errors
     ///
-    /// ESRCH if there is no such process or it ends meanwhile, EPERM (or EACCES, from a cgroup) if
-    /// it is somebody else's. Unsupported without a cgroup if there is no room for a mark: the
-    /// owner's own limit is too low. Those that were taken before the error stay in the tree.
+    /// ESRCH if there is no such process or it ends during the call, EPERM (or EACCES, from a
+    /// cgroup) if it belongs to another user. Unsupported without a cgroup if there is no room for
+    /// a mark: the owner's own limit is too low. The processes that were taken before the error
+    /// stay in the tree.
     ///
     /// Costs with `descendants` a look at every process of the system, repeated while there are new
     /// ones.
@@ -44,12 +46,12 @@ impl ProcessTree {
     /// use proctable::abi::{Signal, WaitStatus};
     /// use proctable::driver::linux::ProcessTree;
     ///
-    /// let mut stranger = std::process::Command::new("sleep").arg("100").spawn()?;
+    /// let mut sleeper = std::process::Command::new("sleep").arg("100").spawn()?;
     /// let tree = ProcessTree::new()?;
-    /// let adopted = tree.adopt(stranger.id() as i32, true)?;
+    /// let adopted = tree.adopt(sleeper.id() as i32, true)?;
     /// tree.kill()?;
     /// assert_eq!(adopted[0].wait()?, WaitStatus::killed(Signal::KILL, false));
-    /// stranger.wait()?; // its parent is who reaps it
+    /// sleeper.wait()?; // its parent reaps it
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -58,7 +60,7 @@ impl ProcessTree {
     pub fn adopt(&self, pid: i32, descendants: bool) -> io::Result<Vec<Child>> {
         let root = pidfd::open(pid)?;
         let mut taken = vec![self.core.take(pid, root.try_clone()?)?];
-        // until a look finds nobody new: they may fork meanwhile
+        // until a scan finds no new process: the processes may fork during a scan
         let mut looking = descendants;
         while looking {
             looking = false;
@@ -68,7 +70,7 @@ impl ProcessTree {
                     return;
                 }
                 let took = pidfd.try_clone().and_then(|pidfd| self.core.take(stat.pid, pidfd));
-                // one that has ended meanwhile
+                // a process that has ended since the scan
                 if let Ok(child) = took {
                     taken.push(child);
                     looking = true;
@@ -90,7 +92,7 @@ impl TreeInner {
         let proc = Proc::own().ok();
         let stat = proc.as_ref().and_then(|proc| proc.stat(pid));
         if let Some(stat) = stat.filter(|stat| stat.ppid == own) {
-            self.children.lock().strangers.insert((pid, stat.started));
+            self.children.lock().unrelated.insert((pid, stat.started));
         }
         self.mark_or_move(pid)?;
         if !pidfd::exists(&pidfd) {
@@ -119,7 +121,7 @@ impl TreeInner {
         Some(self.handle(process, real, Pipes::default()))
     }
 
-    /// What makes it, and whoever it creates, a member.
+    /// Makes the process, and all processes that it creates, members.
     fn mark_or_move(&self, pid: i32) -> io::Result<()> {
         match (&self.cgroup, self.mark.rlimit()) {
             (Some(cgroup), _) => cgroup.adopt(pid)?,

@@ -55,7 +55,7 @@ impl<T> Oneshot<T> {
     }
 }
 
-/// A child that nobody has taken yet: it ends if nobody does.
+/// A child that no caller has taken yet: it ends if no caller does.
 #[derive(Debug)]
 struct UnclaimedChild(Option<SpawnedChild>);
 
@@ -70,7 +70,7 @@ impl Drop for UnclaimedChild {
         let Some(SpawnedChild { pid, pidfd }) = self.0.take() else { return };
         let real = Arc::new(HostProcess::child(pid, pidfd));
         let _ = real.send(Signal::KILL);
-        // the watcher reaps it: whoever drops a future must not wait
+        // the watcher reaps it: the drop of a future must not wait
         if watch(Arc::new(Detached(real.clone()))).is_err() {
             let _ = pidfd::reap(real.pid, &real.pidfd, 0);
         }
@@ -79,7 +79,7 @@ impl Drop for UnclaimedChild {
 
 type Place = Oneshot<Result<UnclaimedChild, (Step, io::Error)>>;
 
-/// The spawns that a tree has been asked for and nobody waits for in a thread.
+/// The spawns that were requested from a tree as futures.
 #[derive(Debug, Default)]
 pub(super) struct SpawnQueue {
     orders: VecDeque<(Prepared, Arc<Place>)>,
@@ -87,7 +87,7 @@ pub(super) struct SpawnQueue {
     served: bool,
 }
 
-/// Whoever drops it does not want the end any more.
+/// The drop cancels the end.
 struct CancelOnDrop(Arc<Stop>);
 
 impl Drop for CancelOnDrop {
@@ -126,11 +126,12 @@ impl ProcessTree {
         self.core.spawn_queued(command).await.map_err(failure)
     }
 
-    /// [`ProcessTree::shutdown`] as a future. It needs no runtime: a thread waits meanwhile.
+    /// [`ProcessTree::shutdown`] as a future. It needs no runtime: a thread waits until the tree
+    /// has ended.
     ///
-    /// Dropped before it is ready, it stops where it is: who has got the signal has got it, and
-    /// nobody is killed any more. The tree goes on with those that are left; it can be shut down
-    /// again, and ends with its handle as always.
+    /// If the future is dropped before it is ready, the shutdown stops: processes that have
+    /// received the signal keep it, and no further process is killed. The tree continues with the
+    /// processes that are left. It can be shut down again, and ends with its handle as always.
     ///
     /// # Errors
     ///
@@ -218,7 +219,7 @@ impl TreeInner {
                 continue;
             }
             let spawned = self.create_child(&prepared);
-            // its descriptors are closed before anybody hears of the child
+            // its descriptors are closed before a caller receives the child
             drop(prepared);
             place.put(spawned.map(|spawned| UnclaimedChild(Some(spawned))));
         }

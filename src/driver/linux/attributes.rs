@@ -4,8 +4,8 @@
 use std::ffi::{CStr, CString};
 use std::io;
 
-/// A limit of a process: prlimit(2). ESRCH if there is none of that number, EPERM if it is somebody
-/// else's.
+/// A limit of a process: prlimit(2). ESRCH if there is no process of that number, EPERM if it
+/// belongs to another user.
 pub(super) fn rlimit(pid: i32, resource: u32) -> io::Result<libc::rlimit64> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: nothing is set, and the limit is ours to fill

@@ -1,4 +1,5 @@
-//! A cgroup (v2) of our own: who is in it cannot leave, whatever session or parent it gives itself.
+//! A cgroup (v2) of our own: its members cannot leave it, whatever session or parent they give
+//! themselves.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -17,7 +18,7 @@ use super::spawn_error::Step;
 use super::{child, delegate, pidfd};
 use crate::sync::Mutex;
 
-/// The folder of the cgroup that this process is in, below the mount of the v2 hierarchy; where it
+/// The directory of the cgroup that this process is in, below the mount of the v2 hierarchy; where it
 /// has moved aside itself, that which it came from.
 ///
 /// Hybrid hosts and containers mount it anywhere, so it is looked for, not assumed.
@@ -25,12 +26,12 @@ use crate::sync::Mutex;
 /// # Errors
 ///
 /// NotFound, with the reason in words.
-pub(super) fn own_folder() -> io::Result<PathBuf> {
-    folder_of(&procfs::own_file("cgroup")?, std::process::id() as i32).map(delegate::base)
+pub(super) fn own_directory() -> io::Result<PathBuf> {
+    directory_of(&procfs::own_file("cgroup")?, std::process::id() as i32).map(delegate::base)
 }
 
 /// The same for a process, with what /proc says of its cgroups.
-pub(super) fn folder_of(groups: &str, pid: i32) -> io::Result<PathBuf> {
+pub(super) fn directory_of(groups: &str, pid: i32) -> io::Result<PathBuf> {
     let mounts = procfs::own_file("mountinfo")?;
     let path = groups
         .lines()
@@ -39,8 +40,8 @@ pub(super) fn folder_of(groups: &str, pid: i32) -> io::Result<PathBuf> {
     let mut why = not_found("no cgroup2 is mounted");
     // it may be mounted several times, one over the other
     for (root, mount) in mounts.lines().filter_map(|line| find_mount(line, "cgroup2")) {
-        match below(Path::new(path), &root, &mount).and_then(|folder| is_own(folder, pid)) {
-            Ok(folder) => return Ok(folder),
+        match below(Path::new(path), &root, &mount).and_then(|directory| is_own(directory, pid)) {
+            Ok(directory) => return Ok(directory),
             Err(error) => why = error,
         }
     }
@@ -55,15 +56,15 @@ pub(super) fn below(cgroup: &Path, root: &Path, mount: &Path) -> io::Result<Path
     Ok(mount.join(below.ok_or_else(|| not_found("the own cgroup lies outside of the mount"))?))
 }
 
-/// That folder, if it is of a cgroup that the process is in: another may be mounted over it.
-fn is_own(folder: PathBuf, pid: i32) -> io::Result<PathBuf> {
-    let kind = rustix::fs::statfs(&folder)?.f_type;
+/// That directory, if it is of a cgroup that the process is in: another may be mounted over it.
+fn is_own(directory: PathBuf, pid: i32) -> io::Result<PathBuf> {
+    let kind = rustix::fs::statfs(&directory)?.f_type;
     if kind != libc::CGROUP2_SUPER_MAGIC {
         return Err(not_found("something else is mounted over cgroup2"));
     }
     let own = pid.to_string();
-    match File::open(folder.join("cgroup.procs")).and_then(procfs::read_all) {
-        Ok(members) if members.lines().any(|pid| pid == own) => Ok(folder),
+    match File::open(directory.join("cgroup.procs")).and_then(procfs::read_all) {
+        Ok(members) if members.lines().any(|pid| pid == own) => Ok(directory),
         // a threaded one, which has no such list
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
             Err(not_found("the own cgroup is threaded, and has none below it that take processes"))
@@ -130,16 +131,16 @@ pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Opens a file of a cgroup for writing.
-pub(super) fn open(folder: &Path, file: &str) -> io::Result<File> {
-    let opened = File::options().write(true).open(folder.join(file));
+pub(super) fn open(directory: &Path, file: &str) -> io::Result<File> {
+    let opened = File::options().write(true).open(directory.join(file));
     opened.map_err(|error| io::Error::new(error.kind(), format!("{file}: {error}")))
 }
 
 /// How children come into a cgroup.
 #[derive(Debug)]
 pub(super) struct CgroupJoin {
-    pub folder: OwnedFd,
-    /// Whether the owner has killed everybody in it.
+    pub directory: OwnedFd,
+    /// Whether the owner has killed all members.
     killed: AtomicBool,
     /// Whether children cannot be created in it.
     clone_refused: AtomicBool,
@@ -166,20 +167,22 @@ static PROVED: Mutex<Option<(PathBuf, u64)>> = Mutex::new(None);
 /// A cgroup that we have made, and remove.
 #[derive(Debug)]
 pub(super) struct Cgroup {
-    folder: PathBuf,
-    /// Open from the beginning: an owner who has no descriptors left can still kill.
+    directory: PathBuf,
+    /// Open from the beginning: an owner without free descriptors can still kill.
     kill: Option<File>,
-    /// The folder, open for those who are to be created in it; not for another owner's.
+    /// The directory, open for children that are created in the cgroup; `None` for the cgroup of
+    /// another owner.
     cgroup_join: Option<Arc<CgroupJoin>>,
 }
 
 impl Cgroup {
     /// Where one of that name would be.
     pub fn place(mark: &str) -> io::Result<PathBuf> {
-        Ok(own_folder()?.join(format!("{PREFIX}{mark}")))
+        Ok(own_directory()?.join(format!("{PREFIX}{mark}")))
     }
 
-    /// A new one below our own, which children can enter. Its name tells who made it: see `sweep`.
+    /// A new cgroup below our own, which children can enter. Its name identifies its owner: see
+    /// `sweep`.
     pub fn create(mark: &str) -> io::Result<Cgroup> {
         let cgroup = Cgroup::check(Cgroup::make(mark)?)?;
         if cgroup.is_like_proved() {
@@ -191,26 +194,27 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Whether a child has entered another one in the same place, and nothing that decides on that
-    /// has changed since: who may write to the files of both cgroups, and the types that they are
-    /// of. A child that tries it costs more than all the rest of a tree.
+    /// Whether a child has entered another cgroup in the same place, and nothing that the kernel
+    /// checks for it has changed since: the permissions of the files of both cgroups, and the types
+    /// of both. A trial with a child costs more than all other parts of a tree.
     fn is_like_proved(&self) -> bool {
         let place = self.place_of();
-        let type_of = fs::read_to_string(self.folder.join("cgroup.type"));
+        let type_of = fs::read_to_string(self.directory.join("cgroup.type"));
         place.is_some()
             && *PROVED.lock() == place
             && type_of.is_ok_and(|type_of| type_of.trim() == "domain")
-            && self.folder.parent().is_some_and(|above| open(above, "cgroup.procs").is_ok())
+            && self.directory.parent().is_some_and(|above| open(above, "cgroup.procs").is_ok())
     }
 
     /// Where it is: another cgroup may be at the same path later.
     fn place_of(&self) -> Option<(PathBuf, u64)> {
-        let above = self.folder.parent()?;
+        let above = self.directory.parent()?;
         Some((above.into(), fs::metadata(above).ok()?.ino()))
     }
 
-    /// Whether children can enter it, and are even created in it. Only the kernel knows: who may
-    /// write to the files of both cgroups, what type they are of, what the one above them lets in.
+    /// Whether children can enter it, and are even created in it. Only a trial shows this: the
+    /// kernel checks the permissions of the files of both cgroups, their types, and the limits of
+    /// their parents.
     ///
     /// # Errors
     ///
@@ -243,23 +247,23 @@ impl Cgroup {
         }
     }
 
-    /// The folder of a new one.
+    /// The directory of a new one.
     pub fn make(mark: &str) -> io::Result<PathBuf> {
-        let folder = Cgroup::place(mark)?;
-        fs::create_dir(&folder).map_err(|error| {
-            let parent = folder.parent().unwrap_or(&folder).display();
+        let directory = Cgroup::place(mark)?;
+        fs::create_dir(&directory).map_err(|error| {
+            let parent = directory.parent().unwrap_or(&directory).display();
             io::Error::new(error.kind(), format!("{parent}: {error}"))
         })?;
-        Ok(folder)
+        Ok(directory)
     }
 
     /// Whether a new one can do what it is for; it is removed if not.
-    pub fn check(folder: PathBuf) -> io::Result<Cgroup> {
-        let clean_up = |_: &io::Error| drop(fs::remove_dir(&folder));
+    pub fn check(directory: PathBuf) -> io::Result<Cgroup> {
+        let clean_up = |_: &io::Error| drop(fs::remove_dir(&directory));
         for file in ["cgroup.procs", "cgroup.freeze"] {
-            open(&folder, file).inspect_err(clean_up)?;
+            open(&directory, file).inspect_err(clean_up)?;
         }
-        let kill = match open(&folder, "cgroup.kill") {
+        let kill = match open(&directory, "cgroup.kill") {
             // before Linux 5.14: each of its members is killed by a descriptor, while they are
             // frozen
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -272,16 +276,16 @@ impl Cgroup {
             kill => Some(kill.inspect_err(clean_up)?),
         };
         let cgroup_join = CgroupJoin {
-            folder: File::open(&folder).inspect_err(clean_up)?.into(),
+            directory: File::open(&directory).inspect_err(clean_up)?.into(),
             killed: AtomicBool::new(false),
             clone_refused: AtomicBool::new(false),
         };
-        Ok(Cgroup { folder, kill, cgroup_join: Some(Arc::new(cgroup_join)) })
+        Ok(Cgroup { directory, kill, cgroup_join: Some(Arc::new(cgroup_join)) })
     }
 
     /// Where it is.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// How a child comes into it; none for another owner's.
@@ -290,45 +294,45 @@ impl Cgroup {
     }
 
     /// One that another owner has made.
-    pub fn existing(folder: PathBuf) -> Cgroup {
-        Cgroup { folder, kill: None, cgroup_join: None }
+    pub fn existing(directory: PathBuf) -> Cgroup {
+        Cgroup { directory, kill: None, cgroup_join: None }
     }
 
     /// Whether it has a controller: one that its parent delegates.
     pub fn has_controller(&self, controller: &str) -> io::Result<bool> {
-        let list = fs::read_to_string(self.folder.join("cgroup.controllers"))?;
+        let list = fs::read_to_string(self.directory.join("cgroup.controllers"))?;
         Ok(list.split_whitespace().any(|name| name == controller))
     }
 
     /// Whether that number is a member's, here or below.
     pub fn has(&self, proc: &Proc, pid: i32) -> bool {
-        self.folder.file_name().is_some_and(|name| proc.is_below(pid, name))
+        self.directory.file_name().is_some_and(|name| proc.is_below(pid, name))
     }
 
     /// A process enters it. Its children of later on do so with it.
     pub fn adopt(&self, pid: i32) -> io::Result<()> {
-        write(&self.folder.join("cgroup.procs"), &pid.to_string())
+        write(&self.directory.join("cgroup.procs"), &pid.to_string())
     }
 
-    /// Whether the kernel kills everybody in one that this process has made (cgroup.kill, Linux
-    /// 5.14).
+    /// Whether the kernel kills all members of a cgroup that this process has made (cgroup.kill,
+    /// Linux 5.14).
     pub fn has_kill(&self) -> bool {
         self.kill.is_some()
     }
 
-    /// Kills everybody in it, also those that are frozen or being created. Where the kernel cannot
-    /// do that (before Linux 5.14), `each` is called while they are frozen, again and again as long
-    /// as it kills somebody new: who is frozen creates nobody.
+    /// Kills all members, also those that are frozen or being created. Where the kernel cannot do
+    /// that (before Linux 5.14), `each` is called while the members are frozen, again and again as
+    /// long as it kills new members: a frozen process creates no other.
     pub fn kill(&self, each: &mut dyn FnMut() -> io::Result<bool>) -> io::Result<()> {
         if let Some(cgroup_join) = &self.cgroup_join {
             cgroup_join.killed.store(true, Ordering::SeqCst);
         }
         let killed = match &self.kill {
             Some(file) => return (&*file).write_all(b"1"),
-            None => write(&self.folder.join("cgroup.kill"), "1"),
+            None => write(&self.directory.join("cgroup.kill"), "1"),
         };
         match killed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.folder.exists() => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.directory.exists() => {
                 self.kill_frozen(each)
             }
             killed => killed,
@@ -337,22 +341,22 @@ impl Cgroup {
 
     fn kill_frozen(&self, each: &mut dyn FnMut() -> io::Result<bool>) -> io::Result<()> {
         self.freeze(true)?;
-        // who cannot be frozen now (uninterruptible sleep) creates nobody either
+        // a process that cannot be frozen now (uninterruptible sleep) creates no other either
         let begun = Instant::now();
         let frozen = self.await_frozen(begun + PATIENCE / 10);
         let killed = frozen.and_then(|()| {
-            // a fork that was under way when they were frozen has a child by the second look;
-            // whoever is sent in from outside meanwhile may go on coming
+            // a fork that was in progress when the members were frozen has a child by the second
+            // scan; processes that others move into the cgroup may continue to come
             while each()? && begun.elapsed() < PATIENCE {}
             Ok(())
         });
-        // they die frozen, too; whoever was missed must not stay frozen for ever
+        // the members die frozen, too; a member that was missed must not stay frozen for ever
         self.freeze(false).and(killed)
     }
 
-    /// Waits until everybody in it is frozen, as cgroup.events tells; not longer than that.
+    /// Waits until all members are frozen, as cgroup.events reports, but not longer than that.
     fn await_frozen(&self, deadline: Instant) -> io::Result<()> {
-        let file = self.folder.join("cgroup.events");
+        let file = self.directory.join("cgroup.events");
         loop {
             // a look at the file begins what is waited for
             let events = File::open(&file)?;
@@ -367,90 +371,93 @@ impl Cgroup {
         }
     }
 
-    /// Freezes everybody in it, or lets them go on.
+    /// Freezes all members, or thaws them.
     pub fn freeze(&self, frozen: bool) -> io::Result<()> {
-        write(&self.folder.join("cgroup.freeze"), if frozen { "1" } else { "0" })
+        write(&self.directory.join("cgroup.freeze"), if frozen { "1" } else { "0" })
     }
 
-    /// The numbers of everybody in it, zombies left out, and below it.
+    /// The numbers of all members, without zombies, and of the members of cgroups below it.
     pub fn members(&self) -> io::Result<Vec<i32>> {
         let mut members = Vec::new();
-        let mut folders = vec![self.folder.clone()];
-        while let Some(folder) = folders.pop() {
-            let procs = match fs::read_to_string(folder.join("cgroup.procs")) {
-                // a folder that a member has removed meanwhile
+        let mut directories = vec![self.directory.clone()];
+        while let Some(directory) = directories.pop() {
+            let procs = match fs::read_to_string(directory.join("cgroup.procs")) {
+                // a directory that a member has removed since
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 // a threaded one that a member has made: they are in its domain's list
                 Err(error)
-                    if error.raw_os_error() == Some(libc::EOPNOTSUPP) && folder != self.folder =>
+                    if error.raw_os_error() == Some(libc::EOPNOTSUPP)
+                        && directory != self.directory =>
                 {
                     String::new()
                 }
                 procs => procs?,
             };
             members.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()));
-            let below = fs::read_dir(&folder)?.flatten().filter(is_folder);
-            folders.extend(below.map(|entry| entry.path()));
+            let below = fs::read_dir(&directory)?.flatten().filter(is_directory);
+            directories.extend(below.map(|entry| entry.path()));
         }
         Ok(members)
     }
 
-    /// Whether anybody is in it or below it, also one who is on the way out: that one is in no list
-    /// of members any more, and may still have files open and memory. `false` if it is gone.
+    /// Whether the cgroup or one below it has members. An exiting process counts: it is in no list
+    /// of members any more, and may still have open files and memory. `false` if the cgroup is
+    /// gone.
     pub fn is_populated(&self) -> bool {
-        let events = fs::read_to_string(self.folder.join("cgroup.events"));
+        let events = fs::read_to_string(self.directory.join("cgroup.events"));
         events.is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
     }
 
     /// Whether nothing is in it or below it. `false` if that cannot be read.
     pub fn is_empty(&self) -> bool {
-        let events = fs::read_to_string(self.folder.join("cgroup.events"));
+        let events = fs::read_to_string(self.directory.join("cgroup.events"));
         events.is_ok_and(|events| events.lines().any(|line| line == "populated 0"))
     }
 
-    /// The CPU time of everybody who was ever in it.
+    /// The CPU time of all processes that were ever members.
     pub fn cpu_time(&self) -> io::Result<Duration> {
-        let stat = fs::read_to_string(self.folder.join("cpu.stat"))?;
+        let stat = fs::read_to_string(self.directory.join("cpu.stat"))?;
         let usec = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok());
         usec.map(Duration::from_micros).ok_or_else(|| not_found("cpu.stat has no usage_usec"))
     }
 
-    /// Removes it, and what members made below it, once nobody is in it. EBUSY before.
+    /// Removes the cgroup, and those that members made below it, once they have no members. EBUSY
+    /// before.
     pub fn remove(&self) -> io::Result<()> {
-        remove_tree(&self.folder)
+        remove_tree(&self.directory)
     }
 }
 
 /// As the listing tells it, without a look at each file.
-fn is_folder(entry: &fs::DirEntry) -> bool {
+fn is_directory(entry: &fs::DirEntry) -> bool {
     entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
-/// Removes a cgroup that nobody is in, nor in any below it; nothing if somebody is.
-pub(super) fn remove_empty(folder: &Path) -> io::Result<()> {
-    if !Cgroup::existing(folder.into()).members()?.is_empty() {
+/// Removes a cgroup if it and all cgroups below it have no members.
+pub(super) fn remove_empty(directory: &Path) -> io::Result<()> {
+    if !Cgroup::existing(directory.into()).members()?.is_empty() {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
-    remove_tree(folder)
+    remove_tree(directory)
 }
 
 /// Removes a cgroup, and what is below it.
-pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
+pub(super) fn remove_tree(directory: &Path) -> io::Result<()> {
     // nothing is below most of them, and this needs no descriptor
-    match fs::remove_dir(folder) {
+    match fs::remove_dir(directory) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        // somebody is in it, or something below it
+        // it has members, or a cgroup below it
         Err(_) => {}
     }
-    let entries = match fs::read_dir(folder) {
+    let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
-    for entry in entries.flatten().filter(is_folder) {
+    for entry in entries.flatten().filter(is_directory) {
         remove_tree(&entry.path())?;
     }
-    fs::remove_dir(folder)
+    fs::remove_dir(directory)
 }
 
 #[cfg(test)]
@@ -471,7 +478,8 @@ mod tests {
         assert_eq!(find_mount("1 2 3:4 / / rw - ext4 /dev/x rw", "cgroup2"), None);
     }
 
-    /// As before Linux 5.14, on any kernel: who multiplies is caught while frozen, by one call.
+    /// As before Linux 5.14, on any kernel: processes that multiply are caught while they are
+    /// frozen, by one call.
     #[test]
     fn members_are_killed_one_by_one_while_they_are_frozen() {
         let cgroup = match Cgroup::create(&Mark::new(false).value) {
@@ -494,7 +502,7 @@ mod tests {
                 std::thread::yield_now();
             }
             let (mut known, mut frozen) = (BTreeSet::new(), Vec::new());
-            let events = || fs::read_to_string(cgroup.folder.join("cgroup.events"));
+            let events = || fs::read_to_string(cgroup.directory.join("cgroup.events"));
             let kill = &mut || {
                 frozen.push(events()?.contains("frozen 1"));
                 scan::kill_in(&cgroup, &mut known)
@@ -502,13 +510,13 @@ mod tests {
             cgroup.kill_frozen(kill).expect("it is ours");
             // some of those that were counted have ended since
             assert!(frozen[0] && known.len() > 1, "{frozen:?} {known:?}");
-            let freeze = fs::read_to_string(cgroup.folder.join("cgroup.freeze"));
+            let freeze = fs::read_to_string(cgroup.directory.join("cgroup.freeze"));
             assert_eq!(
                 freeze.expect("it is there").trim(),
                 "0",
-                "whoever comes next is not frozen"
+                "a process that comes next is not frozen"
             );
-            // whoever escaped would go on multiplying
+            // a process that escaped would continue to multiply
             let begun = Instant::now();
             while !cgroup.members().expect("it is there").is_empty() {
                 assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", cgroup.members());
@@ -516,6 +524,6 @@ mod tests {
             }
             pidfd::reap(spawned.pid, &spawned.pidfd, 0).expect("it is ours");
         }
-        cgroup.remove().expect("nobody is in it");
+        cgroup.remove().expect("it has no members");
     }
 }

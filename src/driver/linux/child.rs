@@ -30,7 +30,7 @@ const CLONE_INTO_CGROUP: u64 = 1 << 33;
 /// The child has the default action of each signal that is not ignored (Linux 5.5).
 #[cfg(target_arch = "x86_64")]
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
-/// The child is no zombie when it has ended; how it did is told by its descriptor (Linux 7.1).
+/// The child leaves no zombie; its descriptor has its status (Linux 7.1).
 #[cfg(target_arch = "x86_64")]
 const CLONE_AUTOREAP: u64 = 1 << 34;
 /// The child is killed when the descriptor from clone3 is closed everywhere (Linux 7.1).
@@ -50,7 +50,7 @@ impl Failed {
         [self.step as u8, a, b, c, d]
     }
 
-    /// What a copy of this very process has told.
+    /// The report of a copy of this very process.
     fn from_bytes(bytes: &[u8]) -> Option<Failed> {
         let (step, errno) = bytes.split_first()?;
         let errno = i32::from_ne_bytes(errno.try_into().ok()?);
@@ -153,7 +153,7 @@ impl<'a> Plan<'a> {
         // no handler of the owner may run in the child, which shares its memory: everything is
         // blocked until the child has reset its handlers
         let before = set_mask(libc::SIG_SETMASK, &full_set());
-        // who ends before its descriptor is here is nobody's orphan
+        // a child that ends before its descriptor is here is no orphan of another tree
         let _creation = Creation::begin();
         let spawned = clone(self);
         set_mask(libc::SIG_SETMASK, &before);
@@ -198,7 +198,7 @@ pub(super) fn try_autokill() -> io::Result<()> {
     let prepared = super::command::Command::new("/").env_clear().autokill().prepare();
     let (prepared, _) = prepared.map_err(|(_, error)| error)?;
     let trial = try_child(&prepared, None)?;
-    // its end must be told by the descriptor, as there is no zombie
+    // the descriptor has to report its end, as there is no zombie
     pidfd::await_exit_status(&trial.pidfd).map(drop).ok_or_else(|| {
         io::Error::new(io::ErrorKind::Unsupported, "no PIDFD_INFO_EXIT (Linux 6.15)")
     })
@@ -242,8 +242,9 @@ pub(super) fn mask() -> libc::sigset_t {
     set_mask(libc::SIG_BLOCK, &empty_set())
 }
 
-/// Does something with SIGTTOU blocked: who changes the foreground group of a terminal from the
-/// background is stopped by it otherwise, and one that only handles it tries for ever.
+/// Runs a function with SIGTTOU blocked: otherwise SIGTTOU stops a process that changes the
+/// foreground group of a terminal from the background, and a process that only handles it tries for
+/// ever.
 pub(super) fn without_ttou<T>(act: impl FnOnce() -> T) -> T {
     let mut ttou = empty_set();
     // SAFETY: the set is ours
@@ -270,8 +271,8 @@ fn full_set() -> libc::sigset_t {
     }
 }
 
-/// Creates the child, in its cgroup where the kernel can do that: moving one that exists makes all
-/// forks of the machine wait, and takes milliseconds if nobody has done so lately.
+/// Creates the child, in its cgroup where the kernel can do that: to move an existing process makes
+/// all forks of the machine wait, and takes milliseconds if no process was moved lately.
 fn clone(plan: &mut Plan) -> io::Result<SpawnedChild> {
     // not filled with zeroes: the child writes before it reads
     let mut stack = Vec::<u8>::with_capacity(STACK);
@@ -330,9 +331,10 @@ fn end_by_number(pid: libc::pid_t) {
     }
 }
 
-/// Whether no other way must be tried: nothing is left, or a limit of the cgroup is reached, which
-/// who moves in later escapes. Anything else is an old kernel, a filter that does not let this call
-/// pass, or the cgroup, of which the child then tells.
+/// Whether no other way must be tried: a resource is exhausted, or a limit of the cgroup is
+/// reached, which a process that moves in later would escape. Any other error comes from an old
+/// kernel, from a filter that forbids this call, or from the cgroup; then the child reports the
+/// error.
 fn is_final(error: &io::Error) -> bool {
     let errno = error.raw_os_error().unwrap_or_default();
     [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE].contains(&errno)
@@ -358,15 +360,15 @@ fn clone_into(plan: &mut Plan, stack: *mut libc::c_void, size: usize) -> io::Res
     }
     if let Some(cgroup) = plan.target_cgroup {
         args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.folder.as_raw_fd() as u64;
+        args.cgroup = cgroup.directory.as_raw_fd() as u64;
     }
     args.stack = stack.addr() as u64;
     args.stack_size = size as u64;
     let argument: *mut Plan = plan;
     let result: isize;
     // SAFETY: the child has nothing of this frame but two registers, and calls `run` on a stack of
-    // its own, from which it does not return. The creator goes on only once it has left this
-    // memory, with all registers as they were but those that a system call changes
+    // its own, from which it does not return. The creator continues only once the child has left
+    // this memory, with all registers as they were but those that a system call changes
     unsafe {
         core::arch::asm!(
             "syscall",
@@ -427,7 +429,8 @@ const EXECUTES: u8 = 1;
 /// That child. What it says is whether it came as far as exec, and then what failed.
 fn run_forked(plan: &mut Plan, told: RawFd) -> ! {
     let prepared = prepare(plan, told);
-    // SAFETY: reads what is alive; if nobody reads, the owner is gone and SIGPIPE is due
+    // SAFETY: reads memory that is alive; if there is no reader, the owner is gone and SIGPIPE is
+    // due
     let tell = |bytes: &[u8]| unsafe { libc::write(told, bytes.as_ptr().cast(), bytes.len()) };
     tell(&[if prepared.is_ok() { EXECUTES } else { 0 }]);
     let failed = prepared.err().unwrap_or_else(|| execute(plan));
@@ -465,7 +468,7 @@ fn errno() -> i32 {
 fn prepare(plan: &Plan, kept: RawFd) -> Result<(), Failed> {
     let prepared = plan.prepared;
     if let Some(cgroup) = prepared.cgroup.as_ref().filter(|_| plan.target_cgroup.is_none()) {
-        let cgroup = cgroup.folder.as_raw_fd();
+        let cgroup = cgroup.directory.as_raw_fd();
         let flags = libc::O_WRONLY | libc::O_CLOEXEC;
         // SAFETY: a string that ends in zero
         let procs = unsafe { libc::openat(cgroup, c"cgroup.procs".as_ptr(), flags) };
@@ -510,9 +513,9 @@ fn prepare(plan: &Plan, kept: RawFd) -> Result<(), Failed> {
         };
         check(Step::Limit, set)?;
     }
-    if let Some(folder) = &prepared.cwd {
+    if let Some(directory) = &prepared.cwd {
         // SAFETY: a string that ends in zero
-        check(Step::Cwd, unsafe { libc::chdir(folder.as_ptr()) }.into())?;
+        check(Step::Cwd, unsafe { libc::chdir(directory.as_ptr()) }.into())?;
     }
     become_user(prepared)?;
     arm_parent_death(plan)?;
@@ -661,8 +664,8 @@ fn become_user(prepared: &Prepared) -> Result<(), Failed> {
     Ok(())
 }
 
-/// After the change of user, which takes it away. An owner that died meanwhile is not its parent
-/// any more: whatever number the new one has.
+/// After the change of user, which clears it. If the owner has died since, the parent is another
+/// process, whatever its number.
 fn arm_parent_death(plan: &Plan) -> Result<(), Failed> {
     let Some(signal) = plan.prepared.parent_death else { return Ok(()) };
     // SAFETY: plain calls

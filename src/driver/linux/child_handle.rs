@@ -128,8 +128,8 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// ECHILD if it is not known how it ended: somebody else has reaped it, and the kernel is older
-    /// than Linux 6.15, which keeps that.
+    /// ECHILD if its status is not known: other code has reaped it, and the kernel is older than
+    /// Linux 6.15, which keeps the status.
     pub fn wait(&self) -> Result<WaitStatus, Errno> {
         self.real.await_end();
         if let Some(known) = self.known() {
@@ -144,10 +144,10 @@ impl Child {
         self.owner.wait_async(&self.process, WaitOptions::EXITED)
     }
 
-    /// How it ended. What the table was told is not that if it could not be had.
+    /// How it ended. The status in the table may be another one if this one could not be had.
     pub(super) fn status_or(&self, waited: Result<Waited, Errno>) -> Result<WaitStatus, Errno> {
         if waited.is_ok() {
-            // its driver does the same, perhaps for somebody else's wait and later
+            // its driver does the same, perhaps for another wait and later
             self.real.reap();
         }
         self.real.status.lock().ok_or(waited.err().unwrap_or(Errno::ECHILD))

@@ -127,8 +127,8 @@ impl Command {
     }
 
     /// The working directory.
-    pub fn current_dir(mut self, folder: impl AsRef<Path>) -> Command {
-        self.cwd = Some(folder.as_ref().into());
+    pub fn current_dir(mut self, directory: impl AsRef<Path>) -> Command {
+        self.cwd = Some(directory.as_ref().into());
         self
     }
 
@@ -216,8 +216,8 @@ impl Command {
         self
     }
 
-    /// Nothing but its standard streams is open in it, also of what the owner, or whoever started
-    /// that, has open without close-on-exec.
+    /// Only its standard streams are open in it, also if the owner, or the process that started the
+    /// owner, has descriptors open without close-on-exec.
     pub fn close_others(mut self) -> Command {
         self.close_others = true;
         self
@@ -286,7 +286,7 @@ impl Command {
             env.len() - 1
         });
         let closed = self.stdio.each_ref().map(|stdio| matches!(stdio, Stdio::Closed));
-        let cwd = self.cwd.as_ref().map(|folder| c_string(folder.as_os_str())).transpose();
+        let cwd = self.cwd.as_ref().map(|directory| c_string(directory.as_os_str())).transpose();
         let fds = self.redirections.prepare().map_err(at(Step::Stdio))?;
         let (pipes, ends, stdio) = streams(self.stdio, fds.first_free).map_err(at(Step::Stdio))?;
         let drops_groups = self.uid.is_some() && attributes::is_root();
@@ -354,7 +354,7 @@ impl From<&std::process::Command> for Command {
             };
         }
         match command.get_current_dir() {
-            Some(folder) => own.current_dir(folder),
+            Some(directory) => own.current_dir(directory),
             None => own,
         }
     }
@@ -441,14 +441,16 @@ fn raw_limit(resource: Resource, limit: Rlimit) -> (u32, libc::rlimit64) {
     (resource.0, libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard })
 }
 
-/// Where a program may be: itself if it has a slash, else each folder of the child's PATH.
+/// Where a program may be: itself if it has a slash, else each directory of the child's PATH.
 fn candidates(program: &OsStr, env: &[CString]) -> io::Result<Vec<CString>> {
     if program.as_bytes().contains(&b'/') || program.is_empty() {
         return Ok(vec![c_string(program)?]);
     }
     let path = env.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
     let path = OsStr::from_bytes(path.unwrap_or(b"/bin:/usr/bin"));
-    std::env::split_paths(path).map(|folder| c_string(folder.join(program).as_os_str())).collect()
+    std::env::split_paths(path)
+        .map(|directory| c_string(directory.join(program).as_os_str()))
+        .collect()
 }
 
 type Streams = (Pipes, Vec<OwnedFd>, [Option<RawFd>; 3]);

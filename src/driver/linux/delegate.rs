@@ -1,5 +1,5 @@
-//! Controllers for trees: in the owner's own cgroup they may be enabled for the cgroups below it,
-//! and only if that was permitted, since that cgroup belongs to somebody else.
+//! Controllers for trees: the owner's own cgroup may enable them for the cgroups below it. This is
+//! done only if it was permitted, since that cgroup belongs to another program.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,12 +27,13 @@ pub enum Delegate {
     #[default]
     Nothing,
     /// The controllers of the tree's limits are enabled for all cgroups below the owner's
-    /// (cgroup.subtree_control). When the last tree of this process that needed them has gone they
-    /// are disabled again, unless there are cgroups of others below by then, which may need them.
+    /// (cgroup.subtree_control). When the last tree of this process that needed them has ended they
+    /// are disabled again, unless other cgroups are below then, which may need them.
     Enable,
     /// The same. Besides, where a cgroup that has processes may not do so (EBUSY), the owner moves
     /// into a cgroup of its own below it, and back at the end. It must be alone in its cgroup: no
-    /// other process is ever moved. Children outside of trees that it has meanwhile stay there.
+    /// other process is ever moved. Children outside of trees that the owner creates in between
+    /// stay there.
     Move,
 }
 
@@ -74,7 +75,7 @@ impl Delegation {
         if how == Delegate::Nothing || wanted.is_empty() {
             return Ok(Delegation(Vec::new()));
         }
-        let enabled = cgroup::own_folder().and_then(|base| Delegation::below(base, how, wanted));
+        let enabled = cgroup::own_directory().and_then(|base| Delegation::below(base, how, wanted));
         enabled.or_else(|error| {
             let with_reason = |no_scope: io::Error| {
                 let text = format!("{error}; no scope of systemd: {no_scope}");
@@ -90,7 +91,7 @@ impl Delegation {
         forget_unused();
         let in_use = || io::Error::other("other trees of this process have controllers elsewhere");
         let begin = |scope: Scope| {
-            let base = scope.folder.clone();
+            let base = scope.directory.clone();
             let fresh =
                 DelegateState { base, leaf: None, scope: Some(scope), enabled: BTreeMap::new() };
             let mut state = STATE.lock();
@@ -159,7 +160,7 @@ impl Drop for Delegation {
                 unused.push(*name);
             }
         }
-        // there is nobody to tell of an error; what stays enabled stays this process's to disable
+        // no caller is left for an error; what stays enabled remains this process's to disable
         let _ = changed.disable(&unused);
         let over = changed.enabled.is_empty() && changed.leaf.is_none();
         // a helper is waited for without the lock
@@ -193,7 +194,7 @@ impl DelegateState {
             self.move_owner()?;
             return self.set(names, '+').map_err(|_| {
                 self.move_back();
-                let others = "other processes are in it, which nobody moves";
+                let others = "other processes are in it, which are never moved";
                 io::Error::new(error.kind(), format!("{}: {others}", self.base.display()))
             });
         }
@@ -235,7 +236,7 @@ impl DelegateState {
 
     fn disable(&mut self, names: &[&'static str]) -> io::Result<()> {
         if self.scope.is_some() {
-            // it goes with the scope, which is nobody else's
+            // it goes with the scope, which no other program uses
             self.enabled.retain(|name, _| !names.contains(name));
             if self.enabled.is_empty() {
                 self.move_back();
@@ -257,8 +258,9 @@ impl DelegateState {
 
     fn has_others(&self) -> io::Result<bool> {
         let below = fs::read_dir(&self.base)?.flatten();
-        let mut folders = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        Ok(folders.any(|entry| self.leaf.as_deref() != Some(&*entry.path())))
+        let mut directories =
+            below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        Ok(directories.any(|entry| self.leaf.as_deref() != Some(&*entry.path())))
     }
 }
 
@@ -268,15 +270,15 @@ const SUBTREE: &str = "cgroup.subtree_control";
 const BUSY: &str = " (it has processes: the owner would have to be moved, see Delegate::Move)";
 
 /// This process, with all its threads.
-fn enter(folder: &Path) -> io::Result<()> {
-    write(&folder.join("cgroup.procs"), "0")
+fn enter(directory: &Path) -> io::Result<()> {
+    write(&directory.join("cgroup.procs"), "0")
 }
 
-/// Of the processes that do this, one at a time: each looks for the others' cgroups. Anybody can
-/// hold such a lock, so it is not waited for long.
-pub(super) fn lock(folder: &Path) -> io::Result<File> {
+/// One process at a time does this: each looks for the cgroups of the others. Any program can hold
+/// such a lock, so the wait for it is short.
+pub(super) fn lock(directory: &Path) -> io::Result<File> {
     const PATIENCE: Duration = Duration::from_secs(1);
-    let (opened, deadline) = (File::open(folder)?, Instant::now() + PATIENCE);
+    let (opened, deadline) = (File::open(directory)?, Instant::now() + PATIENCE);
     loop {
         match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(opened),
@@ -284,15 +286,15 @@ pub(super) fn lock(folder: &Path) -> io::Result<File> {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(error) => {
-                let why = format!("{}: a lock: {error}", folder.display());
+                let why = format!("{}: a lock: {error}", directory.display());
                 return Err(io::Error::new(io::Error::from(error).kind(), why));
             }
         }
     }
 }
 
-fn list(folder: &Path, file: &str) -> io::Result<String> {
-    fs::read_to_string(folder.join(file))
+fn list(directory: &Path, file: &str) -> io::Result<String> {
+    fs::read_to_string(directory.join(file))
 }
 
 fn has(list: &str, controller: &str) -> bool {
@@ -305,7 +307,7 @@ fn not_found(why: &str) -> io::Error {
 
 /// Those of the controllers that [`Delegate::Enable`] would have to enable.
 pub(super) fn disabled(controllers: &[&'static str]) -> io::Result<Vec<&'static str>> {
-    let base = cgroup::own_folder()?;
+    let base = cgroup::own_directory()?;
     let (there, enabled) = (list(&base, CONTROLLERS)?, list(&base, SUBTREE)?);
     let is_disabled = |name: &&str| has(&there, name) && !has(&enabled, name);
     Ok(controllers.iter().copied().filter(is_disabled).collect())
@@ -313,7 +315,7 @@ pub(super) fn disabled(controllers: &[&'static str]) -> io::Result<Vec<&'static 
 
 /// Why a cgroup below the owner's has not a controller, and which command would help.
 pub(super) fn why_missing(controller: &str) -> String {
-    let Ok(base) = cgroup::own_folder() else { return "there is no cgroup".into() };
+    let Ok(base) = cgroup::own_directory() else { return "there is no cgroup".into() };
     match list(&base, CONTROLLERS) {
         Ok(there) if has(&there, controller) => {
             let file = base.join(SUBTREE);
@@ -329,7 +331,8 @@ pub(super) fn why_missing(controller: &str) -> String {
 
 /// A cgroup has not a controller itself: the next one above it that has could pass it on.
 fn lacks(base: &Path, controller: &str) -> String {
-    let has_it = |folder: &&Path| list(folder, CONTROLLERS).is_ok_and(|all| has(&all, controller));
+    let has_it =
+        |directory: &&Path| list(directory, CONTROLLERS).is_ok_and(|all| has(&all, controller));
     let Some(above) = base.ancestors().skip(1).find(has_it) else {
         return format!("no cgroup (v2) here has the controller {controller}");
     };

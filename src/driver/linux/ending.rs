@@ -22,7 +22,7 @@ use crate::table::{WaitTarget, Waited};
 
 /// How long it may take until killed processes are gone.
 const GONE: Duration = Duration::from_secs(10);
-/// How often it is looked who is left, while those wait to end who are known.
+/// How often a scan looks for members, while the known ones are waited for.
 const LOOK: Duration = Duration::from_millis(20);
 /// For how many members it is waited at once: each takes a descriptor.
 const AT_ONCE: usize = 64;
@@ -36,10 +36,10 @@ pub struct Shutdown {
     pub ended: BTreeMap<i32, WaitStatus>,
     /// Whether SIGKILL was needed.
     pub killed: bool,
-    /// Who is still there: in uninterruptible sleep, or out of reach.
+    /// The processes that are still there: in uninterruptible sleep, or out of reach.
     pub survivors: Vec<Member>,
-    /// Why others may be there who were not told, or not found: without it nobody is. Direct
-    /// children have ended all the same, but for `survivors`.
+    /// Why other processes may be left that were not signalled, or not found: without it there are
+    /// none. Direct children have ended all the same, except `survivors`.
     pub unseen: Option<String>,
 }
 
@@ -51,7 +51,7 @@ impl Shutdown {
     }
 }
 
-/// Where the thread that ends a tree sleeps, and is told that nobody wants it to go on.
+/// Where the thread that ends a tree sleeps; an unpark cancels the end.
 #[derive(Debug, Default)]
 pub(super) struct Stop {
     parker: Parker,
@@ -59,7 +59,7 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    /// Nobody wants it any more.
+    /// The end is cancelled.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
         self.parker.unpark();
@@ -83,7 +83,7 @@ impl Wake for Stop {
 }
 
 impl ProcessTree {
-    /// Kills everybody, and waits until they are gone. Who survives that is named.
+    /// Kills all members, and waits until they are gone. The result names the survivors.
     ///
     /// # Errors
     ///
@@ -92,8 +92,8 @@ impl ProcessTree {
         self.core.end(None, &Arc::default())
     }
 
-    /// Sends a signal to everybody (and SIGCONT, so that those who are stopped act on it), and
-    /// kills whoever is left after `grace`. It returns as soon as nobody is left.
+    /// Sends a signal to all members (and SIGCONT, so that stopped members act on it), and kills
+    /// the members that are left after `grace`. It returns as soon as no member is left.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ struct Sent {
 }
 
 impl TreeInner {
-    /// Ends everybody. Where nobody wants that any more it fails, whatever the error.
+    /// Ends all members. If the end was cancelled it fails, whatever the error.
     pub fn end(&self, asked: Option<(Signal, Duration)>, stop: &Arc<Stop>) -> io::Result<Shutdown> {
         let children: Vec<_> = self.children.lock().list.values().cloned().collect();
         let alive: Vec<_> = children.into_iter().filter(|real| !real.has_ended()).collect();
@@ -128,13 +128,13 @@ impl TreeInner {
             self.name_survivors(&mut shutdown);
         }
         self.reap_orphans();
-        // also those that somebody else waited for meanwhile
+        // also those that other code waited for since
         let ended = alive.iter().filter_map(|real| Some((real.pid, (*real.status.lock())?)));
         shutdown.ended.extend(ended);
         Ok(shutdown)
     }
 
-    /// Sends a signal to everybody, and lets them act on it.
+    /// Sends a signal to all members, and lets them act on it.
     pub(super) fn ask(&self, signal: Signal) -> io::Result<()> {
         if let Some(cgroup) = &self.cgroup {
             cgroup.freeze(false)?;
@@ -151,16 +151,16 @@ impl TreeInner {
         shutdown.survivors = survivors;
         shutdown.note(named);
         if shutdown.survivors.is_empty() && shutdown.unseen.is_none() {
-            // somebody is left, or it would not have come to this
+            // a member is left, or this place would not be reached
             shutdown.unseen = Some("those who are left have no number here".into());
         }
     }
 
-    /// Kills until nobody is left. `false` if that takes too long.
+    /// Kills until no member is left. `false` if that takes too long.
     fn kill_all(&self, shutdown: &mut Shutdown, stop: &Arc<Stop>) -> io::Result<bool> {
         shutdown.killed = true;
         let mut gone = false;
-        // a zombie that nobody reaps keeps its group, and is not told from others there
+        // a zombie that is not reaped keeps its group, and looks like the others there
         let patience = if self.blind.is_some() { GONE / 10 } else { GONE };
         let begun = Instant::now();
         let mut deadline = begun + patience;
@@ -176,7 +176,7 @@ impl TreeInner {
             gone = self.await_end(moment, shutdown, stop)?;
         }
         if *self.suspended.read() {
-            // whoever comes next is not
+            // a process that gets the number next is not
             self.resume()?;
         }
         Ok(gone)
@@ -209,9 +209,9 @@ impl TreeInner {
         Ok(sent)
     }
 
-    /// Kills whoever is seen. If there are new ones after that, they are stopped before they are
-    /// killed: who multiplies must first be kept from it, or each look finds the next generation.
-    /// `false` if there are members, and this process may send a signal to none of them.
+    /// Kills the members that a scan finds. If a further scan finds new ones, they are stopped
+    /// before they are killed: otherwise a process that multiplies has a new generation in each
+    /// scan. `false` if there are members, and this process may send a signal to none of them.
     fn kill_seen(&self) -> io::Result<bool> {
         let mut known = BTreeSet::new();
         let mut look = |signal: Signal| self.signal_members(signal, &mut known);
@@ -224,7 +224,7 @@ impl TreeInner {
         Ok(known.is_empty() || !is_refused)
     }
 
-    /// Waits until nobody is left, by descriptors: first for those in the table. `false` if that
+    /// Waits until no member is left, by descriptors: first for those in the table. `false` if that
     /// takes too long.
     fn await_end(
         &self,
@@ -290,12 +290,12 @@ impl TreeInner {
             && self.children.lock().list.values().all(|real| real.has_ended())
     }
 
-    /// The tree stays, its cgroups only if somebody is in them.
+    /// The tree stays; its cgroups stay only if they have members.
     fn remove_empty(&self) {
         // those that have just ended leave it in a moment (Linux 6.19)
         let deadline = Instant::now() + GONE / 100;
         while let Some(cgroup) = &self.cgroup {
-            let busy = remove_empty(cgroup.folder()).is_err();
+            let busy = remove_empty(cgroup.directory()).is_err();
             let gone = cgroup.members().is_ok_and(|members| members.is_empty());
             if !busy || !gone || Instant::now() > deadline {
                 break;
@@ -343,10 +343,10 @@ impl Drop for ProcessTree {
         if self.on_drop == OnDrop::Kill && self.core.has_ended() {
             self.core.reap_orphans();
         } else if self.on_drop == OnDrop::Kill {
-            // there is nobody to tell of an error
+            // no caller is left for an error
             let _ = self.kill();
         }
-        // who lives on, or dies late, must not stay a zombie
+        // a process that survives, or dies late, must not stay a zombie
         for real in self.core.children.lock().list.values() {
             real.orphan();
         }

@@ -16,12 +16,12 @@ const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 read -r line && exit
 first=$1
-for folder do
+for directory do
     tries=0
-    while [ -d "$folder" ] && [ $tries -lt 1000 ]; do
+    while [ -d "$directory" ] && [ $tries -lt 1000 ]; do
         [ -e "$first/cgroup.kill" ] && echo 1 > "$first/cgroup.kill"
-        rmdir "$folder" 2>/dev/null ||
-            { find "$folder" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null; sleep 0.01; }
+        rmdir "$directory" 2>/dev/null ||
+            { find "$directory" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null; sleep 0.01; }
         tries=$((tries + 1))
     done
 done
@@ -36,12 +36,12 @@ pub(super) struct Guardian {
 }
 
 impl Guardian {
-    /// Starts one for a tree in these folders, the first of them a v2 cgroup. They need not be
+    /// Starts one for a tree in these directories, the first of them a v2 cgroup. They need not be
     /// there yet: it is started before them, so that an owner that dies in between leaves none.
-    pub fn start(folders: &[PathBuf]) -> Result<Guardian, (Step, io::Error)> {
+    pub fn start(directories: &[PathBuf]) -> Result<Guardian, (Step, io::Error)> {
         let command = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "proctable-guardian"])
-            .args(folders)
+            .args(directories)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .current_dir("/")

@@ -34,7 +34,7 @@ pub(super) struct HostProcess {
     /// Whether its end was reported.
     pub end_reported: Mutex<bool>,
     pub reaped: Mutex<bool>,
-    /// What was told of it last.
+    /// The state that was reported last.
     pub stopped: AtomicBool,
     /// Its tree or its last handle is gone: it is reaped as soon as it ends.
     pub orphaned: AtomicBool,
@@ -87,7 +87,7 @@ impl HostProcess {
         HostProcess::new(pid, pidfd, true)
     }
 
-    /// One that somebody else has created, and reaps.
+    /// A process that another process has created, and reaps.
     pub fn adopted(pid: i32, pidfd: OwnedFd) -> HostProcess {
         HostProcess::new(pid, pidfd, false)
     }
@@ -120,7 +120,7 @@ impl HostProcess {
         }
     }
 
-    /// Whether anybody is in that group.
+    /// Whether the group has members.
     pub fn has_group(&self) -> bool {
         let sent = pidfd::send_to_group(&self.pidfd, 0);
         sent.map_or_else(|error| error.raw_os_error() == Some(libc::EPERM), |()| true)
@@ -137,8 +137,8 @@ impl HostProcess {
     pub fn reap(&self) {
         let mut reaped = self.reaped.lock();
         if !*reaped {
-            // one that cannot be reaped is not our child any more; who reaps an adopted one is
-            // nothing to wait for
+            // a process that cannot be reaped is not our child any more; the end of an adopted
+            // process does not wait for its parent
             *reaped = !self.spawned_here
                 || pidfd::reap(self.pid, &self.pidfd, libc::WNOHANG).unwrap_or(true);
         }
@@ -153,7 +153,7 @@ impl HostProcess {
         }
     }
 
-    /// Nobody will ask for it any more: it is reaped now, or when it ends.
+    /// No caller will ask for it any more: it is reaped now, or when it ends.
     pub fn orphan(&self) {
         self.orphaned.store(true, Ordering::SeqCst);
         self.reap();
@@ -174,7 +174,7 @@ impl Watch for HostProcess {
     }
 
     fn ended(&self) -> bool {
-        // whoever comes first reports: the watcher, or one who waits for this child alone
+        // the first one reports: the watcher, or a thread that waits for this child alone
         let mut told = self.end_reported.lock();
         if !*told {
             // WNOWAIT: it stays until the table has it reaped
@@ -182,12 +182,12 @@ impl Watch for HostProcess {
             let end = match observed {
                 Ok(None) => return false,
                 Ok(Some(observed)) => self.saw(observed),
-                // it is no child, somebody else has reaped it, or the owner ignores SIGCHLD
+                // it is no child, other code has reaped it, or the owner ignores SIGCHLD
                 Err(_) => self.saw_end_of_other(),
             };
             *told = true;
             drop(told);
-            // without the lock: whoever is called back may wait for it
+            // without the lock: the code that is called may wait for it
             self.report(end);
         }
         if self.orphaned.load(Ordering::SeqCst) {
@@ -200,11 +200,11 @@ impl Watch for HostProcess {
         if !self.spawned_here {
             return proc.get().map_or((), |proc| self.look_at_other(proc));
         }
-        // these events are ours alone to take: nobody else waits for this child
+        // these events are ours alone: no other code waits for this child
         let changed = pidfd::observe(self.pid, &self.pidfd, libc::WSTOPPED | libc::WCONTINUED);
         if let Ok(Some(pidfd::Observed { status, .. })) = changed {
             let stopped = status.stop_signal().is_some();
-            // each stop is told once: after the last one it must have continued since
+            // each stop is reported once: after the last one it must have continued since
             if self.stopped.swap(stopped, Ordering::Relaxed) && stopped {
                 self.report(WaitStatus::CONTINUED);
             }
@@ -232,8 +232,8 @@ impl HostProcess {
         observed.status
     }
 
-    /// Notes how one ended that is not this process's to wait for. Where that is not to be had the
-    /// table is told of a SIGKILL, as whoever waits for it must not wait for ever.
+    /// Notes the end of a process that is not this process's to wait for. If its status cannot be
+    /// had the table receives SIGKILL, as a wait must not wait for ever.
     fn saw_end_of_other(&self) -> WaitStatus {
         let status = self.end_of_other();
         *self.status.lock() = status;
@@ -325,7 +325,7 @@ pub(super) struct DirectChildren {
     time: Duration,
     /// Adopted children of other libraries of this process, with the times of their starts: not the
     /// tree's to reap.
-    pub strangers: BTreeSet<(i32, u64)>,
+    pub unrelated: BTreeSet<(i32, u64)>,
     /// Children without a handle whose ends the table keeps for its own waits.
     unclaimed: VecDeque<Process>,
 }
@@ -389,6 +389,6 @@ impl DirectChildren {
     pub fn may_have_created(&self, pid: i32, started: u64) -> bool {
         Creation::may_be(started)
             || self.pids().contains(&pid)
-            || self.strangers.contains(&(pid, started))
+            || self.unrelated.contains(&(pid, started))
     }
 }

@@ -105,7 +105,7 @@ impl Limit {
     fn rlimit(self) -> Result<(Enforcer, u32), &'static str> {
         match self {
             Limit::Memory => Ok((Enforcer::RlimitPerProcess, libc::RLIMIT_AS)),
-            // fork(2), EAGAIN: root and whoever has one of two capabilities may pass it
+            // fork(2), EAGAIN: root, and processes with one of two capabilities, may pass it
             Limit::Processes if procfs::may_pass_nproc() => {
                 Err("RLIMIT_NPROC does not bind root, nor CAP_SYS_ADMIN and CAP_SYS_RESOURCE")
             }
@@ -166,7 +166,7 @@ pub(super) struct Limited {
     /// What enforces each.
     pub enforced: Vec<Enforced>,
     /// Cgroups of the first version, and the limits that they enforce.
-    folders: Vec<(PathBuf, Vec<Limit>)>,
+    directories: Vec<(PathBuf, Vec<Limit>)>,
     /// For each process.
     pub rlimits: Vec<(u32, libc::rlimit64)>,
 }
@@ -191,7 +191,7 @@ impl Limited {
         let mut limited = Limited::default();
         for control in limits.controls() {
             let by = limited.enforce(&control, weaker, &mark.value, cgroup).inspect_err(|_| {
-                // nobody is in them
+                // they have no members
                 let _ = limited.remove();
             })?;
             limited.enforced.push(Enforced { limit: control.limit, by });
@@ -230,33 +230,33 @@ impl Limited {
     }
 
     fn by_v1(&mut self, control: &Control, mark: &str) -> io::Result<()> {
-        let folder = place_v1(control.limit, mark)?;
+        let directory = place_v1(control.limit, mark)?;
         // two controllers may share a hierarchy
-        let known = self.folders.iter().position(|(known, _)| *known == folder);
+        let known = self.directories.iter().position(|(known, _)| *known == directory);
         let known = match known {
             Some(known) => known,
             None => {
-                fs::create_dir(&folder)?;
-                self.folders.push((folder.clone(), Vec::new()));
-                // one that nobody can enter limits nobody
-                super::cgroup::open(&folder, "cgroup.procs")?;
-                self.folders.len() - 1
+                fs::create_dir(&directory)?;
+                self.directories.push((directory.clone(), Vec::new()));
+                // a cgroup that no process can enter limits no process
+                super::cgroup::open(&directory, "cgroup.procs")?;
+                self.directories.len() - 1
             }
         };
         for (file, value) in &control.v1 {
-            write(&folder.join(file), value)?;
+            write(&directory.join(file), value)?;
         }
-        self.folders[known].1.push(control.limit);
+        self.directories[known].1.push(control.limit);
         Ok(())
     }
 
     /// The cgroup of the first version that enforces a limit.
-    pub fn folder_v1(&self, limit: Limit) -> Option<&Path> {
-        let folder = self.folders.iter().find(|(_, limits)| limits.contains(&limit));
-        folder.map(|(folder, _)| folder.as_path())
+    pub fn directory_v1(&self, limit: Limit) -> Option<&Path> {
+        let directory = self.directories.iter().find(|(_, limits)| limits.contains(&limit));
+        directory.map(|(directory, _)| directory.as_path())
     }
 
-    /// The folders that these limits may need.
+    /// The directories that these limits may need.
     pub fn planned(limits: &Limits, mark: &str) -> Vec<PathBuf> {
         let controls = limits.controls().into_iter();
         controls.filter_map(|control| place_v1(control.limit, mark).ok()).collect()
@@ -264,16 +264,16 @@ impl Limited {
 
     /// The files through which a process enters them.
     pub fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
-        let open = |(folder, _): &(PathBuf, _)| {
-            Ok(fs::File::options().write(true).open(folder.join("cgroup.procs"))?.into())
+        let open = |(directory, _): &(PathBuf, _)| {
+            Ok(fs::File::options().write(true).open(directory.join("cgroup.procs"))?.into())
         };
-        self.folders.iter().map(open).collect()
+        self.directories.iter().map(open).collect()
     }
 
     /// A running process gets the same limits.
     pub fn adopt(&self, pid: i32) -> io::Result<()> {
-        for (folder, _) in &self.folders {
-            write(&folder.join("cgroup.procs"), &pid.to_string())?;
+        for (directory, _) in &self.directories {
+            write(&directory.join("cgroup.procs"), &pid.to_string())?;
         }
         for (resource, limit) in &self.rlimits {
             attributes::set_rlimit(pid, *resource, *limit)?;
@@ -281,17 +281,17 @@ impl Limited {
         Ok(())
     }
 
-    /// Removes those that nobody is in.
+    /// Removes those without members.
     pub fn remove_empty(&self) {
-        for (folder, _) in &self.folders {
-            // somebody is in it: a sweep may remove it later
-            let _ = remove_empty(folder);
+        for (directory, _) in &self.directories {
+            // it has members: a sweep may remove it later
+            let _ = remove_empty(directory);
         }
     }
 
-    /// Removes them. EBUSY while somebody is in one.
+    /// Removes them. EBUSY while one of them has members.
     pub fn remove(&self) -> io::Result<()> {
-        self.folders.iter().try_for_each(|(folder, _)| remove_tree(folder))
+        self.directories.iter().try_for_each(|(directory, _)| remove_tree(directory))
     }
 }
 
@@ -305,7 +305,7 @@ fn by_v2(control: &Control, cgroup: Option<&Cgroup>) -> io::Result<()> {
     let cgroup = cgroup.ok_or_else(|| not_found("there is no cgroup"))?;
     has_v2(cgroup, control.limit)?;
     let (file, value) = &control.v2;
-    write(&cgroup.folder().join(file), value)
+    write(&cgroup.directory().join(file), value)
 }
 
 /// Whether a cgroup has the controller of a limit.
@@ -331,9 +331,9 @@ fn place_v1(limit: Limit, mark: &str) -> io::Result<PathBuf> {
 ///
 /// Why it cannot.
 pub(super) fn try_v1(limit: Limit, mark: &str) -> io::Result<()> {
-    let folder = place_v1(limit, mark)?;
-    fs::create_dir(&folder)?;
-    remove_tree(&folder)
+    let directory = place_v1(limit, mark)?;
+    fs::create_dir(&directory)?;
+    remove_tree(&directory)
 }
 
 /// Whether there is an rlimit that is near to a limit; see [`Limit::rlimit`].
@@ -345,12 +345,12 @@ fn not_found(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, why)
 }
 
-/// The folders of this process's own cgroups in which limits can be.
+/// The directories of this process's own cgroups in which limits can be.
 pub(super) fn parents() -> Vec<PathBuf> {
     Limit::ALL.into_iter().filter_map(|limit| own_v1(limit.controller()).ok()).collect()
 }
 
-/// The folder of this process's own cgroup in the hierarchy of that controller.
+/// The directory of this process's own cgroup in the hierarchy of that controller.
 fn own_v1(controller: &str) -> io::Result<PathBuf> {
     let is_it = |list: &str| list.split(',').any(|name| name == controller);
     let mounts = procfs::own_file("mountinfo")?;
@@ -371,9 +371,9 @@ fn own_v1(controller: &str) -> io::Result<PathBuf> {
             is_it(controllers).then(|| unescape(path))
         })
         .ok_or_else(|| not_found("this process is in no cgroup of the controller"))?;
-    let folder = below(&path, &root, &mount)?;
-    if rustix::fs::statfs(&folder)?.f_type != libc::CGROUP_SUPER_MAGIC {
+    let directory = below(&path, &root, &mount)?;
+    if rustix::fs::statfs(&directory)?.f_type != libc::CGROUP_SUPER_MAGIC {
         return Err(not_found("something else is mounted over it"));
     }
-    Ok(folder)
+    Ok(directory)
 }

@@ -1,4 +1,4 @@
-//! Everybody in a tree: who they are, and what reaches all of them.
+//! The members of a tree, and the signals and states that concern all of them.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -44,7 +44,7 @@ impl From<procfs::Stat> for Member {
 }
 
 impl ProcessTree {
-    /// Everybody in the tree, in no order; zombies left out.
+    /// All members of the tree, in no order, without zombies.
     ///
     /// Costs the tree with a cgroup, and a look at every process of the system without. Of members
     /// that /proc does not show the command and the state are `?`. With
@@ -57,12 +57,12 @@ impl ProcessTree {
         self.core.members()
     }
 
-    /// Sends a signal to everybody in the tree, each through a descriptor of its own.
+    /// Sends a signal to all members of the tree, each through a descriptor of its own.
     ///
     /// # Errors
     ///
-    /// What finding them gave: the direct children have it then. A process that ends meanwhile is
-    /// no error.
+    /// The error of the search for members: then the direct children have the signal. A process
+    /// that ends during the call is no error.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         self.core.signal(signal)
     }
@@ -96,8 +96,8 @@ impl ProcessTree {
         self.core.send_where(&[signal], &mut |stat, _| is_meant(&stat.clone().into()))
     }
 
-    /// Lets nobody in the tree run until [`ProcessTree::resume`]: freezes the cgroup, or stops
-    /// everybody. Nothing can be spawned meanwhile.
+    /// Stops all members of the tree until [`ProcessTree::resume`]: freezes the cgroup, or stops
+    /// each member. Nothing can be spawned until then.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl ProcessTree {
         Ok(())
     }
 
-    /// Lets everybody go on.
+    /// Continues all members.
     ///
     /// # Errors
     ///
@@ -144,8 +144,8 @@ impl TreeInner {
         Ok(members)
     }
 
-    /// Everybody in the tree, each with a descriptor that names it and nobody else. After an error
-    /// at least the direct children have been visited.
+    /// All members of the tree, each with a descriptor that refers to this process and to no other.
+    /// After an error at least the direct children have been visited.
     pub fn visit(&self, act: scan::Act) -> io::Result<()> {
         let children = self.children.lock();
         let (known, orphans): (Vec<_>, _) =
@@ -177,8 +177,8 @@ impl TreeInner {
         }
     }
 
-    /// Where nobody can be looked for: whether anybody is in the process groups that direct
-    /// children lead or have led.
+    /// Where no search is possible: whether the process groups that direct children lead or have
+    /// led have members.
     pub fn has_groups(&self) -> bool {
         self.blind.is_some() && self.leaders().iter().any(|real| real.has_group())
     }
@@ -189,7 +189,7 @@ impl TreeInner {
         list.filter(|real| real.spawned_here).cloned().collect()
     }
 
-    /// Sends signals to everybody, one after the other to each.
+    /// Sends signals to all members, one after the other to each.
     pub fn send(&self, signals: &[Signal]) -> io::Result<()> {
         if self.blind.is_some() {
             for real in self.leaders() {
@@ -212,8 +212,8 @@ impl TreeInner {
             if !is_meant(stat, pidfd) {
                 return;
             }
-            // a scan comes to children before their parents. The signal goes the other way: a shell
-            // whose child ends first would go on to its next command
+            // a scan visits children before their parents. The signal goes the other way: a shell
+            // whose child ends first would continue with its next command
             match pidfd.try_clone().ok().filter(|_| self.cgroup.is_none()) {
                 Some(pidfd) => found.push(pidfd),
                 None => send_all(signals, pidfd),

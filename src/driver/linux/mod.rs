@@ -18,7 +18,7 @@
 //! | one that also changes its limit of file locks | found and killed | escapes |
 //! | a running process that is adopted | moved into it | marked in its limits |
 //! | suspended | frozen | stopped, which they can see |
-//! | CPU time of those who have ended | counted | of direct children and members, with what they waited for |
+//! | CPU time of members that have ended | counted | of direct children and members, with what they waited for |
 //! | orphans | init's, or reaped with [`Options::subreaper`] | the same |
 //! | limits | by controllers of v2, else of v1 | by controllers of v1 |
 //!

@@ -12,8 +12,8 @@ pub enum OnDrop {
     /// It is killed.
     #[default]
     Kill,
-    /// It goes on, and [`sweep`](super::sweep) leaves it alone. Its cgroup is removed now if nobody
-    /// is in it, else by a sweep once nobody is.
+    /// It continues, and [`sweep`](super::sweep) leaves it alone. Its cgroup is removed now if it
+    /// has no members, else by a sweep once it has none.
     Leave,
 }
 
@@ -22,7 +22,7 @@ pub enum OnDrop {
 pub enum OwnerDeath {
     /// The kernel, when the owner's descriptors of them are closed: CLONE_PIDFD_AUTOKILL.
     Autokill,
-    /// A guardian, which also kills everybody else in the tree's cgroup.
+    /// A guardian, which also kills all other members of the tree's cgroup.
     Guardian,
     /// A parent-death signal, PR_SET_PDEATHSIG. A program that changes its user loses it.
     ParentDeathSignal,
@@ -89,8 +89,8 @@ impl Options {
     }
 
     /// Permits a limit to be weaker than its meaning where no controller can enforce it: `memory`
-    /// of each process alone by RLIMIT_AS, `processes` of the whole user by RLIMIT_NPROC. Which one
-    /// it became is told by [`ProcessTree::enforced`]. There is no such thing for `cpu`, nor for
+    /// of each process alone by RLIMIT_AS, `processes` of the whole user by RLIMIT_NPROC.
+    /// [`ProcessTree::enforced`] names the mechanism. There is no such mechanism for `cpu`, nor for
     /// the processes of root. A process that has CAP_SYS_RESOURCE can raise its own.
     ///
     /// ```
@@ -141,7 +141,7 @@ impl Options {
     ///    other process, and no program that the child executes can get rid of it. Such a child is
     ///    never a zombie, nor is it seen by a wait for any child; its CPU time after its end is not
     ///    known.
-    /// 2. A guardian, if the tree has a cgroup: see [`Options::guarded`]. It ends everybody.
+    /// 2. A guardian, if the tree has a cgroup: see [`Options::guarded`]. It ends all members.
     /// 3. SIGKILL as the parent-death signal: see
     ///    [`Command::parent_death_signal`](super::Command::parent_death_signal).
     ///
@@ -166,19 +166,19 @@ impl Options {
     ///
     /// It changes the whole process, and so is opt-in:
     ///
-    /// - Descendants that other libraries have begun come to this process, too, when their parents
-    ///   end. They are never touched here: who does not wait for them has them as zombies until
+    /// - Descendants that other libraries have begun become children of this process, too, when
+    ///   their parents end. They are never touched here: without a wait they stay zombies until
     ///   this process ends, where init would have reaped them.
     /// - A library that waits for any child (`waitpid(-1)`) gets the tree's orphans as well, as it
     ///   does children that the tree spawns.
     /// - Orphans of all trees of this process are reaped then, of those without this option, too.
     ///   While a tree spawns, its orphans wait.
     ///
-    /// A child of this process is taken for an orphan of a tree only if it has the tree's mark (in
-    /// its limits or its environment) or is in its cgroup, and was neither spawned by the tree nor
-    /// adopted from another library. Those that this process creates itself have no mark. What
-    /// remains uncertain: an orphan that has changed its limit of file locks and cleared its
-    /// environment, without a cgroup, is nobody's, and is left alone.
+    /// A child of this process counts as an orphan of a tree only if it has the tree's mark (in its
+    /// limits or its environment) or is in its cgroup, and was neither spawned by the tree nor
+    /// adopted from another library. Children that this process creates itself have no mark. One
+    /// case remains uncertain: an orphan that has changed its limit of file locks and cleared its
+    /// environment, without a cgroup, belongs to no tree, and is left alone.
     ///
     /// When the last such tree is dropped the process is no subreaper any more, unless it was one
     /// before the first.

@@ -1,9 +1,9 @@
 //! Orphans: where the owner is a subreaper, members whose parents have ended become its children.
 //!
-//! They are its to reap then, and nobody else's: but among its children are also those that other
-//! libraries have created, and the orphans of those. So a child is taken for an orphan of a tree
-//! only if it has the tree's mark or is in its cgroup, and the tree has not created it itself; and
-//! it is reaped by its descriptor, never by a wait for any child.
+//! The owner has to reap them then. But other children of the owner were created by other
+//! libraries, or are orphans of such children. So a child counts as an orphan of a tree only if it
+//! has the tree's mark or is in its cgroup, and the tree has not created it itself; and it is
+//! reaped by its descriptor, never by a wait for any child.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -28,8 +28,8 @@ struct SubreaperTrees {
 static REGISTRY: Mutex<SubreaperTrees> =
     Mutex::new(SubreaperTrees { trees: Vec::new(), claims: 0, before: false });
 
-/// When the creations of children began that are under way, in clock ticks since boot: whoever
-/// starts from then on may be one that nobody has a number of yet.
+/// When the creations of children in progress began, in clock ticks since boot: a process that
+/// starts from then on may be a child whose number is not known yet.
 static CREATIONS: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
 /// A child is being created: until this is dropped it may be in no list.
@@ -103,7 +103,7 @@ pub(super) fn scan_orphans() {
     }
     let trees: Vec<_> = registry.trees.iter().filter_map(Weak::upgrade).collect();
     drop(registry);
-    // before what the trees know: whoever comes into being later is not among them
+    // before the lists of the trees are read: a process that is created later is not in them
     let Ok(proc) = Proc::own() else { return };
     let Ok(pids) = proc.children() else { return };
     let known: BTreeSet<i32> = trees.iter().flat_map(|tree| tree.children.lock().pids()).collect();
@@ -120,10 +120,10 @@ pub(super) enum Ownership {
     Own,
     /// One that a tree has adopted, and that has become a child of this process since.
     Adopted(Arc<HostProcess>),
-    /// A member that somebody in the tree has created.
+    /// A member that another member of the tree has created.
     Orphan(Arc<TreeInner>),
     /// No tree knows it.
-    Nobody,
+    Unowned,
 }
 
 /// Asks the trees for a zombie. Costs their direct children, and a look into its cgroup, or its
@@ -133,7 +133,7 @@ pub(super) fn ownership_of(proc: Option<&Proc>, pid: i32, started: u64) -> Owner
     let trees: Vec<_> = REGISTRY.lock().trees.iter().filter_map(Weak::upgrade).collect();
     for tree in &trees {
         let children = tree.children.lock();
-        if children.strangers.contains(&(pid, started)) {
+        if children.unrelated.contains(&(pid, started)) {
             return Ownership::Own;
         }
         let direct = children.list.values().find(|real| real.pid == pid && !real.is_reaped());
@@ -143,8 +143,11 @@ pub(super) fn ownership_of(proc: Option<&Proc>, pid: i32, started: u64) -> Owner
             None => {}
         }
     }
-    let Some(proc) = proc else { return Ownership::Nobody };
-    trees.into_iter().find(|tree| tree.owns(proc, pid)).map_or(Ownership::Nobody, Ownership::Orphan)
+    let Some(proc) = proc else { return Ownership::Unowned };
+    trees
+        .into_iter()
+        .find(|tree| tree.owns(proc, pid))
+        .map_or(Ownership::Unowned, Ownership::Orphan)
 }
 
 impl TreeInner {
@@ -199,7 +202,7 @@ impl TreeInner {
     }
 }
 
-/// A child of this process that a tree has not created, but somebody in it.
+/// A child of this process that a member of a tree has created, and not the tree itself.
 #[derive(Debug)]
 pub(super) struct Orphan {
     pub real: HostProcess,
@@ -219,7 +222,7 @@ impl Watch for Orphan {
         match pidfd::observe(self.real.pid, &self.real.pidfd, libc::WEXITED | libc::WNOWAIT) {
             Ok(None) => return false,
             Ok(Some(observed)) => drop(self.real.saw(observed)),
-            // somebody waits for any child: then it is reaped
+            // other code waits for any child: then it is reaped
             Err(_) => {}
         }
         *told = true;

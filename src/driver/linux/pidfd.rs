@@ -36,8 +36,8 @@ pub(super) fn reap(pid: i32, pidfd: &OwnedFd, options: i32) -> io::Result<bool> 
     Ok(unsafe { info.si_pid() } != 0)
 }
 
-/// waitid(2) for the child of a pidfd. Where that cannot be had (a filter of system calls) it is
-/// for its number, which is the child's as long as nobody has reaped it.
+/// waitid(2) for the child of a pidfd. If that is not possible (a filter of system calls) it is for
+/// its number, which is the child's as long as the child is not reaped.
 fn wait(pid: i32, pidfd: &OwnedFd, options: i32) -> io::Result<(libc::siginfo_t, libc::rusage)> {
     let result = wait_id(libc::P_PIDFD, pidfd.as_raw_fd(), options);
     let errno = result.as_ref().err().and_then(io::Error::raw_os_error).unwrap_or_default();
@@ -81,8 +81,8 @@ pub(super) fn send(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
 }
 
 /// Sends a signal to the group that the process of a pidfd leads or has led, also when it is reaped
-/// (Linux 6.9, EINVAL before). It is the descriptor's group: one that gets the same number later is
-/// another. ESRCH if nobody is in it.
+/// (Linux 6.9, EINVAL before). It is the descriptor's group: a group that gets the same number
+/// later is another. ESRCH if the group has no members.
 pub(super) fn send_to_group(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
     /// PIDFD_SIGNAL_PROCESS_GROUP.
     const GROUP: u32 = 1 << 2;
@@ -104,7 +104,7 @@ fn send_signal(pidfd: RawFd, signal: i32, flags: u32) -> io::Result<()> {
 ///
 /// What stands in the way.
 pub(super) fn can_send() -> io::Result<()> {
-    // no descriptor: nobody gets anything
+    // no descriptor: no process receives the signal
     is_there(send_signal(-1, 0, 0), libc::EBADF)
 }
 

@@ -34,8 +34,8 @@ pub struct Preflight {
     /// Signals for the process groups of children by their descriptors (Linux 6.9), where
     /// descendants cannot be looked for.
     pub groups: Available,
-    /// cgroup.kill (Linux 5.14): everybody in a cgroup at once. Before, its members are frozen, and
-    /// each is killed by a descriptor; there is no guardian then.
+    /// cgroup.kill (Linux 5.14): the kernel kills all members of a cgroup at once. Before, the
+    /// members are frozen, and each is killed by a descriptor; there is no guardian then.
     pub kill: Available,
     /// cgroup.freeze (Linux 5.2): suspending that cannot be seen.
     pub freeze: Available,
@@ -59,8 +59,8 @@ pub struct Preflight {
     /// Descriptors of processes (Linux 5.4): without pidfd_send_signal(2) there are no trees, and
     /// without pidfd_open(2) only cgroup.kill reaches others than direct children.
     pub pidfds: Available,
-    /// How a process ended whose parent somebody else is: PIDFD_GET_INFO with PIDFD_INFO_EXIT
-    /// (Linux 6.15).
+    /// The status of a process that has another parent: PIDFD_GET_INFO with PIDFD_INFO_EXIT (Linux
+    /// 6.15).
     pub ends_of_others: Available,
     /// PR_SET_CHILD_SUBREAPER (Linux 3.4).
     pub subreaper: Available,
@@ -76,13 +76,13 @@ pub struct Preflight {
 /// ```
 pub fn preflight() -> Preflight {
     let mark = Mark::new(false);
-    let folder = words(Cgroup::make(&mark.value));
+    let directory = words(Cgroup::make(&mark.value));
     let file = |name| {
-        let folder = folder.as_ref().map_err(none)?;
-        words(cgroup::open(folder, name).map(drop))
+        let directory = directory.as_ref().map_err(none)?;
+        words(cgroup::open(directory, name).map(drop))
     };
     let (kill, freeze) = (file("cgroup.kill"), file("cgroup.freeze"));
-    let cgroup = folder.and_then(|folder| words(Cgroup::check(folder)));
+    let cgroup = directory.and_then(|directory| words(Cgroup::check(directory)));
     let entry = cgroup.as_ref().map_err(none).and_then(|cgroup| words(cgroup.try_entry()));
     // as a tree would do
     let cgroup = match (cgroup, &entry) {
@@ -95,7 +95,7 @@ pub fn preflight() -> Preflight {
     let proc = words(Proc::own());
     let found = Preflight {
         cgroup: match &cgroup {
-            Ok(cgroup) => Ok(cgroup.folder().parent().unwrap_or(cgroup.folder()).into()),
+            Ok(cgroup) => Ok(cgroup.directory().parent().unwrap_or(cgroup.directory()).into()),
             Err(why) => Err(why.clone()),
         },
         guardian: cgroup
@@ -124,7 +124,7 @@ pub fn preflight() -> Preflight {
         subreaper: words(attributes::is_subreaper().map(drop)),
     };
     if let Ok(cgroup) = cgroup {
-        // nobody is in it: the child has been reaped
+        // it has no members: the child has been reaped
         let _ = cgroup.remove();
     }
     found
@@ -138,7 +138,7 @@ fn none(why: &String) -> String {
     format!("no cgroup: {why}")
 }
 
-/// How a child ended that is reaped: it ends at once, as a folder cannot be executed.
+/// How a child ended that is reaped: it ends at once, as a directory cannot be executed.
 fn try_ends() -> Available {
     let failed = |(step, error): (Step, io::Error)| format!("{step:?}: {error}");
     let (prepared, _) = Command::new("/").env_clear().prepare().map_err(failed)?;
@@ -179,7 +179,7 @@ impl fmt::Display for Preflight {
     /// A line for each, with the reason for what is not there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let yes = |(): &()| "yes".to_string();
-        line(f, "cgroup", &self.cgroup, |folder| format!("below {}", folder.display()))?;
+        line(f, "cgroup", &self.cgroup, |directory| format!("below {}", directory.display()))?;
         line(f, "own /proc", &self.proc, |from| match from {
             OwnProc::Mounted => "yes".into(),
             OwnProc::Detached => "yes, mounted aside".into(),

@@ -1,9 +1,9 @@
 //! Processes as /proc shows them, and what it says of this process.
 //!
 //! The numbers in a mounted /proc are those of one pid namespace, which is the mount's and not the
-//! reader's: in a container that sees the /proc of its host they are strangers' numbers. So
+//! reader's: in a container that sees the /proc of its host they refer to unrelated processes. So
 //! numbers are read through a [`Proc`] alone, which is proved to show this process's own namespace.
-//! What is read of this process itself, at /proc/self, is true in either, but for numbers.
+//! The data of this process itself, at /proc/self, are right in either, except numbers.
 
 use std::cell::OnceCell;
 use std::ffi::{CStr, OsStr};
@@ -22,8 +22,9 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 pub enum OwnProc {
     /// It is mounted at /proc.
     Mounted,
-    /// /proc is missing, or is another pid namespace's. This process may mount one (fsmount(2)),
-    /// which is attached nowhere: nobody else sees it, and it goes with its descriptor.
+    /// /proc is missing, or belongs to another pid namespace. This process may mount one
+    /// (fsmount(2)), which is attached nowhere: no other process sees it, and it goes with its
+    /// descriptor.
     Detached,
 }
 
@@ -88,7 +89,7 @@ impl Proc {
         Ok(text)
     }
 
-    fn folder(&self, path: &str) -> io::Result<Dir> {
+    fn directory(&self, path: &str) -> io::Result<Dir> {
         Ok(Dir::read_from(open(&self.root, path)?)?)
     }
 
@@ -114,9 +115,9 @@ impl Proc {
         Some(peak.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
     }
 
-    /// All processes. Those that end meanwhile may be missing.
+    /// All processes. Processes that end during the scan may be missing.
     pub fn all(&self) -> io::Result<Vec<Stat>> {
-        let pids = self.folder(".")?.flatten();
+        let pids = self.directory(".")?.flatten();
         Ok(pids.filter_map(|entry| self.stat(number(entry.file_name())?)).collect())
     }
 
@@ -130,8 +131,8 @@ impl Proc {
         })
     }
 
-    /// The limit of file locks of a process, soft and hard, as anybody may read it, of zombies too;
-    /// `None` for one that is unlimited.
+    /// The limit of file locks of a process, soft and hard, as any user may read it, also of
+    /// zombies; `None` for an unlimited one.
     pub fn file_locks(&self, pid: i32) -> Option<[Option<u64>; 2]> {
         let limits = self.read(&format!("{pid}/limits")).ok()?;
         let limits = String::from_utf8_lossy(&limits);
@@ -151,14 +152,14 @@ impl Proc {
     /// system where the kernel does not list them (CONFIG_PROC_CHILDREN).
     pub fn children(&self) -> io::Result<Vec<i32>> {
         let mut children = Vec::new();
-        for thread in self.folder("self/task")?.flatten() {
+        for thread in self.directory("self/task")?.flatten() {
             let Some(thread) = number(thread.file_name()) else { continue };
             let list = self.read(&format!("self/task/{thread}/children"));
             match list.map(|list| String::from_utf8_lossy(&list).into_owned()) {
                 Ok(list) => {
                     children.extend(list.split(' ').filter_map(|pid| pid.parse::<i32>().ok()))
                 }
-                // a thread that has ended: who was its child is another one's, for the next look
+                // a thread that has ended: its children have another parent, for the next scan
                 Err(_) if open(&self.root, &format!("self/task/{thread}")).is_err() => {}
                 Err(_) => {
                     let own = std::process::id() as i32;
@@ -181,7 +182,7 @@ impl Proc {
         let groups = self.read(&format!("{pid}/cgroup")).unwrap_or_default();
         groups.split(|byte| *byte == b'\n').any(|line| {
             let path = line.strip_prefix(b"0::").map(OsStr::from_bytes);
-            path.is_some_and(|path| Path::new(path).iter().any(|folder| folder == cgroup))
+            path.is_some_and(|path| Path::new(path).iter().any(|directory| directory == cgroup))
         })
     }
 
@@ -189,8 +190,8 @@ impl Proc {
     pub fn may_know_exit(&self, pid: i32) -> bool {
         const SYS_PTRACE: u64 = 19;
         let user = |pid: &str| {
-            let folder = open(&self.root, pid).ok()?;
-            rustix::fs::fstat(folder).ok().map(|folder| folder.st_uid)
+            let directory = open(&self.root, pid).ok()?;
+            rustix::fs::fstat(directory).ok().map(|directory| directory.st_uid)
         };
         let same = user("self").is_some_and(|own| user(&pid.to_string()) == Some(own));
         same || own_capabilities() & (1 << SYS_PTRACE) != 0
@@ -207,9 +208,9 @@ impl Once {
     }
 }
 
-fn open(folder: impl AsFd, path: &str) -> io::Result<OwnedFd> {
+fn open(directory: impl AsFd, path: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(openat(folder, path, flags, Mode::empty())?)
+    Ok(openat(directory, path, flags, Mode::empty())?)
 }
 
 fn is_proc(file: impl AsFd) -> io::Result<()> {
@@ -219,7 +220,7 @@ fn is_proc(file: impl AsFd) -> io::Result<()> {
     }
 }
 
-/// The number that an entry of a folder in /proc is named by.
+/// The number that an entry of a directory in /proc is named by.
 fn number(name: &CStr) -> Option<i32> {
     name.to_str().ok()?.parse().ok()
 }
@@ -240,8 +241,8 @@ fn mount_private_proc() -> io::Result<OwnedFd> {
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, safe)?)
 }
 
-/// The folder of this process in whatever proc file system knows it.
-fn own_folder() -> io::Result<OwnedFd> {
+/// The directory of this process in whatever proc file system knows it.
+fn own_directory() -> io::Result<OwnedFd> {
     let mounted = open(CWD, "/proc/self").and_then(|own| is_proc(&own).map(|()| own));
     // the reason why there is none at /proc is said with why there is no other
     mounted.or_else(|_| open(&Proc::own()?.root, "self"))
@@ -251,7 +252,7 @@ fn own_folder() -> io::Result<OwnedFd> {
 /// mount shows, but for numbers of processes.
 pub(super) fn own_file(name: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = openat(own_folder()?, name, flags, Mode::empty())?;
+    let file = openat(own_directory()?, name, flags, Mode::empty())?;
     read_all(file.into())
 }
 
@@ -292,7 +293,7 @@ pub(super) fn namespace() -> String {
     /// PROC_TIME_INIT_INO: the number that the first one has on every machine.
     const FIRST: &str = "4026531834";
     let number = |name: &str| {
-        let link = readlinkat(own_folder().ok()?, name, Vec::new()).ok()?;
+        let link = readlinkat(own_directory().ok()?, name, Vec::new()).ok()?;
         let digits: String = link.to_str().ok()?.chars().filter(char::is_ascii_digit).collect();
         Some(digits)
     };
@@ -347,8 +348,8 @@ pub(super) struct Stat {
     pub threads: u32,
     /// Pages.
     pub resident: u64,
-    /// Of a zombie its wait status, of one that is stopped the signal until its parent has waited
-    /// for that. 0 also for who may not know.
+    /// The wait status of a zombie; the signal of a stopped process until its parent has waited for
+    /// the stop. 0 also for readers that may not know.
     pub exit_code: u32,
 }
 

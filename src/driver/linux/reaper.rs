@@ -1,9 +1,10 @@
 //! A reaper of orphans, for owners that are process 1 or a subreaper.
 //!
-//! Whoever loses its parent becomes a child of this process, and a zombie for good if nobody waits
-//! for it. But among the zombies are also children of other libraries, which wait for them at their
-//! time. The kernel does not say which is which: so a zombie is reaped only where something proves
-//! that this process has not created it, or the owner has said that it notes whom it creates.
+//! A process that loses its parent becomes a child of this process, and a zombie for good if no
+//! code waits for it. But some zombies are children of other libraries, which wait for them at
+//! their time. The kernel does not say which is which: so a zombie is reaped only if there is a
+//! proof that this process has not created it, or the owner has said that it notes the children
+//! that it creates.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,11 +36,11 @@ pub enum Unproved {
     /// It stays.
     Leave,
     /// It is reaped, unless it was noted by [`Reaper::creating`], is being created, or is a child
-    /// of a [`ProcessTree`](super::ProcessTree): the owner notes every child that anybody waits
+    /// of a [`ProcessTree`](super::ProcessTree): the owner notes every child that its code waits
     /// for.
     Reap,
-    /// The owner says whether it is reaped. Asked from a thread of the reaper, every 10 ms as long
-    /// as the answer is no, and never for those whom [`Unproved::Reap`] would leave.
+    /// The owner says whether it is reaped. A thread of the reaper asks, every 10 ms as long as the
+    /// answer is no, and never about the children that [`Unproved::Reap`] would leave.
     Ask(Box<dyn Fn(&Zombie) -> bool + Send + Sync>),
 }
 
@@ -75,36 +76,36 @@ pub struct Zombie {
 /// a thread, and costs
 /// nothing while there are children and none of them ends.
 ///
-/// # Who is reaped
+/// # Which zombies are reaped
 ///
 /// Proved to be no child that this process has created, and reaped always:
 ///
 /// - A member of a [`ProcessTree`](super::ProcessTree) (by its cgroup or its mark) that the tree
 ///   has not created. The tree counts its CPU time.
 /// - One that does not lead its session, if that is not and never was this process's: a session is
-///   inherited, and left only for one's own ([setsid(2)]). A daemon that forked again after its
-///   setsid is such a one, and everybody whom a shell on another terminal leaves behind.
+///   inherited, and left only for one's own ([setsid(2)]). Examples are a daemon that forked again
+///   after its setsid, and all that a shell on another terminal leaves.
 ///
-/// Never reaped: who was created by a tree, or noted by [`Reaper::creating`]; who began after a
-/// creation did that is under way, until that is over; one that a tracer waits for.
+/// Never reaped: a child of a tree, or one that [`Reaper::creating`] noted; a process that began
+/// after the start of a creation in progress, until that is over; a process that a tracer waits
+/// for.
 ///
-/// In doubt, and left to [`Unproved`]: everybody else. That is an orphan in this process's own
-/// session, and one that leads a session: the kernel shows both as it shows a child of this
-/// process.
+/// In doubt, and left to [`Unproved`]: all others. These are orphans in this process's own session,
+/// and orphans that lead a session: the kernel shows both as it shows a child of this process.
 ///
 /// The one exception that is known: a process in another session that creates a child *for* this
 /// process (CLONE_PARENT). That one counts as an orphan.
 ///
-/// Who waits for any child (`waitpid(-1)`) takes orphans away, as it does every child. If this
-/// process ignores SIGCHLD, the kernel reaps all children, orphans included, and there is nothing
-/// to do.
+/// A wait for any child (`waitpid(-1)`) takes orphans away, as it does every child. If this process
+/// ignores SIGCHLD, the kernel reaps all children, orphans included, and the reaper has nothing to
+/// do.
 ///
 /// # Where something is missing
 ///
-/// Without a /proc of this pid namespace, zombies behind one that stays are found by trying
-/// numbers, up to the largest one seen: process 1 should have its reaper early then. A process that
-/// leads its session takes nobody for proved by the session, as it may have had children before it
-/// was the leader. Without pidfds a zombie is reaped by its number.
+/// Without a /proc of this pid namespace, the reaper finds zombies after one that stays by trying
+/// numbers, up to the largest one seen: process 1 should have its reaper early then. For a process
+/// that leads its session the session proves nothing, as the process may have had children before
+/// it was the leader. Without pidfds a zombie is reaped by its number.
 ///
 /// ```
 /// use std::process::Command;
@@ -112,7 +113,7 @@ pub struct Zombie {
 ///
 /// let reaper = Reaper::new(Unproved::Reap)?;
 ///
-/// // one that somebody waits for: noted before it can be taken for an orphan
+/// // a child that is waited for is noted before it can count as an orphan
 /// let creating = reaper.creating();
 /// let mut child = Command::new("sh").args(["-c", "(sleep 0.01 &) ; exit 3"]).spawn()?;
 /// creating.created(child.id());
@@ -131,11 +132,11 @@ pub struct Reaper {
     _subreaper: SubreaperGuard,
 }
 
-/// Children that somebody waits for.
+/// Children that code of this process waits for.
 struct KnownChildren {
     /// By their numbers, with the times of their starts where those are known.
     children: BTreeMap<i32, Option<u64>>,
-    /// How many there may be before it is looked who is left.
+    /// How many there may be before the ended ones are removed.
     room: usize,
 }
 
@@ -145,8 +146,8 @@ const ROOM: usize = 64;
 static NOTED: Mutex<KnownChildren> =
     Mutex::new(KnownChildren { children: BTreeMap::new(), room: ROOM });
 
-/// A child is being created that somebody will wait for: until this is dropped, nobody who starts
-/// is reaped unless it is proved to be an orphan.
+/// A child is being created that code of this process will wait for: until this is dropped, no
+/// process that starts is reaped unless it is proved to be an orphan.
 #[derive(Debug)]
 #[must_use = "a child that is not noted may be taken for an orphan"]
 pub struct Creating {
@@ -154,13 +155,14 @@ pub struct Creating {
 }
 
 impl Creating {
-    /// It has this number, and is left to whoever waits for it. To be called before anybody does.
+    /// The child has this number, and is left to the code that waits for it. Call this before that
+    /// code can wait.
     pub fn created(self, pid: u32) {
         if let Ok(pid) = i32::try_from(pid) {
             let started = Proc::own().ok().and_then(|proc| proc.stat(pid));
             note(pid, started.map(|stat| stat.started));
         }
-        // from now on it is told by its number
+        // from now on its number identifies it
         drop(self.creation);
     }
 }
@@ -187,7 +189,7 @@ enum Fate {
     Reaped,
     /// It is none any more.
     Gone,
-    /// It is somebody's, or may be.
+    /// Code of this process waits for it, or may wait for it.
     Left,
     /// A creation is under way that may be its: it will be known soon.
     Unknown,
@@ -218,8 +220,9 @@ impl Reaper {
         Ok(Reaper { shared, _subreaper: subreaper })
     }
 
-    /// A child is about to be created that somebody will wait for. Not to be kept longer than that
-    /// takes: those who begin meanwhile stay zombies if they are in doubt.
+    /// Code of this process is about to create a child that it will wait for. Keep the result no
+    /// longer than the creation takes: processes that begin in between stay zombies if they are in
+    /// doubt.
     pub fn creating(&self) -> Creating {
         Creating { creation: Creation::begin() }
     }
@@ -231,7 +234,7 @@ impl Reaper {
 }
 
 impl Drop for Reaper {
-    /// Nobody is reaped any more. The thread ends with the next end of a child if it sleeps.
+    /// No process is reaped any more. The thread ends with the next end of a child if it sleeps.
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::SeqCst);
         self.shared.parker.unpark();
@@ -243,7 +246,7 @@ fn run(shared: &Weak<ReaperInner>) {
     let mut first = Fate::Gone;
     loop {
         let is_hiding = first >= Fate::Left;
-        // whoever sleeps in the kernel keeps nothing: it cannot be woken
+        // a thread that sleeps in the kernel keeps nothing: it cannot be woken
         let any = if is_hiding { Ok(Any::Alive) } else { zombies::any(true) };
         let Some(shared) = shared.upgrade().filter(|shared| !shared.is_over()) else { return };
         match any {
@@ -318,7 +321,7 @@ impl ReaperInner {
         };
         // of one whose start is not known it may have been just now
         let started = zombie.started.unwrap_or(u64::MAX);
-        // first: who is created now may be in the lists a moment later, and who was created before
+        // first: a child that is created now may be in the lists a moment later, and an older one
         // is
         let creating = Creation::may_be(started);
         if is_noted(pid, zombie.started) {
@@ -343,10 +346,10 @@ impl ReaperInner {
                 real.ended();
                 self.reap(pid, pidfd.as_ref())
             }
-            Ownership::Nobody if self.is_proved(&zombie) => self.reap(pid, pidfd.as_ref()),
-            Ownership::Nobody if creating => Fate::Unknown,
-            Ownership::Nobody if !self.is_given(&zombie) => Fate::Left,
-            Ownership::Nobody => self.reap(pid, pidfd.as_ref()),
+            Ownership::Unowned if self.is_proved(&zombie) => self.reap(pid, pidfd.as_ref()),
+            Ownership::Unowned if creating => Fate::Unknown,
+            Ownership::Unowned if !self.is_given(&zombie) => Fate::Left,
+            Ownership::Unowned => self.reap(pid, pidfd.as_ref()),
         }
     }
 
@@ -355,7 +358,8 @@ impl ReaperInner {
         let Some(first) = self.session else { return false };
         let inherited = zombie.session != zombie.pid;
         let ours = [Some(first), zombies::session(0)].contains(&Some(zombie.session));
-        // who leads its session has had another one before, which nobody remembers
+        // a process that leads its session has had another session before, which the kernel does
+        // not show
         let known = !self.led || zombie.started.is_some_and(|started| started > self.begun);
         inherited && !ours && known
     }
@@ -383,7 +387,7 @@ impl ReaperInner {
     }
 }
 
-/// Notes a child. Those who have been waited for since are forgotten whenever there are twice as
+/// Notes a child. Children that have been waited for since are removed whenever there are twice as
 /// many as were left the last time.
 fn note(pid: i32, started: Option<u64>) {
     let mut noted = NOTED.lock();
@@ -394,7 +398,8 @@ fn note(pid: i32, started: Option<u64>) {
     }
 }
 
-/// Whether somebody waits for it. Those who have been waited for are forgotten on the way.
+/// Whether code of this process waits for it. Removes the children before it that have been waited
+/// for.
 fn is_noted(pid: i32, started: Option<u64>) -> bool {
     let mut noted = NOTED.lock();
     match noted.children.get(&pid) {

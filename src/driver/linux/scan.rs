@@ -1,4 +1,4 @@
-//! Who belongs to a tree, found so that nobody else is ever taken for one of its members.
+//! The members of a tree, found so that no other process ever counts as one of its members.
 //!
 //! A number in /proc may be another process's a moment later, and its start time has a grain of
 //! 10 ms, in which a small range of numbers comes round. So everything that is read about a number
@@ -13,16 +13,16 @@ use super::cgroup::Cgroup;
 use super::procfs::{self, Proc, Stat};
 use super::{attributes, pidfd};
 
-/// The variable that marks everybody who was spawned in a tree, and whoever inherits it: the names
-/// of the trees, the outermost first.
+/// The variable that marks all processes that were spawned in a tree, and all that inherit it: the
+/// names of the trees, the outermost first.
 pub(super) const MARK: &str = "PROCTABLE_TREE";
 
-/// What the name of a tree ends with that is to go on without its owner.
+/// The end of the name of a tree that continues without its owner.
 pub(super) const STAYS: &str = "-leave";
 
-/// The limit that marks them as well, beyond what they can do to their environment: everybody
-/// inherits it, nobody clears it by the way, /proc shows it to everybody, also of zombies, and the
-/// kernel has not looked at it since Linux 2.4.
+/// The limit that marks them as well, and that a change of their environment does not affect: every
+/// process inherits it, no process clears it by accident, /proc shows it to all users, also of
+/// zombies, and the kernel has not used it since Linux 2.4.
 const LIMIT: u32 = libc::RLIMIT_LOCKS;
 
 /// The mark of one tree.
@@ -33,17 +33,18 @@ pub(super) struct Mark {
     pub all: String,
     /// A number that no other tree has. `None` where the owner's own limit leaves no room for one.
     limit: Option<libc::rlimit64>,
-    /// When it was made, in clock ticks since boot: nobody who was created with it is older.
+    /// When it was made, in clock ticks since boot: no process that was created with it is older.
     made: u64,
 }
 
 impl Mark {
-    /// A new one. Of a tree that is to go on without its owner it says so: nobody sweeps that.
+    /// A new mark. The mark of a tree that continues without its owner says so: a sweep leaves such
+    /// a tree alone.
     pub fn new(stays: bool) -> Mark {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let own = std::process::id();
-        // without a start nobody can tell whether this process lives: no namespace has that name
+        // without a start no reader can tell whether this process lives: no namespace has that name
         let (started, namespace) = match procfs::own_start() {
             Some(started) => (started, procfs::namespace()),
             None => (0, String::new()),
@@ -70,7 +71,7 @@ impl Mark {
 
     fn is_in_limits(&self, proc: &Proc, pid: i32) -> bool {
         let Some(mark) = self.limit else { return false };
-        // whoever makes a tree within this one puts its own number first
+        // a process that makes a tree within this one puts its own number first
         proc.file_locks(pid).is_some_and(|found| found.contains(&Some(mark.rlim_cur)))
     }
 }
@@ -79,7 +80,7 @@ impl Mark {
 /// upper value, so that it finds those in trees within it, too.
 fn limit_below(own: u64, random: u64) -> Option<libc::rlimit64> {
     const ROOM: u64 = 1 << 32;
-    /// As good as infinite for whoever might ask.
+    /// As good as infinite for a program that asks.
     const HUGE: u64 = 1 << 62;
     match own {
         libc::RLIM64_INFINITY => {
@@ -103,17 +104,18 @@ pub(super) fn marks(proc: &Proc, pid: i32) -> Vec<String> {
 /// What is done for each member that was found, children before their parents.
 pub(super) type Act<'a> = &'a mut dyn FnMut(&Stat, &OwnedFd);
 
-/// Somebody who is known to belong to a tree.
+/// A process that is known to belong to a tree.
 pub(super) struct Root<'a> {
     pub pid: i32,
     pub pidfd: &'a OwnedFd,
-    /// Whether all of its descendants do, or those alone who have the mark.
+    /// Whether all of its descendants belong to it, or only those that have the mark.
     pub with_descendants: bool,
 }
 
-/// Everybody who is or descends from one of `roots`, or has the mark; zombies left out. Costs a
-/// look at every process of the system, and one into the limits and the environment of each that is
-/// not older than the mark. Without an own /proc it is the roots alone, and then the error.
+/// All processes that are or descend from one of `roots`, or have the mark, without zombies. Costs
+/// a look at every process of the system, and one into the limits and the environment of each that
+/// is not older than the mark. Without an own /proc the result is the roots alone, and then the
+/// error.
 pub(super) fn visit(mark: Option<&Mark>, roots: &[Root], act: Act) -> io::Result<()> {
     let (proc, all) = match Proc::own().and_then(|proc| Ok((proc.all()?, proc))) {
         Ok((all, proc)) => (proc, all),
@@ -150,7 +152,7 @@ pub(super) fn visit(mark: Option<&Mark>, roots: &[Root], act: Act) -> io::Result
     look.result
 }
 
-/// Whether anybody can be looked for here.
+/// Whether a search for processes is possible here.
 ///
 /// # Errors
 ///
@@ -177,7 +179,7 @@ fn unseen(pid: i32, pidfd: &OwnedFd) -> Option<Stat> {
 /// A look through the processes of the system.
 struct ProcScan<'a> {
     proc: &'a Proc,
-    /// Who had whom for a parent when the look began.
+    /// The parents of all processes when the scan began.
     children: BTreeMap<i32, Vec<i32>>,
     seen: BTreeSet<i32>,
     act: Act<'a>,
@@ -185,8 +187,7 @@ struct ProcScan<'a> {
 }
 
 impl ProcScan<'_> {
-    /// A member, and before it everybody who descends from it: once it is dead they have another
-    /// parent.
+    /// A member, and before it all of its descendants: once it is dead they have another parent.
     fn enter(&mut self, stat: &Stat, pidfd: &OwnedFd) {
         for child in self.children.remove(&stat.pid).unwrap_or_default() {
             // its parent's number is the parent's as long as that is not reaped
@@ -213,7 +214,7 @@ impl ProcScan<'_> {
     }
 }
 
-/// The process that has the number now, if it belongs to whom it seemed to.
+/// The process that has the number now, if it is the one that the scan found.
 pub(super) fn confirm(
     proc: &Proc,
     pid: i32,
@@ -256,9 +257,9 @@ impl ProcessRef<'_> {
     }
 }
 
-/// Everybody in a cgroup and below it; of `roots` the descriptors are known. The numbers in
-/// cgroup.procs are those of the reader's pid namespace, whatever /proc shows: that is only asked
-/// what they are called. Who could not be opened is told of by the error, after all others were
+/// All members of a cgroup and of those below it; the descriptors of `roots` are known. The numbers
+/// in cgroup.procs are those of the reader's pid namespace, whatever /proc shows: /proc is only
+/// read for their names. If a process could not be opened, the error comes after all others were
 /// visited.
 pub(super) fn visit_cgroup(cgroup: &Cgroup, roots: &[Root], act: Act) -> io::Result<()> {
     let members = cgroup.members()?;
@@ -294,12 +295,12 @@ pub(super) fn visit_cgroup(cgroup: &Cgroup, roots: &[Root], act: Act) -> io::Res
     result
 }
 
-/// Kills everybody who is seen in a cgroup; whether there was anybody who was not known.
+/// Kills all processes that a scan of a cgroup finds. Returns whether there were new ones.
 pub(super) fn kill_in(cgroup: &Cgroup, known: &mut BTreeSet<(i32, u64)>) -> io::Result<bool> {
     let mut news = false;
     visit_cgroup(cgroup, &[], &mut |stat, pidfd| {
         news |= known.insert((stat.pid, stat.started));
-        // gone by itself meanwhile
+        // it has ended by itself since
         let _ = pidfd::send(pidfd, libc::SIGKILL);
     })?;
     Ok(news)
@@ -314,8 +315,8 @@ mod tests {
 
     const SCENARIO: &str = "driver::linux::scan::tests::in_a_namespace_of_its_own";
 
-    /// The kernel gives a number again when it is told which was the last: in a pid namespace of
-    /// its own, where nobody else takes it in between.
+    /// The kernel gives a number again if the last number is set: in a pid namespace of its own,
+    /// where no other process takes the number in between.
     #[test]
     fn what_two_processes_of_one_number_show_makes_no_member() {
         let program = std::env::current_exe().expect("it runs");
@@ -346,7 +347,7 @@ mod tests {
         let mut command = Command::new("sleep");
         command.arg("1000").env(name, "x").stdout(Stdio::null());
         let process = command.spawn().expect("there is a sleep");
-        // its creator goes on in the middle of exec, where it has no environment
+        // its creator is in the middle of exec, where it has no environment
         let proc = Proc::own().expect("it is mounted");
         while proc.variable(process.id() as i32, name).is_none() {
             std::thread::yield_now();
@@ -382,11 +383,11 @@ mod tests {
         });
         let second = second.into_inner().expect("it was asked");
         assert_eq!(second.id() as i32, pid, "the number came round");
-        assert!(found.expect("there are descriptors").is_none(), "nobody is both");
+        assert!(found.expect("there are descriptors").is_none(), "no process is both");
 
-        // it has ended before: whoever has its number now is no member
+        // it has ended before: the process that has its number now is no member
         let found = confirm(&proc, pid, |_| has(pid, "FIRST")).expect("there are descriptors");
-        assert!(found.is_none(), "a stranger");
+        assert!(found.is_none(), "an unrelated process");
         end(second);
     }
 }

@@ -1,8 +1,8 @@
 //! A scope of systemd: where the owner's own cgroup is not its to divide, the service manager makes
 //! one that is (`Delegate=yes`), asked over the bus as `systemd-run --scope` does.
 //!
-//! A scope begins with processes. It is a small helper of this library that is put into it, and the
-//! owner itself only where that was permitted: nobody else is ever moved.
+//! A scope begins with processes. The process is a small helper of this library, and the owner
+//! itself only where that was permitted: no other process is ever moved.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ use super::{cgroup, pidfd, spawner};
 #[derive(Debug)]
 pub(super) struct Scope {
     /// Its cgroup.
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     member: ScopeMember,
 }
 
-/// Who is in it from the beginning.
+/// The member that it has from the beginning.
 #[derive(Debug)]
 enum ScopeMember {
     Helper(Helper),
@@ -38,10 +38,10 @@ impl Scope {
     /// What stands in the way, in words.
     pub fn with_helper() -> io::Result<Scope> {
         let helper = Helper::start()?;
-        let folder = bus::start_scope(helper.pid)?;
-        let scope = Scope { folder, member: ScopeMember::Helper(helper) };
+        let directory = bus::start_scope(helper.pid)?;
+        let scope = Scope { directory, member: ScopeMember::Helper(helper) };
         // it is still there: then the number is its own
-        let leaf = scope.folder.join(LEAF);
+        let leaf = scope.directory.join(LEAF);
         std::fs::create_dir(&leaf)?;
         if let ScopeMember::Helper(helper) = &scope.member {
             cgroup::write(&leaf.join("cgroup.procs"), &helper.pid.to_string())?;
@@ -55,14 +55,14 @@ impl Scope {
     ///
     /// What stands in the way, in words. Then it is where it was.
     pub fn with_owner() -> io::Result<Scope> {
-        let before = cgroup::own_folder()?;
-        let folder = bus::start_scope(std::process::id() as i32)?;
-        Ok(Scope { folder, member: ScopeMember::Owner(before) })
+        let before = cgroup::own_directory()?;
+        let directory = bus::start_scope(std::process::id() as i32)?;
+        Ok(Scope { directory, member: ScopeMember::Owner(before) })
     }
 }
 
 impl Drop for Scope {
-    /// The manager removes it when nobody is in it any more. An owner that may not go back (one
+    /// The manager removes it when it has no members any more. An owner that may not go back (one
     /// that is not root) stays.
     fn drop(&mut self) {
         match &self.member {
@@ -151,8 +151,8 @@ mod bus {
         io::Error::other(format!("{what}: {error}"))
     }
 
-    /// Has the manager put a process into a scope of its own; the folder of its cgroup. It is the
-    /// system's manager for root, and the user's own for anybody else.
+    /// Has the manager put a process into a scope of its own, and returns the directory of its
+    /// cgroup. It is the system's manager for root, and the user's own for other users.
     pub fn start_scope(pid: i32) -> io::Result<PathBuf> {
         if !Path::new("/run/systemd/system").exists() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "systemd does not run here"));
@@ -174,7 +174,7 @@ mod bus {
             let text: String = reply.body.parser().get().unwrap_or_default();
             return Err(failed(&kind, text));
         }
-        await_folder(pid, &name)
+        await_directory(pid, &name)
     }
 
     /// A name that no other unit has.
@@ -206,13 +206,13 @@ mod bus {
     }
 
     /// Waits until the process is in the scope's cgroup: the job runs after the reply.
-    fn await_folder(pid: i32, name: &str) -> io::Result<PathBuf> {
+    fn await_directory(pid: i32, name: &str) -> io::Result<PathBuf> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let groups = Proc::own()?.cgroups(pid)?;
             let path = groups.lines().find_map(|line| line.strip_prefix("0::"));
             if path.is_some_and(|path| path.ends_with(&format!("/{name}"))) {
-                return cgroup::folder_of(&groups, pid);
+                return cgroup::directory_of(&groups, pid);
             }
             if Instant::now() > deadline {
                 return Err(failed("the scope", "the manager does not move the process into it"));

@@ -12,17 +12,17 @@ use crate::abi::{Pid, SiCode, SigInfo, SigSet, Signal, Uid};
 /// Those that the GNU C library keeps for itself: it unblocks them in each thread that it creates.
 const RESERVED: [i32; 2] = [32, 33];
 
-/// All others, as the kernel's calls take a set. A bit that the kernel does not let anybody block
-/// has no effect.
+/// All others, as the kernel's calls take a set. A bit that the kernel lets no process block has no
+/// effect.
 const ALL: u64 = !(1 << (RESERVED[0] - 1) | 1 << (RESERVED[1] - 1));
 
 /// Every signal that can be blocked, blocked and read one by one.
 ///
-/// An init or a supervisor passes all of them on to what it runs. Nothing but SIGKILL and SIGSTOP
-/// acts on a process that has one of these before its second thread; a fault of its own does, which
-/// the kernel lets nobody block, and abort(3). Signals that were ignored come as well. Process 1 of
-/// a namespace gets those, too, that it would not have for want of a handler. Signals 32 and 33,
-/// which the C library keeps for itself, do nothing.
+/// An init or a supervisor passes all of them on to its command. Nothing but SIGKILL and SIGSTOP
+/// acts on a process that has one of these before its second thread; the exceptions are a fault of
+/// its own, which the kernel lets no process block, and abort(3). Signals that were ignored come as
+/// well. Process 1 of a namespace also receives the signals that it would not have for want of a
+/// handler. Signals 32 and 33, which the C library keeps for itself, do nothing.
 ///
 /// Children of a [`ProcessTree`](super::ProcessTree) do not inherit the mask. Those of the standard
 /// library and of tokio do, unless they are spawned from a thread that was there before.

@@ -44,7 +44,7 @@ pub enum Step {
     Mask,
     /// execve(2).
     Exec,
-    /// None: somebody killed it before it executed its program.
+    /// None: another process killed it before it executed its program.
     Killed,
     /// Reaping a child that had failed.
     Reap,

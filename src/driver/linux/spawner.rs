@@ -1,11 +1,11 @@
 //! The threads that children are spawned from.
 //!
 //! A parent-death signal is tied to the thread that made the child, not to its process: a child of
-//! a worker thread would die with that. These threads live as long as the program. There are as
-//! many as spawns were ever under way at once, so that one that hangs (a file system that does not
-//! answer, a cgroup that somebody has frozen) holds up nobody else; the asynchronous ones of a tree
+//! a worker thread would die with that thread. These threads live as long as the program. There are
+//! as many as the most spawns that were ever in progress at once, so that one that hangs (a file
+//! system that does not answer, a frozen cgroup) delays no other; the asynchronous spawns of a tree
 //! count as one, as they come one after the other. The main thread lives as long, too, and spawns
-//! for itself: waking another one and being woken by it costs a quarter of a spawn.
+//! for itself: to wake another thread and to be woken by it costs a quarter of a spawn.
 
 use std::io;
 
@@ -17,7 +17,8 @@ use crate::sync::channel::{Sender, bounded};
 
 pub(super) type Answer = Result<SpawnedChild, (Step, io::Error)>;
 
-/// What a thread does. It drops the other when it has nothing more to do, before it tells anybody.
+/// The job of a thread. The thread drops it when it has nothing more to do, before it reports the
+/// result.
 type SpawnTask = Box<dyn FnOnce(Idle) + Send>;
 
 /// A thread that has nothing to do once this is dropped.
@@ -48,11 +49,11 @@ pub(super) fn spawn(prepared: Prepared) -> Answer {
     let (answer, answered) = bounded(1);
     run(Box::new(move |idle| {
         let spawned = child::spawn(&prepared);
-        // its descriptors are closed before anybody hears of the child
+        // its descriptors are closed before a caller receives the child
         drop(prepared);
-        // idle before anybody can want the next one
+        // idle before a caller can request the next one
         drop(idle);
-        // whoever asked may have given up: then the child is what its tree makes of it
+        // the caller may have given up: then the tree decides about the child
         let _ = answer.send(spawned);
     }))?;
     answered.recv().unwrap_or_else(|_| Err(gone()))

@@ -11,15 +11,15 @@ use super::tree::{ProcessTree, TreeInner};
 /// Where a [`Figure`] comes from, which decides what it means.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Source {
-    /// The kernel's account of the tree's own cgroup: of everybody who was ever in it.
+    /// The kernel's account of the tree's own cgroup: of all processes that were ever members.
     CgroupV2,
     /// The same of the cgroup of the first version that limits the tree.
     CgroupV1,
-    /// The sum over those who live; for CPU time also what they and the owner have waited for.
-    /// Memory that several processes share counts in each. Who ended without being waited for is
-    /// missing.
+    /// The sum over the living members; for CPU time also over the processes that they and the
+    /// owner have waited for. Memory that several processes share counts in each. Processes that
+    /// ended without a wait are missing.
     SumOfMembers,
-    /// The largest that one of those who live has reached: the tree together may have reached
+    /// The largest that one of the living members has reached: the whole tree may have reached
     /// more.
     LargestMember,
 }
@@ -41,7 +41,8 @@ pub struct Stats {
     /// Bytes of memory now. A cgroup's account has the page cache in it, and a sum over processes
     /// has not: it is their resident memory.
     pub memory: Figure<u64>,
-    /// The most that `memory` has been, in bytes. `None` without such an account if nobody lives.
+    /// The most that `memory` has been, in bytes. `None` without such an account if no member
+    /// lives.
     pub memory_peak: Option<Figure<u64>>,
     /// How many processes the kernel has killed as the tree had reached its limit of memory
     /// (oom_kill of memory.events, or of memory.oom_control). `None` without such an account.
@@ -106,9 +107,10 @@ impl ProcessTree {
         self.core.oom_kills()
     }
 
-    /// The CPU time of everybody who was ever in the tree; without a cgroup, of the members, of
-    /// whom they have waited for, and of the direct children who have ended. It is the `cpu` of
-    /// [`ProcessTree::stats`] alone, for which a cgroup takes one file, however large it is.
+    /// The CPU time of all processes that were ever in the tree; without a cgroup, of the members,
+    /// of the processes that they have waited for, and of the direct children that have ended. It
+    /// is the `cpu` of [`ProcessTree::stats`] alone, for which a cgroup takes one file, however
+    /// large it is.
     ///
     /// # Errors
     ///
@@ -145,7 +147,7 @@ impl TreeInner {
 
     pub(super) fn memory_peak(&self, members: &[Stat]) -> Option<Figure<u64>> {
         self.account("memory.peak", "memory.max_usage_in_bytes").or_else(|| {
-            // one that has ended meanwhile has none
+            // a process that has ended since has none
             let proc = Proc::own().ok()?;
             let peaks = members.iter().filter_map(|member| proc.peak(member.pid));
             Some(Figure { value: peaks.max()?, source: Source::LargestMember })
@@ -157,11 +159,11 @@ impl TreeInner {
             let text = std::fs::read_to_string(file).ok()?;
             text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
         };
-        let events = self.cgroup.as_ref().map(|cgroup| cgroup.folder().join("memory.events"));
+        let events = self.cgroup.as_ref().map(|cgroup| cgroup.directory().join("memory.events"));
         if let Some(value) = events.and_then(read) {
             return Some(cgroup_v2(value));
         }
-        let value = read(self.limited.folder_v1(Limit::Memory)?.join("memory.oom_control"))?;
+        let value = read(self.limited.directory_v1(Limit::Memory)?.join("memory.oom_control"))?;
         Some(Figure { value, source: Source::CgroupV1 })
     }
 
@@ -169,11 +171,12 @@ impl TreeInner {
     /// versions.
     fn account(&self, v2: &str, v1: &str) -> Option<Figure<u64>> {
         let read = |file| std::fs::read_to_string(file).ok()?.trim().parse().ok();
-        if let Some(value) = self.cgroup.as_ref().and_then(|cgroup| read(cgroup.folder().join(v2)))
+        if let Some(value) =
+            self.cgroup.as_ref().and_then(|cgroup| read(cgroup.directory().join(v2)))
         {
             return Some(cgroup_v2(value));
         }
-        let value = read(self.limited.folder_v1(Limit::Memory)?.join(v1))?;
+        let value = read(self.limited.directory_v1(Limit::Memory)?.join(v1))?;
         Some(Figure { value, source: Source::CgroupV1 })
     }
 }

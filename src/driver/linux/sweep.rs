@@ -1,4 +1,4 @@
-//! What owners left behind that died without ending their trees.
+//! The remains of owners that died without ending their trees.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,8 +24,8 @@ pub struct SweepReport {
     pub left: Vec<(PathBuf, String)>,
 }
 
-/// Who made a tree: `PID-START-BOOT-NAMESPACE`; the number of the tree follows, and
-/// [`scan::STAYS`] if it is to go on without its owner.
+/// The owner of a tree: `PID-START-BOOT-NAMESPACE`; the number of the tree follows, and
+/// [`scan::STAYS`] if the tree continues without its owner.
 #[derive(Clone, Copy)]
 struct Owner<'a> {
     pid: i32,
@@ -44,7 +44,10 @@ struct CurrentSystem {
 impl CurrentSystem {
     fn new() -> io::Result<CurrentSystem> {
         let proc = Proc::own().map_err(|error| {
-            io::Error::new(error.kind(), format!("nobody can see here which owners live: {error}"))
+            io::Error::new(
+                error.kind(),
+                format!("no process here can see which owners live: {error}"),
+            )
         })?;
         Ok(CurrentSystem { proc, boot: procfs::boot_id(), namespace: procfs::namespace() })
     }
@@ -64,9 +67,9 @@ impl<'a> Owner<'a> {
         parts.next().is_none().then_some(owner)
     }
 
-    /// Whether it is known to be gone: another process may have its number by now. Who lives in
-    /// another pid namespace cannot be seen from here. One that is hidden (hidepid) has its number
-    /// all the same. What is not known, of the owner or here, is empty.
+    /// Whether it is known to be gone: another process may have its number by now. An owner in
+    /// another pid namespace cannot be seen from here. A hidden one (hidepid) has its number all
+    /// the same. A part that is not known, of the owner or here, is empty.
     fn is_dead(&self, here: &CurrentSystem) -> bool {
         if !self.boot.is_empty() && !here.boot.is_empty() && self.boot != here.boot {
             return true;
@@ -82,18 +85,18 @@ impl<'a> Owner<'a> {
 }
 
 /// Ends the trees of owners that are dead, and nothing else: cgroups below this process's own that
-/// bear the name of such an owner, and processes with its mark in their environment. A child that
-/// was detached has no mark. Of trees that were left on purpose ([`OnDrop::Leave`](super::OnDrop))
-/// nobody is ended; their cgroups are removed once nobody is in them. Owners in other pid
-/// namespaces are left alone, dead or alive: they cannot be seen from here. So is the process that
-/// sweeps.
+/// have the name of such an owner, and processes with its mark in their environment. A child that
+/// was detached has no mark. Processes of trees that were left on purpose
+/// ([`OnDrop::Leave`](super::OnDrop)) are not ended; their cgroups are removed once they have no
+/// members. Owners in other pid namespaces are left alone, dead or alive: they cannot be seen from
+/// here. So is the process that sweeps.
 ///
 /// Costs a look at every process of the system.
 ///
 /// # Errors
 ///
-/// What reading /proc gave. Without a /proc of this process's own pid namespace nobody can tell
-/// which owners live: then nothing is ended.
+/// The result of reading /proc. Without a /proc of this process's own pid namespace no reader can
+/// tell which owners live: then nothing is ended.
 pub fn sweep() -> io::Result<SweepReport> {
     let here = CurrentSystem::new()?;
     let mut swept = SweepReport::default();
@@ -101,19 +104,19 @@ pub fn sweep() -> io::Result<SweepReport> {
         swept.end(&cgroup);
     }
     swept.kill_marked(&here)?;
-    // only now is nobody in the cgroups that limited them
+    // only now the cgroups that limited them have no members
     let mut parents = limit::parents();
-    for folder in parents.iter().flat_map(|parent| orphaned(parent, &here)) {
-        match remove_tree(&folder) {
-            Ok(()) => swept.removed.push(folder),
-            Err(error) => swept.left.push((folder, error.to_string())),
+    for directory in parents.iter().flat_map(|parent| orphaned(parent, &here)) {
+        match remove_tree(&directory) {
+            Ok(()) => swept.removed.push(directory),
+            Err(error) => swept.left.push((directory, error.to_string())),
         }
     }
-    parents.extend(cgroup::own_folder().ok());
-    for folder in parents.iter().flat_map(|parent| named(parent, |name| is_left(name, &here))) {
-        // somebody may be in it: then it stays, as was asked for
-        if cgroup::remove_empty(&folder).is_ok() {
-            swept.removed.push(folder);
+    parents.extend(cgroup::own_directory().ok());
+    for directory in parents.iter().flat_map(|parent| named(parent, |name| is_left(name, &here))) {
+        // it may have members: then it stays, as its owner requested
+        if cgroup::remove_empty(&directory).is_ok() {
+            swept.removed.push(directory);
         }
     }
     Ok(swept)
@@ -121,11 +124,11 @@ pub fn sweep() -> io::Result<SweepReport> {
 
 /// The cgroups of dead owners.
 fn leftover(here: &CurrentSystem) -> Vec<Cgroup> {
-    let own = cgroup::own_folder();
+    let own = cgroup::own_directory();
     own.map_or(Vec::new(), |own| orphaned(&own, here).into_iter().map(Cgroup::existing).collect())
 }
 
-/// The folders in a cgroup that bear the name of a dead owner.
+/// The directories in a cgroup that bear the name of a dead owner.
 fn orphaned(parent: &Path, here: &CurrentSystem) -> Vec<PathBuf> {
     named(parent, |name| Owner::parse(name).is_some_and(|owner| owner.is_dead(here)))
 }
@@ -136,17 +139,17 @@ fn is_left(name: &str, here: &CurrentSystem) -> bool {
     owner.is_some_and(|owner| owner.is_dead(here))
 }
 
-/// The folders in a cgroup that have the name of such a tree.
+/// The directories in a cgroup that have the name of such a tree.
 fn named(parent: &Path, is_it: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let is_it = |name: &str| name.strip_prefix(cgroup::PREFIX).is_some_and(&is_it);
-    let folders = std::fs::read_dir(parent).into_iter().flatten().flatten();
-    folders
+    let directories = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    directories
         .filter(|entry| entry.file_name().to_str().is_some_and(is_it))
         .map(|entry| entry.path())
         .collect()
 }
 
-/// Kills everybody in a cgroup.
+/// Kills all members of a cgroup.
 fn kill(cgroup: &Cgroup) -> io::Result<()> {
     let mut known = BTreeSet::new();
     cgroup.kill(&mut || scan::kill_in(cgroup, &mut known))
@@ -169,12 +172,12 @@ impl SweepReport {
             }
         };
         match result {
-            Ok(()) => self.removed.push(cgroup.folder().into()),
-            Err(error) => self.left.push((cgroup.folder().into(), error.to_string())),
+            Ok(()) => self.removed.push(cgroup.directory().into()),
+            Err(error) => self.left.push((cgroup.directory().into(), error.to_string())),
         }
     }
 
-    /// Kills whoever bears the mark of a dead owner, until nobody does.
+    /// Kills the processes that have the mark of a dead owner, until there are none.
     fn kill_marked(&mut self, here: &CurrentSystem) -> io::Result<()> {
         let is_orphaned = |pid: i32| {
             let marks = scan::marks(&here.proc, pid);

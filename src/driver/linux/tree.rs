@@ -21,14 +21,14 @@ use crate::table::{Image, Process, ProcessTable, Spawn};
 /// What keeps a tree together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Mechanism {
-    /// A cgroup (v2) of its own, in that folder.
+    /// A cgroup (v2) of its own, in that directory.
     Cgroup(PathBuf),
     /// Parents, and a mark in environment and limits, looked for in /proc.
     Scan,
-    /// Neither can be had: there is no cgroup, and no /proc of this process's own pid namespace (or
-    /// no pidfd_open(2)), so that nobody can be looked for. What is reached is the direct children,
-    /// by their descriptors, and from Linux 6.9 on whoever is in the process groups that they lead.
-    /// Others live on when the tree ends.
+    /// There is no cgroup, and no /proc of this process's own pid namespace (or no pidfd_open(2)),
+    /// so that no search for members is possible. Signals reach the direct children, by their
+    /// descriptors, and from Linux 6.9 on the members of the process groups that they lead. Others
+    /// live on when the tree ends.
     Children,
 }
 
@@ -59,8 +59,8 @@ pub(super) struct TreeInner {
     /// Its name: in the environment of its processes, and of its cgroup.
     pub mark: Mark,
     pub children: Mutex<DirectChildren>,
-    /// Whether it is. Spawning shares the lock: a child that enters a frozen cgroup never comes to
-    /// its exec.
+    /// Whether it is frozen. Spawning shares the lock: a child that enters a frozen cgroup never
+    /// reaches its exec.
     pub suspended: RwLock<bool>,
     /// Its asynchronous spawns.
     pub queue: Mutex<SpawnQueue>,
@@ -71,7 +71,7 @@ fn os_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno.0.into())
 }
 
-/// Signals by numbers could reach strangers: there are no trees then.
+/// Signals by numbers could reach unrelated processes: there are no trees then.
 fn needs_pidfds(error: io::Error) -> io::Error {
     let text = format!(
         "no tree without descriptors of processes: pidfd_send_signal: {error}; the system call is in \
@@ -95,9 +95,9 @@ fn start_guardian(options: &Options, mark: &str) -> io::Result<Guardian> {
         let why = format!("a guardian needs a cgroup, and there is none: {error}");
         io::Error::new(io::ErrorKind::Unsupported, why)
     })?;
-    let mut folders = vec![place];
-    folders.extend(Limited::planned(&options.limits, mark));
-    Guardian::start(&folders).map_err(|(step, error)| {
+    let mut directories = vec![place];
+    directories.extend(Limited::planned(&options.limits, mark));
+    Guardian::start(&directories).map_err(|(step, error)| {
         io::Error::new(error.kind(), format!("guardian: {step:?}: {error}"))
     })
 }
@@ -117,7 +117,7 @@ impl ProcessTree {
     pub(super) fn create(options: Options) -> io::Result<ProcessTree> {
         pidfd::can_send().map_err(needs_pidfds)?;
         if options.kill_on_owner_death && options.on_drop == OnDrop::Leave {
-            let why = "a tree that goes on without its owner cannot be killed at the owner's end";
+            let why = "a tree that continues without its owner cannot be killed at the owner's end";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let mark = Mark::new(options.on_drop == OnDrop::Leave);
@@ -142,8 +142,8 @@ impl ProcessTree {
         let made = if options.without_cgroup {
             Err(io::Error::other("not wanted"))
         } else {
-            // whoever disables controllers meanwhile sees it, or has done so before it has limits
-            let base = if controllers.is_empty() { None } else { cgroup::own_folder().ok() };
+            // a process that disables controllers now sees it, or has done so before it has limits
+            let base = if controllers.is_empty() { None } else { cgroup::own_directory().ok() };
             let _alone = base.and_then(|base| delegate::lock(&base).ok());
             match options.without_trial {
                 true => Cgroup::make(&mark.value).and_then(Cgroup::check),
@@ -161,7 +161,7 @@ impl ProcessTree {
         };
         let (children, queue) = (Mutex::default(), Mutex::default());
         let suspended = RwLock::new(false);
-        // nobody guards what is no cgroup
+        // a guardian needs a cgroup
         let can_kill = cgroup.as_ref().is_some_and(Cgroup::has_kill);
         let guardian = match (guardian, can_kill || options.guarded) {
             (Some(guardian), false) => {
@@ -216,7 +216,7 @@ impl ProcessTree {
     /// What keeps it together.
     pub fn mechanism(&self) -> Mechanism {
         match &self.core.cgroup {
-            Some(cgroup) => Mechanism::Cgroup(cgroup.folder().into()),
+            Some(cgroup) => Mechanism::Cgroup(cgroup.directory().into()),
             None if self.core.blind.is_some() => Mechanism::Children,
             None => Mechanism::Scan,
         }

@@ -1,8 +1,8 @@
 //! One thread that waits for the ends of all children of all trees.
 //!
-//! It watches pidfds, so there is no handler for SIGCHLD and no wait for any child: the children
-//! of other libraries are left alone. It runs while there is something to watch, and a moment
-//! longer: whoever spawns one child after the other needs no thread for each.
+//! It watches pidfds, so there is no handler for SIGCHLD and no wait for any child: the children of
+//! other libraries are left alone. It runs while there is something to watch, and a moment longer:
+//! a program that spawns one child after the other needs no thread for each.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,7 +16,7 @@ use super::orphans;
 use super::procfs::Once;
 use crate::sync::{Mutex, OnceLock, spawn};
 
-/// Somebody who wants to know when a process ends.
+/// A waiter that is notified when a process ends.
 pub(super) trait Watch: Send + Sync {
     /// The descriptor of the process.
     fn pidfd(&self) -> &OwnedFd;

@@ -193,7 +193,7 @@ impl Effects {
         }
     }
 
-    /// No effects, for a caller that reads [`Effects::list`] and [`Effects::woken`] only: no rules
+    /// No effects, for a caller that reads [`Effects::list`] and [`Effects::external_wakes`] only: no rules
     /// are noted, except for the rule in each effect's cause.
     pub fn without_rules() -> Effects {
         Effects { noting: false, ..Effects::new() }
@@ -225,7 +225,7 @@ impl Effects {
     /// The events of children of watched processes (see [`Kernel::watch`]), in order.
     ///
     /// [`Kernel::watch`]: crate::kernel::Kernel::watch
-    pub fn woken(&self) -> &[ExternalWake] {
+    pub fn external_wakes(&self) -> &[ExternalWake] {
         &self.external_wakes
     }
 

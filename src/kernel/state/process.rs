@@ -224,7 +224,7 @@ pub struct Flags {
     pub unkillable: bool,
     /// The host has the authority: signals are forwarded, and reports say what the process does.
     pub host_authority: bool,
-    /// A wait from outside may include its children: see `Effects::woken`.
+    /// A wait from outside may include its children: see `Effects::external_wakes`.
     pub watched: bool,
     /// It leaves no zombie and sends no signal when it ends (CLONE_AUTOREAP, ZOM-15).
     pub autoreap: bool,

@@ -67,17 +67,17 @@ impl From<Result> for CallEnd {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CallPrefix {
     /// The whole call.
-    Whole(Syscall),
+    Complete(Syscall),
     /// Without the arguments from the first one through which the call stores a value, and without
     /// values that only the return shows. These arguments have their defaults.
-    Head(Syscall),
+    Partial(Syscall),
 }
 
 impl CallPrefix {
-    /// The call. In a [`CallPrefix::Head`] not all its arguments count.
+    /// The call. In a [`CallPrefix::Partial`] not all its arguments count.
     pub fn call(&self) -> &Syscall {
         match self {
-            CallPrefix::Whole(call) | CallPrefix::Head(call) => call,
+            CallPrefix::Complete(call) | CallPrefix::Partial(call) => call,
         }
     }
 
@@ -102,7 +102,7 @@ impl CallPrefix {
             }
             head => head.cut(),
         };
-        if stores { CallPrefix::Head(head) } else { CallPrefix::Whole(head) }
+        if stores { CallPrefix::Partial(head) } else { CallPrefix::Complete(head) }
     }
 }
 

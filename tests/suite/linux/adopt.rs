@@ -1,4 +1,4 @@
-//! Processes that run already are taken into a tree: what becomes of them is told by its table.
+//! Running processes are taken into a tree: its table reports what happens to them.
 
 use std::os::unix::process::CommandExt;
 
@@ -9,9 +9,9 @@ use proctable::table::What;
 use super::*;
 
 /// A child of the standard library. It ends with its test, however that ends.
-struct Stranger(std::process::Child);
+struct OtherProcess(std::process::Child);
 
-impl Stranger {
+impl OtherProcess {
     fn id(&self) -> i32 {
         self.0.id() as i32
     }
@@ -28,7 +28,7 @@ impl Stranger {
     }
 }
 
-impl Drop for Stranger {
+impl Drop for OtherProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -36,7 +36,7 @@ impl Drop for Stranger {
 }
 
 /// One that has said a line.
-fn stranger(script: &str) -> (Stranger, String) {
+fn begin(script: &str) -> (OtherProcess, String) {
     let mut process = std::process::Command::new("sh")
         .args(["-c", script])
         // its group is not orphaned, whatever the tests' own is: SIGTSTP stops it (ORP-04)
@@ -48,7 +48,7 @@ fn stranger(script: &str) -> (Stranger, String) {
     let mut line = String::new();
     let mut output = io::BufReader::new(process.stdout.take().unwrap());
     io::BufRead::read_line(&mut output, &mut line).unwrap();
-    (Stranger(process), line.trim().into())
+    (OtherProcess(process), line.trim().into())
 }
 
 /// The next thing that a process of the table reports.
@@ -61,10 +61,10 @@ fn next(tree: &ProcessTree, child: &Child) -> WaitStatus {
 #[test]
 fn a_running_process_is_adopted_with_its_children() {
     for tree in trees() {
-        let (mut stranger, _) = stranger("sleep 1000 & echo; exec >&-; wait");
-        let adopted = tree.adopt(stranger.id(), true).unwrap();
+        let (mut process, _) = begin("sleep 1000 & echo; exec >&-; wait");
+        let adopted = tree.adopt(process.id(), true).unwrap();
         assert_eq!(adopted.len(), 2);
-        assert_eq!(adopted[0].pid(), stranger.id());
+        assert_eq!(adopted[0].pid(), process.id());
         let members: Vec<_> = tree.members().unwrap().into_iter().map(|who| who.pid).collect();
         assert!(adopted.iter().all(|child| members.contains(&child.pid())), "{members:?}");
         // they are in the table: the program is what runs
@@ -75,7 +75,7 @@ fn a_running_process_is_adopted_with_its_children() {
         assert_eq!(shutdown.ended[&adopted[0].pid()], killed);
         assert_eq!(adopted[0].wait(), Ok(killed));
         // its status is still its parent's to have
-        assert_eq!(stranger.status(), killed);
+        assert_eq!(process.status(), killed);
     }
 }
 
@@ -84,19 +84,19 @@ fn a_running_process_is_adopted_with_its_children() {
 fn without_descendants_only_later_ones_belong_to_the_tree() {
     for tree in trees() {
         let script = "sleep 1000 & echo $!; read line; setsid sleep 1001 & exec >&-; wait";
-        let (mut stranger, earlier) = stranger(script);
+        let (mut process, earlier) = begin(script);
         let earlier: i32 = earlier.parse().unwrap();
-        let adopted = tree.adopt(stranger.id(), false).unwrap();
+        let adopted = tree.adopt(process.id(), false).unwrap();
         assert_eq!(adopted.len(), 1);
-        stranger.tell();
+        process.tell();
         until("the later one is there", || tree.members().unwrap().len() == 2);
         assert!(tree.members().unwrap().iter().all(|member| member.pid != earlier));
         let members: Vec<_> = tree.members().unwrap().into_iter().map(|who| who.pid).collect();
         assert_eq!(tree.kill().unwrap().survivors, []);
-        stranger.status();
+        process.status();
         assert!(members.iter().all(|pid| !is_there(*pid)), "{members:?}");
-        assert!(is_there(earlier), "it was nobody's");
-        // SAFETY: a number of a process that lives, and that nobody else ends
+        assert!(is_there(earlier), "it belonged to no tree");
+        // SAFETY: a number of a process that lives, and that no other code ends
         #[allow(unsafe_code)]
         unsafe {
             libc::kill(earlier, libc::SIGKILL)
@@ -109,9 +109,9 @@ fn without_descendants_only_later_ones_belong_to_the_tree() {
 fn an_adopted_child_of_another_library_keeps_its_status() {
     for tree in trees() {
         let events = tree.table().subscribe(64).unwrap();
-        let (mut stranger, _) = stranger("echo; read line; exit 7");
-        let adopted = tree.adopt(stranger.id(), true).unwrap().remove(0);
-        stranger.tell();
+        let (mut process, _) = begin("echo; read line; exit 7");
+        let adopted = tree.adopt(process.id(), true).unwrap().remove(0);
+        process.tell();
         assert_eq!(adopted.wait(), Ok(WaitStatus::exited(7)));
         assert!(adopted.cpu_time().is_some());
         let ends = events.try_iter().filter(|event| {
@@ -119,22 +119,22 @@ fn an_adopted_child_of_another_library_keeps_its_status() {
         });
         assert_eq!(ends.count(), 1);
         drop(tree);
-        assert_eq!(stranger.status(), WaitStatus::exited(7));
+        assert_eq!(process.status(), WaitStatus::exited(7));
     }
 }
 
-/// The child of somebody else who reaps it at once.
+/// The child of another process that reaps it at once.
 #[test]
-fn the_end_of_somebody_elses_child_is_told() {
+fn the_end_of_another_process_s_child_is_reported() {
     for tree in trees() {
-        // the shell goes on to wait for its child, which waits for a line
+        // the shell continues, and waits for its child, which waits for a line
         let script = "exec 3<&0; (read line <&3; exit 5) & echo $!; wait $!; exec sleep 1000";
-        let (mut parent, pid) = stranger(script);
+        let (mut parent, pid) = begin(script);
         let adopted = tree.adopt(pid.parse().unwrap(), false).unwrap().remove(0);
         parent.tell();
         let expected = match preflight().ends_of_others {
             Ok(()) => Ok(WaitStatus::exited(5)),
-            // its zombie may be gone before anybody could look at it
+            // its zombie may be gone before a reader could look at it
             Err(_) => Err(Errno::ECHILD),
         };
         let status = adopted.wait();
@@ -144,10 +144,10 @@ fn the_end_of_somebody_elses_child_is_told() {
 
 /// A parent that does not wait: the zombie shows how it ended.
 #[test]
-fn the_end_of_one_that_nobody_reaps_is_told() {
+fn the_end_of_a_process_that_is_not_reaped_is_reported() {
     for tree in trees() {
         let script = "exec 3<&0; (read line <&3; exit 6) & echo $!; exec sleep 1000";
-        let (mut parent, pid) = stranger(script);
+        let (mut parent, pid) = begin(script);
         let adopted = tree.adopt(pid.parse().unwrap(), false).unwrap().remove(0);
         parent.tell();
         assert_eq!(adopted.wait(), Ok(WaitStatus::exited(6)));
@@ -155,10 +155,10 @@ fn the_end_of_one_that_nobody_reaps_is_told() {
 }
 
 #[test]
-fn stops_of_the_adopted_are_told() {
+fn stops_of_adopted_processes_are_reported() {
     for tree in trees() {
-        let (mut stranger, _) = stranger("echo; read line; exit 7");
-        let adopted = tree.adopt(stranger.id(), true).unwrap().remove(0);
+        let (mut process, _) = begin("echo; read line; exit 7");
+        let adopted = tree.adopt(process.id(), true).unwrap().remove(0);
         adopted.signal(Signal::TSTP).unwrap();
         // which signal it was may be known to its parent alone
         let stopped = next(&tree, &adopted).stop_signal();
@@ -168,11 +168,11 @@ fn stops_of_the_adopted_are_told() {
         assert_eq!(next(&tree, &adopted), WaitStatus::CONTINUED);
         owner.kill(adopted.process().pid(), Signal::TERM).unwrap();
         assert_eq!(next(&tree, &adopted), WaitStatus::killed(Signal::TERM, false));
-        stranger.status();
+        process.status();
     }
 }
 
-/// Nobody is in the table twice.
+/// No process is in the table twice.
 #[test]
 fn adopting_a_member_gives_the_one_that_is_known() {
     for tree in trees() {
@@ -196,10 +196,10 @@ fn as_a_user() {
         return;
     }
     let tree = Options::new().without_cgroup().create().unwrap();
-    let (mut stranger, _) = stranger("env -i sleep 1000 & echo; exec >&-; wait");
-    assert_eq!(tree.adopt(stranger.id(), true).unwrap().len(), 2);
+    let (mut process, _) = begin("env -i sleep 1000 & echo; exec >&-; wait");
+    assert_eq!(tree.adopt(process.id(), true).unwrap().len(), 2);
     assert_eq!(tree.kill().unwrap().survivors, []);
-    stranger.status();
+    process.status();
     let error = tree.adopt(1, false).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
 }

@@ -49,7 +49,7 @@ fn scenario(owner: &Process, create: Create) -> Vec<TableEvent> {
     assert_eq!(wait(&member), WaitStatus::killed(Signal::KILL, false));
     owner.kill(other.pid(), Signal::USR1).unwrap();
     assert_eq!(wait(&other), WaitStatus::killed(Signal::USR1, false));
-    assert!(owner.wait(WaitTarget::Any, all).is_err(), "nobody is left");
+    assert!(owner.wait(WaitTarget::Any, all).is_err(), "no process is left");
     events.try_iter().collect()
 }
 

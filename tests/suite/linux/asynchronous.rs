@@ -154,8 +154,8 @@ fn a_dropped_spawn_leaves_no_child() {
         // those that were ordered before it are done with
         let last = block_on(tree.spawn_async(Command::new("true"))).unwrap();
         last.wait().unwrap();
-        until("nobody is left", || marked(&token).is_empty());
-        until("nobody is a member", || tree.members().unwrap().is_empty());
+        until("no process is left", || marked(&token).is_empty());
+        until("no process is a member", || tree.members().unwrap().is_empty());
         assert!(tree.table().counts().processes <= 3, "init, the owner, and the last one");
     }
 }
@@ -164,12 +164,12 @@ fn a_dropped_spawn_leaves_no_child() {
 #[test]
 fn a_child_that_comes_too_late_is_killed() {
     let tree = ProcessTree::new().unwrap();
-    let Mechanism::Cgroup(folder) = tree.mechanism() else {
+    let Mechanism::Cgroup(directory) = tree.mechanism() else {
         println!("SKIPPED: no cgroup");
         return;
     };
-    let freeze = folder.join("cgroup.freeze");
-    let procs = folder.join("cgroup.procs");
+    let freeze = directory.join("cgroup.freeze");
+    let procs = directory.join("cgroup.procs");
     std::fs::write(&freeze, "1").unwrap();
     let mut spawn = Box::pin(tree.spawn_async(Command::new("sleep").arg("1000")));
     begin(spawn.as_mut());
@@ -182,7 +182,7 @@ fn a_child_that_comes_too_late_is_killed() {
     assert_eq!(child.wait(), Ok(WaitStatus::exited(3)));
 }
 
-/// Who has the signal has it; nobody is killed.
+/// Processes that have the signal keep it; no process is killed.
 #[test]
 fn a_dropped_shutdown_stops_where_it_is() {
     alone_here("linux::asynchronous::a_shutdown_that_is_dropped", &[]);

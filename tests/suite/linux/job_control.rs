@@ -2,14 +2,14 @@
 //! configure the terminal by another way than standard input, and with interactive shells inside.
 //! The kernel and the shell treat the command as they would without the program.
 
-use super::program::{folders_of, kill, proctable};
+use super::program::{directories_of, kill, proctable};
 use super::terminal::{Screen, calls, on_terminal, shell};
 use super::*;
 
 /// What asks for a line at the terminal, whatever its standard input is.
 const ASK: &str = "sh -c 'read line; read key </dev/tty; echo got=$line,$key; exec cat'";
 
-/// Waits until a job has left the prompt to nobody else, and types a line to it.
+/// Waits until a job has left the prompt to the shell alone, and types a line to it.
 #[track_caller]
 fn answer(screen: &mut Screen, line: &str) {
     screen.press(&format!("{line}\n"));
@@ -186,7 +186,7 @@ fn the_keyboard_hurries_the_end() {
         screen.expect("asked\r\n");
         screen.press("\x03");
         screen.expect_status(124);
-        // what it leaves behind
+        // the process that it leaves
         let script = "trap \"\" TERM INT; sh -c \"echo as\\\"\\\"ked; sleep 1000\" & exit 3";
         screen.press(&format!("{call} --grace 1000 -- sh -c '{script}'\n"));
         screen.expect("asked\r\n");
@@ -229,7 +229,7 @@ fn a_second_signal_hurries_the_end() {
             };
             let signal = std::os::unix::process::ExitStatusExt::signal(&status);
             assert_eq!(signal, Some(libc::SIGKILL), "{mechanism:?} {second}");
-            assert!(begin.elapsed() < SOON && folders_of(program.id()).is_empty());
+            assert!(begin.elapsed() < SOON && directories_of(program.id()).is_empty());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Limits: what enforces each of them is told, and none is weaker than it was asked for.
+//! Limits: the mechanism of each is reported, and none is weaker than requested.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -54,19 +54,19 @@ fn a_share_of_no_cpu_is_no_limit() {
 }
 
 /// The cgroups of the first version that this process has made.
-fn folders() -> usize {
+fn directories() -> usize {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mounts = mounts.lines().filter(|line| line.contains(" - cgroup "));
-    let mut folders: Vec<_> =
+    let mut directories: Vec<_> =
         mounts.map(|line| PathBuf::from(line.split(' ').nth(4).unwrap())).collect();
     let own = format!("proctable-{}-", std::process::id());
     let mut found = 0;
-    while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    while let Some(directory) = directories.pop() {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
         let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         for entry in below {
             found += usize::from(entry.file_name().to_string_lossy().starts_with(&own));
-            folders.push(entry.path());
+            directories.push(entry.path());
         }
     }
     found
@@ -89,7 +89,7 @@ fn an_impossible_limit() {
     for options in [Options::new(), Options::new().without_cgroup()] {
         options.limits(limits).create().unwrap_err();
     }
-    assert_eq!(folders(), 0);
+    assert_eq!(directories(), 0);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn without_controllers() {
     }
 }
 
-/// A user that nobody else has: its processes are the tree's.
+/// A user without other processes: its processes are the tree's.
 #[test]
 fn a_users_processes_are_limited_by_an_rlimit() {
     if let Some(user) = user("--reuid=61235") {
@@ -168,7 +168,7 @@ fn limited(limits: Limits) -> Option<ProcessTree> {
 /// The owner's cgroup, if it has one in which it can make others.
 fn own_cgroup() -> Option<PathBuf> {
     match ProcessTree::new().unwrap().mechanism() {
-        Mechanism::Cgroup(folder) => folder.parent().map(Path::to_owned),
+        Mechanism::Cgroup(directory) => directory.parent().map(Path::to_owned),
         _ => None,
     }
 }
@@ -182,15 +182,16 @@ fn passed_on() -> String {
 /// What the owner's cgroup passes on is looked at by one test at a time.
 static PASSED_ON: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-/// Does what ends a tree with limits: what was enabled for it is disabled again. It stays enabled
-/// if cgroups of others are there by then, such as those of tests that run meanwhile, and that is
-/// said. `is_own` tells by its name whether a cgroup is the tree's.
+/// Runs a function that ends a tree with limits: the controllers that were enabled for the tree are
+/// disabled again. They stay enabled if cgroups of others are there then, such as those of tests
+/// that run at the same time, and that is printed. `is_own` says by its name whether a cgroup is
+/// the tree's.
 fn disables(before: &str, is_own: impl Fn(&str) -> bool + Sync, end: impl FnOnce()) {
     let Some(base) = own_cgroup() else { return end() };
     let others = || {
         let entries = std::fs::read_dir(&base).unwrap().flatten();
-        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        let names = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let names = directories.map(|entry| entry.file_name().to_string_lossy().into_owned());
         names.filter(|name| !is_own(name)).collect::<BTreeSet<_>>()
     };
     let (over, mut seen) = (AtomicBool::new(false), others());
@@ -215,8 +216,8 @@ fn disables(before: &str, is_own: impl Fn(&str) -> bool + Sync, end: impl FnOnce
 
 /// Drops the only tree of this process.
 fn drop_and_look(tree: ProcessTree, before: &str) {
-    let Mechanism::Cgroup(folder) = tree.mechanism() else { return };
-    let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+    let Mechanism::Cgroup(directory) = tree.mechanism() else { return };
+    let name = directory.file_name().unwrap().to_string_lossy().into_owned();
     disables(before, |other| *other == name, || drop(tree));
 }
 
@@ -229,7 +230,7 @@ fn controllers_enforce_limits() {
     }
 }
 
-/// Who takes more is killed, and that is counted.
+/// A process that takes more is killed, and the kill is counted.
 #[test]
 #[ignore = "a scenario of controllers_enforce_limits"]
 fn of_memory() {
@@ -276,7 +277,7 @@ fn of_processes() {
     tree.spawn(Command::new("bash").args(["-c", script]).stdin(Stdio::Null)).unwrap();
     let count = || tree.members().unwrap().len();
     until("it has as many as it may", || count() == 20);
-    // whoever is moved into a cgroup of the first version is not counted against its limit
+    // a process that is moved into a cgroup of the first version does not count against its limit
     if tree.enforced()[0].by == Enforcer::CgroupV2 {
         let refused = tree.spawn(Command::new("true")).unwrap_err();
         assert_eq!(refused.error.raw_os_error(), Some(libc::EAGAIN), "{refused}");
@@ -324,8 +325,8 @@ fn of_cpu() {
     drop_and_look(tree, &passed);
 }
 
-/// An owner whose cgroup may pass nothing on as it is in it itself moves aside, if it is told to,
-/// and is back at the end; without that it is told what would help.
+/// An owner whose cgroup may enable no controller, as it is itself a member, moves aside if it is
+/// permitted to, and is back at the end; otherwise the error says what would help.
 #[cfg(feature = "cli")]
 #[test]
 fn an_owner_moves_aside_for_its_limits() {
@@ -336,7 +337,8 @@ fn an_owner_moves_aside_for_its_limits() {
         return println!("SKIPPED: no controller of v2 can be had: {}", tree.enforced()[0]);
     }
     drop_and_look(tree, &before);
-    // pids is a controller of threads, which a cgroup with processes could enable to nobody's good
+    // pids is a controller of threads: a cgroup with processes could enable it, and this would help
+    // no one
     for (option, inner, outer, name) in
         [("--memory", "64M", "1G", "memory"), ("--pids", "50", "500", "pids")]
     {

@@ -44,8 +44,8 @@ use proctable::table::WaitTarget;
 const SOON: Duration = Duration::from_secs(20);
 
 /// A shell that starts the tests in the background has them ignore SIGINT and SIGQUIT, and nohup(1)
-/// SIGHUP. What is ignored stays ignored in each child, and a script cannot even catch it: the tests
-/// are of children that nobody started so.
+/// SIGHUP. An ignored signal stays ignored in each child, and a script cannot even catch it: the
+/// tests are of children of an ordinary caller.
 fn with_default_signals() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -83,9 +83,8 @@ fn spawn_ready(tree: &ProcessTree, script: &str) -> proctable::driver::linux::Ch
     child
 }
 
-/// Runs a scenario, an ignored test of this program, in a process of its own: what it counts there
-/// is its own, and what it spoils there is spoilt for nobody else. `by` is the command that runs
-/// it.
+/// Runs a scenario, an ignored test of this program, in a process of its own: its counts are its
+/// own, and its changes affect no other test. `by` is the command that runs it.
 fn alone(scenario: &str, by: &[&str]) -> String {
     with_default_signals();
     let program = std::env::current_exe().unwrap();
@@ -119,7 +118,7 @@ fn user(number: &'static str) -> Option<[&'static str; 6]> {
         println!("SKIPPED: only root can become another user");
         return None;
     }
-    // where each folder can be searched by everybody
+    // where each directory can be searched by all users
     let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
     let user = ["setpriv", number, "--regid=65534", "--clear-groups", "env", path];
     let program = std::env::current_exe().unwrap();
@@ -191,7 +190,7 @@ fn is_there(pid: i32) -> bool {
     !stat.is_empty() && !stat.contains(") Z ") && !stat.contains(") X ")
 }
 
-/// What /proc says of those who are still there.
+/// The lines of /proc about the processes that are still there.
 fn still_there(pids: &[i32]) -> String {
     let there = pids.iter().filter(|pid| is_there(**pid));
     there
@@ -199,11 +198,11 @@ fn still_there(pids: &[i32]) -> String {
         .collect()
 }
 
-/// The numbers of a tree's members, and its folder.
+/// The numbers of a tree's members, and its directory.
 fn traces(tree: &ProcessTree) -> (Vec<i32>, Option<std::path::PathBuf>) {
     let members = tree.members().unwrap().into_iter().map(|member| member.pid).collect();
     match tree.mechanism() {
-        Mechanism::Cgroup(folder) => (members, Some(folder)),
+        Mechanism::Cgroup(directory) => (members, Some(directory)),
         Mechanism::Scan | Mechanism::Children => (members, None),
     }
 }
@@ -220,7 +219,8 @@ const FAMILY: &str = "
     echo; exec >&-
     wait";
 
-/// The family, once everybody is there: on a slow machine that is later than the shell's line.
+/// The family, once all its processes are there: on a slow machine that is later than the shell's
+/// line.
 fn spawn_family(tree: &ProcessTree) {
     spawn_ready(tree, FAMILY);
     let is_asleep = |pid: i32| {
@@ -233,24 +233,24 @@ fn spawn_family(tree: &ProcessTree) {
 }
 
 #[test]
-fn nobody_survives_a_kill() {
+fn no_process_survives_a_kill() {
     for tree in trees() {
         spawn_family(&tree);
-        let (members, folder) = traces(&tree);
+        let (members, directory) = traces(&tree);
         assert!(members.len() >= 9, "{members:?}");
         let shutdown = tree.kill().unwrap();
         assert!(shutdown.killed && shutdown.survivors.is_empty(), "{shutdown:?}");
         drop(tree);
-        assert_eq!(still_there(&members), "", "{}", folder.is_some());
-        assert!(folder.is_none_or(|folder| !folder.exists()));
+        assert_eq!(still_there(&members), "", "{}", directory.is_some());
+        assert!(directory.is_none_or(|directory| !directory.exists()));
     }
 }
 
 #[test]
-fn nobody_survives_a_drop_and_a_panic() {
+fn no_process_survives_a_drop_or_a_panic() {
     for (nth, tree) in trees().into_iter().enumerate() {
         spawn_family(&tree);
-        let (members, folder) = traces(&tree);
+        let (members, directory) = traces(&tree);
         if nth == 0 {
             drop(tree);
         } else {
@@ -260,12 +260,13 @@ fn nobody_survives_a_drop_and_a_panic() {
             });
             owner.join().unwrap_err();
         }
-        assert_eq!(still_there(&members), "", "{}", folder.is_some());
-        assert!(folder.is_none_or(|folder| !folder.exists()));
+        assert_eq!(still_there(&members), "", "{}", directory.is_some());
+        assert!(directory.is_none_or(|directory| !directory.exists()));
     }
 }
 
-/// Those who obey end by TERM, the stopped one too; who does not is killed when the grace is over.
+/// Processes that act on SIGTERM end by it, the stopped one too; one that does not is killed when
+/// the grace is over.
 #[test]
 fn a_shutdown_asks_before_it_kills() {
     for tree in trees() {
@@ -292,7 +293,7 @@ fn errors_of_a_spawn_name_the_step() {
         (Command::new("no-such-program-anywhere"), Step::Exec, libc::ENOENT),
         (Command::new("/proc/self/mem"), Step::Exec, libc::EACCES),
         (Command::new("/proc/version/x"), Step::Exec, libc::ENOENT),
-        (Command::new("true").current_dir("/no/such/folder"), Step::Cwd, libc::ENOENT),
+        (Command::new("true").current_dir("/no/such/directory"), Step::Cwd, libc::ENOENT),
         (Command::new("true").current_dir("/proc/version"), Step::Cwd, libc::ENOTDIR),
         (Command::new("true").group(1), Step::Group, libc::EPERM),
         (
@@ -320,7 +321,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
-/// Stops and continues come through the table's waits, whoever causes them.
+/// Stops and continues come through the table's waits, whatever their cause.
 #[test]
 fn stops_and_continues_are_mirrored() {
     for tree in trees() {
@@ -338,8 +339,7 @@ fn stops_and_continues_are_mirrored() {
     }
 }
 
-/// It continues and stops again before anybody has looked: the second stop is an event all the
-/// same.
+/// It continues and stops again before a wait has looked: the second stop is an event all the same.
 #[test]
 fn a_stop_right_after_a_continue_is_seen() {
     for tree in trees() {
@@ -386,7 +386,7 @@ fn a_thousand_children_at_once() {
     }
 }
 
-/// Environment, folder, arguments and streams are as asked for.
+/// Environment, directory, arguments and streams are as asked for.
 #[test]
 fn a_command_gets_what_it_was_given() {
     let tree = ProcessTree::new().unwrap();
@@ -413,9 +413,9 @@ fn a_command_gets_what_it_was_given() {
     assert!(child.cpu_time().is_some());
 }
 
-/// Suspended trees do not run, and go on where they were.
+/// Suspended trees do not run, and continue where they were.
 #[test]
-fn a_tree_is_suspended_and_goes_on() {
+fn a_tree_is_suspended_and_continues() {
     for tree in trees() {
         spawn_ready(&tree, "echo; exec >&-; while :; do :; done");
         tree.suspend().unwrap();

@@ -65,7 +65,7 @@ fn daemons() {
         let members: Vec<_> = tree.members().unwrap().into_iter().map(|who| who.pid).collect();
         assert_eq!(members, [pid]);
         assert_eq!(tree.kill().unwrap().survivors, []);
-        // nobody is a zombie, either
+        // no process is a zombie, either
         assert!(children().is_empty(), "{:?}", children());
     }
     assert!(!is_subreaper(), "the last tree is gone");
@@ -97,7 +97,7 @@ fn short_lives() {
 }
 
 /// Children of the standard library keep their statuses, adopted ones too, and their orphans stay
-/// whoever's they are.
+/// their own.
 #[test]
 fn children_of_others_are_left_alone() {
     alone_here("linux::orphans::others", &[]);
@@ -172,7 +172,7 @@ fn two_trees() {
     }
 }
 
-/// Spawning goes on while orphans come and go: no child loses its status to the search for them.
+/// Spawning continues while orphans come and go: no child loses its status to the search for them.
 #[test]
 fn children_are_not_taken_for_orphans() {
     alone_here("linux::orphans::a_thousand_spawns", &[]);

@@ -104,9 +104,9 @@ fn unread_input_with_the_default_of_sigpipe() {
     }
 }
 
-/// A process that a command leaves behind has its pipes: the end of the tree is the end of both.
+/// A process that a command leaves has its pipes: the end of the tree is the end of both.
 #[test]
-fn a_child_left_behind_does_not_hold_the_output_open() {
+fn a_leftover_child_does_not_hold_the_output_open() {
     each_mechanism(|options| {
         let script = "sleep 1000 & (setsid sleep 1001 &); echo begun";
         let output = done(run(script).options(options).output());
@@ -120,13 +120,13 @@ fn a_child_left_behind_does_not_hold_the_output_open() {
 
 /// A process outside of the tree has the pipe: what the tree wrote is there, and the reading ends.
 #[test]
-fn a_stranger_does_not_hold_the_output_open() {
+fn an_unrelated_process_does_not_hold_the_output_open() {
     let capture = run("echo begun; read line").input("x").start().unwrap();
     let pid = capture.children()[0].pid();
-    let stranger = File::options().write(true).open(format!("/proc/{pid}/fd/1")).unwrap();
+    let writer = File::options().write(true).open(format!("/proc/{pid}/fd/1")).unwrap();
     let output = done(capture.wait());
     assert_eq!(output.stdout, b"begun\n");
-    drop(stranger);
+    drop(writer);
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn timed_out(pipeline: impl Fn() -> Pipeline) -> (Output, Duration) {
     }
 }
 
-/// The timeout kills everybody in the tree, and what was written before is there.
+/// The timeout kills all members of the tree, and what was written before is there.
 #[test]
 fn a_timeout_ends_the_tree_and_keeps_the_output() {
     each_mechanism(|options| {
@@ -224,7 +224,7 @@ fn output_flows_between_the_signal_and_the_end() {
 
 /// Only those are killed that the signal did not end in time.
 #[test]
-fn the_grace_is_over_for_those_who_ignore_the_signal() {
+fn the_grace_is_over_for_processes_that_ignore_the_signal() {
     each_mechanism(|options| {
         let deaf = "trap '' TERM; echo begun; while :; do sleep 0.01; done";
         let script = format!("sh -c \"{deaf}\" & exec sleep 1000");
@@ -261,7 +261,7 @@ fn a_tree_of_the_caller_stays() {
     }
 }
 
-/// The processes that commands left behind may finish.
+/// The processes that commands left may finish.
 #[test]
 fn it_can_last_until_the_last_member_has_ended() {
     each_mechanism(|options| {
@@ -467,9 +467,9 @@ fn descriptors_arrive_at_their_numbers() {
             let numbers = numbers.map(|number| number.to_string());
             let wanted = ["0", "1", "2", "200", &numbers[0], &numbers[1]];
             let found = text.lines().filter_map(|line| line.split(' ').next());
-            let strangers: Vec<_> = found.filter(|fd| !wanted.contains(fd)).collect();
+            let unexpected: Vec<_> = found.filter(|fd| !wanted.contains(fd)).collect();
             // but the directory that the shell reads
-            assert!(strangers.len() <= 1, "{text}");
+            assert!(unexpected.len() <= 1, "{text}");
         }
     }
     for (number, errno) in [(-1, Some(libc::EBADF)), (2, None), (i32::MAX, Some(libc::EINVAL))] {

@@ -78,9 +78,10 @@ impl Drop for Family {
     }
 }
 
-/// What /proc tells of a number is another process's: nobody is taken for a member by that.
+/// The /proc of another namespace shows other processes for the same numbers: none of them counts
+/// as a member.
 #[test]
-fn the_numbers_of_another_namespace_reach_no_stranger() {
+fn the_numbers_of_another_namespace_reach_no_unrelated_process() {
     if !has_namespaces() {
         return;
     }
@@ -96,7 +97,7 @@ fn the_numbers_of_another_namespace_reach_no_stranger() {
 }
 
 #[test]
-#[ignore = "a scenario of the_numbers_of_another_namespace_reach_no_stranger"]
+#[ignore = "a scenario of the_numbers_of_another_namespace_reach_no_unrelated_process"]
 fn among_numbers_of_another_namespace() {
     if !is_alone() {
         return;
@@ -114,21 +115,22 @@ fn among_numbers_of_another_namespace() {
         let child = tree.spawn(Command::new("sleep").arg("1000")).unwrap();
         assert_eq!(child.pid(), numbers[0], "the number that it was to have");
         next(numbers[1]);
-        let mut stranger = StdCommand::new("sleep").arg("1000").spawn().unwrap();
-        assert_eq!(stranger.id() as i32, numbers[1], "the number that it was to have");
+        let mut unrelated = StdCommand::new("sleep").arg("1000").spawn().unwrap();
+        assert_eq!(unrelated.id() as i32, numbers[1], "the number that it was to have");
         tree.signal(Signal::WINCH).unwrap();
         let shutdown = tree.shutdown(Signal::TERM, SOON).unwrap();
         assert!(!shutdown.killed && shutdown.survivors.is_empty(), "{shutdown:?}");
         drop(tree);
-        assert_eq!(stranger.try_wait().unwrap(), None, "a stranger was hit");
-        stranger.kill().unwrap();
-        stranger.wait().unwrap();
+        assert_eq!(unrelated.try_wait().unwrap(), None, "an unrelated process was hit");
+        unrelated.kill().unwrap();
+        unrelated.wait().unwrap();
     }
 }
 
-/// Whoever is asked to end does, by the signal and not by SIGKILL, wherever its number can be had.
+/// A process that receives the signal to end does so, by the signal and not by SIGKILL, wherever
+/// its number can be had.
 #[test]
-fn everybody_is_asked_in_a_cgroup() {
+fn all_members_of_a_cgroup_receive_the_signal() {
     if let Some(why) = ProcessTree::new().unwrap().without_cgroup_because() {
         return println!("SKIPPED: no cgroup: {why}");
     }
@@ -136,7 +138,7 @@ fn everybody_is_asked_in_a_cgroup() {
 }
 
 #[test]
-#[ignore = "a scenario of everybody_is_asked_in_a_cgroup"]
+#[ignore = "a scenario of all_members_of_a_cgroup_receive_the_signal"]
 fn asked_in_a_cgroup() {
     if !is_alone() {
         return;
@@ -162,8 +164,8 @@ fn a_command_ends_in_time_without_proc() {
         for mechanism in [&[][..], &["--no-cgroup"]] {
             let program = env!("CARGO_BIN_EXE_proctable");
             let exec = [&[program, "exec", "--timeout", "0.2", "--grace", "1"], mechanism].concat();
-            // the pipe closes once all who have it have ended. Without any look at descendants it
-            // is the command's group that is reached
+            // the pipe closes once all processes that have it have ended. Without any look at
+            // descendants the signal reaches the command's group
             let script = match has_group_signals() {
                 true => "sleep 1000 & exec sleep 1001",
                 false => "exec sleep 1001",
@@ -175,7 +177,7 @@ fn a_command_ends_in_time_without_proc() {
             assert_eq!(output.status.code(), Some(124), "{words:?}: {said}");
             assert!(begin.elapsed() < SOON, "{words:?}: {said}");
             assert!(said.contains("SIGTERM"), "{words:?}: {said}");
-            // who cannot be looked for is not said to be gone
+            // a process that cannot be looked for is not reported as gone
             let blind = said.contains("direct children alone");
             assert_eq!(blind, said.contains("others may be left"), "{words:?}: {said}");
         }
@@ -183,20 +185,20 @@ fn a_command_ends_in_time_without_proc() {
 }
 
 /// A cgroup of the test's own, removed with what is below it.
-struct Folder(std::path::PathBuf);
+struct Directory(std::path::PathBuf);
 
-impl Folder {
+impl Directory {
     /// `None`, with a visible line, if there can be none.
-    fn new(name: &str) -> Option<Folder> {
+    fn new(name: &str) -> Option<Directory> {
         let tree = ProcessTree::new().unwrap();
         let Mechanism::Cgroup(own) = tree.mechanism() else {
             println!("SKIPPED: no cgroup: {}", tree.without_cgroup_because().unwrap());
             return None;
         };
         let parent = own.parent().unwrap();
-        let folder = parent.join(format!("places-{name}-{}", std::process::id()));
-        std::fs::create_dir(&folder).unwrap();
-        Some(Folder(folder))
+        let directory = parent.join(format!("places-{name}-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        Some(Directory(directory))
     }
 
     /// The command that runs something in it, after that script, in which it is `$0`.
@@ -205,11 +207,11 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for Directory {
     fn drop(&mut self) {
         let below = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
         below.for_each(|entry| drop(std::fs::remove_dir(entry.path())));
-        until("nobody is in it", || std::fs::remove_dir(&self.0).is_ok());
+        until("it has no members", || std::fs::remove_dir(&self.0).is_ok());
     }
 }
 
@@ -231,8 +233,8 @@ fn a_cgroup_that_cannot_be_entered_is_no_containment() {
         ("domain", format!("mkdir $0/t; echo threaded > $0/t/cgroup.type && {enter}; exec \"$@\"")),
     ];
     for (name, script) in &places {
-        let Some(folder) = Folder::new(name) else { return };
-        alone_here("linux::places::without_an_entrance", &folder.place(script));
+        let Some(directory) = Directory::new(name) else { return };
+        alone_here("linux::places::without_an_entrance", &directory.place(script));
     }
 }
 
@@ -265,9 +267,9 @@ fn an_entry_is_proved_again_after_a_change() {
     if !has_namespaces() {
         return;
     }
-    let Some(folder) = Folder::new("changed") else { return };
+    let Some(directory) = Directory::new("changed") else { return };
     let script = "chown 65534 $0; echo $$ > $0/cgroup.procs || exit 1; exec \"$@\"";
-    alone_here("linux::places::becoming_a_user", &folder.place(script));
+    alone_here("linux::places::becoming_a_user", &directory.place(script));
 }
 
 #[test]
@@ -300,10 +302,10 @@ fn becoming_a_user() {
 #[test]
 fn members_in_threaded_cgroups_are_members() {
     let tree = ProcessTree::new().unwrap();
-    let Mechanism::Cgroup(folder) = tree.mechanism() else {
+    let Mechanism::Cgroup(directory) = tree.mechanism() else {
         return println!("SKIPPED: no cgroup: {}", tree.without_cgroup_because().unwrap());
     };
-    let cg = folder.display();
+    let cg = directory.display();
     let script = format!(
         "mkdir {cg}/t && echo threaded > {cg}/t/cgroup.type; \
          sh -c 'echo 0 > {cg}/t/cgroup.threads; echo; exec >&-; exec sleep 1000' & wait"
@@ -313,7 +315,7 @@ fn members_in_threaded_cgroups_are_members() {
     let shutdown = tree.shutdown(Signal::TERM, SOON).unwrap();
     assert!(!shutdown.killed && shutdown.survivors.is_empty(), "{shutdown:?}");
     drop(tree);
-    assert!(!folder.exists());
+    assert!(!directory.exists());
 }
 
 /// A place: what it is called in docs/CONTAINMENT.md, what keeps trees together in it at best, and
@@ -329,7 +331,7 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| word.to_string()).collect()
 }
 
-/// In a private mount namespace, after that script, and as whoever `by` makes it.
+/// In a private mount namespace, after that script, and as the user that `by` makes it.
 fn mounted(script: &str, by: &[&str]) -> Vec<String> {
     let script = format!("{script} || exit 1; exec \"$@\"");
     [words(&["unshare", "--mount", "sh", "-c", &script, "sh"]), words(by)].concat()
@@ -427,7 +429,7 @@ fn as_is_said() {
     assert_eq!(told.proc.is_ok(), without_cgroup != "children", "{told}");
 }
 
-/// The end of what a pipe gives, once all have ended who can write to it.
+/// The end of the input of a pipe, once all processes that can write to it have ended.
 fn closed(mut pipe: std::fs::File) -> bool {
     let (sender, ended) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || sender.send(pipe.read_to_end(&mut Vec::new()).is_ok()));
@@ -442,7 +444,7 @@ fn ends_all_it_reaches(tree: &ProcessTree, told: &proctable::driver::linux::Pref
         true if told.groups.is_ok() => "sleep 1000 & echo; wait",
         true => "echo; exec sleep 1000",
     };
-    // whoever survives must not keep the pipe open whose end tells that this is over
+    // a survivor must not keep the pipe open whose end says that this is over
     let command = sh(script).stdout(Stdio::Piped).stderr(Stdio::Null);
     let child = tree.spawn(command).unwrap();
     let mut output = child.take_stdout().unwrap();
@@ -454,21 +456,21 @@ fn ends_all_it_reaches(tree: &ProcessTree, told: &proctable::driver::linux::Pref
     assert!(shutdown.survivors.is_empty(), "{shutdown:?}");
     assert_eq!(shutdown.unseen.is_some(), is_blind, "{shutdown:?}");
     assert!(child.wait().unwrap().term_signal().is_some());
-    assert!(closed(output), "somebody lives");
+    assert!(closed(output), "a process lives");
 }
 
-/// A set-uid program is hidden from the user who runs it (hidepid), and yet ends with the tree.
+/// A set-uid program is hidden from its user (hidepid), and yet ends with the tree.
 #[test]
 fn a_hidden_child_is_reached_by_its_descriptor() {
     if !has_namespaces() {
         return;
     }
     let Some(user) = ordinary_user() else { return };
-    let folder = std::env::temp_dir().join(format!("proctable-hidden-{}", std::process::id()));
-    let program = folder.join("sleep");
+    let directory = std::env::temp_dir().join(format!("proctable-hidden-{}", std::process::id()));
+    let program = directory.join("sleep");
     let setup = format!(
         "mkdir -m 755 {0} && cp \"$(command -v sleep)\" {1} && chmod 4755 {1}",
-        folder.display(),
+        directory.display(),
         program.display()
     );
     assert!(StdCommand::new("sh").args(["-c", &setup]).status().unwrap().success());
@@ -479,7 +481,7 @@ fn a_hidden_child_is_reached_by_its_descriptor() {
         let by: Vec<&str> = by.iter().map(String::as_str).collect();
         alone_here("linux::places::a_hidden_child", &by);
     }
-    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]
@@ -504,9 +506,9 @@ fn a_hidden_child() {
     assert_eq!(child.wait(), Ok(WaitStatus::killed(Signal::TERM, false)));
 }
 
-/// Who cannot know which boot it is takes no living owner for a dead one.
+/// A process that cannot read the id of the boot takes no living owner for a dead one.
 #[test]
-fn a_sweep_that_cannot_tell_the_boot_ends_nobody() {
+fn a_sweep_that_cannot_tell_the_boot_ends_no_process() {
     if !has_namespaces() {
         return;
     }
@@ -516,7 +518,7 @@ fn a_sweep_that_cannot_tell_the_boot_ends_nobody() {
     let places = [
         (mounted("mount -t proc -o subset=pid proc /proc", &[program, "sweep"]), Some(0)),
         (mounted("umount -l /proc", &[program, "sweep"]), Some(0)),
-        // nobody can tell who lives
+        // no reader can tell which owners live
         (mounted("umount -l /proc", &[NO_ADMIN, &[program, "sweep"]].concat()), Some(125)),
         ([words(OUTER_PROC_ALONE), words(&[program, "sweep"])].concat(), Some(125)),
     ];
@@ -529,7 +531,7 @@ fn a_sweep_that_cannot_tell_the_boot_ends_nobody() {
 
 /// Filters of system calls, as containers have them, and what is left then.
 #[test]
-fn a_filter_of_descriptors_is_told_of() {
+fn a_filter_of_descriptors_is_reported() {
     for scenario in ["without_opening", "without_waiting", "without_signals"] {
         for errno in ["ENOSYS", "EPERM"] {
             let errno = format!("ERRNO={errno}");
@@ -544,7 +546,7 @@ fn errno() -> i32 {
 
 /// pidfd_open: a cgroup is killed as a whole; without one it is the children alone.
 #[test]
-#[ignore = "a scenario of a_filter_of_descriptors_is_told_of"]
+#[ignore = "a scenario of a_filter_of_descriptors_is_reported"]
 fn without_opening() {
     if !is_alone() {
         return;
@@ -566,7 +568,7 @@ fn without_opening() {
         assert_eq!(shutdown.killed, has_both, "{shutdown:?}");
         assert!(shutdown.survivors.is_empty() && shutdown.unseen.is_some(), "{shutdown:?}");
         assert_eq!(child.wait(), Ok(WaitStatus::killed(Signal::TERM, false)));
-        assert!(closed(output), "somebody lives");
+        assert!(closed(output), "a process lives");
     }
 }
 
@@ -578,7 +580,7 @@ fn has_group_signals() -> bool {
 
 /// waitid for a descriptor: it is for the child's number then.
 #[test]
-#[ignore = "a scenario of a_filter_of_descriptors_is_told_of"]
+#[ignore = "a scenario of a_filter_of_descriptors_is_reported"]
 fn without_waiting() {
     if !is_alone() {
         return;
@@ -598,9 +600,9 @@ fn without_waiting() {
     assert_eq!(children, "", "zombies");
 }
 
-/// pidfd_send_signal: there are no trees, as a signal by a number could reach a stranger.
+/// pidfd_send_signal: there are no trees, as a signal by a number could reach an unrelated process.
 #[test]
-#[ignore = "a scenario of a_filter_of_descriptors_is_told_of"]
+#[ignore = "a scenario of a_filter_of_descriptors_is_reported"]
 fn without_signals() {
     if !is_alone() {
         return;

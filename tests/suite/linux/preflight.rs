@@ -1,4 +1,4 @@
-//! What is available is told as it is, and telling it leaves nothing.
+//! A preflight reports the mechanisms as they are, and leaves nothing.
 
 use proctable::driver::linux::{Enforcer, Limit, Preflight, preflight};
 
@@ -15,7 +15,9 @@ fn a_preflight_agrees_with_what_trees_get() {
 fn agrees(told: &Preflight) {
     let tree = ProcessTree::new().unwrap();
     match (tree.mechanism(), &told.cgroup) {
-        (Mechanism::Cgroup(folder), Ok(parent)) => assert_eq!(folder.parent(), Some(&**parent)),
+        (Mechanism::Cgroup(directory), Ok(parent)) => {
+            assert_eq!(directory.parent(), Some(&**parent))
+        }
         (Mechanism::Scan, Err(why)) => {
             assert_eq!(tree.without_cgroup_because().unwrap().to_string(), *why);
         }
@@ -45,7 +47,7 @@ fn ten_times() {
     if !is_alone() {
         return;
     }
-    let count = |folder: &str| std::fs::read_dir(folder).unwrap().count();
+    let count = |directory: &str| std::fs::read_dir(directory).unwrap().count();
     let children = || std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     let first = preflight();
     let before = (count("/proc/self/fd"), children());
@@ -53,9 +55,9 @@ fn ten_times() {
         assert_eq!(preflight(), first);
     }
     assert_eq!((count("/proc/self/fd"), children()), before);
-    if let Ok(folder) = first.cgroup {
+    if let Ok(directory) = first.cgroup {
         let own = format!("proctable-{}-", std::process::id());
-        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        let entries = std::fs::read_dir(directory).unwrap().flatten();
         assert!(!{ entries }.any(|entry| entry.file_name().to_string_lossy().starts_with(&own)));
     }
 }

@@ -28,7 +28,7 @@ fn exec_has_the_status_of_its_command() {
         assert_eq!(status(&["--timeout", "0", "--", "sleep", "0.02"]), Some(0));
         assert_eq!(status(&["--timeout", "1e19", "--", "true"]), Some(0));
         assert_eq!(status(&["--memory", "lots", "--", "true"]), Some(125));
-        assert_eq!(status(&["--events", "/no/such/folder", "--", "true"]), Some(125));
+        assert_eq!(status(&["--events", "/no/such/directory", "--", "true"]), Some(125));
         assert_eq!(status(&["--", "/proc/version"]), Some(126));
         assert_eq!(status(&["--", "no-such-program-anywhere"]), Some(127));
     }
@@ -71,7 +71,7 @@ fn exec_passes_signals_on() {
     assert_eq!(exec.wait().unwrap().code(), Some(9));
 }
 
-/// A leftover that ignores SIGTERM has its grace; whoever has no patience sends another signal.
+/// A leftover that ignores SIGTERM has its grace; an impatient user sends another signal.
 #[test]
 fn exec_is_hurried_by_a_signal() {
     let script = "trap '' TERM INT; sh -c 'echo; exec >&-; while :; do sleep 1000; done' & exit 3";
@@ -184,13 +184,13 @@ fn exec_adopts_orphans_if_it_is_to() {
 #[test]
 fn the_program_serves_an_ordinary_user() {
     if let Some(user) = ordinary_user() {
-        alone("linux::program::as_whoever_this_is", &user);
+        alone("linux::program::as_the_present_user", &user);
     }
 }
 
 #[test]
 #[ignore = "a scenario of the_program_serves_an_ordinary_user"]
-fn as_whoever_this_is() {
+fn as_the_present_user() {
     exec_has_the_status_of_its_command();
     exec_passes_signals_on();
     exec_is_hurried_by_a_signal();
@@ -211,7 +211,7 @@ pub fn kill(pid: u32, signal: i32) {
     assert!(status.success());
 }
 
-/// Starts an owner with a tree, and gives the number of somebody in it.
+/// Starts an owner with a tree, and returns the number of a member.
 fn owner(args: &[&str]) -> (std::process::Child, i32) {
     let script = "setsid sh -c 'echo $$; exec >&-; trap \"\" TERM; while :; do sleep 1000; done'";
     let args = [&["exec", "--grace", "0.02"], args, &["--", "sh", "-c", script]].concat();
@@ -222,7 +222,7 @@ fn owner(args: &[&str]) -> (std::process::Child, i32) {
     (owner, line.trim().parse().unwrap())
 }
 
-/// Until somebody is gone: whoever ends him is not ours to wait for.
+/// Until a process is gone that this process cannot wait for.
 fn await_gone(pid: i32) {
     let begin = Instant::now();
     while is_there(pid) {
@@ -231,13 +231,13 @@ fn await_gone(pid: i32) {
     }
 }
 
-pub fn folders_of(owner: u32) -> Vec<std::path::PathBuf> {
-    let Mechanism::Cgroup(folder) = ProcessTree::new().unwrap().mechanism() else {
+pub fn directories_of(owner: u32) -> Vec<std::path::PathBuf> {
+    let Mechanism::Cgroup(directory) = ProcessTree::new().unwrap().mechanism() else {
         return Vec::new();
     };
     let name = format!("proctable-{owner}-");
-    let folders = std::fs::read_dir(folder.parent().unwrap()).unwrap().flatten();
-    folders
+    let directories = std::fs::read_dir(directory.parent().unwrap()).unwrap().flatten();
+    directories
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&name))
         .map(|entry| entry.path())
         .collect()
@@ -264,13 +264,13 @@ fn a_guardian_outlives_its_owner() {
     owner.wait().unwrap();
     await_gone(member);
     let begin = Instant::now();
-    while !folders_of(owner.id()).is_empty() {
+    while !directories_of(owner.id()).is_empty() {
         assert!(begin.elapsed() < SOON);
         std::thread::yield_now();
     }
 }
 
-/// Without a guardian the tree stays until somebody sweeps; who has a living owner, or was
+/// Without a guardian the tree stays until a sweep; a tree with a living owner, or one that was
 /// detached, is left alone.
 #[test]
 fn a_sweep_ends_what_a_dead_owner_left_and_nothing_else() {
@@ -281,10 +281,10 @@ fn a_sweep_ends_what_a_dead_owner_left_and_nothing_else() {
         let detached: i32 = String::from_utf8(detached.stdout).unwrap().trim().parse().unwrap();
         dead.kill().unwrap();
         dead.wait().unwrap();
-        assert!(is_there(left), "nobody has ended it");
+        assert!(is_there(left), "no sweep has ended it");
         assert_eq!(status(&["sweep"]), Some(0));
         await_gone(left);
-        assert!(folders_of(dead.id()).is_empty());
+        assert!(directories_of(dead.id()).is_empty());
         assert!(is_there(member) && is_there(detached));
         kill(detached as u32, libc::SIGKILL);
         kill(living.id(), libc::SIGTERM);
@@ -298,9 +298,9 @@ fn a_sweep_ends_what_a_dead_owner_left_and_nothing_else() {
 fn what_was_left_on_purpose_is_not_swept() {
     for mechanism in [&["exec"][..], &["exec", "--no-cgroup"]] {
         let leave = [mechanism, &["--on-exit", "leave", "--"]].concat();
-        let mut nobody = proctable(&[&leave[..], &["true"]].concat()).spawn().unwrap();
-        assert_eq!(nobody.wait().unwrap().code(), Some(0));
-        assert!(folders_of(nobody.id()).is_empty(), "nobody is in it");
+        let mut detached = proctable(&[&leave[..], &["true"]].concat()).spawn().unwrap();
+        assert_eq!(detached.wait().unwrap().code(), Some(0));
+        assert!(directories_of(detached.id()).is_empty(), "it has no members");
 
         let script = "setsid sh -c 'echo $$; exec >&-; exec sleep 1000' & read -r line";
         let mut owner = proctable(&[&leave[..], &["sh", "-c", script]].concat())
@@ -321,12 +321,13 @@ fn what_was_left_on_purpose_is_not_swept() {
         // a moment until its cgroup is empty
         until("the cgroup is removed", || {
             assert_eq!(status(&["sweep"]), Some(0));
-            folders_of(owner.id()).is_empty()
+            directories_of(owner.id()).is_empty()
         });
     }
 }
 
-/// Whoever is detached has nothing of the program: no cgroup, no descriptor; and is told of.
+/// A detached command has nothing of the program: no cgroup, no descriptor; and the program reports
+/// it.
 #[test]
 fn a_detached_command_is_on_its_own() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
@@ -347,7 +348,7 @@ fn a_detached_command_is_on_its_own() {
     let mut said = String::new();
     owner.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(owner.wait().unwrap().code(), Some(125), "{said}");
-    assert!(folders_of(owner.id()).is_empty());
+    assert!(directories_of(owner.id()).is_empty());
     // its number is not lost
     let number = said.trim().strip_suffix(" runs").and_then(|said| said.rsplit(' ').next());
     let number: u32 = number.unwrap().parse().unwrap();
@@ -383,7 +384,7 @@ fn a_command_is_killed_with_the_program() {
         // the kernel does not remove its cgroup
         until("the cgroup is removed", || {
             assert_eq!(self::status(&["sweep"]), Some(0));
-            folders_of(owner.id()).is_empty()
+            directories_of(owner.id()).is_empty()
         });
     }
     let leave = ["exec", "--kill-child", "--on-exit", "leave", "--", "true"];
@@ -431,8 +432,8 @@ fn children_that_die_with_their_owner_are_as_others() {
     }
 }
 
-/// What the program prints may fail; its command and the status may not. Standard error is full, or
-/// nobody reads it.
+/// The program's own output may fail; its command and the status may not. Standard error is full,
+/// or has no reader.
 #[test]
 fn exec_keeps_the_status_where_it_cannot_print() {
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
@@ -455,7 +456,7 @@ fn exec_keeps_the_status_where_it_cannot_print() {
     }
     for (args, code) in [
         (&["exec", "--", "no-such-program-anywhere"][..], 127),
-        (&["exec", "--events", "/no/such/folder", "--", "true"], 125),
+        (&["exec", "--events", "/no/such/directory", "--", "true"], 125),
     ] {
         let status = proctable(args).stderr(full()).status().unwrap();
         assert_eq!(status.code(), Some(code), "{args:?}");
@@ -589,7 +590,7 @@ fn exec_outlives_a_hangup_that_its_caller_ignores() {
 #[test]
 fn exec_passes_a_signal_to_end_on_to_the_whole_tree() {
     let script = "trap 'exit 3' TERM; echo; sleep 1000; exit 4";
-    // often: the shell must have the signal before its child ends, or it goes on to `exit 4`
+    // often: the shell must have the signal before its child ends, or it continues with `exit 4`
     for mechanism in [&[][..], &["--no-cgroup"]].repeat(20) {
         let args = [&["exec"], mechanism, &["--", "sh", "-c", script]].concat();
         let mut exec = proctable(&args).stdout(StdStdio::piped()).spawn().unwrap();
@@ -674,7 +675,7 @@ fn a_survivor_is_named_once() {
     use std::os::unix::fs::PermissionsExt;
     // another user than that of the tests that sweep: it would find what it may not kill
     let Some(user) = user("--reuid=54322") else { return };
-    // setpriv(1) that anybody may become root with, for as long as this test runs
+    // setpriv(1) that any user may become root with, for as long as this test runs
     let directory = std::env::temp_dir().join(format!("proctable-setuid-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let become_root = directory.join("become-root");

@@ -1,4 +1,4 @@
-//! Orphans of a process 1 or a subreaper: reaped soon, and nobody else is.
+//! Orphans of a process 1 or a subreaper are reaped soon, and no other child is.
 #![allow(unsafe_code)]
 
 use std::os::unix::process::CommandExt;
@@ -109,8 +109,8 @@ impl Ages {
     }
 }
 
-/// Children of the standard library and of tokio come and go meanwhile, with statuses that tell
-/// them apart. Some are waited for only when they have been zombies for a while.
+/// Children of the standard library and of tokio come and go at the same time, with statuses that
+/// tell them apart. Some are waited for only when they have been zombies for a while.
 fn spawn_with_std(reaper: &Reaper, over: &AtomicBool) -> u64 {
     let mut waited = 0;
     while !over.load(Ordering::Relaxed) || waited == 0 {
@@ -162,7 +162,7 @@ fn spawn_in_a_tree(over: &AtomicBool) -> u64 {
         let children: Vec<_> = (0..8)
             .map(|code| tree.spawn(sh(&format!("(true &) ; exit {code}"))).unwrap())
             .collect();
-        // zombies for a while, as nobody has waited for them
+        // zombies for a while, as no code has waited for them
         std::thread::sleep(Duration::from_millis(5 + waited % 3 * 20));
         for (code, child) in (0..8).zip(children) {
             assert_eq!(child.wait(), Ok(WaitStatus::exited(code)), "a status was stolen");
@@ -172,7 +172,7 @@ fn spawn_in_a_tree(over: &AtomicBool) -> u64 {
     waited
 }
 
-/// Whoever panics ends what the others do.
+/// A panic ends the work of the others.
 struct End<'a>([&'a AtomicBool; 2]);
 
 impl Drop for End<'_> {
@@ -227,8 +227,8 @@ fn many_orphans() {
         let tokio = scope.spawn(move || spawning(&|| spawn_with_tokio(reaper, over)));
         let tree = scope.spawn(move || spawning(&|| spawn_in_a_tree(over)));
         let ages = scope.spawn(|| {
-            // whoever this process has created is a shell that has exited with a code, or a forker;
-            // an orphan has no program of its own, or `true`
+            // a child of this process is a shell that has exited with a code, or a forker; an
+            // orphan has no program of its own, or `true`
             let is_own = |pid| {
                 let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
                 name.trim() == "sh" || own.lock().unwrap().contains(&pid)
@@ -271,12 +271,13 @@ fn many_orphans() {
         );
         ages.check();
     });
-    until("nobody is left", || orphans::children().is_empty());
+    until("no process is left", || orphans::children().is_empty());
 }
 
 /// An orphan below a shell that has ended; its number. It ends at once.
 ///
-/// Not before the shell: that would reap it (dash waits for whoever has ended before each command).
+/// Not before the shell: that would reap it (dash waits for all ended children before each
+/// command).
 fn orphan(leads: bool) -> (std::process::Child, i32) {
     let mut command = StdCommand::new("sh");
     // a background command's own input is /dev/null
@@ -300,7 +301,7 @@ fn orphan(leads: bool) -> (std::process::Child, i32) {
     (shell, line.trim().parse().unwrap())
 }
 
-/// Waits until a child has ended, or somebody has reaped it, and leaves it.
+/// Waits until a child has ended, or other code has reaped it, and leaves it.
 fn await_end(pid: u32) {
     let options = libc::WEXITED | libc::WNOWAIT;
     // SAFETY: zeroes are valid, and the kernel fills it
@@ -316,15 +317,15 @@ fn is_zombie(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
 
-/// Without a word of the owner only those are reaped who cannot be its children.
+/// Without a word of the owner only processes that cannot be its children are reaped.
 #[test]
-fn who_may_be_a_child_is_left_alone() {
+fn a_possible_child_is_left_alone() {
     alone_here("linux::reaper::in_doubt", &[]);
     as_process_1("linux::reaper::in_doubt");
 }
 
 #[test]
-#[ignore = "a scenario of who_may_be_a_child_is_left_alone"]
+#[ignore = "a scenario of a_possible_child_is_left_alone"]
 fn in_doubt() {
     if !is_alone() {
         return;
@@ -336,7 +337,7 @@ fn in_doubt() {
     let is_gone = |pid: i32| !std::path::Path::new(&format!("/proc/{pid}")).exists();
     until("the proved one is reaped", || is_gone(proved) && reaper.reaped() == 1);
     until("they are zombies", || is_zombie(zombie.id() as i32) && is_zombie(doubtful));
-    // whoever is behind them is found all the same
+    // a zombie after them is found all the same
     let (mut other, proved) = orphan(true);
     until("it is reaped", || is_gone(proved) && reaper.reaped() == 2);
     assert!(is_zombie(zombie.id() as i32) && is_zombie(doubtful));
@@ -356,8 +357,8 @@ fn in_doubt() {
     assert!(asked.load(Ordering::Relaxed) >= 1);
 }
 
-/// A tree has its children's ends before a reaper can take them away; but their numbers are to stay
-/// theirs, too, until somebody has waited for them.
+/// A tree has the ends of its children before a reaper can take them away; but their numbers must
+/// stay theirs, too, until a wait has returned them.
 #[test]
 fn a_trees_child_is_a_zombie_until_it_is_waited_for() {
     alone_here("linux::reaper::of_a_tree", &[]);
@@ -393,7 +394,7 @@ fn orphans_are_reaped_without_proc() {
     if !is_root() {
         return println!("SKIPPED: a pid namespace needs root");
     }
-    // who may mount one has a /proc after all, aside
+    // a process that may mount one has a /proc after all, aside
     let no_admin = "exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin -- \"$@\"";
     let unmount = format!("umount -l /proc; {no_admin}");
     for (proc, script) in
@@ -436,7 +437,7 @@ fn without_proc() {
     assert_eq!(first.wait().unwrap().code(), Some(3));
 }
 
-/// Whoever ignores SIGCHLD has no zombies, and a reaper nothing to do; it does no harm.
+/// A process that ignores SIGCHLD has no zombies, and its reaper nothing to do; it does no harm.
 #[test]
 fn an_owner_may_ignore_sigchld() {
     alone_here("linux::reaper::ignored", &[]);
@@ -453,7 +454,7 @@ fn ignored() {
     let reaper = Reaper::new(Unproved::Reap).unwrap();
     let (shell, orphan) = orphan(false);
     until("both are gone", || [shell.id() as i32, orphan].iter().all(|pid| !is_there(*pid)));
-    until("nobody is left", || orphans::children().is_empty());
+    until("no process is left", || orphans::children().is_empty());
     assert_eq!(reaper.reaped(), 0);
     // SAFETY: no handler
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
@@ -462,7 +463,7 @@ fn ignored() {
     until("one is reaped", || reaper.reaped() >= 1);
 }
 
-/// A tree's orphans are counted by their tree, whoever reaps them.
+/// A tree's orphans are counted by their tree, whichever reaper reaps them.
 #[test]
 fn a_tree_counts_what_the_reaper_reaps() {
     alone_here("linux::reaper::counted", &[]);

@@ -16,16 +16,16 @@ fn own_groups() -> String {
 /// The scopes that this process has asked for.
 fn scopes() -> Vec<std::path::PathBuf> {
     let begin = format!("proctable-{}-", std::process::id());
-    let mut folders = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
+    let mut directories = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
     let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    while let Some(directory) = directories.pop() {
+        let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
         for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with(&begin) && name.ends_with(".scope") {
                 found.push(entry.path());
             }
-            folders.push(entry.path());
+            directories.push(entry.path());
         }
     }
     found
@@ -60,8 +60,10 @@ fn in_a_service() {
     for tree in [&tree, &other] {
         let by = Enforcer::CgroupV2;
         assert_eq!(tree.enforced(), [Enforced { limit: Limit::Processes, by }]);
-        let Mechanism::Cgroup(folder) = tree.mechanism() else { panic!("{:?}", tree.mechanism()) };
-        assert_eq!(folder.parent(), Some(&**scope), "one scope for both");
+        let Mechanism::Cgroup(directory) = tree.mechanism() else {
+            panic!("{:?}", tree.mechanism())
+        };
+        assert_eq!(directory.parent(), Some(&**scope), "one scope for both");
     }
     spawn_ready(&tree, FIFTY);
     let members = tree.members().unwrap().len();

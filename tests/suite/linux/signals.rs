@@ -7,7 +7,7 @@ use std::process::Stdio as StdStdio;
 use proctable::abi::{DefaultAction, SiCode};
 use proctable::driver::linux::SignalFd;
 
-use super::program::{folders_of, proctable};
+use super::program::{directories_of, proctable};
 use super::*;
 
 /// A shell that has said its number, and what it is called by.
@@ -28,7 +28,7 @@ fn start(args: &[&str], shell: &[&str]) -> Running {
 }
 
 fn send(pid: i32, signal: i32) {
-    // SAFETY: plain call; whoever it is sent to is not reaped
+    // SAFETY: plain call; its target is not reaped
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "signal {signal} to {pid}");
 }
 
@@ -47,7 +47,7 @@ fn ends(signal: Signal) -> bool {
 /// no other. Faults that are sent and SIGABRT are no exceptions; the two signals of the C library's
 /// do nothing.
 #[test]
-fn every_signal_that_ends_a_process_ends_the_command_and_nobody_stays() {
+fn every_signal_that_ends_a_process_ends_the_command_and_leaves_no_process() {
     for args in CALLS {
         for signal in Signal::all().filter(|signal| ends(*signal) && *signal != Signal::KILL) {
             let script = "ulimit -c 0; echo $$; exec sleep 1000";
@@ -59,7 +59,7 @@ fn every_signal_that_ends_a_process_ends_the_command_and_nobody_stays() {
             assert_eq!(status.signal(), Some(number), "{args:?} {signal}");
             // a program that dies of it itself leaves the command
             assert!(!is_there(command), "{args:?} {signal}");
-            assert!(folders_of(program.id()).is_empty(), "{args:?} {signal}");
+            assert!(directories_of(program.id()).is_empty(), "{args:?} {signal}");
         }
     }
 }
@@ -95,7 +95,7 @@ fn every_other_signal_comes_to_the_command() {
     }
 }
 
-/// Real-time signals queue, also for whoever reads them from a descriptor.
+/// Real-time signals queue, also for a reader of a descriptor.
 #[test]
 fn signals_are_read_as_often_as_they_are_queued() {
     alone_here("linux::signals::reading", &[]);
@@ -160,11 +160,11 @@ fn the_command_ends_with_a_program_that_is_killed() {
         program.wait().unwrap();
         until("the command is gone", || !is_there(command));
         proctable(&["sweep"]).stdout(StdStdio::null()).status().unwrap();
-        assert!(folders_of(program.id()).is_empty());
+        assert!(directories_of(program.id()).is_empty());
     }
 }
 
-/// SIGCHLD may be ignored by whoever started the program: the kernel would reap the command.
+/// SIGCHLD may be ignored by the caller of the program: the kernel would reap the command.
 #[test]
 fn a_program_that_was_started_with_sigchld_ignored_knows_the_status() {
     for args in CALLS {
@@ -184,14 +184,14 @@ fn a_program_that_was_started_with_sigchld_ignored_knows_the_status() {
 #[test]
 fn an_ordinary_users_signals_are_passed_on() {
     if let Some(user) = ordinary_user() {
-        alone("linux::signals::as_whoever_this_is", &user);
+        alone("linux::signals::as_the_present_user", &user);
     }
 }
 
 #[test]
 #[ignore = "a scenario of an_ordinary_users_signals_are_passed_on"]
-fn as_whoever_this_is() {
-    every_signal_that_ends_a_process_ends_the_command_and_nobody_stays();
+fn as_the_present_user() {
+    every_signal_that_ends_a_process_ends_the_command_and_leaves_no_process();
     every_other_signal_comes_to_the_command();
     the_command_ends_with_a_program_that_is_killed();
 }

@@ -18,8 +18,8 @@ fn failure(
     (error.step, error.error.raw_os_error())
 }
 
-fn count(folder: &str) -> usize {
-    std::fs::read_dir(folder).unwrap().count()
+fn count(directory: &str) -> usize {
+    std::fs::read_dir(directory).unwrap().count()
 }
 
 /// The names of this process's threads.
@@ -58,7 +58,7 @@ fn holdings_at_rest() -> (usize, usize, usize) {
     holdings()
 }
 
-/// The watcher lets go of a child a moment after its end.
+/// The watcher releases a child a moment after its end.
 fn assert_holds_only(before: (usize, usize, usize), what: &str) {
     until(what, || holdings() == before);
 }
@@ -84,7 +84,7 @@ fn every_failure_ten_times() {
             let failures = [
                 failure(tree.spawn(Command::new("/no/such/program").stdout(Stdio::Piped))),
                 failure(tree.spawn(Command::new("/proc/version").stdout(Stdio::Piped))),
-                failure(tree.spawn(piped().current_dir("/no/such/folder"))),
+                failure(tree.spawn(piped().current_dir("/no/such/directory"))),
                 failure(tree.spawn(piped().controlling_terminal())),
                 failure(tree.spawn(piped().foreground())),
                 failure(tree.spawn(piped().group(1))),
@@ -107,8 +107,8 @@ fn every_failure_ten_times() {
     }
 }
 
-/// An old kernel, or a filter of a container: clone3 is not there, or no clone that gives a
-/// descriptor either. Each spawn goes on as it does elsewhere.
+/// An old kernel, or a filter of a container: clone3 is not there, or no clone that returns a
+/// descriptor either. Each spawn continues as it does elsewhere.
 #[test]
 fn a_filter_of_system_calls_costs_nothing_but_time() {
     for name in ["without_clone3", "with_fork_alone"] {
@@ -145,7 +145,7 @@ fn everything_that_spawns() {
     mask_and_dispositions_are_as_asked_for();
     errors_of_a_spawn_name_the_step();
     a_command_gets_what_it_was_given();
-    nobody_survives_a_kill();
+    no_process_survives_a_kill();
 }
 
 /// Filters a system call whose first argument has one of these bits (0: always): it fails.
@@ -181,11 +181,11 @@ pub fn forbid(refused: &[libc::sock_filter]) {
 #[test]
 fn a_tree_whose_cgroup_is_gone_says_so() {
     let tree = ProcessTree::new().unwrap();
-    let Mechanism::Cgroup(folder) = tree.mechanism() else {
+    let Mechanism::Cgroup(directory) = tree.mechanism() else {
         println!("SKIPPED: no cgroup");
         return;
     };
-    std::fs::remove_dir(folder).unwrap();
+    std::fs::remove_dir(directory).unwrap();
     assert_eq!(failure(tree.spawn(Command::new("true"))), (Step::Cgroup, Some(libc::ENOENT)));
     assert_eq!(tree.table().counts().processes, 2, "init and the owner");
 }
@@ -247,18 +247,18 @@ fn take_all_but(free: usize) -> Vec<OwnedFd> {
 
 /// RLIMIT_NPROC of an ordinary user: no thread, or no process, for EAGAIN.
 #[test]
-fn a_user_with_too_many_processes_is_told() {
+fn a_user_with_too_many_processes_gets_an_error() {
     if !is_root() {
         println!("SKIPPED: needs a user of its own");
         return;
     }
-    // a user that nobody else has
+    // a user without other processes
     let user = "setpriv --reuid=61234 --regid=65534 --clear-groups \"$@\"";
     scenario("too_many_processes", &["sh", "-c", user, "sh"]);
 }
 
 #[test]
-#[ignore = "a scenario of a_user_with_too_many_processes_is_told"]
+#[ignore = "a scenario of a_user_with_too_many_processes_gets_an_error"]
 fn too_many_processes() {
     if !is_alone() {
         return;
@@ -310,7 +310,7 @@ fn a_child_without_memory() {
     assert!(tree.members().unwrap().is_empty());
 }
 
-/// A suspended tree refuses; others go on; when it is resumed it takes children again.
+/// A suspended tree refuses; others continue; when it is resumed it takes children again.
 #[test]
 fn a_suspended_tree_takes_no_children() {
     for (tree, other) in trees().into_iter().zip(trees()) {
@@ -328,19 +328,19 @@ fn a_suspended_tree_takes_no_children() {
     }
 }
 
-/// Somebody else freezes the cgroup: a spawn waits, other trees do not, and a kill ends it.
+/// Another process freezes the cgroup: a spawn waits, other trees do not, and a kill ends it.
 #[test]
 fn a_child_that_is_killed_before_its_program_is_an_error() {
     let tree = ProcessTree::new().unwrap();
-    let Mechanism::Cgroup(folder) = tree.mechanism() else {
+    let Mechanism::Cgroup(directory) = tree.mechanism() else {
         println!("SKIPPED: no cgroup");
         return;
     };
-    let freeze = folder.join("cgroup.freeze");
+    let freeze = directory.join("cgroup.freeze");
     std::fs::write(&freeze, "1").unwrap();
     std::thread::scope(|scope| {
         let spawning = scope.spawn(|| tree.spawn(Command::new("true")));
-        let procs = folder.join("cgroup.procs");
+        let procs = directory.join("cgroup.procs");
         until("the child is in", || !std::fs::read_to_string(&procs).unwrap().is_empty());
         let other = ProcessTree::new().unwrap();
         assert_eq!(other.spawn(Command::new("true")).unwrap().wait(), Ok(WaitStatus::exited(0)));
@@ -350,7 +350,8 @@ fn a_child_that_is_killed_before_its_program_is_an_error() {
     assert_eq!(tree.table().counts().processes, 2, "init and the owner");
 }
 
-/// A kernel that kills whoever is created in a cgroup which was killed before: nobody notices.
+/// A kernel that kills each process that is created in a cgroup which was killed before: no caller
+/// sees it.
 #[test]
 fn a_tree_that_was_killed_takes_children() {
     let tree = ProcessTree::new().unwrap();
@@ -358,10 +359,10 @@ fn a_tree_that_was_killed_takes_children() {
         assert_eq!(tree.spawn(Command::new("true")).unwrap().wait(), Ok(WaitStatus::exited(0)));
         assert_eq!(tree.kill().unwrap().survivors, []);
     }
-    // nor if it was somebody else who did so
+    // nor if another process did so
     let tree = ProcessTree::new().unwrap();
-    if let Mechanism::Cgroup(folder) = tree.mechanism() {
-        match std::fs::write(folder.join("cgroup.kill"), "1") {
+    if let Mechanism::Cgroup(directory) = tree.mechanism() {
+        match std::fs::write(directory.join("cgroup.kill"), "1") {
             Ok(()) => {}
             Err(error) => println!("SKIPPED: no cgroup.kill: {error}"),
         }
@@ -398,7 +399,8 @@ fn ignoring_sigchld() {
     }
 }
 
-/// Whoever begins with a mask or without, what the owner ignores or blocks is not the child's.
+/// Whether a spawn has a mask or not, the signals that the owner ignores or blocks are not the
+/// child's.
 #[test]
 fn mask_and_dispositions_are_as_asked_for() {
     with_default_signals();
@@ -463,7 +465,7 @@ fn without_standard_input() {
         return;
     }
     // Rust opens /dev/null for those that are closed when it starts
-    // SAFETY: nobody here uses it
+    // SAFETY: no code here uses it
     unsafe { libc::close(0) };
     for tree in trees() {
         let child =
@@ -476,7 +478,8 @@ fn without_standard_input() {
     }
 }
 
-/// Everybody who was alive when it began is in the report of a shutdown, whoever waited for him.
+/// All processes that were alive at its beginning are in the report of a shutdown, whichever code
+/// waited for them.
 #[test]
 fn a_shutdown_tells_of_those_that_others_wait_for() {
     for tree in trees() {
@@ -492,18 +495,18 @@ fn a_shutdown_tells_of_those_that_others_wait_for() {
     }
 }
 
-/// Nobody is a zombie once it has ended, though its tree is gone.
+/// No process stays a zombie once it has ended, though its tree is gone.
 #[test]
 fn those_that_are_left_are_reaped() {
     for options in [Options::new(), Options::new().without_cgroup()] {
         let tree = options.on_drop(proctable::driver::linux::OnDrop::Leave).create().unwrap();
-        let (_, folder) = traces(&tree);
+        let (_, directory) = traces(&tree);
         let child = tree.spawn(Command::new("sleep").arg("0.05")).unwrap();
         drop(tree);
         let stat = format!("/proc/{}", child.pid());
         until("it is reaped", || !std::path::Path::new(&stat).exists());
         assert_eq!(child.wait(), Ok(WaitStatus::exited(0)));
-        folder.into_iter().for_each(|folder| std::fs::remove_dir(folder).unwrap());
+        directory.into_iter().for_each(|directory| std::fs::remove_dir(directory).unwrap());
     }
 }
 
@@ -557,18 +560,18 @@ fn a_guardian_has_only_its_own_streams() {
             return;
         }
     };
-    let Mechanism::Cgroup(folder) = tree.mechanism() else { unreachable!("it is guarded") };
-    let folder = folder.to_str().unwrap().to_string();
+    let Mechanism::Cgroup(directory) = tree.mechanism() else { unreachable!("it is guarded") };
+    let directory = directory.to_str().unwrap().to_string();
     let is_guardian = |pid: &i32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(&folder)
+        String::from_utf8_lossy(&line).contains(&directory)
     };
     let find = || {
         let pids = std::fs::read_dir("/proc").unwrap().flatten();
         let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         pids.find(is_guardian)
     };
-    // its creator goes on in the middle of exec: arguments and descriptors take another moment
+    // its creator is in the middle of exec: arguments and descriptors take another moment
     until("there is a guardian", || find().is_some());
     let guardian = find().unwrap();
     let fds = format!("/proc/{guardian}/fd");
@@ -577,8 +580,8 @@ fn a_guardian_has_only_its_own_streams() {
     assert!(!is_there(guardian));
 }
 
-/// Who has waited for a child finds nothing of it: no zombie that counts against a limit, and
-/// nobody to send a signal to.
+/// After a wait nothing is left of a child: no zombie that counts against a limit, and no target
+/// for a signal.
 #[test]
 fn a_wait_returns_when_the_child_is_reaped() {
     let tree = Options::new().without_cgroup().create().unwrap();

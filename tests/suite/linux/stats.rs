@@ -25,9 +25,9 @@ fn figures_tell_their_source() {
         assert!(stats.memory.value >= 30 << 20, "{stats:?}");
         assert!(stats.memory_peak.unwrap().value >= 30 << 20, "{stats:?}");
         match tree.mechanism() {
-            Mechanism::Cgroup(folder) => {
+            Mechanism::Cgroup(directory) => {
                 assert_eq!(stats.cpu.source, Source::CgroupV2);
-                let account = folder.join("memory.current").exists();
+                let account = directory.join("memory.current").exists();
                 let v2 = stats.memory.source == Source::CgroupV2;
                 assert_eq!(v2, account, "{stats:?}");
             }
@@ -43,8 +43,8 @@ fn figures_tell_their_source() {
 /// Whether the peak of a tree's memory is in an account that outlives its members, or a visible
 /// line that says why it is not.
 pub fn keeps_peak(tree: &ProcessTree) -> bool {
-    let Mechanism::Cgroup(folder) = tree.mechanism() else { return true };
-    let has = |file: &str| folder.join(file).exists();
+    let Mechanism::Cgroup(directory) = tree.mechanism() else { return true };
+    let has = |file: &str| directory.join(file).exists();
     let keeps = !has("memory.current") || has("memory.peak");
     if !keeps {
         println!("SKIPPED: the peak: a cgroup has no memory.peak before Linux 5.19");
@@ -52,7 +52,8 @@ pub fn keeps_peak(tree: &ProcessTree) -> bool {
     keeps
 }
 
-/// A tree whose memory is limited by a cgroup has that one's account: of those who have ended, too.
+/// A tree whose memory is limited by a cgroup has the account of the cgroup: also of processes that
+/// have ended.
 #[test]
 fn a_limited_tree_has_the_kernels_account_of_its_memory() {
     let limits = Limits { memory: Some(1 << 30), ..Limits::default() };

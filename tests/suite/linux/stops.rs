@@ -1,11 +1,11 @@
 //! `proctable exec` and stops: of the command, of the program, by the terminal and from outside.
-//! The clock goes on, and nobody stays behind stopped.
+//! The clock runs, and no process stays stopped.
 #![allow(unsafe_code)]
 
 use std::os::unix::process::CommandExt;
 use std::process::Stdio as StdStdio;
 
-use super::program::{folders_of, proctable};
+use super::program::{directories_of, proctable};
 use super::terminal::{Screen, calls, on_terminal, shell};
 use super::*;
 
@@ -34,8 +34,8 @@ fn numbers<const COUNT: usize>(screen: &mut Screen) -> [i32; COUNT] {
     numbers.try_into().unwrap()
 }
 
-/// Has a shell say the status of its job once that has ended. As long as it has not heard of a
-/// continue, which it may be told of later than others see it, it gives the status of the stop
+/// Has a shell print the status of its job once that has ended. As long as the shell has received
+/// no continue, which may come to it later than others see it, it prints the status of the stop
 /// before.
 const STATUS_OF_JOB: &str =
     "while wait %1; code=$?; [ $code = 147 -o $code = 148 ]; do :; done; echo code=$code";
@@ -45,7 +45,7 @@ const STATUS_OF_JOB: &str =
 fn the_time_is_over_for_a_command_that_stops_itself() {
     for call in calls() {
         let line = format!("{call} --timeout 0.3 -- sh -c \"kill -STOP \\$\\$\"; echo code=$?");
-        // a script on a terminal, with nobody above it
+        // a script on a terminal, with no shell above it
         let tree = ProcessTree::new().unwrap();
         let (mut screen, _) = on_terminal(&tree, Command::new("sh").arg("-c").arg(&line));
         screen.expect("code=124\r\n");
@@ -62,14 +62,14 @@ fn the_time_is_over_for_a_command_that_stops_itself() {
 
 /// Without a terminal, too; the grace is what it is, and SIGKILL needs no continue.
 #[test]
-fn the_time_is_over_for_whoever_is_stopped_without_a_terminal() {
+fn the_time_is_over_for_a_program_that_is_stopped_without_a_terminal() {
     for mechanism in [&["exec"][..], &["exec", "--no-cgroup"]] {
         for script in [
             "kill -STOP $$",
             "kill -TSTP $$",
             "kill -TTIN $$",
             "trap '' TERM; kill -STOP $$; while :; do sleep 1000; done",
-            // somebody else in the tree
+            // another member of the tree
             "sh -c 'kill -STOP $$' & wait",
             "setsid sh -c 'kill -STOP $$' & wait",
         ] {
@@ -81,15 +81,15 @@ fn the_time_is_over_for_whoever_is_stopped_without_a_terminal() {
             let mut program = program.process_group(0).spawn().unwrap();
             assert_eq!(program.wait().unwrap().code(), Some(124), "{mechanism:?} {script}");
             assert!(begin.elapsed() < SOON);
-            assert!(folders_of(program.id()).is_empty());
+            assert!(directories_of(program.id()).is_empty());
         }
     }
 }
 
-/// ^Z stops the program for longer than it has: the time is over as soon as it goes on, and the
+/// ^Z stops the program for longer than it has: the time is over as soon as it continues, and the
 /// command need not be continued for that.
 #[test]
-fn the_time_is_over_when_a_stopped_job_goes_on() {
+fn the_time_is_over_when_a_stopped_job_continues() {
     for call in calls() {
         let tree = ProcessTree::new().unwrap();
         let (mut screen, _shell) = shell(&tree);
@@ -109,8 +109,8 @@ fn the_time_is_over_when_a_stopped_job_goes_on() {
     }
 }
 
-/// Who stops the command from outside and continues it gets back what was there before: the program
-/// does not stay behind stopped.
+/// A process that stops the command from outside and continues it restores the state before: the
+/// program does not stay stopped.
 #[test]
 fn a_command_that_is_stopped_and_continued_from_outside_ends_as_ever() {
     for call in calls() {
@@ -118,14 +118,14 @@ fn a_command_that_is_stopped_and_continued_from_outside_ends_as_ever() {
             let tree = ProcessTree::new().unwrap();
             let (mut screen, _shell) = shell(&tree);
             screen.expect("READY>");
-            // one that needs no terminal when it goes on in the background
+            // a program that needs no terminal when it continues in the background
             let script = "echo numbers=$$ $PPID; while :; do sleep 0.01; done";
             screen.press(&format!("{call} -- sh -c '{script}'\n"));
             let [command, program] = numbers(&mut screen);
             send(command, signal);
             await_state(command, 'T');
             if signal == libc::SIGTSTP {
-                // as by the terminal, from which it cannot be told
+                // as by the terminal, from which it cannot be distinguished
                 await_state(program, 'T');
                 screen.expect("READY>");
             }
@@ -219,9 +219,9 @@ fn the_script_around_a_command_stops_with_it() {
     }
 }
 
-/// Who is stopped in which order, and who is continued in which: nobody stays stopped.
+/// In whatever order processes are stopped and continued, none stays stopped.
 #[test]
-fn nobody_stays_stopped_whoever_is_continued_first() {
+fn no_process_stays_stopped_in_any_order() {
     for mechanism in [&["exec"][..], &["exec", "--no-cgroup"], &["init"]] {
         for stops in [[0, 1], [1, 0]] {
             for continues in [[0, 1], [1, 0]] {
@@ -250,9 +250,9 @@ fn nobody_stays_stopped_whoever_is_continued_first() {
     }
 }
 
-/// SIGSTOP of somebody who is no direct child is nobody's business.
+/// SIGSTOP of a process that is no direct child concerns no other.
 #[test]
-fn a_stop_deep_in_the_tree_stops_nobody_else() {
+fn a_stop_deep_in_the_tree_stops_no_other_process() {
     for call in calls() {
         let tree = ProcessTree::new().unwrap();
         let (mut screen, _shell) = shell(&tree);
@@ -271,16 +271,16 @@ fn a_stop_deep_in_the_tree_stops_nobody_else() {
 #[test]
 fn stops_are_the_same_for_an_ordinary_user() {
     if let Some(user) = ordinary_user() {
-        alone("linux::stops::as_whoever_this_is", &user);
+        alone("linux::stops::as_the_present_user", &user);
     }
 }
 
 #[test]
 #[ignore = "a scenario of stops_are_the_same_for_an_ordinary_user"]
-fn as_whoever_this_is() {
+fn as_the_present_user() {
     the_time_is_over_for_a_command_that_stops_itself();
-    the_time_is_over_when_a_stopped_job_goes_on();
+    the_time_is_over_when_a_stopped_job_continues();
     a_command_that_is_stopped_and_continued_from_outside_ends_as_ever();
     a_program_that_stopped_with_its_command_does_not_outlive_it();
-    nobody_stays_stopped_whoever_is_continued_first();
+    no_process_stays_stopped_in_any_order();
 }

@@ -1,6 +1,6 @@
 //! Nothing survives: whatever a tree does, and however its owner ends.
 
-use super::program::{folders_of, proctable};
+use super::program::{directories_of, proctable};
 use super::*;
 
 /// How often each way of ending is tried on a small tree.
@@ -62,7 +62,7 @@ impl Times {
         let middle = self.0[self.0.len() / 2];
         let rounds = self.0.len();
         println!(
-            "{what}: {rounds} times, 0 survivors, 0 folders; min {first:.1?} median {middle:.1?} \
+            "{what}: {rounds} times, 0 survivors, 0 directories; min {first:.1?} median {middle:.1?} \
              max {last:.1?}"
         );
     }
@@ -86,7 +86,8 @@ fn name(tree: &ProcessTree) -> &'static str {
     }
 }
 
-/// A mark of the test's own, by which it finds whoever is left, whatever the library thinks.
+/// A mark of the test's own, by which it finds all processes that are left, whatever the library
+/// finds.
 fn token(number: u64) -> String {
     format!("PROCTABLE_TEST=survivors-{}-{number}-", std::process::id())
 }
@@ -96,20 +97,20 @@ fn marked_sh(script: &str, token: &str) -> Command {
     sh(script).env(name, value).stdout(Stdio::Null).stderr(Stdio::Null)
 }
 
-/// Ends a tree, and says how long that took. Nobody with the mark is left, and no folder.
+/// Ends a tree, and returns how long that took. No process with the mark is left, and no directory.
 fn end(tree: ProcessTree, way: Way, token: &str) -> Duration {
-    let (_, folder) = traces(&tree);
+    let (_, directory) = traces(&tree);
     let begin = Instant::now();
     way.end(tree);
     let time = begin.elapsed();
     let left = marked(token);
     assert!(left.is_empty(), "{way:?}: {left:?} survive");
-    assert!(folder.is_none_or(|folder| !folder.exists()), "{way:?}");
+    assert!(directory.is_none_or(|directory| !directory.exists()), "{way:?}");
     time
 }
 
 #[test]
-fn nobody_survives_an_end_at_any_moment() {
+fn no_process_survives_an_end_at_any_moment() {
     let mut random = Random(0x5eed);
     for options in mechanisms() {
         for way in WAYS {
@@ -132,7 +133,7 @@ fn nobody_survives_an_end_at_any_moment() {
 }
 
 #[test]
-fn nobody_of_500_survives() {
+fn none_of_500_processes_survives() {
     for options in mechanisms() {
         let mut times = Times::default();
         let mut mechanism = "";
@@ -151,7 +152,7 @@ fn nobody_of_500_survives() {
 }
 
 #[test]
-fn nobody_of_a_fork_bomb_survives() {
+fn no_process_of_a_fork_bomb_survives() {
     let limits = Limits { processes: Some(200), ..Limits::default() };
     for options in mechanisms() {
         let mut times = Times::default();
@@ -191,15 +192,15 @@ fn guarded(script: &str, arguments: &[&str], moment: Option<Duration>, token: &s
     let begin = Instant::now();
     owner.kill().unwrap();
     owner.wait().unwrap();
-    until("they are gone", || marked(token).is_empty() && folders_of(owner.id()).is_empty());
+    until("they are gone", || marked(token).is_empty() && directories_of(owner.id()).is_empty());
     let time = begin.elapsed();
-    // nobody comes back, either
+    // no process comes back, either
     assert!(marked(token).is_empty());
     time
 }
 
 #[test]
-fn nobody_survives_the_owner_with_a_guardian() {
+fn no_process_survives_the_owner_with_a_guardian() {
     if let Err(why) = proctable::driver::linux::preflight().guardian {
         println!("SKIPPED: no guardian: {why}");
         return;
@@ -238,13 +239,13 @@ fn an_inner_tree_ends_with_the_outer_one() {
 
 /// Only the scan: an ordinary user can make no cgroup.
 #[test]
-fn nobody_survives_an_ordinary_owner() {
-    as_ordinary_user("linux::survivors::as_whoever_this_is");
+fn no_process_survives_an_ordinary_owner() {
+    as_ordinary_user("linux::survivors::as_the_present_user");
 }
 
 #[test]
-#[ignore = "a scenario of nobody_survives_an_ordinary_owner"]
-fn as_whoever_this_is() {
-    nobody_survives_an_end_at_any_moment();
-    nobody_of_500_survives();
+#[ignore = "a scenario of no_process_survives_an_ordinary_owner"]
+fn as_the_present_user() {
+    no_process_survives_an_end_at_any_moment();
+    none_of_500_processes_survives();
 }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use super::*;
 
-/// A pseudo-terminal with somebody who reads what appears on it.
+/// A pseudo-terminal, with a thread that reads what appears on it.
 pub struct Screen {
     keyboard: File,
     shown: Receiver<Vec<u8>>,
@@ -58,7 +58,7 @@ impl Screen {
                 if unsafe { libc::poll(&mut poll, 1, 20) } <= 0 {
                     continue;
                 }
-                // EIO: nobody has the terminal any more
+                // EIO: no process has the terminal open any more
                 let length = reader.read(&mut buffer).unwrap_or(0);
                 if length == 0 || show.send(buffer[..length].to_vec()).is_err() {
                     return;
@@ -107,8 +107,8 @@ impl Screen {
         text.rsplit('\n').next().unwrap_or_default()
     }
 
-    /// Types a line to somebody who repeats it, again until it is: one that comes while the shell
-    /// changes the terminal's mode is for nobody before the next newline.
+    /// Types a line to a program that repeats it, again until it does: a line that comes while the
+    /// shell changes the terminal's mode is not read before the next newline.
     #[track_caller]
     pub fn expect_repeated(&mut self, line: &str) {
         self.expect_repeated_as(line, &format!("{line}\r\n"));
@@ -124,12 +124,13 @@ impl Screen {
             if self.appears(shown, Duration::from_secs(1)) {
                 return;
             }
-            assert!(begin.elapsed() < SOON, "nobody repeats `{line}`:\n{}", self.text);
+            assert!(begin.elapsed() < SOON, "no program repeats `{line}`:\n{}", self.text);
         }
     }
 
-    /// Ends the input of somebody who repeats lines. A ^D that comes while the shell changes the
-    /// terminal's mode would be a letter like others: whoever has repeated one is past that.
+    /// Ends the input of a program that repeats lines. A ^D that comes while the shell changes the
+    /// terminal's mode would be a letter like others: a program that has repeated a line is past
+    /// that.
     #[track_caller]
     pub fn end_input(&mut self) {
         self.expect_repeated("last");
@@ -312,7 +313,7 @@ fn the_tree_erases_nothing() {
     }
 }
 
-/// Nobody could continue it, so it goes on.
+/// No process could continue it, so it continues.
 #[test]
 fn without_a_shell_nothing_stays_stopped() {
     for call in calls() {
@@ -334,13 +335,13 @@ fn without_a_shell_nothing_stays_stopped() {
 #[test]
 fn a_terminal_serves_an_ordinary_user() {
     if let Some(user) = ordinary_user() {
-        alone("linux::terminal::as_whoever_this_is", &user);
+        alone("linux::terminal::as_the_present_user", &user);
     }
 }
 
 #[test]
 #[ignore = "a scenario of a_terminal_serves_an_ordinary_user"]
-fn as_whoever_this_is() {
+fn as_the_present_user() {
     the_keyboard_interrupts_the_command();
     the_keyboard_stops_the_command_and_fg_continues_it();
     a_command_in_the_background_gets_the_terminal_by_fg();

@@ -1,4 +1,4 @@
-//! No stranger is ever hit, however fast the numbers of processes come round.
+//! No unrelated process is ever hit, however fast the numbers of processes wrap.
 #![allow(unsafe_code)]
 
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ fn time() -> Duration {
 const ROUNDS: u64 = 10;
 const TREES: u64 = 16;
 
-/// From 6.14 on each pid namespace has a pid_max of its own. Before, setting it would set
-/// everybody's.
+/// From 6.14 on each pid namespace has a pid_max of its own. Before, a write would set that of the
+/// whole machine.
 fn has_own_pid_max() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
@@ -31,7 +31,7 @@ fn has_own_pid_max() -> bool {
 }
 
 #[test]
-fn no_signal_ever_reaches_a_stranger() {
+fn no_signal_ever_reaches_an_unrelated_process() {
     if !is_root() || !has_own_pid_max() {
         println!("SKIPPED: a pid namespace with few numbers needs root and Linux 6.14");
         return;
@@ -53,7 +53,7 @@ fn no_signal_ever_reaches_a_stranger() {
     ];
     let said = alone("linux::unrelated::among_400_numbers", &by);
     assert_eq!(std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap(), before);
-    let lines = said.lines().filter(|line| line.contains("strangers"));
+    let lines = said.lines().filter(|line| line.contains("unrelated"));
     lines.for_each(|line| println!("{line}"));
 }
 
@@ -101,11 +101,11 @@ impl Bystander {
     }
 }
 
-/// Strangers that come and go, so that every number comes round again and again.
+/// Unrelated processes come and go, so that every number is used again and again.
 #[derive(Default)]
 struct Churn {
     over: AtomicBool,
-    strangers: AtomicU64,
+    unrelated: AtomicU64,
     rounds: AtomicU64,
     hits: AtomicU64,
 }
@@ -115,9 +115,9 @@ impl Churn {
     fn run(&self) {
         while !self.over.load(Ordering::Relaxed) {
             // EAGAIN: all numbers are taken at the moment
-            let Ok(mut stranger) = StdCommand::new("/bin/true").spawn() else { continue };
-            let status = stranger.wait().unwrap();
-            self.strangers.fetch_add(1, Ordering::Relaxed);
+            let Ok(mut process) = StdCommand::new("/bin/true").spawn() else { continue };
+            let status = process.wait().unwrap();
+            self.unrelated.fetch_add(1, Ordering::Relaxed);
             self.hits.fetch_add(u64::from(!status.success()), Ordering::Relaxed);
         }
     }
@@ -140,7 +140,7 @@ impl Churn {
             if pid < 0 || unsafe { libc::waitpid(pid, &mut status, 0) } != pid {
                 continue;
             }
-            self.strangers.fetch_add(1, Ordering::Relaxed);
+            self.unrelated.fetch_add(1, Ordering::Relaxed);
             self.rounds.fetch_add(u64::from(pid < last), Ordering::Relaxed);
             self.hits.fetch_add(u64::from(status != 0), Ordering::Relaxed);
             last = pid;
@@ -160,7 +160,7 @@ const RESTLESS: &str =
     "i=0; while [ $i -lt 6 ]; do (true &); setsid true & i=$((i + 1)); done; sleep 0.004";
 
 #[test]
-#[ignore = "a scenario of no_signal_ever_reaches_a_stranger"]
+#[ignore = "a scenario of no_signal_ever_reaches_an_unrelated_process"]
 fn among_400_numbers() {
     if !is_alone() {
         return;
@@ -191,9 +191,9 @@ fn among_400_numbers() {
     let signals: Vec<_> = bystanders.into_iter().map(Bystander::signals).collect();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     println!(
-        "strangers: {} came and went, their numbers came round {} times; {trees} trees, {sweeps} \
+        "unrelated: {} came and went, their numbers wrapped {} times; {trees} trees, {sweeps} \
          sweeps that ended {swept}; signals to them {}, to bystanders {}",
-        count(&churn.strangers),
+        count(&churn.unrelated),
         count(&churn.rounds),
         count(&churn.hits),
         signals.iter().flatten().count(),

@@ -21,22 +21,22 @@ fn with_trees() {
     let error = tree.spawn(Command::new("true").uid(1)).unwrap_err();
     assert_eq!((error.step, error.error.raw_os_error()), (Step::Uid, Some(libc::EPERM)));
     spawn_family(&tree);
-    let (members, folder) = traces(&tree);
+    let (members, directory) = traces(&tree);
     assert!(members.len() >= 9, "{members:?}");
     assert_eq!(tree.stats().unwrap().processes, members.len());
     drop(tree);
     assert!(members.iter().all(|pid| !is_there(*pid)));
-    assert!(folder.is_none_or(|folder| !folder.exists()));
+    assert!(directory.is_none_or(|directory| !directory.exists()));
 }
 
 /// Cgroups may be delegated to a user; here they are not, or all of this holds with them.
 #[test]
-fn an_ordinary_user_is_told_what_there_is_not() {
+fn an_ordinary_user_sees_what_is_missing() {
     as_ordinary_user("linux::user::without_privileges");
 }
 
 #[test]
-#[ignore = "a scenario of an_ordinary_user_is_told_what_there_is_not"]
+#[ignore = "a scenario of an_ordinary_user_sees_what_is_missing"]
 fn without_privileges() {
     if !is_alone() {
         return;

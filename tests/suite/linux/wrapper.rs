@@ -313,7 +313,7 @@ fn exec_ends_with_the_signal_and_the_status_that_were_asked_for() {
         assert_eq!(timed_out(&options, script).status.code(), Some(3));
         let options = [mechanism, &["--signal", "KILL", "--preserve-status"]].concat();
         assert_eq!(timed_out(&options, script).status.signal(), Some(libc::SIGKILL));
-        // what the command leaves behind gets the signal, too: nothing else ends it
+        // the process that the command leaves gets the signal, too: nothing else ends it
         let left =
             "trap 'echo USR1; exit' USR1; trap '' TERM; echo >&3; while :; do sleep 0.01; done";
         let fifo = TempFile::new("left");
@@ -438,7 +438,7 @@ fn exec_tells_of_every_process() {
     }
 }
 
-/// With -v each signal is told, with its target and the reason.
+/// With -v the program reports each signal, with its target and the reason.
 #[test]
 fn exec_says_which_signal_it_sends() {
     let script = "trap '' TERM; trap 'exit 3' USR1; echo; while :; do sleep 0.01; done";
