@@ -46,6 +46,7 @@ pub struct Delivery {
 
 /// An operation on a driver, as reports of faults and tests describe it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Op {
     /// [`DriverProcess::deliver`].
     Deliver(Delivery),

@@ -29,6 +29,7 @@ pub struct TableEvent {
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum What {
     /// The process was created, by [`Cause::actor`].
     Created,

@@ -4,6 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::task::{Context, Poll};
 use core::time::Duration;
+use std::panic::RefUnwindSafe;
 use std::time::Instant;
 
 use super::event::{TableEvent, What};
@@ -37,6 +38,9 @@ struct QueueState {
     /// The table has ended: no further event comes.
     is_closed: bool,
 }
+
+// no code of the embedder runs while its lock is held
+impl RefUnwindSafe for EventQueue {}
 
 impl EventQueue {
     /// A queue of at most `capacity` events, and at least two: one event, and the

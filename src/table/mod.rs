@@ -72,6 +72,7 @@ use alloc::sync::Arc;
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::fmt;
+use std::panic::RefUnwindSafe;
 
 pub use call::{Call, CallProgress};
 pub(crate) use call::{End, Started};
@@ -113,6 +114,9 @@ pub type OnProcessExit = Arc<dyn Fn(&Process, WaitStatus) + Send + Sync>;
 /// Ends the table when it is dropped: each handle holds a reference to it.
 #[derive(Debug)]
 struct TableHandle(Arc<TableInner>);
+
+// a panic of the embedder's code is contained, and leaves no transition half done
+impl RefUnwindSafe for TableHandle {}
 
 impl Drop for TableHandle {
     fn drop(&mut self) {

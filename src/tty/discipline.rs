@@ -313,6 +313,7 @@ impl Discipline {
     /// (`n_tty_write`).
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         self.process_echoes(); // LD-74
+        self.output.reserve(bytes.len(), self.output_limit);
         let before = self.output.bytes.len();
         let mut written = 0;
         if self.termios.output(OPOST) {
@@ -382,6 +383,7 @@ impl Discipline {
     fn write_echoes(&mut self) {
         let before = self.output.bytes.len();
         let limit = self.limit();
+        self.output.reserve(self.echo.len(), self.output_limit);
         self.output.put_echoes(&mut self.echo, &self.termios, limit);
         self.note_written(before);
     }

@@ -160,6 +160,10 @@ impl EchoRing {
         }
     }
 
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

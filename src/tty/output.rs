@@ -19,6 +19,17 @@ pub(super) struct Output {
 }
 
 impl Output {
+    /// Makes room in memory for `count` more bytes, each of which may become eight (a tab), up to
+    /// `limit` in total and no more.
+    pub fn reserve(&mut self, count: usize, limit: usize) {
+        let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
+        let wanted = len.saturating_add(count.saturating_mul(8));
+        if wanted > capacity && capacity < limit {
+            let target = wanted.max(2 * capacity).min(limit);
+            self.bytes.reserve_exact(target.saturating_sub(len));
+        }
+    }
+
     /// Writes a byte that is not processed.
     pub fn put(&mut self, byte: u8) {
         self.bytes.push_back(byte);

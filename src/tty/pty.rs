@@ -140,7 +140,7 @@ impl Default for Pty {
 impl Pty {
     /// The bytes that wait between the ends in each direction, beyond the 4095 of each end's own
     /// queue. The kernel's limit depends on the sizes of the writes (LD-130, LD-131).
-    pub const DEFAULT_CAPACITY: usize = 2048;
+    pub const DEFAULT_CAPACITY: usize = 1024;
 
     /// A new pty: its master is open, its slave is locked (LD-08), its settings are the defaults
     /// (LD-01).

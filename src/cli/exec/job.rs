@@ -136,8 +136,10 @@ impl<'a> CommandJob<'a> {
             while let Some((info, is_early)) = self.inputs.signals.queued.pop_front() {
                 self.forward(info, is_early)?;
             }
-            while let Some(event) = self.inputs.events.take() {
+            if let Some(event) = self.inputs.events.take() {
                 self.note(&event);
+                // it may be the end of the command
+                continue;
             }
             select! {
                 recv(self.inputs.signals.receiver) -> signal => self.forward(signal.map_err(gone)?, false)?,

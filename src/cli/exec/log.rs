@@ -94,6 +94,8 @@ fn what(what: &What) -> Value {
         }
         What::DriverFault(op) => json!({ "event": "driver_fault", "operation": format!("{op:?}") }),
         What::Lost(count) => json!({ "event": "lost", "count": count }),
+        // an event of a later version of the library
+        other => json!({ "event": format!("{other:?}") }),
     }
 }
 

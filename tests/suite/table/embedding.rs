@@ -421,3 +421,15 @@ fn drivers_run_when_the_runtime_asks() {
     assert_eq!(*records.0.lock().unwrap(), [std::thread::current().id(); 2]);
     assert_eq!(table.dispatch(), 0);
 }
+
+/// Code that holds handles may catch panics.
+#[test]
+fn handles_are_unwind_safe() {
+    use proctable::table::{EventReceiver, Thread, WeakProcess};
+    fn is_unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    is_unwind_safe::<ProcessTable>();
+    is_unwind_safe::<Process>();
+    is_unwind_safe::<WeakProcess>();
+    is_unwind_safe::<Thread>();
+    is_unwind_safe::<EventReceiver>();
+}
