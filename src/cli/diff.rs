@@ -290,6 +290,15 @@ fn show(options: &Options, difference: &Difference) {
     let path = options.save.join(name);
     let saved = fs::create_dir_all(&options.save).and_then(|()| fs::write(&path, &difference.log));
     match saved {
+        Ok(()) if options.terminal => {
+            let (seed, steps, index) = (options.seed, options.steps, difference.index);
+            let count = index + 1;
+            say!(
+                "saved as {}; again with: proctable diff --terminal --seed {seed} --steps {steps} \
+                 --programs {count} --shard {index}/{count}\n",
+                path.display()
+            );
+        }
         Ok(()) => say!(
             "saved; again with: proctable diff --replay {} {}{}\n",
             path.display(),
