@@ -9,18 +9,22 @@ use crate::abi::SigSet;
 use crate::host::{Controlling, RealTerminal, let_workers_run};
 use crate::kernel::Seeded;
 use crate::sim::{ModelTerminal, TerminalPrivilege, TerminalResult, TerminalState, TerminalStep};
+use crate::tty::PollFlags;
 
 /// How long the kernel may take to carry bytes from one end to the other.
 #[derive(Clone, Copy)]
 struct Pace {
-    /// The time before the first look at the state.
+    /// The time before the first look at the state after a call that may move bytes, if an end had
+    /// input before: a poll does not let the kernel's worker finish then (LD-19).
     before: Duration,
     /// The time until the state has to be the model's.
     within: Duration,
 }
 
-/// As fast as the states agree.
-const FAST: Pace = Pace { before: Duration::ZERO, within: Duration::from_millis(3) };
+/// Nearly as fast as the states agree.
+const FAST: Pace = Pace { before: Duration::from_micros(100), within: Duration::from_millis(3) };
+
+const MEDIUM: Pace = Pace { before: Duration::from_millis(2), within: Duration::from_millis(20) };
 
 /// A program with a difference is run again at this pace. The worker that carries bytes to the other
 /// end may be late; a read or a poll of an end that has input does not wait for it (LD-19, LD-20).
@@ -82,13 +86,15 @@ fn run(program: &[TerminalStep], env: &TerminalEnv, pace: Pace) -> io::Result<Ve
     let mut real = RealTerminal::new(Controlling::Yes)?;
     let mut model = (env.prepare)(ModelTerminal::new(env.privilege));
     let mut seen = Vec::new();
+    let mut had_input = false;
     for step in program {
         let result = model.run(step);
         let expected = Seen { result, state: model.state() };
         let mut got = Seen { result: real.run(step), state: real.state() };
-        if !pace.before.is_zero() {
+        if had_input && moves_bytes(step) {
             let_workers_run(pace.before);
         }
+        had_input = has_input(&expected.state);
         let start = Instant::now();
         let mut signals = SigSet::EMPTY;
         loop {
@@ -111,6 +117,24 @@ fn run(program: &[TerminalStep], env: &TerminalEnv, pace: Pace) -> io::Result<Ve
     Ok(seen)
 }
 
+/// Whether the kernel's worker may carry bytes because of a call.
+fn moves_bytes(step: &TerminalStep) -> bool {
+    !matches!(
+        step,
+        TerminalStep::Packet(_)
+            | TerminalStep::SetWinsize(..)
+            | TerminalStep::Signal(_)
+            | TerminalStep::Lock(_)
+            | TerminalStep::Exclusive(..)
+    )
+}
+
+/// Whether an end has something to read.
+fn has_input(state: &TerminalState) -> bool {
+    let is_in = |poll: u16| PollFlags(poll).contains(PollFlags::IN);
+    is_in(state.master_poll) || state.slave_poll.is_some_and(is_in)
+}
+
 fn differs(seen: &[(Seen, Seen)], program: &[TerminalStep]) -> bool {
     seen.len() < program.len() || seen.last().is_some_and(|(got, expected)| got != expected)
 }
@@ -125,9 +149,11 @@ pub(super) fn trial(
     let mut program = draw(seed, index, steps, env.privilege);
     let mut seen = run(&program, env, FAST)?;
     let mut was_late = false;
-    if differs(&seen, &program) {
-        seen = run(&program, env, SLOW)?;
-        was_late = !differs(&seen, &program);
+    for pace in [MEDIUM, SLOW] {
+        if differs(&seen, &program) {
+            seen = run(&program, env, pace)?;
+            was_late = !differs(&seen, &program);
+        }
     }
     let pairs = program.iter().zip(&seen);
     let bytes = pairs.map(|(step, (got, _))| bytes_of(step, &got.result)).sum();
@@ -146,8 +172,6 @@ pub(super) fn trial(
 
 /// Removes steps and bytes without which the program still differs.
 fn shrink(program: &mut Vec<TerminalStep>, env: &TerminalEnv) -> io::Result<()> {
-    const MEDIUM: Pace =
-        Pace { before: Duration::from_millis(2), within: Duration::from_millis(20) };
     let still = |program: &[TerminalStep]| -> io::Result<bool> {
         Ok(differs(&run(program, env, MEDIUM)?, program))
     };
