@@ -124,6 +124,14 @@ impl Discipline {
         new
     }
 
+    /// Records an event, unless it is in the list: the list of a runtime that takes no events does
+    /// not grow.
+    pub fn event(&mut self, event: Event) {
+        if !self.events.contains(&event) {
+            self.events.push(event);
+        }
+    }
+
     #[inline]
     pub fn has_fault(&self, fault: TerminalFault) -> bool {
         #[cfg(feature = "faults")]
@@ -169,8 +177,8 @@ impl Discipline {
             self.start(); // LD-153
             self.process_echoes();
         }
-        self.events.push(Event::InputReady);
-        self.events.push(Event::OutputReady);
+        self.event(Event::InputReady);
+        self.event(Event::OutputReady);
     }
 
     fn note_packet_settings(&mut self, old: &Termios) {
@@ -188,7 +196,7 @@ impl Discipline {
     fn note_packet(&mut self, clear: u8, set: u8) {
         if let Some(status) = &mut self.packet {
             *status = *status & !clear | set;
-            self.events.push(Event::OutputWritten);
+            self.event(Event::OutputWritten);
         }
     }
 
@@ -261,7 +269,7 @@ impl Discipline {
         if self.flow.is_stopped && !self.flow.by_ioctl {
             self.flow.is_stopped = false;
             self.note_packet(TIOCPKT_STOP, TIOCPKT_START); // LD-175
-            self.events.push(Event::OutputReady);
+            self.event(Event::OutputReady);
         }
     }
 
@@ -345,7 +353,7 @@ impl Discipline {
         self.start();
         if self.room() > 0 {
             self.output.put(byte);
-            self.events.push(Event::OutputWritten);
+            self.event(Event::OutputWritten);
         }
         if was_stopped {
             self.stop();
@@ -354,7 +362,7 @@ impl Discipline {
 
     fn note_written(&mut self, before: usize) {
         if self.output.bytes.len() != before {
-            self.events.push(Event::OutputWritten);
+            self.event(Event::OutputWritten);
         }
     }
 
@@ -362,7 +370,7 @@ impl Discipline {
     pub fn flush_output(&mut self) {
         self.output.bytes.truncate(MASTER_BUFFER);
         self.note_packet(0, TIOCPKT_FLUSHWRITE); // LD-173
-        self.events.push(Event::OutputReady);
+        self.event(Event::OutputReady);
     }
 
     /// Removes the input (`n_tty_flush_buffer`).
@@ -488,7 +496,7 @@ impl Discipline {
         }
         self.input.commit();
         if self.input.len() > 0 {
-            self.events.push(Event::InputReady);
+            self.event(Event::InputReady);
         }
     }
 
@@ -588,7 +596,7 @@ impl Discipline {
 
     /// INTR, QUIT and SUSP (`n_tty_receive_signal_char`).
     fn receive_signal(&mut self, byte: u8, signal: Signal) {
-        self.events.push(Event::Signal(signal)); // LD-79
+        self.event(Event::Signal(signal)); // LD-79
         if !self.local(NOFLSH) || self.has_fault(TerminalFault::NoflshIgnored) {
             if !self.has_fault(TerminalFault::FlushKeepsOutput) {
                 self.echo.clear(); // LD-80
@@ -657,7 +665,7 @@ impl Discipline {
 
     fn end_line(&mut self, delimiter: u8) {
         self.input.push_delimiter(delimiter);
-        self.events.push(Event::InputReady);
+        self.event(Event::InputReady);
     }
 
     fn reprint(&mut self, byte: u8) {

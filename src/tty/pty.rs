@@ -177,13 +177,13 @@ impl Pty {
         self.discipline.has_fault(fault)
     }
 
-    /// What has happened since the last call, in order.
+    /// What has happened since the last call, each once, in the order of the first occurrences.
     pub fn take_events(&mut self) -> Vec<Event> {
         core::mem::take(&mut self.discipline.events)
     }
 
     fn event(&mut self, event: Event) {
-        self.discipline.events.push(event);
+        self.discipline.event(event);
     }
 
     fn end(&self, end: End) -> &EndState {

@@ -512,3 +512,19 @@ fn a_copy_of_a_pty_continues_identically() {
     }
     assert_eq!(pty, copy);
 }
+
+/// A runtime that takes no events has a list that does not grow.
+#[test]
+fn an_event_is_in_the_list_once() {
+    let mut pty = Pty::new();
+    pty.unlock();
+    let (master, slave) = (pty.master(), pty.open_slave(false).expect("it is unlocked"));
+    for _ in 0..1000 {
+        pty.write(&master, b"\x03a\n").expect("there is room");
+        pty.try_read(&slave, 100).expect("a line");
+        pty.try_read(&master, 100).expect("its echo");
+    }
+    let events = pty.take_events();
+    assert!(events.len() < 10, "{events:?}");
+    assert!(events.contains(&Event::Signal(Signal::INT)));
+}
