@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::coverage::Coverage;
 use super::trial::TrialConfig;
 use super::worker::{Difference, Message, Start, WorkerJob};
@@ -12,7 +14,7 @@ use crate::host::{Mode, Worker, WorkerConfig};
 use crate::kernel::Version;
 
 /// What random programs call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Subject {
     /// The calls of processes.
     #[default]
@@ -45,7 +47,7 @@ pub struct Campaign {
 }
 
 /// The counts of a run so far.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct CampaignCounts {
     /// The programs that were run.
     pub programs: u64,
@@ -53,10 +55,22 @@ pub struct CampaignCounts {
     pub calls: u64,
     /// The programs that only another order than the canonical one explains.
     pub reordered: u64,
-    /// The programs that were abandoned, because their timers fired late each time.
+    /// The programs whose timers fired late each time, so that they were abandoned; for a terminal,
+    /// those that agreed only when the kernel had time to carry bytes between the ends.
     pub late: u64,
     /// The bytes that calls on terminals wrote and read.
     pub bytes: u64,
+}
+
+impl CampaignCounts {
+    fn add(&mut self, more: CampaignCounts) {
+        let CampaignCounts { programs, calls, reordered, late, bytes } = more;
+        self.programs += programs;
+        self.calls += calls;
+        self.reordered += reordered;
+        self.late += late;
+        self.bytes += bytes;
+    }
 }
 
 /// The result of a run.
@@ -94,15 +108,13 @@ impl Campaign {
         let workers = self.cpus.len() as u64;
         let (nth, of) = self.shard;
         let (stride, end) = (of * workers, self.programs);
-        let jobs = (0..workers).map(|worker| nth + worker * of).map(|first| match self.subject {
-            Subject::Terminal => {
-                let (config, fault) = (self.config.clone(), self.fault.clone());
-                WorkerJob::Terminal { config, first, stride, end, fault }
-            }
-            Subject::Processes => {
-                let (config, fault) = (self.config.clone(), self.fault.clone());
-                WorkerJob::Run { config, first, stride, end, fault }
-            }
+        let jobs = (0..workers).map(|worker| WorkerJob::Run {
+            subject: self.subject,
+            config: self.config.clone(),
+            first: nth + worker * of,
+            stride,
+            end,
+            fault: self.fault.clone(),
         });
         let jobs: Vec<(Option<usize>, WorkerJob)> =
             self.cpus.iter().copied().map(Some).zip(jobs).collect();
@@ -204,18 +216,7 @@ fn attend(
 impl Summary {
     fn note(&mut self, message: Message) {
         match message {
-            Message::Progress { programs, calls, reordered, late } => {
-                self.progress.programs += programs;
-                self.progress.calls += calls;
-                self.progress.reordered += reordered;
-                self.progress.late += late;
-            }
-            Message::Terminal(counts) => {
-                self.progress.programs += counts.programs;
-                self.progress.calls += counts.calls;
-                self.progress.bytes += counts.bytes;
-                self.progress.late += counts.late;
-            }
+            Message::Progress(counts) => self.progress.add(counts),
             Message::Differs(difference) => self.differences.push(difference),
             Message::Done(coverage) => self.coverage.add(&coverage),
             Message::Begun { version, left_out } => {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::campaign::{CampaignCounts, Subject};
 use super::coverage::Coverage;
 use super::probe;
 use super::terminal::{self, TerminalEnv};
@@ -19,19 +20,8 @@ use crate::sim::{Action, GeneratorEnv, ModelTerminal, Program, Step, shrink};
 pub enum WorkerJob {
     /// Run the programs `first`, `first + stride`, … below `end`.
     Run {
-        /// The configuration of the programs.
-        config: TrialConfig,
-        /// The first number.
-        first: u64,
-        /// The step from one to the next.
-        stride: u64,
-        /// The end of the numbers.
-        end: u64,
-        /// The name of the rule that the model breaks.
-        fault: Option<String>,
-    },
-    /// Run programs for a terminal: `first`, `first + stride`, … below `end`.
-    Terminal {
+        /// What the programs call.
+        subject: Subject,
         /// The configuration of the programs.
         config: TrialConfig,
         /// The first number.
@@ -81,18 +71,7 @@ pub enum Message {
         left_out: Vec<String>,
     },
     /// The counts since the last message.
-    Progress {
-        /// Programs.
-        programs: u64,
-        /// Calls in them.
-        calls: u64,
-        /// Programs that only another order than the canonical one explains.
-        reordered: u64,
-        /// Programs that were abandoned because they were late.
-        late: u64,
-    },
-    /// The counts of terminal programs since the last message.
-    Terminal(TerminalCounts),
+    Progress(CampaignCounts),
     /// Kernel and model differ.
     Differs(Difference),
     /// The end.
@@ -104,19 +83,6 @@ pub enum Message {
         /// The reason in words.
         why: String,
     },
-}
-
-/// The counts of programs for a terminal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct TerminalCounts {
-    /// Programs.
-    pub programs: u64,
-    /// Calls in them.
-    pub calls: u64,
-    /// Bytes that these calls wrote and read.
-    pub bytes: u64,
-    /// Programs that agreed only when the kernel had time to carry bytes between the ends.
-    pub late: u64,
 }
 
 /// A program on which kernel and model differ, shrunk.
@@ -155,14 +121,13 @@ pub fn serve(link: &mut Link) -> io::Result<()> {
 
 fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
     let concurrent = match &job {
+        WorkerJob::Run { subject: Subject::Terminal, config, first, stride, end, fault } => {
+            let indices = (*first..*end).step_by(*stride as usize);
+            return terminal_programs(link, config, fault.as_deref(), indices);
+        }
         WorkerJob::Run { config, .. } => config.concurrent.is_some(),
         WorkerJob::Replay { start, .. } => start.concurrent.is_some(),
         WorkerJob::Ask => false,
-        WorkerJob::Terminal { config, first, stride, end, fault } => {
-            let indices = (*first..*end).step_by(*stride as usize);
-            let prepare = terminal_fault_of(fault.as_deref())?;
-            return terminal_programs(link, config, prepare, indices);
-        }
     };
     let config = EngineConfig { mode: link.mode, agent_exe: EXE.into(), cpu: link.cpu, concurrent };
     let mut engine = Engine::start(&config)?;
@@ -170,9 +135,9 @@ fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
     let env = trial::environment(&engine, link.mode, version)?;
     send(link, &Message::Begun { version, left_out: engine.features().left_out() })?;
     match job {
-        WorkerJob::Ask | WorkerJob::Terminal { .. } => send(link, &Message::Done(Box::default())),
-        WorkerJob::Run { config, first, stride, end, fault } => {
-            let prepare = fault_of(fault)?;
+        WorkerJob::Ask => send(link, &Message::Done(Box::default())),
+        WorkerJob::Run { config, first, stride, end, fault, .. } => {
+            let prepare = prepare_kernel(fault.as_deref())?;
             let mut run = WorkerRun { link, engine, prepare, config, env };
             run.programs((first..end).step_by(stride as usize))
         }
@@ -197,13 +162,14 @@ fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
                 if trial.failure.is_some() {
                     send(link, &Message::Differs(difference(&trial, 0, "replayed")))?;
                 }
-                let progress = Message::Progress {
+                let counts = CampaignCounts {
                     programs: 1,
                     calls: trial.calls,
                     reordered: u64::from(trial.reordered),
                     late,
+                    bytes: 0,
                 };
-                send(link, &progress)?;
+                send(link, &Message::Progress(counts))?;
             }
             send(link, &Message::Done(Box::new(coverage)))
         }
@@ -215,13 +181,14 @@ fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
 fn terminal_programs(
     link: &mut Link,
     config: &TrialConfig,
-    prepare: Box<dyn Fn(ModelTerminal) -> ModelTerminal>,
+    fault: Option<&str>,
     indices: impl Iterator<Item = u64>,
 ) -> io::Result<()> {
     lead_session()?;
     let privilege = terminal_privilege(link.mode == Mode::Root);
+    let prepare = prepare_terminal(fault)?;
     let env = TerminalEnv { privilege, shrink: config.shrink, prepare };
-    let mut counts = TerminalCounts::default();
+    let mut counts = CampaignCounts::default();
     let mut reported = Instant::now();
     for index in indices {
         let trial = terminal::trial(config.seed, index, config.steps, &env)?;
@@ -233,62 +200,60 @@ fn terminal_programs(
             send(link, &Message::Differs(difference))?;
         }
         if reported.elapsed().as_millis() >= 100 {
-            send(link, &Message::Terminal(core::mem::take(&mut counts)))?;
+            send(link, &Message::Progress(core::mem::take(&mut counts)))?;
             reported = Instant::now();
         }
     }
-    send(link, &Message::Terminal(counts))?;
+    send(link, &Message::Progress(counts))?;
     send(link, &Message::Done(Box::default()))
 }
 
-type Prepare = Box<dyn Fn(Kernel) -> Kernel>;
+/// What is done with each new model.
+type Prepare<T> = Box<dyn Fn(T) -> T>;
 
-#[cfg(feature = "faults")]
-fn fault_of(name: Option<String>) -> io::Result<Prepare> {
-    use crate::kernel::Fault;
+/// The models with the fault of that name, if any.
+fn prepare_kernel(name: Option<&str>) -> io::Result<Prepare<Kernel>> {
     let Some(name) = name else { return Ok(Box::new(|kernel| kernel)) };
-    let fault = Fault::ALL
-        .into_iter()
-        .find(|fault| format!("{fault:?}") == name)
-        .ok_or_else(|| io::Error::other(format!("no fault is called {name}")))?;
-    Ok(Box::new(move |kernel| kernel.with_fault(fault)))
+    #[cfg(feature = "faults")]
+    {
+        let fault = fault_called(name, crate::kernel::Fault::ALL)?;
+        Ok(Box::new(move |kernel| kernel.with_fault(fault)))
+    }
+    #[cfg(not(feature = "faults"))]
+    Err(without_faults(name))
 }
 
-#[cfg(not(feature = "faults"))]
-fn fault_of(name: Option<String>) -> io::Result<Prepare> {
-    match name {
-        None => Ok(Box::new(|kernel| kernel)),
-        Some(name) => Err(io::Error::other(format!("{name}: built without the feature faults"))),
+/// The models of terminals with the fault of that name, if any.
+fn prepare_terminal(name: Option<&str>) -> io::Result<Prepare<ModelTerminal>> {
+    let Some(name) = name else { return Ok(Box::new(|terminal| terminal)) };
+    #[cfg(feature = "faults")]
+    {
+        let fault = fault_called(name, crate::tty::TerminalFault::ALL)?;
+        Ok(Box::new(move |terminal| terminal.with_fault(fault)))
     }
+    #[cfg(not(feature = "faults"))]
+    Err(without_faults(name))
 }
 
 #[cfg(feature = "faults")]
-fn terminal_fault_of(
-    name: Option<&str>,
-) -> io::Result<Box<dyn Fn(ModelTerminal) -> ModelTerminal>> {
-    use crate::tty::TerminalFault;
-    let Some(name) = name else { return Ok(Box::new(|terminal| terminal)) };
-    let fault = TerminalFault::ALL
-        .into_iter()
-        .find(|fault| format!("{fault:?}") == name)
-        .ok_or_else(|| io::Error::other(format!("no fault of terminals is called {name}")))?;
-    Ok(Box::new(move |terminal| terminal.with_fault(fault)))
+fn fault_called<F: core::fmt::Debug>(
+    name: &str,
+    faults: impl IntoIterator<Item = F>,
+) -> io::Result<F> {
+    let mut faults = faults.into_iter();
+    let fault = faults.find(|fault| format!("{fault:?}") == name);
+    fault.ok_or_else(|| io::Error::other(format!("no fault is called {name}")))
 }
 
 #[cfg(not(feature = "faults"))]
-fn terminal_fault_of(
-    name: Option<&str>,
-) -> io::Result<Box<dyn Fn(ModelTerminal) -> ModelTerminal>> {
-    match name {
-        None => Ok(Box::new(|terminal| terminal)),
-        Some(name) => Err(io::Error::other(format!("{name}: built without the feature faults"))),
-    }
+fn without_faults(name: &str) -> io::Error {
+    io::Error::other(format!("{name}: built without the feature faults"))
 }
 
 struct WorkerRun<'a> {
     link: &'a mut Link,
     engine: Engine,
-    prepare: Prepare,
+    prepare: Prepare<Kernel>,
     config: TrialConfig,
     env: GeneratorEnv,
 }
@@ -296,7 +261,7 @@ struct WorkerRun<'a> {
 impl WorkerRun<'_> {
     fn programs(&mut self, indices: impl Iterator<Item = u64>) -> io::Result<()> {
         let mut coverage = Coverage::default();
-        let (mut programs, mut calls, mut reordered, mut late) = (0, 0, 0, 0);
+        let mut counts = CampaignCounts::default();
         let mut reported = Instant::now();
         for index in indices {
             let trial = trial::run(
@@ -308,12 +273,12 @@ impl WorkerRun<'_> {
                 &mut coverage,
             )
             .map_err(|error| io::Error::new(error.kind(), format!("program {index}: {error}")))?;
-            programs += 1;
+            counts.programs += 1;
             match trial {
-                None => late += 1,
+                None => counts.late += 1,
                 Some(trial) => {
-                    calls += trial.calls;
-                    reordered += u64::from(trial.reordered);
+                    counts.calls += trial.calls;
+                    counts.reordered += u64::from(trial.reordered);
                     let profile = self.config.profile(index).name();
                     *coverage.profiles.entry(profile.into()).or_default() += 1;
                     if trial.failure.is_some() {
@@ -324,12 +289,11 @@ impl WorkerRun<'_> {
                 }
             }
             if reported.elapsed().as_millis() >= 100 {
-                send(self.link, &Message::Progress { programs, calls, reordered, late })?;
-                (programs, calls, reordered, late) = (0, 0, 0, 0);
+                send(self.link, &Message::Progress(core::mem::take(&mut counts)))?;
                 reported = Instant::now();
             }
         }
-        send(self.link, &Message::Progress { programs, calls, reordered, late })?;
+        send(self.link, &Message::Progress(counts))?;
         send(self.link, &Message::Done(Box::new(coverage)))
     }
 
