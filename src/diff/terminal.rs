@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::worker::Difference;
-use crate::abi::SigSet;
-use crate::host::{Controlling, RealTerminal, let_workers_run};
+use crate::host::{Controlling, RealTerminal};
 use crate::kernel::Seeded;
-use crate::sim::{ModelTerminal, TerminalPrivilege, TerminalResult, TerminalState, TerminalStep};
+use crate::sim::{
+    ModelTerminal, TerminalPrivilege, TerminalResult, TerminalState, TerminalStep, terminal_program,
+};
 use crate::tty::PollFlags;
 
 /// How long the kernel may take to carry bytes from one end to the other.
@@ -67,20 +68,6 @@ fn bytes_of(step: &TerminalStep, result: &Option<TerminalResult>) -> u64 {
     }
 }
 
-/// The steps of a random program.
-fn draw(seed: u64, index: u64, steps: u32, privilege: TerminalPrivilege) -> Vec<TerminalStep> {
-    let mut choose = Seeded::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(index));
-    let mut model = ModelTerminal::new(privilege);
-    let mut program = Vec::new();
-    while program.len() < steps as usize {
-        for step in model.draw(&mut choose) {
-            model.run(&step);
-            program.push(step);
-        }
-    }
-    program
-}
-
 /// Runs the steps until kernel and model differ. Returns what the kernel and the model did.
 fn run(program: &[TerminalStep], env: &TerminalEnv, pace: Pace) -> io::Result<Vec<(Seen, Seen)>> {
     let mut real = RealTerminal::new(Controlling::Yes)?;
@@ -90,22 +77,12 @@ fn run(program: &[TerminalStep], env: &TerminalEnv, pace: Pace) -> io::Result<Ve
     for step in program {
         let result = model.run(step);
         let expected = Seen { result, state: model.state() };
-        let mut got = Seen { result: real.run(step), state: real.state() };
+        let result = real.run(step);
         if had_input && moves_bytes(step) {
-            let_workers_run(pace.before);
+            std::thread::sleep(pace.before);
         }
         had_input = has_input(&expected.state);
-        let start = Instant::now();
-        let mut signals = SigSet::EMPTY;
-        loop {
-            got.state = real.state();
-            signals = signals | real.take_signals();
-            got.state.signals = signals;
-            if got.state == expected.state || start.elapsed() > pace.within {
-                break;
-            }
-            std::thread::yield_now();
-        }
+        let got = Seen { result, state: real.state_within(&expected.state, pace.within) };
         // no file can ask if all were hung up
         let settings = real.termios();
         let is_same = got == expected && settings.map_or(true, |got| got == *model.termios());
@@ -146,7 +123,8 @@ pub(super) fn trial(
     steps: u32,
     env: &TerminalEnv,
 ) -> io::Result<TerminalTrial> {
-    let mut program = draw(seed, index, steps, env.privilege);
+    let mut choose = Seeded::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(index));
+    let mut program = terminal_program(&mut choose, steps as usize, env.privilege);
     let mut seen = run(&program, env, FAST)?;
     let mut was_late = false;
     for pace in [MEDIUM, SLOW] {

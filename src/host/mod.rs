@@ -43,7 +43,7 @@ pub use agent::agent_entry;
 pub use engine::{Engine, EngineConfig, OracleFeatures};
 pub use observation::{Ended, Observation, ObservedEvent, ProcessEnd};
 pub use probe::{Mode, Unavailable, probe};
-pub use terminal::{Controlling, RealTerminal, lead_session, let_workers_run, terminal_privilege};
+pub use terminal::{Controlling, RealTerminal, lead_session, terminal_privilege};
 pub use test_namespace::{TestNamespace, TestNamespaceConfig};
 pub use worker::{Link, Worker, WorkerConfig, worker_entry};
 

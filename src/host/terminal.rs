@@ -11,7 +11,7 @@ use libc::{c_int, c_ulong};
 
 use crate::abi::{Errno, SigSet, Signal};
 use crate::sim::{TerminalPrivilege, TerminalResult, TerminalState, TerminalStep};
-use crate::tty::{End, Termios, Winsize};
+use crate::tty::{End, FlowAction, Queue, SetTermios, Termios, Winsize};
 
 const TCGETS2: c_ulong = 0x802c_542a;
 const TCSETS2: c_ulong = 0x402c_542b;
@@ -89,6 +89,9 @@ pub struct RealTerminal {
     master: OwnedFd,
     slaves: Vec<OwnedFd>,
     path: std::ffi::CString,
+    controlling: Controlling,
+    /// The signals since the last step.
+    signals: SigSet,
 }
 
 fn errno() -> Errno {
@@ -116,6 +119,27 @@ fn ioctl_value(fd: &OwnedFd, request: c_ulong, value: c_ulong) -> Result<(), Err
     // SAFETY: the request takes a number, no pointer
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), request, value) };
     if result < 0 { Err(errno()) } else { Ok(()) }
+}
+
+/// The argument of TCFLSH.
+fn flush_number(queue: Queue) -> c_ulong {
+    let number = match queue {
+        Queue::Input => libc::TCIFLUSH,
+        Queue::Output => libc::TCOFLUSH,
+        Queue::Both => libc::TCIOFLUSH,
+    };
+    number as c_ulong
+}
+
+/// The argument of TCXONC.
+fn flow_number(action: FlowAction) -> c_ulong {
+    let number = match action {
+        FlowAction::StopOutput => libc::TCOOFF,
+        FlowAction::StartOutput => libc::TCOON,
+        FlowAction::SendStop => libc::TCIOFF,
+        FlowAction::SendStart => libc::TCION,
+    };
+    number as c_ulong
 }
 
 fn poll(fd: &OwnedFd) -> u16 {
@@ -155,7 +179,8 @@ impl RealTerminal {
         if controlling == Controlling::Yes {
             ioctl_value(&slave, libc::TIOCSCTTY, 0).map_err(os)?;
         }
-        Ok(RealTerminal { master, slaves: vec![slave], path })
+        let (slaves, signals) = (vec![slave], SigSet::EMPTY);
+        Ok(RealTerminal { master, slaves, path, controlling, signals })
     }
 
     fn fd(&self, end: End) -> Option<&OwnedFd> {
@@ -188,6 +213,7 @@ impl RealTerminal {
 
     /// Makes the call of a step. `None` if it needs a slave and none is open.
     pub fn run(&mut self, step: &TerminalStep) -> Option<TerminalResult> {
+        self.signals = SigSet::EMPTY;
         Some(self.call(step)?.unwrap_or_else(TerminalResult::Error))
     }
 
@@ -213,23 +239,21 @@ impl RealTerminal {
                     }
                 }
             }
-            TerminalStep::SetTermios(end, termios, flush) => {
+            TerminalStep::SetTermios(end, termios, how) => {
                 let Termios { iflag, oflag, cflag, lflag, line, cc, ispeed, ospeed } = *termios;
                 let flags = [iflag, oflag, cflag, lflag];
                 let mut raw = Termios2 { flags, line, cc, speeds: [ispeed, ospeed] };
-                let request = if *flush { TCSETSF2 } else { TCSETS2 };
+                let request = match how {
+                    SetTermios::Now => TCSETS2,
+                    SetTermios::Flush => TCSETSF2,
+                };
                 ioctl(self.fd(*end)?, request, &mut raw).and(done)
             }
-            TerminalStep::Flush(end, input, output) => {
-                let queue = match (input, output) {
-                    (true, true) => libc::TCIOFLUSH,
-                    (true, false) => libc::TCIFLUSH,
-                    _ => libc::TCOFLUSH,
-                };
-                ioctl_value(self.fd(*end)?, libc::TCFLSH, queue as c_ulong).and(done)
+            TerminalStep::Flush(end, queue) => {
+                ioctl_value(self.fd(*end)?, libc::TCFLSH, flush_number(*queue)).and(done)
             }
             TerminalStep::Flow(end, action) => {
-                ioctl_value(self.fd(*end)?, libc::TCXONC, (*action).into()).and(done)
+                ioctl_value(self.fd(*end)?, libc::TCXONC, flow_number(*action)).and(done)
             }
             TerminalStep::Packet(on) => ioctl(&self.master, TIOCPKT, &mut i32::from(*on)).and(done),
             TerminalStep::SetWinsize(end, size) => {
@@ -262,23 +286,26 @@ impl RealTerminal {
         })
     }
 
-    /// The state that calls can see now, without the signals. Another state may follow: a kernel
-    /// worker carries bytes from one end to the other (LD-19).
-    pub fn state(&self) -> TerminalState {
+    /// The state that calls can see now, with the signals since the last step; without signals, if
+    /// this is not the controlling terminal. Another state may follow: a kernel worker carries bytes
+    /// from one end to the other (LD-19).
+    pub fn state(&mut self) -> TerminalState {
         let slave = self.slaves.last();
-        TerminalState {
-            // polls first: they let the worker finish
-            slave_poll: slave.map(poll),
-            master_poll: poll(&self.master),
-            slave_readable: slave.map(readable),
-            master_readable: readable(&self.master),
-            signals: SigSet::EMPTY,
+        // polls first: they let the worker finish
+        let slave_poll = slave.map(poll);
+        let master_poll = poll(&self.master);
+        let slave_readable = slave.map(readable);
+        let master_readable = readable(&self.master);
+        if self.controlling == Controlling::Yes {
+            self.signals = self.signals | take_signals();
         }
+        let signals = self.signals;
+        TerminalState { master_poll, slave_poll, master_readable, slave_readable, signals }
     }
 
     /// The state, as soon as it is `expected`, and otherwise the state after `within`. It costs a
     /// busy loop.
-    pub fn state_within(&self, expected: &TerminalState, within: Duration) -> TerminalState {
+    pub fn state_within(&mut self, expected: &TerminalState, within: Duration) -> TerminalState {
         let start = Instant::now();
         loop {
             let state = self.state();
@@ -288,13 +315,9 @@ impl RealTerminal {
             std::thread::yield_now();
         }
     }
-
-    /// Takes the signals that this process has received.
-    pub fn take_signals(&self) -> SigSet {
-        take_signals()
-    }
 }
 
+/// Takes the signals of a terminal that this process has received.
 fn take_signals() -> SigSet {
     let mut taken = SigSet::EMPTY;
     // SAFETY: the pointers are those of values on this stack, and a null pointer, which is allowed
@@ -321,11 +344,8 @@ impl Drop for RealTerminal {
         if let Ok(null) = null {
             drop(core::mem::replace(&mut self.master, null));
         }
-        take_signals();
+        if self.controlling == Controlling::Yes {
+            take_signals();
+        }
     }
-}
-
-/// Lets the kernel's workers run.
-pub fn let_workers_run(time: Duration) {
-    std::thread::sleep(time);
 }

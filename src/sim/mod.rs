@@ -19,7 +19,7 @@ mod shrink;
 mod terminal;
 
 pub use explain::{Expectation, Explainer, Explanation};
-pub use generate::{Generator, GeneratorEnv, Profile};
+pub use generate::{Generator, GeneratorEnv, Profile, terminal_program};
 pub use program::{Action, Program, Step};
 pub use react::{Observable, Reaction, react};
 pub use shrink::shrink;

@@ -9,7 +9,7 @@ use proctable::abi::{Errno, SigSet, Signal};
 use proctable::host::{Controlling, RealTerminal, terminal_privilege};
 use proctable::sim::{ModelTerminal, TerminalPrivilege, TerminalResult, TerminalStep};
 use proctable::tty::termios::*;
-use proctable::tty::{End, Event, PollFlags, Pty, Termios, Winsize};
+use proctable::tty::{End, Event, FlowAction, PollFlags, Pty, Queue, SetTermios, Termios, Winsize};
 
 use crate::sources::root;
 
@@ -263,7 +263,8 @@ impl Pair {
         match &**verb {
             "set" | "set+flush" => {
                 let new = settings(*self.model.termios(), rest);
-                self.done(TerminalStep::SetTermios(End::Slave, new, verb != "set"), None);
+                let how = if verb == "set" { SetTermios::Now } else { SetTermios::Flush };
+                self.done(TerminalStep::SetTermios(End::Slave, new, how), None);
             }
             "in" => self.writes(End::Master, rest),
             "out" => self.writes(End::Slave, rest),
@@ -286,15 +287,8 @@ impl Pair {
                 let got = self.model.state().master_poll;
                 assert_eq!(got, poll_flags(&names), "{}: poll", self.place);
             }
-            "flush" => {
-                let step = TerminalStep::Flush(end, first != "out", first != "in");
-                self.done(step, None);
-            }
-            "flow" => {
-                let actions = ["off", "on", "stop", "start"];
-                let action = actions.iter().position(|action| *action == first).expect("an action");
-                self.done(TerminalStep::Flow(end, action as u8), None);
-            }
+            "flush" => self.done(TerminalStep::Flush(end, queue(first)), None),
+            "flow" => self.done(TerminalStep::Flow(end, flow_action(first)), None),
             "packet" => self.done(TerminalStep::Packet(first == "on"), None),
             "size" => {
                 let size = |nth: usize| names[nth].parse().expect("a number");
@@ -324,6 +318,25 @@ impl Pair {
 
     fn insert(&mut self, end: End, byte: u8) {
         self.done(TerminalStep::Insert(end, byte), None);
+    }
+}
+
+fn queue(name: &str) -> Queue {
+    match name {
+        "in" => Queue::Input,
+        "out" => Queue::Output,
+        "both" => Queue::Both,
+        other => panic!("no such queue: {other}"),
+    }
+}
+
+fn flow_action(name: &str) -> FlowAction {
+    match name {
+        "off" => FlowAction::StopOutput,
+        "on" => FlowAction::StartOutput,
+        "stop" => FlowAction::SendStop,
+        "start" => FlowAction::SendStart,
+        other => panic!("no such action: {other}"),
     }
 }
 

@@ -9,13 +9,13 @@ use crate::kernel::{Choose, Kernel};
 use crate::syscall::{MEMORY, Ptr, SIGSET_SIZE};
 
 /// A number below `n`; 0 if there is no choice.
-pub(in crate::sim) fn below(choose: &mut dyn Choose, n: usize) -> usize {
+pub(super) fn below(choose: &mut dyn Choose, n: usize) -> usize {
     if n < 2 { 0 } else { choose.choose(n).min(n - 1) }
 }
 
 /// True once in `n` times: if the choice is the last alternative, so that canonical choices give
 /// false.
-pub(in crate::sim) fn one_in(choose: &mut dyn Choose, n: usize) -> bool {
+pub(super) fn one_in(choose: &mut dyn Choose, n: usize) -> bool {
     below(choose, n) == n - 1
 }
 

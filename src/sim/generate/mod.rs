@@ -5,23 +5,25 @@
 //!
 //! - `profile`: the weights of the kinds of steps;
 //! - `draw`: choices, and the values of arguments;
-//! - `process`, `signal`: the calls.
+//! - `process`, `signal`: the calls;
+//! - `terminal`: the calls of programs for a terminal.
 
 mod draw;
 mod process;
 mod profile;
 mod signal;
+mod terminal;
 
 use alloc::vec::Vec;
 
 pub use profile::Profile;
+pub use terminal::terminal_program;
 
 use super::{Action, Step};
 use crate::abi::{Pid, Uid};
 use crate::kernel::{Choose, Config, Kernel};
 use crate::syscall::Syscall;
-use draw::Draw;
-pub(super) use draw::{below, one_in};
+use draw::{Draw, below, one_in};
 use profile::{EVERYTHING, StepKind};
 
 /// The environment in which programs run, as far as the generator needs it.

@@ -263,7 +263,7 @@ fn reads_of_the_kernel_wait_as_those_of_the_model() {
         return println!("SKIPPED: /proc/PID/syscall cannot be read here");
     }
     let write = |bytes: &[u8]| TerminalStep::Write(End::Master, bytes.to_vec());
-    let set = |termios| TerminalStep::SetTermios(End::Slave, termios, false);
+    let set = |termios| TerminalStep::SetTermios(End::Slave, termios, SetTermios::Now);
 
     real.run(&set(non_canonical(3, 0)));
     let waiting = Waiting::begin(&real, 100);
