@@ -18,6 +18,9 @@ pub(super) const HURRY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, S
 /// from the shell and from the kernel.
 const IMPATIENT: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT];
 
+/// Those of them after which a shell continues a stopped job.
+pub(super) const ENDS_JOB: [Signal; 2] = [Signal::TERM, Signal::HUP];
+
 /// Within this time a second signal is the first one: timeout(1) sends each to its command, and then
 /// to the group of both.
 const SAME: Duration = Duration::from_millis(200);
@@ -84,12 +87,21 @@ impl Signals {
 
     /// Whether another one that stops the job has come.
     pub fn has_stop(&mut self) -> bool {
-        self.queued.extend(self.receiver.try_iter().map(|info| (info, false)));
-        let is_stop = |(info, _): &(SigInfo, bool)| {
+        self.has_queued(|info| {
             matches!(info.signal, Signal::TSTP | Signal::TTIN | Signal::TTOU)
                 && info.pid.0 != std::process::id()
-        };
-        self.queued.iter().any(is_stop)
+        })
+    }
+
+    /// Whether one has come after which a shell continues a stopped job.
+    pub fn has_end(&mut self) -> bool {
+        let ignored = self.ignored;
+        self.has_queued(|info| ENDS_JOB.contains(&info.signal) && !ignored.contains(info.signal))
+    }
+
+    fn has_queued(&mut self, is_one: impl Fn(&SigInfo) -> bool) -> bool {
+        self.queued.extend(self.receiver.try_iter().map(|info| (info, false)));
+        self.queued.iter().any(|(info, _)| is_one(info))
     }
 }
 

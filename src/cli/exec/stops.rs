@@ -8,10 +8,12 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use proctable::abi::{SiCode, SigInfo, Signal};
+use proctable::abi::{SiCode, SigInfo, SigSet, Signal};
 use proctable::driver::linux::{Mechanism, process_group, stop_by_signal};
 
 use super::job::CommandJob;
+use super::signals::ENDS_JOB;
+use super::terminal::has_own_proc;
 use super::waker::Waker;
 
 /// A command that continues with this process does so in this time.
@@ -108,8 +110,11 @@ impl CommandJob<'_> {
         if self.is_in_own_group() {
             // a program that reads ^Z as a character stops itself alone
             let by_itself = signal == Signal::TSTP && self.terminal.is_ours();
+            // a SIGCONT for the group that comes to the command first, and to this process after the
+            // signal of the command's next read, discards that signal here
+            let by_read = in_background && foreground.is_some() && !self.terminal.is_ours();
             let by_terminal = signal == Signal::TSTP || in_background;
-            if by_itself || by_terminal && self.has_stop {
+            if by_itself || by_read || by_terminal && self.has_stop {
                 self.stop_too(signal);
             }
             return;
@@ -151,8 +156,14 @@ impl CommandJob<'_> {
 
     /// Stops this process until it is continued: by its shell, or by the waker if another process has
     /// continued the command. A SIGCONT then says so.
+    ///
+    /// A shell's kill(1) sends SIGCONT after SIGTERM and SIGHUP if it has seen the job stop. A signal
+    /// that came before it could see that continues the command, which would otherwise stay.
     fn stop_too(&mut self, signal: Signal) {
         self.has_stop = false;
+        if self.inputs.signals.has_end() || self.stopped && has_end_pending(self.child.pid()) {
+            return self.go_on();
+        }
         let waker =
             self.stopped.then(|| Waker::start(self.child.pid(), !self.shares_group, self.reaper));
         if self.shares_group {
@@ -171,4 +182,21 @@ impl CommandJob<'_> {
             self.receive_continue();
         }
     }
+}
+
+/// Whether a process does not block SIGTERM or SIGHUP, and one of them is pending for it. `false`
+/// where that cannot be known.
+fn has_end_pending(pid: i32) -> bool {
+    let status = match has_own_proc() {
+        true => std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let status = String::from_utf8_lossy(&status);
+    let set = |name: &str| {
+        let digits = status.lines().find_map(|line| line.strip_prefix(name));
+        let bits = digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+        SigSet::from_bits(bits.unwrap_or(0))
+    };
+    let pending = set("ShdPnd:") | set("SigPnd:");
+    ENDS_JOB.iter().any(|signal| pending.contains(*signal) && !set("SigBlk:").contains(*signal))
 }
