@@ -1,5 +1,6 @@
 //! Scenarios of terminals (tests/suite/tty/discipline.txt): each one runs on the model and on a pty
 //! of the running kernel, with the results that it names and the same state after each call.
+#![allow(unsafe_code)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -88,6 +89,17 @@ struct Scenario {
     lines: Vec<Line>,
 }
 
+impl Scenario {
+    /// Runs the lines, and returns the difference of kernel and model.
+    fn run(&self, mut pair: Pair) -> Option<String> {
+        for line in &self.lines {
+            pair.place = format!("{} (line {})", self.title, line.number);
+            pair.run(line);
+        }
+        pair.difference
+    }
+}
+
 /// The bytes of a string, without its quotes.
 fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -161,38 +173,51 @@ fn scenarios() -> Vec<Scenario> {
     scenarios
 }
 
-/// A terminal of the model, and one of the kernel if there can be one here.
+/// A terminal of the model, and one of the kernel until they differ, if there can be one here.
 struct Pair {
     model: ModelTerminal,
     real: Option<RealTerminal>,
+    /// How long the kernel's worker has after each call: a call does not wait for it (LD-19, LD-20).
+    pause: Duration,
     place: String,
     signals: SigSet,
+    /// The first difference.
+    difference: Option<String>,
 }
 
 /// How long the kernel may take to carry bytes from one end to the other.
-const CARRIED: Duration = Duration::from_secs(5);
+const CARRIED: Duration = Duration::from_secs(1);
+
+/// A scenario that differs runs again with the next of these pauses: on a busy machine the worker
+/// may carry bytes so late that the next call has another result.
+const PAUSES: [Duration; 3] =
+    [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(300)];
 
 impl Pair {
-    fn new(privilege: TerminalPrivilege, has_pty: bool) -> Pair {
+    fn new(privilege: TerminalPrivilege, has_pty: bool, pause: Duration) -> Pair {
         let real = has_pty.then(|| RealTerminal::new(Controlling::No).expect("a pty"));
         let model = ModelTerminal::new(privilege);
-        Pair { model, real, place: String::new(), signals: SigSet::EMPTY }
+        let (place, signals) = (String::new(), SigSet::EMPTY);
+        Pair { model, real, pause, place, signals, difference: None }
     }
 
-    /// Makes a call on both, and returns the common result.
+    /// Makes a call on both, and returns the model's result.
     fn call(&mut self, step: &TerminalStep) -> TerminalResult {
-        let place = &self.place;
         let result = self.model.run(step).expect("an open file");
         let mut state = self.model.state();
         self.signals = self.signals | core::mem::take(&mut state.signals);
-        if let Some(real) = &mut self.real {
-            let got = real.run(step).expect("an open file");
-            assert_eq!(got, result, "{place}: kernel and model: {step:?}");
-            let got = real.state_within(&state, CARRIED);
-            assert_eq!(got, state, "{place}: kernel and model after {step:?}");
-            if let Ok(settings) = real.termios() {
-                assert_eq!(settings, *self.model.termios(), "{place}: settings");
-            }
+        let model = (result.clone(), state, *self.model.termios());
+        let Some(real) = &mut self.real else { return result };
+        let got = real.run(step).expect("an open file");
+        std::thread::sleep(self.pause);
+        let state = real.state_within(&model.1, CARRIED);
+        // no file can ask if all were hung up
+        let settings = real.termios().unwrap_or(model.2);
+        let kernel = (got, state, settings);
+        if kernel != model {
+            let place = &self.place;
+            let difference = format!("{place}: {step:?}\nkernel: {kernel:?}\nmodel:  {model:?}");
+            (self.difference, self.real) = (Some(difference), None);
         }
         result
     }
@@ -402,11 +427,24 @@ fn has_pty() -> bool {
     }
 }
 
+/// Blocks the signals of this thread. The SIGCHLD of a child of another test is sent to any thread
+/// if the thread that created the child still blocks signals, and cuts a write here after a piece of
+/// 2048 bytes, although it is ignored (LD-136).
+fn block_signals() {
+    // SAFETY: the pointers are those of a set on this stack, and a null pointer, which is allowed
+    unsafe {
+        let mut set = core::mem::zeroed();
+        libc::sigfillset(&mut set);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, core::ptr::null_mut());
+    }
+}
+
 /// The scenarios that need CAP_SYS_ADMIN.
 const PRIVILEGED: [&str; 2] = ["hangup", "insert"];
 
 #[test]
 fn the_discipline_does_what_the_scenarios_say() {
+    block_signals();
     let has_pty = has_pty();
     let is_admin = is_root();
     let privilege = terminal_privilege(true);
@@ -417,10 +455,15 @@ fn the_discipline_does_what_the_scenarios_say() {
         if needs_privilege && !is_admin {
             skipped.push(scenario.title.clone());
         }
-        let mut pair = Pair::new(privilege, has_pty && (is_admin || !needs_privilege));
-        for line in &scenario.lines {
-            pair.place = format!("{} (line {})", scenario.title, line.number);
-            pair.run(line);
+        let on_kernel = has_pty && (is_admin || !needs_privilege);
+        let mut difference = None;
+        for pause in PAUSES {
+            difference = scenario.run(Pair::new(privilege, on_kernel, pause));
+            let Some(difference) = &difference else { break };
+            println!("After a pause of {pause:?} kernel and model differ: {difference}");
+        }
+        if let Some(difference) = difference {
+            panic!("kernel and model differ: {difference}");
         }
     }
     if !skipped.is_empty() {
