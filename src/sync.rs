@@ -189,4 +189,11 @@ impl Parker {
         drop(state);
         false
     }
+
+    /// Drops the registered waker, which is foreign: no lock may be held. What keeps the parker
+    /// later drops it perhaps under a lock.
+    pub fn forget_waker(&self) {
+        let waker = self.state.lock().waker.take();
+        drop(waker);
+    }
 }

@@ -214,6 +214,15 @@ impl Call {
     }
 }
 
+impl Drop for Call {
+    fn drop(&mut self) {
+        // the call may continue for long, and a waker keeps the task that polled it
+        if let CallState::Pending(pending) = &self.state {
+            pending.parker.forget_waker();
+        }
+    }
+}
+
 impl Future for Call {
     type Output = syscall::Result;
 

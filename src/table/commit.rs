@@ -69,11 +69,10 @@ impl TableInner {
     pub(super) fn new(config: TableConfig) -> Arc<TableInner> {
         let ttl = config.zombie_ttl.filter(|_| config.init == Init::Table);
         let mut registry = ProcessRegistry::new(ZombieQueue::new(ttl));
-        registry.has_factory = config.drivers.is_some() && config.init == Init::Guest;
-        let clock = config.time();
-        registry.enter(Pid(1), Image::init(), &*clock);
-        let first = ProcessKey { pid: Pid(1), serial: registry.last_serial() };
         registry.has_factory = config.drivers.is_some();
+        registry.skips_factory = config.init == Init::Table;
+        let clock = config.time();
+        let first = registry.enter(Pid(1), Image::init(), &*clock);
         let mut state = TableState {
             kernel: Kernel::new(config.model()),
             // the table offers no query for the rules of a transition

@@ -59,8 +59,9 @@ pub struct Termination {
     table: ProcessTable,
     waiter: Arc<TerminateWaiter>,
     grace: Duration,
-    /// When the present period of grace ends, and its place among the timeouts.
+    /// When the present period of grace ends.
     deadline: Time,
+    /// The place of the future's timeout among those of the table.
     place: Option<(Time, u64)>,
     killed: bool,
 }
@@ -93,13 +94,20 @@ impl Termination {
     }
 
     fn begin_grace(&mut self) {
-        let shared = self.table.shared().clone();
         let nanos = u64::try_from(self.grace.as_nanos()).unwrap_or(u64::MAX);
-        self.deadline = shared.clock.now().after(nanos);
-        let (at, parker, old) = (self.deadline, self.waiter.parker.clone(), self.place.take());
-        self.place = shared.commit(|state| {
+        self.deadline = self.table.shared().clock.now().after(nanos);
+    }
+
+    /// The deadline wakes the future.
+    fn set_timeout(&mut self) {
+        let (at, parker) = (self.deadline, &self.waiter.parker);
+        if at == Time(u64::MAX) || self.place.is_some_and(|place| place.0 == at) {
+            return;
+        }
+        let old = self.place.take();
+        self.place = self.table.shared().commit(|state| {
             old.into_iter().for_each(|place| state.remove_timeout(place));
-            (at != Time(u64::MAX)).then(|| state.add_timeout(at, parker))
+            Some(state.add_timeout(at, parker.clone()))
         });
     }
 
@@ -158,10 +166,13 @@ impl Future for Termination {
 
     fn poll(mut self: Pin<&mut Termination>, context: &mut Context<'_>) -> Poll<Terminated> {
         loop {
+            self.set_timeout();
+            let deadline = self.deadline;
             if let Some(terminated) = self.try_finish() {
                 return Poll::Ready(terminated);
             }
-            if !self.waiter.parker.poll(context.waker()) {
+            // SIGKILL begins another period
+            if self.deadline == deadline && !self.waiter.parker.poll(context.waker()) {
                 return Poll::Pending;
             }
         }

@@ -161,6 +161,13 @@ impl EventReceiver {
     }
 }
 
+impl Drop for EventReceiver {
+    fn drop(&mut self) {
+        // the table drops the queue under its lock
+        self.0.parker.forget_waker();
+    }
+}
+
 /// The events until the table ends. Each step waits.
 impl Iterator for EventReceiver {
     type Item = TableEvent;

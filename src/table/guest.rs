@@ -159,15 +159,6 @@ impl TableInner {
 }
 
 impl TableState {
-    /// The number of a caller at present.
-    fn number_of(&self, caller: Caller) -> Option<Pid> {
-        match caller {
-            Caller::Number(number) => Some(number),
-            Caller::Process(key) => self.process_registry.entry(key).map(|_| key.pid),
-            Caller::Thread(key) => self.tid_of(key.task),
-        }
-    }
-
     /// Makes a guest's call, unless the limit of processes is reached or handlers come first.
     #[inline]
     fn try_make(

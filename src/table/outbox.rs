@@ -40,6 +40,11 @@ impl Outbox {
             && self.released.is_empty()
             && self.exits == 0
     }
+
+    /// Wakes the threads that come before the dispatches.
+    fn wake_first(&self) {
+        self.wakes.iter().filter(|wake| wake.first).for_each(|wake| wake.parker.unpark());
+    }
 }
 
 /// A sleeping thread to wake.
@@ -159,7 +164,7 @@ impl TableInner {
             return outbox.wakes.iter().for_each(|wake| wake.parker.unpark());
         }
         if let Some(requests) = &self.requests {
-            outbox.wakes.iter().filter(|wake| wake.first).for_each(|wake| wake.parker.unpark());
+            outbox.wake_first();
             requests.outboxes.lock().push_back(outbox);
             return requests.parker.unpark();
         }
@@ -198,7 +203,7 @@ impl TableInner {
         let outbox = DEFERRED.with(|deferred| match &mut *deferred.borrow_mut() {
             None => Some(outbox),
             Some(deferred) => {
-                outbox.wakes.iter().filter(|wake| wake.first).for_each(|wake| wake.parker.unpark());
+                outbox.wake_first();
                 deferred.push_back((self.clone(), outbox));
                 None
             }
@@ -213,12 +218,8 @@ impl TableInner {
 
     /// Carries out an outbox. Returns the work that its drivers have caused.
     fn carry_out_now(self: &Arc<TableInner>, outbox: Outbox) -> Deferred {
+        outbox.wake_first();
         let Outbox { mut dispatches, births, wakes, exits, released } = outbox;
-        let wake = |first: bool| {
-            let wakes = wakes.iter().filter(|wake| wake.first == first);
-            wakes.for_each(|wake| wake.parker.unpark());
-        };
-        wake(true);
         let mut gone = Vec::new();
         let (exit_ready, mut deferred) = defer(|| {
             births.into_iter().for_each(|birth| self.make_driver(birth, &mut dispatches));
@@ -227,7 +228,7 @@ impl TableInner {
         if exits != 0 || exit_ready {
             self.run_exit_callbacks(exits);
         }
-        wake(false);
+        wakes.iter().filter(|wake| !wake.first).for_each(|wake| wake.parker.unpark());
         if !wakes.is_empty() {
             self.state.lock().process_registry.woken(&wakes);
         }

@@ -151,8 +151,9 @@ pub(super) struct ProcessRegistry {
     pub data: BTreeMap<Pid, ProcessData>,
     /// Processes that guests create get their drivers from the embedder.
     pub has_factory: bool,
-    /// The process that is created next gets its driver from its spawn.
-    pub is_spawning: bool,
+    /// The process that is created next gets no driver from the embedder's factory: its spawn has
+    /// one, or it is the table's init.
+    pub skips_factory: bool,
     pub zombies: ZombieQueue,
     /// The exit callback is set: it runs before any wait returns an exit.
     pub has_exit_callback: bool,
@@ -195,12 +196,13 @@ impl ProcessRegistry {
     }
 
     /// Adds a new process.
-    pub fn enter(&mut self, pid: Pid, image: Arc<Image>, clock: &dyn Clock) {
+    pub fn enter(&mut self, pid: Pid, image: Arc<Image>, clock: &dyn Clock) -> ProcessKey {
         self.counts.processes += 1;
         self.counts.running += 1;
         let (serial, started) = (self.next_serial(), self.time(clock));
-        let driver_queue = (self.has_factory && !self.is_spawning).then(|| {
-            let key = ProcessKey { pid, serial };
+        let key = ProcessKey { pid, serial };
+        let is_spawned = core::mem::take(&mut self.skips_factory);
+        let driver_queue = (self.has_factory && !is_spawned).then(|| {
             let queue = self.queues.add(key, None);
             self.outbox.births.push((key, queue));
             queue
@@ -216,11 +218,7 @@ impl ProcessRegistry {
             leader_ended: false,
             expires: false,
         });
-    }
-
-    /// The serial that was given out last.
-    pub fn last_serial(&self) -> u64 {
-        self.serial
+        key
     }
 
     /// A serial that no process and no entered handler has had.

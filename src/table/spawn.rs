@@ -289,11 +289,11 @@ impl TableState {
         let clock = &*shared.clock;
         let executes = spawn.image.is_some();
         self.process_registry.next_image = spawn.image.take();
-        self.process_registry.is_spawning = true;
+        self.process_registry.skips_factory = true;
         let made =
             self.apply_external(clock, |kernel, fx| spawn.make(parent, executes, kernel, fx));
         self.process_registry.next_image = None;
-        self.process_registry.is_spawning = false;
+        self.process_registry.skips_factory = false;
         let (child, prepared) = made?;
         if let Err(errno) = prepared {
             self.withdraw(parent, child, clock);

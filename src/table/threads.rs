@@ -178,13 +178,18 @@ impl TableState {
         (!self.process_registry.entries.get(tid).is_some_and(ended)).then_some(tid)
     }
 
+    /// The number of a caller at present.
+    pub fn number_of(&self, caller: Caller) -> Option<Pid> {
+        match caller {
+            Caller::Number(number) => Some(number),
+            Caller::Process(key) => self.process_registry.entry(key).map(|_| key.pid),
+            Caller::Thread(key) => self.tid_of(key.task),
+        }
+    }
+
     /// The number of the thread that makes a caller's calls; `None` if it has ended.
     pub fn acting(&self, caller: Caller) -> Option<Pid> {
-        let number = match caller {
-            Caller::Number(number) => number,
-            Caller::Process(key) => self.process_registry.entry(key).map(|_| key.pid)?,
-            Caller::Thread(key) => return self.tid_of(key.task),
-        };
+        let number = self.number_of(caller)?;
         match self.process_registry.entries.get(number) {
             Some(entry) if entry.leader_ended => self.first_living(number),
             Some(entry) => (entry.phase != Phase::Zombie).then_some(number),

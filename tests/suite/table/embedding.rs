@@ -10,8 +10,8 @@ use proctable::abi::{
 use proctable::driver::{Authority, Delivery, DriverProcess, Reporter, ThreadDriver};
 use proctable::syscall::Syscall;
 use proctable::table::{
-    DispatchMode, Image, Init, ManualClock, Process, ProcessTable, Spawn, TableConfig, TimerMode,
-    What,
+    Clock as _, DispatchMode, Image, Init, ManualClock, Process, ProcessTable, Spawn, TableConfig,
+    TimerMode, What,
 };
 
 fn spawn() -> Spawn {
@@ -274,6 +274,74 @@ fn the_end_of_all_processes_is_a_future() {
         panic!("all have ended");
     };
     assert_eq!(terminated.ended[&guest.pid()], WaitStatus::exited(3));
+}
+
+/// Its deadlines wake the future too: that of the grace, and that of the drivers' reports.
+#[test]
+fn the_end_of_the_grace_wakes_the_future() {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Wake, Waker};
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Count>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let clock = ManualClock::new();
+    let config = TableConfig::new().clock(clock.clone()).timer_mode(TimerMode::Caller);
+    let table = ProcessTable::with_config(config);
+    let host = table.spawn(spawn().authority(Authority::Host)).unwrap();
+    let grace = Duration::from_secs(2);
+    let mut termination = pin!(table.begin_termination(grace));
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let mut context = Context::from_waker(&waker);
+    for wakes in 1..=2 {
+        assert!(termination.as_mut().poll(&mut context).is_pending());
+        for expected in [wakes - 1, wakes] {
+            clock.advance(Duration::from_secs(1));
+            table.reap_due(clock.now());
+            assert_eq!(count.0.load(Ordering::Relaxed), expected);
+        }
+    }
+    let Poll::Ready(terminated) = termination.as_mut().poll(&mut context) else {
+        panic!("both periods are over");
+    };
+    assert_eq!(terminated.survivors, [host.pid()]);
+}
+
+/// What a dropped future or receiver keeps registered is dropped with it, outside of the lock: the
+/// `Drop` of a waker may call the table.
+#[test]
+fn a_waker_is_dropped_with_its_future_or_receiver() {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Wake, Waker};
+    struct Counts(ProcessTable, Arc<Mutex<Vec<usize>>>);
+    impl Wake for Counts {
+        fn wake(self: Arc<Counts>) {}
+    }
+    impl Drop for Counts {
+        fn drop(&mut self) {
+            self.1.lock().unwrap().push(self.0.counts().processes);
+        }
+    }
+    let table = ProcessTable::new();
+    let dropped = Arc::new(Mutex::new(Vec::new()));
+    let waker = || Waker::from(Arc::new(Counts(table.clone(), dropped.clone())));
+    let receiver = table.subscribe(10).unwrap();
+    assert!(receiver.poll_recv(&mut Context::from_waker(&waker())).is_pending());
+    drop(receiver);
+    assert_eq!(*dropped.lock().unwrap(), [1]);
+    let guest = table.spawn(spawn()).unwrap();
+    {
+        let call = pin!(guest.submit(Syscall::Pause));
+        assert!(call.poll(&mut Context::from_waker(&waker())).is_pending());
+    }
+    assert_eq!(*dropped.lock().unwrap(), [1, 2]);
 }
 
 /// EXEC-03, JOB-06: a stopped process executes a program when it continues; the caller need not
