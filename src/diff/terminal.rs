@@ -27,8 +27,9 @@ const FAST: Pace = Pace { before: Duration::from_micros(100), within: Duration::
 
 const MEDIUM: Pace = Pace { before: Duration::from_millis(2), within: Duration::from_millis(20) };
 
-/// A program with a difference is run again at this pace. The worker that carries bytes to the other
-/// end may be late; a read or a poll of an end that has input does not wait for it (LD-19, LD-20).
+/// A program with a difference is run again at this pace. The worker that carries bytes to the
+/// other end may be late; a read or a poll of an end that has input does not wait for it (LD-19,
+/// LD-20).
 const SLOW: Pace = Pace { before: Duration::from_millis(20), within: Duration::from_millis(200) };
 
 /// A step with its result and the state after it.

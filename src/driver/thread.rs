@@ -19,8 +19,8 @@ use crate::table::{
 /// The panic payload that unwinds a thread of a guest that has ended.
 struct Gone;
 
-/// Leaves the code of a guest that has ended. Without unwinding no code can be left: then the thread
-/// sleeps for ever.
+/// Leaves the code of a guest that has ended. Without unwinding no code can be left: then the
+/// thread sleeps for ever.
 fn leave_guest_code() -> ! {
     if cfg!(panic = "abort") {
         loop {

@@ -6,10 +6,10 @@
 //! records what happened: an [`Observation`].
 //!
 //! ```text
-//! program ── Worker::start ──▶ guard ──fork──▶ worker ── Engine ──▶ zygote
-//!                                              │ pid 1 of a namespace   │ clone
-//!                                              └── TestNamespace ── shared memory ──▶ agent 1 (init)
-//!                                                                   └── fork ──▶ agent 2 …
+//! program ── Worker::start ──▶ guard ──fork─▶ worker ─ Engine ──▶ zygote
+//!                                            │ pid 1 of a namespace   │ clone
+//!                                            └── TestNamespace ── shared memory ──▶ agent 1 (init)
+//!                                                                 └── fork ──▶ agent 2 …
 //! ```
 //!
 //! - `probe` determines whether the oracle can run here; `worker` creates the process in which it

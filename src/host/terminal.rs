@@ -287,8 +287,8 @@ impl RealTerminal {
     }
 
     /// The state that calls can see now, with the signals since the last step; without signals, if
-    /// this is not the controlling terminal. Another state may follow: a kernel worker carries bytes
-    /// from one end to the other (LD-19).
+    /// this is not the controlling terminal. Another state may follow: a kernel worker carries
+    /// bytes from one end to the other (LD-19).
     pub fn state(&mut self) -> TerminalState {
         let slave = self.slaves.last();
         // polls first: they let the worker finish

@@ -176,10 +176,10 @@ impl TableConfig {
         self
     }
 
-    /// Sets a function that gives a driver to each process that a guest creates itself (fork, vfork,
-    /// clone), and to process 1 with [`Init::Guest`]; `None` for no driver. The table calls it
-    /// outside of its lock before the first operation of the process, from the thread that caused
-    /// the creation. A panic counts as `None`.
+    /// Sets a function that gives a driver to each process that a guest creates itself (fork,
+    /// vfork, clone), and to process 1 with [`Init::Guest`]; `None` for no driver. The table calls
+    /// it outside of its lock before the first operation of the process, from the thread that
+    /// caused the creation. A panic counts as `None`.
     ///
     /// A process that [`Process::spawn`](super::Process::spawn) creates has the driver of its
     /// [`Spawn`](super::Spawn).

@@ -60,7 +60,8 @@ impl Drop for Join {
 }
 
 impl Thread {
-    /// Blocks until the thread has ended. The runtime waits, and no thread of the table is in a call.
+    /// Blocks until the thread has ended. The runtime waits, and no thread of the table is in a
+    /// call.
     ///
     /// # References
     ///
@@ -74,8 +75,8 @@ impl Thread {
         }
     }
 
-    /// Blocks until the thread has ended, or `timeout` is over on the table's clock; `false` in that
-    /// case. A timeout of 0 tests whether it has ended.
+    /// Blocks until the thread has ended, or `timeout` is over on the table's clock; `false` in
+    /// that case. A timeout of 0 tests whether it has ended.
     ///
     /// # References
     ///

@@ -195,13 +195,13 @@ impl ProcessTable {
         Call::new(self.clone(), started, Caller::Number(caller))
     }
 
-    /// Returns a receiver of the events of all processes from now on, which holds at most `capacity`
-    /// of them; memory is allocated as it is used.
+    /// Returns a receiver of the events of all processes from now on, which holds at most
+    /// `capacity` of them; memory is allocated as it is used.
     ///
     /// The table never waits for a receiver. An event that finds it full is dropped, and the next
     /// event that finds space comes after a [`What::Lost`] with the number of dropped events: a
-    /// receiver that must miss nothing then queries the table. Events are in the order in which they
-    /// happened, and the events of a call are there when the call returns.
+    /// receiver that must miss nothing then queries the table. Events are in the order in which
+    /// they happened, and the events of a call are there when the call returns.
     ///
     /// # Errors
     ///
@@ -243,15 +243,15 @@ impl ProcessTable {
         self.shared().run_due(now)
     }
 
-    /// With [`DispatchMode::Request`]: has drivers carry out the operations that wait, and runs exit
-    /// callbacks, until no more are left. Returns the number of steps that they belong to. The cost
-    /// is that of the operations.
+    /// With [`DispatchMode::Request`]: has drivers carry out the operations that wait, and runs
+    /// exit callbacks, until no more are left. Returns the number of steps that they belong to. The
+    /// cost is that of the operations.
     pub fn dispatch(&self) -> usize {
         self.shared().dispatch_requests()
     }
 
-    /// With [`DispatchMode::Request`]: ready when [`ProcessTable::dispatch`] has work. One task at a
-    /// time may wait.
+    /// With [`DispatchMode::Request`]: ready when [`ProcessTable::dispatch`] has work. One task at
+    /// a time may wait.
     pub fn poll_dispatch(&self, context: &mut Context<'_>) -> Poll<()> {
         self.shared().poll_requests(context)
     }

@@ -137,8 +137,8 @@ fn defer<R>(act: impl FnOnce() -> R) -> (R, Deferred) {
     (result, deferred)
 }
 
-/// Carries out what the operation in which this thread is has left to do so far: the thread is about
-/// to sleep, and may wait for it.
+/// Carries out what the operation in which this thread is has left to do so far: the thread is
+/// about to sleep, and may wait for it.
 pub(crate) fn before_sleep() {
     let deferred = DEFERRED.with(RefCell::take);
     let Some(deferred) = deferred else { return };

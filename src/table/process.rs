@@ -165,10 +165,10 @@ impl Process {
     }
 
     /// A call of code that is inside of `handlers` handlers, for drivers that run the handlers
-    /// themselves: handlers that the process has entered above that code have to return first. Another
-    /// thread may generate a signal at any time, so that only the driver knows which code makes the
-    /// call. [`Process::submit`] is a call of the code that runs in the innermost handler that was
-    /// entered before the call; handlers of timers that expire at the call are above it.
+    /// themselves: handlers that the process has entered above that code have to return first.
+    /// Another thread may generate a signal at any time, so that only the driver knows which code
+    /// makes the call. [`Process::submit`] is a call of the code that runs in the innermost handler
+    /// that was entered before the call; handlers of timers that expire at the call are above it.
     ///
     /// With [safe points](super::Spawn::safe_points) the table knows this itself.
     pub fn submit_within(&self, handlers: usize, call: Syscall) -> Call {

@@ -146,8 +146,8 @@ impl ProcessTable {
         self.shared().state.lock().kernel.is_orphaned_group(pgid)
     }
 
-    /// The members of a session, zombies included, in the order of their creation; empty if there is
-    /// no such session. Costs a scan of all processes.
+    /// The members of a session, zombies included, in the order of their creation; empty if there
+    /// is no such session. Costs a scan of all processes.
     pub fn session(&self, sid: Sid) -> Vec<ProcessInfo> {
         let state = self.shared().state.lock();
         let is_member = |pid: &Pid| state.kernel.view(*pid).is_some_and(|view| view.sid == sid);
@@ -223,8 +223,8 @@ impl Process {
         state.process_registry.entry(self.key).map(|entry| entry.image.clone())
     }
 
-    /// Stores a value of the runtime's with the process until it is reaped, and returns the one that
-    /// was there. The process holds one value.
+    /// Stores a value of the runtime's with the process until it is reaped, and returns the one
+    /// that was there. The process holds one value.
     ///
     /// ```
     /// use proctable::table::{Image, ProcessTable, Spawn};

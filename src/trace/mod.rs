@@ -65,9 +65,9 @@ pub enum LogEvent {
     },
     /// A call began: `wait4(-1,  <unfinished ...>`.
     ///
-    /// [`CallPrefix::Complete`] if all its arguments are known, from this line or from the line that
-    /// resumes the call. [`CallPrefix::Partial`] with the arguments of this line if no line resumes
-    /// the call.
+    /// [`CallPrefix::Complete`] if all its arguments are known, from this line or from the line
+    /// that resumes the call. [`CallPrefix::Partial`] with the arguments of this line if no line
+    /// resumes the call.
     Unfinished(CallPrefix),
     /// A call that had begun ended: `<... wait4 resumed>…`.
     Resumed {

@@ -207,7 +207,7 @@ impl Discipline {
         if termios.input(IGNCR | ICRNL) {
             special.insert(b'\r');
         }
-        if termios.input(INLCR) {
+        if termios.input(INLCR) || termios.local(ICANON) {
             special.insert(b'\n');
         }
         let mut insert = |entries: &[usize]| {
@@ -227,9 +227,6 @@ impl Discipline {
         }
         if termios.local(ISIG) {
             insert(&[VINTR, VQUIT, VSUSP]);
-        }
-        if termios.local(ICANON) {
-            special.insert(b'\n');
         }
         special.0[0] &= !1; // LD-03
         self.special = special;
@@ -488,8 +485,8 @@ impl Discipline {
             }
             self.flush_echoes(); // LD-73
         }
-        // a flush has set the number to 0, and then it wraps: START and STOP are ignored from now on,
-        // until the next flush (LD-206)
+        // a flush has set the number to 0, and then it wraps: START and STOP are ignored from now
+        // on, until the next flush (LD-206)
         self.looked_ahead = self.looked_ahead.wrapping_sub(looked);
         if self.termios.reads_lines() {
             return;

@@ -3,16 +3,13 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::discipline::{Discipline, Flow, MASTER_BUFFER};
+use super::discipline::{Discipline, MASTER_BUFFER};
 use super::fault::TerminalFault;
 use super::queue::InputQueue;
-use super::read::Read;
+use super::read::{Blocking, Read};
 use super::termios::{DISABLED, Termios, VMIN, VSTART, VSTOP, VTIME, Winsize};
 use super::{Event, PollFlags};
-use crate::abi::{Errno, Signal};
-
-/// The size of the parts into which a write is cut (LD-136).
-const WRITE_CHUNK: usize = 2048;
+use crate::abi::{Errno, Signal, Time};
 
 /// An end of a pty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -93,8 +90,8 @@ struct EndState {
 
 /// A pty: a master, a slave, and the line discipline between them.
 ///
-/// All methods work at once: a byte that is written at one end is in the queue of the other end when
-/// the call returns (LD-19). What has to follow (signals, wake-ups) is in the list that
+/// All methods work at once: a byte that is written at one end is in the queue of the other end
+/// when the call returns (LD-19). What has to follow (signals, wake-ups) is in the list that
 /// [`Pty::take_events`] returns.
 ///
 /// ```
@@ -122,8 +119,8 @@ pub struct Pty {
     /// The number of bytes of `pending` in which START and STOP have been obeyed.
     pending_looked_at: usize,
     pending_limit: usize,
-    /// The flow control of the master's writes (LD-158).
-    master_flow: Flow,
+    /// Writes of the master carry nothing: TCOOFF there (LD-158).
+    master_is_stopped: bool,
     winsize: Winsize,
     is_locked: bool,
     master: EndState,
@@ -155,7 +152,7 @@ impl Pty {
             pending: VecDeque::new(),
             pending_looked_at: 0,
             pending_limit: capacity,
-            master_flow: Flow::default(),
+            master_is_stopped: false,
             winsize: Winsize::default(),
             is_locked: true,
             master: EndState { opens: 1, ..EndState::default() },
@@ -440,29 +437,18 @@ impl Pty {
     }
 
     fn write_master(&mut self, bytes: &[u8]) -> usize {
-        let mut written = 0;
-        for chunk in bytes.chunks(WRITE_CHUNK) {
-            let mut part = chunk;
-            if self.master_flow.is_stopped {
-                break; // LD-158
-            }
-            if self.pending.is_empty() {
-                let received = self.discipline.receive(chunk);
-                written += received;
-                part = &chunk[received..];
-            }
-            let room = self.pending_limit.saturating_sub(self.pending.len());
-            let len = part.len().min(room);
-            if len > 0 {
-                self.pending.extend(&part[..len]);
-                self.receive_burst();
-                written += len;
-            }
-            if len < part.len() {
-                break;
-            }
+        if self.master_is_stopped {
+            return 0; // LD-158
         }
-        written
+        let received = if self.pending.is_empty() { self.discipline.receive(bytes) } else { 0 };
+        let rest = &bytes[received..];
+        let room = self.pending_limit.saturating_sub(self.pending.len());
+        let len = rest.len().min(room);
+        if len > 0 {
+            self.pending.extend(&rest[..len]);
+            self.receive_burst();
+        }
+        received + len
     }
 
     /// Writes as many bytes as there is room for, and returns their number (LD-130); less than
@@ -471,8 +457,8 @@ impl Pty {
     ///
     /// # Errors
     ///
-    /// EIO if the file was hung up, or its end has no other end any more; EAGAIN if there is no room
-    /// at all, or the output is stopped (LD-150).
+    /// EIO if the file was hung up, or its end has no other end any more; EAGAIN if there is no
+    /// room at all, or the output is stopped (LD-150).
     pub fn write(&mut self, file: &File, bytes: &[u8]) -> Result<usize, Errno> {
         if self.is_hung_up(file) || self.has_error(file) {
             return Err(Errno::EIO);
@@ -490,8 +476,6 @@ impl Pty {
     ///
     /// As [`Pty::poll_read`].
     pub fn try_read(&mut self, file: &File, len: usize) -> Result<Vec<u8>, Errno> {
-        use super::read::Blocking;
-        use crate::abi::Time;
         let mut read = self.begin_read(file, len, Time(0));
         match self.poll_read(&mut read, Time(0), Blocking::No) {
             core::task::Poll::Ready(result) => result,
@@ -636,9 +620,9 @@ impl Pty {
                     self.discipline.send_urgent(byte);
                 }
             }
-            (End::Master, FlowAction::StopOutput) => self.master_flow.is_stopped = true,
+            (End::Master, FlowAction::StopOutput) => self.master_is_stopped = true,
             (End::Master, FlowAction::StartOutput) => {
-                self.master_flow.is_stopped = false;
+                self.master_is_stopped = false;
                 self.event(Event::MasterWriteReady);
             }
             (End::Master, FlowAction::SendStop) => self.send_master(0x13),
@@ -649,7 +633,7 @@ impl Pty {
 
     /// Sends a byte of flow control of the master, whose own settings have ^S and ^Q (LD-158).
     fn send_master(&mut self, byte: u8) {
-        if !self.master_flow.is_stopped {
+        if !self.master_is_stopped {
             self.write_master(&[byte]);
         }
     }
@@ -719,7 +703,7 @@ impl Pty {
         }
         let can_write = match file.end {
             End::Slave => self.discipline.room() > 0,
-            End::Master => !self.master_flow.is_stopped && self.pending.len() < self.pending_limit,
+            End::Master => !self.master_is_stopped && self.pending.len() < self.pending_limit,
         };
         if can_write {
             flags = flags | PollFlags::OUT;
@@ -737,8 +721,8 @@ impl Pty {
         }
     }
 
-    /// The number of bytes that wait for the readers of that end, also those for which its queue has
-    /// no room.
+    /// The number of bytes that wait for the readers of that end, also those for which its queue
+    /// has no room.
     pub fn waiting(&self, end: End) -> usize {
         match end {
             End::Master => self.discipline.output.bytes.len(),

@@ -89,7 +89,8 @@ impl Pty {
     /// Continues a read. `Ready` has the bytes of the read, or its error:
     ///
     /// - EAGAIN: nothing can be read now, or another read is in progress, with [`Blocking::No`]
-    /// - EIO: the other end is closed, or an open of the slave failed because it was locked (LD-191)
+    /// - EIO: the other end is closed, or an open of the slave failed because it was locked
+    ///   (LD-191)
     pub fn poll_read(
         &mut self,
         read: &mut Read,
@@ -106,7 +107,7 @@ impl Pty {
                 Blocking::Yes => Poll::Pending,
             };
         }
-        let result = match self.continue_read(read, now, blocking) {
+        let result = match self.continue_read(read, !is_first, (now, blocking)) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(result) => result,
         };
@@ -119,8 +120,8 @@ impl Pty {
         })
     }
 
-    /// Ends a read because a signal is delivered: the bytes that it has collected, or EINTR if there
-    /// are none (LD-115). The bytes of an unfinished line remain (LD-97).
+    /// Ends a read because a signal is delivered: the bytes that it has collected, or EINTR if
+    /// there are none (LD-115). The bytes of an unfinished line remain (LD-97).
     pub fn interrupt_read(&mut self, mut read: Read) -> Result<Vec<u8>, Errno> {
         self.release_read_lock(&read);
         match read.data.is_empty() {
@@ -132,12 +133,15 @@ impl Pty {
     fn continue_read(
         &mut self,
         read: &mut Read,
-        now: Time,
-        blocking: Blocking,
+        has_waited: bool,
+        (now, blocking): (Time, Blocking),
     ) -> Poll<Result<(), Errno>> {
         while read.len_left() > 0 {
             if self.is_hung_up(&read.file) {
-                break; // LD-184
+                return match has_waited && self.is_other_end_closed(read.file.end) {
+                    true => Poll::Ready(Err(Errno::EIO)), // LD-185
+                    false => Poll::Ready(Ok(())),         // LD-184
+                };
             }
             let is_late =
                 self.has_fault(TerminalFault::StatusAfterData) && self.has_input(read.file.end);

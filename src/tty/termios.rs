@@ -50,6 +50,12 @@ pub const PARENB: u32 = 0o400;
 pub const ADDRB: u32 = 0o4000000000;
 /// c_cflag: 38,400 bits a second.
 pub const B38400: u32 = 0o17;
+/// c_cflag: the mask of the speed.
+pub const CBAUD: u32 = 0o10017;
+/// c_cflag: the speed is the number in `ospeed` or `ispeed`.
+pub const BOTHER: u32 = 0o10000;
+/// c_cflag: where the speed of input is; 0 there stands for the speed of output.
+const CIBAUD_SHIFT: u32 = 16;
 
 /// c_lflag: INTR, QUIT and SUSP generate signals.
 pub const ISIG: u32 = 0o1;
@@ -165,8 +171,14 @@ impl Termios {
         self
     }
 
-    /// What the driver of ptys makes of the settings (LD-11, `pty_set_termios`).
+    /// What the kernel makes of the settings (LD-11, LD-14, `set_termios`, `pty_set_termios`).
     pub(super) fn enforced(mut self) -> Termios {
+        let ospeed = speed(self.cflag & CBAUD).unwrap_or(self.ospeed);
+        self.ispeed = match self.cflag >> CIBAUD_SHIFT & CBAUD {
+            0 => ospeed,
+            code => speed(code).unwrap_or(self.ispeed),
+        };
+        self.ospeed = ospeed;
         self.cflag = self.cflag & !(CSIZE | PARENB | ADDRB) | CS8 | CREAD;
         self
     }
@@ -191,6 +203,21 @@ impl Termios {
     /// Whether the other end may interpret ^S and ^Q itself (LD-176).
     pub(super) fn has_standard_flow_control(&self) -> bool {
         self.input(IXON) && self.cc[VSTOP] == 0x13 && self.cc[VSTART] == 0x11
+    }
+}
+
+/// The bits a second of a speed in `cflag`; `None` for BOTHER, which leaves it to `ispeed` or
+/// `ospeed` (`tty_termios_baud_rate`).
+fn speed(code: u32) -> Option<u32> {
+    const SPEEDS: [u32; 31] = [
+        0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19_200, 38_400,
+        57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000,
+        1_500_000, 2_000_000, 2_500_000, 3_000_000, 3_500_000, 4_000_000,
+    ];
+    match code {
+        BOTHER => None,
+        code if code & BOTHER != 0 => Some(SPEEDS[15 + (code & !BOTHER) as usize]),
+        code => Some(SPEEDS[code as usize]),
     }
 }
 

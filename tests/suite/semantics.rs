@@ -215,8 +215,8 @@ fn the_scenario_of_a_rule_follows_it() {
     assert!(missing.is_empty(), "not followed by the scene that shows it: {missing:#?}");
 }
 
-/// Counts the steps on which kernel and model agree; `diff::` looks for differences. A change of the
-/// generator changes all programs, and rare rules may need more of them: the test tries further
+/// Counts the steps on which kernel and model agree; `diff::` looks for differences. A change of
+/// the generator changes all programs, and rare rules may need more of them: the test tries further
 /// seeds before it fails.
 #[test]
 fn random_programs_exercise_the_rules_that_diff_shows() {

@@ -203,6 +203,18 @@ fn the_tests_that_pages_name_exist() {
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
+/// Comments and documentation in the code, too.
+#[test]
+fn comments_have_at_most_100_columns() {
+    for (path, text) in ["src", "tests", "benches", "examples"].into_iter().flat_map(sources) {
+        let lines = text.lines().zip(1..);
+        for (line, number) in lines.filter(|(line, _)| line.trim_start().starts_with("//")) {
+            let length = line.chars().count();
+            assert!(length <= 100, "{}:{number}: {length}", path.display());
+        }
+    }
+}
+
 /// Pages have lines of at most 100 columns, outside of tables, blocks and generated pages.
 #[test]
 fn prose_has_at_most_100_columns() {

@@ -16,7 +16,7 @@ use crate::sources::root;
 
 mod blocking;
 
-const FLAGS: [(&str, usize, u32); 35] = [
+const FLAGS: [(&str, usize, u32); 39] = [
     ("istrip", 0, ISTRIP),
     ("inlcr", 0, INLCR),
     ("igncr", 0, IGNCR),
@@ -38,6 +38,10 @@ const FLAGS: [(&str, usize, u32); 35] = [
     ("cs7", 2, 0o20),
     ("cstopb", 2, 0o100),
     ("parenb", 2, PARENB),
+    ("cbaud", 2, CBAUD),
+    ("bother", 2, BOTHER),
+    ("b50", 2, 1),
+    ("ibother", 2, BOTHER << 16),
     ("isig", 3, ISIG),
     ("icanon", 3, ICANON),
     ("echo", 3, ECHO),
@@ -177,7 +181,8 @@ fn scenarios() -> Vec<Scenario> {
 struct Pair {
     model: ModelTerminal,
     real: Option<RealTerminal>,
-    /// How long the kernel's worker has after each call: a call does not wait for it (LD-19, LD-20).
+    /// How long the kernel's worker has after each call: a call does not wait for it (LD-19,
+    /// LD-20).
     pause: Duration,
     place: String,
     signals: SigSet,
@@ -393,6 +398,11 @@ fn settings(mut new: Termios, words: &[Word]) -> Termios {
             continue;
         }
         if let Some((name, value)) = name.split_once('=') {
+            if let "ispeed" | "ospeed" = name {
+                let speed = value.parse().expect("a number");
+                *(if name == "ispeed" { &mut new.ispeed } else { &mut new.ospeed }) = speed;
+                continue;
+            }
             let entry = CHARACTERS.iter().find(|(other, _)| *other == name).expect("a character").1;
             new.cc[entry] = match entry {
                 VMIN | VTIME => value.parse().expect("a number"),
@@ -428,8 +438,8 @@ fn has_pty() -> bool {
 }
 
 /// Blocks the signals of this thread. The SIGCHLD of a child of another test is sent to any thread
-/// if the thread that created the child still blocks signals, and cuts a write here after a piece of
-/// 2048 bytes, although it is ignored (LD-136).
+/// if the thread that created the child still blocks signals, and cuts a write here after a piece
+/// of 2048 bytes, although it is ignored (LD-136).
 fn block_signals() {
     // SAFETY: the pointers are those of a set on this stack, and a null pointer, which is allowed
     unsafe {
@@ -496,6 +506,9 @@ fn shown() -> BTreeSet<String> {
 fn each_rule_of_terminals_is_shown_or_has_a_reason() {
     let page = fs::read_to_string(root().join("docs/TERMINALS.md")).expect("the page");
     let shown = shown();
+    let tests = ["tests/suite/tty.rs", "tests/suite/tty/blocking.rs"]
+        .map(|path| fs::read_to_string(root().join(path)).expect("the tests"))
+        .concat();
     let mut rows = BTreeSet::new();
     let mut count = 0;
     for line in page.lines() {
@@ -515,6 +528,10 @@ fn each_rule_of_terminals_is_shown_or_has_a_reason() {
         let has_scenario = shown.contains(id);
         assert_eq!(by.contains("scenario"), has_scenario, "{id}: a scenario shows it, or not");
         assert!(!by.is_empty(), "{id}: nothing shows it");
+        for test in by.split('`').filter_map(|name| name.strip_prefix("tty::")) {
+            let name = test.rsplit("::").next().unwrap_or(test);
+            assert!(tests.contains(&format!("fn {name}()")), "{id}: there is no test {test}");
+        }
     }
     let missing: Vec<String> =
         (1..=207).map(|nth| format!("LD-{nth:02}")).filter(|id| !rows.contains(id)).collect();

@@ -140,19 +140,19 @@ pub struct Options {
     /// Start with an empty environment
     #[arg(long)]
     env_clear: bool,
-    /// Run the command as this user, by names of /etc/passwd and /etc/group or by numbers; only root
-    /// can. Without GROUP the user has the groups of a login, with GROUP this group only
+    /// Run the command as this user, by names of /etc/passwd and /etc/group or by numbers; only
+    /// root can. Without GROUP the user has the groups of a login, with GROUP this group only
     #[arg(long, value_parser = user, value_name = "USER[:GROUP]")]
     user: Option<User>,
     /// Pass SIGTERM, SIGINT, SIGHUP and SIGQUIT on to the command only, not to the whole tree
     #[arg(long)]
     signal_command: bool,
-    /// If the command died of signal N, exit with 128 + N as a shell does, and do not die of the same
-    /// signal
+    /// If the command died of signal N, exit with 128 + N as a shell does, and do not die of the
+    /// same signal
     #[arg(long)]
     shell_status: bool,
-    /// Give each signal its default action in the command, also those that this program ignores since
-    /// its start
+    /// Give each signal its default action in the command, also those that this program ignores
+    /// since its start
     #[arg(long)]
     default_signals: bool,
     /// Run the command in a process group of its own, in the foreground if this program is, as a

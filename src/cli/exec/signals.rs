@@ -14,15 +14,15 @@ use super::job::{CommandJob, source_of};
 /// The signals with which a user wants the command to end.
 pub(super) const HURRY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
 
-/// Those of them that end the time of grace. SIGHUP comes twice where a shell ends with its terminal:
-/// from the shell and from the kernel.
+/// Those of them that end the time of grace. SIGHUP comes twice where a shell ends with its
+/// terminal: from the shell and from the kernel.
 const IMPATIENT: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT];
 
 /// Those of them after which a shell continues a stopped job.
 pub(super) const ENDS_JOB: [Signal; 2] = [Signal::TERM, Signal::HUP];
 
-/// Within this time a second signal is the first one: timeout(1) sends each to its command, and then
-/// to the group of both.
+/// Within this time a second signal is the first one: timeout(1) sends each to its command, and
+/// then to the group of both.
 const SAME: Duration = Duration::from_millis(200);
 
 /// The signals that come to this process.
@@ -64,8 +64,8 @@ impl Signals {
         }
     }
 
-    /// The command is there. A signal for the group that came a moment before has not reached it; it
-    /// is taken for one of those if it ends processes, as twice is better than not at all.
+    /// The command is there. A signal for the group that came a moment before has not reached it;
+    /// it is taken for one of those if it ends processes, as twice is better than not at all.
     pub fn start(&mut self) {
         while let Ok(Some(info)) = self.fd.try_read() {
             self.queued.push_back((info, HURRY.contains(&info.signal)));
@@ -74,8 +74,8 @@ impl Signals {
         let _ = self.start.send(());
     }
 
-    /// The signal of those that have come before there was a command which ends a process by default
-    /// and was not to be ignored.
+    /// The signal of those that have come before there was a command which ends a process by
+    /// default and was not to be ignored.
     pub fn ending(&mut self) -> Option<Signal> {
         self.take_early();
         let ends = |signal: &Signal| {

@@ -1,9 +1,9 @@
 //! Stops and continues of the command and of the program, which a shell has to see together.
 //!
-//! By default both are in one process group. The terminal and the shell then stop and continue both,
-//! and the program has to do no more than to stop after its command has: a command that restores
-//! the terminal before it stops needs the foreground until then, which the shell takes as soon as
-//! the program stops.
+//! By default both are in one process group. The terminal and the shell then stop and continue
+//! both, and the program has to do no more than to stop after its command has: a command that
+//! restores the terminal before it stops needs the foreground until then, which the shell takes as
+//! soon as the program stops.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -82,7 +82,8 @@ impl CommandJob<'_> {
     }
 
     /// The command did not continue with this process: only this process was sent a SIGCONT. Not
-    /// before some time: a SIGCONT for a command that the shell has continued would undo the next ^Z.
+    /// before some time: a SIGCONT for a command that the shell has continued would undo the next
+    /// ^Z.
     pub(super) fn continue_command(&mut self) {
         self.continue_at = None;
         if !self.has_stop && !self.inputs.signals.has_stop() {
@@ -110,8 +111,8 @@ impl CommandJob<'_> {
         if self.is_in_own_group() {
             // a program that reads ^Z as a character stops itself alone
             let by_itself = signal == Signal::TSTP && self.terminal.is_ours();
-            // a SIGCONT for the group that comes to the command first, and to this process after the
-            // signal of the command's next read, discards that signal here
+            // a SIGCONT for the group that comes to the command first, and to this process after
+            // the signal of the command's next read, discards that signal here
             let by_read = in_background && foreground.is_some() && !self.terminal.is_ours();
             let by_terminal = signal == Signal::TSTP || in_background;
             if by_itself || by_read || by_terminal && self.has_stop {
@@ -140,8 +141,9 @@ impl CommandJob<'_> {
         }
     }
 
-    /// Whether a command that was stopped in the foreground, in a group of its own, was stopped as a
-    /// job: by ^Z, or as a shell that suspends itself by SIGSTOP, where a shell sees this process.
+    /// Whether a command that was stopped in the foreground, in a group of its own, was stopped as
+    /// a job: by ^Z, or as a shell that suspends itself by SIGSTOP, where a shell sees this
+    /// process.
     fn is_stop_of_job(&self, signal: Signal) -> bool {
         match self.shares_group {
             true => self.terminal.leads_group() && self.terminal.has_shell(),
@@ -154,11 +156,11 @@ impl CommandJob<'_> {
         if self.terminal.has_shell() { self.stop_too(signal) } else { self.go_on() }
     }
 
-    /// Stops this process until it is continued: by its shell, or by the waker if another process has
-    /// continued the command. A SIGCONT then says so.
+    /// Stops this process until it is continued: by its shell, or by the waker if another process
+    /// has continued the command. A SIGCONT then says so.
     ///
-    /// A shell's kill(1) sends SIGCONT after SIGTERM and SIGHUP if it has seen the job stop. A signal
-    /// that came before it could see that continues the command, which would otherwise stay.
+    /// A shell's kill(1) sends SIGCONT after SIGTERM and SIGHUP if it has seen the job stop. A
+    /// signal that came before it could see that continues the command, which would otherwise stay.
     fn stop_too(&mut self, signal: Signal) {
         self.has_stop = false;
         if self.inputs.signals.has_end() || self.stopped && has_end_pending(self.child.pid()) {

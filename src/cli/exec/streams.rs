@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static CLOSED: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
 
 #[used]
-// SAFETY: the C library calls each function in this section, before `main` and without other threads
+// SAFETY: the C library calls each function in this section, before `main` and without other
+// threads
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = {
     extern "C" fn look() {

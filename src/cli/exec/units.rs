@@ -1,5 +1,5 @@
-//! Times and sizes on the command line. No crate has both the numbers of timeout(1), such as `1.5` and
-//! `0.5m`, and their units.
+//! Times and sizes on the command line. No crate has both the numbers of timeout(1), such as `1.5`
+//! and `0.5m`, and their units.
 
 use std::time::Duration;
 
@@ -73,8 +73,8 @@ pub fn signal(text: &str) -> Result<Signal, String> {
     known.ok_or_else(|| "a signal is a name or a number, for example TERM, SIGINT or 15".into())
 }
 
-/// The real-time signals that the C library leaves to programs: it keeps 32 and 33 for itself, so its
-/// SIGRTMIN is 34 (signal(7)).
+/// The real-time signals that the C library leaves to programs: it keeps 32 and 33 for itself, so
+/// its SIGRTMIN is 34 (signal(7)).
 fn realtime(name: &str) -> Option<Signal> {
     let (first, rest): (i32, &str) = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX"))
     {

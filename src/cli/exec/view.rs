@@ -19,8 +19,8 @@ impl View {
         View { screen: Term::stderr(), seen: Vec::new() }
     }
 
-    /// Shows the tree below what is on the screen, if it has changed. Nothing is erased: the command
-    /// writes to the same terminal, and what it wrote is not ours.
+    /// Shows the tree below what is on the screen, if it has changed. Nothing is erased: the
+    /// command writes to the same terminal, and what it wrote is not ours.
     pub fn draw(&mut self, tree: &ProcessTree) -> io::Result<()> {
         let members = tree.members()?;
         let seen = members

@@ -33,8 +33,9 @@ pub(super) fn environment() -> Vec<CString> {
         static mut environ: *const *const libc::c_char;
     }
     let mut entries = Vec::new();
-    // SAFETY: a list of strings that ends in null, or null. A thread that changes it at the same time
-    // breaks the contract of std::env::set_var, as functions of the C library read it at any time
+    // SAFETY: a list of strings that ends in null, or null. A thread that changes it at the same
+    // time breaks the contract of std::env::set_var, as functions of the C library read it at any
+    // time
     unsafe {
         let mut next = environ;
         while !next.is_null() && !(*next).is_null() {

@@ -18,8 +18,8 @@ use super::spawn_error::Step;
 use super::{child, delegate, pidfd};
 use crate::sync::Mutex;
 
-/// The directory of the cgroup that this process is in, below the mount of the v2 hierarchy; where it
-/// has moved aside itself, that which it came from.
+/// The directory of the cgroup that this process is in, below the mount of the v2 hierarchy; where
+/// it has moved aside itself, that which it came from.
 ///
 /// Hybrid hosts and containers mount it anywhere, so it is looked for, not assumed.
 ///

@@ -64,8 +64,8 @@ impl Failed {
 struct Plan<'a> {
     prepared: &'a Prepared,
     args: Vec<*const libc::c_char>,
-    /// The arguments of the shell that runs a file which the kernel does not take for a program; the
-    /// place of the file's name is filled in then.
+    /// The arguments of the shell that runs a file which the kernel does not take for a program;
+    /// the place of the file's name is filled in then.
     shell_args: Vec<*const libc::c_char>,
     env: Vec<*const libc::c_char>,
     /// The entry of the environment that has the child's number.
@@ -107,9 +107,9 @@ pub(super) fn spawn(prepared: &Prepared) -> Result<SpawnedChild, (Step, io::Erro
     let is_busy = |(step, error): &(Step, io::Error)| {
         *step == Step::Exec && error.raw_os_error() == Some(libc::ETXTBSY)
     };
-    // As execvp(3) of BSD does. A thread that has just written the program may have closed it, while
-    // a child of another thread has a copy of the descriptor until its own exec. Each try is a new
-    // child: one that was created before the file was closed has such a copy itself
+    // As execvp(3) of BSD does. A thread that has just written the program may have closed it,
+    // while a child of another thread has a copy of the descriptor until its own exec. Each try is
+    // a new child: one that was created before the file was closed has such a copy itself
     for retry in 0..BUSY_RETRIES {
         match spawn_once(prepared) {
             Err(failed) if is_busy(&failed) => {
@@ -597,9 +597,10 @@ fn enter(procs: RawFd) -> Result<(), Failed> {
     check(Step::Cgroup, written as libc::c_long)
 }
 
-/// Handlers point into memory that exec takes away, and must not run in this process before. A signal
-/// that the owner ignores stays ignored, as nohup(1) and the shell's `&` rely on it, unless all are
-/// to have their default action. SIGPIPE alone is always reset: Rust's runtime ignores it at start.
+/// Handlers point into memory that exec takes away, and must not run in this process before. A
+/// signal that the owner ignores stays ignored, as nohup(1) and the shell's `&` rely on it, unless
+/// all are to have their default action. SIGPIPE alone is always reset: Rust's runtime ignores it
+/// at start.
 /// `are_reset`: the kernel has reset the handlers, and what is ignored is left.
 fn reset_handlers(all: bool, are_reset: bool) {
     // the kernel's own struct, of which nothing is larger: zeroes are SIG_DFL without flags
@@ -678,8 +679,8 @@ fn arm_parent_death(plan: &Plan) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Tries each place where the program may be, as execvp(3) does, up to the end of PATH. It comes back
-/// only if none is.
+/// Tries each place where the program may be, as execvp(3) does, up to the end of PATH. It comes
+/// back only if none is.
 fn execute(plan: &mut Plan) -> Failed {
     name_listener(plan);
     let mut errno_seen = libc::ENOENT;

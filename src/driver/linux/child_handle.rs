@@ -14,9 +14,9 @@ use crate::table::{Process, Wait, Waited};
 
 /// A direct child, or a process that was adopted. Clones are handles of the same process.
 ///
-/// A child whose handles were all dropped is reaped when it ends, so that it leaves neither a zombie
-/// nor a descriptor of the owner; it is not killed. The tree's table keeps its end for waits there:
-/// of the children without a handle, the ends of the last 1024.
+/// A child whose handles were all dropped is reaped when it ends, so that it leaves neither a
+/// zombie nor a descriptor of the owner; it is not killed. The tree's table keeps its end for waits
+/// there: of the children without a handle, the ends of the last 1024.
 ///
 /// ```
 /// use proctable::abi::WaitOptions;
@@ -74,8 +74,8 @@ impl TreeInner {
         Child { process, owner, real, pipes, _last: last }
     }
 
-    /// The last handle of a child was dropped: the table keeps a bounded number of ends for which no
-    /// wait may ever come.
+    /// The last handle of a child was dropped: the table keeps a bounded number of ends for which
+    /// no wait may ever come.
     fn release(&self, process: &Process, real: &HostProcess) {
         let is_in_table = process.info().is_some();
         let mut children = self.children.lock();

@@ -224,8 +224,8 @@ impl Command {
     }
 
     /// Each signal has its default action in it, also one that the owner ignores. Without this an
-    /// ignored signal stays ignored, as with nohup(1); SIGPIPE, which Rust's runtime ignores, has its
-    /// default action always.
+    /// ignored signal stays ignored, as with nohup(1); SIGPIPE, which Rust's runtime ignores, has
+    /// its default action always.
     pub fn default_signals(mut self) -> Command {
         self.default_signals = true;
         self

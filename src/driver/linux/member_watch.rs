@@ -89,7 +89,8 @@ impl MemberWatch {
         self.await_end(timeout);
         let mut changes = Vec::new();
         let proc = Proc::own().ok();
-        // before the scan: a number that it finds is then that of a member that lives, or of a new one
+        // before the scan: a number that it finds is then that of a member that lives, or of a new
+        // one
         self.take_ended(proc.as_ref(), &mut changes, |watched| {
             watched.pidfd.as_ref().is_some_and(pidfd::has_ended)
         });

@@ -13,12 +13,12 @@
 //! | | cgroup | scan |
 //! |---|---|---|
 //! | children, grandchildren, their groups and sessions | found and killed | found and killed |
-//! | a daemon: double fork, setsid | found and killed | found by the mark in environment and limits |
+//! | a daemon: double fork, setsid | found and killed | found by its marks |
 //! | one that also clears its environment | found and killed | found by the mark in its limits |
 //! | one that also changes its limit of file locks | found and killed | escapes |
 //! | a running process that is adopted | moved into it | marked in its limits |
 //! | suspended | frozen | stopped, which they can see |
-//! | CPU time of members that have ended | counted | of direct children and members, with what they waited for |
+//! | CPU time of ended members | counted | of children, with what they waited for |
 //! | orphans | init's, or reaped with [`Options::subreaper`] | the same |
 //! | limits | by controllers of v2, else of v1 | by controllers of v1 |
 //!

@@ -55,9 +55,10 @@ impl Options {
         self
     }
 
-    /// Does not try with a child whether children can enter the cgroup. This saves the creation of a
-    /// process, which the first tree in a cgroup costs. If no child can enter, the first spawn fails
-    /// with [`Step::Cgroup`](super::Step::Cgroup); without this option the tree would have no cgroup.
+    /// Does not try with a child whether children can enter the cgroup. This saves the creation of
+    /// a process, which the first tree in a cgroup costs. If no child can enter, the first spawn
+    /// fails with [`Step::Cgroup`](super::Step::Cgroup); without this option the tree would have no
+    /// cgroup.
     ///
     /// ```
     /// use proctable::driver::linux::{Command, Options, Step};

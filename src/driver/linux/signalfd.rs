@@ -176,13 +176,14 @@ pub fn ignored_signals() -> SigSet {
 }
 
 /// Ends this process by the default action of a signal, whatever its mask and disposition, and
-/// without a core dump: a program that ran a command passes on in this way how that died. It returns
-/// where the signal does not end the process: in process 1 of a namespace, and where the default
-/// action is another one.
+/// without a core dump: a program that ran a command passes on in this way how that died. It
+/// returns where the signal does not end the process: in process 1 of a namespace, and where the
+/// default action is another one.
 pub fn end_by_signal(signal: Signal) {
     let number = libc::c_int::from(signal.number());
     let set: u64 = 1 << (number - 1);
-    // SAFETY: plain calls; the set is of the size that is given, and read only. SIG_DFL is no address
+    // SAFETY: plain calls; the set is of the size that is given, and read only. SIG_DFL is no
+    // address
     unsafe {
         libc::prctl(libc::PR_SET_DUMPABLE, 0);
         libc::signal(number, libc::SIG_DFL);
@@ -200,8 +201,8 @@ pub fn end_by_signal(signal: Signal) {
 /// With `and_group` the other members of its process group get the signal, too, before this process
 /// stops; a SIGCONT for the group that follows continues all of them, whichever stops last.
 ///
-/// As by default, SIGTSTP, SIGTTIN and SIGTTOU stop nothing where the process ignores them and in an
-/// orphaned process group. No signal stops process 1 of a namespace.
+/// As by default, SIGTSTP, SIGTTIN and SIGTTOU stop nothing where the process ignores them and in
+/// an orphaned process group. No signal stops process 1 of a namespace.
 pub fn stop_by_signal(signal: Signal, and_group: bool) {
     let number = libc::c_int::from(signal.number());
     let set: u64 = 1 << (number - 1);

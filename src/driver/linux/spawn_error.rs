@@ -114,8 +114,8 @@ pub struct SpawnError {
 }
 
 impl SpawnError {
-    /// Looks at the file of the program: the kernel's error does not tell a file that is missing from
-    /// an interpreter that is missing.
+    /// Looks at the file of the program: the kernel's error does not tell a file that is missing
+    /// from an interpreter that is missing.
     pub(super) fn new(
         (step, error): (Step, io::Error),
         program: OsString,

@@ -91,7 +91,8 @@ impl Kernel {
         Ok(self.poll(task, call, selector, fx))
     }
 
-    /// Starts or ends the recording of events of children of `parent` in [`Effects::external_wakes`].
+    /// Starts or ends the recording of events of children of `parent` in
+    /// [`Effects::external_wakes`].
     /// `false` if there is no such process.
     pub fn watch(&mut self, parent: Pid, watched: bool) -> bool {
         let Some(id) = self.process_numbered(parent) else { return false };

@@ -193,8 +193,8 @@ impl Effects {
         }
     }
 
-    /// No effects, for a caller that reads [`Effects::list`] and [`Effects::external_wakes`] only: no rules
-    /// are noted, except for the rule in each effect's cause.
+    /// No effects, for a caller that reads [`Effects::list`] and [`Effects::external_wakes`] only:
+    /// no rules are noted, except for the rule in each effect's cause.
     pub fn without_rules() -> Effects {
         Effects { noting: false, ..Effects::new() }
     }

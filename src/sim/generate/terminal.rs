@@ -82,6 +82,7 @@ fn settings(choose: &mut dyn Choose, old: &Termios) -> Termios {
             0 | 1 => new.iflag ^= INPUT[below(choose, INPUT.len())],
             2 | 3 => new.oflag ^= OUTPUT[below(choose, OUTPUT.len())],
             4 if one_in(choose, 4) => new.cflag ^= CONTROL[below(choose, CONTROL.len())],
+            4 if one_in(choose, 4) => speeds(choose, &mut new),
             5 => special_character(choose, &mut new),
             _ => new.lflag ^= LOCAL[below(choose, LOCAL.len())],
         }
@@ -91,6 +92,20 @@ fn settings(choose: &mut dyn Choose, old: &Termios) -> Termios {
         new.lflag &= !ECHOPRT;
     }
     new
+}
+
+fn speeds(choose: &mut dyn Choose, termios: &mut Termios) {
+    let code = |choose: &mut dyn Choose| {
+        let speed = below(choose, 16) as u32;
+        match below(choose, 4) {
+            0 => speed,
+            1 => speed | BOTHER,
+            _ => BOTHER,
+        }
+    };
+    termios.cflag = termios.cflag & !(CBAUD | CBAUD << 16) | code(choose) | code(choose) << 16;
+    (termios.ispeed, termios.ospeed) =
+        (below(choose, 1 << 20) as u32, below(choose, 1 << 20) as u32);
 }
 
 fn special_character(choose: &mut dyn Choose, termios: &mut Termios) {

@@ -97,7 +97,8 @@ fn the_keyboard_stops_everything_in_a_script() {
     }
 }
 
-/// D11: the foreground group of a command that is killed is gone, and the script needs the terminal.
+/// D11: the foreground group of a command that is killed is gone, and the script needs the
+/// terminal.
 #[test]
 fn the_terminal_is_the_scripts_again_after_a_killed_shell() {
     for call in calls() {

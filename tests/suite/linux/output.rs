@@ -1,6 +1,6 @@
-//! What a command writes is read while its input is written: nothing is lost, neither side waits for
-//! the other, and the end of the tree ends the reading. Also time-outs, limits, figures, and what is
-//! left after a failure.
+//! What a command writes is read while its input is written: nothing is lost, neither side waits
+//! for the other, and the end of the tree ends the reading. Also time-outs, limits, figures, and
+//! what is left after a failure.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -275,8 +275,8 @@ fn it_can_last_until_the_last_member_has_ended() {
     });
 }
 
-/// CPU time and memory are those of the tree. A child shares the memory of its owner until its exec,
-/// and the kernel counts that as the child's: it is not reported.
+/// CPU time and memory are those of the tree. A child shares the memory of its owner until its
+/// exec, and the kernel counts that as the child's: it is not reported.
 #[test]
 fn usage_is_that_of_the_tree() {
     alone_here("linux::output::usage_of_trees", &[]);

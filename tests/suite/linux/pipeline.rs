@@ -204,8 +204,8 @@ fn many_run_a_few_at_a_time() {
     assert!(output_many(Vec::<Command>::new(), 0).is_empty());
 }
 
-/// A reactor that is notified of edges comes back for all of it, also of what was in the pipe before
-/// and needs several calls.
+/// A reactor that is notified of edges comes back for all of it, also of what was in the pipe
+/// before and needs several calls.
 #[test]
 fn an_event_loop_of_edges_misses_nothing() {
     const SIZE: usize = 1 << 20;

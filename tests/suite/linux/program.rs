@@ -472,8 +472,8 @@ fn exec_says_once_that_events_are_lost() {
     assert!(text.contains("no more events are written"), "{text}");
 }
 
-/// An option that is none is refused as such, and taken for no command; after the command everything
-/// is its own.
+/// An option that is none is refused as such, and taken for no command; after the command
+/// everything is its own.
 #[test]
 fn exec_refuses_options_that_it_does_not_have() {
     for args in [&["exec", "--timout", "5", "--", "true"][..], &["exec", "-k", "5", "true"]] {
@@ -554,8 +554,8 @@ fn exec_keeps_ignored_what_its_caller_ignores() {
     }
 }
 
-/// With a grace that was given, a command that ignores the end that is passed on to it is killed, as
-/// by `timeout -k`.
+/// With a grace that was given, a command that ignores the end that is passed on to it is killed,
+/// as by `timeout -k`.
 #[test]
 fn exec_kills_a_command_that_ignores_its_end() {
     let script = "trap '' TERM; echo; while :; do sleep 1000; done";
@@ -668,8 +668,8 @@ fn children_of_another_user() {
     assert_eq!(groups(id().gid(65534)), "65534 4 24\n");
 }
 
-/// A process that belongs to another user by now cannot be killed: it is waited for once, for as long
-/// as an unkillable one may take, and named once.
+/// A process that belongs to another user by now cannot be killed: it is waited for once, for as
+/// long as an unkillable one may take, and named once.
 #[test]
 fn a_survivor_is_named_once() {
     use std::os::unix::fs::PermissionsExt;

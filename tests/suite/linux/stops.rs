@@ -75,8 +75,8 @@ fn the_time_is_over_for_a_program_that_is_stopped_without_a_terminal() {
         ] {
             let options = ["--timeout", "0.1", "--grace", "0.1", "--", "sh", "-c", script];
             let begin = Instant::now();
-            // in a group that is not orphaned, also where the group of the tests is: a signal of the
-            // terminal stops no member of an orphaned group (ORP-04)
+            // in a group that is not orphaned, also where the group of the tests is: a signal of
+            // the terminal stops no member of an orphaned group (ORP-04)
             let mut program = proctable(&[mechanism, &options].concat());
             let mut program = program.process_group(0).spawn().unwrap();
             assert_eq!(program.wait().unwrap().code(), Some(124), "{mechanism:?} {script}");

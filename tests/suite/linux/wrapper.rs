@@ -88,8 +88,8 @@ fn exec_passes_the_environment_on_unchanged() {
     }
 }
 
-/// A stream that is closed for the program is closed for the command, too, and the others lead where
-/// they did.
+/// A stream that is closed for the program is closed for the command, too, and the others lead
+/// where they did.
 #[test]
 fn exec_leaves_closed_streams_closed() {
     let script = "exec 9>\"$0\"; for n in 0 1 2; do \
@@ -113,8 +113,8 @@ fn exec_leaves_closed_streams_closed() {
     }
 }
 
-/// Without descriptors of processes there is no tree: the message names the call and the kernel that
-/// has it.
+/// Without descriptors of processes there is no tree: the message names the call and the kernel
+/// that has it.
 #[test]
 fn exec_names_the_call_that_a_kernel_lacks() {
     let pidfd = libc::CLONE_PIDFD as u32;
@@ -188,8 +188,8 @@ fn a_busy_program_is_tried_again() {
     assert!(begin.elapsed() >= Duration::from_millis(127), "{:?}", begin.elapsed());
     assert!(error.to_string().ends_with("a process has the file open for writing"), "{error}");
     drop(busy);
-    // it is closed a moment later, when this process has created a child that has it open, too; on a
-    // machine that is slow right now that may be too late
+    // it is closed a moment later, when this process has created a child that has it open, too; on
+    // a machine that is slow right now that may be too late
     let is_run = |_| {
         let busy = writer();
         std::thread::scope(|scope| {

@@ -359,8 +359,8 @@ fn a_stopped_process_executes_when_it_continues() {
     assert_eq!(*guest.info().unwrap().image, image);
 }
 
-/// A receiver tells at once how much it has lost, allocates as it is used, and counts no more when it
-/// is dropped.
+/// A receiver tells at once how much it has lost, allocates as it is used, and counts no more when
+/// it is dropped.
 #[test]
 fn a_receiver_of_events_knows_what_it_lost() {
     let table = ProcessTable::new();

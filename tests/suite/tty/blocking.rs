@@ -2,7 +2,7 @@
 //! running kernel where no time has to pass.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::sync::mpsc;
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -12,7 +12,7 @@ use proctable::abi::{Errno, Time};
 use proctable::host::{Controlling, RealTerminal};
 use proctable::sim::TerminalStep;
 use proctable::tty::termios::*;
-use proctable::tty::{Blocking, End, File as Opened, Pty, Read, SetTermios, Termios};
+use proctable::tty::{Blocking, End, File as Opened, PollFlags, Pty, Read, SetTermios, Termios};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -190,16 +190,68 @@ fn ld_116_a_second_read_waits_for_the_first() {
 
 /// LD-84, LD-185: a flush does not end a read, the close of the other end does.
 #[test]
-fn ld_185_a_hang_up_ends_a_read() {
+fn ld_185_the_close_of_the_master_ends_a_read() {
     let mut model = Model::new(Termios::default());
     let mut read = model.begin(100, at(0));
     model.input(b"ab\x03");
     assert_eq!(model.poll(&mut read, at(0)), Poll::Pending);
     let master = model.master;
     model.pty.close(master);
-    assert!(model.poll(&mut read, at(1)).is_ready());
-    assert_eq!(model.pty.write(&model.slave, b"x"), Err(Errno::EIO));
-    assert_eq!(model.pty.try_read(&model.slave, 10), Ok(Vec::new()));
+    assert_eq!(model.poll(&mut read, at(1)), Poll::Ready(Err(Errno::EIO)));
+
+    let Some(mut real) = real_terminal() else { return };
+    let waiting = Waiting::begin(&real, 100);
+    real.run(&TerminalStep::Write(End::Master, b"ab\x03".to_vec()));
+    waiting.until_it_sleeps_in_read();
+    drop(real);
+    let result = waiting.thread.join().expect("the thread");
+    assert_eq!(result.expect_err("EIO").raw_os_error(), Some(libc::EIO));
+}
+
+/// LD-184: what it has not read is lost; every call but a read fails, and all of its poll flags are
+/// set.
+#[test]
+fn ld_184_the_close_of_the_master_hangs_the_slaves_up() {
+    let mut model = Model::new(Termios::default());
+    model.input(b"ab\n");
+    let (master, slave) = (model.master, model.slave);
+    model.pty.close(master);
+    assert_eq!(model.pty.try_read(&slave, 10), Ok(Vec::new()));
+    assert_eq!(model.pty.write(&slave, b"x"), Err(Errno::EIO));
+    assert_eq!(model.pty.readable(&slave), Err(Errno::EIO));
+    let set = model.pty.set_termios(&slave, Termios::default(), SetTermios::Now);
+    assert_eq!(set, Err(Errno::EIO));
+    assert_eq!(model.pty.poll(&slave), PollFlags::HUNG_UP);
+
+    let Some(mut real) = real_terminal() else { return };
+    let mut slave = open_slave(&real);
+    real.run(&TerminalStep::Write(End::Master, b"ab\n".to_vec()));
+    drop(real);
+    assert_eq!(slave.read(&mut [0; 10]).expect("the end of the file"), 0);
+    assert_eq!(slave.write(b"x").expect_err("EIO").raw_os_error(), Some(libc::EIO));
+    assert_eq!(rustix::io::ioctl_fionread(&slave), Err(rustix::io::Errno::IO));
+    assert_eq!(rustix::termios::tcgetattr(&slave).err(), Some(rustix::io::Errno::IO));
+    let asked = rustix::event::PollFlags::from_bits_retain(0x1ff);
+    let mut polled = [rustix::event::PollFd::new(&slave, asked)];
+    rustix::event::poll(&mut polled, None).expect("a poll that does not wait");
+    assert_eq!(polled[0].revents().bits(), PollFlags::HUNG_UP.0);
+}
+
+/// A pty of the running kernel, where this process can have one.
+fn real_terminal() -> Option<RealTerminal> {
+    let real = RealTerminal::new(Controlling::No).and_then(|real| {
+        fs::read_to_string("/proc/self/syscall")?;
+        Ok(real)
+    });
+    real.map_err(|error| println!("SKIPPED: no pty or no /proc/PID/syscall here: {error}")).ok()
+}
+
+/// Another file of the slave, whose reads wait.
+fn open_slave(terminal: &RealTerminal) -> File {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = terminal.slave_path().to_str().expect("a name");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).expect("the slave")
 }
 
 /// A read of the kernel in another thread.
@@ -210,13 +262,9 @@ struct Waiting {
 
 impl Waiting {
     fn begin(terminal: &RealTerminal, len: usize) -> Waiting {
-        let path = terminal.slave_path().to_str().expect("a name").to_owned();
+        let mut slave = open_slave(terminal);
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            use std::os::unix::fs::OpenOptionsExt;
-            let mut options = OpenOptions::new();
-            let mut slave: File =
-                options.read(true).custom_flags(libc::O_NOCTTY).open(path).expect("the slave");
             // SAFETY: the call takes no argument
             #[allow(unsafe_code)]
             let tid = unsafe { libc::gettid() };
@@ -255,13 +303,7 @@ impl Waiting {
 /// LD-108, LD-113, LD-114 on the running kernel.
 #[test]
 fn reads_of_the_kernel_wait_as_those_of_the_model() {
-    let mut real = match RealTerminal::new(Controlling::No) {
-        Ok(real) => real,
-        Err(error) => return println!("SKIPPED: no pty here: {error}"),
-    };
-    if fs::read_to_string("/proc/self/syscall").is_err() {
-        return println!("SKIPPED: /proc/PID/syscall cannot be read here");
-    }
+    let Some(mut real) = real_terminal() else { return };
     let write = |bytes: &[u8]| TerminalStep::Write(End::Master, bytes.to_vec());
     let set = |termios| TerminalStep::SetTermios(End::Slave, termios, SetTermios::Now);
 

@@ -1,5 +1,5 @@
-//! Output that is captured: a gibibyte from several processes, a thousand commands at once, and what
-//! happens with a process that is left behind.
+//! Output that is captured: a gibibyte from several processes, a thousand commands at once, and
+//! what happens with a process that is left behind.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,8 +15,8 @@ pub const SIZE: usize = 1 << 30;
 /// How many bytes the standard library's reader takes at once.
 const CHUNK: usize = 64 * 1024;
 
-/// A measured capture: its name, its limit as a multiple of the first one's time, and a function that
-/// runs it once and returns the number of bytes.
+/// A measured capture: its name, its limit as a multiple of the first one's time, and a function
+/// that runs it once and returns the number of bytes.
 pub struct Engine<'a> {
     pub name: &'static str,
     pub most: Option<f64>,
@@ -296,8 +296,8 @@ pub fn many(count: usize, ours_only: bool) -> io::Result<Vec<AtOnce>> {
     Ok(rows)
 }
 
-/// How long the capture of a command takes that leaves a process behind, which has the pipes for two
-/// seconds, and whether that process has ended then.
+/// How long the capture of a command takes that leaves a process behind, which has the pipes for
+/// two seconds, and whether that process has ended then.
 pub struct Left {
     pub name: &'static str,
     pub time: Duration,
