@@ -313,16 +313,17 @@ impl Kernel {
         Some(match *call {
             Syscall::Fork => {
                 let flags = u64::from(Signal::CHLD.number());
-                let request = Request { flags, clone3: None, child_tid: 0 };
+                let request = Request { flags, clone3: None, child_tid: 0, set_tid: None };
                 return self.fork(task, &request, call, fx);
             }
             Syscall::Vfork => {
                 let flags = clone::VM | clone::VFORK | u64::from(Signal::CHLD.number());
-                let request = Request { flags, clone3: None, child_tid: 0 };
+                let request = Request { flags, clone3: None, child_tid: 0, set_tid: None };
                 return self.fork(task, &request, call, fx);
             }
             Syscall::Clone { flags, clone3, child_tid, .. } => {
-                return self.fork(task, &Request { flags, clone3, child_tid }, call, fx);
+                let request = Request { flags, clone3, child_tid, set_tid: None };
+                return self.fork(task, &request, call, fx);
             }
             Syscall::Wait4 { .. } | Syscall::Waitid { .. } => return self.wait(task, call, fx),
             Syscall::Pause => return self.pause(task, fx),

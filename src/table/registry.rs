@@ -90,6 +90,10 @@ pub(super) enum RunBy {
     Driver,
     /// The model decides, and the process takes its handlers itself.
     SafePoints,
+    /// The runtime performs default actions, and the driver runs handlers.
+    Runtime,
+    /// The runtime performs default actions, and the process takes its handlers itself.
+    RuntimeSafePoints,
     Host,
 }
 
@@ -97,8 +101,14 @@ impl RunBy {
     pub fn authority(self) -> Authority {
         match self {
             RunBy::Driver | RunBy::SafePoints => Authority::Model,
+            RunBy::Runtime | RunBy::RuntimeSafePoints => Authority::Runtime,
             RunBy::Host => Authority::Host,
         }
+    }
+
+    /// Whether the process takes its handlers itself.
+    pub fn has_safe_points(self) -> bool {
+        matches!(self, RunBy::SafePoints | RunBy::RuntimeSafePoints)
     }
 }
 
@@ -251,7 +261,9 @@ impl ProcessRegistry {
                 self.end_call(kernel, pid, result);
                 self.make_ready(pid);
             }
-            Consequence::Handling(info, _) | Consequence::Forwarded(info) => {
+            Consequence::Handling(info, _)
+            | Consequence::Forwarded(info)
+            | Consequence::Delivered(info) => {
                 self.deliver(effect, info);
             }
             Consequence::Stopped(signal) => {

@@ -1,5 +1,6 @@
 //! `ProcessTable` with its drivers, waits, reaper and events.
 
+mod attributes;
 mod callbacks;
 mod contests;
 mod deviations;
