@@ -12,6 +12,7 @@ mod thread;
 
 use std::fmt;
 
+pub(crate) use report::Report;
 pub use report::Reporter;
 pub use scripted::{Expected, ScriptedDriver};
 pub use thread::{Guest, GuestThread, ThreadDriver};

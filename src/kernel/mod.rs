@@ -30,6 +30,7 @@ mod act;
 mod api;
 mod fault;
 mod invariant;
+mod proc_status;
 mod run;
 mod signal;
 mod state;
@@ -48,6 +49,7 @@ pub use api::view::{Attributes, RunState, View};
 pub use fault::Fault;
 #[cfg(not(feature = "faults"))]
 use fault::Fault;
+pub use proc_status::ProcStatus;
 pub use run::choose::{Bytes, Canonical, Choose, Scripted, Seeded};
 pub use state::task::TaskId;
 #[cfg(feature = "table")]

@@ -17,6 +17,7 @@ use super::guest::Calls;
 use super::outbox::{Outbox, Wake};
 use super::query::ProcessData;
 use super::threads::{Threads, process_in};
+use super::usage::Usages;
 use super::waits::{WaitEntry, Waits};
 use super::zombies::ZombieQueue;
 use crate::abi::{Pid, SigInfo, Signal, Time, WaitStatus};
@@ -159,6 +160,7 @@ pub(super) struct ProcessRegistry {
     pub subscribers: Subscribers,
     /// The runtime's values, by process.
     pub data: BTreeMap<Pid, ProcessData>,
+    pub usages: Usages,
     /// Processes that guests create get their drivers from the embedder.
     pub has_factory: bool,
     /// The process that is created next gets its driver from its spawn.
@@ -294,7 +296,12 @@ impl ProcessRegistry {
             Consequence::Reparented(to) if kernel.exit_status(pid).is_some() => {
                 self.note_zombie(pid, *to, clock);
             }
-            Consequence::Reaped => self.remove(pid),
+            Consequence::Reaped => {
+                if !self.usages.is_empty() {
+                    self.note_usage(effect);
+                }
+                self.remove(pid);
+            }
             _ => {}
         }
     }

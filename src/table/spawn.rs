@@ -7,7 +7,7 @@ use super::commit::{TableInner, TableState, wait_for_zombie};
 use super::process::Process;
 use super::registry::{Image, ProcessKey, RunBy};
 use crate::abi::{Errno, Handler, Pgid, Pid, SigAction, SigSet, Uid};
-use crate::driver::{Authority, DriverProcess, NullDriver, Reporter};
+use crate::driver::{Authority, DriverProcess, NullDriver, Report, Reporter};
 use crate::kernel::{Canonical, Effects, Kernel, Outcome, SmallList};
 use crate::sync::OnceLock;
 use crate::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall, how};
@@ -420,8 +420,11 @@ impl TableState {
             entry.driver_queue = Some(self.process_registry.queues.add(key, Some(driver)));
         }
         if let Some(reporter) = spawn.reporter.0.get() {
-            for status in reporter.bind(Arc::downgrade(shared), key) {
-                self.report(key, status, &*shared.clock);
+            for report in reporter.bind(Arc::downgrade(shared), key) {
+                match report {
+                    Report::Status(status) => self.report(key, status, &*shared.clock),
+                    Report::Usage(usage) => self.report_usage(key, usage, &*shared.clock),
+                }
             }
         }
         Ok(key)

@@ -11,6 +11,7 @@ mod faults;
 mod histories;
 mod page;
 mod peers;
+mod procfs;
 mod races;
 mod signals;
 mod spawns;
