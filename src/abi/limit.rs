@@ -6,8 +6,12 @@
 pub struct Resource(pub u32);
 
 impl Resource {
+    /// CPU time of the process, in seconds (LIM-15).
+    pub const CPU: Resource = Resource(0);
     /// Size of a core file, in bytes (EXIT-05).
     pub const CORE: Resource = Resource(4);
+    /// Size of the resident set, in bytes; Linux does not enforce it.
+    pub const RSS: Resource = Resource(5);
     /// Tasks of the user (LIM-01).
     pub const NPROC: Resource = Resource(6);
     /// Queued signal records of the user (LIM-07).

@@ -12,6 +12,7 @@ mod siginfo;
 mod signal;
 mod sigset;
 mod time;
+mod usage;
 mod wait;
 
 pub use errno::Errno;
@@ -22,4 +23,5 @@ pub use siginfo::{SiCode, SigInfo};
 pub use signal::{DefaultAction, Signal};
 pub use sigset::SigSet;
 pub use time::{Itimerval, Time, Timespec, Timeval};
+pub use usage::Rusage;
 pub use wait::{IdType, WaitOptions, WaitStatus};

@@ -12,6 +12,7 @@ mod thread;
 
 use std::fmt;
 
+pub(crate) use report::Report;
 pub use report::Reporter;
 pub use scripted::{Expected, ScriptedDriver};
 pub use thread::{Guest, GuestThread, ThreadDriver};
@@ -19,13 +20,45 @@ pub use thread::{Guest, GuestThread, ThreadDriver};
 use crate::abi::{Pid, SigInfo, Signal, WaitStatus};
 use crate::table::Spawn;
 
-/// The side that decides when a process stops, continues and ends.
+/// The side that decides when a process stops, continues and ends. A process that a guest creates
+/// by fork(2) is under the authority of the model.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum Authority {
     /// The model: masks, dispositions, stops and ends are the table's, and the driver carries them
     /// out.
     #[default]
     Model,
+    /// The runtime, where a signal has its default action: the table has masks, pending signals and
+    /// waits, and delivers each signal that its process neither ignores (SIG_IGN) nor catches to
+    /// the driver, without a [handler](Delivery::handler), also if the default action would ignore
+    /// it. The runtime then does nothing, runs a handler of its own, or reports the end or the stop
+    /// of the process ([`Reporter`]). A call that such a signal interrupts is restarted; a runtime
+    /// whose handlers interrupt calls with EINTR sets them with sigaction(2).
+    ///
+    /// SIGKILL, SIGSTOP and the continue by SIGCONT are the table's, as no program can change them.
+    /// A reported stop, continue or end is an operation of the driver, too.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use proctable::abi::{Signal, WaitStatus};
+    /// use proctable::driver::{Authority, DriverProcess, ScriptedDriver};
+    /// use proctable::table::{Image, ProcessTable, Spawn};
+    ///
+    /// let table = ProcessTable::new();
+    /// let driver = Arc::new(ScriptedDriver::default());
+    /// let spawn = Spawn::new(Image::new("guest")).driver(driver.clone());
+    /// let guest = table.spawn(spawn.mask(Signal::TERM.set()).authority(Authority::Runtime))?;
+    /// guest.send(Signal::TERM)?;
+    /// assert_eq!(driver.seen(), []); // the guest blocks it
+    /// guest.sigprocmask(proctable::table::SigmaskHow::SetMask, Default::default())?;
+    /// assert_eq!(driver.seen().len(), 1);
+    /// assert_eq!(guest.exit_status(), None); // the runtime has not decided yet
+    /// guest.report(WaitStatus::killed(Signal::TERM, false));
+    /// assert_eq!(guest.exit_status(), Some(WaitStatus::killed(Signal::TERM, false)));
+    /// # Ok::<(), proctable::abi::Errno>(())
+    /// ```
+    Runtime,
     /// The host, as the operating system with a real child: the table forwards every signal, also
     /// the signals that the default action ignores, whatever the mask and the dispositions in the
     /// table are. The process stops, continues and ends when the driver reports it.
@@ -38,9 +71,10 @@ pub struct Delivery {
     /// The siginfo of the signal.
     pub info: SigInfo,
     /// The handler to run, as the guest set it with sigaction(2); when it returns, the thread calls
-    /// rt_sigreturn(2). `None` under [`Authority::Host`]: the host decides.
+    /// rt_sigreturn(2). `None` under [`Authority::Host`], and for a default action under
+    /// [`Authority::Runtime`]: the host or the runtime decides.
     pub handler: Option<u64>,
-    /// The thread that runs the handler; the process under [`Authority::Host`].
+    /// The thread that takes the signal; the process under [`Authority::Host`].
     pub tid: Pid,
 }
 
@@ -102,9 +136,9 @@ pub trait DriverProcess: Send + Sync + 'static {
         let _ = spawn;
     }
 
-    /// Runs a handler in the thread that the delivery names ([`Authority::Model`]), or forwards the
-    /// signal ([`Authority::Host`]). Not called for handlers of a process with [safe
-    /// points](Spawn::safe_points).
+    /// Runs a handler in the thread that the delivery names, forwards the signal
+    /// ([`Authority::Host`]), or performs the default action ([`Authority::Runtime`]). Not called
+    /// for handlers of a process with [safe points](Spawn::safe_points).
     fn deliver(&self, delivery: Delivery);
 
     /// The thread has a handler to run: at its next safe point,

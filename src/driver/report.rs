@@ -3,7 +3,7 @@
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
-use crate::abi::{Signal, WaitStatus};
+use crate::abi::{Rusage, Signal, WaitStatus};
 use crate::sync::Mutex;
 use crate::table::{ProcessKey, TableInner};
 
@@ -15,10 +15,26 @@ use crate::table::{ProcessKey, TableInner};
 #[derive(Clone, Debug)]
 pub struct Reporter(Arc<Mutex<Bound>>);
 
+/// What a driver reports.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Report {
+    Status(WaitStatus),
+    Usage(Rusage),
+}
+
+impl Report {
+    fn apply(self, table: &Arc<TableInner>, key: ProcessKey) {
+        match self {
+            Report::Status(status) => table.report(key, status),
+            Report::Usage(usage) => table.report_usage(key, usage),
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Bound {
     /// Bound to no process yet; the reports so far.
-    Not(Vec<WaitStatus>),
+    Not(Vec<Report>),
     To(Weak<TableInner>, ProcessKey),
     /// The process was never created.
     ToNobody,
@@ -51,15 +67,25 @@ impl Reporter {
         self.report(WaitStatus::CONTINUED);
     }
 
+    /// The process has used these resources in total: see
+    /// [`Process::report_usage`](crate::table::Process::report_usage).
+    pub fn usage(&self, usage: Rusage) {
+        self.send(Report::Usage(usage));
+    }
+
     /// The process changed its state as this wait status says. An invalid status has no effect.
     pub fn report(&self, status: WaitStatus) {
+        self.send(Report::Status(status));
+    }
+
+    fn send(&self, report: Report) {
         let (shared, key) = match &mut *self.0.lock() {
-            Bound::Not(early) => return early.push(status),
+            Bound::Not(early) => return early.push(report),
             Bound::To(shared, key) => (shared.upgrade(), *key),
             Bound::ToNobody => return,
         };
         if let Some(shared) = shared {
-            shared.report(key, status);
+            report.apply(&shared, key);
         }
     }
 
@@ -73,7 +99,7 @@ impl Reporter {
 
     /// Binds the reporter to a process in the table, which receives the reports from now on.
     /// Returns the earlier reports.
-    pub(crate) fn bind(&self, shared: Weak<TableInner>, key: ProcessKey) -> Vec<WaitStatus> {
+    pub(crate) fn bind(&self, shared: Weak<TableInner>, key: ProcessKey) -> Vec<Report> {
         match core::mem::replace(&mut *self.0.lock(), Bound::To(shared, key)) {
             Bound::Not(early) => early,
             Bound::To(..) | Bound::ToNobody => Vec::new(),

@@ -67,8 +67,9 @@ impl ThreadDriver {
     ///
     /// # Errors
     ///
-    /// As [`Process::spawn`]; EAGAIN if the host can create no more threads, and EINVAL with
-    /// [`Authority::Host`], because a guest on threads has no host that delivers its signals. Then
+    /// As [`Process::spawn`]; EAGAIN if the host can create no more threads, and EINVAL
+    /// with an authority other than [`Authority::Model`], because a guest on threads has no host or
+    /// runtime that acts on its signals. Then
     /// there is no process either.
     pub fn spawn(
         parent: &Process,
@@ -119,7 +120,7 @@ fn start(
     spawning: Spawn,
     body: impl FnOnce(&mut Guest) -> i32 + Send + 'static,
 ) -> Result<ProcessKey, Errno> {
-    if spawning.authority_of() == Authority::Host {
+    if spawning.authority_of() != Authority::Model {
         return Err(Errno::EINVAL);
     }
     // before the process is created, so that no process lacks a thread

@@ -30,6 +30,7 @@ mod act;
 mod api;
 mod fault;
 mod invariant;
+mod proc_status;
 mod run;
 mod signal;
 mod state;
@@ -48,6 +49,7 @@ pub use api::view::{Attributes, RunState, View};
 pub use fault::Fault;
 #[cfg(not(feature = "faults"))]
 use fault::Fault;
+pub use proc_status::ProcStatus;
 pub use run::choose::{Bytes, Canonical, Choose, Scripted, Seeded};
 pub use state::task::TaskId;
 #[cfg(feature = "table")]
@@ -313,16 +315,17 @@ impl Kernel {
         Some(match *call {
             Syscall::Fork => {
                 let flags = u64::from(Signal::CHLD.number());
-                let request = Request { flags, clone3: None, child_tid: 0 };
+                let request = Request { flags, clone3: None, child_tid: 0, set_tid: None };
                 return self.fork(task, &request, call, fx);
             }
             Syscall::Vfork => {
                 let flags = clone::VM | clone::VFORK | u64::from(Signal::CHLD.number());
-                let request = Request { flags, clone3: None, child_tid: 0 };
+                let request = Request { flags, clone3: None, child_tid: 0, set_tid: None };
                 return self.fork(task, &request, call, fx);
             }
             Syscall::Clone { flags, clone3, child_tid, .. } => {
-                return self.fork(task, &Request { flags, clone3, child_tid }, call, fx);
+                let request = Request { flags, clone3, child_tid, set_tid: None };
+                return self.fork(task, &request, call, fx);
             }
             Syscall::Wait4 { .. } | Syscall::Waitid { .. } => return self.wait(task, call, fx),
             Syscall::Pause => return self.pause(task, fx),

@@ -15,7 +15,7 @@ use super::commit::{TableInner, TableState};
 use super::exit_gate::tells_of_children;
 use super::guest::Caller;
 use super::outbox::Wake;
-use super::registry::{ProcessRegistry, RunBy};
+use super::registry::ProcessRegistry;
 use super::thread::ThreadKey;
 use crate::abi::{Pid, SigInfo};
 use crate::driver::Op;
@@ -164,7 +164,7 @@ impl DeliveryNotifier {
 impl ProcessRegistry {
     pub fn takes_handlers(&self, tid: Pid) -> bool {
         let process = self.process_of(tid).and_then(|process| self.entries.get(process));
-        process.is_some_and(|entry| entry.run_by == RunBy::SafePoints)
+        process.is_some_and(|entry| entry.run_by.has_safe_points())
     }
 
     /// Records that a handler was set up. Other handlers may be set up above it before it is

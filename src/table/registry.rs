@@ -17,6 +17,7 @@ use super::guest::Calls;
 use super::outbox::{Outbox, Wake};
 use super::query::ProcessData;
 use super::threads::{Threads, process_in};
+use super::usage::Usages;
 use super::waits::{WaitEntry, Waits};
 use super::zombies::ZombieQueue;
 use crate::abi::{Pid, SigInfo, Signal, Time, WaitStatus};
@@ -90,6 +91,10 @@ pub(super) enum RunBy {
     Driver,
     /// The model decides, and the process takes its handlers itself.
     SafePoints,
+    /// The runtime performs default actions, and the driver runs handlers.
+    Runtime,
+    /// The runtime performs default actions, and the process takes its handlers itself.
+    RuntimeSafePoints,
     Host,
 }
 
@@ -97,8 +102,14 @@ impl RunBy {
     pub fn authority(self) -> Authority {
         match self {
             RunBy::Driver | RunBy::SafePoints => Authority::Model,
+            RunBy::Runtime | RunBy::RuntimeSafePoints => Authority::Runtime,
             RunBy::Host => Authority::Host,
         }
+    }
+
+    /// Whether the process takes its handlers itself.
+    pub fn has_safe_points(self) -> bool {
+        matches!(self, RunBy::SafePoints | RunBy::RuntimeSafePoints)
     }
 }
 
@@ -149,6 +160,7 @@ pub(super) struct ProcessRegistry {
     pub subscribers: Subscribers,
     /// The runtime's values, by process.
     pub data: BTreeMap<Pid, ProcessData>,
+    pub usages: Usages,
     /// Processes that guests create get their drivers from the embedder.
     pub has_factory: bool,
     /// The process that is created next gets no driver from the embedder's factory: its spawn has
@@ -249,7 +261,9 @@ impl ProcessRegistry {
                 self.end_call(kernel, pid, result);
                 self.make_ready(pid);
             }
-            Consequence::Handling(info, _) | Consequence::Forwarded(info) => {
+            Consequence::Handling(info, _)
+            | Consequence::Forwarded(info)
+            | Consequence::Delivered(info) => {
                 self.deliver(effect, info);
             }
             Consequence::Stopped(signal) => {
@@ -280,7 +294,12 @@ impl ProcessRegistry {
             Consequence::Reparented(to) if kernel.exit_status(pid).is_some() => {
                 self.note_zombie(pid, *to, clock);
             }
-            Consequence::Reaped => self.remove(pid),
+            Consequence::Reaped => {
+                if !self.usages.is_empty() {
+                    self.note_usage(effect);
+                }
+                self.remove(pid);
+            }
             _ => {}
         }
     }

@@ -6,8 +6,8 @@ use super::clock::Clock;
 use super::commit::{TableInner, TableState, wait_for_zombie};
 use super::process::Process;
 use super::registry::{Image, ProcessKey, RunBy};
-use crate::abi::{Errno, Pgid, Pid, SigSet, Uid};
-use crate::driver::{Authority, DriverProcess, NullDriver, Reporter};
+use crate::abi::{Errno, Handler, Pgid, Pid, SigAction, SigSet, Uid};
+use crate::driver::{Authority, DriverProcess, NullDriver, Report, Reporter};
 use crate::kernel::{Canonical, Effects, Kernel, Outcome, SmallList};
 use crate::sync::OnceLock;
 use crate::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall, how};
@@ -36,6 +36,8 @@ pub enum GroupChoice {
 pub struct Spawn {
     /// The program; `None` to continue its parent's program.
     image: Option<Arc<Image>>,
+    /// Its number; `None` for the next free one.
+    pid: Option<Pid>,
     group: GroupChoice,
     authority: Authority,
     safe_points: bool,
@@ -68,6 +70,7 @@ impl Spawn {
     pub fn fork() -> Spawn {
         Spawn {
             image: None,
+            pid: None,
             group: GroupChoice::Inherit,
             authority: Authority::Model,
             safe_points: false,
@@ -105,7 +108,39 @@ impl Spawn {
         self
     }
 
+    /// Sets the number of the process; the next free one by default (PID-01). The next number of
+    /// other processes does not change (PID-13).
+    ///
+    /// [`Process::spawn`] fails with EEXIST if a process, thread, group or session has the number,
+    /// with EINVAL if it is 0 or not below [`Config::pid_max`](crate::kernel::Config::pid_max), and
+    /// with EPERM if the parent has no CAP_CHECKPOINT_RESTORE: its effective user is not root
+    /// (PID-14). The table takes memory in proportion to the largest number, 2 MiB for the highest
+    /// one.
+    ///
+    /// ```
+    /// use proctable::abi::{Errno, Pid};
+    /// use proctable::table::{Image, ProcessTable, Spawn};
+    ///
+    /// let table = ProcessTable::new();
+    /// let spawn = || Spawn::new(Image::new("restored")).pid(Pid(42));
+    /// assert_eq!(table.spawn(spawn())?.pid(), Pid(42));
+    /// assert_eq!(table.spawn(spawn()).err(), Some(Errno::EEXIST));
+    /// // the sequence of the other numbers continues
+    /// assert_eq!(table.spawn(Spawn::new(Image::new("next")))?.pid(), Pid(2));
+    /// # Ok::<(), Errno>(())
+    /// ```
+    ///
+    /// # References
+    ///
+    /// clone3(2), `set_tid`; RULES PID.
+    #[doc(alias = "set_tid")]
+    pub fn pid(mut self, pid: Pid) -> Spawn {
+        self.pid = Some(pid);
+        self
+    }
+
     /// Sets the process group.
+    #[doc(alias = "POSIX_SPAWN_SETPGROUP")]
     pub fn group(mut self, group: GroupChoice) -> Spawn {
         self.group = group;
         self
@@ -118,6 +153,7 @@ impl Spawn {
 
     /// Gives the process a new session.
     #[doc(alias = "setsid")]
+    #[doc(alias = "POSIX_SPAWN_SETSID")]
     pub fn session(self) -> Spawn {
         self.group(GroupChoice::Session)
     }
@@ -138,6 +174,49 @@ impl Spawn {
     pub fn mask(self, mask: SigSet) -> Spawn {
         let (how, set, old, size) = (how::SETMASK, Some(mask), Ptr::Null, SIGSET_SIZE);
         self.calling(Syscall::RtSigprocmask { how, set, old, size })
+    }
+
+    /// Sets these signals to SIG_DFL. Without it, a signal that the parent ignores is ignored, as
+    /// execve(2) keeps that (EXEC-01); with [`Spawn::fork`] the parent's handlers stay as well.
+    /// SIGKILL and SIGSTOP in the set have no effect.
+    ///
+    /// ```
+    /// use proctable::abi::{SigAction, SigSet, Signal};
+    /// use proctable::table::{Image, ProcessTable, Spawn};
+    ///
+    /// let table = ProcessTable::new();
+    /// let nohup = Spawn::new(Image::new("nohup")).ignored_signals(Signal::HUP.set());
+    /// let nohup = table.spawn(nohup)?;
+    /// let heir = nohup.spawn(Spawn::new(Image::new("sleep")))?;
+    /// assert_eq!(heir.view().map(|view| view.ignored), Some(Signal::HUP.set()));
+    /// let fresh = Spawn::new(Image::new("sleep")).default_signals(SigSet::FULL);
+    /// let fresh = nohup.spawn(fresh)?;
+    /// assert_eq!(fresh.disposition(Signal::HUP)?, SigAction::DEFAULT);
+    /// # Ok::<(), proctable::abi::Errno>(())
+    /// ```
+    ///
+    /// # References
+    ///
+    /// posix_spawnattr_setsigdefault(3).
+    #[doc(alias = "POSIX_SPAWN_SETSIGDEF")]
+    pub fn default_signals(self, signals: SigSet) -> Spawn {
+        self.actions(signals, SigAction::DEFAULT)
+    }
+
+    /// Sets these signals to SIG_IGN, as nohup(1) does with SIGHUP before it executes a program.
+    /// SIGKILL and SIGSTOP in the set have no effect.
+    #[doc(alias = "SIG_IGN")]
+    pub fn ignored_signals(self, signals: SigSet) -> Spawn {
+        self.actions(signals, SigAction { handler: Handler::Ignore, ..SigAction::DEFAULT })
+    }
+
+    fn actions(self, signals: SigSet, action: SigAction) -> Spawn {
+        // SIG-07: sigaction(2) would fail
+        let signals = signals - SigSet::KERNEL_ONLY;
+        signals.iter().fold(self, |spawn, signal| {
+            let (sig, act) = (signal.number().into(), Some(action));
+            spawn.calling(Syscall::RtSigaction { sig, act, old: Ptr::Null, size: SIGSET_SIZE })
+        })
     }
 
     /// Sets the real, effective and saved user id; `None` keeps the parent's. If the parent may not
@@ -172,7 +251,7 @@ impl Spawn {
         kernel: &mut Kernel,
         fx: &mut Effects,
     ) -> Result<(Pid, Result<(), Errno>), Errno> {
-        let child = match kernel.fork_on_behalf(parent, fx) {
+        let child = match kernel.fork_on_behalf(parent, self.pid, fx) {
             Ok(Ok(Ret::Value(pid))) => Pid(pid as u32),
             Ok(Ok(_)) => return Err(Errno::ENOSYS),
             Ok(Err(errno)) => return Err(errno),
@@ -218,7 +297,8 @@ impl Process {
     /// - EAGAIN: [`TableLimits::processes`](super::TableLimits::processes), RLIMIT_NPROC (LIM-01)
     ///   or the end of the numbers is reached; or the child's user exceeds RLIMIT_NPROC (EXEC-17).
     /// - EPERM: there is no such group in the parent's session (GRP-08), or the parent may not take
-    ///   that user id.
+    ///   that user id or choose a number.
+    /// - EEXIST, EINVAL: the number is in use or out of range ([`Spawn::pid`]).
     /// - ENOMEM: the namespace's init has ended (NS-04).
     /// - ESRCH: this process has ended.
     ///
@@ -320,23 +400,31 @@ impl TableState {
         pid: Pid,
         spawn: &mut Spawn,
     ) -> Result<ProcessKey, Errno> {
-        if spawn.authority == Authority::Host {
-            let _ = self.kernel.set_host_authority(pid);
-        }
+        // the process was created in this step, and is alive
+        let _ = match spawn.authority {
+            Authority::Model => Ok(()),
+            Authority::Runtime => self.kernel.set_runtime_authority(pid),
+            Authority::Host => self.kernel.set_host_authority(pid),
+        };
         let entry = self.process_registry.entries.get_mut(pid).ok_or(Errno::ESRCH)?;
         let key = ProcessKey { pid, serial: entry.serial };
         entry.run_by = match spawn.authority {
             Authority::Host => RunBy::Host,
             Authority::Model if spawn.safe_points => RunBy::SafePoints,
             Authority::Model => RunBy::Driver,
+            Authority::Runtime if spawn.safe_points => RunBy::RuntimeSafePoints,
+            Authority::Runtime => RunBy::Runtime,
         };
-        self.process_registry.has_safe_points |= entry.run_by == RunBy::SafePoints;
+        self.process_registry.has_safe_points |= entry.run_by.has_safe_points();
         if let Some(driver) = spawn.driver.take() {
             entry.driver_queue = Some(self.process_registry.queues.add(key, Some(driver)));
         }
         if let Some(reporter) = spawn.reporter.0.get() {
-            for status in reporter.bind(Arc::downgrade(shared), key) {
-                self.report(key, status, &*shared.clock);
+            for report in reporter.bind(Arc::downgrade(shared), key) {
+                match report {
+                    Report::Status(status) => self.report(key, status, &*shared.clock),
+                    Report::Usage(usage) => self.report_usage(key, usage, &*shared.clock),
+                }
             }
         }
         Ok(key)

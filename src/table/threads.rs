@@ -116,6 +116,9 @@ impl ProcessRegistry {
             Some(leader) => leader.leader_ended = true,
             None => drop(self.threads.remove(tid)),
         }
+        if !self.usages.is_empty() {
+            self.usages.thread_ended(tid);
+        }
     }
 
     /// The driver queue of the process of a thread that is not its leader.

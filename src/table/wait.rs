@@ -14,7 +14,7 @@ use super::outbox::before_sleep;
 use super::process::{Process, ProcessId};
 use super::registry::ProcessKey;
 use super::waits::{WaitEntry, WaitRequest};
-use crate::abi::{Errno, IdType, Pgid, Pid, SigInfo, WaitOptions, WaitStatus};
+use crate::abi::{Errno, IdType, Pgid, Pid, Rusage, SigInfo, WaitOptions, WaitStatus};
 use crate::kernel::WaitSelector;
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{Ptr, Ret, Syscall};
@@ -56,6 +56,9 @@ pub struct Waited {
     pub status: WaitStatus,
     /// The siginfo of the event, as waitid(2) returns it, with the child's user id.
     pub info: SigInfo,
+    /// The resources that the child and the children that it has waited for have used, as wait4(2)
+    /// returns them: see [`Process::report_usage`].
+    pub usage: Rusage,
 }
 
 /// Ends waits from another thread. Clones are the same token; a cancelled token stays cancelled.
@@ -162,11 +165,18 @@ impl TableState {
         selector: WaitSelector,
         clock: &dyn Clock,
     ) -> Result<Option<Waited>, Errno> {
-        let selector = Some(selector);
-        match self
-            .apply_external(clock, |kernel, fx| kernel.poll_wait_for(parent, call, selector, fx))
-        {
-            Ok(Ok(Ret::WaitInfo(Some(info)))) => Ok(info.map(waited)),
+        self.fx.clear();
+        let result = self.kernel.poll_wait_for(parent, call, Some(selector), &mut self.fx);
+        let usage = match &result {
+            // before the effects are noted, which remove the child
+            Ok(Ok(Ret::WaitInfo(Some(Some(info))))) => {
+                self.process_registry.usages.of_child(info.pid)
+            }
+            _ => Rusage::default(),
+        };
+        self.settle(clock);
+        match result {
+            Ok(Ok(Ret::WaitInfo(Some(info)))) => Ok(info.map(|info| waited(info, usage))),
             Ok(Ok(_)) => Ok(None),
             Ok(Err(errno)) => Err(errno),
             Err(_) => Err(Errno::ESRCH),
@@ -217,9 +227,9 @@ fn peek(call: &Syscall) -> Syscall {
 }
 
 /// The status of a child's siginfo (WAIT-36).
-fn waited(info: SigInfo) -> Waited {
+fn waited(info: SigInfo, usage: Rusage) -> Waited {
     let status = WaitStatus::from_code_and_status(info.code, info.status());
-    Waited { pid: info.pid, status, info }
+    Waited { pid: info.pid, status, info, usage }
 }
 
 /// A wait, and whether it is in the list of sleeping waits.

@@ -193,6 +193,6 @@ impl Child {
     /// The CPU time of a child, of it and of those of its children that it has waited for, once it
     /// has ended.
     pub fn cpu_time(&self) -> Option<Duration> {
-        *self.real.usage.lock()
+        self.real.usage.lock().map(|usage| usage.cpu_time())
     }
 }

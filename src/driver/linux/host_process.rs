@@ -13,7 +13,7 @@ use super::orphans::{Creation, Orphan};
 use super::procfs::{Once, Proc};
 use super::watch::Watch;
 use super::{attributes, pidfd};
-use crate::abi::{Pid, Signal, WaitStatus};
+use crate::abi::{Pid, Rusage, Signal, WaitStatus};
 use crate::driver::{Delivery, DriverProcess, Reporter};
 use crate::sync::{Mutex, OnceLock};
 use crate::table::{Process, Spawn};
@@ -27,7 +27,8 @@ pub(super) struct HostProcess {
     pub spawned_here: bool,
     /// What reports to the table, once its driver is attached.
     reporter: OnceLock<Reporter>,
-    pub usage: Mutex<Option<Duration>>,
+    /// What it and the children that it has waited for have used, once it has ended.
+    pub usage: Mutex<Option<Rusage>>,
     /// Its `ru_maxrss`, in bytes, once it has ended.
     pub peak: Mutex<Option<u64>>,
     pub status: Mutex<Option<WaitStatus>>,
@@ -188,6 +189,9 @@ impl Watch for HostProcess {
             *told = true;
             drop(told);
             // without the lock: the code that is called may wait for it
+            if let (Some(reporter), Some(usage)) = (self.reporter.get(), *self.usage.lock()) {
+                reporter.usage(usage);
+            }
             self.report(end);
         }
         if self.orphaned.load(Ordering::SeqCst) {
@@ -220,13 +224,28 @@ impl HostProcess {
         }
     }
 
+    /// The CPU time that it has used, if it has ended; 0 otherwise.
+    pub fn cpu_time(&self) -> Duration {
+        self.usage.lock().unwrap_or_default().cpu_time()
+    }
+
     /// Notes how it ended, and what it has used.
     pub fn saw(&self, observed: pidfd::Observed) -> WaitStatus {
         let time = |time: libc::timeval| {
             Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
         };
         let usage = observed.usage;
-        *self.usage.lock() = Some(time(usage.ru_utime) + time(usage.ru_stime));
+        *self.usage.lock() = Some(Rusage {
+            utime: time(usage.ru_utime),
+            stime: time(usage.ru_stime),
+            maxrss: usage.ru_maxrss as u64,
+            minflt: usage.ru_minflt as u64,
+            majflt: usage.ru_majflt as u64,
+            inblock: usage.ru_inblock as u64,
+            oublock: usage.ru_oublock as u64,
+            nvcsw: usage.ru_nvcsw as u64,
+            nivcsw: usage.ru_nivcsw as u64,
+        });
         *self.peak.lock() = Some((usage.ru_maxrss as u64).saturating_mul(1024));
         *self.status.lock() = Some(observed.status);
         observed.status
@@ -345,7 +364,7 @@ impl DirectChildren {
         self.list.retain(|_, real| {
             let gone = real.is_reaped();
             if gone {
-                *time += real.usage.lock().unwrap_or_default();
+                *time += real.cpu_time();
             }
             if gone && blind && real.spawned_here && real.has_group() {
                 groups.push(real.clone());
@@ -367,13 +386,13 @@ impl DirectChildren {
 
     /// An orphan has ended, or is not watched.
     pub fn forget(&mut self, orphan: &Orphan) {
-        self.time += orphan.real.usage.lock().unwrap_or_default();
+        self.time += orphan.real.cpu_time();
         self.orphans.retain(|other| !core::ptr::eq(&**other, orphan));
     }
 
     /// The CPU time of those that have ended.
     pub fn ended_time(&self) -> Duration {
-        let ended = self.list.values().filter_map(|real| *real.usage.lock());
+        let ended = self.list.values().map(|real| real.cpu_time());
         self.time + ended.sum::<Duration>()
     }
 

@@ -19,21 +19,23 @@ use crate::syscall::{self, Syscall, clone};
 
 impl Kernel {
     /// Creates a child of `parent`, as if one more thread of `parent` had called fork(2). The state
-    /// of its threads does not matter. The child is in no handler.
+    /// of its threads does not matter. The child is in no handler. `number` is the number of the
+    /// child, as set_tid of clone3(2) chooses it (PID-13); `None` for the next free one.
     ///
     /// # Errors
     ///
     /// [`Refused::NoSuchTask`] if there is no living process `parent`; the errno of fork(2) is in
-    /// the result.
+    /// the result, with a number also EEXIST, EINVAL and EPERM (PID-14).
     pub fn fork_on_behalf(
         &mut self,
         parent: Pid,
+        number: Option<Pid>,
         fx: &mut Effects,
     ) -> Result<syscall::Result, Refused> {
         let task = self.living_task(parent)?;
         fx.begin(parent, Some("fork"));
         let flags = clone::VM | u64::from(Signal::CHLD.number());
-        let request = Request { flags, clone3: None, child_tid: 0 };
+        let request = Request { flags, clone3: None, child_tid: 0, set_tid: number };
         // fork does not sleep, as vfork does, and only a running caller delivers signals first
         let result = self.fork(task, &request, &Syscall::Fork, fx);
         Ok(result.unwrap_or(Err(Errno::ENOSYS)))
@@ -126,6 +128,23 @@ impl Kernel {
     pub fn set_host_authority(&mut self, pid: Pid) -> Result<(), Refused> {
         let id = self.living(pid)?;
         self.processes[id].flags.host_authority = true;
+        Ok(())
+    }
+
+    /// Has the runtime perform the default actions of the process's signals, except those of
+    /// SIGKILL and SIGSTOP. The model generates, blocks, queues and delivers signals as for any
+    /// process; a signal with SIG_DFL is kept and goes to the runtime at its delivery
+    /// ([`Consequence::Delivered`]), also if its default action ignores it, and the process stops
+    /// and ends when [`Kernel::apply_report`] says so. SIGCONT continues the process at its
+    /// generation (JOB-03). A call that such a signal interrupts is restarted, as no handler runs
+    /// (SIG-44).
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no living process of that number.
+    pub fn set_runtime_authority(&mut self, pid: Pid) -> Result<(), Refused> {
+        let id = self.living(pid)?;
+        self.processes[id].flags.runtime_authority = true;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use crate::abi::{Errno, SigSet, Signal};
+use crate::abi::{Errno, Pid, SigSet, Signal};
 use crate::kernel::api::effect::refuse;
 use crate::kernel::api::effect::{Consequence, Effects};
 use crate::kernel::state::arena::Id;
@@ -21,6 +21,8 @@ pub struct Request {
     /// The exit signal of clone3.
     pub clone3: Option<u64>,
     pub child_tid: u64,
+    /// The number of the child, if the caller chooses it (set_tid).
+    pub set_tid: Option<Pid>,
 }
 
 impl Kernel {
@@ -52,7 +54,7 @@ impl Kernel {
                 return None;
             }
         }
-        let forking = match self.take_number(caller, plan, fx) {
+        let forking = match self.take_number(caller, plan, request.set_tid, fx) {
             Ok(forking) => forking,
             Err(errno) => return Some(Err(errno)),
         };
@@ -167,6 +169,7 @@ impl Kernel {
         &mut self,
         caller: Id<Task>,
         plan: Plan,
+        set_tid: Option<Pid>,
         fx: &mut Effects,
     ) -> Result<Forking, Errno> {
         // PID-16: a fork that is refused here takes no number
@@ -174,11 +177,35 @@ impl Kernel {
         // LIM-05: the mark is cleared, also if this fork fails
         let marked = core::mem::take(&mut self.tasks[caller].over_nproc);
         check_namespaces(plan.flags, self.cred(caller).capable, fx)?;
+        if let Some(number) = set_tid {
+            self.check_number(caller, number, fx)?;
+        }
         if self.is_zapping() {
             return refuse(fx, rule!("NS-04"), Errno::ENOMEM);
         }
-        let pid = self.allocate_pid(fx)?;
+        let pid = match set_tid {
+            Some(number) => {
+                fx.obey(rule!("PID-13"));
+                self.highest = self.highest.max(number.0);
+                self.pids.get_or_create(number.0)
+            }
+            None => self.allocate_pid(fx)?,
+        };
         Ok(Forking { pid, plan, over_nproc: marked, delayed: SigSet::EMPTY })
+    }
+
+    /// PID-14: checks whether the caller may choose that number, and whether the number is free.
+    fn check_number(&self, caller: Id<Task>, number: Pid, fx: &mut Effects) -> Result<(), Errno> {
+        let errno = if number.0 == 0 || number.0 >= self.pids.max() {
+            Errno::EINVAL
+        } else if !self.cred(caller).capable {
+            Errno::EPERM
+        } else if self.pids.find(number.0).is_some() {
+            Errno::EEXIST
+        } else {
+            return Ok(());
+        };
+        refuse(fx, rule!("PID-14"), errno)
     }
 
     fn allocate_pid(&mut self, fx: &mut Effects) -> Result<Id<PidObject>, Errno> {
@@ -421,7 +448,7 @@ fn child_frames(creator: &Task, flags: u64) -> SmallList<Frame> {
 /// Checks the flags, and determines the exit signal (TG-07, TG-09). An address that cannot be
 /// written is no error (TG-10).
 fn check_flags(request: &Request, version: Version, fx: &mut Effects) -> Result<Plan, Errno> {
-    let Request { flags, clone3, child_tid } = *request;
+    let Request { flags, clone3, child_tid, .. } = *request;
     // clone(2) drops the bits above the first 32
     let flags = if clone3.is_some() { flags } else { flags & clone::LEGACY };
     let clear_child_tid = if flags & clone::CHILD_CLEARTID != 0 { child_tid } else { 0 };

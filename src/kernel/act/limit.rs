@@ -1,13 +1,15 @@
 //! The checks of resource limits, and prlimit64.
 
 use alloc::sync::Arc;
+use core::time::Duration;
 
-use crate::abi::{Errno, Resource, Rlimit, Uid};
+use crate::abi::{Errno, Pid, Resource, Rlimit, SigInfo, Signal, Uid};
 use crate::kernel::api::effect::{Effects, refuse};
+use crate::kernel::signal::Origin;
 use crate::kernel::state::arena::Id;
-use crate::kernel::state::process::Process;
+use crate::kernel::state::process::{Life, Process};
 use crate::kernel::state::task::Task;
-use crate::kernel::{Kernel, Property};
+use crate::kernel::{Kernel, Property, Refused};
 use crate::rule;
 use crate::syscall::{self, Ptr, Ret};
 
@@ -84,6 +86,41 @@ impl Kernel {
         dying.flags.dumpable
             && self.soft_limit(process, Resource::CORE) >= PAGE
             && !self.config.unwritable.iter().any(|path| dying.fs().cwd.starts_with(&**path))
+    }
+
+    /// The process has used that CPU time in total, and RLIMIT_CPU acts on it (LIM-15): SIGKILL at
+    /// the hard limit, otherwise SIGXCPU at the soft limit, which then becomes the next second. The
+    /// model measures no time itself; a later call has a larger total.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::NoSuchTask`] if there is no living process of that number.
+    pub fn charge_cpu(
+        &mut self,
+        pid: Pid,
+        total: Duration,
+        fx: &mut Effects,
+    ) -> Result<(), Refused> {
+        let id = self.process_numbered(pid).ok_or(Refused::NoSuchTask(pid))?;
+        if !matches!(self.processes[id].life, Life::Alive(_)) {
+            return Err(Refused::NoSuchTask(pid));
+        }
+        let Rlimit { soft, hard } = self.processes[id].limits().get(Resource::CPU);
+        let seconds = total.as_secs();
+        let reaches = |limit| limit != Rlimit::INFINITY && seconds >= limit;
+        let signal = match (reaches(hard), reaches(soft)) {
+            (true, _) => Signal::KILL,
+            (false, true) => Signal::XCPU,
+            (false, false) => return Ok(()),
+        };
+        fx.begin(Pid(0), None);
+        if signal == Signal::XCPU {
+            let limits = &mut self.processes[id].inherited_mut().limits;
+            Arc::make_mut(limits).set(Resource::CPU, Rlimit { soft: seconds + 1, hard });
+        }
+        let leader = self.leader(id);
+        self.generate_kernel(leader, SigInfo::kernel(signal), Origin::kernel(rule!("LIM-15")), fx);
+        Ok(())
     }
 
     pub(in crate::kernel) fn prlimit(

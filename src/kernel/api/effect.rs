@@ -38,6 +38,8 @@ pub enum Consequence {
     /// A signal was generated for a process under the authority of the host, which has to act on
     /// it.
     Forwarded(SigInfo),
+    /// A signal whose default action the runtime performs was delivered to the thread.
+    Delivered(SigInfo),
     /// A signal became pending.
     Generated(SigInfo),
     /// A signal was dropped, at generation or at delivery.
@@ -126,6 +128,7 @@ impl fmt::Display for Consequence {
             Consequence::Caught(info) => write!(f, "{} caught", info.signal),
             Consequence::Handling(info, _) => write!(f, "handler of {} begins", info.signal),
             Consequence::Forwarded(info) => write!(f, "{} forwarded", info.signal),
+            Consequence::Delivered(info) => write!(f, "{} delivered", info.signal),
             Consequence::Generated(info) => write!(f, "{} generated", info.signal),
             Consequence::Discarded(signal) => write!(f, "{signal} discarded"),
             Consequence::Created => write!(f, "created"),

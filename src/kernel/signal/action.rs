@@ -70,7 +70,7 @@ impl Kernel {
         let process = self.process_of(caller);
         let id = self.processes[process].sighand;
         self.sighands[id].set(signal, kept);
-        if self.sighands[id].ignores(signal) {
+        if self.disposition_in(&self.processes[process], signal).is_ignored() {
             // SIG-10: blocked or not
             self.flush(process, signal.set(), rule!("SIG-10"), fx);
         } else if self.processes[process].shared.contains(signal) {

@@ -153,6 +153,11 @@ impl Kernel {
                 self.enter_handler(task, info, action, fx);
                 Delivered::Done
             }
+            Handler::Default if process.leaves_default_to_runtime(signal) => {
+                let subject = self.task_subject(task);
+                fx.push(subject, Consequence::Delivered(info), rule!("SIG-32"));
+                Delivered::Done
+            }
             Handler::Default if signal.default_action() == DefaultAction::Ignore => {
                 fx.obey(rule!("SIG-04"));
                 fx.push(self.subject(id), Consequence::Discarded(signal), rule!("SIG-39"));

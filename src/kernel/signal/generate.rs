@@ -71,6 +71,21 @@ impl Kernel {
         self.generate_here(target, info, origin, fx)
     }
 
+    /// The effect of a signal at its delivery. Where the runtime performs the default action, the
+    /// signal is kept for it, as for a handler.
+    #[inline]
+    pub(in crate::kernel) fn disposition_in(
+        &self,
+        process: &Process,
+        signal: Signal,
+    ) -> Disposition {
+        let disposition = self.sighands[process.sighand].disposition_of(signal);
+        if process.leaves_default_to_runtime(signal) && disposition.is_default() {
+            return Disposition::Caught;
+        }
+        disposition
+    }
+
     /// The signals that are pending for a task alone, or for its process (SIG-22).
     fn pending(&self, task: Id<Task>, private: bool) -> &Pending {
         let task = &self.tasks[task];
@@ -98,7 +113,7 @@ impl Kernel {
         }
         let task = &self.tasks[target];
         let process = &self.processes[task.process];
-        let disposition = self.sighands[process.sighand].disposition_of(info.signal);
+        let disposition = self.disposition_in(process, info.signal);
         let pending = self.pending(target, origin.private);
         if drops(process, task, info.signal, disposition, origin.force, fx)
             || !info.signal.is_realtime() && pending.contains(info.signal)
@@ -122,7 +137,7 @@ impl Kernel {
         }
         let task = &self.tasks[target];
         let process = &self.processes[task.process];
-        let disposition = self.sighands[process.sighand].disposition_of(signal);
+        let disposition = self.disposition_in(process, signal);
         // TG-64: the mask of the target task counts
         if !process.is_single() {
             fx.obey_all(&[rule!("SIG-21"), rule!("TG-27"), rule!("TG-64")]);

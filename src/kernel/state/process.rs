@@ -224,6 +224,8 @@ pub struct Flags {
     pub unkillable: bool,
     /// The host has the authority: signals are forwarded, and reports say what the process does.
     pub host_authority: bool,
+    /// The runtime performs the default actions, except those of SIGKILL and SIGSTOP.
+    pub runtime_authority: bool,
     /// A wait from outside may include its children: see `Effects::external_wakes`.
     pub watched: bool,
     /// It leaves no zombie and sends no signal when it ends (CLONE_AUTOREAP, ZOM-15).
@@ -278,6 +280,13 @@ impl Process {
     /// Its inherited attributes, to be changed: copied if another process shares them.
     pub fn inherited_mut(&mut self) -> &mut Inherited {
         Arc::make_mut(&mut self.inherited)
+    }
+
+    /// Whether the runtime performs the default action of a signal. It does not decide about
+    /// SIGKILL and SIGSTOP, and default actions do not reach an init (KILL-21).
+    #[inline]
+    pub fn leaves_default_to_runtime(&self, signal: Signal) -> bool {
+        self.flags.runtime_authority && !signal.is_kernel_only() && !self.flags.unkillable
     }
 
     /// Whether it is dead.

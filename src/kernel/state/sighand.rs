@@ -121,11 +121,6 @@ impl Sighand {
         }
     }
 
-    /// Whether `signal` is ignored: SIG_IGN, or SIG_DFL if the default action is to ignore it.
-    pub fn ignores(&self, signal: Signal) -> bool {
-        self.disposition_of(signal).is_ignored()
-    }
-
     /// Whether the handler of `signal` is SIG_DFL.
     pub fn is_default(&self, signal: Signal) -> bool {
         self.disposition_of(signal).is_default()

@@ -91,3 +91,18 @@ fn the_time_of_the_ended_is_counted() {
         child.signal(Signal::KILL).unwrap();
     }
 }
+
+/// WAIT-46: a wait returns what the child and the children that it has waited for have used, as
+/// wait4(2) does, and adds it to the owner's.
+#[test]
+fn a_wait_returns_the_usage_of_a_real_child() {
+    for tree in trees() {
+        let busy = sh("i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done");
+        let child = tree.spawn(busy).unwrap();
+        let owner = tree.table().process(proctable::abi::Pid(2)).unwrap();
+        let waited = owner.wait_timeout(child.process(), WaitOptions::EXITED, SOON).unwrap();
+        let usage = waited.expect("it ends").usage;
+        assert!(!usage.cpu_time().is_zero() && usage.maxrss > 0 && usage.minflt > 0, "{usage:?}");
+        assert_eq!(owner.children_usage(), Some(usage));
+    }
+}

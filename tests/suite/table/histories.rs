@@ -396,7 +396,7 @@ impl Model {
     }
 
     fn spawn(&mut self, parent: Pid, exec: bool, place: Option<Syscall>) -> Result<Pid, Errno> {
-        let (forked, _) = self.act(|kernel, fx| kernel.fork_on_behalf(parent, fx));
+        let (forked, _) = self.act(|kernel, fx| kernel.fork_on_behalf(parent, None, fx));
         let Ok(forked) = forked else { return Err(Errno::ESRCH) };
         let child = Pid(forked?.value() as u32);
         let program = exec.then(|| Syscall::Execve { path: "".into(), error: None });

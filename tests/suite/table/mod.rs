@@ -1,5 +1,6 @@
 //! `ProcessTable` with its drivers, waits, reaper and events.
 
+mod attributes;
 mod callbacks;
 mod contests;
 mod deviations;
@@ -10,6 +11,7 @@ mod faults;
 mod histories;
 mod page;
 mod peers;
+mod procfs;
 mod races;
 mod signals;
 mod spawns;
