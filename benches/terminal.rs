@@ -1,7 +1,8 @@
 //! A pty of the model beside a pty of the kernel: bytes typed and read, output written and read, in
 //! one run; and the memory of a pty of the model.
 //!
-//! `cargo bench --bench terminal` prints nanoseconds for each round, the medians of several.
+//! `cargo bench --features host --bench terminal` prints nanoseconds for each round, the medians of
+//! several.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -108,6 +108,10 @@ mod real {
 
 pub(crate) use real::*;
 
+/// Whether the target has threads: without them nothing could end a sleep.
+pub(crate) const HAS_THREADS: bool =
+    !cfg!(all(target_family = "wasm", not(target_feature = "atomics")));
+
 /// The moment `time` from now, or a hundred years from now if [`Instant`] cannot express it.
 #[cfg(feature = "linux")]
 pub(crate) fn moment_after(time: std::time::Duration) -> Instant {
@@ -163,10 +167,14 @@ impl Parker {
         }
     }
 
-    /// Sleeps until an unpark; `false` if `deadline` comes first.
+    /// Sleeps until an unpark; `false` if `deadline` comes first, or at once on a target without
+    /// threads.
     pub fn park(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         while !state.unparked {
+            if !HAS_THREADS {
+                return false;
+            }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return false;
             }

@@ -176,7 +176,9 @@ impl Call {
                 Some(None) => return CallProgress::Deliver,
                 None => {
                     before_sleep();
-                    pending.parker.park(None);
+                    if !pending.parker.park(None) {
+                        return CallProgress::Returned(Err(Errno::EDEADLK));
+                    }
                 }
             }
         }
@@ -277,7 +279,9 @@ impl TableInner {
                 return end;
             }
             before_sleep();
-            pending.parker.park(None);
+            if !pending.parker.park(None) {
+                return End::Returned(Err(Errno::EDEADLK));
+            }
         }
     }
 }

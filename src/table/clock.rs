@@ -21,14 +21,16 @@ pub trait Clock: Send + Sync + 'static {
     fn instant(&self, at: Time) -> Option<Instant>;
 }
 
-/// The monotonic time of the machine, since this value was created.
+/// The monotonic time of the machine, since this value was created. A target without such a time,
+/// as wasm32-unknown-unknown, has time 0 for ever.
 #[derive(Clone, Copy, Debug)]
-pub struct RealClock(Instant);
+pub struct RealClock(Option<Instant>);
 
 impl RealClock {
     /// A clock whose origin is the time of this call.
     pub fn new() -> RealClock {
-        RealClock(Instant::now())
+        const HAS_TIME: bool = !cfg!(all(target_family = "wasm", target_os = "unknown"));
+        RealClock(HAS_TIME.then(Instant::now))
     }
 }
 
@@ -40,14 +42,14 @@ impl Default for RealClock {
 
 impl Clock for RealClock {
     fn now(&self) -> Time {
-        let elapsed = self.0.elapsed();
+        let elapsed = self.0.map_or(Duration::ZERO, |origin| origin.elapsed());
         Time(0)
             .after(elapsed.as_secs().saturating_mul(1_000_000_000))
             .after(elapsed.subsec_nanos().into())
     }
 
     fn instant(&self, at: Time) -> Option<Instant> {
-        self.0.checked_add(Duration::from_nanos(at.0))
+        self.0?.checked_add(Duration::from_nanos(at.0))
     }
 }
 

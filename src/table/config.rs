@@ -96,7 +96,7 @@ pub struct TableConfig {
     pub(super) zombie_ttl: Option<Duration>,
     pub(super) drivers: Option<DriverFactory>,
     pub(super) dispatch_mode: DispatchMode,
-    /// `None` is real time. It is read on demand, because some targets, such as wasm, have none.
+    /// `None` is real time.
     clock: Option<Arc<dyn Clock>>,
 }
 

@@ -149,6 +149,7 @@ impl Termination {
 
     /// Waits for the result. With a clock that does not follow real time another thread has to move
     /// the clock and call [`ProcessTable::reap_due`].
+    #[cfg(not(all(target_family = "wasm", not(target_feature = "atomics"))))]
     pub fn wait(mut self) -> Terminated {
         let shared = self.table.shared().clone();
         let parker = self.waiter.parker.clone();

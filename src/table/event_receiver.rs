@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::event::{TableEvent, What};
 use super::outbox::before_sleep;
 use crate::abi::Pid;
-use crate::sync::{Mutex, Parker};
+use crate::sync::{HAS_THREADS, Mutex, Parker};
 
 /// Receives the events of a table: [`ProcessTable::subscribe`](super::ProcessTable::subscribe).
 ///
@@ -105,6 +105,7 @@ impl EventReceiver {
     }
 
     /// Waits for the next event; `None` when the table has ended and all events were received.
+    #[cfg(not(all(target_family = "wasm", not(target_feature = "atomics"))))]
     pub fn recv(&self) -> Option<TableEvent> {
         loop {
             if let Some(next) = self.take_or_await() {
@@ -118,7 +119,7 @@ impl EventReceiver {
     /// Waits for the next event until `timeout` of real time has passed; `None` then, and when the
     /// table has ended and all events were received.
     pub fn recv_timeout(&self, timeout: Duration) -> Option<TableEvent> {
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = HAS_THREADS.then(Instant::now).and_then(|now| now.checked_add(timeout));
         loop {
             if let Some(next) = self.take_or_await() {
                 return next;
@@ -169,6 +170,7 @@ impl Drop for EventReceiver {
 }
 
 /// The events until the table ends. Each step waits.
+#[cfg(not(all(target_family = "wasm", not(target_feature = "atomics"))))]
 impl Iterator for EventReceiver {
     type Item = TableEvent;
 

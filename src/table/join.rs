@@ -8,7 +8,6 @@ use core::task::{Context, Poll};
 use core::time::Duration;
 
 use super::commit::TableInner;
-use super::outbox::before_sleep;
 use super::thread::{Thread, ThreadKey};
 use crate::sync::Parker;
 
@@ -66,11 +65,12 @@ impl Thread {
     /// # References
     ///
     /// pthread_join(3).
+    #[cfg(not(all(target_family = "wasm", not(target_feature = "atomics"))))]
     #[doc(alias = "pthread_join")]
     pub fn join(&self) {
         let join = Join::new(self);
         while !join.has_ended() {
-            before_sleep();
+            super::outbox::before_sleep();
             join.parker.park(None);
         }
     }
@@ -91,10 +91,9 @@ impl Thread {
             if join.has_ended() {
                 return true;
             }
-            if alarm.is_over() {
-                return false;
+            if !alarm.sleep() {
+                return join.has_ended();
             }
-            alarm.park();
         }
     }
 

@@ -30,6 +30,15 @@
 //!   outside of its pid namespace, acted. The process that stands for the runtime is
 //!   [`ProcessTable::init`].
 //!
+//! # Targets without threads
+//!
+//! On wasm without atomics nothing could end a sleep. Calls and waits that would block there return
+//! EDEADLK, or `None` at once where they have a timeout, and the methods that return no error do
+//! not exist ([`Thread::join`], [`EventReceiver::recv`], [`Termination::wait`] and the like): the
+//! futures, and the forms that never wait, serve a loop of the runtime's own
+//! (`examples/event_loop.rs`). wasm32-unknown-unknown has no time either, and [`RealClock`] stands
+//! still: use a [`ManualClock`].
+//!
 //! ```
 //! use proctable::abi::{Signal, WaitOptions, WaitStatus};
 //! use proctable::table::{Image, ProcessTable, Spawn, WaitTarget};
@@ -279,6 +288,7 @@ impl ProcessTable {
     /// Ends every process but the table's init, and waits for it: see [`Terminated`]. The grace is
     /// time of the table's clock. On the only thread of a runtime no guest could use its grace:
     /// [`ProcessTable::begin_termination`] does not wait.
+    #[cfg(not(all(target_family = "wasm", not(target_feature = "atomics"))))]
     pub fn terminate_all(&self, grace: Duration) -> Terminated {
         self.begin_termination(grace).wait()
     }

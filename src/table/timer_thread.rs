@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::TableInner;
 use super::outbox::before_sleep;
 use crate::abi::Time;
-use crate::sync::{Condvar, Mutex, Parker, contain, spawn};
+use crate::sync::{Condvar, HAS_THREADS, Mutex, Parker, contain, spawn};
 
 /// The deadlines of all tables whose clock follows real time.
 static BACKGROUND: TimerThread = TimerThread {
@@ -106,17 +106,16 @@ impl TableInner {
 }
 
 impl Alarm<'_> {
-    /// Sleeps until the parker is unparked; `false` if the time has passed.
+    /// Sleeps until the parker is unparked; `false` if the time has passed, or at once on a target
+    /// without threads.
     pub fn sleep(&self) -> bool {
-        !self.is_over() && (self.park() || !self.is_over())
-    }
-
-    /// Sleeps until the parker is unparked, by a wake or by the timeout; `false` if real time
-    /// reaches `at` first.
-    pub fn park(&self) -> bool {
+        if self.is_over() {
+            return false;
+        }
         before_sleep();
         // recomputed for each sleep: the clock may only say when to read it again
-        self.parker.park(self.at.and_then(|at| self.shared.clock.instant(at)))
+        let moment = self.at.and_then(|at| self.shared.clock.instant(at));
+        self.parker.park(moment) || HAS_THREADS && !self.is_over()
     }
 
     /// Whether the time has passed, by the clock or by the `now` of a `reap_due`.

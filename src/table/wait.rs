@@ -368,7 +368,8 @@ impl Future for Wait {
 /// # Errors
 ///
 /// All of these methods: ECHILD if no child is eligible (WAIT-08), EINVAL for other options
-/// (WAIT-04), NOHANG included, ESRCH if the process has ended or ends during the wait.
+/// (WAIT-04), NOHANG included, ESRCH if the process has ended or ends during the wait. Those that
+/// block: EDEADLK on a [target without threads](crate::table#targets-without-threads).
 ///
 /// # References
 ///
@@ -389,7 +390,9 @@ impl Process {
                 return Ok(waited);
             }
             before_sleep();
-            sleeper.waiting.parker.park(None);
+            if !sleeper.waiting.parker.park(None) {
+                return Err(Errno::EDEADLK);
+            }
         }
     }
 
@@ -419,14 +422,12 @@ impl Process {
         let parker = sleeper.waiting.parker.clone();
         let alarm = shared.alarm_after(timeout, &parker);
         loop {
-            // the time is read first: an event that came before the timeout is returned
-            if alarm.is_over() {
-                return sleeper.poll_final();
-            }
             if let Some(waited) = sleeper.poll_request()? {
                 return Ok(Some(waited));
             }
-            alarm.park();
+            if !alarm.sleep() {
+                return sleeper.poll_final();
+            }
         }
     }
 
@@ -448,7 +449,9 @@ impl Process {
             match sleeper.poll_request() {
                 Ok(None) => {
                     before_sleep();
-                    parker.park(None);
+                    if !parker.park(None) {
+                        break Err(Errno::EDEADLK);
+                    }
                 }
                 answer => break answer,
             }

@@ -111,8 +111,8 @@ fn each_program_belongs_to_one_shard() {
 
 /// Each wrong rule of the feature `faults` is found within 2,000 programs.
 ///
-/// `cargo test --release --features faults --test suite diff -- --nocapture` prints the number of
-/// programs for each.
+/// `cargo test --release --features cli,faults --test suite diff -- --nocapture` prints the number
+/// of programs for each.
 #[cfg(feature = "faults")]
 #[test]
 fn every_wrong_rule_is_found() {

@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+#[cfg(not(feature = "cli"))]
+#[test]
+#[ignore = "--features cli has the tests that run the program and the live kernel"]
+fn the_program_and_the_live_kernel() {}
 #[cfg(all(feature = "cli", target_os = "linux", target_arch = "x86_64"))]
 mod diff;
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]

@@ -168,7 +168,7 @@ fn the_files_that_architecture_names_exist() {
 }
 
 /// Each test and each module of tests that a page names by its path exists. A name may be the
-/// beginning of a test's name, as `cargo test` takes it.
+/// beginning of a test's name, as `cargo test --features cli` takes it.
 #[test]
 fn the_tests_that_pages_name_exist() {
     let mut tests: BTreeMap<String, String> = BTreeMap::new();
@@ -366,7 +366,7 @@ fn long_files_and_functions_have_a_reason() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// An ignored test has a reason in the line that `cargo test` prints.
+/// An ignored test has a reason in the line that `cargo test --features cli` prints.
 #[test]
 fn ignored_tests_have_a_reason() {
     // in two pieces, so that this line does not match
