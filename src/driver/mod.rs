@@ -67,6 +67,7 @@ pub enum Authority {
 
 /// A signal for a driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Delivery {
     /// The siginfo of the signal.
     pub info: SigInfo,
@@ -80,6 +81,7 @@ pub struct Delivery {
 
 /// An operation on a driver, as reports of faults and tests describe it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Op {
     /// [`DriverProcess::deliver`].

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
@@ -74,6 +75,12 @@ impl Pending {
         Arc::new(Pending { end: Mutex::new(None), creates: call.is_fork(), parker })
     }
 
+    /// A call of a snapshot.
+    #[cfg(feature = "serde")]
+    pub fn restored(creates: bool) -> Arc<Pending> {
+        Arc::new(Pending { end: Mutex::new(None), creates, parker: Parker::new() })
+    }
+
     /// Records the end of the call. The calling thread unparks the parker, outside of the table's
     /// lock.
     pub fn finish(&self, end: End) {
@@ -135,6 +142,18 @@ impl Call {
             Started::Pending(pending) => CallState::Pending(pending),
         };
         Call { table, state, caller }
+    }
+
+    /// The calls of a caller that have not returned, and those that it has not made yet.
+    pub(super) fn in_progress(table: &ProcessTable, caller: Caller) -> Vec<Call> {
+        let calls = table.shared().calls_in_progress(caller).into_iter();
+        calls
+            .map(|pending| Call {
+                table: table.clone(),
+                state: CallState::Pending(pending),
+                caller,
+            })
+            .collect()
     }
 
     /// The result; `None` while the call is in progress.

@@ -53,6 +53,36 @@ impl Clock for RealClock {
     }
 }
 
+/// A clock that is ahead of another one by a fixed time: that of a restored table.
+#[cfg(feature = "serde")]
+pub(super) struct LaterClock {
+    clock: Arc<dyn Clock>,
+    /// In nanoseconds.
+    ahead: u64,
+}
+
+#[cfg(feature = "serde")]
+impl LaterClock {
+    /// A clock that does not show times before `least`: `clock` itself if that does not.
+    pub fn at_least(clock: Arc<dyn Clock>, least: Time) -> Arc<dyn Clock> {
+        match least.0.saturating_sub(clock.now().0) {
+            0 => clock,
+            ahead => Arc::new(LaterClock { clock, ahead }),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl Clock for LaterClock {
+    fn now(&self) -> Time {
+        self.clock.now().after(self.ahead)
+    }
+
+    fn instant(&self, at: Time) -> Option<Instant> {
+        self.clock.instant(Time(at.0.saturating_sub(self.ahead)))
+    }
+}
+
 /// A clock that moves only when the program advances it. Clones are the same clock.
 ///
 /// ```

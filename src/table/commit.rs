@@ -73,25 +73,21 @@ impl TableInner {
         registry.skips_factory = config.init == Init::Table;
         let clock = config.time();
         let first = registry.enter(Pid(1), Image::init(), &*clock);
-        let mut state = TableState {
-            kernel: Kernel::new(config.model()),
-            // the table offers no query for the rules of a transition
-            fx: Effects::without_rules(),
-            process_registry: registry,
-            max_processes: config.limits.processes,
-            on_exit: None,
-            handle: Weak::new(),
-            callback_thread: None,
-            timeouts: BTreeMap::new(),
-            timeout_number: 0,
-            scheduled: None,
-            closed: false,
-            settled: false,
-        };
+        let mut state = TableState::new(Kernel::new(config.model()), registry, &config);
         if config.init == Init::Table {
             // GRP-22: process 1 leads a session of its own, and its children see the number of it
             let _ = state.make(Pid(1), &Syscall::Setsid, None, &*clock);
         }
+        TableInner::with_state(state, clock, first, config)
+    }
+
+    /// A table of this state, whose process 1 is `first`.
+    pub(super) fn with_state(
+        state: TableState,
+        clock: Arc<dyn Clock>,
+        first: ProcessKey,
+        config: TableConfig,
+    ) -> Arc<TableInner> {
         let TableConfig { init, timer_mode, limits, drivers, dispatch_mode, .. } = config;
         let requests = (dispatch_mode == DispatchMode::Request).then(Requests::default);
         let max_subscribers = limits.subscribers;
@@ -209,6 +205,24 @@ pub(super) fn wait_for_zombie(child: Pid) -> Syscall {
 }
 
 impl TableState {
+    pub fn new(kernel: Kernel, registry: ProcessRegistry, config: &TableConfig) -> TableState {
+        TableState {
+            kernel,
+            // the table offers no query for the rules of a transition
+            fx: Effects::without_rules(),
+            process_registry: registry,
+            max_processes: config.limits.processes,
+            on_exit: None,
+            handle: Weak::new(),
+            callback_thread: None,
+            timeouts: BTreeMap::new(),
+            timeout_number: 0,
+            scheduled: None,
+            closed: false,
+            settled: false,
+        }
+    }
+
     /// Whether the last transition has changed the model.
     #[inline]
     pub fn has_effects(&self) -> bool {

@@ -15,6 +15,7 @@ pub(super) type DriverFactory =
 
 /// The kind of process 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Init {
     /// The table itself, for the runtime that embeds it: the leader of session 1, which is never
     /// stopped and takes no signal (EPERM, also for the runtime). It is the parent of processes

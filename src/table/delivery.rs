@@ -78,7 +78,8 @@ impl fmt::Display for StaleDelivery {
 impl core::error::Error for StaleDelivery {}
 
 /// A handler that the model has entered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct EnteredHandler {
     serial: u64,
     info: SigInfo,
@@ -90,6 +91,7 @@ pub(super) struct EnteredHandler {
 
 /// The progress of a thread with a handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum HandlerStage {
     /// The handler receives the SIGCHLD of a child whose exit callback has not run (TABLE-01).
     Held,
@@ -106,7 +108,8 @@ impl EnteredHandler {
 }
 
 /// The handlers of one thread.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Handlers {
     /// The innermost handler is the last.
     entered: Vec<EnteredHandler>,
@@ -114,6 +117,7 @@ pub(super) struct Handlers {
     /// entered yet.
     frames: usize,
     /// Where the thread sleeps while it is in no call.
+    #[cfg_attr(feature = "serde", serde(skip))]
     notifier: Option<Arc<DeliveryNotifier>>,
 }
 
@@ -144,6 +148,13 @@ impl Handlers {
 
     pub fn notifier(&self) -> Option<&Arc<DeliveryNotifier>> {
         self.notifier.as_ref()
+    }
+
+    /// Changes the serials to those of a snapshot, or of another table. Returns their number.
+    #[cfg(feature = "serde")]
+    pub fn renumber(&mut self, serials: impl Fn(u64) -> u64) -> usize {
+        self.entered.iter_mut().for_each(|entered| entered.serial = serials(entered.serial));
+        self.entered.len()
     }
 }
 
@@ -280,6 +291,17 @@ impl TableState {
         Some(HandlerDelivery { thread, serial, tid, handler, info })
     }
 
+    /// The handler that the caller runs.
+    fn running_delivery(&self, caller: Caller) -> Option<HandlerDelivery> {
+        let tid = self.acting(caller)?;
+        let process = self.process_registry.key(self.process_registry.process_of(tid)?)?;
+        let thread = ThreadKey { process, task: self.kernel.task_id(tid)? };
+        let handlers = &self.process_registry.calls(tid)?.handlers;
+        let running = handlers.entered.iter().rev().find(|entered| entered.is_running())?;
+        let EnteredHandler { serial, info, handler, .. } = *running;
+        Some(HandlerDelivery { thread, serial, tid, handler, info })
+    }
+
     /// Requests the return of a handler, once.
     fn end_delivery(&mut self, begun: &HandlerDelivery) -> Result<(), StaleDelivery> {
         let tid = self.tid_of(begun.thread.task).ok_or(StaleDelivery)?;
@@ -308,6 +330,10 @@ impl TableInner {
         caller: Caller,
     ) -> Option<HandlerDelivery> {
         self.commit(|state| state.begin_delivery(caller))
+    }
+
+    pub(crate) fn running_delivery(&self, caller: Caller) -> Option<HandlerDelivery> {
+        self.state.lock().running_delivery(caller)
     }
 
     /// A handler returns: rt_sigreturn of its thread.

@@ -25,7 +25,7 @@ pub(super) struct DriverQueue {
 /// without a lock, and returns it to the queue.
 #[derive(Debug)]
 pub(super) struct Dispatch {
-    queue: Id<DriverQueue>,
+    pub queue: Id<DriverQueue>,
     pub key: ProcessKey,
     /// `None` once the driver is back in its queue.
     pub driver: Option<Arc<dyn DriverProcess>>,
@@ -107,6 +107,30 @@ impl DriverQueues {
             }
             None => queue.waiting.push_back(op()),
         }
+    }
+
+    /// Whether the driver of a queue has no operation to carry out.
+    #[cfg(feature = "serde")]
+    pub fn has_driver(&self, id: Id<DriverQueue>) -> bool {
+        self.queues[id].driver.is_some()
+    }
+
+    /// The operations that wait until the driver has carried out an earlier one.
+    #[cfg(feature = "serde")]
+    pub fn waiting(&self, id: Id<DriverQueue>) -> impl Iterator<Item = Op> + '_ {
+        self.queues[id].waiting.iter().copied()
+    }
+
+    /// Adds an operation for a driver that is not there yet, before the others.
+    #[cfg(feature = "serde")]
+    pub fn push_first(&mut self, id: Id<DriverQueue>, op: Op) {
+        self.queues[id].waiting.push_front(op);
+    }
+
+    /// Adds an operation for a driver that is not there yet.
+    #[cfg(feature = "serde")]
+    pub fn push(&mut self, id: Id<DriverQueue>, op: Op) {
+        self.queues[id].waiting.push_back(op);
     }
 
     /// The process of a queue has ended: its driver does not carry out earlier operations any more

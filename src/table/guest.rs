@@ -1,5 +1,7 @@
 //! A guest's calls, from their start to their end.
 
+#[cfg(feature = "serde")]
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,6 +13,8 @@ use super::delivery::Handlers;
 use super::outbox::Wake;
 use super::registry::{Image, ProcessKey, ProcessRegistry};
 use super::thread::ThreadKey;
+#[cfg(feature = "serde")]
+use super::{registry::SERIALS, snapshot::SavedImages};
 use crate::abi::{Errno, Pid};
 use crate::kernel::{Kernel, Outcome, Refused};
 use crate::sync::{MutexGuard, Parker};
@@ -47,6 +51,100 @@ struct Executing {
     path: Arc<str>,
     /// The call; `None` if it has returned.
     call: Option<Arc<Pending>>,
+}
+
+/// The calls of a thread in a snapshot. Programs are their places in its list.
+#[cfg(feature = "serde")]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct SavedCalls {
+    /// Whether each of the calls that have begun creates a process or a thread.
+    begun: Vec<bool>,
+    /// Calls that the thread cannot make yet, with the handlers below them, and the programs of
+    /// execve calls.
+    queued: Vec<(Syscall, usize, Option<usize>)>,
+    /// The path and the program of the execve in progress, and its place among the calls.
+    executing: Option<(Arc<str>, Option<usize>, Option<usize>)>,
+    handlers: Handlers,
+}
+
+#[cfg(feature = "serde")]
+impl SavedCalls {
+    /// The places of the programs.
+    pub fn images(&self) -> impl Iterator<Item = usize> + '_ {
+        let queued = self.queued.iter().filter_map(|(_, _, image)| *image);
+        let executing = self.executing.iter().filter_map(|(_, image, _)| *image);
+        queued.chain(executing)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl ProcessRegistry {
+    /// The calls of a thread for a snapshot. No exit callback is pending, so no result is held.
+    pub fn save_calls(&self, tid: Pid, images: &mut SavedImages) -> Option<SavedCalls> {
+        let calls = self.calls(tid)?;
+        let mut image = |path: &Arc<str>| self.prepared(path).map(|image| images.place(image));
+        let queued = calls.queued.iter().map(|Queued { call, handlers, .. }| {
+            let program = match call {
+                Syscall::Execve { path, .. } => image(path),
+                _ => None,
+            };
+            (call.clone(), *handlers, program)
+        });
+        let queued = queued.collect();
+        let executing = calls.executing.as_ref().map(|Executing { path, call }| {
+            let nth = call
+                .as_ref()
+                .and_then(|call| calls.begun.iter().position(|pending| Arc::ptr_eq(pending, call)));
+            (path.clone(), image(path), nth)
+        });
+        let begun = calls.begun.iter().map(|pending| pending.creates).collect();
+        let mut handlers = calls.handlers.clone();
+        handlers.renumber(|serial| serial & SERIALS);
+        Some(SavedCalls { begun, queued, executing, handlers })
+    }
+
+    /// Gives a thread the calls of a snapshot, whose serials get the bits of `table`.
+    pub fn restore_calls(
+        &mut self,
+        tid: Pid,
+        saved: Option<SavedCalls>,
+        images: &[Arc<Image>],
+        table: u64,
+    ) {
+        let Some(SavedCalls { begun, queued, executing, mut handlers }) = saved else { return };
+        self.entered += handlers.renumber(|serial| table | serial & SERIALS);
+        let begun: Vec<Arc<Pending>> = begun.into_iter().map(Pending::restored).collect();
+        let mut calls = Calls { handlers, ..Calls::default() };
+        for (call, handlers, image) in queued {
+            if let (Syscall::Execve { path, .. }, Some(image)) = (&call, image) {
+                self.prepare(path.clone(), images[image].clone());
+            }
+            let pending = Pending::new(&call, None);
+            calls.queued.push_back(Queued { call, pending, handlers });
+        }
+        calls.executing = executing.map(|(path, image, nth)| {
+            if let Some(image) = image {
+                self.prepare(path.clone(), images[image].clone());
+            }
+            Executing { path, call: nth.and_then(|nth| begun.get(nth).cloned()) }
+        });
+        calls.begun = begun;
+        if let Some(slot) = self.calls_mut(tid) {
+            *slot = Some(Box::new(calls));
+        }
+    }
+}
+
+impl TableInner {
+    /// The calls of a caller that have not returned, the outermost first, and then those that it
+    /// cannot make yet.
+    pub(super) fn calls_in_progress(&self, caller: Caller) -> Vec<Arc<Pending>> {
+        let state = self.state.lock();
+        let calls = state.acting(caller).and_then(|tid| state.process_registry.calls(tid));
+        let Some(calls) = calls else { return Vec::new() };
+        let queued = calls.queued.iter().map(|queued| &queued.pending);
+        calls.begun.iter().chain(queued).cloned().collect()
+    }
 }
 
 /// Whether a call reads the clock.

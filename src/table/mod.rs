@@ -70,6 +70,8 @@ mod process;
 mod procfs;
 mod query;
 mod registry;
+#[cfg(feature = "serde")]
+mod snapshot;
 mod spawn;
 mod thread;
 mod threads;
@@ -103,6 +105,8 @@ pub use procfs::ProcFs;
 pub use query::{Node, ProcessData, ProcessInfo, ThreadInfo};
 pub(crate) use registry::ProcessKey;
 pub use registry::{Counts, Image};
+#[cfg(feature = "serde")]
+pub use snapshot::{RestoreError, Snapshot};
 pub use spawn::{GroupChoice, Spawn};
 pub use thread::Thread;
 pub(crate) use thread::{THREAD, ThreadKey};

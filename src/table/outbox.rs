@@ -107,6 +107,24 @@ pub(super) struct Requests {
     parker: Arc<Parker>,
 }
 
+/// What a driver has to do next: its process, its queue and the operation; `None` for a driver that
+/// the embedder makes.
+#[cfg(feature = "serde")]
+pub(super) type NextOp = (ProcessKey, Id<DriverQueue>, Option<Op>);
+
+#[cfg(feature = "serde")]
+impl Requests {
+    /// What drivers have to do next, step by step.
+    pub fn steps(&self) -> Vec<Vec<NextOp>> {
+        let work = |outbox: &Outbox| {
+            let births = outbox.births.iter().map(|(key, queue)| (*key, *queue, None));
+            let dispatches = outbox.dispatches.iter();
+            births.chain(dispatches.map(|one| (one.key, one.queue, Some(one.op)))).collect()
+        };
+        self.outboxes.lock().iter().map(work).collect()
+    }
+}
+
 /// The work of steps that a driver caused in an operation, with their tables.
 type Deferred = VecDeque<(Arc<TableInner>, Outbox)>;
 

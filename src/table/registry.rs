@@ -28,6 +28,7 @@ use crate::sync::{OnceLock, Parker};
 /// The program that a process executes. A parent, its children and the readers of the table share
 /// it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Image {
     /// The program, as execve(2) names it.
     pub program: String,
@@ -54,6 +55,9 @@ impl Image {
         self.env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
     }
 }
+
+/// The serials of one table, without the bits that distinguish tables.
+pub(super) const SERIALS: u64 = (1 << 36) - 1;
 
 /// The identity of a process: a number is used again, a key is not.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -86,6 +90,7 @@ const _: () = assert!(size_of::<Option<ProcessEntry>>() <= 40, "an entry has gro
 
 /// The side that decides the state of a process, and the code that runs its handlers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum RunBy {
     /// The model decides, and the driver runs handlers.
     Driver,
@@ -115,6 +120,7 @@ impl RunBy {
 
 /// The state of a process, as the counts distinguish it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum Phase {
     Running,
     Stopped,
@@ -192,7 +198,7 @@ impl ProcessRegistry {
     /// processes and the program fewer than 2^28 tables.
     pub fn new(zombies: ZombieQueue) -> ProcessRegistry {
         static TABLES: AtomicU64 = AtomicU64::new(0);
-        let serial = TABLES.fetch_add(1, Ordering::Relaxed) << 36;
+        let serial = TABLES.fetch_add(1, Ordering::Relaxed) << SERIALS.count_ones();
         ProcessRegistry { zombies, serial, ..ProcessRegistry::default() }
     }
 
@@ -231,6 +237,34 @@ impl ProcessRegistry {
             expires: false,
         });
         key
+    }
+
+    /// The serial that was used last.
+    #[cfg(feature = "serde")]
+    pub fn last_serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Continues the serials of a snapshot.
+    #[cfg(feature = "serde")]
+    pub fn restore_serial(&mut self, last: u64) {
+        self.serial = last;
+    }
+
+    /// Adds a process of a snapshot.
+    #[cfg(feature = "serde")]
+    pub fn restore_entry(&mut self, pid: Pid, entry: ProcessEntry) {
+        self.counts.processes += 1;
+        *self.counts.of(entry.phase) += 1;
+        *self.entries.vacant(pid) = Some(entry);
+    }
+
+    /// Adds a zombie of a snapshot that is reaped at a time.
+    #[cfg(feature = "serde")]
+    pub fn restore_zombie(&mut self, due: Time, pid: Pid) {
+        if let Some(entry) = self.entries.get_mut(pid) {
+            self.zombies.restore(due, pid, entry);
+        }
     }
 
     /// A serial that no process and no entered handler has had.
@@ -432,6 +466,12 @@ impl ProcessRegistry {
         // an execve that failed has dropped its path
         self.images.retain(|(path, _)| Arc::strong_count(path) > 1);
         self.images.push((path, image));
+    }
+
+    /// The program that was stored for the execve of this path.
+    #[cfg(feature = "serde")]
+    pub fn prepared(&self, path: &Arc<str>) -> Option<&Arc<Image>> {
+        self.images.iter().find(|(other, _)| Arc::ptr_eq(other, path)).map(|(_, image)| image)
     }
 
     /// Takes the program that was stored for the execve of this path. Costs a scan of the calls in

@@ -179,6 +179,13 @@ impl Thread {
         Call::new(self.table.clone(), self.start(&call), self.caller())
     }
 
+    /// The calls of the thread that have not returned, the outermost first, and then those that it
+    /// has not made yet, for code that has no [`Call`] of them: a runtime whose table was restored
+    /// from a snapshot.
+    pub fn calls_in_progress(&self) -> Vec<Call> {
+        Call::in_progress(&self.table, self.caller())
+    }
+
     /// A call of code that is inside of `handlers` handlers: see
     /// [`Process::submit_within`](super::Process::submit_within).
     pub fn submit_within(&self, handlers: usize, call: Syscall) -> Call {
@@ -293,6 +300,12 @@ impl Thread {
         self.table.shared().begin_delivery(self.caller())
     }
 
+    /// The handler that the thread runs: that which [`Thread::begin_delivery`] returned and whose
+    /// return is not requested yet, in a table that was restored from a snapshot.
+    pub fn running_delivery(&self) -> Option<HandlerDelivery> {
+        self.table.shared().running_delivery(self.caller())
+    }
+
     /// A handler returns: rt_sigreturn(2). The mask is that of the code below it, and a call that
     /// it interrupted fails or is restarted. The returned call has ended, unless the process is
     /// stopped or another handler was entered before the return: then that handler runs first
@@ -371,6 +384,16 @@ impl Process {
     /// What the first living thread has to do now: [`Thread::checkpoint`].
     pub fn checkpoint(&self) -> Checkpoint {
         self.table().shared().checkpoint(self.caller())
+    }
+
+    /// The handler that the first living thread runs: [`Thread::running_delivery`].
+    pub fn running_delivery(&self) -> Option<HandlerDelivery> {
+        self.table().shared().running_delivery(self.caller())
+    }
+
+    /// The calls in progress of the first living thread: [`Thread::calls_in_progress`].
+    pub fn calls_in_progress(&self) -> Vec<Call> {
+        Call::in_progress(self.table(), self.caller())
     }
 
     /// Takes a handler for the first living thread: [`Thread::begin_delivery`].

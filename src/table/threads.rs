@@ -49,6 +49,18 @@ impl Threads {
         self.len += 1;
     }
 
+    /// The threads with their processes.
+    #[cfg(feature = "serde")]
+    pub fn list(&self) -> impl Iterator<Item = (Pid, Pid)> + '_ {
+        self.tids().filter_map(|tid| Some((tid, self.get(tid)?.process)))
+    }
+
+    /// Adds a thread of a snapshot.
+    #[cfg(feature = "serde")]
+    pub fn restore(&mut self, kernel: &Kernel, tid: Pid, process: Pid) {
+        self.enter(tid, process, kernel.task_id(tid));
+    }
+
     fn remove(&mut self, tid: Pid) -> Option<Thread> {
         let thread = self.by_tid.remove(tid)?;
         self.len -= 1;

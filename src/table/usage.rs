@@ -15,6 +15,7 @@ use crate::rule;
 
 /// The usage of a process that has reported some, or has waited for a child that had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct ProcessUsage {
     pub own: Rusage,
     /// Of the children that it has waited for, and of theirs (WAIT-46).
@@ -22,7 +23,8 @@ pub(super) struct ProcessUsage {
 }
 
 /// The usage of the processes of a table; empty if no driver reports any.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Usages {
     processes: BTreeMap<Pid, ProcessUsage>,
     /// The child that a thread reaped last, and the usage of that child.

@@ -1,6 +1,8 @@
 //! The zombies of the table's init, by the time at which they are reaped.
 
 use alloc::collections::VecDeque;
+#[cfg(feature = "serde")]
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::by_pid::ByPid;
@@ -45,6 +47,22 @@ impl ZombieQueue {
             self.waiting += 1;
             let nanos = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
             self.queue.push_back((now.after(nanos), ProcessKey { pid, serial: entry.serial }));
+        }
+    }
+
+    /// The zombies that wait to be reaped, with the times at which they are due.
+    #[cfg(feature = "serde")]
+    pub fn list(&self, entries: &ByPid<ProcessEntry>) -> Vec<(Time, Pid)> {
+        let waiting = self.queue.iter().filter(|(_, key)| is_waiting(entries, *key));
+        waiting.map(|(due, key)| (*due, key.pid)).collect()
+    }
+
+    /// Adds a zombie of a snapshot.
+    #[cfg(feature = "serde")]
+    pub fn restore(&mut self, due: Time, pid: Pid, entry: &mut ProcessEntry) {
+        if self.ttl.is_some() && !core::mem::replace(&mut entry.expires, true) {
+            self.waiting += 1;
+            self.queue.push_back((due, ProcessKey { pid, serial: entry.serial }));
         }
     }
 

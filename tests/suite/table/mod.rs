@@ -14,6 +14,8 @@ mod peers;
 mod procfs;
 mod races;
 mod signals;
+#[cfg(feature = "serde")]
+mod snapshot;
 mod spawns;
 mod threads;
 mod time;
