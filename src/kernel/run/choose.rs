@@ -23,6 +23,7 @@ impl Choose for Canonical {
 
 /// A pseudo-random sequence that a seed determines (splitmix64).
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Seeded(u64);
 
 impl Seeded {
