@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use policy::{Next, Supervisor};
 use proctable::abi::{Errno, Signal, Time, WaitOptions, WaitStatus};
-use proctable::driver::{Authority, Expected, ScriptedDriver};
+use proctable::driver::Authority;
+use proctable::drivers::{Expected, ScriptedDriver};
 use proctable::table::{
     Clock, Image, ManualClock, Process, ProcessTable, Spawn, TableConfig, TimerMode,
 };

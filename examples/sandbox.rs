@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use proctable::abi::{Errno, Pgid, Pid, SaFlags, Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Guest, ThreadDriver};
+use proctable::drivers::{Guest, ThreadDriver};
 use proctable::table::{GroupChoice, Image, ProcessTable, Spawn, What};
 
 /// `seq 1 5`: writes numbers, and dies of SIGPIPE if its output has no reader.

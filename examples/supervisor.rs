@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use policy::{Next, Supervisor};
 use proctable::abi::{Errno, WaitOptions};
-use proctable::driver::{Guest, ThreadDriver};
+use proctable::drivers::{Guest, ThreadDriver};
 use proctable::table::{Image, Process, ProcessTable, Spawn};
 
 /// A service that fails twice and then does its work.

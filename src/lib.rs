@@ -12,7 +12,10 @@
 //! - [`tty`]: terminals: a pty and its line discipline.
 //! - `table`: the facade. `ProcessTable` for runtimes, with blocking waits,
 //!   events and a reaper (feature `table`).
-//! - `driver`: carries out the decisions of the table for one process (feature `table`).
+//! - `driver`: the contract with the drivers of processes, which carry out the decisions of the
+//!   table (feature `table`).
+//! - `drivers`: drivers that are ready for use: guests on threads, and real children (features
+//!   `table` and `linux`).
 //! - `host`: runs programs on the live kernel (feature `host`, Linux on x86-64).
 //! - `diff`: runs random programs on both, and compares the results (feature `cli`).
 //!
@@ -66,6 +69,8 @@ pub mod check;
 pub mod diff;
 #[cfg(feature = "table")]
 pub mod driver;
+#[cfg(feature = "table")]
+pub mod drivers;
 #[cfg(all(feature = "host", target_os = "linux", target_arch = "x86_64"))]
 pub mod host;
 pub mod kernel;

@@ -79,7 +79,7 @@ pub fn main() -> ExitCode {
         Command::ContinueWith { pid, group } => exec::waker::serve(pid, group),
         Command::Sweep => sweep::run(),
         Command::Preflight => {
-            write_out(proctable::driver::linux::preflight().to_string().as_bytes());
+            write_out(proctable::drivers::linux::preflight().to_string().as_bytes());
             ExitCode::SUCCESS
         }
     }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use proctable::driver::linux::sweep;
+use proctable::drivers::linux::sweep;
 
 use super::exec::FAILED;
 

@@ -1,24 +1,26 @@
-//! Drivers: the objects that carry out the decisions of a table for its processes.
+//! The contract of a table with the drivers of its processes: the objects that carry out its
+//! decisions.
 //!
 //! A [`ProcessTable`](crate::table::ProcessTable) calls a process's driver outside of its lock, one
 //! operation after the other in the order in which the kernel decided them, from the thread that
-//! caused them. A driver reports through a [`Reporter`], from any thread and at any time.
+//! caused them. A driver reports through a [`Reporter`], from any thread and at any time. Drivers
+//! that are ready for use are in [`drivers`](crate::drivers).
 
-#[cfg(all(feature = "linux", target_os = "linux"))]
-pub mod linux;
 mod report;
-mod scripted;
-mod thread;
 
 use std::fmt;
 
-pub(crate) use report::Report;
-pub use report::Reporter;
-pub use scripted::{Expected, ScriptedDriver};
-pub use thread::{Guest, GuestThread, ThreadDriver};
+pub use report::{Attachment, Reporter};
+pub(crate) use report::{Report, ReportTarget};
 
 use crate::abi::{Pid, SigInfo, Signal, WaitStatus};
-use crate::table::Spawn;
+
+/// The identity of a process in a table: a number is used again, a key is not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct ProcessKey {
+    pub pid: Pid,
+    pub serial: u64,
+}
 
 /// The side that decides when a process stops, continues and ends. A process that a guest creates
 /// by fork(2) is under the authority of the model.
@@ -42,7 +44,8 @@ pub enum Authority {
     /// ```
     /// use std::sync::Arc;
     /// use proctable::abi::{Signal, WaitStatus};
-    /// use proctable::driver::{Authority, DriverProcess, ScriptedDriver};
+    /// use proctable::driver::{Authority, DriverProcess};
+    /// use proctable::drivers::ScriptedDriver;
     /// use proctable::table::{Image, ProcessTable, Spawn};
     ///
     /// let table = ProcessTable::new();
@@ -129,23 +132,23 @@ pub enum Op {
 /// A panic in an operation is caught and published as
 /// [`What::DriverFault`](crate::table::What::DriverFault).
 pub trait DriverProcess: Send + Sync + 'static {
-    /// Attaches the driver to the process that `spawn` creates; [`Spawn::driver`] calls it. A
-    /// driver that reports keeps [`Spawn::reporter`], and may use it from now on: a report that
-    /// comes before the process exists takes effect at its creation. If the creation fails, no
-    /// operation follows, and reports have no effect. A panic reaches the caller of
-    /// `Spawn::driver`.
-    fn attach(&self, spawn: &Spawn) {
-        let _ = spawn;
+    /// Attaches the driver to a process that is about to be created;
+    /// [`Spawn::driver`](crate::table::Spawn::driver) calls it. A driver that reports keeps the
+    /// [`Attachment::reporter`], and may use it from now on: a report that comes before the process
+    /// exists takes effect at its creation. If the creation fails, no operation follows, and
+    /// reports have no effect. A panic reaches the caller of `Spawn::driver`.
+    fn attach(&self, attachment: &Attachment) {
+        let _ = attachment;
     }
 
     /// Runs a handler in the thread that the delivery names, forwards the signal
     /// ([`Authority::Host`]), or performs the default action ([`Authority::Runtime`]). Not called
-    /// for handlers of a process with [safe points](Spawn::safe_points).
+    /// for handlers of a process with [safe points](crate::table::Spawn::safe_points).
     fn deliver(&self, delivery: Delivery);
 
     /// The thread has a handler to run: at its next safe point,
     /// [`Thread::begin_delivery`](crate::table::Thread::begin_delivery) returns it. Called only for
-    /// a process with [safe points](Spawn::safe_points).
+    /// a process with [safe points](crate::table::Spawn::safe_points).
     fn interrupt(&self, tid: Pid) {
         let _ = tid;
     }

@@ -2,18 +2,52 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::fmt;
 
+use super::ProcessKey;
 use crate::abi::{Rusage, Signal, WaitStatus};
-use crate::sync::Mutex;
-use crate::table::{ProcessKey, TableInner};
+use crate::sync::{Mutex, OnceLock};
 
 /// Reports to the table that a process ended, stopped or continued.
 ///
 /// A reporter belongs to one process for good. A report about a process that has ended, or whose
 /// table has ended, has no effect, also if another process has the number now. Reports that come
 /// before the process is in the table are kept, and take effect at its creation.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Reporter(Arc<Mutex<Bound>>);
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reporter").finish_non_exhaustive()
+    }
+}
+
+/// What a driver gets of a process that is about to be created: see
+/// [`DriverProcess::attach`](super::DriverProcess::attach).
+#[derive(Debug, Default)]
+pub struct Attachment(OnceLock<Reporter>);
+
+impl Attachment {
+    /// The reporter of the process. A report that comes before the process exists takes effect at
+    /// its creation.
+    pub fn reporter(&self) -> Reporter {
+        self.0.get_or_init(Reporter::new).clone()
+    }
+
+    /// Binds the reporter, if there is one, to a process in the table, which receives the reports
+    /// from now on. Returns the earlier reports.
+    pub(crate) fn bind(&self, target: Weak<dyn ReportTarget>, key: ProcessKey) -> Vec<Report> {
+        self.0.get().map(|reporter| reporter.bind(target, key)).unwrap_or_default()
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if let Some(reporter) = self.0.get() {
+            reporter.close_unbound();
+        }
+    }
+}
 
 /// What a driver reports.
 #[derive(Clone, Copy, Debug)]
@@ -22,28 +56,23 @@ pub(crate) enum Report {
     Usage(Rusage),
 }
 
-impl Report {
-    fn apply(self, table: &Arc<TableInner>, key: ProcessKey) {
-        match self {
-            Report::Status(status) => table.report(key, status),
-            Report::Usage(usage) => table.report_usage(key, usage),
-        }
-    }
+/// The side that receives the reports of drivers: a table.
+pub(crate) trait ReportTarget: Send + Sync {
+    /// A driver reports about its process.
+    fn receive(self: Arc<Self>, key: ProcessKey, report: Report);
 }
 
-#[derive(Debug)]
 enum Bound {
     /// Bound to no process yet; the reports so far.
     Not(Vec<Report>),
-    To(Weak<TableInner>, ProcessKey),
+    To(Weak<dyn ReportTarget>, ProcessKey),
     /// The process was never created.
     ToNobody,
 }
 
 impl Reporter {
-    /// A reporter that is bound to no process yet: see
-    /// [`Spawn::reporter`](crate::table::Spawn::reporter).
-    pub(crate) fn new() -> Reporter {
+    /// A reporter that is bound to no process yet.
+    fn new() -> Reporter {
         Reporter(Arc::new(Mutex::new(Bound::Not(Vec::new()))))
     }
 
@@ -85,12 +114,12 @@ impl Reporter {
             Bound::ToNobody => return,
         };
         if let Some(shared) = shared {
-            report.apply(&shared, key);
+            shared.receive(key, report);
         }
     }
 
     /// Discards the reports of an unbound reporter: its process will never exist.
-    pub(crate) fn close_unbound(&self) {
+    fn close_unbound(&self) {
         let mut bound = self.0.lock();
         if let Bound::Not(_) = *bound {
             *bound = Bound::ToNobody;
@@ -99,7 +128,7 @@ impl Reporter {
 
     /// Binds the reporter to a process in the table, which receives the reports from now on.
     /// Returns the earlier reports.
-    pub(crate) fn bind(&self, shared: Weak<TableInner>, key: ProcessKey) -> Vec<Report> {
+    fn bind(&self, shared: Weak<dyn ReportTarget>, key: ProcessKey) -> Vec<Report> {
         match core::mem::replace(&mut *self.0.lock(), Bound::To(shared, key)) {
             Bound::Not(early) => early,
             Bound::To(..) | Bound::ToNobody => Vec::new(),
@@ -110,16 +139,15 @@ impl Reporter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{Image, Spawn};
 
     /// Reports of a process that was never created take no memory.
     #[test]
     fn reports_of_a_process_that_was_never_created_are_not_kept() {
-        let spawn = Spawn::new(Image::new("x"));
-        let reporter = spawn.reporter();
+        let attachment = Attachment::default();
+        let reporter = attachment.reporter();
         reporter.stopped(Signal::STOP);
         assert!(matches!(&*reporter.0.lock(), Bound::Not(early) if early.len() == 1));
-        drop(spawn);
+        drop(attachment);
         reporter.continued();
         assert!(matches!(&*reporter.0.lock(), Bound::ToNobody));
     }

@@ -11,6 +11,7 @@ use super::registry::{Image, ProcessKey, ProcessRegistry};
 use super::zombies::ZombieQueue;
 use super::{OnProcessExit, TableHandle, timer_thread};
 use crate::abi::{Pid, Time, WaitOptions, WaitStatus};
+use crate::driver::{Report, ReportTarget};
 use crate::kernel::{Canonical, Effects, Event, Kernel};
 use crate::sync::{Mutex, MutexGuard, Parker, ThreadId};
 use crate::syscall::{Ptr, Syscall};
@@ -150,9 +151,9 @@ impl TableInner {
         Some((instant, later.map(|(_, instant)| instant)))
     }
 
-    /// Applies the report of a driver about its process.
-    pub(crate) fn report(self: &Arc<TableInner>, key: ProcessKey, status: WaitStatus) {
-        self.commit(|state| state.report(key, status, &*self.clock));
+    /// Applies the report of a driver or of the runtime about a process.
+    pub(crate) fn report(self: &Arc<TableInner>, key: ProcessKey, report: Report) {
+        self.commit(|state| state.receive(key, report, &*self.clock));
     }
 
     /// Processes all deadlines until `now`. Returns the number of zombies that it reaped.
@@ -195,6 +196,12 @@ impl TableInner {
         self.carry_out_here(outbox);
         // last: the `Drop` of the embedder's callback is code of the embedder
         drop(callback);
+    }
+}
+
+impl ReportTarget for TableInner {
+    fn receive(self: Arc<TableInner>, key: ProcessKey, report: Report) {
+        self.report(key, report);
     }
 }
 
@@ -317,8 +324,15 @@ impl TableState {
         result
     }
 
-    /// Applies the report of a driver, if its process is in the table.
-    pub fn report(&mut self, key: ProcessKey, status: WaitStatus, clock: &dyn Clock) {
+    /// Applies a report, if its process is in the table.
+    pub fn receive(&mut self, key: ProcessKey, report: Report, clock: &dyn Clock) {
+        match report {
+            Report::Status(status) => self.report_status(key, status, clock),
+            Report::Usage(usage) => self.report_usage(key, usage, clock),
+        }
+    }
+
+    fn report_status(&mut self, key: ProcessKey, status: WaitStatus, clock: &dyn Clock) {
         if !self.closed && self.process_registry.entry(key).is_some() {
             // the model refuses the report if the process has ended, and nothing has changed then
             let _ =

@@ -12,6 +12,7 @@ use crate::abi::{
     Errno, Itimerval, Pgid, Pid, Resource, Rlimit, Sid, SigAction, SigInfo, SigSet, Signal,
     Timespec, Uid, WaitOptions, WaitStatus,
 };
+use crate::driver::Report;
 use crate::syscall::{self, ITIMER_REAL, Prctl, Ptr, QueuedInfo, Ret, SIGSET_SIZE, Syscall, how};
 
 /// How a set changes a mask: the first argument of sigprocmask(2).
@@ -270,7 +271,7 @@ impl Process {
     #[doc(alias = "mark_continued")]
     pub fn report(&self, status: WaitStatus) {
         if !self.is_tables_init() {
-            self.table.shared().report(self.key, status);
+            self.table.shared().report(self.key, Report::Status(status));
         }
     }
 }

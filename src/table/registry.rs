@@ -21,6 +21,7 @@ use super::usage::Usages;
 use super::waits::{WaitEntry, Waits};
 use super::zombies::ZombieQueue;
 use crate::abi::{Pid, SigInfo, Signal, Time, WaitStatus};
+pub(crate) use crate::driver::ProcessKey;
 use crate::driver::{Authority, Delivery, Op};
 use crate::kernel::{Consequence, Effect, ExternalWake, Id, Kernel, SmallList};
 use crate::sync::{OnceLock, Parker};
@@ -58,13 +59,6 @@ impl Image {
 
 /// The serials of one table, without the bits that distinguish tables.
 pub(super) const SERIALS: u64 = (1 << 36) - 1;
-
-/// The identity of a process: a number is used again, a key is not.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct ProcessKey {
-    pub pid: Pid,
-    pub serial: u64,
-}
 
 /// A process that is not reaped.
 #[derive(Debug)]

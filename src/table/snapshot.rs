@@ -140,7 +140,7 @@ impl ProcessTable {
     /// table alone until this returns, or the values are of later moments than the rest.
     ///
     /// Costs a copy of the model. Guests on threads of their own
-    /// ([`ThreadDriver`](crate::driver::ThreadDriver)) cannot be restored, as their stacks are not
+    /// ([`ThreadDriver`](crate::drivers::ThreadDriver)) cannot be restored, as their stacks are not
     /// in it; a call whose result the runtime has not taken yet is not in progress, and its
     /// [`Call`](super::Call) alone has the result.
     ///

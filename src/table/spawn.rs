@@ -1,15 +1,14 @@
 //! The creation of processes, with their driver, process group and program.
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 
 use super::clock::Clock;
 use super::commit::{TableInner, TableState, wait_for_zombie};
 use super::process::Process;
 use super::registry::{Image, ProcessKey, RunBy};
 use crate::abi::{Errno, Handler, Pgid, Pid, SigAction, SigSet, Uid};
-use crate::driver::{Authority, DriverProcess, NullDriver, Report, Reporter};
+use crate::driver::{Attachment, Authority, DriverProcess, NullDriver, ReportTarget, Reporter};
 use crate::kernel::{Canonical, Effects, Kernel, Outcome, SmallList};
-use crate::sync::OnceLock;
 use crate::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall, how};
 
 /// The process group of a new process.
@@ -42,21 +41,9 @@ pub struct Spawn {
     authority: Authority,
     safe_points: bool,
     driver: Option<Arc<dyn DriverProcess>>,
-    reporter: EarlyReporter,
+    attachment: Attachment,
     /// The calls that the child makes before it executes its program.
     calls: SmallList<Syscall>,
-}
-
-/// The reporter of a process that may never be created; empty until it is requested.
-#[derive(Debug, Default)]
-struct EarlyReporter(OnceLock<Reporter>);
-
-impl Drop for EarlyReporter {
-    fn drop(&mut self) {
-        if let Some(reporter) = self.0.get() {
-            reporter.close_unbound();
-        }
-    }
 }
 
 impl Spawn {
@@ -75,7 +62,7 @@ impl Spawn {
             authority: Authority::Model,
             safe_points: false,
             driver: None,
-            reporter: EarlyReporter::default(),
+            attachment: Attachment::default(),
             calls: SmallList::new(),
         }
     }
@@ -83,7 +70,7 @@ impl Spawn {
     /// Sets the driver, and [attaches](DriverProcess::attach) it. Operations may come before the
     /// call that creates the process has returned.
     pub fn driver<D: DriverProcess>(mut self, driver: Arc<D>) -> Spawn {
-        driver.attach(&self);
+        driver.attach(&self.attachment);
         // a driver that does nothing needs no driver queue
         let null = core::any::TypeId::of::<D>() == core::any::TypeId::of::<NullDriver>();
         self.driver = if null { None } else { Some(driver) };
@@ -240,7 +227,7 @@ impl Spawn {
     /// The reporter of the process. A report that comes before the process exists takes effect at
     /// its creation.
     pub fn reporter(&self) -> Reporter {
-        self.reporter.0.get_or_init(Reporter::new).clone()
+        self.attachment.reporter()
     }
 
     /// Creates the process. The inner result says whether its preparation succeeded.
@@ -419,13 +406,9 @@ impl TableState {
         if let Some(driver) = spawn.driver.take() {
             entry.driver_queue = Some(self.process_registry.queues.add(key, Some(driver)));
         }
-        if let Some(reporter) = spawn.reporter.0.get() {
-            for report in reporter.bind(Arc::downgrade(shared), key) {
-                match report {
-                    Report::Status(status) => self.report(key, status, &*shared.clock),
-                    Report::Usage(usage) => self.report_usage(key, usage, &*shared.clock),
-                }
-            }
+        let target: Weak<dyn ReportTarget> = Arc::<TableInner>::downgrade(shared);
+        for report in spawn.attachment.bind(target, key) {
+            self.receive(key, report, &*shared.clock);
         }
         Ok(key)
     }

@@ -2,14 +2,14 @@
 //! of it.
 
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 
 use super::ProcessTable;
 use super::clock::Clock;
-use super::commit::{TableInner, TableState};
+use super::commit::TableState;
 use super::process::Process;
 use super::registry::{Phase, ProcessKey, ProcessRegistry};
 use crate::abi::{Errno, Pid, Rusage};
+use crate::driver::Report;
 use crate::kernel::Effect;
 use crate::rule;
 
@@ -79,14 +79,8 @@ impl ProcessRegistry {
     }
 }
 
-impl TableInner {
-    /// Records the usage of a process, and has RLIMIT_CPU act on it.
-    pub(crate) fn report_usage(self: &Arc<TableInner>, key: ProcessKey, usage: Rusage) {
-        self.commit(|state| state.report_usage(key, usage, &*self.clock));
-    }
-}
-
 impl TableState {
+    /// Records the usage of a process, and has RLIMIT_CPU act on it.
     pub(super) fn report_usage(&mut self, key: ProcessKey, usage: Rusage, clock: &dyn Clock) {
         let Some(entry) = self.process_registry.entry(key) else { return };
         let is_alive = entry.phase != Phase::Zombie;
@@ -124,7 +118,7 @@ impl Process {
     /// # Ok::<(), proctable::abi::Errno>(())
     /// ```
     pub fn report_usage(&self, usage: Rusage) {
-        self.table().shared().report_usage(self.key, usage);
+        self.table().shared().report(self.key, Report::Usage(usage));
     }
 
     /// The resources that the process has used, as reported: getrusage(2) with RUSAGE_SELF. In any

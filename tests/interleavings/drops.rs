@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
 
 use proctable::abi::{Signal, WaitOptions};
-use proctable::driver::{Authority, ThreadDriver};
+use proctable::driver::Authority;
+use proctable::drivers::ThreadDriver;
 use proctable::table::{Image, Spawn, WaitTarget};
 use shuttle::sync::mpsc::channel;
 use shuttle::thread;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proctable::abi::{Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Authority, Delivery, DriverProcess};
+use proctable::driver::{Attachment, Authority, Delivery, DriverProcess};
 use proctable::table::{Image, Spawn};
 use shuttle::thread;
 
@@ -16,8 +16,8 @@ struct Quick {
 }
 
 impl DriverProcess for Quick {
-    fn attach(&self, spawn: &Spawn) {
-        let reporter = spawn.reporter();
+    fn attach(&self, attachment: &Attachment) {
+        let reporter = attachment.reporter();
         if self.on_a_thread {
             thread::spawn(move || reporter.exited(4));
         } else {

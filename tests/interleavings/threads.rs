@@ -1,7 +1,7 @@
 //! Two threads of one process.
 
 use proctable::abi::{Errno, SaFlags, Signal, WaitOptions, WaitStatus};
-use proctable::driver::ThreadDriver;
+use proctable::drivers::ThreadDriver;
 use proctable::syscall::Syscall;
 use proctable::table::{Image, Spawn, WaitTarget};
 use shuttle::thread;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{after, at, bounded, never, select, tick};
 use proctable::abi::{SigInfo, Signal, WaitOptions, WaitStatus};
-use proctable::driver::linux::{Child, Mechanism, MemberChange, ProcessTree, Reaper, Shutdown};
+use proctable::drivers::linux::{Child, Mechanism, MemberChange, ProcessTree, Reaper, Shutdown};
 use proctable::table::TableEvent;
 
 use serde_json::json;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proctable::abi::WaitStatus;
-use proctable::driver::linux::{Child, Member, MemberChange};
+use proctable::drivers::linux::{Child, Member, MemberChange};
 use proctable::table::{TableEvent, What};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, never, unbounded};
-use proctable::driver::linux::{Mechanism, MemberChange, MemberWatch, ProcessTree};
+use proctable::drivers::linux::{Mechanism, MemberChange, MemberWatch, ProcessTree};
 
 /// The time between two scans of a cgroup: one file.
 const CGROUP_SCAN: Duration = Duration::from_millis(10);

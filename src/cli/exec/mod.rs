@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use proctable::driver::linux::{
+use proctable::drivers::linux::{
     Child, Command, Delegate, Limits, Mechanism, OnDrop, Options as TreeOptions, ProcessTree,
     Reaper, SpawnError, Stdio, Step, Unproved, end_by_signal,
 };

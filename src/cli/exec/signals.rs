@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use proctable::abi::{DefaultAction, SiCode, SigInfo, SigSet, Signal};
-use proctable::driver::linux::{SignalFd, ignored_signals, process_group};
+use proctable::drivers::linux::{SignalFd, ignored_signals, process_group};
 
 use super::job::{CommandJob, source_of};
 

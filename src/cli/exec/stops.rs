@@ -9,7 +9,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use proctable::abi::{SiCode, SigInfo, SigSet, Signal};
-use proctable::driver::linux::{Mechanism, process_group, stop_by_signal};
+use proctable::drivers::linux::{Mechanism, process_group, stop_by_signal};
 
 use super::job::CommandJob;
 use super::signals::ENDS_JOB;

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use proctable::driver::linux::{
+use proctable::drivers::linux::{
     OwnProc, ProcessTree, leads_session, own_proc, process_group, set_foreground,
 };
 use rustix::fs::{Mode, OFlags};

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::io;
 
 use console::Term;
-use proctable::driver::linux::{Member, ProcessTree};
+use proctable::drivers::linux::{Member, ProcessTree};
 
 /// What was drawn last.
 pub(super) struct View {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use super::terminal::has_own_proc;
-use proctable::driver::linux::Reaper;
+use proctable::drivers::linux::Reaper;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getpgid, getppid, kill_process, kill_process_group};
 

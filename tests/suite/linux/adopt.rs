@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 
 use proctable::abi::Errno;
-use proctable::driver::linux::{Child, preflight};
+use proctable::drivers::linux::{Child, preflight};
 use proctable::table::What;
 
 use super::*;

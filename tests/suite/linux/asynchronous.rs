@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use proctable::driver::linux::Child;
+use proctable::drivers::linux::Child;
 
 use super::*;
 

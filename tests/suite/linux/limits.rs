@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio as StdStdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use proctable::driver::linux::{Delegate, Enforced, Enforcer, Limit};
+use proctable::drivers::linux::{Delegate, Enforced, Enforcer, Limit};
 
 use super::*;
 

@@ -37,7 +37,7 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use proctable::abi::{Signal, WaitOptions, WaitStatus};
-use proctable::driver::linux::{Command, Limits, Mechanism, Options, ProcessTree, Stdio, Step};
+use proctable::drivers::linux::{Command, Limits, Mechanism, Options, ProcessTree, Stdio, Step};
 use proctable::table::WaitTarget;
 
 /// Long enough for anything that happens at all; only a failing test takes it.
@@ -76,7 +76,7 @@ fn sh(script: &str) -> Command {
 }
 
 /// Waits until a script has said that it is where it wants to be.
-fn spawn_ready(tree: &ProcessTree, script: &str) -> proctable::driver::linux::Child {
+fn spawn_ready(tree: &ProcessTree, script: &str) -> proctable::drivers::linux::Child {
     let child = tree.spawn(sh(script).stdout(Stdio::Piped)).unwrap();
     let mut byte = [0];
     child.take_stdout().unwrap().read_exact(&mut byte).unwrap();

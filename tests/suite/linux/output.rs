@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use proctable::abi::{Resource, Rlimit};
-use proctable::driver::linux::{Output, Pipeline, RunError, Stream};
+use proctable::drivers::linux::{Output, Pipeline, RunError, Stream};
 
 use super::*;
 

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use proctable::driver::linux::{Line, Pipeline, Stream, output_many};
+use proctable::drivers::linux::{Line, Pipeline, Stream, output_many};
 
 use super::*;
 

@@ -244,7 +244,7 @@ fn without_an_entrance() {
     if !is_alone() {
         return;
     }
-    let told = proctable::driver::linux::preflight();
+    let told = proctable::drivers::linux::preflight();
     println!("{}", told.to_string().lines().next().unwrap());
     let tree = ProcessTree::new().unwrap();
     assert_eq!(tree.mechanism(), Mechanism::Scan);
@@ -410,7 +410,7 @@ fn as_is_said() {
     }
     let expected = std::env::var("PLACE").unwrap();
     let (best, without_cgroup) = expected.split_once(' ').unwrap();
-    let told = proctable::driver::linux::preflight();
+    let told = proctable::drivers::linux::preflight();
     for (options, expected) in
         [(Options::new(), best), (Options::new().without_cgroup(), without_cgroup)]
     {
@@ -436,7 +436,7 @@ fn closed(mut pipe: std::fs::File) -> bool {
     ended.recv_timeout(SOON).unwrap_or(false)
 }
 
-fn ends_all_it_reaches(tree: &ProcessTree, told: &proctable::driver::linux::Preflight) {
+fn ends_all_it_reaches(tree: &ProcessTree, told: &proctable::drivers::linux::Preflight) {
     let is_blind = kind(tree) == "children";
     let script = match is_blind {
         false => FAMILY,
@@ -552,7 +552,7 @@ fn without_opening() {
         return;
     }
     spawn::forbid(&spawn::refuse(libc::SYS_pidfd_open, 0, errno()));
-    let told = proctable::driver::linux::preflight();
+    let told = proctable::drivers::linux::preflight();
     assert!(told.pidfds.is_err(), "{told}");
     for options in [Options::new(), Options::new().without_cgroup()] {
         let tree = options.create().unwrap();
@@ -611,5 +611,5 @@ fn without_signals() {
     let error = ProcessTree::new().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::Unsupported);
     assert!(error.to_string().contains("pidfd_send_signal"), "{error}");
-    assert!(proctable::driver::linux::preflight().pidfds.is_err());
+    assert!(proctable::drivers::linux::preflight().pidfds.is_err());
 }

@@ -1,6 +1,6 @@
 //! A preflight reports the mechanisms as they are, and leaves nothing.
 
-use proctable::driver::linux::{Enforcer, Limit, Preflight, preflight};
+use proctable::drivers::linux::{Enforcer, Limit, Preflight, preflight};
 
 use super::*;
 

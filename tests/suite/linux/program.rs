@@ -246,12 +246,12 @@ pub fn directories_of(owner: u32) -> Vec<std::path::PathBuf> {
 /// The owner is killed by SIGKILL: its guardian ends the tree and removes its cgroup.
 #[test]
 fn a_guardian_outlives_its_owner() {
-    if let Err(why) = proctable::driver::linux::preflight().guardian {
+    if let Err(why) = proctable::drivers::linux::preflight().guardian {
         println!("SKIPPED: no guardian: {why}");
         return;
     }
     // a limit may be in another hierarchy, of which the guardian has to know as well
-    let limit: &[&str] = match &proctable::driver::linux::preflight().limits[1].1 {
+    let limit: &[&str] = match &proctable::drivers::linux::preflight().limits[1].1 {
         Ok(_) => &["--pids", "100"],
         Err(why) => {
             println!("SKIPPED: beside a limit: {why}");
@@ -361,7 +361,7 @@ fn a_detached_command_is_on_its_own() {
 /// Whatever the way: the command ends as it does otherwise, and dies with the program.
 #[test]
 fn a_command_is_killed_with_the_program() {
-    println!("by the kernel: {:?}", proctable::driver::linux::preflight().autokill);
+    println!("by the kernel: {:?}", proctable::drivers::linux::preflight().autokill);
     for mechanism in [&["exec", "--kill-child"][..], &["exec", "--kill-child", "--no-cgroup"]] {
         let status = |args: &[&str]| status(&[mechanism, args].concat());
         assert_eq!(status(&["--", "sh", "-c", "exit 7"]), Some(7));

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command as StdCommand, Stdio as StdStdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use proctable::driver::linux::{Reaper, Unproved};
+use proctable::drivers::linux::{Reaper, Unproved};
 
 use super::*;
 

@@ -2,7 +2,7 @@
 //! --stages scope` boots a systemd for it; elsewhere it needs root in a service, or a scope, of
 //! one.
 
-use proctable::driver::linux::{Delegate, Enforced, Enforcer, Limit};
+use proctable::drivers::linux::{Delegate, Enforced, Enforcer, Limit};
 
 use super::*;
 

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio as StdStdio;
 
 use proctable::abi::{DefaultAction, SiCode};
-use proctable::driver::linux::SignalFd;
+use proctable::drivers::linux::SignalFd;
 
 use super::program::{directories_of, proctable};
 use super::*;

@@ -12,7 +12,7 @@ fn scenario(name: &str, by: &[&str]) {
 }
 
 fn failure(
-    result: Result<proctable::driver::linux::Child, proctable::driver::linux::SpawnError>,
+    result: Result<proctable::drivers::linux::Child, proctable::drivers::linux::SpawnError>,
 ) -> (Step, Option<i32>) {
     let error = result.expect_err("it cannot be spawned");
     (error.step, error.error.raw_os_error())
@@ -389,7 +389,7 @@ fn ignoring_sigchld() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     for tree in trees() {
         let child = tree.spawn(Command::new("true")).unwrap();
-        let kept = proctable::driver::linux::preflight().ends_of_others.is_ok();
+        let kept = proctable::drivers::linux::preflight().ends_of_others.is_ok();
         let forgotten = Err(proctable::abi::Errno::ECHILD);
         let expected = if kept { Ok(WaitStatus::exited(0)) } else { forgotten };
         assert_eq!(child.wait(), expected);
@@ -499,7 +499,7 @@ fn a_shutdown_tells_of_those_that_others_wait_for() {
 #[test]
 fn those_that_are_left_are_reaped() {
     for options in [Options::new(), Options::new().without_cgroup()] {
-        let tree = options.on_drop(proctable::driver::linux::OnDrop::Leave).create().unwrap();
+        let tree = options.on_drop(proctable::drivers::linux::OnDrop::Leave).create().unwrap();
         let (_, directory) = traces(&tree);
         let child = tree.spawn(Command::new("sleep").arg("0.05")).unwrap();
         drop(tree);

@@ -1,6 +1,6 @@
 //! What a tree uses, and where each figure comes from.
 
-use proctable::driver::linux::{Figure, Source};
+use proctable::drivers::linux::{Figure, Source};
 
 use super::*;
 

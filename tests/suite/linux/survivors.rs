@@ -201,7 +201,7 @@ fn guarded(script: &str, arguments: &[&str], moment: Option<Duration>, token: &s
 
 #[test]
 fn no_process_survives_the_owner_with_a_guardian() {
-    if let Err(why) = proctable::driver::linux::preflight().guardian {
+    if let Err(why) = proctable::drivers::linux::preflight().guardian {
         println!("SKIPPED: no guardian: {why}");
         return;
     }

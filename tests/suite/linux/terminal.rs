@@ -157,7 +157,7 @@ impl Screen {
 pub fn on_terminal(
     tree: &ProcessTree,
     command: Command,
-) -> (Screen, proctable::driver::linux::Child) {
+) -> (Screen, proctable::drivers::linux::Child) {
     let (screen, slave) = Screen::new();
     let copy = || Stdio::File(slave.try_clone().unwrap());
     let command = command
@@ -171,7 +171,7 @@ pub fn on_terminal(
     (screen, child)
 }
 
-pub fn shell(tree: &ProcessTree) -> (Screen, proctable::driver::linux::Child) {
+pub fn shell(tree: &ProcessTree) -> (Screen, proctable::drivers::linux::Child) {
     on_terminal(tree, Command::new("bash").args(["--norc", "--noprofile", "--noediting", "-i"]))
 }
 

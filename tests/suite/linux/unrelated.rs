@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child as StdChild, Command as StdCommand, Stdio as StdStdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use proctable::driver::linux::sweep;
+use proctable::drivers::linux::sweep;
 
 use super::*;
 

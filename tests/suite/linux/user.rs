@@ -1,6 +1,6 @@
 //! What an ordinary user has: everything that needs no cgroup, and true reasons for the rest.
 
-use proctable::driver::linux::{Enforcer, preflight};
+use proctable::drivers::linux::{Enforcer, preflight};
 
 use super::*;
 

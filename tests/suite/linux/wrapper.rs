@@ -348,7 +348,7 @@ fn exec_names_a_timeout() {
 /// A kill at the limit of memory is named: in a message, in the summary, and in the events.
 #[test]
 fn exec_names_a_kill_for_want_of_memory() {
-    let preflight = proctable::driver::linux::preflight();
+    let preflight = proctable::drivers::linux::preflight();
     if let Err(why) = &preflight.limits[0].1 {
         return println!("SKIPPED: no limit of memory: {why}");
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use proctable::abi::{
     Errno, Handler, Pgid, Pid, SigAction, SigSet, Signal, Uid, WaitOptions, WaitStatus,
 };
-use proctable::driver::{Authority, Delivery, DriverProcess, Expected, Op, ScriptedDriver};
+use proctable::driver::{Authority, Delivery, DriverProcess, Op};
+use proctable::drivers::{Expected, ScriptedDriver};
 use proctable::kernel::{Config, RunState};
 use proctable::syscall::Syscall;
 use proctable::table::{

@@ -14,7 +14,8 @@ use std::thread;
 use std::time::Duration;
 
 use proctable::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Op, ScriptedDriver};
+use proctable::driver::Op;
+use proctable::drivers::ScriptedDriver;
 use proctable::table::{
     CancelToken, Image, ManualClock, Process, ProcessTable, Spawn, TableConfig, WaitTarget, Waited,
     What,

@@ -15,7 +15,8 @@ use std::time::Duration;
 use proctable::abi::{
     Errno, Pgid, Pid, SaFlags, SigAction, SigSet, Signal, Uid, WaitOptions, WaitStatus,
 };
-use proctable::driver::{Authority, Delivery, DriverProcess, Expected, Op, ScriptedDriver};
+use proctable::driver::{Authority, Delivery, DriverProcess, Op};
+use proctable::drivers::{Expected, ScriptedDriver};
 use proctable::kernel::{Config, RunState};
 use proctable::syscall::{Ptr, Ret, Syscall};
 use proctable::table::{

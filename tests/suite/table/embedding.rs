@@ -7,7 +7,8 @@ use std::time::Duration;
 use proctable::abi::{
     Errno, Handler, Itimerval, Pgid, Pid, Sid, SigAction, Signal, Timeval, WaitOptions, WaitStatus,
 };
-use proctable::driver::{Authority, Delivery, DriverProcess, Reporter, ThreadDriver};
+use proctable::driver::{Attachment, Authority, Delivery, DriverProcess, Reporter};
+use proctable::drivers::ThreadDriver;
 use proctable::syscall::Syscall;
 use proctable::table::{
     Clock as _, DispatchMode, Image, Init, ManualClock, Process, ProcessTable, Spawn, TableConfig,
@@ -66,8 +67,8 @@ struct Reports {
 }
 
 impl DriverProcess for Reports {
-    fn attach(&self, spawn: &Spawn) {
-        self.reporter.set(spawn.reporter()).expect("it is attached once");
+    fn attach(&self, attachment: &Attachment) {
+        self.reporter.set(attachment.reporter()).expect("it is attached once");
     }
     fn deliver(&self, delivery: Delivery) {
         let mut has_ended = self.has_ended.lock().unwrap();

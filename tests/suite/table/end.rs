@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proctable::abi::{Handler, Pid, SigAction, Signal, WaitStatus};
-use proctable::driver::{Authority, Op, ScriptedDriver, ThreadDriver};
+use proctable::driver::{Authority, Op};
+use proctable::drivers::{ScriptedDriver, ThreadDriver};
 use proctable::table::{Image, ProcessTable, Spawn};
 
 use super::{SOON, caught, spawn};

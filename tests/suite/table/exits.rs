@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use proctable::abi::{Errno, Pid, SaFlags, SigAction, Signal, WaitOptions, WaitStatus};
-use proctable::driver::{
-    Authority, Delivery, DriverProcess, Expected, Op, ScriptedDriver, ThreadDriver,
-};
+use proctable::driver::{Authority, Delivery, DriverProcess, Op};
+use proctable::drivers::{Expected, ScriptedDriver, ThreadDriver};
 use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 use proctable::table::{
     Image, ManualClock, Process, ProcessTable, SigmaskHow, Spawn, TableConfig, TableLimits,

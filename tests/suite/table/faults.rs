@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use proctable::abi::{SaFlags, Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Delivery, DriverProcess, Guest, Op, ThreadDriver};
+use proctable::driver::{Delivery, DriverProcess, Op};
+use proctable::drivers::{Guest, ThreadDriver};
 use proctable::syscall::Syscall;
 use proctable::table::{Image, ProcessTable, Spawn, TableConfig, What};
 

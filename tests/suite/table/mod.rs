@@ -29,7 +29,8 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use proctable::abi::{Handler, Pgid, Pid, SigAction, SigSet, Signal, WaitStatus};
-use proctable::driver::{Op, ScriptedDriver};
+use proctable::driver::Op;
+use proctable::drivers::ScriptedDriver;
 use proctable::syscall::{Ptr, SIGSET_SIZE, Syscall, how};
 use proctable::table::{Call, Image, Process, ProcessTable, Spawn};
 

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use proctable::abi::{Errno, Pgid, Pid, SiCode, Sid, SigAction, Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Authority, Expected, Op, ScriptedDriver};
+use proctable::driver::{Authority, Op};
+use proctable::drivers::{Expected, ScriptedDriver};
 use proctable::kernel::{Config, RunState};
 use proctable::syscall::Syscall;
 use proctable::table::{

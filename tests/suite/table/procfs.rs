@@ -9,7 +9,8 @@ use proctable::abi::{
     Errno, Handler, Pid, Resource, Rlimit, Rusage, SigAction, SigInfo, Signal, WaitOptions,
     WaitStatus,
 };
-use proctable::driver::{Op, ScriptedDriver};
+use proctable::driver::Op;
+use proctable::drivers::ScriptedDriver;
 use proctable::syscall::{Ptr, Syscall};
 use proctable::table::{
     Image, ManualClock, ProcFs, ProcessTable, SigmaskHow, Spawn, TableConfig, WaitTarget,

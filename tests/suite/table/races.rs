@@ -9,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use proctable::abi::{Errno, Pgid, Pid, SaFlags, SigSet, Signal, Time, WaitOptions, WaitStatus};
-use proctable::driver::{Authority, Delivery, DriverProcess, Op, ScriptedDriver, ThreadDriver};
+use proctable::driver::{Authority, Delivery, DriverProcess, Op};
+use proctable::drivers::{ScriptedDriver, ThreadDriver};
 use proctable::kernel::Config;
 use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 use proctable::table::{
@@ -282,7 +283,7 @@ fn many_handlers_need_no_stack() {
     let (ready, is_ready) = crossbeam_channel::bounded::<()>(0);
     let (go, may_go) = crossbeam_channel::bounded::<()>(0);
     let guest = ThreadDriver::spawn(&table.init(), Spawn::new(Image::new("g")), move |guest| {
-        let handler = move |_: &mut proctable::driver::Guest, _: &proctable::abi::SigInfo| {
+        let handler = move |_: &mut proctable::drivers::Guest, _: &proctable::abi::SigInfo| {
             let local = 0_u8;
             noted.lock().unwrap().push(std::ptr::from_ref(&local) as usize);
         };

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use proctable::abi::{Errno, Pid, SaFlags, SigInfo, SigSet, Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Authority, Expected, Guest, ScriptedDriver, ThreadDriver};
+use proctable::driver::Authority;
+use proctable::drivers::{Expected, Guest, ScriptedDriver, ThreadDriver};
 use proctable::syscall::{Ptr, SIGSET_SIZE, Syscall, how};
 use proctable::table::{Image, Init, ProcessTable, SigmaskHow, Spawn, TableConfig, What};
 

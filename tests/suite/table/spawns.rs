@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proctable::abi::{Errno, Pgid, Pid, Resource, Rlimit, SigSet, Signal, Uid, WaitOptions};
-use proctable::driver::ScriptedDriver;
+use proctable::drivers::ScriptedDriver;
 use proctable::kernel::{Config, RunState};
 use proctable::syscall::{Ret, Syscall};
 use proctable::table::{

@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use proctable::abi::{Errno, Pid, SaFlags, SigAction, SigSet, Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Expected, Guest, Op, ScriptedDriver, ThreadDriver};
+use proctable::driver::Op;
+use proctable::drivers::{Expected, Guest, ScriptedDriver, ThreadDriver};
 use proctable::kernel::{Choose, RunState, Seeded};
 use proctable::syscall::{Ptr, Ret, Syscall, clone, how};
 use proctable::table::{

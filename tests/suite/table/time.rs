@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use proctable::abi::{Itimerval, Signal, Time, Timespec, Timeval, WaitOptions, WaitStatus};
-use proctable::driver::ThreadDriver;
+use proctable::drivers::ThreadDriver;
 use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall};
 use proctable::table::{
     Clock, Image, ManualClock, Process, ProcessTable, SigmaskHow, Spawn, TableConfig,

@@ -8,7 +8,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use proctable::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
-use proctable::driver::{Authority, ScriptedDriver, ThreadDriver};
+use proctable::driver::Authority;
+use proctable::drivers::{ScriptedDriver, ThreadDriver};
 use proctable::kernel::RunState;
 use proctable::syscall::Syscall;
 use proctable::table::{

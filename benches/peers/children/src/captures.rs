@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use proctable::driver::linux::{self, Pipeline, ProcessTree, output_many};
+use proctable::drivers::linux::{self, Pipeline, ProcessTree, output_many};
 
 /// The bytes of one measurement, half of them in each of two files.
 pub const SIZE: usize = 1 << 30;

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use proctable::abi::Signal;
-use proctable::driver::linux::{Command, Options, ProcessTree};
+use proctable::drivers::linux::{Command, Options, ProcessTree};
 
 use crate::kit::Kit;
 use crate::obey::{Notes, now};

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use proctable::driver::linux::{Mechanism, Options, ProcessTree};
+use proctable::drivers::linux::{Mechanism, Options, ProcessTree};
 use running_process::ContainedProcessGroup;
 
 use ballast::Ballast;

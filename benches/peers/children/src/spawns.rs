@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use process_wrap::std::{CommandWrap, ProcessGroup, ProcessSession};
-use proctable::driver::linux::{self, ProcessTree};
+use proctable::drivers::linux::{self, ProcessTree};
 use running_process::{ContainedProcessGroup, SpawnStdio, StdioSource};
 
 use crate::kit::Kit;

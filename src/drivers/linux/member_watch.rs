@@ -58,7 +58,7 @@ impl ProcessTree {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use proctable::driver::linux::{Command, MemberChange, ProcessTree};
+    /// use proctable::drivers::linux::{Command, MemberChange, ProcessTree};
     ///
     /// let tree = ProcessTree::new()?;
     /// let mut watch = tree.watch_members();

@@ -20,7 +20,7 @@ use crate::table::{Process, Wait, Waited};
 ///
 /// ```
 /// use proctable::abi::WaitOptions;
-/// use proctable::driver::linux::{Command, ProcessTree};
+/// use proctable::drivers::linux::{Command, ProcessTree};
 ///
 /// let tree = ProcessTree::new()?;
 /// let child = tree.spawn(Command::new("true"))?;

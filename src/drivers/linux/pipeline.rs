@@ -45,7 +45,7 @@ const LINE: usize = 1 << 20;
 ///
 /// ```
 /// use std::time::Duration;
-/// use proctable::driver::linux::Command;
+/// use proctable::drivers::linux::Command;
 ///
 /// let output = Command::new("sort")
 ///     .pipe(Command::new("uniq").arg("-c"))
@@ -54,7 +54,7 @@ const LINE: usize = 1 << 20;
 ///     .output()?;
 /// assert_eq!(output.stdout, b"      1 a\n      2 b\n");
 /// assert!(output.success() && output.killed.is_empty());
-/// # Ok::<(), proctable::driver::linux::RunError>(())
+/// # Ok::<(), proctable::drivers::linux::RunError>(())
 /// ```
 #[derive(Debug)]
 #[must_use]
@@ -96,12 +96,12 @@ impl Command {
     /// As [`Pipeline::output`]. A command that fails is no error: see [`Output::status`].
     ///
     /// ```
-    /// use proctable::driver::linux::Command;
+    /// use proctable::drivers::linux::Command;
     ///
     /// let output = Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]).output()?;
     /// assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
     /// assert_eq!(output.status.exit_code(), Some(3));
-    /// # Ok::<(), proctable::driver::linux::RunError>(())
+    /// # Ok::<(), proctable::drivers::linux::RunError>(())
     /// ```
     pub fn output(self) -> Result<Output, RunError> {
         Pipeline::from(self).output()
@@ -115,10 +115,10 @@ impl Command {
     /// As [`Pipeline::output`].
     ///
     /// ```
-    /// use proctable::driver::linux::Command;
+    /// use proctable::drivers::linux::Command;
     ///
     /// assert_eq!(Command::new("false").status()?.exit_code(), Some(1));
-    /// # Ok::<(), proctable::driver::linux::RunError>(())
+    /// # Ok::<(), proctable::drivers::linux::RunError>(())
     /// ```
     pub fn status(self) -> Result<WaitStatus, RunError> {
         Pipeline::from(self).status()
@@ -170,7 +170,7 @@ impl Pipeline {
     /// - [`Usage`](super::Usage) is that of the commands.
     ///
     /// ```
-    /// use proctable::driver::linux::{Command, Pipeline, ProcessTree};
+    /// use proctable::drivers::linux::{Command, Pipeline, ProcessTree};
     ///
     /// let tree = ProcessTree::new()?;
     /// for text in ["a", "b"] {
@@ -189,13 +189,13 @@ impl Pipeline {
     /// counts all bytes. By default there is no limit.
     ///
     /// ```
-    /// use proctable::driver::linux::{Command, Pipeline};
+    /// use proctable::drivers::linux::{Command, Pipeline};
     ///
     /// let zeros = Command::new("head").args(["-c", "1000000", "/dev/zero"]);
     /// let output = Pipeline::from(zeros).limit(10).output()?;
     /// assert_eq!((output.stdout.len(), output.stdout_total), (10, 1_000_000));
     /// assert!(output.truncated);
-    /// # Ok::<(), proctable::driver::linux::RunError>(())
+    /// # Ok::<(), proctable::drivers::linux::RunError>(())
     /// ```
     pub fn limit(mut self, bytes: usize) -> Pipeline {
         self.limit = bytes;
@@ -215,7 +215,7 @@ impl Pipeline {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use proctable::driver::linux::Command;
+    /// use proctable::drivers::linux::Command;
     ///
     /// let script = "echo begun; sleep 1000 & sleep 1001";
     /// let output = Command::new("sh").args(["-c", script]).timeout(Duration::from_millis(300));
@@ -223,7 +223,7 @@ impl Pipeline {
     /// assert!(output.timed_out && output.stdout == b"begun\n");
     /// assert_eq!(output.killed.len(), 3);
     /// println!("{:?} in {:?}", output.usage.cpu.value, output.usage.elapsed);
-    /// # Ok::<(), proctable::driver::linux::RunError>(())
+    /// # Ok::<(), proctable::drivers::linux::RunError>(())
     /// ```
     pub fn timeout(mut self, timeout: Duration) -> Pipeline {
         self.timeout = Some(timeout);
@@ -242,13 +242,13 @@ impl Pipeline {
     /// timeout. It has no effect in a tree of the caller.
     ///
     /// ```
-    /// use proctable::driver::linux::{Command, Pipeline};
+    /// use proctable::drivers::linux::{Command, Pipeline};
     ///
     /// let script = "(sleep 0.1; echo late) & echo early";
     /// let command = Command::new("sh").args(["-c", script]);
     /// let output = Pipeline::from(command).wait_for_members().output()?;
     /// assert_eq!(output.stdout, b"early\nlate\n");
-    /// # Ok::<(), proctable::driver::linux::RunError>(())
+    /// # Ok::<(), proctable::drivers::linux::RunError>(())
     /// ```
     pub fn wait_for_members(mut self) -> Pipeline {
         self.awaits_members = true;
@@ -286,7 +286,7 @@ impl Pipeline {
     /// As [`Pipeline::output`].
     ///
     /// ```
-    /// use proctable::driver::linux::{Command, Pipeline, Stream};
+    /// use proctable::drivers::linux::{Command, Pipeline, Stream};
     ///
     /// let mut lines = Vec::new();
     /// let command = Command::new("printf").arg("a\\nb\\303\\nno newline");
@@ -294,7 +294,7 @@ impl Pipeline {
     /// assert!(output.success());
     /// assert_eq!(lines[1].bytes, b"b\xc3"); // no UTF-8
     /// assert!(!lines[2].newline && lines[2].stream == Stream::Stdout);
-    /// # Ok::<(), proctable::driver::linux::RunError>(())
+    /// # Ok::<(), proctable::drivers::linux::RunError>(())
     /// ```
     pub fn for_each_line(self, mut act: impl FnMut(&Line)) -> Result<Output, RunError> {
         let mut splitter = Splitter::new(self.line_limit);
@@ -324,7 +324,7 @@ impl Pipeline {
     /// As [`Pipeline::start`].
     ///
     /// ```
-    /// use proctable::driver::linux::{Command, Pipeline};
+    /// use proctable::drivers::linux::{Command, Pipeline};
     ///
     /// // it would write for ever
     /// let mut lines = Pipeline::from(Command::new("yes")).lines()?;

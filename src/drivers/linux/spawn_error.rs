@@ -88,7 +88,7 @@ impl Step {
 /// Prints the program, the system call, its error, and what helps:
 ///
 /// ```
-/// use proctable::driver::linux::{Command, ProcessTree};
+/// use proctable::drivers::linux::{Command, ProcessTree};
 ///
 /// let tree = ProcessTree::new()?;
 /// let error = tree.spawn(Command::new("no-such-program")).unwrap_err();

@@ -271,7 +271,7 @@ impl Capture {
     /// As [`Capture::wait`]. EINVAL after the output was returned.
     ///
     /// ```
-    /// use proctable::driver::linux::{Command, Pipeline};
+    /// use proctable::drivers::linux::{Command, Pipeline};
     /// use std::os::fd::AsFd;
     /// use rustix::event::{PollFd, PollFlags, poll};
     ///

@@ -5,10 +5,10 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::Authority;
 use crate::abi::{
     Errno, Handler, Pgid, Pid, SaFlags, SigAction, SigInfo, SigSet, Signal, WaitOptions, WaitStatus,
 };
+use crate::driver::Authority;
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall};
 use crate::table::{
@@ -51,7 +51,7 @@ impl ThreadDriver {
     ///
     /// ```
     /// use proctable::abi::{WaitOptions, WaitStatus};
-    /// use proctable::driver::ThreadDriver;
+    /// use proctable::drivers::ThreadDriver;
     /// use proctable::table::{Image, ProcessTable, Spawn};
     ///
     /// let table = ProcessTable::new();

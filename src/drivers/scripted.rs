@@ -3,10 +3,9 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Delivery, DriverProcess, Op, Reporter};
 use crate::abi::{Pid, Signal, WaitStatus};
+use crate::driver::{Attachment, Delivery, DriverProcess, Op, Reporter};
 use crate::sync::Mutex;
-use crate::table::Spawn;
 
 /// An operation that a [`ScriptedDriver`] expects next.
 #[derive(Clone, Debug)]
@@ -127,7 +126,8 @@ impl Expected {
 /// ```
 /// use std::sync::Arc;
 /// use proctable::abi::{Signal, WaitStatus};
-/// use proctable::driver::{Authority, Expected, ScriptedDriver};
+/// use proctable::driver::Authority;
+/// use proctable::drivers::{Expected, ScriptedDriver};
 /// use proctable::table::{Image, ProcessTable, Spawn};
 ///
 /// let killed = WaitStatus::killed(Signal::TERM, false);
@@ -222,8 +222,8 @@ impl ScriptedDriver {
 }
 
 impl DriverProcess for ScriptedDriver {
-    fn attach(&self, spawn: &Spawn) {
-        let reporter = spawn.reporter();
+    fn attach(&self, attachment: &Attachment) {
+        let reporter = attachment.reporter();
         let mut script = self.0.lock();
         script.reporter = Some(reporter.clone());
         let is_first = script.expected.front().is_some_and(|first| first.op == Match::Attach);

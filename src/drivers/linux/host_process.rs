@@ -14,9 +14,9 @@ use super::procfs::{Once, Proc};
 use super::watch::Watch;
 use super::{attributes, pidfd};
 use crate::abi::{Pid, Rusage, Signal, WaitStatus};
-use crate::driver::{Delivery, DriverProcess, Reporter};
+use crate::driver::{Attachment, Delivery, DriverProcess, Reporter};
 use crate::sync::{Mutex, OnceLock};
-use crate::table::{Process, Spawn};
+use crate::table::Process;
 
 /// A real process, as its tree and the watcher share it.
 #[derive(Debug)]
@@ -300,9 +300,9 @@ impl HostProcessDriver {
 }
 
 impl DriverProcess for HostProcessDriver {
-    fn attach(&self, spawn: &Spawn) {
+    fn attach(&self, attachment: &Attachment) {
         // each is attached once
-        let _ = self.0.upgrade().map(|real| real.reporter.set(spawn.reporter()));
+        let _ = self.0.upgrade().map(|real| real.reporter.set(attachment.reporter()));
     }
 
     fn deliver(&self, delivery: Delivery) {

@@ -72,7 +72,7 @@ pub struct Preflight {
 /// guardian; nothing of that is left. It takes a few milliseconds.
 ///
 /// ```
-/// println!("{}", proctable::driver::linux::preflight());
+/// println!("{}", proctable::drivers::linux::preflight());
 /// ```
 pub fn preflight() -> Preflight {
     let mark = Mark::new(false);

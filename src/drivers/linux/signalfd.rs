@@ -29,7 +29,7 @@ const ALL: u64 = !(1 << (RESERVED[0] - 1) | 1 << (RESERVED[1] - 1));
 ///
 /// ```no_run
 /// use proctable::abi::Signal;
-/// use proctable::driver::linux::{Command, ProcessTree, SignalFd};
+/// use proctable::drivers::linux::{Command, ProcessTree, SignalFd};
 ///
 /// let signals = SignalFd::all()?; // before there is another thread
 /// let tree = ProcessTree::new()?;

@@ -28,7 +28,7 @@ use crate::sync::Parker;
 /// tree for all of them then.
 ///
 /// ```
-/// use proctable::driver::linux::{Command, output_many};
+/// use proctable::drivers::linux::{Command, output_many};
 ///
 /// let commands = (0..20).map(|number| Command::new("echo").arg(number.to_string()));
 /// let outputs = output_many(commands, 10);

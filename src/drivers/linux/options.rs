@@ -61,7 +61,7 @@ impl Options {
     /// cgroup.
     ///
     /// ```
-    /// use proctable::driver::linux::{Command, Options, Step};
+    /// use proctable::drivers::linux::{Command, Options, Step};
     ///
     /// let tree = Options::new().without_trial().create()?;
     /// match tree.spawn(Command::new("true")) {
@@ -95,7 +95,7 @@ impl Options {
     /// the processes of root. A process that has CAP_SYS_RESOURCE can raise its own.
     ///
     /// ```
-    /// use proctable::driver::linux::{Limits, Options};
+    /// use proctable::drivers::linux::{Limits, Options};
     ///
     /// let limits = Limits { memory: Some(1 << 30), ..Limits::default() };
     /// let tree = Options::new().limits(limits).weaker_limits().create()?;
@@ -115,7 +115,7 @@ impl Options {
     /// at the end: see [`Delegate`].
     ///
     /// ```
-    /// use proctable::driver::linux::{Delegate, Limits, Options};
+    /// use proctable::drivers::linux::{Delegate, Limits, Options};
     ///
     /// let limits = Limits { processes: Some(100), ..Limits::default() };
     /// match Options::new().limits(limits).delegate(Delegate::Enable).create() {
@@ -150,7 +150,7 @@ impl Options {
     /// Of descendants only the second is sure to end them all: it can be asked for besides.
     ///
     /// ```
-    /// use proctable::driver::linux::Options;
+    /// use proctable::drivers::linux::Options;
     ///
     /// let tree = Options::new().kill_on_owner_death().create()?;
     /// println!("{:?}", tree.owner_death());
@@ -185,7 +185,7 @@ impl Options {
     /// before the first.
     ///
     /// ```
-    /// use proctable::driver::linux::{Command, Options};
+    /// use proctable::drivers::linux::{Command, Options};
     ///
     /// let tree = Options::new().without_cgroup().subreaper().create()?;
     /// // a daemon without environment

@@ -72,7 +72,7 @@ impl ProcessTree {
     ///
     /// ```
     /// use proctable::abi::Signal;
-    /// use proctable::driver::linux::{Command, ProcessTree, process_group};
+    /// use proctable::drivers::linux::{Command, ProcessTree, process_group};
     ///
     /// let tree = ProcessTree::new()?;
     /// let child = tree.spawn(Command::new("sleep").arg("1000").group(0))?;

@@ -134,8 +134,8 @@ mod bus {
     use rustbus::wire::errors::MarshalError;
 
     use super::*;
-    use crate::driver::linux::attributes;
-    use crate::driver::linux::procfs::{self, Proc};
+    use crate::drivers::linux::attributes;
+    use crate::drivers::linux::procfs::{self, Proc};
 
     /// How long the manager may take, each time it is waited for.
     const PATIENCE: Duration = Duration::from_secs(5);

@@ -44,7 +44,7 @@ impl ProcessTree {
     ///
     /// ```
     /// use proctable::abi::{Signal, WaitStatus};
-    /// use proctable::driver::linux::ProcessTree;
+    /// use proctable::drivers::linux::ProcessTree;
     ///
     /// let mut sleeper = std::process::Command::new("sleep").arg("100").spawn()?;
     /// let tree = ProcessTree::new()?;

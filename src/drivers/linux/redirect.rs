@@ -69,11 +69,11 @@ impl Command {
     /// Sets `argv[0]`, which is the program's path otherwise.
     ///
     /// ```
-    /// use proctable::driver::linux::Command;
+    /// use proctable::drivers::linux::Command;
     ///
     /// let output = Command::new("sh").arg0("-login").args(["-c", "echo $0"]).output()?;
     /// assert_eq!(output.stdout, b"-login\n");
-    /// # Ok::<(), proctable::driver::linux::RunError>(())
+    /// # Ok::<(), proctable::drivers::linux::RunError>(())
     /// ```
     pub fn arg0(mut self, arg0: impl AsRef<OsStr>) -> Command {
         self.arg0 = Some(arg0.as_ref().into());
@@ -83,11 +83,11 @@ impl Command {
     /// Sets the file mode creation mask of the child: [umask(2)]. The lower nine bits count.
     ///
     /// ```
-    /// use proctable::driver::linux::Command;
+    /// use proctable::drivers::linux::Command;
     ///
     /// let output = Command::new("sh").args(["-c", "umask"]).umask(0o27).output()?;
     /// assert_eq!(output.stdout, b"0027\n");
-    /// # Ok::<(), proctable::driver::linux::RunError>(())
+    /// # Ok::<(), proctable::drivers::linux::RunError>(())
     /// ```
     ///
     /// [umask(2)]: https://man7.org/linux/man-pages/man2/umask.2.html
@@ -104,7 +104,7 @@ impl Command {
     /// negative number, and with EINVAL or EBADF for a number that RLIMIT_NOFILE excludes.
     ///
     /// ```
-    /// use proctable::driver::linux::Command;
+    /// use proctable::drivers::linux::Command;
     ///
     /// let file = std::fs::File::open("/dev/null")?;
     /// let output = Command::new("readlink").arg("/proc/self/fd/9").fd(9, file.into()).output()?;
@@ -122,12 +122,12 @@ impl Command {
     /// has the order of the writes. It replaces [`Command::stderr`].
     ///
     /// ```
-    /// use proctable::driver::linux::Command;
+    /// use proctable::drivers::linux::Command;
     ///
     /// let script = "echo 1; echo 2 >&2; echo 3";
     /// let output = Command::new("sh").args(["-c", script]).stderr_to_stdout().output()?;
     /// assert_eq!(output.stdout, b"1\n2\n3\n");
-    /// # Ok::<(), proctable::driver::linux::RunError>(())
+    /// # Ok::<(), proctable::drivers::linux::RunError>(())
     /// ```
     pub fn stderr_to_stdout(mut self) -> Command {
         self.redirections.stderr_to_stdout = true;

@@ -38,7 +38,7 @@
 //! ```
 //! use std::time::Duration;
 //! use proctable::abi::{Signal, WaitStatus};
-//! use proctable::driver::linux::{Command, ProcessTree};
+//! use proctable::drivers::linux::{Command, ProcessTree};
 //!
 //! let tree = ProcessTree::new()?;
 //! let child = tree.spawn(Command::new("sh").arg("-c").arg("exit 3"))?;

@@ -313,7 +313,7 @@ mod tests {
 
     use super::*;
 
-    const SCENARIO: &str = "driver::linux::scan::tests::in_a_namespace_of_its_own";
+    const SCENARIO: &str = "drivers::linux::scan::tests::in_a_namespace_of_its_own";
 
     /// The kernel gives a number again if the last number is set: in a pid namespace of its own,
     /// where no other process takes the number in between.

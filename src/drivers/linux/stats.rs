@@ -73,7 +73,7 @@ impl ProcessTree {
     /// What reading gave.
     ///
     /// ```
-    /// use proctable::driver::linux::{Command, ProcessTree};
+    /// use proctable::drivers::linux::{Command, ProcessTree};
     ///
     /// let tree = ProcessTree::new()?;
     /// tree.spawn(Command::new("sleep").arg("100"))?;

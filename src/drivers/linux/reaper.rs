@@ -109,7 +109,7 @@ pub struct Zombie {
 ///
 /// ```
 /// use std::process::Command;
-/// use proctable::driver::linux::{Unproved, Reaper};
+/// use proctable::drivers::linux::{Unproved, Reaper};
 ///
 /// let reaper = Reaper::new(Unproved::Reap)?;
 ///

@@ -112,7 +112,7 @@ impl ProcessTree {
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
     /// use proctable::abi::Signal;
-    /// use proctable::driver::linux::{Command, ProcessTree};
+    /// use proctable::drivers::linux::{Command, ProcessTree};
     ///
     /// let tree = ProcessTree::new()?;
     /// let child = tree.spawn_async(Command::new("make")).await?;
