@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -246,7 +247,7 @@ impl ProcessRegistry {
         &self,
         pid: Pid,
         images: &mut SavedImages,
-        waiting: &[Id<DriverQueue>],
+        waiting: &HashSet<Id<DriverQueue>>,
     ) -> Result<SavedProcess<ProcessKey>, Errno> {
         let entry = self.entries.get(pid).ok_or(Errno::ESRCH)?;
         let key = ProcessKey { pid, serial: entry.serial };
@@ -292,7 +293,7 @@ impl TableInner {
             return Err(Errno::EBUSY);
         }
         let steps = self.requests.as_ref().map(Requests::steps).unwrap_or_default();
-        let waiting: Vec<_> = steps.iter().flatten().map(|(_, queue, _)| *queue).collect();
+        let waiting: HashSet<_> = steps.iter().flatten().map(|(_, queue, _)| *queue).collect();
         let mut images = SavedImages::default();
         let (mut processes, mut operations) = (Vec::new(), Vec::new());
         for pid in registry.entries.pids() {
