@@ -260,6 +260,52 @@ fn a_command_in_the_background_gets_the_terminal_by_fg() {
     }
 }
 
+/// Starts a command in the background that sleeps. Returns its number.
+fn sleep_in_background(screen: &mut Screen, call: &str) -> String {
+    screen.expect("READY>");
+    screen.press(&format!("{call} -- sh -c 'echo com\"\"mand=$$.; exec sleep 1000' &\n"));
+    screen.expect("command=");
+    screen.expect(".");
+    let text = screen.text().trim_end_matches('.');
+    text.rsplit('=').next().unwrap().to_owned()
+}
+
+/// The program need not get the signal that stopped the command, which a SIGCONT for the group may
+/// discard.
+#[test]
+fn a_command_that_is_stopped_by_its_read_stops_the_program() {
+    for call in calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        let command = sleep_in_background(&mut screen, &call);
+        screen.press(&format!("kill -TTIN {command}\n"));
+        let begin = Instant::now();
+        while !screen.appears("Stopped", Duration::from_millis(100)) {
+            screen.press("jobs\n");
+            assert!(begin.elapsed() < SOON);
+        }
+        screen.press("kill %1; wait; echo gone=$((6 * 7))\n");
+        screen.expect("gone=42");
+    }
+}
+
+/// A shell that has not seen the stop yet sends no SIGCONT after its SIGTERM.
+#[test]
+fn a_signal_to_end_that_came_before_the_stop_was_seen_ends_the_job() {
+    for call in calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        let command = sleep_in_background(&mut screen, &call);
+        // while the program is stopped, it sees nothing
+        screen.press(&format!("c={command}; p=$!; kill -STOP $p; kill -TTIN $c\n"));
+        // SIGTERM would come first
+        screen.press("until grep -q '^State:.T' /proc/$c/status; do :; done; kill -TERM $c\n");
+        let until = "while kill -0 $p 2>/dev/null; do :; done";
+        screen.press(&format!("kill -CONT $p; {until}; echo gone=$((6 * 7))\n"));
+        screen.expect("gone=42");
+    }
+}
+
 #[test]
 fn the_command_knows_the_size_of_the_window() {
     for call in calls() {
@@ -345,6 +391,8 @@ fn as_the_present_user() {
     the_keyboard_interrupts_the_command();
     the_keyboard_stops_the_command_and_fg_continues_it();
     a_command_in_the_background_gets_the_terminal_by_fg();
+    a_command_that_is_stopped_by_its_read_stops_the_program();
+    a_signal_to_end_that_came_before_the_stop_was_seen_ends_the_job();
     the_command_knows_the_size_of_the_window();
     without_a_shell_nothing_stays_stopped();
 }
