@@ -36,8 +36,14 @@ impl Attachment {
 
     /// Binds the reporter, if there is one, to a process in the table, which receives the reports
     /// from now on. Returns the earlier reports.
-    pub(crate) fn bind(&self, target: Weak<dyn ReportTarget>, key: ProcessKey) -> Vec<Report> {
-        self.0.get().map(|reporter| reporter.bind(target, key)).unwrap_or_default()
+    pub(crate) fn bind<T: ReportTarget + 'static>(
+        &self,
+        target: &Arc<T>,
+        key: ProcessKey,
+    ) -> Vec<Report> {
+        let Some(reporter) = self.0.get() else { return Vec::new() };
+        let target: Weak<T> = Arc::downgrade(target);
+        reporter.bind(target, key)
     }
 }
 

@@ -102,6 +102,11 @@ enum HandlerStage {
 }
 
 impl EnteredHandler {
+    fn delivery(&self, thread: ThreadKey, tid: Pid) -> HandlerDelivery {
+        let EnteredHandler { serial, info, handler, .. } = *self;
+        HandlerDelivery { thread, serial, tid, handler, info }
+    }
+
     fn is_running(&self) -> bool {
         matches!(self.stage, HandlerStage::Running | HandlerStage::Returning)
     }
@@ -273,10 +278,15 @@ impl TableState {
         }
     }
 
+    /// The thread of that number at present.
+    fn thread_key(&self, tid: Pid) -> Option<ThreadKey> {
+        let process = self.process_registry.key(self.process_registry.process_of(tid)?)?;
+        Some(ThreadKey { process, task: self.kernel.task_id(tid)? })
+    }
+
     fn begin_delivery(&mut self, caller: Caller) -> Option<HandlerDelivery> {
         let tid = self.acting(caller)?;
-        let process = self.process_registry.key(self.process_registry.process_of(tid)?)?;
-        let thread = ThreadKey { process, task: self.kernel.task_id(tid)? };
+        let thread = self.thread_key(tid)?;
         // a stopped thread runs the handler when it continues
         if !self.kernel.in_user_mode(tid) {
             return None;
@@ -287,19 +297,16 @@ impl TableState {
             return None;
         }
         entered.stage = HandlerStage::Running;
-        let EnteredHandler { serial, info, handler, .. } = *entered;
-        Some(HandlerDelivery { thread, serial, tid, handler, info })
+        Some(entered.delivery(thread, tid))
     }
 
-    /// The handler that the caller runs.
+    /// The handler that the caller runs, unless its return is requested.
     fn running_delivery(&self, caller: Caller) -> Option<HandlerDelivery> {
         let tid = self.acting(caller)?;
-        let process = self.process_registry.key(self.process_registry.process_of(tid)?)?;
-        let thread = ThreadKey { process, task: self.kernel.task_id(tid)? };
         let handlers = &self.process_registry.calls(tid)?.handlers;
-        let running = handlers.entered.iter().rev().find(|entered| entered.is_running())?;
-        let EnteredHandler { serial, info, handler, .. } = *running;
-        Some(HandlerDelivery { thread, serial, tid, handler, info })
+        let innermost = handlers.entered.iter().rev().find(|entered| entered.is_running())?;
+        let is_running = innermost.stage == HandlerStage::Running;
+        is_running.then_some(innermost.delivery(self.thread_key(tid)?, tid))
     }
 
     /// Requests the return of a handler, once.

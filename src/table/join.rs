@@ -69,9 +69,9 @@ impl Thread {
     #[doc(alias = "pthread_join")]
     pub fn join(&self) {
         let join = Join::new(self);
+        let alarm = self.table.shared().alarm_at(None, &join.parker);
         while !join.has_ended() {
-            super::outbox::before_sleep();
-            join.parker.park(None);
+            alarm.sleep();
         }
     }
 

@@ -57,8 +57,12 @@ impl Image {
     }
 }
 
-/// The serials of one table, without the bits that distinguish tables.
-pub(super) const SERIALS: u64 = (1 << 36) - 1;
+/// The bits of the serials of one table; those above them distinguish tables.
+const SERIAL_BITS: u32 = 36;
+
+/// The mask of these bits.
+#[cfg(feature = "serde")]
+pub(super) const SERIALS: u64 = (1 << SERIAL_BITS) - 1;
 
 /// A process that is not reaped.
 #[derive(Debug)]
@@ -192,7 +196,7 @@ impl ProcessRegistry {
     /// processes and the program fewer than 2^28 tables.
     pub fn new(zombies: ZombieQueue) -> ProcessRegistry {
         static TABLES: AtomicU64 = AtomicU64::new(0);
-        let serial = TABLES.fetch_add(1, Ordering::Relaxed) << SERIALS.count_ones();
+        let serial = TABLES.fetch_add(1, Ordering::Relaxed) << SERIAL_BITS;
         ProcessRegistry { zombies, serial, ..ProcessRegistry::default() }
     }
 

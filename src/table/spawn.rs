@@ -1,13 +1,13 @@
 //! The creation of processes, with their driver, process group and program.
 
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 
 use super::clock::Clock;
 use super::commit::{TableInner, TableState, wait_for_zombie};
 use super::process::Process;
 use super::registry::{Image, ProcessKey, RunBy};
 use crate::abi::{Errno, Handler, Pgid, Pid, SigAction, SigSet, Uid};
-use crate::driver::{Attachment, Authority, DriverProcess, NullDriver, ReportTarget, Reporter};
+use crate::driver::{Attachment, Authority, DriverProcess, NullDriver, Reporter};
 use crate::kernel::{Canonical, Effects, Kernel, Outcome, SmallList};
 use crate::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall, how};
 
@@ -406,8 +406,7 @@ impl TableState {
         if let Some(driver) = spawn.driver.take() {
             entry.driver_queue = Some(self.process_registry.queues.add(key, Some(driver)));
         }
-        let target: Weak<dyn ReportTarget> = Arc::<TableInner>::downgrade(shared);
-        for report in spawn.attachment.bind(target, key) {
+        for report in spawn.attachment.bind(shared, key) {
             self.receive(key, report, &*shared.clock);
         }
         Ok(key)

@@ -422,6 +422,11 @@ impl Process {
         let parker = sleeper.waiting.parker.clone();
         let alarm = shared.alarm_after(timeout, &parker);
         loop {
+            // the time is read first: an event that came before the timeout is returned, and a
+            // timeout of 0 registers no wait
+            if alarm.is_over() {
+                return sleeper.poll_final();
+            }
             if let Some(waited) = sleeper.poll_request()? {
                 return Ok(Some(waited));
             }

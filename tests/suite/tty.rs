@@ -437,15 +437,29 @@ fn has_pty() -> bool {
     }
 }
 
-/// Blocks the signals of this thread. The SIGCHLD of a child of another test is sent to any thread
-/// if the thread that created the child still blocks signals, and cuts a write here after a piece
-/// of 2048 bytes, although it is ignored (LD-136).
-fn block_signals() {
-    // SAFETY: the pointers are those of a set on this stack, and a null pointer, which is allowed
-    unsafe {
-        let mut set = core::mem::zeroed();
-        libc::sigfillset(&mut set);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &set, core::ptr::null_mut());
+/// Blocks the signals of this thread while it lives. The SIGCHLD of a child of another test is sent
+/// to any thread if the thread that created the child still blocks signals, and cuts a write here
+/// after a piece of 2048 bytes, although it is ignored (LD-136).
+struct BlockedSignals {
+    before: libc::sigset_t,
+}
+
+impl BlockedSignals {
+    fn new() -> BlockedSignals {
+        // SAFETY: the pointers are those of sets on this stack
+        unsafe {
+            let (mut set, mut before) = (core::mem::zeroed(), core::mem::zeroed());
+            libc::sigfillset(&mut set);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before);
+            BlockedSignals { before }
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set is one that the kernel has filled; a null pointer is allowed
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, core::ptr::null_mut()) };
     }
 }
 
@@ -454,7 +468,7 @@ const PRIVILEGED: [&str; 2] = ["hangup", "insert"];
 
 #[test]
 fn the_discipline_does_what_the_scenarios_say() {
-    block_signals();
+    let _blocked = BlockedSignals::new();
     let has_pty = has_pty();
     let is_admin = is_root();
     let privilege = terminal_privilege(true);

@@ -412,3 +412,21 @@ fn parts_that_contradict_each_other_are_refused() {
         refused("a zombie to reap is none")
     );
 }
+
+/// A handler runs until its return is requested, also if the return waits for the end of a stop.
+#[test]
+fn the_running_handler_is_the_one_that_can_return() {
+    let table = ProcessTable::new();
+    let guest = table.spawn(Spawn::new(Image::new("guest")).safe_points()).unwrap();
+    guest.sigaction(Signal::USR1, caught()).unwrap();
+    assert_eq!(guest.running_delivery(), None);
+    guest.send(Signal::USR1).unwrap();
+    assert_eq!(guest.running_delivery(), None);
+    let begun = guest.begin_delivery().unwrap();
+    assert_eq!(guest.running_delivery(), Some(begun));
+    guest.send(Signal::STOP).unwrap();
+    let returning = guest.end_delivery(&begun).unwrap();
+    assert_eq!(returning.result(), None);
+    assert_eq!(guest.running_delivery(), None);
+    assert!(guest.end_delivery(&begun).is_err());
+}
