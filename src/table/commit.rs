@@ -267,8 +267,10 @@ impl TableState {
             self.process_registry.wake(woken);
         }
         let registry = &mut self.process_registry;
-        let woken = registry.subscribers.woken.drain(..);
-        registry.outbox.wakes.extend(woken.map(|parker| Wake::new(parker, None)));
+        if !registry.subscribers.woken.is_empty() {
+            let woken = registry.subscribers.woken.drain(..);
+            registry.outbox.wakes.extend(woken.map(|parker| Wake::new(parker, None)));
+        }
     }
 
     /// Whether the limit of processes and threads is reached.

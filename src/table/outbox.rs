@@ -4,7 +4,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::task::{Context, Poll};
 
 use super::commit::TableInner;
@@ -125,50 +125,41 @@ impl Requests {
     }
 }
 
-/// The work of steps that a driver caused in an operation, with their tables.
+/// The work of steps that drivers caused in their operations, with their tables.
 type Deferred = VecDeque<(Arc<TableInner>, Outbox)>;
 
 thread_local! {
-    /// `Some` while the thread runs code of a driver.
-    // shuttle's macro has no form with `const`
-    #[allow(clippy::missing_const_for_thread_local)]
-    static DEFERRED: RefCell<Option<Deferred>> = RefCell::new(None);
+    /// Whether the thread runs code of a driver: what the calls of this code leave to do is
+    /// deferred, so that drivers that call each other's tables do not nest.
+    static IN_OPERATION: Cell<bool> = const { Cell::new(false) };
+    /// The deferred work, in the order of the steps.
+    static DEFERRED: RefCell<Deferred> = const { RefCell::new(Deferred::new()) };
 }
 
-/// Runs code of drivers: what their calls of a table leave to do is deferred, so that drivers that
-/// call each other's tables do not nest. Returns the result, and the deferred work if the thread
-/// did not run such code already.
-fn defer<R>(act: impl FnOnce() -> R) -> (R, Deferred) {
-    let is_outermost = DEFERRED.with(|deferred| match &mut *deferred.borrow_mut() {
-        Some(_) => false,
-        none => {
-            *none = Some(Deferred::new());
-            true
-        }
-    });
-    // `act` contains the panics of drivers
+/// Runs code of drivers. `act` contains their panics.
+fn operate<R>(act: impl FnOnce() -> R) -> R {
+    IN_OPERATION.with(|own| own.set(true));
     let result = act();
-    let deferred = match is_outermost {
-        true => DEFERRED.with(RefCell::take).unwrap_or_default(),
-        false => Deferred::new(),
-    };
-    (result, deferred)
+    IN_OPERATION.with(|own| own.set(false));
+    result
 }
 
-/// Carries out what the operation in which this thread is has left to do so far: the thread is
-/// about to sleep, and may wait for it.
+/// Carries out what the operation in which this thread is, and operations before it, have left to
+/// do so far: the thread is about to sleep, and may wait for it.
 pub(crate) fn before_sleep() {
-    let deferred = DEFERRED.with(RefCell::take);
-    let Some(deferred) = deferred else { return };
-    // drivers that are called now nest: only as deep as operations sleep
-    carry_out_all(deferred);
-    DEFERRED.with(|own| own.replace(Some(Deferred::new())));
+    if IN_OPERATION.with(|own| own.replace(false)) {
+        // drivers that are called now nest: only as deep as operations sleep
+        carry_out_deferred();
+        IN_OPERATION.with(|own| own.set(true));
+    }
 }
 
 /// Carries out deferred work, and the work that this defers, one after the other.
-fn carry_out_all(mut deferred: Deferred) {
-    while let Some((table, outbox)) = deferred.pop_front() {
-        deferred.extend(table.carry_out_now(outbox));
+fn carry_out_deferred() {
+    // a thread that ends has no list any more
+    let first = || DEFERRED.try_with(|deferred| deferred.borrow_mut().pop_front()).ok().flatten();
+    while let Some((table, outbox)) = first() {
+        table.carry_out_now(outbox);
     }
 }
 
@@ -217,29 +208,35 @@ impl TableInner {
     }
 
     /// Carries out an outbox in this thread, or defers it in an operation.
+    #[inline]
     pub(super) fn carry_out_here(self: &Arc<TableInner>, outbox: Outbox) {
-        let outbox = DEFERRED.with(|deferred| match &mut *deferred.borrow_mut() {
-            None => Some(outbox),
-            Some(deferred) => {
-                outbox.wake_first();
-                deferred.push_back((self.clone(), outbox));
-                None
-            }
+        if IN_OPERATION.with(Cell::get) {
+            return self.defer(outbox);
+        }
+        self.carry_out_now(outbox);
+        carry_out_deferred();
+    }
+
+    #[cold]
+    fn defer(self: &Arc<TableInner>, outbox: Outbox) {
+        outbox.wake_first();
+        let mut outbox = Some(outbox);
+        let _ = DEFERRED.try_with(|deferred| {
+            let work = outbox.take().map(|outbox| (self.clone(), outbox));
+            deferred.borrow_mut().extend(work);
         });
         if let Some(outbox) = outbox {
-            let deferred = self.carry_out_now(outbox);
-            if !deferred.is_empty() {
-                carry_out_all(deferred);
-            }
+            // a thread that ends has no list any more: drivers nest there
+            self.carry_out_now(outbox);
         }
     }
 
-    /// Carries out an outbox. Returns the work that its drivers have caused.
-    fn carry_out_now(self: &Arc<TableInner>, outbox: Outbox) -> Deferred {
+    /// Carries out an outbox.
+    fn carry_out_now(self: &Arc<TableInner>, outbox: Outbox) {
         outbox.wake_first();
         let Outbox { mut dispatches, births, wakes, exits, released } = outbox;
         let mut gone = Vec::new();
-        let (exit_ready, mut deferred) = defer(|| {
+        let exit_ready = operate(|| {
             births.into_iter().for_each(|birth| self.make_driver(birth, &mut dispatches));
             self.run_dispatches(dispatches, &mut gone)
         });
@@ -251,15 +248,13 @@ impl TableInner {
             self.state.lock().process_registry.woken(&wakes);
         }
         if !gone.is_empty() || !released.is_empty() {
-            let ((), more) = defer(|| {
+            operate(|| {
                 self.drop_drivers(gone);
                 released.into_iter().for_each(|value| {
                     contain(|| drop(value));
                 });
             });
-            deferred.extend(more);
         }
-        deferred
     }
 
     /// Has the embedder make the driver of a new process.

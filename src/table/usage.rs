@@ -41,7 +41,11 @@ impl Usages {
     }
 
     /// What a wait returns of a child: its usage and that of its children.
+    #[inline]
     pub fn of_child(&self, pid: Pid) -> Rusage {
+        if self.processes.is_empty() {
+            return Rusage::default();
+        }
         let ProcessUsage { own, children } = self.get(pid);
         own + children
     }

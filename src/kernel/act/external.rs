@@ -15,7 +15,7 @@ use crate::kernel::state::process::{JobControl, Life, ParentNotification, Proces
 use crate::kernel::state::task::{Task, TaskState, WaitSelector};
 use crate::kernel::{Kernel, Refused};
 use crate::rule;
-use crate::syscall::{self, Syscall, clone};
+use crate::syscall::{self, Syscall};
 
 impl Kernel {
     /// Creates a child of `parent`, as if one more thread of `parent` had called fork(2). The state
@@ -34,7 +34,7 @@ impl Kernel {
     ) -> Result<syscall::Result, Refused> {
         let task = self.living_task(parent)?;
         fx.begin(parent, Some("fork"));
-        let flags = clone::VM | u64::from(Signal::CHLD.number());
+        let flags = Signal::CHLD.number().into();
         let request = Request { flags, clone3: None, child_tid: 0, set_tid: number };
         // fork does not sleep, as vfork does, and only a running caller delivers signals first
         let result = self.fork(task, &request, &Syscall::Fork, fx);
@@ -178,17 +178,24 @@ impl Kernel {
         Ok(())
     }
 
-    /// All threads end, one after the other.
+    /// All threads end, one after the other; the leader ends last.
     fn end_by_report(&mut self, id: Id<Process>, status: WaitStatus, fx: &mut Effects) {
         self.set_life(id, Life::Dying(status));
+        if self.processes[id].is_single() {
+            return self.end_task_by_report(self.leader(id), status, fx);
+        }
         for task in self.living_tasks(id).into_iter().rev() {
-            self.running = Some(task);
-            self.exit(task, status, fx);
-            self.running = None;
-            if self.tasks.get(task).is_some() {
-                // a parent in vfork runs first
-                self.back_to_user(task, fx);
-            }
+            self.end_task_by_report(task, status, fx);
+        }
+    }
+
+    fn end_task_by_report(&mut self, task: Id<Task>, status: WaitStatus, fx: &mut Effects) {
+        self.running = Some(task);
+        self.exit(task, status, fx);
+        self.running = None;
+        if self.tasks.get(task).is_some() {
+            // a parent in vfork runs first
+            self.back_to_user(task, fx);
         }
     }
 
@@ -251,8 +258,13 @@ impl Kernel {
     }
 
     /// The first thread of that process that has not begun to end.
+    #[inline]
     fn living_task(&self, pid: Pid) -> Result<Id<Task>, Refused> {
         let id = self.living(pid)?;
+        let leader = self.leader(id);
+        if self.tasks[leader].is_alive() {
+            return Ok(leader);
+        }
         self.first_living_task(id).ok_or(Refused::NoSuchTask(pid))
     }
 }

@@ -304,7 +304,7 @@ impl Kernel {
         };
         let vfork_waiter = (plan.flags & clone::VFORK != 0).then_some(caller);
         let autoreap = plan.flags & clone::AUTOREAP != 0;
-        let frames = child_frames(task, plan.flags);
+        let frames = self.child_frames(caller, plan.flags);
         let (mask, cred, over_nproc) = (task.mask, task.cred, task.over_nproc);
         // FORK-13, FORK-09
         let inherited = match &task.own_fs {
@@ -395,6 +395,16 @@ impl Kernel {
         fx.push_with(self.subject(id), rule!("FORK-16"), || Consequence::Created);
     }
 
+    /// The handlers that a child of `creator` is in: a copy of the memory is in the same handlers,
+    /// and a child that shares the memory has a stack of its own. A thread that forks on behalf of
+    /// the process, from outside of the model, is in no handler.
+    fn child_frames(&self, creator: Id<Task>, flags: u64) -> SmallList<Frame> {
+        if self.running != Some(creator) || flags & clone::VM != 0 {
+            return SmallList::new();
+        }
+        self.tasks[creator].frames.clone()
+    }
+
     /// FORK-03, FORK-26, FORK-27: a copy of the dispositions, or the same dispositions.
     fn inherit_sighand(
         &mut self,
@@ -437,12 +447,6 @@ impl Kernel {
         // JOB-17, FORK-29: signals that were sent to the waiter during the vfork act now
         self.enqueue_task(waiter);
     }
-}
-
-/// The handlers that a child is in: a copy of the memory is in the same handlers, and a child that
-/// shares the memory has a stack of its own.
-fn child_frames(creator: &Task, flags: u64) -> SmallList<Frame> {
-    if flags & clone::VM != 0 { SmallList::new() } else { creator.frames.clone() }
 }
 
 /// Checks the flags, and determines the exit signal (TG-07, TG-09). An address that cannot be

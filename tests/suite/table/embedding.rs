@@ -59,6 +59,55 @@ fn drivers_that_end_each_other_do_not_nest() {
     thread.expect("a thread").join().expect("no overflow");
 }
 
+/// When its process ends, sends SIGTERM to other processes, then waits for one if it has to.
+#[derive(Default)]
+struct KillsAndWaits {
+    kills: OnceLock<Vec<Process>>,
+    waits_for: OnceLock<Process>,
+    status: OnceLock<Option<WaitStatus>>,
+}
+
+impl DriverProcess for KillsAndWaits {
+    fn deliver(&self, _: Delivery) {}
+    fn stop(&self, _: Signal) {}
+    fn resume(&self) {}
+    fn terminate(&self, _: WaitStatus) {
+        for process in self.kills.get().into_iter().flatten() {
+            process.send(Signal::TERM).expect("it is alive");
+        }
+        if let Some(process) = self.waits_for.get() {
+            let init = process.table().init();
+            let timeout = Duration::from_secs(20);
+            let waited = init.wait_timeout(process, WaitOptions::EXITED, timeout);
+            let waited = waited.expect("it is a child");
+            self.status.set(waited.map(|waited| waited.status)).expect("it ends once");
+        }
+    }
+}
+
+/// The end of a first process causes two steps. The driver of the first step sleeps until the
+/// driver of the second one has reported an end: the second step is carried out before the sleep.
+#[test]
+fn an_operation_may_wait_for_a_later_step() {
+    let table = ProcessTable::new();
+    let host = Arc::new(Reports {
+        reporter: OnceLock::new(),
+        has_ended: Mutex::new(false),
+        late: Arc::default(),
+    });
+    let hosted = spawn().driver(host).authority(Authority::Host);
+    let hosted = table.spawn(hosted).expect("there is room");
+    let waiter = Arc::new(KillsAndWaits::default());
+    waiter.waits_for.set(hosted.clone()).expect("it is new");
+    let waits = table.spawn(spawn().driver(waiter.clone())).expect("there is room");
+    let first = Arc::new(KillsAndWaits::default());
+    first.kills.set(vec![waits, hosted]).expect("it is new");
+    let first = table.spawn(spawn().driver(first)).expect("there is room");
+    first.send(Signal::KILL).expect("it is alive");
+    let status = WaitStatus::killed(Signal::TERM, false);
+    assert_eq!(waiter.status.get(), Some(&Some(status)));
+}
+
 /// Reports its end when it gets SIGTERM, and records what comes after that.
 struct Reports {
     reporter: OnceLock<Reporter>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proctable::abi::{Errno, Pgid, Pid, Resource, Rlimit, SigSet, Signal, Uid, WaitOptions};
 use proctable::drivers::ScriptedDriver;
 use proctable::kernel::{Config, RunState};
-use proctable::syscall::{Ret, Syscall};
+use proctable::syscall::{Ret, Syscall, clone};
 use proctable::table::{
     GroupChoice, Image, Init, ProcessTable, SigmaskHow, Spawn, TableConfig, TableLimits, WaitTarget,
 };
@@ -33,6 +33,19 @@ fn a_child_inherits_the_attributes_that_spawn_does_not_set() {
     assert_eq!((attributes.umask, &*attributes.cwd, attributes.users), (0o077, "/tmp", [user; 3]));
     assert_eq!(other.view().unwrap().blocked, SigSet::FULL - SigSet::KERNEL_ONLY);
     assert_eq!(&*parent.cwd().unwrap(), "/home");
+}
+
+/// TG-21: a child has a copy of its parent's memory, also if it executes no other program. Neither
+/// process shares memory, which unshare(2) would refuse.
+#[test]
+fn a_forked_child_shares_no_memory() {
+    let table = ProcessTable::new();
+    let parent = shell(&table);
+    let child = parent.spawn(Spawn::fork()).unwrap();
+    for process in [&parent, &child] {
+        let unshared = table.syscall(process.pid(), Syscall::Unshare(clone::VM));
+        assert_eq!(unshared, Ok(Ret::Value(0)));
+    }
 }
 
 /// CRED-05, PID-16: a process that may not change to a user creates no child of that user.
