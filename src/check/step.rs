@@ -162,6 +162,15 @@ impl<'a> Splitter<'a> {
                 self.steps.skipped += 1;
                 return Ok(());
             }
+            // a log does not show what is typed, and which descriptors refer to one file
+            LogEvent::Call { call, .. } if call.is_of_terminal() => {
+                self.steps.skipped += 1;
+                return Ok(());
+            }
+            LogEvent::Unfinished(begun) | LogEvent::Cut(begun) if begun.call().is_of_terminal() => {
+                self.steps.skipped += 1;
+                return Ok(());
+            }
             _ => {}
         }
         if pid.0 >= PID_LIMIT {

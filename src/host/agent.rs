@@ -14,6 +14,7 @@ use super::raw;
 use super::shared_memory::{
     ArgKind, INPUT_WORDS, Mailbox, OUTPUT_WORDS, Op, RecordKind, SharedMemory,
 };
+use super::terminal_files::{FILE_FD, FILES};
 use super::{AGENT_ARG, CATCHER, RESTORER, ZYGOTE_ARG};
 use crate::abi::{Resource, SaFlags};
 use crate::syscall::MEMORY;
@@ -33,6 +34,8 @@ const STACK: u64 = 1 << 20;
 const CLONE_ARGS: usize = 8;
 /// Below this address nothing is mapped.
 const PAGE: u64 = 4096;
+/// In the argument of a child's function: the child shares the descriptors.
+const SHARES_FILES: u64 = 1 << 32;
 /// The exit code of an agent that cannot continue.
 const BROKEN: i32 = 99;
 
@@ -221,6 +224,9 @@ fn serve(depth: u32) {
 
 /// The function of a new thread, and of a child in its parent's memory, which `command` created.
 extern "C" fn child(command: u64) -> ! {
+    if command & SHARES_FILES == 0 {
+        close_masters();
+    }
     birth(0, command as u32);
     serve(0);
     raw::exit(BROKEN)
@@ -245,6 +251,9 @@ fn perform(slot: &Mailbox, op: Op, command: u32, depth: u32) {
             // SAFETY: the child gets a copy of this memory and returns from here as well
             let value = unsafe { raw::syscall(number, args) };
             if value == 0 {
+                if !shares_files(number, &args, &input) {
+                    close_masters();
+                }
                 return birth(depth, command);
             }
             value
@@ -253,6 +262,8 @@ fn perform(slot: &Mailbox, op: Op, command: u32, depth: u32) {
         Op::Action => action(args, [input[0], input[1], input[2], input[3]], &mut output),
         Op::ExecSelf => exec_self(command),
         Op::MakeInit => make_init(&mut output),
+        Op::Open => open_terminal(&args, &mut output),
+        Op::WriteMaster => write_master(number, args),
     };
     let (tid, _) = mailbox();
     memory().record(RecordKind::Returned, tid, command, value as u64, &output);
@@ -293,6 +304,8 @@ fn fork_sharing(number: u64, args: &[u64; 6], input: &[u64; INPUT_WORDS], comman
     }
     let top = base.wrapping_add(STACK);
     let [first, second, third, fourth, fifth, _] = *args;
+    let files = if shares_files(number, args, input) { SHARES_FILES } else { 0 };
+    let command = u64::from(command) | files;
     let mut args = [first, second, third, fourth, fifth];
     let mut structure = [0u64; CLONE_ARGS];
     if number == libc::SYS_clone as u64 {
@@ -304,7 +317,66 @@ fn fork_sharing(number: u64, args: &[u64; 6], input: &[u64; INPUT_WORDS], comman
         args[0] = structure.as_ptr() as u64;
     }
     // SAFETY: one of the three calls; the stack is new
-    unsafe { raw::clone_sharing_memory(number, args, top, child, u64::from(command)) }
+    unsafe { raw::clone_sharing_memory(number, args, top, child, command) }
+}
+
+/// Whether the child of a fork shares the descriptors of its creator.
+fn shares_files(number: u64, args: &[u64; 6], input: &[u64; INPUT_WORDS]) -> bool {
+    let flags = if number == libc::SYS_clone as u64 {
+        args[0]
+    } else if number == libc::SYS_clone3 as u64 {
+        input[0]
+    } else {
+        0
+    };
+    flags & libc::CLONE_FILES as u64 != 0
+}
+
+/// A new process closes its masters: the opener alone has them.
+fn close_masters() {
+    let masters = memory().masters.load(Relaxed);
+    for file in (0..FILES).filter(|file| masters >> file & 1 != 0) {
+        // SAFETY: the descriptor is an agent's own
+        unsafe { raw::syscall(libc::SYS_close as u64, [(FILE_FD + file).into(), 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// open of a terminal; the file gets the descriptor that the last argument chooses. Stores the
+/// number of the pty.
+fn open_terminal(args: &[u64; 6], output: &mut [u64; OUTPUT_WORDS]) -> i64 {
+    // SAFETY: the path is in the input
+    let opened = unsafe { raw::syscall(libc::SYS_open as u64, [args[0], args[1], 0, 0, 0, 0]) };
+    if (-4095..0).contains(&opened) {
+        return opened;
+    }
+    let (opened, file) = (opened as u64, args[5]);
+    let target = u64::from(FILE_FD).wrapping_add(file);
+    let mut pty = 0u32;
+    let to = &raw mut pty as u64;
+    // SAFETY: TIOCGPTN stores an int; the descriptors are this agent's own
+    unsafe {
+        let number = [opened, libc::TIOCGPTN, to, 0, 0, 0];
+        if raw::syscall(libc::SYS_ioctl as u64, number) == 0 {
+            memory().masters.fetch_or(1 << (file & 63), Relaxed);
+            output[0] = u64::from(pty);
+        }
+        raw::syscall(libc::SYS_dup2 as u64, [opened, target, 0, 0, 0, 0]);
+        raw::syscall(libc::SYS_close as u64, [opened, 0, 0, 0, 0, 0]);
+    }
+    file as i64
+}
+
+/// write to a master. poll of the slave, whose descriptor is the last argument, has the kernel
+/// process what was written (LD-19).
+fn write_master(number: u64, args: [u64; 6]) -> i64 {
+    // struct pollfd: the descriptor, then events and revents
+    let mut poll = [args[5] as u32, libc::POLLIN as u32];
+    // SAFETY: the bytes are in the input; poll reads and writes its structure
+    unsafe {
+        let written = raw::syscall(number, [args[0], args[1], args[2], 0, 0, 0]);
+        raw::syscall(libc::SYS_poll as u64, [poll.as_mut_ptr() as u64, 1, 0, 0, 0, 0]);
+        written
+    }
 }
 
 /// The flags that a caught signal needs in addition to the program's flags: the kernel fills in a

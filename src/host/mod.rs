@@ -34,6 +34,7 @@ mod shared_memory;
 mod sysctl;
 mod task;
 mod terminal;
+mod terminal_files;
 mod test_namespace;
 mod worker;
 

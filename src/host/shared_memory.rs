@@ -38,6 +38,10 @@ pub(super) enum Op {
     HandlerReturn = 5,
     /// The creation of a namespace, by the zygote.
     MakeInit = 6,
+    /// open of a terminal, to a descriptor of the controller's choice.
+    Open = 7,
+    /// write to a master, and a poll of the slave.
+    WriteMaster = 8,
 }
 
 impl Op {
@@ -50,6 +54,8 @@ impl Op {
             4 => Op::ExecSelf,
             5 => Op::HandlerReturn,
             6 => Op::MakeInit,
+            7 => Op::Open,
+            8 => Op::WriteMaster,
             _ => Op::Plain,
         }
     }
@@ -140,6 +146,8 @@ pub(super) struct SharedMemory {
     pub(super) hold: AtomicU32,
     /// The number of an agent that has no mailbox.
     pub(super) too_large: AtomicU32,
+    /// The files of masters, one bit each: a child closes them.
+    pub(super) masters: AtomicU64,
     /// The soft RLIMIT_CORE that agents begin with.
     pub(super) core_limit: AtomicU64,
     /// The mailboxes by number; 0 is the zygote.
@@ -321,6 +329,23 @@ impl RawCall {
         }
         self.next += 1;
         self
+    }
+
+    /// Sets the last argument, which no call with an operation of its own has.
+    pub(super) fn last(mut self, value: u64) -> RawCall {
+        self.args[5] = value;
+        self
+    }
+
+    /// Adds a pointer to bytes.
+    pub(super) fn bytes(self, bytes: &[u8]) -> RawCall {
+        let words = bytes.chunks(8).map(|chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_le_bytes(word)
+        });
+        let words: Vec<u64> = words.collect();
+        self.words(&words)
     }
 
     /// Adds a number.

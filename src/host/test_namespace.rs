@@ -12,6 +12,7 @@ use super::procfs;
 use super::shared_memory::{LogRecord, Op, RECORDS, RawCall};
 use super::sysctl::Sysctl;
 use super::task::{PendingCall, Task, TaskSample, view};
+use super::terminal_files::TerminalFiles;
 use super::{codec, os};
 use crate::abi::Pid;
 use crate::kernel::{RunState, View};
@@ -80,6 +81,7 @@ pub struct TestNamespace<'e> {
     ended: Vec<Ended>,
     /// The result of the controller's newest own call.
     answer: Option<LogRecord>,
+    terminals: TerminalFiles,
 }
 
 impl<'e> TestNamespace<'e> {
@@ -88,6 +90,7 @@ impl<'e> TestNamespace<'e> {
         config: &TestNamespaceConfig,
     ) -> io::Result<TestNamespace<'e>> {
         engine.memory.hold.store(0, Relaxed);
+        engine.memory.masters.store(0, Relaxed);
         let new_tasks_read = engine.memory.new_tasks.count();
         let init = engine.fork_init()?;
         let log_read = engine.memory.head.load(Acquire);
@@ -108,6 +111,7 @@ impl<'e> TestNamespace<'e> {
             ends: os::Ends::new()?,
             ended: Vec::new(),
             answer: None,
+            terminals: TerminalFiles::default(),
         };
         namespace.settle()?;
         if let Some(value) = config.pid_max {
@@ -156,7 +160,8 @@ impl<'e> TestNamespace<'e> {
         if matches!(call, Syscall::Unshare(flags) if flags & clone::NEWPID != 0) {
             return unsupported("children in another pid namespace");
         }
-        let raw = codec::encode(call)?;
+        let raw = codec::encode(&self.terminals.on_this_machine(call))?;
+        let raw = self.terminals.complete(call, raw)?;
         self.start(tid.0, &raw, Some(call.clone()), delay)
     }
 
@@ -584,6 +589,7 @@ impl<'e> TestNamespace<'e> {
             self.due.push(AwaitedTask { tid, new_tasks, command: entry.command });
         }
         let result = codec::decode(call, entry.value, &entry.data);
+        let result = self.terminals.note(call, result, &entry.data);
         seen.events.push(ObservedEvent::Returned { pid, result });
     }
 

@@ -35,6 +35,7 @@ mod run;
 mod signal;
 mod state;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 
@@ -73,6 +74,7 @@ use state::sighand::Sighand;
 pub(crate) use state::small_list::SmallList;
 use state::task::{Sleep, Task, TaskState};
 use state::tasklist::Tasklist;
+use state::terminal::Terminals;
 use state::timer::Alarm;
 
 /// The processes of one pid namespace.
@@ -110,6 +112,8 @@ pub struct Kernel {
     /// The tasks that have a step to make, in the order in which they were woken.
     queue: VecDeque<Id<Task>>,
     tasklist: Tasklist,
+    /// Allocated with the first terminal.
+    terminals: Option<Box<Terminals>>,
     /// The task that makes the present transition; `None` between transitions.
     running: Option<Id<Task>>,
     #[cfg(feature = "faults")]
@@ -141,6 +145,7 @@ impl Kernel {
             idle_itimers: 0,
             queue: VecDeque::new(),
             tasklist: Tasklist::default(),
+            terminals: None,
             running: None,
             #[cfg(feature = "faults")]
             fault: None,
@@ -348,6 +353,7 @@ impl Kernel {
                 self.sigreturn(task, fx);
                 Ok(Ret::Never)
             }
+            _ if call.is_of_terminal() => return self.perform_on_terminal(task, call, fx),
             // `perform_number` carries out the other forms of kill
             Syscall::Kill { pid, sig } => return self.kill_several(task, pid, sig, fx),
             _ => self.perform_nonblocking(task, call, fx),
@@ -418,6 +424,11 @@ impl Kernel {
             | Syscall::RtSigsuspend { .. }
             | Syscall::RtSigtimedwait { .. }
             | Syscall::Execve { .. }
+            | Syscall::Open { .. }
+            | Syscall::Close(_)
+            | Syscall::Read { .. }
+            | Syscall::Write { .. }
+            | Syscall::Ioctl { .. }
             | Syscall::Exit(_)
             | Syscall::ExitGroup(_)
             | Syscall::RtSigreturn => Err(Errno::ENOSYS),

@@ -20,6 +20,8 @@ pub struct ProcStatus {
     pub pgid: Pgid,
     /// The session; 0 if the session is not visible.
     pub sid: Sid,
+    /// The number of the controlling terminal in /dev/pts, and its foreground group (TTY-35).
+    pub terminal: Option<(u32, Pgid)>,
     /// The activity of the task.
     pub run: RunState,
     /// The real, effective and saved user.
@@ -74,7 +76,11 @@ impl Kernel {
             Life::Alive(JobControl::Stopped { signal, .. }) => Some(signal),
             _ => None,
         };
+        // TTY-35
+        let terminal = self.controlling_terminal(task.process);
+        let terminal = terminal.and_then(|number| Some((number, self.foreground(number)?.number)));
         Some(ProcStatus {
+            terminal,
             tid,
             tgid,
             ppid,

@@ -29,7 +29,7 @@
 
 use alloc::sync::Arc;
 
-use super::{Prctl, Ptr, QueuedInfo};
+use super::{Prctl, Ptr, QueuedInfo, TerminalPath, TerminalRequest};
 use crate::abi::{
     Errno, IdType, Itimerval, Resource, Rlimit, SigAction, SigSet, Timespec, WaitOptions,
 };
@@ -352,6 +352,38 @@ macro_rules! declared {
                 } = SYS_chdir, Returns;
                 /// getcwd(2).
                 Getcwd = SYS_getcwd, Returns;
+                /// open(2) of a terminal. The result is the number of an open file description:
+                /// which descriptors refer to it is not the model's matter.
+                Open {
+                    /// The terminal.
+                    path: TerminalPath,
+                    /// Flags of [`open`](super::open).
+                    flags: u32,
+                } = SYS_open, Returns;
+                /// close(2) of the last descriptor of an open file description.
+                Close(file: u32) = SYS_close, Returns;
+                /// read(2) of a terminal.
+                Read {
+                    /// The open file description.
+                    file: u32,
+                    ;
+                    /// The size of the buffer.
+                    len: usize,
+                } = SYS_read, MaySleep;
+                /// write(2) to a terminal.
+                Write {
+                    /// The open file description.
+                    file: u32,
+                    /// The bytes.
+                    bytes: Arc<[u8]>,
+                } = SYS_write, MaySleep;
+                /// ioctl(2) on a terminal.
+                Ioctl {
+                    /// The open file description.
+                    file: u32,
+                    /// The request, with its argument.
+                    request: TerminalRequest,
+                } = SYS_ioctl, MaySleep;
             }
         }
     };

@@ -7,14 +7,18 @@
 //! of the oracle follow from the declaration.
 
 mod declared;
+mod terminal;
 pub mod text;
 
 pub use declared::{Class, Syscall};
 pub(crate) use declared::{declared, gives, kind};
+pub use terminal::{TerminalPath, TerminalRequest, open};
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use crate::abi::{Errno, Itimerval, Pid, Rlimit, SigAction, SigInfo, SigSet, Uid, WaitStatus};
+use crate::tty::{Termios, Winsize};
 
 /// A pointer argument; the model distinguishes three kinds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -197,10 +201,16 @@ pub enum Ret {
     Users([Uid; 3]),
     /// prlimit64: the old limits.
     Limit(Option<Rlimit>),
-    /// The prctl operations that store an int.
+    /// The operations of prctl and of ioctl that store an int.
     Stored(i32),
     /// getcwd.
     Path(Arc<str>),
+    /// read.
+    Bytes(Arc<[u8]>),
+    /// TCGETS of ioctl.
+    Termios(Box<Termios>),
+    /// TIOCGWINSZ of ioctl.
+    Winsize(Winsize),
 }
 
 /// The value that waitid(2) stores: a siginfo, or zeroes (WAIT-10).
@@ -227,6 +237,7 @@ impl Ret {
             Ret::Signal(info) => i64::from(info.signal.number()),
             // getcwd counts the terminating zero
             Ret::Path(path) => path.len() as i64 + 1,
+            Ret::Bytes(bytes) => bytes.len() as i64,
             Ret::Never
             | Ret::WaitInfo(_)
             | Ret::Action(_)
@@ -235,7 +246,9 @@ impl Ret {
             | Ret::Itimer(_)
             | Ret::Users(_)
             | Ret::Limit(_)
-            | Ret::Stored(_) => 0,
+            | Ret::Stored(_)
+            | Ret::Termios(_)
+            | Ret::Winsize(_) => 0,
         }
     }
 }
@@ -249,6 +262,18 @@ impl Syscall {
     /// Whether the call creates a process or a thread: fork, vfork, clone, clone3.
     pub fn is_fork(&self) -> bool {
         matches!(self, Syscall::Fork | Syscall::Vfork | Syscall::Clone { .. })
+    }
+
+    /// Whether it is a call on a terminal.
+    pub fn is_of_terminal(&self) -> bool {
+        matches!(
+            self,
+            Syscall::Open { .. }
+                | Syscall::Close(_)
+                | Syscall::Read { .. }
+                | Syscall::Write { .. }
+                | Syscall::Ioctl { .. }
+        )
     }
 
     /// clone3(2) with the stack of the caller and no addresses.

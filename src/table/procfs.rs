@@ -23,9 +23,9 @@ use crate::kernel::{ProcStatus, RunState};
 /// The fields are those of Linux 6.18 on x86-64, byte for byte. A field that the model does not
 /// have is the one of a task without memory map, files and groups on a machine with one CPU:
 ///
-/// - `stat`: 0 for the terminal (its foreground group -1), addresses, sizes, the CPU and the
-///   scheduling policy; nice 0 with priority 20. Of the flags, there are PF_EXITING,
-///   PF_POSTCOREDUMP, PF_FORKNOEXEC, PF_DUMPCORE, PF_SIGNALED, PF_NOFREEZE and PF_RANDOMIZE.
+/// - `stat`: 0 for addresses, sizes, the CPU and the scheduling policy; nice 0 with priority 20. Of
+///   the flags, there are PF_EXITING, PF_POSTCOREDUMP, PF_FORKNOEXEC, PF_DUMPCORE, PF_SIGNALED,
+///   PF_NOFREEZE and PF_RANDOMIZE.
 /// - `status`: no line of the memory (`VmPeak` to `untag_mask`); `Gid` and `FDSize` are 0 and
 ///   `Groups` is empty; root has all capabilities; `Speculation_Store_Bypass` is unknown and
 ///   `SpeculationIndirectBranch` unsupported.
@@ -279,6 +279,15 @@ fn flags(task: &ProcStatus) -> u32 {
     flags
 }
 
+/// The device of the controlling terminal (`new_encode_dev`) and its foreground group; 0 and -1
+/// without a terminal.
+fn terminal(task: &ProcStatus) -> (u32, i64) {
+    const UNIX98_PTY_SLAVE_MAJOR: u32 = 136;
+    let Some((number, foreground)) = task.terminal else { return (0, -1) };
+    let device = number & 0xff | UNIX98_PTY_SLAVE_MAJOR << 8 | (number & !0xff) << 12;
+    (device, foreground.0.into())
+}
+
 /// The file `stat` (`do_task_stat`).
 fn stat(task: &ProcStatus, entry: &ProcessEntry, usage: ProcessUsage, is_whole: bool) -> Vec<u8> {
     let &ProcStatus { tid, ppid, pgid, sid, threads, .. } = task;
@@ -304,7 +313,8 @@ fn stat(task: &ProcStatus, entry: &ProcessEntry, usage: ProcessUsage, is_whole: 
     let letter = &letter(task.run)[..1];
     let flags = flags(task);
     // a write to a string cannot fail
-    let _ = write!(rest, ") {letter} {ppid} {pgid} {sid} 0 -1 {flags}");
+    let (device, foreground) = terminal(task);
+    let _ = write!(rest, ") {letter} {ppid} {pgid} {sid} {device} {foreground} {flags}");
     let _ = write!(rest, " {} {} {}", own.minflt, children.minflt, own.majflt);
     let _ = write!(rest, " {} {} {}", children.majflt, ticks(own.utime), ticks(own.stime));
     let _ = write!(rest, " {} {}", ticks(children.utime), ticks(children.stime));

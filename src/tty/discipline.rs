@@ -34,7 +34,7 @@ pub const TIOCPKT_IOCTL: u8 = 0x40;
 pub(super) const MASTER_BUFFER: usize = queue::SIZE - 1;
 
 /// A set of bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct ByteSet([u64; 4]);
 
@@ -49,7 +49,7 @@ impl ByteSet {
 }
 
 /// Why the output is stopped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Flow {
     /// Nothing is written.
@@ -67,7 +67,7 @@ enum Erase {
 }
 
 /// The slave end of a pty: its settings, its input, its output up to the master's reader.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Discipline {
     pub termios: Termios,

@@ -42,7 +42,7 @@ pub(super) enum Echo {
 
 /// Echoes in the order in which they are written. The ring may be longer than the kernel's only
 /// while one character is processed; then later bytes have replaced earlier ones (LD-77).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct EchoRing {
     bytes: VecDeque<u8>,

@@ -8,7 +8,7 @@ use super::termios::{IUTF8, OCRNL, OLCUC, ONLCR, ONLRET, ONOCR, OPOST, TABDLY, T
 
 /// Output on the way to the master, in the order in which it was written: the part that the
 /// master's discipline holds, which no flush removes, and the part that waits for it (LD-81).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Output {
     pub bytes: VecDeque<u8>,

@@ -40,6 +40,7 @@ impl File {
 
 /// Which queue tcflush(3) flushes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Queue {
     /// TCIFLUSH: what was received and not read.
     Input,
@@ -51,6 +52,7 @@ pub enum Queue {
 
 /// What tcflow(3) does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum FlowAction {
     /// TCOOFF: stop the output.
     StopOutput,
@@ -65,6 +67,7 @@ pub enum FlowAction {
 /// When new settings take effect, and what they do to the input: TCSANOW or TCSAFLUSH of
 /// tcsetattr(3). TCSADRAIN does not wait on a pty, so that it is TCSANOW (LD-164).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum SetTermios {
     /// The input remains.
     Now,
@@ -73,7 +76,7 @@ pub enum SetTermios {
 }
 
 /// The state of an end that is not the line discipline's.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct EndState {
     /// The number of files that are open and were not hung up, and of those that were.
@@ -110,7 +113,7 @@ struct EndState {
 /// assert!(pty.take_events().contains(&Event::Signal(Signal::INT)));
 /// # Ok::<(), proctable::abi::Errno>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Pty {
     discipline: Discipline,
@@ -268,6 +271,16 @@ impl Pty {
         }
     }
 
+    /// Whether all files of both ends are closed.
+    pub fn is_closed(&self) -> bool {
+        self.master.opens == 0 && self.slave.opens == 0
+    }
+
+    /// Whether all files of the master are closed: the slave cannot be opened any more.
+    pub fn is_master_closed(&self) -> bool {
+        self.master.opens == 0
+    }
+
     /// vhangup(2), and the end of a session leader: the open files of the end are of no
     /// use any more (LD-194, LD-195). The slave's settings become the defaults.
     pub fn hang_up(&mut self, end: End) {
@@ -288,7 +301,7 @@ impl Pty {
     }
 
     /// Whether reads and writes of the file fail with EIO.
-    pub(super) fn has_error(&self, file: &File) -> bool {
+    pub(crate) fn has_error(&self, file: &File) -> bool {
         !self.is_hung_up(file) && self.end(file.end).has_error
     }
 

@@ -13,7 +13,7 @@ pub(super) const SIZE: usize = 4096;
 /// Positions count the bytes since the queue was emptied, as the kernel's indices do before they
 /// are masked. `tail <= head` holds. `canonical` and `commit` are of no use in the mode that does
 /// not use them, and may be less than `tail` there.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct InputQueue {
     bytes: VecDeque<u8>,

@@ -18,7 +18,8 @@ const TENTH_OF_A_SECOND: u64 = 100_000_000;
 /// A read(2) that has begun. [`Pty::poll_read`] continues it, and [`Pty::interrupt_read`] ends it
 /// early; a read that is neither completed nor interrupted blocks all later reads of its end
 /// (LD-116).
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Read {
     pub(super) file: File,
     pub(super) id: u64,

@@ -171,6 +171,37 @@ impl Termios {
         self
     }
 
+    /// `struct termios2` of x86-64, as TCGETS2 stores it.
+    pub fn to_bytes(&self) -> [u8; 44] {
+        let mut bytes = [0; 44];
+        let flags = [self.iflag, self.oflag, self.cflag, self.lflag];
+        for (to, flag) in bytes.chunks_exact_mut(4).zip(flags) {
+            to.copy_from_slice(&flag.to_le_bytes());
+        }
+        bytes[16] = self.line;
+        bytes[17..36].copy_from_slice(&self.cc);
+        bytes[36..40].copy_from_slice(&self.ispeed.to_le_bytes());
+        bytes[40..].copy_from_slice(&self.ospeed.to_le_bytes());
+        bytes
+    }
+
+    /// The settings in a `struct termios2` of x86-64, as TCSETS2 takes it.
+    ///
+    /// ```
+    /// # use proctable::tty::Termios;
+    /// assert_eq!(Termios::from_bytes(&Termios::default().to_bytes()), Termios::default());
+    /// ```
+    pub fn from_bytes(bytes: &[u8; 44]) -> Termios {
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        let mut cc = [0; 19];
+        cc.copy_from_slice(&bytes[17..36]);
+        let (line, ispeed, ospeed) = (bytes[16], word(36), word(40));
+        let (iflag, oflag, cflag, lflag) = (word(0), word(4), word(8), word(12));
+        Termios { iflag, oflag, cflag, lflag, line, cc, ispeed, ospeed }
+    }
+
     /// What the kernel makes of the settings (LD-11, LD-14, `set_termios`, `pty_set_termios`).
     pub(super) fn enforced(mut self) -> Termios {
         let ospeed = speed(self.cflag & CBAUD).unwrap_or(self.ospeed);

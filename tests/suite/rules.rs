@@ -17,6 +17,7 @@ use proctable::syscall::{Prctl, Ptr, Ret, SIGSET_SIZE, Syscall, clone};
 use super::scene::*;
 
 mod races;
+mod terminals;
 mod threads;
 
 const RT: i32 = 40;

@@ -110,6 +110,9 @@ impl Kernel {
         fx: &mut Effects,
     ) {
         self.tasks[task].sleep = Sleep::None;
+        if last {
+            self.leave_terminal_at_exit(task, fx);
+        }
         if !self.reaper_ends(task, last, fx) {
             self.finish_exit(task, last, fx);
         }
@@ -149,6 +152,9 @@ impl Kernel {
         self.clear_child_tid(task, last, fx);
         if last {
             self.memory_shares.leave(id);
+        }
+        if let Sleep::Terminal(_) = self.tasks[task].sleep {
+            self.abort_in_terminal(task);
         }
         self.cancel_timeout(task);
         let thread = &mut self.tasks[task];

@@ -312,6 +312,8 @@ impl Kernel {
             Some(fs) => Arc::new(Inherited { fs: Fs::clone(fs), ..(*creator.inherited).clone() }),
         };
         let (outside, group, exec_count) = (creator.outside, creator.group, creator.exec_count);
+        // TTY-07
+        let acquisition = creator.acquisition;
         // a child does not inherit the other flags: FORK-15, FORK-12 (and so GRP-21), FORK-11
         let dumpable = creator.flags.dumpable;
         if creator.itimer.is_some() {
@@ -351,6 +353,7 @@ impl Kernel {
             exit_signal,
             exec_count,
             parent_exec_count,
+            acquisition,
             flags: Flags { dumpable, autoreap, ..Flags::default() },
             ..Process::new(pid, leader, group, sighand, inherited)
         };

@@ -136,6 +136,8 @@ impl Kernel {
         let group = self.create_group(pid, session);
         self.processes[own].flags.session_leader = true;
         self.move_to_group(own, group);
+        // TTY-07
+        self.leave_terminal(own);
         Ok(i64::from(number.0))
     }
 

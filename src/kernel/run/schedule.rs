@@ -146,6 +146,10 @@ impl Kernel {
             // fatal one
             self.wake_wait(task, fx);
         }
+        if let Sleep::Terminal(_) = self.tasks[task].sleep {
+            // a read looks for input before the task looks at its signals, also at a fatal one
+            self.wake_in_terminal(task, fx);
+        }
         if let Sleep::Timed(_) = self.tasks[task].sleep {
             // SIG-50: rt_sigtimedwait takes a signal of its set first, also a fatal one
             self.end_sigtimedwait(task, fx);
@@ -172,6 +176,7 @@ impl Kernel {
                 }
             }
             Sleep::Exec => self.continue_exec(task, fx),
+            Sleep::Terminal(_) => self.wake_in_terminal(task, fx),
             Sleep::None
             | Sleep::Pause
             | Sleep::Suspend(_)

@@ -6,6 +6,7 @@ use crate::kernel::state::arena::Id;
 use crate::kernel::state::list::List;
 use crate::kernel::state::pid::PidObject;
 use crate::kernel::state::process::{Members, Process};
+use crate::kernel::state::terminal::SessionTerminal;
 
 /// A process group. It lives as long as it has a member, dead or alive (GRP-12).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -27,12 +28,15 @@ pub struct Session {
     /// The object that has its number.
     pub pid: Id<PidObject>,
     pub groups: u32,
+    /// The terminal that controls it.
+    pub terminal: SessionTerminal,
 }
 
 impl Kernel {
     /// A new session without groups.
     pub(in crate::kernel) fn create_session(&mut self, pid: Id<PidObject>) -> Id<Session> {
-        let id = self.sessions.insert(Session { pid, groups: 0 });
+        let id =
+            self.sessions.insert(Session { pid, groups: 0, terminal: SessionTerminal::default() });
         self.pids.attach_session(pid, id);
         id
     }
@@ -89,7 +93,7 @@ impl Kernel {
         let Group { pid, session, .. } = self.groups[group];
         self.groups.remove(group);
         self.pids.detach_group(pid);
-        let Session { pid, ref mut groups } = self.sessions[session];
+        let Session { pid, ref mut groups, .. } = self.sessions[session];
         *groups -= 1;
         if *groups == 0 {
             self.sessions.remove(session);

@@ -17,5 +17,6 @@ pub(in crate::kernel) mod sighand;
 pub(in crate::kernel) mod small_list;
 pub(in crate::kernel) mod task;
 pub(in crate::kernel) mod tasklist;
+pub(in crate::kernel) mod terminal;
 pub(in crate::kernel) mod threads;
 pub(in crate::kernel) mod timer;

@@ -122,6 +122,8 @@ pub struct Process {
     /// How many times the process has exec'd, and its parent had when it was created (EXEC-09).
     pub exec_count: u32,
     pub parent_exec_count: u32,
+    /// Whether it has the terminal of its session: see `SessionTerminal`. 0 if it has none.
+    pub acquisition: u32,
     pub flags: Flags,
     /// The first thread, or the thread that executed the present program. It exists until the
     /// process is reaped.
@@ -261,6 +263,7 @@ impl Process {
             itimer: None,
             exec_count: 0,
             parent_exec_count: 0,
+            acquisition: 0,
             flags: Flags::default(),
             leader,
             threads: None,

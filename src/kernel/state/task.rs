@@ -16,6 +16,7 @@ use crate::kernel::state::pid::PidObject;
 use crate::kernel::state::process::{Fs, Process};
 use crate::kernel::state::small_list::SmallList;
 use crate::syscall::{self, Ptr, Syscall};
+use crate::tty::Read;
 
 /// The state of a task.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -58,6 +59,8 @@ pub enum Sleep {
     /// It ends and has released its memory; no process is notified yet. `last`: all other tasks of
     /// its process had begun to end before it.
     Exiting { last: bool },
+    /// read or write of a terminal.
+    Terminal(Box<TerminalSleep>),
     /// None: the task is in user mode, and makes that call next.
     Calling(Box<Syscall>),
     /// The thread has entered the kernel with a call, and has not begun to carry it out (RACE-02).
@@ -171,6 +174,37 @@ pub struct Notifying {
     pub children: Vec<Id<Process>>,
     /// The children that leave no zombie, each with the rule that says so.
     pub unwanted: Vec<(Id<Process>, Rule)>,
+}
+
+/// A read or write of a terminal that waits.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum TerminalSleep {
+    /// read(2): it waits for input, or for the end of another read.
+    Read {
+        /// The number of the terminal.
+        terminal: u32,
+        call: Box<Syscall>,
+        read: Read,
+    },
+    /// write(2): it waits for room, or for the end of another write.
+    Write {
+        /// The number of the terminal.
+        terminal: u32,
+        call: Box<Syscall>,
+        /// The number of bytes that are written.
+        written: usize,
+    },
+}
+
+impl TerminalSleep {
+    /// When the call ends at the latest: the end of VTIME.
+    pub fn deadline(&self) -> Option<Time> {
+        match self {
+            TerminalSleep::Read { read, .. } => read.deadline(),
+            TerminalSleep::Write { .. } => None,
+        }
+    }
 }
 
 /// The effect of the return of a handler.

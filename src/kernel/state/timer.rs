@@ -133,9 +133,12 @@ impl Kernel {
 
     /// The task leaves the call in which it sleeps.
     pub(in crate::kernel) fn cancel_timeout(&mut self, task: Id<Task>) {
-        if let Sleep::Timed(timed) = &self.tasks[task].sleep
-            && let Some(deadline) = timed.deadline
-        {
+        let deadline = match &self.tasks[task].sleep {
+            Sleep::Timed(timed) => timed.deadline,
+            Sleep::Terminal(sleep) => sleep.deadline(),
+            _ => None,
+        };
+        if let Some(deadline) = deadline {
             self.clear_timeout(task, deadline);
         }
     }

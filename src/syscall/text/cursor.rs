@@ -303,6 +303,15 @@ impl<'a> Cursor<'a> {
 
     /// A string in C's notation.
     pub(super) fn string(&mut self) -> Result<String> {
+        let bytes = self.bytes()?;
+        Ok(match String::from_utf8(bytes) {
+            Ok(string) => string,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        })
+    }
+
+    /// The bytes of a string in C's notation.
+    pub(super) fn bytes(&mut self) -> Result<Vec<u8>> {
         self.expect("\"")?;
         let mut bytes = Vec::new();
         loop {
@@ -319,10 +328,7 @@ impl<'a> Cursor<'a> {
         self.at += 1;
         // strace marks a string that it has cut
         self.accept("...");
-        Ok(match String::from_utf8(bytes) {
-            Ok(string) => string,
-            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-        })
+        Ok(bytes)
     }
 
     fn escape(&mut self) -> Result<u8> {

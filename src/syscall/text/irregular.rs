@@ -17,7 +17,9 @@ use super::{CallEnd, Fault, names, signal};
 use crate::abi::{Errno, IdType, Pid, SiCode, Uid, WaitOptions};
 use crate::syscall::{self, MEMORY, Ptr, QueuedInfo, Ret, Syscall, can_store, clone as flag, kind};
 
-type Read = Result<(Syscall, CallEnd)>;
+pub(super) use super::terminal::{Close, Ioctl, Open, Read, Write};
+
+type Finished = Result<(Syscall, CallEnd)>;
 
 /// An argument that is not the last.
 fn first<'a, T>(c: &mut Cursor<'a>, read: impl FnOnce(&mut Cursor<'a>) -> Result<T>) -> Result<T> {
@@ -27,7 +29,7 @@ fn first<'a, T>(c: &mut Cursor<'a>, read: impl FnOnce(&mut Cursor<'a>) -> Result
 }
 
 /// The end of a call that returns a number.
-fn number(c: &mut Cursor<'_>, call: Syscall) -> Read {
+fn number(c: &mut Cursor<'_>, call: Syscall) -> Finished {
     Ok((call, close(c)?.outcome(c, |n| Some(Ret::Value(n)))?))
 }
 
@@ -210,7 +212,7 @@ impl Clone {
         clone3: Option<u64>,
         mut parent_tid: u64,
         mut child_tid: u64,
-    ) -> Read {
+    ) -> Finished {
         if clone3.is_some() {
             // the stored value, which is the result, and the size
             c.skip_arguments()?;
@@ -287,7 +289,7 @@ impl Execve {
         Ok(Syscall::Execve { path, error: None })
     }
 
-    pub(super) fn finish(c: &mut Cursor<'_>, path: Arc<str>) -> Read {
+    pub(super) fn finish(c: &mut Cursor<'_>, path: Arc<str>) -> Finished {
         let outcome = close(c)?.outcome(c, |n| Some(Ret::Value(n)))?;
         Ok((Syscall::Execve { path, error: path_error(&outcome) }, outcome))
     }
@@ -313,7 +315,7 @@ impl Chdir {
         Ok(Syscall::Chdir { path: c.needed(Cursor::string)?.into(), error: None })
     }
 
-    pub(super) fn finish(c: &mut Cursor<'_>, path: Arc<str>) -> Read {
+    pub(super) fn finish(c: &mut Cursor<'_>, path: Arc<str>) -> Finished {
         let outcome = close(c)?.outcome(c, |n| Some(Ret::Value(n)))?;
         Ok((Syscall::Chdir { path, error: path_error(&outcome) }, outcome))
     }
@@ -345,7 +347,7 @@ impl Wait4 {
         Ok(Syscall::Wait4 { pid, status: Ptr::default(), options: WaitOptions::default() })
     }
 
-    pub(super) fn finish(c: &mut Cursor<'_>, pid: i32) -> Read {
+    pub(super) fn finish(c: &mut Cursor<'_>, pid: i32) -> Finished {
         let (ptr, status) = first(c, |c| c.out(|c| c.bracketed(parse::wait_status)))?.split();
         let options = parse::wait_options(c)?;
         let outcome = close(c)?.outcome(c, |child| {
@@ -383,7 +385,7 @@ impl Waitid {
         Ok(Syscall::Waitid { idtype, id, info: Ptr::default(), options: WaitOptions::default() })
     }
 
-    pub(super) fn finish(c: &mut Cursor<'_>, idtype: IdType, id: i32) -> Read {
+    pub(super) fn finish(c: &mut Cursor<'_>, idtype: IdType, id: i32) -> Finished {
         let (info, stored) = first(c, |c| c.out(parse::info))?.split();
         let stored = stored.map(parse::Info::filled).transpose()?;
         let options = parse::wait_options(c)?;
@@ -429,7 +431,12 @@ impl RtSigqueueinfo {
         Ok(Syscall::RtSigqueueinfo { pid, sig, info: read_queued(c)? })
     }
 
-    pub(super) fn finish(c: &mut Cursor<'_>, pid: i32, sig: i32, info: Option<QueuedInfo>) -> Read {
+    pub(super) fn finish(
+        c: &mut Cursor<'_>,
+        pid: i32,
+        sig: i32,
+        info: Option<QueuedInfo>,
+    ) -> Finished {
         number(c, Syscall::RtSigqueueinfo { pid, sig, info })
     }
 }
@@ -471,7 +478,7 @@ impl RtTgsigqueueinfo {
         tid: i32,
         sig: i32,
         info: Option<QueuedInfo>,
-    ) -> Read {
+    ) -> Finished {
         number(c, Syscall::RtTgsigqueueinfo { tgid, tid, sig, info })
     }
 }
@@ -496,7 +503,7 @@ impl Getitimer {
         Ok(Syscall::Getitimer { which: first(c, <kind::Timer as Kind<i32>>::read)? })
     }
 
-    pub(super) fn finish(c: &mut Cursor<'_>, which: i32) -> Read {
+    pub(super) fn finish(c: &mut Cursor<'_>, which: i32) -> Finished {
         let (_, stored) = c.out(parse::itimerval)?.split();
         let outcome = close(c)?.outcome(c, zero(Ret::Itimer(stored)))?;
         Ok((Syscall::Getitimer { which }, outcome))
@@ -580,7 +587,7 @@ impl Prctl {
         }))
     }
 
-    pub(super) fn finish(c: &mut Cursor<'_>, operation: syscall::Prctl) -> Read {
+    pub(super) fn finish(c: &mut Cursor<'_>, operation: syscall::Prctl) -> Finished {
         let (operation, outcome) = match operation {
             syscall::Prctl::GetPdeathsig(_) => {
                 let (ptr, outcome) = Prctl::stored(c, Cursor::signal)?;
@@ -630,7 +637,7 @@ impl Getresuid {
         Ok(Syscall::Getresuid)
     }
 
-    pub(super) fn finish(c: &mut Cursor<'_>) -> Read {
+    pub(super) fn finish(c: &mut Cursor<'_>) -> Finished {
         let user = |c: &mut Cursor<'_>| c.out(|c| c.bracketed(Cursor::u32));
         let users = [first(c, user)?, first(c, user)?, user(c)?];
         let outcome = close(c)?.outcome(c, |n| {
@@ -659,7 +666,7 @@ impl Getcwd {
         Ok(Syscall::Getcwd)
     }
 
-    pub(super) fn finish(c: &mut Cursor<'_>) -> Read {
+    pub(super) fn finish(c: &mut Cursor<'_>) -> Finished {
         let (_, path) = first(c, |c| c.out(Cursor::string))?.split();
         c.usize()?;
         let outcome = close(c)?.outcome(c, |_| path.map(|path| Ret::Path(path.into())))?;

@@ -23,6 +23,7 @@ mod names;
 mod parse;
 mod print;
 mod result;
+mod terminal;
 
 use alloc::borrow::Cow;
 use core::fmt;

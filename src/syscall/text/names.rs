@@ -1,7 +1,7 @@
 //! Tables of names, in the order in which they are printed.
 
 use crate::abi::{Errno, SiCode};
-use crate::syscall::clone;
+use crate::syscall::{clone, open};
 
 use super::RestartCode;
 
@@ -42,6 +42,16 @@ pub(super) const SIGACTION: Flags = Flags {
         (0x8000_0000, "SA_RESETHAND"),
     ],
     unknown: Some("SA_???"),
+    aliases: &[],
+};
+
+/// The access modes of open(2), by their numbers.
+pub(super) const ACCESS_MODES: [&str; 4] = ["O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE"];
+
+/// The other flags of open(2).
+pub(super) const OPEN: Flags = Flags {
+    names: &[(open::NOCTTY as u64, "O_NOCTTY"), (open::NONBLOCK as u64, "O_NONBLOCK")],
+    unknown: None,
     aliases: &[],
 };
 
