@@ -11,6 +11,7 @@ use clap::{Args, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use proctable::diff::{Campaign, Difference, Start, Subject, Summary, TrialConfig, replay};
 use proctable::host::{Mode, probe};
+use proctable::sim::Profile;
 use proctable::trace;
 
 /// Exit status: no difference.
@@ -82,6 +83,9 @@ pub struct Options {
         value_parser = value_parser!(u32).range(1..)
     )]
     runs: u32,
+    /// Only programs of this profile, such as jobs or terminals
+    #[arg(long, conflicts_with_all = ["concurrent", "replay", "terminal"], value_parser = profile)]
+    profile: Option<Profile>,
     /// Programs of calls on a terminal: both ends of a pty, and its line discipline
     #[arg(long, conflicts_with_all = ["concurrent", "replay", "user_namespace"])]
     terminal: bool,
@@ -110,6 +114,13 @@ impl std::fmt::Display for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.0, self.1)
     }
+}
+
+/// The profile of that name.
+fn profile(name: &str) -> Result<Profile, String> {
+    let names = || Profile::ALL.map(Profile::name).join(", ");
+    let found = Profile::ALL.into_iter().find(|profile| profile.name() == name);
+    found.ok_or_else(|| format!("the profiles are {}", names()))
 }
 
 /// Runs the comparison.
@@ -171,6 +182,7 @@ fn run_campaign(options: &Options, mode: Mode) -> io::Result<Summary> {
             steps: options.steps,
             shrink: !options.no_shrink,
             concurrent: options.concurrent.then_some(options.runs),
+            profile: options.profile,
         },
         programs: options.programs,
         subject: if options.terminal { Subject::Terminal } else { Subject::Processes },
@@ -261,18 +273,25 @@ fn report(options: &Options, summary: &Summary) {
              the kernel had time to carry bytes between the ends",
             grouped(progress.bytes),
             grouped(rate(progress.calls + progress.bytes, summary)),
-            progress.late
+            progress.carried
         );
     }
     say!(
         "{seconds:.1} s, {} calls/s a core; {} programs ({:.1} %) needed another order than the \
-         canonical one{}",
+         canonical one{}{}",
         grouped(rate(progress.calls, summary)),
         progress.reordered,
         100.0 * progress.reordered as f64 / progress.programs.max(1) as f64,
         match progress.late {
             0 => String::new(),
             late => format!("; {late} given up because their timers fired late each time"),
+        },
+        match progress.carried {
+            0 => String::new(),
+            carried => format!(
+                "; {carried} agreed only when the kernel had time to carry bytes between the ends \
+                 of a terminal"
+            ),
         }
     );
 }

@@ -55,20 +55,23 @@ pub struct CampaignCounts {
     pub calls: u64,
     /// The programs that only another order than the canonical one explains.
     pub reordered: u64,
-    /// The programs whose timers fired late each time, so that they were abandoned; for a terminal,
-    /// those that agreed only when the kernel had time to carry bytes between the ends.
+    /// The programs whose timers fired late each time, so that they were abandoned.
     pub late: u64,
+    /// The programs on terminals that agreed only when the kernel had time to carry bytes between
+    /// the ends (LD-19).
+    pub carried: u64,
     /// The bytes that calls on terminals wrote and read.
     pub bytes: u64,
 }
 
 impl CampaignCounts {
     fn add(&mut self, more: CampaignCounts) {
-        let CampaignCounts { programs, calls, reordered, late, bytes } = more;
+        let CampaignCounts { programs, calls, reordered, late, carried, bytes } = more;
         self.programs += programs;
         self.calls += calls;
         self.reordered += reordered;
         self.late += late;
+        self.carried += carried;
         self.bytes += bytes;
     }
 }

@@ -27,12 +27,17 @@ pub struct TrialConfig {
     pub shrink: bool,
     /// Runs programs that make calls at the same time on all CPUs; the number of runs of each.
     pub concurrent: Option<u32>,
+    /// The profile of all programs; all profiles by default.
+    pub profile: Option<Profile>,
 }
 
 impl TrialConfig {
     /// The profile of a program: programs with timers have to sleep and are rarer, programs with
     /// threads are more frequent.
     pub fn profile(&self, index: u64) -> Profile {
+        if let Some(profile) = self.profile {
+            return profile;
+        }
         const QUICK: usize = Profile::ALL.len() - 1;
         match (index % 24) as usize {
             _ if self.concurrent.is_some() => Profile::Concurrent,
@@ -60,6 +65,9 @@ pub struct Trial {
     pub calls: u64,
     /// Only another order than the canonical one explains the program.
     pub reordered: bool,
+    /// The program agreed only when the kernel had time to carry bytes between the ends of a
+    /// terminal (LD-19).
+    pub carried: bool,
     /// The difference, if there is one.
     pub failure: Option<Failure>,
 }
@@ -78,7 +86,7 @@ pub struct Failure {
 
 /// The source of the steps.
 enum Source<'a> {
-    Random { generator: Generator, choices: Seeded, left: u32 },
+    Random { generator: Box<Generator>, choices: Seeded, left: u32 },
     Given(std::slice::Iter<'a, Step>),
 }
 
@@ -99,6 +107,9 @@ const CAP_SYS_RESOURCE: u32 = 24;
 /// The delay of real time against virtual time at which a program counts as late and is run again:
 /// the steps between two timers have to be over before the next timer fires.
 const LATE: Duration = Duration::from_millis(4);
+/// The pause after each call on a terminal in a program that is run again: the kernel carries bytes
+/// between the ends in that time.
+const CARRYING: Duration = Duration::from_millis(3);
 /// The number of runs after which a late program is abandoned.
 const ATTEMPTS: u32 = 5;
 
@@ -141,6 +152,7 @@ pub fn environment(engine: &Engine, mode: Mode, version: Version) -> io::Result<
             Mode::User => Vec::new(),
         },
         threads: true,
+        terminals: abilities.terminals.is_ok(),
     })
 }
 
@@ -162,10 +174,17 @@ pub fn run(
             steps: Vec::new(),
         };
         let delays = choices.clone();
-        let source = Source::Random { generator, choices, left: config.steps };
+        let source = Source::Random { generator: Box::new(generator), choices, left: config.steps };
         let mut counted = Coverage::default();
         if let Some(trial) = attempt(engine, start, source, delays, prepare, &mut counted)? {
             coverage.add(&counted);
+            if trial.failure.is_some() && uses_terminal(&trial.program) {
+                let delays = Seeded::new(0);
+                if let Some(again) = rerun(engine, &trial.program, delays, prepare)? {
+                    let carried = again.failure.is_none();
+                    return Ok(Some(Trial { carried, ..again }));
+                }
+            }
             let again = config.concurrent.unwrap_or(1).saturating_sub(1);
             return run_again(engine, trial, again, prepare).map(Some);
         }
@@ -206,7 +225,17 @@ pub fn rerun(
 ) -> io::Result<Option<Trial>> {
     let start = Program { steps: Vec::new(), ..program.clone() };
     let source = Source::Given(program.steps.iter());
-    attempt(engine, start, source, delays, prepare, &mut Coverage::default())
+    if uses_terminal(program) {
+        engine.set_terminal_pause(CARRYING);
+    }
+    let trial = attempt(engine, start, source, delays, prepare, &mut Coverage::default());
+    engine.set_terminal_pause(Duration::ZERO);
+    trial
+}
+
+fn uses_terminal(program: &Program) -> bool {
+    let mut calls = program.steps.iter().flat_map(|step| step.action.calls(step.tid));
+    calls.any(|(_, call)| call.is_of_terminal())
 }
 
 fn attempt(
@@ -235,7 +264,7 @@ fn attempt(
     let mut attempt = ProgramRun {
         test_namespace: namespace,
         explainer,
-        trial: Trial { program, kernel, calls: 0, reordered: false, failure: None },
+        trial: Trial { program, kernel, calls: 0, reordered: false, carried: false, failure: None },
         model: Recorder::default(),
         clock: Clock::default(),
         begun: BTreeMap::new(),

@@ -167,6 +167,7 @@ fn work(link: &mut Link, job: WorkerJob) -> io::Result<()> {
                     calls: trial.calls,
                     reordered: u64::from(trial.reordered),
                     late,
+                    carried: 0,
                     bytes: 0,
                 };
                 send(link, &Message::Progress(counts))?;
@@ -216,7 +217,9 @@ fn prepare_kernel(name: Option<&str>) -> io::Result<Prepare<Kernel>> {
     let Some(name) = name else { return Ok(Box::new(|kernel| kernel)) };
     #[cfg(feature = "faults")]
     {
-        let fault = fault_called(name, crate::kernel::Fault::ALL)?;
+        use crate::kernel::Fault;
+        let all = Fault::ALL.into_iter().chain(Fault::OF_TERMINALS);
+        let fault = fault_called(name, all)?;
         Ok(Box::new(move |kernel| kernel.with_fault(fault)))
     }
     #[cfg(not(feature = "faults"))]
@@ -279,6 +282,7 @@ impl WorkerRun<'_> {
                 Some(trial) => {
                     counts.calls += trial.calls;
                     counts.reordered += u64::from(trial.reordered);
+                    counts.carried += u64::from(trial.carried);
                     let profile = self.config.profile(index).name();
                     *coverage.profiles.entry(profile.into()).or_default() += 1;
                     if trial.failure.is_some() {

@@ -367,7 +367,7 @@ fn open_terminal(args: &[u64; 6], output: &mut [u64; OUTPUT_WORDS]) -> i64 {
 }
 
 /// write to a master. poll of the slave, whose descriptor is the last argument, has the kernel
-/// process what was written (LD-19).
+/// process what was written, unless the slave has input already (LD-19).
 fn write_master(number: u64, args: [u64; 6]) -> i64 {
     // struct pollfd: the descriptor, then events and revents
     let mut poll = [args[5] as u32, libc::POLLIN as u32];

@@ -16,7 +16,7 @@ use super::sysctl::{Sysctl, Sysctls};
 use super::test_namespace::{TestNamespace, TestNamespaceConfig};
 use super::{Mode, SELF_PATH, ZYGOTE_ARG, raw};
 use crate::abi::{Pid, Resource, Rlimit};
-use crate::syscall::Syscall;
+use crate::syscall::{Syscall, TerminalPath, open};
 
 /// The limit for operations that take microseconds. An ordinary process may have to wait for a CPU
 /// behind many others.
@@ -54,6 +54,8 @@ pub struct Engine {
     features: OracleFeatures,
     pid_max: u32,
     command: u32,
+    /// How long the controller sleeps after a call on a terminal.
+    pub(super) terminal_pause: Duration,
 }
 
 /// The abilities that the kernel and the environment give the oracle; otherwise the reason in
@@ -66,13 +68,15 @@ pub struct OracleFeatures {
     pub last_pid: Result<(), String>,
     /// An agent can execute its own program again.
     pub execve: Result<(), String>,
+    /// A pty can be opened.
+    pub terminals: Result<(), String>,
 }
 
 impl OracleFeatures {
     /// The calls and settings that programs must not use, and why: one line for each.
     pub fn left_out(&self) -> Vec<String> {
-        let all = [&self.pid_max, &self.last_pid, &self.execve];
-        let names = ["pid_max", "ns_last_pid", "execve"];
+        let all = [&self.pid_max, &self.last_pid, &self.execve, &self.terminals];
+        let names = ["pid_max", "ns_last_pid", "execve", "terminals"];
         let missing = names.iter().zip(all).filter_map(|(name, ability)| {
             let why = ability.as_ref().err()?;
             Some(format!("{name} ({why})"))
@@ -103,8 +107,12 @@ impl Engine {
             && config.mode == Mode::Root
             && os::make_realtime(pid, PRIORITY).is_ok();
         let unknown = || Err("not tried".to_owned());
-        let abilities =
-            OracleFeatures { pid_max: unknown(), last_pid: unknown(), execve: unknown() };
+        let abilities = OracleFeatures {
+            pid_max: unknown(),
+            last_pid: unknown(),
+            execve: unknown(),
+            terminals: unknown(),
+        };
         let sysctls = Sysctls::open();
         let pid_max = sysctls.pid_max()?;
         let mut engine = Engine {
@@ -117,6 +125,7 @@ impl Engine {
             features: abilities,
             pid_max,
             command: 0,
+            terminal_pause: Duration::ZERO,
         };
         engine.await_zygote()?;
         let tells = |file: &SleepFile| engine.zygote_sleeps(*file);
@@ -148,8 +157,16 @@ impl Engine {
             Some((_, Err(errno))) => Err(format!("the oracle's own program: {errno}")),
             None => Err("the oracle's own program does not come back".into()),
         };
+        let open = Syscall::Open { path: TerminalPath::Ptmx, flags: open::RDWR | open::NOCTTY };
+        let seen = namespace.call(Pid(1), &open)?;
+        let opened = seen.returned().next().map(|(_, result)| result.clone());
+        let terminals = match opened {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(errno)) => Err(format!("/dev/ptmx: {errno}")),
+            None => Err("/dev/ptmx does not open".into()),
+        };
         namespace.finish()?;
-        Ok(OracleFeatures { pid_max, last_pid, execve })
+        Ok(OracleFeatures { pid_max, last_pid, execve, terminals })
     }
 
     /// Creates a pid namespace with one process, number 1.
@@ -169,6 +186,11 @@ impl Engine {
     /// Whether agents run on all CPUs.
     pub fn is_concurrent(&self) -> bool {
         self.concurrent
+    }
+
+    /// From now on the controller sleeps so long after each call on a terminal.
+    pub fn set_terminal_pause(&mut self, time: Duration) {
+        self.terminal_pause = time;
     }
 
     /// The value of a limit that every first process begins with.

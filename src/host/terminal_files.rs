@@ -55,12 +55,17 @@ impl TerminalFiles {
                 let file = Some(self.last + 1).filter(|file| *file < FILES);
                 raw.op(Op::Open).last(file.ok_or_else(too_many)?.into())
             }
-            Syscall::Write { file, .. } => match self.slave_of_master(*file) {
-                Some(slave) => raw.op(Op::WriteMaster).last((FILE_FD + slave).into()),
-                None => raw,
-            },
+            Syscall::Write { file, .. } if self.is_master(*file) => {
+                // poll ignores the descriptor -1
+                let slave = self.slave_of_master(*file).map_or(u32::MAX, |slave| FILE_FD + slave);
+                raw.op(Op::WriteMaster).last(slave.into())
+            }
             _ => raw,
         })
+    }
+
+    fn is_master(&self, file: u32) -> bool {
+        self.files.get(&file).is_some_and(|file| file.is_master)
     }
 
     /// An open file of the slave whose master that file is.

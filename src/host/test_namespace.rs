@@ -135,6 +135,11 @@ impl<'e> TestNamespace<'e> {
     /// As [`TestNamespace::post`].
     pub fn call(&mut self, tid: Pid, call: &Syscall) -> io::Result<Observation> {
         self.post(tid, call, 0)?;
+        let pause = self.engine.terminal_pause;
+        if pause > Duration::ZERO && call.is_of_terminal() {
+            // the kernel carries bytes between the ends in the background
+            std::thread::sleep(pause);
+        }
         self.settle()
     }
 

@@ -58,11 +58,27 @@ pub enum Fault {
     ChildSignalGoesToLeader,
     /// set*uid changes the users of all threads (TG-155).
     UsersAreOfTheProcess,
+    /// A process of another session is in the background of a terminal (TTY-34).
+    BackgroundOfOtherSessions,
+    /// TIOCSPGRP from the background does not check the terminal (TTY-16).
+    BackgroundSetsForeground,
+    /// A call by an orphaned group in the background signals the group (TTY-17).
+    OrphansGetTtin,
+    /// A mask that blocks further signals does not count as blocking SIGTTIN (TTY-17).
+    BackgroundComparesMask,
+    /// The end of a session leader does not signal the foreground group (TTY-10).
+    LeaderEndsAlone,
+    /// A hang-up sends no SIGCONT (TTY-13).
+    HangUpWithoutCont,
+    /// O_NOCTTY has no effect (TTY-01).
+    NocttyIgnored,
+    /// TIOCSCTTY takes the terminal of another session without the argument 1 (TTY-04).
+    TerminalNotStolen,
 }
 
 #[cfg(feature = "faults")]
 impl Fault {
-    /// All faults.
+    /// All faults except those of terminals.
     pub const ALL: [Fault; 26] = [
         Fault::ContKeepsStops,
         Fault::YoungestChildWins,
@@ -90,5 +106,17 @@ impl Fault {
         Fault::ContResumesOne,
         Fault::ChildSignalGoesToLeader,
         Fault::UsersAreOfTheProcess,
+    ];
+
+    /// The faults of terminals that control processes.
+    pub const OF_TERMINALS: [Fault; 8] = [
+        Fault::BackgroundOfOtherSessions,
+        Fault::BackgroundSetsForeground,
+        Fault::OrphansGetTtin,
+        Fault::BackgroundComparesMask,
+        Fault::LeaderEndsAlone,
+        Fault::HangUpWithoutCont,
+        Fault::NocttyIgnored,
+        Fault::TerminalNotStolen,
     ];
 }

@@ -21,6 +21,7 @@ pub fn environment() -> GeneratorEnv {
         below_init: true,
         users: [Uid(60_000), Uid(60_001), Uid(60_002)].into(),
         threads: true,
+        terminals: true,
     }
 }
 

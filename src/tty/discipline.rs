@@ -93,6 +93,9 @@ pub(super) struct Discipline {
     pub packet: Option<u8>,
     /// The most bytes of output that wait for the master.
     output_limit: usize,
+    /// How many bytes of output there were before the present burst of input: what a burst writes
+    /// reaches the master's discipline after it.
+    before_burst: Option<usize>,
     pub events: Vec<Event>,
     /// A rule that is broken on purpose.
     #[cfg(feature = "faults")]
@@ -116,6 +119,7 @@ impl Discipline {
             is_detached: false,
             packet: None,
             output_limit: MASTER_BUFFER + output_limit,
+            before_burst: None,
             events: Vec::new(),
             #[cfg(feature = "faults")]
             fault: None,
@@ -318,6 +322,11 @@ impl Discipline {
     /// (`n_tty_write`).
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         self.process_echoes(); // LD-74
+        self.continue_write(bytes)
+    }
+
+    /// Continues a write that had to wait. Echoes stay where they are (LD-155).
+    pub fn continue_write(&mut self, bytes: &[u8]) -> usize {
         self.output.reserve(bytes.len(), self.output_limit);
         let before = self.output.bytes.len();
         let mut written = 0;
@@ -365,7 +374,8 @@ impl Discipline {
 
     /// Removes the output that the master's discipline does not hold (LD-81).
     pub fn flush_output(&mut self) {
-        self.output.bytes.truncate(MASTER_BUFFER);
+        let carried = self.before_burst.unwrap_or(MASTER_BUFFER).min(MASTER_BUFFER);
+        self.output.bytes.truncate(carried);
         self.note_packet(0, TIOCPKT_FLUSHWRITE); // LD-173
         self.event(Event::OutputReady);
     }
@@ -480,10 +490,12 @@ impl Discipline {
         if self.is_raw || self.local(EXTPROC) && !preprocesses {
             self.input.extend(bytes);
         } else {
+            self.before_burst = Some(self.output.bytes.len());
             for (nth, byte) in bytes.iter().enumerate() {
                 self.receive_byte(*byte, nth < looked);
             }
             self.flush_echoes(); // LD-73
+            self.before_burst = None;
         }
         // a flush has set the number to 0, and then it wraps: START and STOP are ignored from now
         // on, until the next flush (LD-206)

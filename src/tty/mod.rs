@@ -12,6 +12,7 @@ mod output;
 mod pty;
 mod queue;
 mod read;
+mod read_turns;
 pub mod termios;
 
 use core::fmt;

@@ -7,6 +7,7 @@ use super::discipline::{Discipline, MASTER_BUFFER};
 use super::fault::TerminalFault;
 use super::queue::InputQueue;
 use super::read::{Blocking, Read};
+use super::read_turns::ReadTurns;
 use super::termios::{DISABLED, Termios, VMIN, VSTART, VSTOP, VTIME, Winsize};
 use super::{Event, PollFlags};
 use crate::abi::{Errno, Signal, Time};
@@ -87,8 +88,7 @@ struct EndState {
     has_error: bool,
     /// The other end was open, and is no longer.
     is_other_closed: bool,
-    /// The read that holds the lock of reads.
-    reading: Option<u64>,
+    turns: ReadTurns,
 }
 
 /// A pty: a master, a slave, and the line discipline between them.
@@ -286,7 +286,7 @@ impl Pty {
     pub fn hang_up(&mut self, end: End) {
         let state = self.end_mut(end);
         state.hang_ups += 1;
-        state.reading = None;
+        state.turns = ReadTurns::default();
         if end == End::Slave {
             self.discipline.hang_up();
             self.event(Event::SlaveHungUp);
@@ -473,12 +473,32 @@ impl Pty {
     /// EIO if the file was hung up, or its end has no other end any more; EAGAIN if there is no
     /// room at all, or the output is stopped (LD-150).
     pub fn write(&mut self, file: &File, bytes: &[u8]) -> Result<usize, Errno> {
+        self.write_part(file, bytes, Discipline::write)
+    }
+
+    /// Continues a [write](Pty::write) that had to wait, with the rest of its bytes. In contrast to
+    /// a new write, it does not print the echoes first that TCOON leaves to the next write
+    /// (LD-155).
+    ///
+    /// # Errors
+    ///
+    /// As [`Pty::write`].
+    pub fn continue_write(&mut self, file: &File, bytes: &[u8]) -> Result<usize, Errno> {
+        self.write_part(file, bytes, Discipline::continue_write)
+    }
+
+    fn write_part(
+        &mut self,
+        file: &File,
+        bytes: &[u8],
+        write: impl FnOnce(&mut Discipline, &[u8]) -> usize,
+    ) -> Result<usize, Errno> {
         if self.is_hung_up(file) || self.has_error(file) {
             return Err(Errno::EIO);
         }
         let written = match file.end {
             End::Master => self.write_master(bytes),
-            End::Slave => self.discipline.write(bytes),
+            End::Slave => write(&mut self.discipline, bytes),
         };
         if written == 0 && !bytes.is_empty() { Err(Errno::EAGAIN) } else { Ok(written) }
     }
@@ -489,7 +509,7 @@ impl Pty {
     ///
     /// As [`Pty::poll_read`].
     pub fn try_read(&mut self, file: &File, len: usize) -> Result<Vec<u8>, Errno> {
-        let mut read = self.begin_read(file, len, Time(0));
+        let mut read = self.begin_read(file, len);
         match self.poll_read(&mut read, Time(0), Blocking::No) {
             core::task::Poll::Ready(result) => result,
             core::task::Poll::Pending => Err(Errno::EAGAIN),
@@ -524,18 +544,11 @@ impl Pty {
     }
 
     pub(super) fn take_read_lock(&mut self, read: &Read) -> bool {
-        if self.is_hung_up(&read.file) {
-            return true;
-        }
-        let reading = &mut self.end_mut(read.file.end).reading;
-        *reading.get_or_insert(read.id) == read.id
+        self.is_hung_up(&read.file) || self.end_mut(read.file.end).turns.take(read.id)
     }
 
     pub(super) fn release_read_lock(&mut self, read: &Read) {
-        let reading = &mut self.end_mut(read.file.end).reading;
-        if *reading == Some(read.id) {
-            *reading = None;
-        }
+        self.end_mut(read.file.end).turns.release(read.id);
     }
 
     pub(super) fn input(&mut self) -> &mut InputQueue {
@@ -562,7 +575,7 @@ impl Pty {
 
     // Flush and flow
 
-    fn flush_discipline(&mut self) {
+    pub(crate) fn flush_discipline(&mut self) {
         if self.discipline.is_detached {
             return;
         }

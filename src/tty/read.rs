@@ -24,7 +24,7 @@ pub struct Read {
     pub(super) file: File,
     pub(super) id: u64,
     len: usize,
-    /// The bytes to collect, as VMIN was when the read began (LD-113).
+    /// The bytes to collect, as VMIN was when the read got its turn (LD-113).
     minimum: usize,
     /// The time between two bytes.
     inter_byte: u64,
@@ -32,6 +32,8 @@ pub struct Read {
     has_packets: bool,
     /// The read was polled before.
     has_begun: bool,
+    /// The read had its turn: no earlier read of its end is in progress.
+    has_turn: bool,
     data: Vec<u8>,
 }
 
@@ -56,35 +58,39 @@ pub enum Blocking {
 }
 
 impl Pty {
-    /// Begins a read of at most `len` bytes. VMIN and VTIME are taken as they are now (LD-113).
-    pub fn begin_read(&mut self, file: &File, len: usize, now: Time) -> Read {
-        let (mut minimum, mut inter_byte, mut deadline) = (0, 0, None);
+    /// Begins a read of at most `len` bytes.
+    pub fn begin_read(&mut self, file: &File, len: usize) -> Read {
+        Read {
+            file: *file,
+            id: self.next_read(),
+            len,
+            minimum: 0,
+            inter_byte: 0,
+            deadline: None,
+            has_packets: false,
+            has_begun: false,
+            has_turn: false,
+            data: Vec::new(),
+        }
+    }
+
+    /// A read gets its turn: VMIN and VTIME are taken as they are now (LD-113).
+    fn begin_turn(&self, read: &mut Read, now: Time) {
         // the master's own settings, which no call changes, have VMIN 1 and VTIME 0 (LD-05)
         let cc = self.termios().cc;
-        let (min, time) = match file.end {
+        let end = read.file.end;
+        let (min, time) = match end {
             End::Master => (1, 0),
             End::Slave => (usize::from(cc[VMIN]), u64::from(cc[VTIME]) * TENTH_OF_A_SECOND),
         };
-        if file.end == End::Master || !self.termios().local(ICANON) {
-            minimum = min.max(1);
+        if end == End::Master || !self.termios().local(ICANON) {
+            read.minimum = min.max(1);
             match min {
-                0 => deadline = Some(Time(now.0.saturating_add(time))), // LD-111
-                _ => inter_byte = time,
+                0 => read.deadline = Some(Time(now.0.saturating_add(time))), // LD-111
+                _ => read.inter_byte = time,
             }
         }
-        let has_packets = file.end == End::Master && self.has_packet_mode();
-        let id = self.next_read();
-        Read {
-            file: *file,
-            id,
-            len,
-            minimum,
-            inter_byte,
-            deadline,
-            has_packets,
-            has_begun: false,
-            data: Vec::new(),
-        }
+        read.has_packets = end == End::Master && self.has_packet_mode();
     }
 
     /// Continues a read. `Ready` has the bytes of the read, or its error:
@@ -104,9 +110,15 @@ impl Pty {
         }
         if !self.take_read_lock(read) {
             return match blocking {
-                Blocking::No => Poll::Ready(Err(Errno::EAGAIN)), // LD-116
+                Blocking::No => {
+                    self.release_read_lock(read);
+                    Poll::Ready(Err(Errno::EAGAIN)) // LD-116
+                }
                 Blocking::Yes => Poll::Pending,
             };
+        }
+        if !core::mem::replace(&mut read.has_turn, true) {
+            self.begin_turn(read, now);
         }
         let result = match self.continue_read(read, !is_first, (now, blocking)) {
             Poll::Pending => return Poll::Pending,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use proctable::diff::{Campaign, Subject, Summary, TrialConfig};
 use proctable::host::{Mode, probe};
+use proctable::sim::Profile;
 
 fn exe() -> PathBuf {
     env!("CARGO_BIN_EXE_proctable").into()
@@ -15,7 +16,7 @@ fn campaign(mode: Mode, programs: u64) -> Campaign {
         exe: exe(),
         mode,
         cpus: vec![0],
-        config: TrialConfig { seed: 42, steps: 60, shrink: true, concurrent: None },
+        config: TrialConfig { seed: 42, steps: 60, shrink: true, concurrent: None, profile: None },
         programs,
         subject: Subject::Processes,
         shard: (0, 1),
@@ -119,11 +120,13 @@ fn every_wrong_rule_is_found() {
     use proctable::kernel::Fault;
     let Some(mode) = modes().first().copied() else { return };
     let mut missed = Vec::new();
-    for fault in Fault::ALL {
+    let of_all = Fault::ALL.map(|fault| (fault, None));
+    let of_terminals = Fault::OF_TERMINALS.map(|fault| (fault, Some(Profile::Terminals)));
+    for (fault, profile) in of_all.into_iter().chain(of_terminals) {
         let wrong = Campaign {
             fault: Some(format!("{fault:?}")),
             max_differences: 1,
-            config: TrialConfig { seed: 42, steps: 80, shrink: false, concurrent: None },
+            config: TrialConfig { seed: 42, steps: 80, shrink: false, concurrent: None, profile },
             ..campaign(mode, 2000)
         };
         let summary = run(&wrong);
@@ -137,6 +140,19 @@ fn every_wrong_rule_is_found() {
     assert!(missed.is_empty(), "not found: {missed:?}");
 }
 
+/// A terminal with processes: sessions, foreground groups, the background.
+#[test]
+fn kernel_and_model_agree_on_job_control() {
+    for mode in modes() {
+        let campaign = campaign(mode, 400);
+        let config = TrialConfig { profile: Some(Profile::Terminals), ..campaign.config };
+        let summary = run(&Campaign { config, ..campaign });
+        let found = &summary.differences;
+        assert!(found.is_empty(), "{mode:?}: {}", found[0].text);
+        assert!(summary.progress.calls > 10_000, "{mode:?}: {:?}", summary.progress);
+    }
+}
+
 /// The same for the rules of terminals.
 #[cfg(feature = "faults")]
 #[test]
@@ -148,7 +164,13 @@ fn every_wrong_rule_of_terminals_is_found() {
         let wrong = Campaign {
             fault: Some(format!("{fault:?}")),
             max_differences: 1,
-            config: TrialConfig { seed: 42, steps: 80, shrink: false, concurrent: None },
+            config: TrialConfig {
+                seed: 42,
+                steps: 80,
+                shrink: false,
+                concurrent: None,
+                profile: None,
+            },
             subject: Subject::Terminal,
             ..campaign(mode, 2000)
         };

@@ -235,7 +235,7 @@ fn random_programs_exercise_the_rules_that_diff_shows() {
             exe: env!("CARGO_BIN_EXE_proctable").into(),
             mode,
             cpus: cpus(),
-            config: TrialConfig { seed, steps: 80, shrink: false, concurrent: None },
+            config: TrialConfig { seed, steps: 80, shrink: false, concurrent: None, profile: None },
             programs: 600,
             subject: Subject::Processes,
             shard: (0, 1),

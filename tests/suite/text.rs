@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use proctable::abi::*;
 use proctable::syscall::text::{self, CallEnd, CallPrefix, ParseError, RestartCode};
-use proctable::syscall::{MEMORY, Prctl, Ptr, QueuedInfo, Ret, Syscall, clone};
+use proctable::syscall::{
+    MEMORY, Prctl, Ptr, QueuedInfo, Ret, Syscall, TerminalPath, TerminalRequest, clone,
+};
 use proctable::trace::{self, Entry, Log, LogEvent};
+use proctable::tty::{FlowAction, Queue, SetTermios, Termios, Winsize};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -638,6 +641,106 @@ fn plain_calls() -> impl Strategy<Value = Syscall> {
     ]
 }
 
+fn settings() -> impl Strategy<Value = Termios> {
+    let flags = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
+    let rest = (any::<u8>(), any::<[u8; 19]>(), any::<u32>(), any::<u32>());
+    (flags, rest).prop_map(|((iflag, oflag, cflag, lflag), (line, cc, ispeed, ospeed))| Termios {
+        iflag,
+        oflag,
+        cflag,
+        lflag,
+        line,
+        cc,
+        ispeed,
+        ospeed,
+    })
+}
+
+fn window_sizes() -> impl Strategy<Value = Winsize> {
+    let sizes = (any::<u16>(), any::<u16>(), any::<u16>(), any::<u16>());
+    sizes.prop_map(|(rows, cols, xpixel, ypixel)| Winsize { rows, cols, xpixel, ypixel })
+}
+
+fn byte_strings() -> impl Strategy<Value = Arc<[u8]>> {
+    vec(any::<u8>(), 0..40).prop_map(Arc::from)
+}
+
+/// Requests that store nothing.
+fn requests() -> impl Strategy<Value = TerminalRequest> {
+    use TerminalRequest::*;
+    prop_oneof![
+        (any::<bool>(), settings()).prop_map(|(flush, termios)| {
+            let when = if flush { SetTermios::Flush } else { SetTermios::Now };
+            Tcsets(when, Box::new(termios))
+        }),
+        proptest::sample::select(vec![
+            Tcflsh(Queue::Input),
+            Tcflsh(Queue::Output),
+            Tcflsh(Queue::Both),
+            Tcxonc(FlowAction::StopOutput),
+            Tcxonc(FlowAction::StartOutput),
+            Tcxonc(FlowAction::SendStop),
+            Tcxonc(FlowAction::SendStart),
+            Tiocnotty,
+            Tiocvhangup,
+        ]),
+        i32s().prop_map(Tcsbrk),
+        i32s().prop_map(Tiocsctty),
+        i32s().prop_map(Tiocspgrp),
+        window_sizes().prop_map(Tiocswinsz),
+        any::<u8>().prop_map(Tiocsti),
+        i32s().prop_map(Tiocsig),
+        any::<bool>().prop_map(Tiocpkt),
+        any::<bool>().prop_map(Tiocsptlck),
+        any::<bool>().prop_map(Tiocexcl),
+    ]
+}
+
+fn terminal_calls() -> impl Strategy<Value = (Syscall, CallEnd)> {
+    use Syscall::*;
+    let path = prop_oneof![
+        Just(TerminalPath::Ptmx),
+        Just(TerminalPath::Tty),
+        any::<u32>().prop_map(TerminalPath::Pts),
+    ];
+    let asking = |request: TerminalRequest| {
+        move |(file, end): (u32, Option<CallEnd>), ret: Ret| {
+            let call = Ioctl { file, request: request.clone() };
+            (call, end.unwrap_or_else(|| Ok(ret).into()))
+        }
+    };
+    let whole = || (any::<u32>(), option::of(ends()));
+    let number = proptest::sample::select(vec![
+        TerminalRequest::Tiocgpgrp,
+        TerminalRequest::Tiocgsid,
+        TerminalRequest::Fionread,
+        TerminalRequest::Tiocgptn,
+    ]);
+    prop_oneof![
+        self::number((path, any::<u32>()).prop_map(|(path, flags)| Open { path, flags })),
+        self::number(any::<u32>().prop_map(Close)),
+        self::number(
+            (any::<u32>(), byte_strings()).prop_map(|(file, bytes)| Write { file, bytes })
+        ),
+        self::number(
+            (any::<u32>(), requests()).prop_map(|(file, request)| Ioctl { file, request })
+        ),
+        (any::<u32>(), sizes(), option::of(ends()), byte_strings()).prop_map(
+            |(file, len, end, bytes)| {
+                (Read { file, len }, end.unwrap_or_else(|| Ok(Ret::Bytes(bytes)).into()))
+            }
+        ),
+        (number, whole(), i32s())
+            .prop_map(move |(request, whole, n)| asking(request)(whole, Ret::Stored(n))),
+        (whole(), settings()).prop_map(move |(whole, termios)| {
+            asking(TerminalRequest::Tcgets)(whole, Ret::Termios(Box::new(termios)))
+        }),
+        (whole(), window_sizes()).prop_map(move |(whole, size)| {
+            asking(TerminalRequest::Tiocgwinsz)(whole, Ret::Winsize(size))
+        }),
+    ]
+}
+
 /// Calls whose result depends on their path.
 fn path_calls() -> impl Strategy<Value = (Syscall, CallEnd)> {
     (paths(), any::<bool>(), option::of(ends())).prop_map(|(path, exec, end)| {
@@ -745,6 +848,7 @@ fn calls() -> impl Strategy<Value = (Syscall, CallEnd)> {
     prop_oneof![
         4 => number(plain_calls()),
         1 => path_calls(),
+        2 => terminal_calls(),
         3 => storing_calls(),
         2 => giving_calls(),
     ]

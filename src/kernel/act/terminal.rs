@@ -1,9 +1,7 @@
-//! Calls on terminals: open, close, read, write and ioctl, and what terminals do to processes.
+//! Calls on terminals: open, close and ioctl, and what terminals do to processes.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::task::Poll;
 
 use crate::abi::{Errno, SigInfo, Signal};
 use crate::kernel::api::effect::{Effects, Restart, refuse};
@@ -11,23 +9,48 @@ use crate::kernel::api::identity::PidId;
 use crate::kernel::signal::Origin;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::process::Process;
-use crate::kernel::state::task::{Sleep, Task, TerminalSleep};
+use crate::kernel::state::task::{Task, TerminalSleep};
 use crate::kernel::state::terminal::{Foreground, OpenFile, place_of};
-use crate::kernel::{Kernel, Rule};
+use crate::kernel::{Fault, Kernel, Rule};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, TerminalPath, TerminalRequest, open};
-use crate::tty::termios::TOSTOP;
-use crate::tty::{Blocking, End, Event, Read};
+use crate::tty::{End, Event, Pty, SetTermios, Termios};
 
 /// Why a call of a process in the background ends.
-enum Background {
+pub(super) enum Background {
     /// It fails with EIO.
     Fails,
     /// Its group was signalled, and the call is restarted.
     Signalled,
+    /// An init with a default action: no signal reaches it (KILL-21), and its call is restarted
+    /// until the terminal changes. The kernel spins, and the model sleeps.
+    Restarts,
 }
 
 impl Kernel {
+    /// The open files of terminals, each with its number and its end, in the order in which they
+    /// were opened.
+    pub fn terminal_files(&self) -> impl Iterator<Item = (u32, End)> + '_ {
+        let files = self.terminals.iter().flat_map(|terminals| terminals.files());
+        files.map(|(number, file)| (number, file.file.end()))
+    }
+
+    /// The pty with that number in /dev/pts; `None` if there is none.
+    pub fn terminal(&self, number: u32) -> Option<&Pty> {
+        Some(&self.terminals.as_ref()?.get(number)?.pty)
+    }
+
+    /// How many tasks sleep in reads and writes of that terminal.
+    pub(crate) fn terminal_sleepers(&self, number: u32) -> usize {
+        let terminal = self.terminals.as_ref().and_then(|terminals| terminals.get(number));
+        terminal.map_or(0, |terminal| terminal.sleepers.len())
+    }
+
+    /// CAP_SYS_ADMIN of the machine: root of another user namespace does not have it.
+    fn administers_machine(&self, task: Id<Task>) -> bool {
+        self.cred(task).capable && !self.config.user_namespace
+    }
+
     /// Carries out a call on a terminal; `None` if the caller sleeps, or the call is restarted.
     #[inline(never)]
     pub(in crate::kernel) fn perform_on_terminal(
@@ -68,7 +91,7 @@ impl Kernel {
                 None => return refuse(fx, rule!("TTY-06"), Errno::ENXIO),
             },
         };
-        let capable = self.cred(caller).capable;
+        let capable = self.administers_machine(caller);
         let own = self.terminal_mut(terminal).filter(|own| !own.pty.is_master_closed());
         // LD-186
         let own = own.ok_or(Errno::ENOENT)?;
@@ -78,7 +101,8 @@ impl Kernel {
         let is_free = self.controlling_terminal(process).is_none() && !self.has_session(terminal);
         if self.processes[process].flags.session_leader && is_free {
             fx.obey(rule!("TTY-01"));
-            if flags & open::NOCTTY == 0 && open_file.is_readable() {
+            let acquires = flags & open::NOCTTY == 0 || self.has_fault(Fault::NocttyIgnored);
+            if acquires && open_file.is_readable() {
                 self.acquire_terminal(process, terminal);
             }
         }
@@ -95,13 +119,13 @@ impl Kernel {
         Ok(Ret::Value(0))
     }
 
-    fn open_file(&self, file: u32) -> Result<OpenFile, Errno> {
+    pub(super) fn open_file(&self, file: u32) -> Result<OpenFile, Errno> {
         self.terminals.as_ref().ok_or(Errno::EBADF)?.file(file)
     }
 
     /// Whether the caller's group may not use its controlling terminal as it likes, because it is
     /// in the background (`__tty_check_change`). Signals the group if so.
-    fn check_background(
+    pub(super) fn check_background(
         &mut self,
         caller: Id<Task>,
         terminal: u32,
@@ -110,7 +134,9 @@ impl Kernel {
     ) -> Result<(), Background> {
         let process = self.process_of(caller);
         // TTY-34: a process whose controlling terminal it is not uses it freely
-        if self.controlling_terminal(process) != Some(terminal) {
+        if self.controlling_terminal(process) != Some(terminal)
+            && !self.has_fault(Fault::BackgroundOfOtherSessions)
+        {
             fx.obey(rule!("TTY-34"));
             return Ok(());
         }
@@ -123,28 +149,42 @@ impl Kernel {
         fx.obey(rule!("TTY-17"));
         let is_ignored = self.sighands[self.processes[process].sighand].ignored().contains(signal);
         // TTY-20: SIG_IGN, and not a default action
-        if self.tasks[caller].mask.contains(signal) || is_ignored {
+        let mask = self.tasks[caller].mask;
+        let is_blocked = match self.has_fault(Fault::BackgroundComparesMask) {
+            true => mask == signal.set(),
+            false => mask.contains(signal),
+        };
+        if is_blocked || is_ignored {
             fx.obey(rule!("TTY-20"));
             return if signal == Signal::TTIN { Err(Background::Fails) } else { Ok(()) };
         }
         if self.is_orphaned(group, None) {
+            if self.has_fault(Fault::OrphansGetTtin) {
+                self.signal_group(Some(own), signal, rule!("TTY-16"), fx);
+            }
             fx.obey(rule!("ORP-20"));
             return Err(Background::Fails);
         }
-        let id = self.groups[group].pid;
-        self.signal_group(Some(self.pids.identity(id)), signal, rule!("TTY-16"), fx);
+        let is_default = self.sighands[self.processes[process].sighand].is_default(signal);
+        self.signal_group(Some(own), signal, rule!("TTY-16"), fx);
         // TG-55: the caller looks at its signals next, and takes this one
         fx.obey(rule!("TG-55"));
+        if self.processes[process].flags.unkillable
+            && is_default
+            && !self.tasks[caller].signal_pending
+        {
+            return Err(Background::Restarts);
+        }
         self.tasks[caller].signal_pending = true;
         Err(Background::Signalled)
     }
 
     /// The end of a call of a process in the background: `None` if it is restarted, which a handler
     /// without SA_RESTART prevents (TTY-18, TTY-19).
-    fn end_in_background(
+    pub(super) fn end_in_background(
         &mut self,
         caller: Id<Task>,
-        refused: Background,
+        (terminal, refused): (u32, Background),
         call: &Syscall,
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
@@ -153,6 +193,11 @@ impl Kernel {
             Background::Signalled => {
                 fx.obey_all(&[rule!("TTY-18"), rule!("TTY-19")]);
                 self.interrupt(caller, Restart::Sys, call.clone(), fx);
+                None
+            }
+            Background::Restarts => {
+                let sleep = TerminalSleep::Background { terminal, call: Box::new(call.clone()) };
+                self.sleep_in_terminal(caller, terminal, sleep);
                 None
             }
         }
@@ -181,13 +226,12 @@ impl Kernel {
 
     /// Does what has to follow a call on a terminal: signals, and wake-ups of the tasks that sleep
     /// in reads and writes.
-    fn follow_terminal(&mut self, number: u32, fx: &mut Effects) {
+    pub(super) fn follow_terminal(&mut self, number: u32, fx: &mut Effects) {
         let Some(terminal) = self.terminal_mut(number) else { return };
         let events = terminal.pty.take_events();
         if events.is_empty() {
             return;
         }
-        let sleepers = terminal.sleepers.clone();
         for event in events {
             match event {
                 Event::Signal(signal) => {
@@ -208,9 +252,7 @@ impl Kernel {
                 | Event::MasterHungUp => {}
             }
         }
-        for sleeper in sleepers {
-            self.enqueue_task(sleeper);
-        }
+        self.wake_sleepers(number);
     }
 
     /// The session of a terminal that is hung up loses it, and its leader alone is signalled
@@ -222,8 +264,9 @@ impl Kernel {
         self.sessions[session].terminal.hung_up = foreground;
         let leader = self.pids[self.sessions[session].pid].task();
         if let Some(leader) = leader.map(|leader| self.process_of(leader)) {
-            for signal in [Signal::HUP, Signal::CONT] {
-                self.signal_from_terminal(leader, signal, rule!("TTY-13"), fx);
+            self.signal_from_terminal(leader, Signal::HUP, rule!("TTY-13"), fx);
+            if !self.has_fault(Fault::HangUpWithoutCont) {
+                self.signal_from_terminal(leader, Signal::CONT, rule!("TTY-13"), fx);
             }
         }
     }
@@ -247,13 +290,16 @@ impl Kernel {
         let foreground = self.foreground(terminal).map(|foreground| foreground.pid);
         if is_exit {
             fx.obey(rule!("TG-100"));
-            self.signal_group(foreground, Signal::HUP, rule!("TTY-10"), fx);
+            if !self.has_fault(Fault::LeaderEndsAlone) {
+                self.signal_group(foreground, Signal::HUP, rule!("TTY-10"), fx);
+            }
         } else {
             for signal in [Signal::HUP, Signal::CONT] {
                 self.signal_foreground_as_user(caller, foreground, signal, fx);
             }
         }
         self.free_terminal(session);
+        self.wake_sleepers(terminal);
     }
 
     /// TTY-26: the signals of TIOCNOTTY are those of the caller, with the permissions of kill(2).
@@ -286,224 +332,6 @@ impl Kernel {
         }
     }
 
-    /// read(2) of a terminal; `None` if the caller sleeps.
-    fn read(
-        &mut self,
-        caller: Id<Task>,
-        file: u32,
-        len: usize,
-        call: &Syscall,
-        fx: &mut Effects,
-    ) -> Option<syscall::Result> {
-        let of = match self.open_file(file) {
-            Ok(of) if of.is_readable() => of,
-            _ => return Some(Err(Errno::EBADF)), // LD-196
-        };
-        let own = self.terminal_mut(of.terminal)?;
-        let is_usable = own.pty.usable(&of.file).is_ok() && !own.pty.has_error(&of.file);
-        if is_usable
-            && of.file.end() == End::Slave
-            && let Err(refused) = self.check_background(caller, of.terminal, Signal::TTIN, fx)
-        {
-            return self.end_in_background(caller, refused, call, fx);
-        }
-        let now = self.now;
-        let read = self.terminal_mut(of.terminal)?.pty.begin_read(&of.file, len, now);
-        self.poll_read(caller, of, read, call, fx)
-    }
-
-    /// Begins or continues a read; `None` if the task sleeps.
-    fn poll_read(
-        &mut self,
-        task: Id<Task>,
-        of: OpenFile,
-        mut read: Read,
-        call: &Syscall,
-        fx: &mut Effects,
-    ) -> Option<syscall::Result> {
-        let blocking = if of.is_nonblocking() { Blocking::No } else { Blocking::Yes };
-        let (now, is_interrupted) = (self.now, self.tasks[task].signal_pending);
-        let own = self.terminal_mut(of.terminal)?;
-        let polled = match own.pty.poll_read(&mut read, now, blocking) {
-            Poll::Pending if is_interrupted => match own.pty.interrupt_read(read) {
-                Ok(bytes) => Some(Ok(bytes)), // LD-115
-                Err(_) => {
-                    self.follow_terminal(of.terminal, fx);
-                    self.interrupt(task, Restart::Sys, call.clone(), fx);
-                    return None;
-                }
-            },
-            Poll::Pending => {
-                let deadline = read.deadline();
-                let call = Box::new(call.clone());
-                let sleep = TerminalSleep::Read { terminal: of.terminal, call, read };
-                self.sleep_in_terminal(task, of.terminal, sleep);
-                if let Some(deadline) = deadline {
-                    self.set_timeout(task, deadline);
-                }
-                None
-            }
-            Poll::Ready(result) => Some(result),
-        };
-        self.follow_terminal(of.terminal, fx);
-        polled.map(|result| result.map(|bytes| Ret::Bytes(bytes.into())))
-    }
-
-    fn sleep_in_terminal(&mut self, task: Id<Task>, terminal: u32, sleep: TerminalSleep) {
-        if let Some(terminal) = self.terminal_mut(terminal) {
-            terminal.sleepers.push(task);
-        }
-        self.tasks[task].sleep = Sleep::Terminal(Box::new(sleep));
-    }
-
-    /// write(2) to a terminal; `None` if the caller sleeps.
-    fn write(
-        &mut self,
-        caller: Id<Task>,
-        file: u32,
-        call: &Syscall,
-        fx: &mut Effects,
-    ) -> Option<syscall::Result> {
-        let of = match self.open_file(file) {
-            Ok(of) if of.is_writable() => of,
-            _ => return Some(Err(Errno::EBADF)), // LD-196
-        };
-        let own = self.terminal_mut(of.terminal)?;
-        let is_usable = own.pty.usable(&of.file).is_ok() && !own.pty.has_error(&of.file);
-        let stops = of.file.end() == End::Slave && own.pty.termios().lflag & TOSTOP != 0;
-        if is_usable
-            && stops
-            && let Err(refused) = self.check_background(caller, of.terminal, Signal::TTOU, fx)
-        {
-            return self.end_in_background(caller, refused, call, fx);
-        }
-        self.continue_write(caller, of, 0, call, fx)
-    }
-
-    /// Begins or continues a write of which `written` bytes are done; `None` if the task sleeps.
-    fn continue_write(
-        &mut self,
-        task: Id<Task>,
-        of: OpenFile,
-        mut written: usize,
-        call: &Syscall,
-        fx: &mut Effects,
-    ) -> Option<syscall::Result> {
-        let Syscall::Write { bytes, .. } = call else { return Some(Err(Errno::EINVAL)) };
-        let bytes: Arc<[u8]> = bytes.clone();
-        let place = place_of(of.file.end());
-        let is_interrupted = self.tasks[task].signal_pending;
-        let own = self.terminal_mut(of.terminal)?;
-        let is_own_turn = own.writing[place].is_none_or(|other| other == task);
-        // n_tty_write looks at signals before it writes more
-        let failed = if !is_own_turn || is_interrupted {
-            Some(Errno::EAGAIN)
-        } else {
-            own.writing[place] = Some(task);
-            loop {
-                match own.pty.write(&of.file, &bytes[written..]) {
-                    Ok(more) => written += more,
-                    Err(errno) => break Some(errno),
-                }
-                if written == bytes.len() {
-                    break None;
-                }
-            }
-        };
-        if failed == Some(Errno::EAGAIN) && !of.is_nonblocking() && !is_interrupted {
-            let call = Box::new(call.clone());
-            let sleep = TerminalSleep::Write { terminal: of.terminal, call, written };
-            self.sleep_in_terminal(task, of.terminal, sleep);
-            self.follow_terminal(of.terminal, fx);
-            return None;
-        }
-        self.end_write(task, of.terminal);
-        self.follow_terminal(of.terminal, fx);
-        match failed {
-            Some(_) if written > 0 => {}
-            // a write that waits for another write does not wait with O_NONBLOCK
-            Some(_) if is_interrupted && (is_own_turn || !of.is_nonblocking()) => {
-                self.interrupt(task, Restart::Sys, call.clone(), fx);
-                return None;
-            }
-            Some(errno) => return Some(Err(errno)),
-            None => {}
-        }
-        Some(Ok(Ret::Value(written as i64)))
-    }
-
-    /// A task writes no more: the next one can write.
-    fn end_write(&mut self, task: Id<Task>, terminal: u32) {
-        let Some(own) = self.terminal_mut(terminal) else { return };
-        let is_writer = |writer: &mut Id<Task>| *writer == task;
-        if own.writing.iter_mut().filter_map(|writer| writer.take_if(is_writer)).count() == 0 {
-            return;
-        }
-        let sleepers = own.sleepers.clone();
-        for sleeper in sleepers {
-            self.enqueue_task(sleeper);
-        }
-    }
-
-    /// A task that sleeps in a read or write was woken: continues the call.
-    pub(in crate::kernel) fn wake_in_terminal(&mut self, task: Id<Task>, fx: &mut Effects) {
-        let Some(sleep) = self.leave_terminal_sleep(task) else { return };
-        let (call, result) = match sleep {
-            TerminalSleep::Read { call, read, .. } => {
-                let Some(of) = self.file_of(&call) else { return };
-                let result = self.poll_read(task, of, read, &call, fx);
-                (call, result)
-            }
-            TerminalSleep::Write { call, written, .. } => {
-                let Some(of) = self.file_of(&call) else { return };
-                let result = self.continue_write(task, of, written, &call, fx);
-                (call, result)
-            }
-        };
-        if let Some(result) = result {
-            let rule = match *call {
-                Syscall::Read { .. } => rule!("TTY-16"),
-                _ => rule!("TTY-34"),
-            };
-            self.return_later(task, result, rule, fx);
-        }
-    }
-
-    /// The file of a read or write in progress.
-    fn file_of(&self, call: &Syscall) -> Option<OpenFile> {
-        match call {
-            Syscall::Read { file, .. } | Syscall::Write { file, .. } => self.open_file(*file).ok(),
-            _ => None,
-        }
-    }
-
-    /// The task sleeps in a terminal no more. Returns the call, which continues or ends.
-    fn leave_terminal_sleep(&mut self, task: Id<Task>) -> Option<TerminalSleep> {
-        self.cancel_timeout(task);
-        let Sleep::Terminal(sleep) = core::mem::take(&mut self.tasks[task].sleep) else {
-            return None;
-        };
-        let (TerminalSleep::Read { terminal, .. } | TerminalSleep::Write { terminal, .. }) = *sleep;
-        if let Some(terminal) = self.terminal_mut(terminal) {
-            terminal.sleepers.retain(|sleeper| *sleeper != task);
-        }
-        Some(*sleep)
-    }
-
-    /// A task ends in a read or write: others can read or write.
-    #[cold]
-    pub(in crate::kernel) fn abort_in_terminal(&mut self, task: Id<Task>) {
-        match self.leave_terminal_sleep(task) {
-            Some(TerminalSleep::Read { terminal, read, .. }) => {
-                let Some(own) = self.terminal_mut(terminal) else { return };
-                let _ = own.pty.interrupt_read(read);
-                self.end_write(task, terminal);
-            }
-            Some(TerminalSleep::Write { terminal, .. }) => self.end_write(task, terminal),
-            None => {}
-        }
-    }
-
     /// ioctl(2) on a terminal; `None` if the call is restarted.
     fn ioctl(
         &mut self,
@@ -526,7 +354,8 @@ impl Kernel {
         // TTY-16: these requests check the terminal also through the master, whose settings they
         // do not change
         let is_change = match request {
-            TerminalRequest::Tcsets(..) | TerminalRequest::Tiocspgrp(_) => true,
+            TerminalRequest::Tiocspgrp(_) => !self.has_fault(Fault::BackgroundSetsForeground),
+            TerminalRequest::Tcsets(..) => true,
             TerminalRequest::Tcflsh(_)
             | TerminalRequest::Tcxonc(_)
             | TerminalRequest::Tcsbrk(_) => is_slave,
@@ -538,7 +367,13 @@ impl Kernel {
             if matches!((&refused, request), (Background::Fails, TerminalRequest::Tiocspgrp(_))) {
                 return Some(Err(Errno::ENOTTY));
             }
-            return self.end_in_background(caller, refused, call, fx);
+            return self.end_in_background(caller, (of.terminal, refused), call, fx);
+        }
+        if let TerminalRequest::Tcsets(SetTermios::Flush, new) = request {
+            self.terminal_mut(of.terminal)?.pty.flush_discipline();
+            let result = self.drain_and_set(caller, of, new, call);
+            self.follow_terminal(of.terminal, fx);
+            return result;
         }
         let result = match request {
             TerminalRequest::Tiocsctty(arg) => self.tiocsctty(caller, of, *arg, fx),
@@ -548,8 +383,39 @@ impl Kernel {
             TerminalRequest::Tiocgsid => self.tiocgsid(caller, of, fx),
             _ => self.request_of_pty(caller, of, request),
         };
+        let is_hang_up = matches!(request, TerminalRequest::Tiocvhangup) && result.is_ok();
+        let waits = is_hang_up && self.terminal_sleepers(of.terminal) > 0;
         self.follow_terminal(of.terminal, fx);
+        if waits {
+            // the call returns when all others have left the line discipline (tty_ldisc_hangup)
+            let call = Box::new(call.clone());
+            let sleep = TerminalSleep::HangUp { terminal: of.terminal, call };
+            self.sleep_in_terminal(caller, of.terminal, sleep);
+            self.enqueue_last(caller);
+            return None;
+        }
         Some(result)
+    }
+
+    /// TCSETSF, after the flush of the input: waits until no write to the slave is in progress
+    /// (`set_termios`). `None` if the task sleeps. No signal ends the wait: the kernel tries again.
+    pub(super) fn drain_and_set(
+        &mut self,
+        task: Id<Task>,
+        of: OpenFile,
+        new: &Termios,
+        call: &Syscall,
+    ) -> Option<syscall::Result> {
+        let own = self.terminal_mut(of.terminal)?;
+        let is_busy = own.writing[place_of(End::Slave)].is_some();
+        if !is_busy {
+            let set = own.pty.set_termios(&of.file, *new, SetTermios::Now);
+            return Some(set.map(|()| Ret::Value(0)));
+        }
+        let call = Box::new(call.clone());
+        let sleep = TerminalSleep::Settings { terminal: of.terminal, call };
+        self.sleep_in_terminal(task, of.terminal, sleep);
+        None
     }
 
     /// TIOCSCTTY.
@@ -570,13 +436,14 @@ impl Kernel {
         if !is_leader || self.controlling_terminal(process).is_some() {
             return refuse(fx, rule!("TTY-03"), Errno::EPERM);
         }
-        let capable = self.cred(caller).capable;
+        let capable = self.administers_machine(caller);
         if let Some(owner) = owner {
-            if arg != 1 || !capable {
+            if (arg != 1 || !capable) && !self.has_fault(Fault::TerminalNotStolen) {
                 return refuse(fx, rule!("TTY-04"), Errno::EPERM);
             }
             fx.obey(rule!("TTY-04"));
             self.free_terminal(owner);
+            self.wake_sleepers(of.terminal);
         }
         if !of.is_readable() && !capable {
             return refuse(fx, rule!("TTY-05"), Errno::EPERM);
@@ -650,6 +517,7 @@ impl Kernel {
         }
         let pid = self.pids.identity(object);
         self.set_foreground(of.terminal, Foreground { pid, number: self.pids[object].pgid() });
+        self.wake_sleepers(of.terminal);
         Ok(Ret::Value(0))
     }
 
@@ -671,7 +539,7 @@ impl Kernel {
         of: OpenFile,
         request: &TerminalRequest,
     ) -> syscall::Result {
-        let capable = self.cred(caller).capable;
+        let capable = self.administers_machine(caller);
         let may_insert = capable || self.is_controlling(caller, of);
         let own = self.terminal_mut(of.terminal).ok_or(Errno::EBADF)?;
         let (pty, file) = (&mut own.pty, &of.file);

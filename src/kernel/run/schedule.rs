@@ -111,7 +111,14 @@ impl Kernel {
         if self.must_end(task) {
             return self.die(task, fx);
         }
+        let in_terminal = matches!(self.tasks[task].sleep, Sleep::Terminal(_));
         self.wake(task, fx);
+        let is_interrupted = matches!(self.tasks[task].sleep, Sleep::Interrupted(..));
+        if in_terminal && is_interrupted && !self.queue.is_empty() {
+            // a task that waited for the end of this read or write may begin its own before this
+            // one restarts (the kernel hands a mutex over, or the first one takes it)
+            return self.enqueue_first(task);
+        }
         // the task may sleep again
         if self.tasks[task].signal_pending
             || !self.is_asleep(task)
@@ -239,9 +246,7 @@ impl Kernel {
         };
         if exiting && self.config.version.has(Property::ExitIsPreempted) {
             // the process runs after all other tasks
-            if !core::mem::replace(&mut self.tasks[task].queued, true) {
-                self.queue.push_back(task);
-            }
+            self.enqueue_last(task);
         } else if !first {
             // a task that is in the queue lets other tasks run first
             if !thread.queued && (thread.result.is_some() || !thread.frames.is_empty()) {
@@ -258,6 +263,14 @@ impl Kernel {
     pub(in crate::kernel) fn enqueue_first(&mut self, task: Id<Task>) {
         if !core::mem::replace(&mut self.tasks[task].queued, true) {
             self.queue.push_front(task);
+        }
+    }
+
+    /// Puts the task at the end of the run queue, also while it makes the present transition: other
+    /// tasks run before it continues.
+    pub(in crate::kernel) fn enqueue_last(&mut self, task: Id<Task>) {
+        if !core::mem::replace(&mut self.tasks[task].queued, true) {
+            self.queue.push_back(task);
         }
     }
 

@@ -59,7 +59,7 @@ pub enum Sleep {
     /// It ends and has released its memory; no process is notified yet. `last`: all other tasks of
     /// its process had begun to end before it.
     Exiting { last: bool },
-    /// read or write of a terminal.
+    /// read, write, or TCSETSF of ioctl, of a terminal.
     Terminal(Box<TerminalSleep>),
     /// None: the task is in user mode, and makes that call next.
     Calling(Box<Syscall>),
@@ -176,7 +176,7 @@ pub struct Notifying {
     pub unwanted: Vec<(Id<Process>, Rule)>,
 }
 
-/// A read or write of a terminal that waits.
+/// A call on a terminal that waits.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum TerminalSleep {
@@ -192,8 +192,26 @@ pub enum TerminalSleep {
         /// The number of the terminal.
         terminal: u32,
         call: Box<Syscall>,
-        /// The number of bytes that are written.
-        written: usize,
+        /// The number of bytes that are written; `None` if the write waits for its turn.
+        written: Option<usize>,
+    },
+    /// A call of an init in the background, which the kernel restarts again and again.
+    Background {
+        /// The number of the terminal.
+        terminal: u32,
+        call: Box<Syscall>,
+    },
+    /// TIOCVHANGUP of ioctl(2): it waits until others have left their calls.
+    HangUp {
+        /// The number of the terminal.
+        terminal: u32,
+        call: Box<Syscall>,
+    },
+    /// TCSETSF of ioctl(2): it waits for the end of a write.
+    Settings {
+        /// The number of the terminal.
+        terminal: u32,
+        call: Box<Syscall>,
     },
 }
 
@@ -202,7 +220,10 @@ impl TerminalSleep {
     pub fn deadline(&self) -> Option<Time> {
         match self {
             TerminalSleep::Read { read, .. } => read.deadline(),
-            TerminalSleep::Write { .. } => None,
+            TerminalSleep::Write { .. }
+            | TerminalSleep::Settings { .. }
+            | TerminalSleep::Background { .. }
+            | TerminalSleep::HangUp { .. } => None,
         }
     }
 }

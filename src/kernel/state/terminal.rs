@@ -115,6 +115,11 @@ impl Terminals {
         self.files.get(&number).copied().ok_or(Errno::EBADF)
     }
 
+    /// The open files, in the order of their numbers.
+    pub fn files(&self) -> impl Iterator<Item = (u32, &OpenFile)> {
+        self.files.iter().map(|(number, file)| (*number, file))
+    }
+
     /// Closes a file. Its terminal ends with the last file (LD-188).
     pub fn close(&mut self, number: u32) -> Result<u32, Errno> {
         let OpenFile { terminal, file, .. } = self.files.remove(&number).ok_or(Errno::EBADF)?;

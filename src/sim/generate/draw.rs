@@ -29,6 +29,8 @@ pub(super) struct Draw<'a> {
     pub(super) caller: Pid,
     /// See [`Generator::limited`](super::Generator).
     pub(super) limited: &'a mut bool,
+    /// See [`Generator::opened`](super::Generator).
+    pub(super) opened: &'a [(u32, Pid)],
 }
 
 impl Draw<'_> {

@@ -6,9 +6,11 @@
 //! - `profile`: the weights of the kinds of steps;
 //! - `draw`: choices, and the values of arguments;
 //! - `process`, `signal`: the calls;
-//! - `terminal`: the calls of programs for a terminal.
+//! - `job_control`: the calls on a terminal that controls processes;
+//! - `terminal`: the calls of programs for a terminal alone.
 
 mod draw;
+mod job_control;
 mod process;
 mod profile;
 mod signal;
@@ -48,6 +50,8 @@ pub struct GeneratorEnv {
     pub below_init: bool,
     /// Programs create threads, and make calls that address threads.
     pub threads: bool,
+    /// Programs open a pty.
+    pub terminals: bool,
 }
 
 /// Generates one program, each step from the state after the steps before it.
@@ -58,6 +62,11 @@ pub struct Generator {
     /// A limit was lowered: from now on no process becomes root, because a program shares the
     /// counts of root with the rest of the machine.
     limited: bool,
+    /// The files of terminals that processes have opened, with the openers: no other process has
+    /// their descriptors. The first two are the files of the first process.
+    opened: Vec<(u32, Pid)>,
+    /// The task that has opened a file in the last step, if the call has succeeded.
+    opener: Option<Pid>,
 }
 
 /// The maximum number of processes of a program.
@@ -73,7 +82,7 @@ const TICK: i64 = 18;
 impl Generator {
     /// A generator for a program of that profile.
     pub fn new(profile: Profile, env: GeneratorEnv) -> Generator {
-        Generator { profile, env, limited: false }
+        Generator { profile, env, limited: false, opened: Vec::new(), opener: None }
     }
 
     /// The configuration of the model at the beginning of the program.
@@ -99,6 +108,10 @@ impl Generator {
             config.pid_max = 302 + below(choose, 3) as u32;
             return config;
         }
+        if self.profile == Profile::Terminals {
+            // the first process has the master, and must not end
+            return config;
+        }
         // the init is not in the model
         if self.env.below_init && self.profile != Profile::Numbers && one_in(choose, 6) {
             return config.below_init(Pid(2));
@@ -120,6 +133,15 @@ impl Generator {
         if self.profile == Profile::Concurrent && actors.len() > 1 && !one_in(choose, 3) {
             return Some(self.concurrent(kernel, actors, choose));
         }
+        if self.profile == Profile::Terminals && self.env.terminals {
+            self.note_opened(kernel);
+            let first = kernel.config().first;
+            if kernel.in_user_mode(first)
+                && let Some(call) = self.draw(kernel, first, choose).open_terminal()
+            {
+                return Some(Step { tid: first, action: Action::Call(call) });
+            }
+        }
         // the first task a little more often than the others: it is the parent of most children
         let first = kernel.config().first;
         let tid = if one_in(choose, 8) && kernel.in_user_mode(first) {
@@ -128,7 +150,37 @@ impl Generator {
             actors[below(choose, actors.len())]
         };
         let action = self.action(kernel, tid, choose);
+        if let Action::Call(Syscall::Open { .. }) = action {
+            self.opener = Some(tid);
+        }
         Some(Step { tid, action })
+    }
+
+    /// Records who has opened a file in the last step.
+    fn note_opened(&mut self, kernel: &Kernel) {
+        let Some(opener) = self.opener.take() else { return };
+        let last = kernel.terminal_files().map(|(file, _)| file).max();
+        let known = self.opened.iter().map(|(file, _)| *file).max().unwrap_or(2);
+        if let Some(file) = last.filter(|file| *file > known) {
+            self.opened.push((file, opener));
+        }
+    }
+
+    fn draw<'a>(
+        &'a mut self,
+        kernel: &'a Kernel,
+        caller: Pid,
+        choose: &'a mut dyn Choose,
+    ) -> Draw<'a> {
+        Draw {
+            choose,
+            kernel,
+            env: &self.env,
+            profile: self.profile,
+            caller,
+            limited: &mut self.limited,
+            opened: &self.opened,
+        }
     }
 
     /// A step in which two or three of `actors` make calls at the same time.
@@ -152,14 +204,7 @@ impl Generator {
         let varied = self.profile != Profile::Concurrent;
         let whole = self.profile == Profile::Mixed || varied && one_in(choose, 4);
         let weights = if whole { EVERYTHING } else { self.profile.weights() };
-        let mut draw = Draw {
-            choose,
-            kernel,
-            env: &self.env,
-            profile: self.profile,
-            caller: tid,
-            limited: &mut self.limited,
-        };
+        let mut draw = self.draw(kernel, tid, choose);
         for _ in 0..20 {
             let kind = draw.weighted(weights);
             if let Some(action) = draw.action(kind) {
@@ -204,6 +249,14 @@ impl Draw<'_> {
             StepKind::Clone if room => self.clone_call(),
             StepKind::Fork | StepKind::Vfork | StepKind::Clone => return None,
             StepKind::Exec => self.exec_call(),
+            // the first process has the master, and users cannot open the slave; a call of an init
+            // from the background never ends
+            StepKind::Exit | StepKind::User | StepKind::Setsid
+                if self.profile == Profile::Terminals
+                    && (kind == StepKind::User || self.is_first()) =>
+            {
+                return None;
+            }
             // the exit of the init ends the program
             StepKind::Exit if self.caller == self.kernel.config().first && !self.one_in(20) => {
                 return None;
@@ -238,10 +291,13 @@ impl Draw<'_> {
             StepKind::Directory => self.directory(),
             StepKind::Alarm => Syscall::Alarm(self.among(&[0, 0, 1, 2, 5, 100, 100_000, u32::MAX])),
             StepKind::Itimer => self.itimer(),
+            StepKind::Terminal if self.env.terminals => return self.terminal_call(),
+            // a thread may have descriptors of its own
+            StepKind::Thread if self.profile == Profile::Terminals => return None,
             // an init takes few signals: most threads belong to other processes
             StepKind::Thread if self.is_first() && !self.one_in(4) => return None,
             StepKind::Thread if self.env.threads => self.thread_call(room),
-            StepKind::Thread | StepKind::Elapse => return None,
+            StepKind::Thread | StepKind::Terminal | StepKind::Elapse => return None,
         })
     }
 }

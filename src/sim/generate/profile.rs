@@ -2,6 +2,7 @@
 
 /// The subject of a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Profile {
     /// Everything.
     Mixed,
@@ -25,6 +26,8 @@ pub enum Profile {
     Limits,
     /// Threads: the thread that takes a signal, stops, waits, ends last, calls execve.
     Threads,
+    /// A terminal: its session, its foreground group, the background, hang-ups.
+    Terminals,
     /// alarm, setitimer, timeouts.
     Timers,
     /// Up to three tasks that make their calls at the same time.
@@ -33,7 +36,7 @@ pub enum Profile {
 
 impl Profile {
     /// The profiles whose programs make one call after the other. `diff` uses them in turn.
-    pub const ALL: [Profile; 12] = [
+    pub const ALL: [Profile; 13] = [
         Profile::Mixed,
         Profile::Jobs,
         Profile::Waits,
@@ -45,6 +48,7 @@ impl Profile {
         Profile::Clones,
         Profile::Limits,
         Profile::Threads,
+        Profile::Terminals,
         Profile::Timers,
     ];
 
@@ -62,6 +66,7 @@ impl Profile {
             Profile::Clones => "clones",
             Profile::Limits => "limits",
             Profile::Threads => "threads",
+            Profile::Terminals => "terminals",
             Profile::Timers => "timers",
             Profile::Concurrent => "concurrent",
         }
@@ -73,7 +78,8 @@ impl Profile {
         use StepKind::{
             Alarm, Clone, Directory, Elapse, Exec, Exit, Fork, Getters, GroupGetters, Itimer, Kill,
             KillGroup, Limit, Mask, Pause, Pdeathsig, Pending, Queue, Setpgid, Setsid, Sigaction,
-            Sigreturn, Subreaper, Suspend, Tgkill, Thread, TimedWait, Umask, User, Vfork, Wait,
+            Sigreturn, Subreaper, Suspend, Terminal, Tgkill, Thread, TimedWait, Umask, User, Vfork,
+            Wait,
         };
         match self {
             Profile::Mixed => &[(Fork, 0)],
@@ -264,6 +270,20 @@ impl Profile {
                 (Umask, 1),
                 (Getters, 1),
             ],
+            Profile::Terminals => &[
+                (Terminal, 60),
+                (Fork, 10),
+                (Setpgid, 8),
+                (Setsid, 6),
+                (Kill, 6),
+                (KillGroup, 6),
+                (Exit, 3),
+                (Wait, 6),
+                (Sigaction, 6),
+                (Mask, 4),
+                (Exec, 1),
+                (Vfork, 1),
+            ],
             Profile::Timers => &[
                 (Fork, 9),
                 (Alarm, 14),
@@ -347,5 +367,6 @@ pub(super) enum StepKind {
     Alarm,
     Itimer,
     Thread,
+    Terminal,
     Elapse,
 }

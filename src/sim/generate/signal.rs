@@ -88,7 +88,11 @@ impl Draw<'_> {
             1 => self.set(),
             _ => SigSet::EMPTY,
         };
-        let action = SigAction { handler, flags: self.flags(), mask, restorer: self.env.restorer };
+        let mut flags = self.flags();
+        if !self.may_restart(sig) {
+            flags = SaFlags(flags.0 & !SaFlags::RESTART.0);
+        }
+        let action = SigAction { handler, flags, mask, restorer: self.env.restorer };
         let act = if self.one_in(10) { None } else { Some(action) };
         Syscall::RtSigaction { sig, act, old: self.optional_pointer(), size: self.size() }
     }

@@ -24,6 +24,8 @@ pub fn record(profile: Profile, seed: u64, steps: usize) -> Log {
         below_init: false,
         users: [1_000_001, 1_000_002, 1_000_003].map(Uid).into(),
         threads: true,
+        // a log does not show what is typed
+        terminals: false,
     };
     let (mut generator, mut choices) = (Generator::new(profile, world), Seeded::new(seed));
     let mut recorder = Recorder::new(Kernel::new(generator.config(&mut choices)));

@@ -5,8 +5,8 @@
 use proctable::abi::{Errno, Handler, SaFlags, SigAction, SigSet, Signal, WaitOptions, WaitStatus};
 use proctable::kernel::{Config, RunState};
 use proctable::syscall::{Ret, Syscall, TerminalPath, TerminalRequest, clone, open};
-use proctable::tty::termios::{TOSTOP, VINTR};
-use proctable::tty::{Queue, SetTermios, Termios, Winsize};
+use proctable::tty::termios::{TOSTOP, VINTR, VMIN};
+use proctable::tty::{FlowAction, Queue, SetTermios, Termios, Winsize};
 
 use crate::scene::*;
 
@@ -838,4 +838,88 @@ fn tg_100_the_last_thread_of_a_session_leader_hangs_up() {
     scene.call(second, Syscall::Exit(0));
     assert_eq!(scene.handled_numbers(front), [Signal::HUP.number()]);
     scene.same_on_the_kernel();
+}
+
+/// LD-164: TCSETSF waits for a write that waits.
+#[test]
+fn tcsetsf_waits_for_a_write() {
+    let mut scene = scene_with_terminal();
+    let (own, other) = (shell(&mut scene), leader(&mut scene));
+    scene.value(1, write(MASTER, "\x13"));
+    scene.call(own, write(SLAVE, "text"));
+    let mut termios = Termios::default();
+    termios.lflag |= TOSTOP;
+    let request = TerminalRequest::Tcsets(SetTermios::Flush, Box::new(termios));
+    scene.call(other, ioctl(SLAVE, request));
+    assert_eq!((scene.returned(own), scene.returned(other)), (None, None));
+    scene.value(1, write(MASTER, "\x11"));
+    assert_eq!(scene.returned(own), Some(Ok(Ret::Value(4))));
+    assert_eq!(scene.returned(other), Some(Ok(Ret::Value(0))));
+    let set = scene.result(1, ioctl(SLAVE, TerminalRequest::Tcgets));
+    assert!(matches!(set, Ok(Ret::Termios(set)) if set.lflag & TOSTOP != 0));
+    scene.same_on_the_kernel();
+}
+
+/// LD-155: a write that TCOON continues does not print the echoes that wait; the next one does.
+#[test]
+fn a_continued_write_prints_no_echoes() {
+    let mut scene = scene_with_terminal();
+    let own = shell(&mut scene);
+    let flow = |action| ioctl(SLAVE, TerminalRequest::Tcxonc(action));
+    scene.value(own, flow(FlowAction::StopOutput));
+    scene.value(1, write(MASTER, "a"));
+    scene.call(own, write(SLAVE, "text"));
+    scene.value(1, flow(FlowAction::StartOutput));
+    assert_eq!(scene.returned(own), Some(Ok(Ret::Value(4))));
+    assert_eq!(scene.result(1, read(MASTER)), bytes("text"));
+    scene.value(own, write(SLAVE, "more"));
+    assert_eq!(scene.result(1, read(MASTER)), bytes("amore"));
+    scene.same_on_the_kernel();
+}
+
+/// LD-85: of several signal characters in one write only the echo of the last one remains, also if
+/// a START between them has printed the first one.
+#[test]
+fn the_flush_of_a_signal_removes_the_echo_of_the_same_write() {
+    let mut scene = scene_with_terminal();
+    scene.value(1, write(MASTER, "\x03\x11\x1c"));
+    assert_eq!(scene.result(1, read(MASTER)), bytes("^\\"));
+    scene.same_on_the_kernel();
+}
+
+/// LD-113: VMIN is taken when the read has its turn.
+#[test]
+fn a_read_takes_the_settings_at_its_turn() {
+    let mut scene = scene_with_terminal();
+    let own = shell(&mut scene);
+    let second = scene.fork(own);
+    scene.call(own, read(SLAVE));
+    scene.call(second, read(SLAVE));
+    scene.value(1, write(MASTER, "a"));
+    let mut termios = Termios::default().raw();
+    termios.cc[VMIN] = 0;
+    let request = TerminalRequest::Tcsets(SetTermios::Now, Box::new(termios));
+    scene.value(1, ioctl(SLAVE, request));
+    assert_eq!((scene.returned(own), scene.returned(second)), (Some(bytes("a")), Some(bytes(""))));
+    scene.same_on_the_kernel();
+}
+
+/// On the model only, as the kernel spins: no signal reaches an init with a default action, and its
+/// call from the background is restarted until it is in the foreground.
+#[test]
+fn a_call_of_an_init_from_the_background_waits() {
+    let mut scene = scene_with_terminal();
+    scene.value(1, Syscall::Setsid);
+    assert_eq!(control(&mut scene, 1, 0), Ok(Ret::Value(0)));
+    // its child in another group keeps the group of the init from being orphaned
+    let child = job(&mut scene, 1);
+    let member = scene.fork(child);
+    scene.setpgid(child, member as i32, 1);
+    assert_eq!(set_foreground(&mut scene, 1, child as i32), Ok(Ret::Value(0)));
+    scene.call(1, read(SLAVE));
+    assert_eq!(scene.returned(1), None);
+    assert_eq!(set_foreground(&mut scene, child, 1), Ok(Ret::Value(0)));
+    assert_eq!(scene.returned(1), None);
+    scene.call(child, write(MASTER, "line\n"));
+    assert_eq!(scene.returned(1), Some(bytes("line\n")));
 }

@@ -46,8 +46,8 @@ impl Model {
         assert_eq!(self.pty.write(&self.master, bytes), Ok(bytes.len()));
     }
 
-    fn begin(&mut self, len: usize, now: Time) -> Read {
-        self.pty.begin_read(&self.slave, len, now)
+    fn begin(&mut self, len: usize) -> Read {
+        self.pty.begin_read(&self.slave, len)
     }
 
     fn poll(&mut self, read: &mut Read, now: Time) -> Poll<Result<Vec<u8>, Errno>> {
@@ -69,11 +69,11 @@ fn ready(bytes: &[u8]) -> Poll<Result<Vec<u8>, Errno>> {
 #[test]
 fn ld_97_a_read_of_a_line_waits_for_its_end() {
     let mut model = Model::new(Termios::default());
-    let mut read = model.begin(100, at(0));
+    let mut read = model.begin(100);
     model.input(b"ab");
     assert_eq!(model.poll(&mut read, at(1)), Poll::Pending);
     assert_eq!(model.pty.interrupt_read(read), Err(Errno::EINTR));
-    let mut read = model.begin(100, at(2));
+    let mut read = model.begin(100);
     model.input(b"c\n");
     assert_eq!(model.poll(&mut read, at(3)), ready(b"abc\n"));
 }
@@ -82,7 +82,7 @@ fn ld_97_a_read_of_a_line_waits_for_its_end() {
 #[test]
 fn ld_108_a_read_collects_vmin_bytes() {
     let mut model = Model::new(non_canonical(3, 0));
-    let mut read = model.begin(100, at(0));
+    let mut read = model.begin(100);
     model.input(b"ab");
     assert_eq!(model.poll(&mut read, at(1)), Poll::Pending);
     assert_eq!(model.pty.readable(&model.slave), Ok(0));
@@ -90,7 +90,7 @@ fn ld_108_a_read_collects_vmin_bytes() {
     assert_eq!(model.poll(&mut read, at(2)), ready(b"abcd"));
     // n below VMIN: n bytes are enough
     model.input(b"ef");
-    let mut read = model.begin(1, at(3));
+    let mut read = model.begin(1);
     assert_eq!(model.poll(&mut read, at(3)), ready(b"e"));
 }
 
@@ -98,7 +98,7 @@ fn ld_108_a_read_collects_vmin_bytes() {
 #[test]
 fn ld_110_vtime_is_the_time_between_bytes() {
     let mut model = Model::new(non_canonical(4, 5));
-    let mut read = model.begin(100, at(0));
+    let mut read = model.begin(100);
     assert_eq!(model.poll(&mut read, at(0)), Poll::Pending);
     assert_eq!(read.deadline(), None);
     for tenths in [1, 4, 8] {
@@ -109,7 +109,7 @@ fn ld_110_vtime_is_the_time_between_bytes() {
     assert_eq!(model.poll(&mut read, at(13)), ready(b"xxx"));
     // data that is there counts as the first byte
     model.input(b"y");
-    let mut read = model.begin(100, at(20));
+    let mut read = model.begin(100);
     assert_eq!(model.poll(&mut read, at(20)), Poll::Pending);
     assert_eq!(model.poll(&mut read, at(25)), ready(b"y"));
 }
@@ -118,10 +118,11 @@ fn ld_110_vtime_is_the_time_between_bytes() {
 #[test]
 fn ld_111_vtime_without_vmin_is_the_time_of_the_read() {
     let mut model = Model::new(non_canonical(0, 5));
-    let mut read = model.begin(100, at(0));
+    let mut read = model.begin(100);
+    assert_eq!(model.poll(&mut read, at(0)), Poll::Pending);
     assert_eq!(model.poll(&mut read, at(4)), Poll::Pending);
     assert_eq!(model.poll(&mut read, at(5)), ready(b""));
-    let mut read = model.begin(100, at(10));
+    let mut read = model.begin(100);
     assert_eq!(model.poll(&mut read, at(10)), Poll::Pending);
     model.input(b"a");
     assert_eq!(model.poll(&mut read, at(12)), ready(b"a"));
@@ -131,7 +132,7 @@ fn ld_111_vtime_without_vmin_is_the_time_of_the_read() {
 #[test]
 fn ld_113_vmin_is_that_of_the_start() {
     let mut model = Model::new(non_canonical(5, 0));
-    let mut read = model.begin(100, at(0));
+    let mut read = model.begin(100);
     model.input(b"ab");
     assert_eq!(model.poll(&mut read, at(1)), Poll::Pending);
     model.set(|termios| termios.cc[VMIN] = 1);
@@ -144,14 +145,14 @@ fn ld_113_vmin_is_that_of_the_start() {
 #[test]
 fn ld_114_icanon_is_that_of_the_moment() {
     let mut model = Model::new(Termios::default());
-    let mut read = model.begin(100, at(0));
+    let mut read = model.begin(100);
     model.input(b"abc");
     assert_eq!(model.poll(&mut read, at(1)), Poll::Pending);
     model.set(|termios| termios.lflag &= !ICANON);
     assert_eq!(model.poll(&mut read, at(2)), ready(b"abc"));
 
     model.set(|termios| termios.cc[VMIN] = 3);
-    let mut read = model.begin(100, at(3));
+    let mut read = model.begin(100);
     model.input(b"a");
     assert_eq!(model.poll(&mut read, at(3)), Poll::Pending);
     model.set(|termios| termios.lflag |= ICANON);
@@ -165,7 +166,7 @@ fn ld_114_icanon_is_that_of_the_moment() {
 #[test]
 fn ld_115_a_signal_returns_what_was_collected() {
     let mut model = Model::new(non_canonical(3, 0));
-    let mut read = model.begin(100, at(0));
+    let mut read = model.begin(100);
     model.input(b"ab");
     assert_eq!(model.poll(&mut read, at(1)), Poll::Pending);
     assert_eq!(model.pty.interrupt_read(read), Ok(b"ab".to_vec()));
@@ -175,7 +176,7 @@ fn ld_115_a_signal_returns_what_was_collected() {
 #[test]
 fn ld_116_a_second_read_waits_for_the_first() {
     let mut model = Model::new(non_canonical(1, 0));
-    let (mut first, mut second) = (model.begin(100, at(0)), model.begin(100, at(0)));
+    let (mut first, mut second) = (model.begin(100), model.begin(100));
     assert_eq!(model.poll(&mut first, at(0)), Poll::Pending);
     assert_eq!(model.poll(&mut second, at(0)), Poll::Pending);
     let slave = model.slave;
@@ -192,7 +193,7 @@ fn ld_116_a_second_read_waits_for_the_first() {
 #[test]
 fn ld_185_the_close_of_the_master_ends_a_read() {
     let mut model = Model::new(Termios::default());
-    let mut read = model.begin(100, at(0));
+    let mut read = model.begin(100);
     model.input(b"ab\x03");
     assert_eq!(model.poll(&mut read, at(0)), Poll::Pending);
     let master = model.master;
