@@ -233,7 +233,9 @@ impl TableState {
     /// Whether the last transition has changed the model.
     #[inline]
     pub fn has_effects(&self) -> bool {
-        !self.fx.list().is_empty() || !self.fx.external_wakes().is_empty()
+        !self.fx.list().is_empty()
+            || !self.fx.external_wakes().is_empty()
+            || !self.fx.terminals().is_empty()
     }
 
     /// Runs all tasks that can run, records what the effects mean, makes the queued calls that have
@@ -265,6 +267,9 @@ impl TableState {
         }
         for woken in self.fx.external_wakes() {
             self.process_registry.wake(woken);
+        }
+        for number in self.fx.terminals() {
+            self.process_registry.wake_window(*number);
         }
         let registry = &mut self.process_registry;
         if !registry.subscribers.woken.is_empty() {

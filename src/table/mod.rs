@@ -73,6 +73,7 @@ mod registry;
 #[cfg(feature = "serde")]
 mod snapshot;
 mod spawn;
+mod terminal;
 mod thread;
 mod threads;
 mod timer_thread;
@@ -108,6 +109,7 @@ pub use registry::{Counts, Image};
 #[cfg(feature = "serde")]
 pub use snapshot::{RestoreError, Snapshot};
 pub use spawn::{GroupChoice, Spawn};
+pub use terminal::Terminal;
 pub use thread::Thread;
 pub(crate) use thread::{THREAD, ThreadKey};
 pub use wait::{CancelToken, Wait, WaitTarget, Waited};

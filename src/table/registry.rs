@@ -186,6 +186,8 @@ pub(super) struct ProcessRegistry {
     pub callback_sleeps: SmallList<Arc<Parker>>,
     /// The threads that wait for the end of all processes.
     pub terminate_waiters: SmallList<Arc<TerminateWaiter>>,
+    /// The sleeping readers and writers of windows, by the number of the terminal.
+    pub windows: BTreeMap<u32, Arc<Parker>>,
     pub outbox: Outbox,
     /// The time of the table in this transition; `None` until it is read.
     pub now: Option<Time>,
@@ -353,6 +355,13 @@ impl ProcessRegistry {
         later.iter().for_each(|waiting| self.pending_exits[nth].add(waiting));
     }
 
+    /// The window of a terminal may have something to show, or room for input.
+    pub fn wake_window(&mut self, number: u32) {
+        if let Some(parker) = self.windows.get(&number) {
+            self.outbox.wakes.push(Wake::new(parker.clone(), None));
+        }
+    }
+
     fn note_end(
         &mut self,
         kernel: &Kernel,
@@ -485,6 +494,8 @@ impl ProcessRegistry {
         let threads: Vec<Pid> = self.threads.tids().collect();
         let pids: Vec<Pid> = self.entries.pids().collect();
         threads.iter().chain(&pids).for_each(|tid| self.abort_calls(*tid));
+        let windows = core::mem::take(&mut self.windows).into_values();
+        self.outbox.wakes.extend(windows.map(|parker| Wake::new(parker, None)));
         let joins = core::mem::take(&mut self.joins).into_values().flatten();
         self.outbox.wakes.extend(joins.map(|parker| Wake::new(parker, None)));
         self.abandon_pending_exits();

@@ -296,7 +296,7 @@ impl Pty {
         }
     }
 
-    pub(super) fn is_hung_up(&self, file: &File) -> bool {
+    pub(crate) fn is_hung_up(&self, file: &File) -> bool {
         file.hang_ups != self.end(file.end).hang_ups
     }
 

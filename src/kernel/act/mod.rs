@@ -14,6 +14,7 @@ pub(in crate::kernel) mod orphan;
 pub(in crate::kernel) mod prctl;
 pub(in crate::kernel) mod terminal;
 pub(in crate::kernel) mod terminal_io;
+pub(in crate::kernel) mod terminal_window;
 pub(in crate::kernel) mod timer;
 pub(in crate::kernel) mod wait;
 pub(in crate::kernel) mod zap;

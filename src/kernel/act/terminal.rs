@@ -111,7 +111,7 @@ impl Kernel {
     }
 
     /// close(2) of the last descriptor of an open file description.
-    fn close(&mut self, file: u32, fx: &mut Effects) -> syscall::Result {
+    pub(super) fn close(&mut self, file: u32, fx: &mut Effects) -> syscall::Result {
         let terminals = self.terminals.get_or_insert_default();
         let terminal = terminals.close(file)?;
         self.follow_terminal(terminal, fx);
@@ -232,6 +232,7 @@ impl Kernel {
         if events.is_empty() {
             return;
         }
+        fx.note_terminal(number);
         for event in events {
             match event {
                 Event::Signal(signal) => {

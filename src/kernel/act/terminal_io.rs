@@ -51,7 +51,8 @@ impl Kernel {
         fx: &mut Effects,
     ) -> Option<syscall::Result> {
         let blocking = if of.is_nonblocking() { Blocking::No } else { Blocking::Yes };
-        let (now, is_interrupted) = (self.now, self.tasks[task].signal_pending);
+        let is_interrupted = self.tasks[task].signal_pending || self.must_end(task);
+        let now = self.now;
         let own = self.terminal_mut(of.terminal)?;
         let polled = match own.pty.poll_read(&mut read, now, blocking) {
             Poll::Pending if is_interrupted => match own.pty.interrupt_read(read) {
@@ -113,11 +114,6 @@ impl Kernel {
             // a write to such a file waits for no other write
             return Some(Err(Errno::EIO));
         }
-        let stops = of.file.end() == End::Slave && own.pty.termios().lflag & TOSTOP != 0;
-        if stops && let Err(refused) = self.check_background(caller, of.terminal, Signal::TTOU, fx)
-        {
-            return self.end_in_background(caller, (of.terminal, refused), call, fx);
-        }
         self.continue_write(caller, of, None, call, fx)
     }
 
@@ -134,9 +130,21 @@ impl Kernel {
         let Syscall::Write { bytes, .. } = call else { return Some(Err(Errno::EINVAL)) };
         let bytes: Arc<[u8]> = bytes.clone();
         let place = place_of(of.file.end());
-        let is_interrupted = self.tasks[task].signal_pending;
+        let is_interrupted = self.tasks[task].signal_pending || self.must_end(task);
         let own = self.terminal_mut(of.terminal)?;
         let is_own_turn = own.writing[place].is_none_or(|other| other == task);
+        // a write that waits for another one is judged at its turn
+        let stops = of.file.end() == End::Slave && own.pty.termios().lflag & TOSTOP != 0;
+        if stops
+            && is_own_turn
+            && done.is_none()
+            && !own.pty.is_hung_up(&of.file)
+            && let Err(refused) = self.check_background(task, of.terminal, Signal::TTOU, fx)
+        {
+            self.wake_sleepers(of.terminal);
+            return self.end_in_background(task, (of.terminal, refused), call, fx);
+        }
+        let own = self.terminal_mut(of.terminal)?;
         let (mut written, mut has_begun) = (done.unwrap_or(0), done.is_some());
         // n_tty_write looks at signals before it writes more
         let failed = if !is_own_turn || is_interrupted {

@@ -167,6 +167,8 @@ pub struct ExternalWake {
 pub struct Effects {
     list: Vec<Effect>,
     external_wakes: Vec<ExternalWake>,
+    /// The terminals of which an end may be ready.
+    terminals: Vec<u32>,
     /// Whether rules without an effect are noted.
     noting: bool,
     /// Allocated with the first rule: most values of this type note none.
@@ -188,6 +190,7 @@ impl Effects {
         Effects {
             list: Vec::new(),
             external_wakes: Vec::new(),
+            terminals: Vec::new(),
             noting: true,
             rules: None,
             last: None,
@@ -212,6 +215,9 @@ impl Effects {
         if !self.external_wakes.is_empty() {
             self.external_wakes.clear();
         }
+        if !self.terminals.is_empty() {
+            self.terminals.clear();
+        }
         if self.noting {
             if let Some(rules) = &mut self.rules {
                 rules.clear();
@@ -230,6 +236,14 @@ impl Effects {
     /// [`Kernel::watch`]: crate::kernel::Kernel::watch
     pub fn external_wakes(&self) -> &[ExternalWake] {
         &self.external_wakes
+    }
+
+    /// The numbers of the terminals of which an end may have become ready, for a runtime that has
+    /// the master ([`Kernel::read_pty`]).
+    ///
+    /// [`Kernel::read_pty`]: crate::kernel::Kernel::read_pty
+    pub fn terminals(&self) -> &[u32] {
+        &self.terminals
     }
 
     /// The rules that were obeyed, including those without an effect. Empty with
@@ -278,6 +292,13 @@ impl Effects {
     fn note(&mut self, rule: Rule) {
         self.rules.get_or_insert_default().insert(rule);
         self.last = Some(rule);
+    }
+
+    /// Notes that an end of a terminal may be ready.
+    pub(in crate::kernel) fn note_terminal(&mut self, number: u32) {
+        if self.terminals.last() != Some(&number) {
+            self.terminals.push(number);
+        }
     }
 
     /// Notes that the waits from outside have to poll again.

@@ -860,6 +860,28 @@ fn tcsetsf_waits_for_a_write() {
     scene.same_on_the_kernel();
 }
 
+/// TTY-16, LD-86: a write that waits for another one is judged at its turn; ^C restarts the output,
+/// and the writer that it ends writes no more.
+#[test]
+fn a_write_is_judged_at_its_turn() {
+    let mut scene = scene_with_terminal();
+    let (own, other) = (shell(&mut scene), leader(&mut scene));
+    let back = job(&mut scene, own);
+    set_local(&mut scene, own, TOSTOP, 0);
+    scene.value(1, write(MASTER, "\x13"));
+    scene.call(other, write(SLAVE, "first"));
+    scene.call(back, write(SLAVE, "second"));
+    assert!(!is_stopped(&scene, back));
+    scene.value(1, write(MASTER, "\x11"));
+    assert!(is_stopped(&scene, back));
+    scene.value(1, write(MASTER, "\x13"));
+    scene.call(own, write(SLAVE, "third"));
+    scene.value(1, write(MASTER, "\x03"));
+    assert_eq!(scene.run(own), RunState::Zombie);
+    assert_eq!(scene.result(1, read(MASTER)), bytes("first^C"));
+    scene.same_on_the_kernel();
+}
+
 /// LD-155: a write that TCOON continues does not print the echoes that wait; the next one does.
 #[test]
 fn a_continued_write_prints_no_echoes() {

@@ -17,6 +17,7 @@ mod signals;
 #[cfg(feature = "serde")]
 mod snapshot;
 mod spawns;
+mod terminals;
 mod threads;
 mod time;
 mod waits;

@@ -1,0 +1,239 @@
+//! Terminals whose window belongs to the runtime.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::task::{Context, Poll};
+
+use super::ProcessTable;
+use super::outbox::before_sleep;
+use crate::abi::Errno;
+use crate::kernel::{Effects, Kernel};
+use crate::sync::Parker;
+use crate::syscall::TerminalPath;
+#[cfg(feature = "serde")]
+use crate::tty::End;
+use crate::tty::Winsize;
+
+/// The window of a terminal: what is typed there, and what its screen shows. It is the master of a
+/// pty; the slave is the terminal of guests.
+///
+/// A guest opens the terminal by its [path](Terminal::path) ([`Syscall::Open`]), or gets the number
+/// of a file that the runtime has opened ([`Terminal::open`]), and reads, writes and controls it by
+/// [`Syscall::Read`], [`Syscall::Write`] and [`Syscall::Ioctl`]. A session leader acquires it as on
+/// Linux: by an open without O_NOCTTY, or by TIOCSCTTY. The numbers of files are those of open file
+/// descriptions, the same in all processes: the runtime knows which descriptor of which process
+/// refers to one, and has it closed with the last of these ([`Syscall::Close`]).
+///
+/// When the window is dropped, the terminal is hung up: its session leader receives SIGHUP
+/// (TTY-13).
+///
+/// ```
+/// use proctable::abi::{Signal, WaitOptions, WaitStatus};
+/// use proctable::syscall::{Ret, Syscall, TerminalRequest, open};
+/// use proctable::table::{Image, ProcessTable, Spawn, WaitTarget};
+///
+/// let table = ProcessTable::new();
+/// let window = table.open_terminal()?;
+/// let file = window.open(open::RDWR)?;
+/// let shell = table.spawn(Spawn::new(Image::new("sh")).session())?;
+/// let acquire = Syscall::Ioctl { file, request: TerminalRequest::Tiocsctty(0) };
+/// table.syscall(shell.pid(), acquire)?;
+///
+/// window.write(b"ls\n")?;
+/// let line = table.syscall(shell.pid(), Syscall::Read { file, len: 100 })?;
+/// assert_eq!(line, Ret::Bytes((*b"ls\n").into()));
+/// table.syscall(shell.pid(), Syscall::Write { file, bytes: (*b"a  b\n").into() })?;
+/// assert_eq!(window.try_read(100)?, b"ls\r\na  b\r\n");
+///
+/// window.write(b"\x03")?; // ^C
+/// let waited = table.init().wait(&shell, WaitOptions::EXITED)?;
+/// assert_eq!(waited.status, WaitStatus::killed(Signal::INT, false));
+/// # Ok::<(), proctable::abi::Errno>(())
+/// ```
+///
+/// # References
+///
+/// pty(7), ioctl_tty(2); RULES TTY.
+///
+/// [`Syscall::Open`]: crate::syscall::Syscall::Open
+/// [`Syscall::Read`]: crate::syscall::Syscall::Read
+/// [`Syscall::Write`]: crate::syscall::Syscall::Write
+/// [`Syscall::Ioctl`]: crate::syscall::Syscall::Ioctl
+/// [`Syscall::Close`]: crate::syscall::Syscall::Close
+#[derive(Debug)]
+pub struct Terminal {
+    table: ProcessTable,
+    /// The master.
+    file: u32,
+    number: u32,
+    parker: Arc<Parker>,
+}
+
+impl ProcessTable {
+    /// Creates a terminal of 0 rows and columns ([`Terminal::resize`]) with the settings of a new
+    /// pty (LD-01). O(terminals).
+    ///
+    /// # Errors
+    ///
+    /// ESRCH if the table has ended.
+    #[doc(alias = "openpty")]
+    #[doc(alias = "posix_openpt")]
+    pub fn open_terminal(&self) -> Result<Terminal, Errno> {
+        let file = self.shared().commit(|state| match state.is_closed() {
+            true => Err(Errno::ESRCH),
+            false => Ok(state.kernel.open_pty()),
+        })?;
+        self.window(file).ok_or(Errno::ESRCH)
+    }
+
+    /// The window of a terminal of a restored table ([`ProcessTable::restore`]), by the number of
+    /// the terminal; `None` if it has a window, or there is no such terminal.
+    #[cfg(feature = "serde")]
+    pub fn terminal(&self, number: u32) -> Option<Terminal> {
+        let state = self.shared().state.lock();
+        let has_window = state.process_registry.windows.contains_key(&number);
+        let is_master = |(file, end): &(u32, End)| {
+            *end == End::Master && state.kernel.terminal_of(*file) == Some(number)
+        };
+        let master = state.kernel.terminal_files().find(is_master).filter(|_| !has_window);
+        drop(state);
+        self.window(master?.0)
+    }
+
+    fn window(&self, file: u32) -> Option<Terminal> {
+        let parker = Parker::new();
+        let mut state = self.shared().state.lock();
+        let number = state.kernel.terminal_of(file)?;
+        state.process_registry.windows.insert(number, parker.clone());
+        drop(state);
+        Some(Terminal { table: self.clone(), file, number, parker })
+    }
+}
+
+impl Terminal {
+    /// Its number in /dev/pts.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Its path, for a guest's open(2).
+    pub fn path(&self) -> TerminalPath {
+        TerminalPath::Pts(self.number)
+    }
+
+    fn act<R>(
+        &self,
+        act: impl FnOnce(&mut Kernel, &mut Effects) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        let shared = self.table.shared();
+        shared.commit(|state| match state.is_closed() {
+            true => Err(Errno::EIO),
+            false => state.apply_external(&*shared.clock, act),
+        })
+    }
+
+    /// Opens the terminal for guests, with these flags of [`open`](crate::syscall::open). No
+    /// process acquires it. Returns the number of the file.
+    ///
+    /// # Errors
+    ///
+    /// EIO if the table has ended.
+    pub fn open(&self, flags: u32) -> Result<u32, Errno> {
+        self.act(|kernel, _| kernel.open_pty_slave(self.number, flags))
+    }
+
+    /// Types bytes, and waits while there is no room for them.
+    ///
+    /// # Errors
+    ///
+    /// EIO if the table has ended, or the terminal's master was hung up; EDEADLK on a [target
+    /// without threads](crate::table#targets-without-threads) in place of a wait.
+    pub fn write(&self, bytes: &[u8]) -> Result<(), Errno> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.try_write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(Errno::EAGAIN) => self.sleep()?,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Types the bytes for which there is room, and returns their number.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if there is no room; EIO as [`Terminal::write`].
+    pub fn try_write(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        self.act(|kernel, fx| kernel.write_pty(self.file, bytes, fx))
+    }
+
+    /// What the screen shows next, at most `len` bytes; waits until there is something. One thread
+    /// or task at a time may read.
+    ///
+    /// # Errors
+    ///
+    /// EIO if all files of guests are closed and everything was read (LD-180), or the table has
+    /// ended; EDEADLK on a [target without threads](crate::table#targets-without-threads) in place
+    /// of a wait.
+    pub fn read(&self, len: usize) -> Result<Vec<u8>, Errno> {
+        loop {
+            match self.try_read(len) {
+                Err(Errno::EAGAIN) => self.sleep()?,
+                result => return result,
+            }
+        }
+    }
+
+    /// [`Terminal::read`] without a wait.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN if there is nothing; EIO as [`Terminal::read`].
+    pub fn try_read(&self, len: usize) -> Result<Vec<u8>, Errno> {
+        self.act(|kernel, fx| kernel.read_pty(self.file, len, fx))
+    }
+
+    /// [`Terminal::read`] for an executor: with [`core::future::poll_fn`] it is a future.
+    pub fn poll_read(&self, len: usize, context: &mut Context<'_>) -> Poll<Result<Vec<u8>, Errno>> {
+        loop {
+            match self.try_read(len) {
+                Err(Errno::EAGAIN) => {}
+                result => return Poll::Ready(result),
+            }
+            if !self.parker.poll(context.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Changes the size of the window. A change sends SIGWINCH to the foreground group.
+    ///
+    /// # Errors
+    ///
+    /// EIO as [`Terminal::write`].
+    #[doc(alias = "TIOCSWINSZ")]
+    pub fn resize(&self, size: Winsize) -> Result<(), Errno> {
+        self.act(|kernel, fx| kernel.resize_pty(self.file, size, fx))
+    }
+
+    fn sleep(&self) -> Result<(), Errno> {
+        before_sleep();
+        if self.parker.park(None) { Ok(()) } else { Err(Errno::EDEADLK) }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let shared = self.table.shared();
+        shared.commit(|state| {
+            state.process_registry.windows.remove(&self.number);
+            if !state.is_closed() {
+                // the file is closed here only
+                let _ = state
+                    .apply_external(&*shared.clock, |kernel, fx| kernel.close_pty(self.file, fx));
+            }
+        });
+    }
+}

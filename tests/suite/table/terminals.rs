@@ -1,0 +1,139 @@
+//! Terminals with a window of the runtime's, and guests on them.
+
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use proctable::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
+use proctable::drivers::ThreadDriver;
+use proctable::syscall::{self, Ret, Syscall, TerminalRequest, open};
+use proctable::table::{Image, Process, ProcessTable, Spawn, Terminal};
+use proctable::tty::Winsize;
+
+use super::{Woken, caught, spawn};
+
+/// A session leader with the terminal of a window, whose file the runtime has opened.
+fn shell_on(table: &ProcessTable) -> (Terminal, u32, Process) {
+    let window = table.open_terminal().unwrap();
+    let file = window.open(open::RDWR).unwrap();
+    let shell = table.spawn(Spawn::new(Image::new("sh")).session()).unwrap();
+    ioctl(table, shell.pid(), file, TerminalRequest::Tiocsctty(0)).unwrap();
+    (window, file, shell)
+}
+
+fn ioctl(table: &ProcessTable, pid: Pid, file: u32, request: TerminalRequest) -> syscall::Result {
+    table.syscall(pid, Syscall::Ioctl { file, request })
+}
+
+/// TTY-28, TTY-16: keys signal the foreground job, and a background job stops when it reads.
+#[test]
+fn keys_signal_the_foreground_job() {
+    let table = ProcessTable::new();
+    let (window, file, shell) = shell_on(&table);
+    let jobs = [(); 2].map(|()| shell.spawn(Spawn::fork().own_group()).unwrap());
+    let [front, back] = &jobs;
+    let request = TerminalRequest::Tiocspgrp(front.pid().0 as i32);
+    ioctl(&table, shell.pid(), file, request).unwrap();
+
+    assert_eq!(table.submit(back.pid(), Syscall::Read { file, len: 9 }).result(), None);
+    let stopped = shell.wait(back, WaitOptions::STOPPED).unwrap();
+    assert_eq!(stopped.status, WaitStatus::stopped(Signal::TTIN));
+    window.write(b"\x1a").unwrap();
+    let stopped = shell.wait(front, WaitOptions::STOPPED).unwrap();
+    assert_eq!(stopped.status, WaitStatus::stopped(Signal::TSTP));
+    front.send(Signal::CONT).unwrap();
+    window.write(b"\x03").unwrap();
+    let ended = shell.wait(front, WaitOptions::EXITED).unwrap();
+    assert_eq!(ended.status, WaitStatus::killed(Signal::INT, false));
+    assert_eq!(window.try_read(100).unwrap(), b"^Z^C");
+    assert_eq!(window.try_read(100), Err(Errno::EAGAIN));
+}
+
+/// A guest on a thread sleeps in read(2), and so does the reader of the window.
+#[test]
+fn a_guest_on_a_thread_talks_with_a_window() {
+    let table = ProcessTable::new();
+    let window = table.open_terminal().unwrap();
+    let path = window.path();
+    let spawn = Spawn::new(Image::new("cat")).session();
+    let guest = ThreadDriver::spawn(&table.init(), spawn, move |guest| {
+        let file = guest.syscall(Syscall::Open { path, flags: open::RDWR }).unwrap().value() as u32;
+        loop {
+            let Ok(Ret::Bytes(line)) = guest.syscall(Syscall::Read { file, len: 100 }) else {
+                return 1;
+            };
+            if line.is_empty() {
+                return 0; // ^D
+            }
+            let bytes = [b"> ", &*line].concat().into();
+            guest.syscall(Syscall::Write { file, bytes }).unwrap();
+        }
+    });
+    let guest = guest.unwrap();
+    let mut screen = Vec::new();
+    for line in ["one", "two"] {
+        window.write(format!("{line}\n").as_bytes()).unwrap();
+        let answer = format!("> {line}\r\n");
+        while !screen.ends_with(answer.as_bytes()) {
+            screen.extend(window.read(100).unwrap());
+        }
+    }
+    assert_eq!(screen, b"one\r\n> one\r\ntwo\r\n> two\r\n");
+    window.write(b"\x04").unwrap();
+    let ended = table.init().wait(&guest, WaitOptions::EXITED).unwrap();
+    assert_eq!(ended.status, WaitStatus::exited(0));
+}
+
+/// TTY-13: the end of the window is a hang-up, and reads of guests return.
+#[test]
+fn a_dropped_window_hangs_up() {
+    let table = ProcessTable::new();
+    let (window, file, shell) = shell_on(&table);
+    shell.sigaction(Signal::HUP, caught()).unwrap();
+    let job = spawn(&shell);
+    let call = table.submit(job.pid(), Syscall::Read { file, len: 9 });
+    assert_eq!(call.result(), None);
+    drop(window);
+    assert_eq!(call.result(), Some(Err(Errno::EIO))); // LD-185
+    let write = Syscall::Write { file, bytes: (*b"x").into() };
+    assert_eq!(table.syscall(job.pid(), write), Err(Errno::EIO));
+    assert!(shell.view().unwrap().blocked.contains(Signal::HUP), "its handler runs");
+    // the number is free when the last file is closed
+    assert_eq!(table.open_terminal().unwrap().number(), 1);
+    table.syscall(job.pid(), Syscall::Close(file)).unwrap();
+    assert_eq!(table.open_terminal().unwrap().number(), 0);
+}
+
+/// TTY-31: a new size signals the foreground group; a read of the window is a future.
+#[test]
+fn a_window_has_a_size_and_a_future() {
+    let table = ProcessTable::new();
+    let (window, file, shell) = shell_on(&table);
+    shell.sigaction(Signal::WINCH, caught()).unwrap();
+    let size = Winsize { rows: 24, cols: 80, xpixel: 0, ypixel: 0 };
+    window.resize(size).unwrap();
+    assert!(shell.view().unwrap().blocked.contains(Signal::WINCH));
+    let shown = ioctl(&table, shell.pid(), file, TerminalRequest::Tiocgwinsz);
+    assert_eq!(table.syscall(shell.pid(), Syscall::RtSigreturn), Ok(Ret::Never));
+    assert!(matches!(shown, Ok(Ret::Winsize(shown)) if shown == size));
+
+    let wakes = Arc::new(Woken::default());
+    let waker = wakes.clone().into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut read = Box::pin(poll_fn(|context| window.poll_read(100, context)));
+    assert_eq!(read.as_mut().poll(&mut context), Poll::Pending);
+    let bytes = (*b"x").into();
+    table.syscall(shell.pid(), Syscall::Write { file, bytes }).unwrap();
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    assert_eq!(read.as_mut().poll(&mut context), Poll::Ready(Ok(b"x".to_vec())));
+}
+
+/// The end of the table wakes the reader of a window.
+#[test]
+fn a_read_of_a_window_ends_with_its_files() {
+    let table = ProcessTable::new();
+    let (window, file, shell) = shell_on(&table);
+    table.syscall(shell.pid(), Syscall::Close(file)).unwrap();
+    assert_eq!(window.read(100), Err(Errno::EIO)); // LD-180
+}
