@@ -46,6 +46,7 @@ impl Kernel {
         self.pids.check()?;
         self.check_accounts()?;
         self.check_shares()?;
+        self.check_terminals()?;
         self.check_queue()
     }
 
@@ -170,6 +171,37 @@ impl Kernel {
         require(sound, || "the sets that share a working directory are not sound".into())?;
         let sound = self.memory_shares.is_sound(lives);
         require(sound, || "the sets that share memory are not sound".into())
+    }
+
+    /// A terminal and its session refer to each other, and the sleepers of a terminal sleep there.
+    fn check_terminals(&self) -> Result<(), String> {
+        for (id, session) in self.sessions.iter() {
+            if let Some(number) = session.terminal.number() {
+                require(self.session_controlled_by(number) == Some(id), || {
+                    format!("terminal {number} does not control session {}", self.sid_of(id))
+                })?;
+            }
+        }
+        for (number, terminal) in self.terminals.iter().flat_map(|terminals| terminals.iter()) {
+            let session = self.session_controlled_by(number);
+            let refers = |id| {
+                self.sessions.get(id).map(|session| session.terminal.number()) == Some(Some(number))
+            };
+            require(session.is_none_or(refers), || {
+                format!("the session of terminal {number} has another terminal")
+            })?;
+            require(session.is_some() == self.foreground(number).is_some(), || {
+                format!("terminal {number} has a session or a foreground group alone")
+            })?;
+            let sleeps = |task: &Id<Task>| {
+                let task = self.tasks.get(*task);
+                task.is_some_and(|task| matches!(task.sleep, Sleep::Terminal(_)))
+            };
+            require(terminal.sleepers.iter().all(sleeps), || {
+                format!("a sleeper of terminal {number} does not sleep there")
+            })?;
+        }
+        Ok(())
     }
 
     fn check_queue(&self) -> Result<(), String> {

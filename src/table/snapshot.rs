@@ -25,7 +25,7 @@ use crate::driver::{DriverProcess, NullDriver, Op};
 use crate::kernel::{Id, Kernel};
 
 /// The version of the form; a snapshot of another one is refused.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// The state of a table at one moment, with a value of the runtime's for each process: see
 /// [`ProcessTable::snapshot`].

@@ -80,6 +80,13 @@ pub struct SessionTerminal {
     pub hung_up: Option<PidId>,
 }
 
+impl SessionTerminal {
+    /// The number of the terminal.
+    pub fn number(&self) -> Option<u32> {
+        self.terminal
+    }
+}
+
 /// The terminals of a model, and their open files.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -134,6 +141,11 @@ impl Terminals {
         if self.by_number.get(&number).is_some_and(|terminal| terminal.pty.is_closed()) {
             self.by_number.remove(&number);
         }
+    }
+
+    /// The terminals, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Terminal)> {
+        self.by_number.iter().map(|(number, terminal)| (*number, terminal))
     }
 
     pub fn get(&self, number: u32) -> Option<&Terminal> {

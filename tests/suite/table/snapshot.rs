@@ -385,8 +385,8 @@ fn parts_that_contradict_each_other_are_refused() {
     };
     let refused = |what: &str| Err(format!("the snapshot contradicts itself: {what}"));
     assert_eq!(restored(&|_| ()), Ok(()));
-    let form = "the snapshot has form 2, and this version reads form 1";
-    assert_eq!(restored(&|snapshot| snapshot["form"] = 2.into()), Err(form.into()));
+    let form = "the snapshot has form 3, and this version reads form 2";
+    assert_eq!(restored(&|snapshot| snapshot["form"] = 3.into()), Err(form.into()));
     assert_eq!(
         restored(&|snapshot| drop(snapshot["processes"].as_array_mut().unwrap().pop())),
         refused("the model has other processes than the table")

@@ -8,7 +8,7 @@ use std::task::Poll;
 use proctable::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
 use proctable::drivers::ThreadDriver;
 use proctable::syscall::{self, Ret, Syscall, TerminalRequest, open};
-use proctable::table::{Image, Process, ProcessTable, Spawn, Terminal};
+use proctable::table::{Image, Process, ProcessTable, Spawn, TableConfig, Terminal};
 use proctable::tty::Winsize;
 
 use super::{Woken, caught, spawn};
@@ -136,4 +136,26 @@ fn a_read_of_a_window_ends_with_its_files() {
     let (window, file, shell) = shell_on(&table);
     table.syscall(shell.pid(), Syscall::Close(file)).unwrap();
     assert_eq!(window.read(100), Err(Errno::EIO)); // LD-180
+}
+
+/// A restored table has its terminals, and gives their windows back.
+#[test]
+fn a_restored_table_has_its_terminals() {
+    let table = ProcessTable::new();
+    let (window, file, shell) = shell_on(&table);
+    let read = table.submit(shell.pid(), Syscall::Read { file, len: 100 });
+    assert_eq!(read.result(), None);
+    window.write(b"un").unwrap();
+    assert!(table.terminal(window.number()).is_none(), "it has a window");
+    let saved = table.snapshot(|_| ()).unwrap();
+    let again = ProcessTable::restore(saved, TableConfig::new(), |_, ()| None).unwrap();
+    let window = again.terminal(window.number()).expect("the window of the terminal");
+    let shell = again.process(shell.pid()).unwrap();
+    let mut calls = shell.calls_in_progress();
+    window.write(b"finished\n").unwrap();
+    assert_eq!(
+        calls.pop().expect("one call").result(),
+        Some(Ok(Ret::Bytes((*b"unfinished\n").into())))
+    );
+    assert_eq!(window.try_read(100).unwrap(), b"unfinished\r\n");
 }
