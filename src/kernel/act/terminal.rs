@@ -22,6 +22,9 @@ pub(super) enum Background {
     Fails,
     /// Its group was signalled, and the call is restarted.
     Signalled,
+    /// Its group was signalled, and the host or the runtime decides what the signal does: the call
+    /// fails with EINTR. A restart would signal again before they have decided.
+    Interrupted,
     /// An init with a default action: no signal reaches it (KILL-21), and its call is restarted
     /// until the terminal changes. The kernel spins, and the model sleeps.
     Restarts,
@@ -169,10 +172,11 @@ impl Kernel {
         self.signal_group(Some(own), signal, rule!("TTY-16"), fx);
         // TG-55: the caller looks at its signals next, and takes this one
         fx.obey(rule!("TG-55"));
-        if self.processes[process].flags.unkillable
-            && is_default
-            && !self.tasks[caller].signal_pending
-        {
+        let own = &self.processes[process];
+        if own.flags.host_authority || is_default && own.leaves_default_to_runtime(signal) {
+            return Err(Background::Interrupted);
+        }
+        if own.flags.unkillable && is_default && !self.tasks[caller].signal_pending {
             return Err(Background::Restarts);
         }
         self.tasks[caller].signal_pending = true;
@@ -190,6 +194,7 @@ impl Kernel {
     ) -> Option<syscall::Result> {
         match refused {
             Background::Fails => Some(Err(Errno::EIO)),
+            Background::Interrupted => Some(Err(Errno::EINTR)),
             Background::Signalled => {
                 fx.obey_all(&[rule!("TTY-18"), rule!("TTY-19")]);
                 self.interrupt(caller, Restart::Sys, call.clone(), fx);

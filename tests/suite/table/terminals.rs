@@ -6,9 +6,12 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use proctable::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
-use proctable::drivers::ThreadDriver;
+use proctable::driver::{Authority, Op};
+use proctable::drivers::{ScriptedDriver, ThreadDriver};
 use proctable::syscall::{self, Ret, Syscall, TerminalRequest, open};
-use proctable::table::{Image, Process, ProcessTable, Spawn, TableConfig, Terminal};
+#[cfg(feature = "serde")]
+use proctable::table::TableConfig;
+use proctable::table::{Image, Process, ProcessTable, Spawn, Terminal};
 use proctable::tty::Winsize;
 
 use super::{Woken, caught, spawn};
@@ -138,7 +141,26 @@ fn a_read_of_a_window_ends_with_its_files() {
     assert_eq!(window.read(100), Err(Errno::EIO)); // LD-180
 }
 
+/// Where the host or the runtime decides what SIGTTIN does, a read from the background ends: a
+/// restart would signal again before they have decided.
+#[test]
+fn a_read_from_the_background_asks_the_runtime_once() {
+    for authority in [Authority::Host, Authority::Runtime] {
+        let table = ProcessTable::new();
+        let (_window, file, shell) = shell_on(&table);
+        let driver = Arc::new(ScriptedDriver::default());
+        let spawn = Spawn::fork().own_group().authority(authority).driver(driver.clone());
+        let back = shell.spawn(spawn).unwrap();
+        let read = table.syscall(back.pid(), Syscall::Read { file, len: 9 });
+        assert_eq!(read, Err(Errno::EINTR), "{authority:?}");
+        let is_ttin =
+            |op: &Op| matches!(op, Op::Deliver(signal) if signal.info.signal == Signal::TTIN);
+        assert_eq!(driver.seen().iter().filter(|op| is_ttin(op)).count(), 1);
+    }
+}
+
 /// A restored table has its terminals, and gives their windows back.
+#[cfg(feature = "serde")]
 #[test]
 fn a_restored_table_has_its_terminals() {
     let table = ProcessTable::new();
