@@ -10,7 +10,7 @@ use crate::kernel::signal::Origin;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::process::Process;
 use crate::kernel::state::task::{Task, TerminalSleep};
-use crate::kernel::state::terminal::{Foreground, OpenFile, place_of};
+use crate::kernel::state::terminal::{Foreground, OpenFile, Terminals, place_of};
 use crate::kernel::{Fault, Kernel, Rule};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, TerminalPath, TerminalRequest, open};
@@ -86,6 +86,9 @@ impl Kernel {
             TerminalPath::Ptmx => {
                 fx.obey(rule!("TTY-02"));
                 let terminals = self.terminals.get_or_insert_default();
+                if terminals.len() >= Terminals::MAX {
+                    return Err(Errno::ENOSPC); // LD-190
+                }
                 return Ok(Ret::Value(terminals.create(flags).into()));
             }
             TerminalPath::Pts(number) => number,

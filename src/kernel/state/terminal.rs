@@ -99,6 +99,13 @@ pub struct Terminals {
 }
 
 impl Terminals {
+    /// How many ptys the calls of processes may open (kernel.pty.max).
+    pub const MAX: usize = 4096;
+
+    pub fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
     /// Opens a new pty under the lowest free number (LD-188). Returns the number of its master's
     /// file. O(terminals).
     pub fn create(&mut self, flags: u32) -> u32 {

@@ -2,8 +2,10 @@
 //!
 //! Long because the scenarios are in the order of the rules of docs/SEMANTICS.md.
 
-use proctable::abi::{Errno, Handler, SaFlags, SigAction, SigSet, Signal, WaitOptions, WaitStatus};
-use proctable::kernel::{Config, RunState};
+use proctable::abi::{
+    Errno, Handler, Pid, SaFlags, SigAction, SigSet, Signal, WaitOptions, WaitStatus,
+};
+use proctable::kernel::{Config, Effects, Kernel, Outcome, RunState};
 use proctable::syscall::{Ret, Syscall, TerminalPath, TerminalRequest, clone, open};
 use proctable::tty::termios::{TOSTOP, VINTR, VMIN};
 use proctable::tty::{FlowAction, Queue, SetTermios, Termios, Winsize};
@@ -924,6 +926,22 @@ fn a_read_takes_the_settings_at_its_turn() {
     scene.value(1, ioctl(SLAVE, request));
     assert_eq!((scene.returned(own), scene.returned(second)), (Some(bytes("a")), Some(bytes(""))));
     scene.same_on_the_kernel();
+}
+
+/// LD-190, on the model only: there are 4,096 ptys.
+#[test]
+fn the_number_of_ptys_has_a_limit() {
+    let (mut kernel, mut fx) = (Kernel::new(Config::default()), Effects::new());
+    let mut opened = |kernel: &mut Kernel| {
+        let call = open_file(TerminalPath::Ptmx, open::RDWR);
+        kernel.call(Pid(1), &call, &mut fx).expect("it is in user mode")
+    };
+    for file in 1..=4096 {
+        assert_eq!(opened(&mut kernel), Outcome::Returned(Ok(Ret::Value(file))));
+    }
+    assert_eq!(opened(&mut kernel), Outcome::Returned(Err(Errno::ENOSPC)));
+    kernel.call(Pid(1), &Syscall::Close(7), &mut Effects::new()).expect("it is in user mode");
+    assert_eq!(opened(&mut kernel), Outcome::Returned(Ok(Ret::Value(4097))));
 }
 
 /// On the model only, as the kernel spins: no signal reaches an init with a default action, and its
