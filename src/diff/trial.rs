@@ -153,6 +153,7 @@ pub fn environment(engine: &Engine, mode: Mode, version: Version) -> io::Result<
         },
         threads: true,
         terminals: abilities.terminals.is_ok(),
+        ordered: engine.is_realtime(),
     })
 }
 

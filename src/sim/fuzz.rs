@@ -22,6 +22,7 @@ pub fn environment() -> GeneratorEnv {
         users: [Uid(60_000), Uid(60_001), Uid(60_002)].into(),
         threads: true,
         terminals: true,
+        ordered: true,
     }
 }
 

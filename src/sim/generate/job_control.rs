@@ -113,6 +113,9 @@ impl Draw<'_> {
     fn slave_call(&mut self, file: u32) -> Syscall {
         let texts: [&[u8]; 4] = [b"t", b"text\n", b"\t", b""];
         let request = match self.below(32) {
+            0..=5 if !self.env.ordered && self.kernel.terminal_sleepers(0) > 0 => {
+                TerminalRequest::Tiocgwinsz
+            }
             0..=5 => return Syscall::Read { file, len: self.among(&[1, 2, 100, 100, 0]) },
             6..=9 => return Syscall::Write { file, bytes: self.among(&texts).into() },
             10 | 11 => TerminalRequest::Tiocsctty(self.among(&[0, 0, 1, 2])),

@@ -52,6 +52,9 @@ pub struct GeneratorEnv {
     pub threads: bool,
     /// Programs open a pty.
     pub terminals: bool,
+    /// Tasks run in the order in which they are woken. Otherwise only one read of a terminal waits
+    /// at a time: the order in which several get their turns is not determined.
+    pub ordered: bool,
 }
 
 /// Generates one program, each step from the state after the steps before it.

@@ -26,6 +26,7 @@ pub fn record(profile: Profile, seed: u64, steps: usize) -> Log {
         threads: true,
         // a log does not show what is typed
         terminals: false,
+        ordered: true,
     };
     let (mut generator, mut choices) = (Generator::new(profile, world), Seeded::new(seed));
     let mut recorder = Recorder::new(Kernel::new(generator.config(&mut choices)));
