@@ -8,7 +8,7 @@ use core::fmt::{self, Formatter};
 
 use super::cursor::{Cursor, Result};
 use super::kind::Kind;
-use super::parse::{self, close};
+use super::parse::{self, Finished, close, first, number, zero};
 use super::print::{
     Address, Bracketed, Child, Fields, Named, Or, Out, Quoted, Set, Sig, Status, VALID, siginfo,
     wait_options,
@@ -18,25 +18,6 @@ use crate::abi::{Errno, IdType, Pid, SiCode, Uid, WaitOptions};
 use crate::syscall::{self, MEMORY, Ptr, QueuedInfo, Ret, Syscall, can_store, clone as flag, kind};
 
 pub(super) use super::terminal::{Close, Ioctl, Open, Read, Write};
-
-type Finished = Result<(Syscall, CallEnd)>;
-
-/// An argument that is not the last.
-fn first<'a, T>(c: &mut Cursor<'a>, read: impl FnOnce(&mut Cursor<'a>) -> Result<T>) -> Result<T> {
-    let value = read(c)?;
-    c.comma()?;
-    Ok(value)
-}
-
-/// The end of a call that returns a number.
-fn number(c: &mut Cursor<'_>, call: Syscall) -> Finished {
-    Ok((call, close(c)?.outcome(c, |n| Some(Ret::Value(n)))?))
-}
-
-/// The value that a call stored which returns 0.
-fn zero(ret: Ret) -> impl FnOnce(i64) -> Option<Ret> {
-    move |number| (number == 0).then_some(ret)
-}
 
 pub(super) struct Clone;
 
@@ -269,7 +250,12 @@ impl Execve {
     pub(super) fn head(f: &mut Formatter<'_>, path: &Arc<str>) -> fmt::Result {
         // the name that a shell would pass to the program; strace shows the real one
         let name = path.rsplit('/').next().unwrap_or(path);
-        write!(f, "{}, [{}], {VALID} /* 0 vars */", Quoted(path), Quoted(name))
+        write!(
+            f,
+            "{}, [{}], {VALID} /* 0 vars */",
+            Quoted(path.as_bytes()),
+            Quoted(name.as_bytes())
+        )
     }
 
     pub(super) fn tail(
@@ -299,7 +285,7 @@ pub(super) struct Chdir;
 
 impl Chdir {
     pub(super) fn head(f: &mut Formatter<'_>, path: &Arc<str>) -> fmt::Result {
-        write!(f, "{}", Quoted(path))
+        write!(f, "{}", Quoted(path.as_bytes()))
     }
 
     pub(super) fn tail(
@@ -389,7 +375,7 @@ impl Waitid {
         let (info, stored) = first(c, |c| c.out(parse::info))?.split();
         let stored = stored.map(parse::Info::filled).transpose()?;
         let options = parse::wait_options(c)?;
-        let outcome = close(c)?.outcome(c, zero(Ret::WaitInfo(stored)))?;
+        let outcome = close(c)?.outcome(c, zero(Some(Ret::WaitInfo(stored))))?;
         Ok((Syscall::Waitid { idtype, id, info, options }, outcome))
     }
 }
@@ -505,7 +491,7 @@ impl Getitimer {
 
     pub(super) fn finish(c: &mut Cursor<'_>, which: i32) -> Finished {
         let (_, stored) = c.out(parse::itimerval)?.split();
-        let outcome = close(c)?.outcome(c, zero(Ret::Itimer(stored)))?;
+        let outcome = close(c)?.outcome(c, zero(Some(Ret::Itimer(stored))))?;
         Ok((Syscall::Getitimer { which }, outcome))
     }
 }
@@ -657,7 +643,7 @@ impl Getcwd {
 
     pub(super) fn tail(f: &mut Formatter<'_>, ret: Option<&Ret>) -> fmt::Result {
         match ret {
-            Some(Ret::Path(path)) => write!(f, "{}, 4096", Quoted(path)),
+            Some(Ret::Path(path)) => write!(f, "{}, 4096", Quoted(path.as_bytes())),
             _ => write!(f, "{VALID}, 4096"),
         }
     }

@@ -4,7 +4,7 @@ use crate::abi::{
     Errno, Handler, Itimerval, Pid, Rlimit, SaFlags, SiCode, SigAction, SigInfo, Signal, Timespec,
     Timeval, Uid, WaitOptions, WaitStatus,
 };
-use crate::syscall::{QueuedInfo, Ret};
+use crate::syscall::{QueuedInfo, Ret, Syscall};
 
 use super::cursor::{Cursor, Result};
 use super::names;
@@ -56,6 +56,29 @@ pub(super) fn close(c: &mut Cursor<'_>) -> Result<Value> {
     }
     c.back_to(start);
     c.fail("expected the end of the line")
+}
+
+/// A call with its result, as it was read.
+pub(super) type Finished = Result<(Syscall, CallEnd)>;
+
+/// An argument that is not the last.
+pub(super) fn first<'a, T>(
+    c: &mut Cursor<'a>,
+    read: impl FnOnce(&mut Cursor<'a>) -> Result<T>,
+) -> Result<T> {
+    let value = read(c)?;
+    c.comma()?;
+    Ok(value)
+}
+
+/// The end of a call that returns a number.
+pub(super) fn number(c: &mut Cursor<'_>, call: Syscall) -> Finished {
+    Ok((call, close(c)?.outcome(c, |n| Some(Ret::Value(n)))?))
+}
+
+/// The value that a call stored which returns 0.
+pub(super) fn zero(ret: Option<Ret>) -> impl FnOnce(i64) -> Option<Ret> {
+    move |number| ret.filter(|_| number == 0)
 }
 
 fn result(c: &mut Cursor<'_>) -> Result<Value> {

@@ -154,15 +154,14 @@ impl Display for User {
     }
 }
 
-/// A string in C's notation.
-pub(super) struct Quoted<'a>(pub(super) &'a str);
+/// Bytes as a string in C's notation.
+pub(super) struct Quoted<'a>(pub(super) &'a [u8]);
 
 impl Display for Quoted<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.write_str("\"")?;
-        let bytes = self.0.as_bytes();
-        for (nth, byte) in bytes.iter().enumerate() {
-            let octal = bytes.get(nth + 1).is_some_and(|next| (b'0'..=b'7').contains(next));
+        for (nth, byte) in self.0.iter().enumerate() {
+            let octal = self.0.get(nth + 1).is_some_and(|next| (b'0'..=b'7').contains(next));
             escape(f, *byte, octal)?;
         }
         f.write_str("\"")

@@ -6,13 +6,11 @@ use alloc::sync::Arc;
 use core::fmt::{self, Display, Formatter};
 
 use super::cursor::{Cursor, Result};
-use super::parse::close;
-use super::print::{Set, VALID};
-use super::{CallEnd, Fault, names};
+use super::parse::{Finished, close, first, number, zero};
+use super::print::{Quoted, Set, VALID};
+use super::{Fault, names};
 use crate::syscall::{Ret, Syscall, TerminalPath, TerminalRequest};
 use crate::tty::{FlowAction, Queue, SetTermios, Termios, Winsize};
-
-type Finished = Result<(Syscall, CallEnd)>;
 
 /// A descriptor.
 struct Descriptor(u32);
@@ -37,26 +35,6 @@ fn descriptor(c: &mut Cursor<'_>) -> Result<u32> {
     Ok(file)
 }
 
-/// Bytes as a string in C's notation.
-struct Bytes<'a>(&'a [u8]);
-
-impl Display for Bytes<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("\"")?;
-        for byte in self.0 {
-            match byte {
-                b'\n' => f.write_str("\\n")?,
-                b'\r' => f.write_str("\\r")?,
-                b'\t' => f.write_str("\\t")?,
-                b'"' | b'\\' => write!(f, "\\{}", *byte as char)?,
-                b' '..=b'~' => write!(f, "{}", *byte as char)?,
-                _ => write!(f, "\\x{byte:02x}")?,
-            }
-        }
-        f.write_str("\"")
-    }
-}
-
 impl Display for TerminalPath {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,10 +43,6 @@ impl Display for TerminalPath {
             TerminalPath::Tty => f.write_str("/dev/tty"),
         }
     }
-}
-
-fn number(c: &mut Cursor<'_>, call: Syscall) -> Finished {
-    Ok((call, close(c)?.outcome(c, |n| Some(Ret::Value(n)))?))
 }
 
 pub(super) struct Open;
@@ -148,20 +122,18 @@ impl Read {
         len: &usize,
     ) -> fmt::Result {
         match ret {
-            Some(Ret::Bytes(bytes)) => write!(f, "{}, {len}", Bytes(bytes)),
+            Some(Ret::Bytes(bytes)) => write!(f, "{}, {len}", Quoted(bytes)),
             _ => write!(f, "{VALID}, {len}"),
         }
     }
 
     pub(super) fn read(c: &mut Cursor<'_>) -> Result<Syscall> {
-        let file = descriptor(c)?;
-        c.comma()?;
+        let file = first(c, descriptor)?;
         Ok(Syscall::Read { file, len: 0 })
     }
 
     pub(super) fn finish(c: &mut Cursor<'_>, file: u32) -> Finished {
-        let (_, bytes) = c.out(Cursor::bytes)?.split();
-        c.comma()?;
+        let (_, bytes) = first(c, |c| c.out(Cursor::bytes))?.split();
         let len = c.usize()?;
         let ret = |_| bytes.map(|bytes| Ret::Bytes(bytes.into()));
         Ok((Syscall::Read { file, len }, close(c)?.outcome(c, ret)?))
@@ -172,7 +144,7 @@ pub(super) struct Write;
 
 impl Write {
     pub(super) fn head(f: &mut Formatter<'_>, file: &u32, bytes: &Arc<[u8]>) -> fmt::Result {
-        write!(f, "{}, {}, {}", Descriptor(*file), Bytes(bytes), bytes.len())
+        write!(f, "{}, {}, {}", Descriptor(*file), Quoted(bytes), bytes.len())
     }
 
     pub(super) fn tail(
@@ -185,10 +157,8 @@ impl Write {
     }
 
     pub(super) fn read(c: &mut Cursor<'_>) -> Result<Syscall> {
-        let file = descriptor(c)?;
-        c.comma()?;
-        let bytes = c.bytes()?;
-        c.comma()?;
+        let file = first(c, descriptor)?;
+        let bytes = first(c, Cursor::bytes)?;
         // a string that strace has cut does not say what was written
         if c.usize()? != bytes.len() {
             return Err(Fault::Unmodelled);
@@ -210,7 +180,7 @@ impl Display for Settings<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Termios { iflag, oflag, cflag, lflag, line, cc, ispeed, ospeed } = self.0;
         write!(f, "{{c_iflag={iflag:#x}, c_oflag={oflag:#x}, c_cflag={cflag:#x}, ")?;
-        write!(f, "c_lflag={lflag:#x}, c_line={line}, c_cc={}, ", Bytes(cc))?;
+        write!(f, "c_lflag={lflag:#x}, c_line={line}, c_cc={}, ", Quoted(cc))?;
         write!(f, "c_ispeed={ispeed}, c_ospeed={ospeed}}}")
     }
 }
@@ -224,20 +194,17 @@ fn settings(c: &mut Cursor<'_>) -> Result<Termios> {
     let mut flags = [0; 4];
     for (flag, name) in flags.iter_mut().zip(["c_iflag", "c_oflag", "c_cflag", "c_lflag"]) {
         field(c, name)?;
-        *flag = c.u32()?;
-        c.comma()?;
+        *flag = first(c, Cursor::u32)?;
     }
     field(c, "c_line")?;
-    let line = c.u32()? as u8;
-    c.comma()?;
+    let line = first(c, Cursor::u32)? as u8;
     field(c, "c_cc")?;
     let Ok(cc) = <[u8; 19]>::try_from(c.bytes()?) else {
         return c.fail("expected 19 characters before this place");
     };
     c.comma()?;
     field(c, "c_ispeed")?;
-    let ispeed = c.u32()?;
-    c.comma()?;
+    let ispeed = first(c, Cursor::u32)?;
     field(c, "c_ospeed")?;
     let ospeed = c.u32()?;
     c.expect("}")?;
@@ -333,7 +300,7 @@ impl Ioctl {
             TerminalRequest::Tiocgwinsz => f.write_str("TIOCGWINSZ"),
             TerminalRequest::Tiocswinsz(new) => write!(f, "TIOCSWINSZ, {}", Size(*new)),
             TerminalRequest::Fionread => f.write_str("FIONREAD"),
-            TerminalRequest::Tiocsti(byte) => write!(f, "TIOCSTI, {}", Bytes(&[*byte])),
+            TerminalRequest::Tiocsti(byte) => write!(f, "TIOCSTI, {}", Quoted(&[*byte])),
             TerminalRequest::Tiocsig(signal) => write!(f, "TIOCSIG, {signal}"),
             TerminalRequest::Tiocpkt(is_on) => write!(f, "TIOCPKT, [{}]", u8::from(*is_on)),
             TerminalRequest::Tiocsptlck(is_on) => write!(f, "TIOCSPTLCK, [{}]", u8::from(*is_on)),
@@ -360,8 +327,7 @@ impl Ioctl {
     }
 
     pub(super) fn read(c: &mut Cursor<'_>) -> Result<Syscall> {
-        let file = descriptor(c)?;
-        c.comma()?;
+        let file = first(c, descriptor)?;
         Ok(Syscall::Ioctl { file, request: Ioctl::request(c)? })
     }
 
@@ -421,7 +387,6 @@ impl Ioctl {
     pub(super) fn finish(c: &mut Cursor<'_>, file: u32, request: TerminalRequest) -> Finished {
         let stores = stores(&request);
         let call = Syscall::Ioctl { file, request };
-        let zero = |ret: Option<Ret>| move |n| ret.filter(|_| n == 0);
         let outcome = match stores {
             Stores::Nothing => return number(c, call),
             Stores::Number => {
