@@ -1,6 +1,7 @@
 //! Encodes calls in the kernel's layouts, and decodes what the kernel stored.
 
 mod irregular;
+mod terminal;
 
 use std::io;
 

@@ -18,7 +18,8 @@
 //!   threads, and whether it is at rest; `observation` is the result of a step;
 //! - `shared_memory` is the shared memory; `agent` is the code on its other side; `raw` has the
 //!   agent's system calls;
-//! - `terminal` is a real pty;
+//! - `terminal` is a real pty; `terminal_files` are the terminals of a test namespace;
+//!   `terminal_requests` has numbers of ioctl(2);
 //! - `codec` translates calls; `procfs` reads /proc; `sysctl` writes the sysctls of the test
 //!   namespace; `os` has the controller's own system calls.
 
@@ -35,6 +36,7 @@ mod sysctl;
 mod task;
 mod terminal;
 mod terminal_files;
+mod terminal_requests;
 mod test_namespace;
 mod worker;
 

@@ -9,18 +9,10 @@ use std::time::Instant;
 
 use libc::{c_int, c_ulong};
 
+use super::terminal_requests::{flow_number, flush_number, set_request};
 use crate::abi::{Errno, SigSet, Signal};
 use crate::sim::{TerminalPrivilege, TerminalResult, TerminalState, TerminalStep};
-use crate::tty::{End, FlowAction, Queue, SetTermios, Termios, Winsize};
-
-const TCGETS2: c_ulong = 0x802c_542a;
-const TCSETS2: c_ulong = 0x402c_542b;
-const TCSETSF2: c_ulong = 0x402c_542d;
-const TIOCSPTLCK: c_ulong = 0x4004_5431;
-const TIOCGPTN: c_ulong = 0x8004_5430;
-const TIOCSIG: c_ulong = 0x4004_5436;
-const TIOCVHANGUP: c_ulong = 0x5437;
-const TIOCPKT: c_ulong = 0x5420;
+use crate::tty::{End, Termios, Winsize};
 
 /// The signals of a terminal, which the process of the comparison blocks and takes.
 const SIGNALS: [Signal; 8] = [
@@ -33,16 +25,6 @@ const SIGNALS: [Signal; 8] = [
     Signal::TTOU,
     Signal::WINCH,
 ];
-
-/// `struct termios2`.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Termios2 {
-    flags: [u32; 4],
-    line: u8,
-    cc: [u8; 19],
-    speeds: [u32; 2],
-}
 
 /// Makes this process the leader of a session without a terminal, and blocks the signals of
 /// terminals. [`RealTerminal::new`] gives the session a terminal.
@@ -121,27 +103,6 @@ fn ioctl_value(fd: &OwnedFd, request: c_ulong, value: c_ulong) -> Result<(), Err
     if result < 0 { Err(errno()) } else { Ok(()) }
 }
 
-/// The argument of TCFLSH.
-fn flush_number(queue: Queue) -> c_ulong {
-    let number = match queue {
-        Queue::Input => libc::TCIFLUSH,
-        Queue::Output => libc::TCOFLUSH,
-        Queue::Both => libc::TCIOFLUSH,
-    };
-    number as c_ulong
-}
-
-/// The argument of TCXONC.
-fn flow_number(action: FlowAction) -> c_ulong {
-    let number = match action {
-        FlowAction::StopOutput => libc::TCOOFF,
-        FlowAction::StartOutput => libc::TCOON,
-        FlowAction::SendStop => libc::TCIOFF,
-        FlowAction::SendStart => libc::TCION,
-    };
-    number as c_ulong
-}
-
 fn poll(fd: &OwnedFd) -> u16 {
     const ALL: i16 = libc::POLLIN
         | libc::POLLPRI
@@ -171,9 +132,9 @@ impl RealTerminal {
     pub fn new(controlling: Controlling) -> io::Result<RealTerminal> {
         let os = |errno: Errno| io::Error::from_raw_os_error(errno.0.into());
         let master = open(c"/dev/ptmx").map_err(os)?;
-        ioctl(&master, TIOCSPTLCK, &mut 0_i32).map_err(os)?;
+        ioctl(&master, libc::TIOCSPTLCK, &mut 0_i32).map_err(os)?;
         let mut number = 0_u32;
-        ioctl(&master, TIOCGPTN, &mut number).map_err(os)?;
+        ioctl(&master, libc::TIOCGPTN, &mut number).map_err(os)?;
         let path = std::ffi::CString::new(format!("/dev/pts/{number}"))?;
         let slave = open(&path).map_err(os)?;
         if controlling == Controlling::Yes {
@@ -201,14 +162,12 @@ impl RealTerminal {
     ///
     /// The errno of TCGETS2: EIO if all files were hung up.
     pub fn termios(&self) -> Result<Termios, Errno> {
-        let mut raw = Termios2::default();
-        ioctl(&self.master, TCGETS2, &mut raw).or_else(|errno| match self.slaves.last() {
-            Some(slave) => ioctl(slave, TCGETS2, &mut raw),
+        let mut raw = [0; 44];
+        ioctl(&self.master, libc::TCGETS2, &mut raw).or_else(|errno| match self.slaves.last() {
+            Some(slave) => ioctl(slave, libc::TCGETS2, &mut raw),
             None => Err(errno),
         })?;
-        let Termios2 { flags: [iflag, oflag, cflag, lflag], line, cc, speeds } = raw;
-        let [ispeed, ospeed] = speeds;
-        Ok(Termios { iflag, oflag, cflag, lflag, line, cc, ispeed, ospeed })
+        Ok(Termios::from_bytes(&raw))
     }
 
     /// Makes the call of a step. `None` if it needs a slave and none is open.
@@ -240,14 +199,7 @@ impl RealTerminal {
                 }
             }
             TerminalStep::SetTermios(end, termios, how) => {
-                let Termios { iflag, oflag, cflag, lflag, line, cc, ispeed, ospeed } = *termios;
-                let flags = [iflag, oflag, cflag, lflag];
-                let mut raw = Termios2 { flags, line, cc, speeds: [ispeed, ospeed] };
-                let request = match how {
-                    SetTermios::Now => TCSETS2,
-                    SetTermios::Flush => TCSETSF2,
-                };
-                ioctl(self.fd(*end)?, request, &mut raw).and(done)
+                ioctl(self.fd(*end)?, set_request(*how), &mut termios.to_bytes()).and(done)
             }
             TerminalStep::Flush(end, queue) => {
                 ioctl_value(self.fd(*end)?, libc::TCFLSH, flush_number(*queue)).and(done)
@@ -255,7 +207,9 @@ impl RealTerminal {
             TerminalStep::Flow(end, action) => {
                 ioctl_value(self.fd(*end)?, libc::TCXONC, flow_number(*action)).and(done)
             }
-            TerminalStep::Packet(on) => ioctl(&self.master, TIOCPKT, &mut i32::from(*on)).and(done),
+            TerminalStep::Packet(on) => {
+                ioctl(&self.master, libc::TIOCPKT, &mut i32::from(*on)).and(done)
+            }
             TerminalStep::SetWinsize(end, size) => {
                 let Winsize { rows, cols, xpixel, ypixel } = *size;
                 let mut raw = [rows, cols, xpixel, ypixel];
@@ -265,7 +219,7 @@ impl RealTerminal {
                 ioctl(self.fd(*end)?, libc::TIOCSTI, &mut { *byte }).and(done)
             }
             TerminalStep::Signal(signal) => {
-                ioctl_value(&self.master, TIOCSIG, *signal as c_ulong).and(done)
+                ioctl_value(&self.master, libc::TIOCSIG, *signal as c_ulong).and(done)
             }
             TerminalStep::OpenSlave => open(&self.path).map(|fd| {
                 self.slaves.push(fd);
@@ -276,13 +230,15 @@ impl RealTerminal {
                 done
             }
             TerminalStep::Lock(on) => {
-                ioctl(&self.master, TIOCSPTLCK, &mut i32::from(*on)).and(done)
+                ioctl(&self.master, libc::TIOCSPTLCK, &mut i32::from(*on)).and(done)
             }
             TerminalStep::Exclusive(end, on) => {
                 let request = if *on { libc::TIOCEXCL } else { libc::TIOCNXCL };
                 ioctl_value(self.fd(*end)?, request, 0).and(done)
             }
-            TerminalStep::HangUp(end) => ioctl_value(self.fd(*end)?, TIOCVHANGUP, 0).and(done),
+            TerminalStep::HangUp(end) => {
+                ioctl_value(self.fd(*end)?, libc::TIOCVHANGUP, 0).and(done)
+            }
         })
     }
 
