@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use core::task::{Context, Poll};
 
 use super::ProcessTable;
-use super::outbox::before_sleep;
 use crate::abi::Errno;
 use crate::kernel::{Effects, Kernel};
 use crate::sync::Parker;
@@ -219,8 +218,8 @@ impl Terminal {
     }
 
     fn sleep(&self) -> Result<(), Errno> {
-        before_sleep();
-        if self.parker.park(None) { Ok(()) } else { Err(Errno::EDEADLK) }
+        let alarm = self.table.shared().alarm_at(None, &self.parker);
+        if alarm.sleep() { Ok(()) } else { Err(Errno::EDEADLK) }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::kernel::api::identity::PidId;
 use crate::kernel::signal::Origin;
 use crate::kernel::state::arena::Id;
 use crate::kernel::state::process::Process;
-use crate::kernel::state::task::{Task, TerminalSleep};
+use crate::kernel::state::task::{Task, TerminalWait};
 use crate::kernel::state::terminal::{Foreground, OpenFile, Terminals, place_of};
 use crate::kernel::{Fault, Kernel, Rule};
 use crate::rule;
@@ -104,7 +104,8 @@ impl Kernel {
         let file = own.pty.open_slave(capable)?;
         let open_file = OpenFile { terminal, file, flags };
         let file = self.terminals.get_or_insert_default().add_file(open_file);
-        let is_free = self.controlling_terminal(process).is_none() && !self.has_session(terminal);
+        let is_free = self.controlling_terminal(process).is_none()
+            && self.session_controlled_by(terminal).is_none();
         if self.processes[process].flags.session_leader && is_free {
             fx.obey(rule!("TTY-01"));
             let acquires = flags & open::NOCTTY == 0 || self.has_fault(Fault::NocttyIgnored);
@@ -118,10 +119,11 @@ impl Kernel {
 
     /// close(2) of the last descriptor of an open file description.
     pub(super) fn close(&mut self, file: u32, fx: &mut Effects) -> syscall::Result {
-        let terminals = self.terminals.get_or_insert_default();
-        let terminal = terminals.close(file)?;
+        let terminal = self.terminals.as_mut().ok_or(Errno::EBADF)?.close(file)?;
         self.follow_terminal(terminal, fx);
-        self.terminals.get_or_insert_default().release(terminal);
+        if let Some(terminals) = &mut self.terminals {
+            terminals.release(terminal);
+        }
         Ok(Ret::Value(0))
     }
 
@@ -204,8 +206,7 @@ impl Kernel {
                 None
             }
             Background::Restarts => {
-                let sleep = TerminalSleep::Background { terminal, call: Box::new(call.clone()) };
-                self.sleep_in_terminal(caller, terminal, sleep);
+                self.sleep_in_terminal(caller, terminal, call, TerminalWait::Background);
                 None
             }
         }
@@ -397,9 +398,7 @@ impl Kernel {
         self.follow_terminal(of.terminal, fx);
         if waits {
             // the call returns when all others have left the line discipline (tty_ldisc_hangup)
-            let call = Box::new(call.clone());
-            let sleep = TerminalSleep::HangUp { terminal: of.terminal, call };
-            self.sleep_in_terminal(caller, of.terminal, sleep);
+            self.sleep_in_terminal(caller, of.terminal, call, TerminalWait::HangUp);
             self.enqueue_last(caller);
             return None;
         }
@@ -421,9 +420,7 @@ impl Kernel {
             let set = own.pty.set_termios(&of.file, *new, SetTermios::Now);
             return Some(set.map(|()| Ret::Value(0)));
         }
-        let call = Box::new(call.clone());
-        let sleep = TerminalSleep::Settings { terminal: of.terminal, call };
-        self.sleep_in_terminal(task, of.terminal, sleep);
+        self.sleep_in_terminal(task, of.terminal, call, TerminalWait::Settings);
         None
     }
 

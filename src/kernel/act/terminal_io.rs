@@ -8,7 +8,7 @@ use crate::abi::{Errno, Signal};
 use crate::kernel::Kernel;
 use crate::kernel::api::effect::{Effects, Restart};
 use crate::kernel::state::arena::Id;
-use crate::kernel::state::task::{Sleep, Task, TerminalSleep};
+use crate::kernel::state::task::{Sleep, Task, TerminalSleep, TerminalWait};
 use crate::kernel::state::terminal::{OpenFile, place_of};
 use crate::rule;
 use crate::syscall::{self, Ret, Syscall, TerminalRequest};
@@ -66,9 +66,7 @@ impl Kernel {
             },
             Poll::Pending => {
                 let deadline = read.deadline();
-                let call = Box::new(call.clone());
-                let sleep = TerminalSleep::Read { terminal: of.terminal, call, read };
-                self.sleep_in_terminal(task, of.terminal, sleep);
+                self.sleep_in_terminal(task, of.terminal, call, TerminalWait::Read(read));
                 if let Some(deadline) = deadline {
                     self.set_timeout(task, deadline);
                 }
@@ -88,11 +86,13 @@ impl Kernel {
         &mut self,
         task: Id<Task>,
         terminal: u32,
-        sleep: TerminalSleep,
+        call: &Syscall,
+        wait: TerminalWait,
     ) {
         if let Some(terminal) = self.terminal_mut(terminal) {
             terminal.sleepers.push(task);
         }
+        let sleep = TerminalSleep { terminal, call: call.clone(), wait };
         self.tasks[task].sleep = Sleep::Terminal(Box::new(sleep));
     }
 
@@ -167,10 +167,8 @@ impl Kernel {
             }
         };
         if failed == Some(Errno::EAGAIN) && !of.is_nonblocking() && !is_interrupted {
-            let call = Box::new(call.clone());
-            let written = has_begun.then_some(written);
-            let sleep = TerminalSleep::Write { terminal: of.terminal, call, written };
-            self.sleep_in_terminal(task, of.terminal, sleep);
+            let wait = TerminalWait::Write(has_begun.then_some(written));
+            self.sleep_in_terminal(task, of.terminal, call, wait);
             self.follow_terminal(of.terminal, fx);
             return None;
         }
@@ -209,38 +207,35 @@ impl Kernel {
 
     /// A task that sleeps in a read or write was woken: continues the call.
     pub(in crate::kernel) fn wake_in_terminal(&mut self, task: Id<Task>, fx: &mut Effects) {
-        let Some(sleep) = self.leave_terminal_sleep(task) else { return };
-        let (call, result) = match sleep {
-            TerminalSleep::Background { call, .. } if self.tasks[task].signal_pending => {
-                return self.interrupt(task, Restart::Sys, *call, fx);
+        let Some(TerminalSleep { terminal, call, wait }) = self.leave_terminal_sleep(task) else {
+            return;
+        };
+        let result = match wait {
+            TerminalWait::Background if self.tasks[task].signal_pending => {
+                return self.interrupt(task, Restart::Sys, call, fx);
             }
-            TerminalSleep::Background { call, .. } => {
-                let result = self.perform_on_terminal(task, &call, fx);
-                (call, result)
-            }
-            TerminalSleep::HangUp { call, .. } => (call, Some(Ok(Ret::Value(0)))),
-            TerminalSleep::Settings { terminal, call } => {
+            TerminalWait::Background => self.perform_on_terminal(task, &call, fx),
+            TerminalWait::HangUp => Some(Ok(Ret::Value(0))),
+            TerminalWait::Settings => {
                 let Some(of) = self.file_of(&call) else { return };
-                let Syscall::Ioctl { request: TerminalRequest::Tcsets(_, new), .. } = &*call else {
+                let Syscall::Ioctl { request: TerminalRequest::Tcsets(_, new), .. } = &call else {
                     return;
                 };
                 let result = self.drain_and_set(task, of, new, &call);
                 self.follow_terminal(terminal, fx);
-                (call, result)
+                result
             }
-            TerminalSleep::Read { call, read, .. } => {
+            TerminalWait::Read(read) => {
                 let Some(of) = self.file_of(&call) else { return };
-                let result = self.poll_read(task, of, read, &call, fx);
-                (call, result)
+                self.poll_read(task, of, read, &call, fx)
             }
-            TerminalSleep::Write { call, written, .. } => {
+            TerminalWait::Write(written) => {
                 let Some(of) = self.file_of(&call) else { return };
-                let result = self.continue_write(task, of, written, &call, fx);
-                (call, result)
+                self.continue_write(task, of, written, &call, fx)
             }
         };
         if let Some(result) = result {
-            let rule = match *call {
+            let rule = match call {
                 Syscall::Read { .. } => rule!("TTY-16"),
                 _ => rule!("TTY-34"),
             };
@@ -264,12 +259,7 @@ impl Kernel {
         let Sleep::Terminal(sleep) = core::mem::take(&mut self.tasks[task].sleep) else {
             return None;
         };
-        let (TerminalSleep::Read { terminal, .. }
-        | TerminalSleep::Write { terminal, .. }
-        | TerminalSleep::Settings { terminal, .. }
-        | TerminalSleep::Background { terminal, .. }
-        | TerminalSleep::HangUp { terminal, .. }) = *sleep;
-        if let Some(terminal) = self.terminal_mut(terminal) {
+        if let Some(terminal) = self.terminal_mut(sleep.terminal) {
             terminal.sleepers.retain(|sleeper| *sleeper != task);
         }
         Some(*sleep)
@@ -278,19 +268,17 @@ impl Kernel {
     /// A task ends in a read or write: others can read or write.
     #[cold]
     pub(in crate::kernel) fn abort_in_terminal(&mut self, task: Id<Task>) {
-        match self.leave_terminal_sleep(task) {
-            Some(TerminalSleep::Read { terminal, read, .. }) => {
+        let Some(TerminalSleep { terminal, wait, .. }) = self.leave_terminal_sleep(task) else {
+            return;
+        };
+        match wait {
+            TerminalWait::Read(read) => {
                 let Some(own) = self.terminal_mut(terminal) else { return };
                 let _ = own.pty.interrupt_read(read);
                 self.wake_sleepers(terminal);
             }
-            Some(TerminalSleep::Write { terminal, .. }) => self.end_write(task, terminal),
-            Some(
-                TerminalSleep::Settings { .. }
-                | TerminalSleep::Background { .. }
-                | TerminalSleep::HangUp { .. },
-            )
-            | None => {}
+            TerminalWait::Write(_) => self.end_write(task, terminal),
+            TerminalWait::Background | TerminalWait::HangUp | TerminalWait::Settings => {}
         }
     }
 }

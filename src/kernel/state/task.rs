@@ -179,51 +179,37 @@ pub struct Notifying {
 /// A call on a terminal that waits.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum TerminalSleep {
-    /// read(2): it waits for input, or for the end of another read.
-    Read {
-        /// The number of the terminal.
-        terminal: u32,
-        call: Box<Syscall>,
-        read: Read,
-    },
-    /// write(2): it waits for room, or for the end of another write.
-    Write {
-        /// The number of the terminal.
-        terminal: u32,
-        call: Box<Syscall>,
-        /// The number of bytes that are written; `None` if the write waits for its turn.
-        written: Option<usize>,
-    },
-    /// A call of an init in the background, which the kernel restarts again and again.
-    Background {
-        /// The number of the terminal.
-        terminal: u32,
-        call: Box<Syscall>,
-    },
-    /// TIOCVHANGUP of ioctl(2): it waits until others have left their calls.
-    HangUp {
-        /// The number of the terminal.
-        terminal: u32,
-        call: Box<Syscall>,
-    },
-    /// TCSETSF of ioctl(2): it waits for the end of a write.
-    Settings {
-        /// The number of the terminal.
-        terminal: u32,
-        call: Box<Syscall>,
-    },
+pub struct TerminalSleep {
+    /// The number of the terminal.
+    pub terminal: u32,
+    pub call: Syscall,
+    pub wait: TerminalWait,
+}
+
+/// What a call on a terminal waits for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum TerminalWait {
+    /// read(2): for input, or for the end of another read.
+    Read(Read),
+    /// write(2): for room, or for the end of another write. The number of bytes that are written;
+    /// `None` if the write waits for its turn.
+    Write(Option<usize>),
+    /// A call of an init in the background, which the kernel restarts again and again: for a change
+    /// of the terminal.
+    Background,
+    /// TIOCVHANGUP of ioctl(2): until others have left their calls.
+    HangUp,
+    /// TCSETSF of ioctl(2): for the end of a write.
+    Settings,
 }
 
 impl TerminalSleep {
     /// When the call ends at the latest: the end of VTIME.
     pub fn deadline(&self) -> Option<Time> {
-        match self {
-            TerminalSleep::Read { read, .. } => read.deadline(),
-            TerminalSleep::Write { .. }
-            | TerminalSleep::Settings { .. }
-            | TerminalSleep::Background { .. }
-            | TerminalSleep::HangUp { .. } => None,
+        match &self.wait {
+            TerminalWait::Read(read) => read.deadline(),
+            _ => None,
         }
     }
 }

@@ -172,11 +172,6 @@ impl Kernel {
         of_session.terminal.filter(|_| has)
     }
 
-    /// Whether a terminal is the controlling terminal of a session.
-    pub(in crate::kernel) fn has_session(&self, terminal: u32) -> bool {
-        self.session_controlled_by(terminal).is_some()
-    }
-
     /// The session that a terminal controls.
     pub(in crate::kernel) fn session_controlled_by(&self, terminal: u32) -> Option<Id<Session>> {
         self.terminals.as_ref()?.get(terminal)?.session
