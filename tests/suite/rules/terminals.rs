@@ -86,6 +86,11 @@ fn set_foreground(scene: &mut Scene, pid: u32, pgid: i32) -> proctable::syscall:
     scene.result(pid, ioctl(SLAVE, TerminalRequest::Tiocspgrp(pgid)))
 }
 
+/// The group of `leader` is in the foreground from now on.
+fn to_foreground(scene: &mut Scene, pid: u32, leader: u32) {
+    assert_eq!(set_foreground(scene, pid, leader as i32), Ok(Ret::Value(0)));
+}
+
 fn foreground(scene: &mut Scene, pid: u32, file: u32) -> proctable::syscall::Result {
     scene.result(pid, ioctl(file, TerminalRequest::Tiocgpgrp))
 }
@@ -245,7 +250,7 @@ fn tty_09_tiocnotty_of_a_leader_signals_the_foreground_group() {
     for pid in [own, front, back] {
         catch(&mut scene, pid, &[Signal::HUP, Signal::CONT]);
     }
-    assert_eq!(set_foreground(&mut scene, own, front as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, front);
     scene.value(own, ioctl(SLAVE, TerminalRequest::Tiocnotty));
     let handled = scene.handled(front);
     // SIG-40: the handler that was set up last runs first
@@ -268,7 +273,7 @@ fn tty_26_tiocnotty_sends_its_signals_with_the_callers_permissions() {
     let own = shell(&mut scene);
     let front = job(&mut scene, own);
     catch(&mut scene, front, &[Signal::HUP, Signal::CONT]);
-    assert_eq!(set_foreground(&mut scene, own, front as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, front);
     scene.set_users(own, users(1000));
     scene.value(own, ioctl(SLAVE, TerminalRequest::Tiocnotty));
     assert_eq!(scene.handled_numbers(front), [Signal::CONT.number()]);
@@ -283,7 +288,7 @@ fn tty_10_the_end_of_a_leader_hangs_up_the_foreground_group() {
     for pid in [front, back] {
         catch(&mut scene, pid, &[Signal::HUP, Signal::CONT]);
     }
-    assert_eq!(set_foreground(&mut scene, own, front as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, front);
     scene.exit(own, 0);
     assert_eq!(scene.handled_numbers(front), [Signal::HUP.number()]);
     assert_eq!(scene.handled(front)[0].pid.0, 0);
@@ -317,7 +322,7 @@ fn tty_13_a_hang_up_signals_the_leader_and_tty_14_its_end_the_foreground_group()
     for pid in [own, front, back] {
         catch(&mut scene, pid, &[Signal::HUP, Signal::CONT]);
     }
-    assert_eq!(set_foreground(&mut scene, own, front as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, front);
     scene.value(1, Syscall::Close(MASTER));
     let both = [Signal::CONT.number(), Signal::HUP.number()];
     assert_eq!(scene.handled_numbers(own), both);
@@ -399,7 +404,7 @@ fn tty_16_writes_from_the_background_stop_the_group_with_tostop() {
     scene.call(back, write(SLAVE, "text"));
     assert!(is_stopped(&scene, back));
     // TTY-18: the write is restarted when the group is in the foreground
-    assert_eq!(set_foreground(&mut scene, own, back as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, back);
     scene.kill(1, back as i32, Signal::CONT);
     assert_eq!(scene.returned(back), Some(Ok(Ret::Value(4))));
     assert_eq!(scene.result(1, read(MASTER)), bytes("text"));
@@ -421,7 +426,7 @@ fn tty_17_a_signal_that_is_blocked_or_ignored_decides_first() {
         }
         assert_eq!(scene.result(back, read(SLAVE)), Err(Errno::EIO));
         assert_eq!(scene.value(back, write(SLAVE, "x")), 1);
-        assert_eq!(set_foreground(&mut scene, back, back as i32), Ok(Ret::Value(0)));
+        to_foreground(&mut scene, back, back);
         assert_eq!(foreground(&mut scene, own, SLAVE), stored(back));
         scene.same_on_the_kernel();
     }
@@ -476,7 +481,7 @@ fn tty_18_a_stopped_read_completes_in_the_foreground() {
     let back = job(&mut scene, own);
     scene.call(back, read(SLAVE));
     assert!(is_stopped(&scene, back));
-    assert_eq!(set_foreground(&mut scene, own, back as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, back);
     scene.kill(1, back as i32, Signal::CONT);
     assert_eq!(scene.returned(back), None);
     scene.value(1, write(MASTER, "line\n"));
@@ -517,7 +522,7 @@ fn tty_22_the_errors_of_tiocspgrp_have_an_order() {
         assert_eq!(set_foreground(&mut scene, pid, pgid), Err(errno), "{pid} {pgid}");
     }
     // TTY-23: a process that leads no group
-    assert_eq!(set_foreground(&mut scene, own, child as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, child);
     assert_eq!(foreground(&mut scene, own, MASTER.max(SLAVE)), stored(child));
     // the caller's group is in the background now; the child becomes the foreground by setpgid
     scene.setpgid(own, child as i32, 0);
@@ -533,7 +538,7 @@ fn tty_23_the_group_of_a_zombie_can_be_in_the_foreground() {
     let zombie = job(&mut scene, own);
     scene.exit(zombie, 0);
     ignore(&mut scene, own, Signal::TTOU);
-    assert_eq!(set_foreground(&mut scene, own, zombie as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, zombie);
     scene.wait(own, NONE).expect("a zombie");
     // TTY-33
     assert_eq!(foreground(&mut scene, own, SLAVE), stored(zombie));
@@ -585,7 +590,7 @@ fn tty_28_special_characters_signal_the_foreground_group() {
         for pid in [own, front, second, back] {
             catch(&mut scene, pid, &[signal]);
         }
-        assert_eq!(set_foreground(&mut scene, own, front as i32), Ok(Ret::Value(0)));
+        to_foreground(&mut scene, own, front);
         scene.value(1, write(MASTER, byte));
         for pid in [front, second] {
             assert_eq!(scene.handled_numbers(pid), [signal.number()]);
@@ -638,7 +643,7 @@ fn tty_30_a_stop_character_does_not_stop_an_orphaned_group() {
     scene.value(1, write(MASTER, "\x1a"));
     assert!(!is_stopped(&scene, own));
     let front = job(&mut scene, own);
-    assert_eq!(set_foreground(&mut scene, own, front as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, front);
     scene.value(1, write(MASTER, "\x1a"));
     assert!(is_stopped(&scene, front));
     scene.same_on_the_kernel();
@@ -652,7 +657,7 @@ fn tty_31_a_new_size_of_the_window_signals_the_foreground_group() {
     for pid in [own, front, back] {
         catch(&mut scene, pid, &[Signal::WINCH]);
     }
-    assert_eq!(set_foreground(&mut scene, own, front as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, front);
     let size = Winsize { rows: 25, cols: 80, xpixel: 0, ypixel: 0 };
     for (file, size, is_new) in
         [(MASTER, size, true), (MASTER, size, false), (SLAVE, Winsize { ypixel: 1, ..size }, true)]
@@ -673,7 +678,7 @@ fn tty_32_tiocsig_sends_three_signals() {
     let own = shell(&mut scene);
     let front = job(&mut scene, own);
     catch(&mut scene, front, &[Signal::INT, Signal::QUIT, Signal::TSTP]);
-    assert_eq!(set_foreground(&mut scene, own, front as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, front);
     for signal in [Signal::INT, Signal::QUIT, Signal::TSTP] {
         scene.value(1, ioctl(MASTER, TerminalRequest::Tiocsig(signal.number().into())));
         assert_eq!(scene.handled_numbers(front), [signal.number()]);
@@ -690,7 +695,7 @@ fn tty_33_a_foreground_group_that_ended_keeps_others_in_the_background() {
     let mut scene = scene_with_terminal();
     let own = shell(&mut scene);
     let (front, back) = (job(&mut scene, own), job(&mut scene, own));
-    assert_eq!(set_foreground(&mut scene, own, front as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, front);
     scene.exit(front, 0);
     scene.wait(own, NONE).expect("a zombie");
     assert_eq!(foreground(&mut scene, own, SLAVE), stored(front));
@@ -709,7 +714,7 @@ fn pid_10_a_terminal_keeps_the_group_and_not_its_number() {
     open_pty(&mut scene, 0);
     let own = shell(&mut scene);
     let front = job(&mut scene, own);
-    assert_eq!(set_foreground(&mut scene, own, front as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, front);
     scene.exit(front, 0);
     scene.wait(own, NONE).expect("a zombie");
     let other = scene.fork(own);
@@ -834,7 +839,7 @@ fn tg_100_the_last_thread_of_a_session_leader_hangs_up() {
     let second = thread(&mut scene, own);
     let front = job(&mut scene, own);
     catch(&mut scene, front, &[Signal::HUP]);
-    assert_eq!(set_foreground(&mut scene, own, front as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, own, front);
     scene.call(own, Syscall::Exit(0));
     assert_eq!(scene.handled(front), []);
     scene.call(second, Syscall::Exit(0));
@@ -955,7 +960,7 @@ fn a_call_of_an_init_from_the_background_waits() {
     let child = job(&mut scene, 1);
     let member = scene.fork(child);
     scene.setpgid(child, member as i32, 1);
-    assert_eq!(set_foreground(&mut scene, 1, child as i32), Ok(Ret::Value(0)));
+    to_foreground(&mut scene, 1, child);
     scene.call(1, read(SLAVE));
     assert_eq!(scene.returned(1), None);
     assert_eq!(set_foreground(&mut scene, child, 1), Ok(Ret::Value(0)));
