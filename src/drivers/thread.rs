@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use core::task::{Context, Poll, Waker};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::abi::{
@@ -180,9 +181,10 @@ impl<T> GuestThread<T> {
 
 type Body = Arc<dyn Fn(&mut Guest, &SigInfo) + Send + Sync>;
 
-/// The handlers by the address in the action: the signal's number plus an offset, because small
-/// addresses mean SIG_DFL and SIG_IGN. All threads of a process share them.
-type Handlers = Arc<Mutex<BTreeMap<u64, Body>>>;
+/// The handlers, with the flags of their actions, by the address in the action: the signal's number
+/// plus an offset, because small addresses mean SIG_DFL and SIG_IGN. All threads of a process share
+/// them.
+type Handlers = Arc<Mutex<BTreeMap<u64, (SaFlags, Body)>>>;
 
 /// A guest as its own code sees it, on one of its threads: the system calls of that thread.
 ///
@@ -201,6 +203,9 @@ pub struct Guest {
     handlers: Handlers,
     /// The number of programs that the guest has executed.
     programs: u64,
+    /// The flags of the action for the signal that interrupted a wait of the guest's own
+    /// ([`Guest::block_on`]).
+    interrupted_by: Option<SaFlags>,
 }
 
 impl core::fmt::Debug for Guest {
@@ -219,7 +224,7 @@ impl Guest {
         let notifier = Arc::new(DeliveryNotifier::default());
         shared.set_delivery_notifier(thread, &notifier);
         let tid = shared.tid(thread).unwrap_or(thread.process.pid);
-        Guest { shared, thread, tid, notifier, handlers, programs: 0 }
+        Guest { shared, thread, tid, notifier, handlers, programs: 0, interrupted_by: None }
     }
 
     /// The number of its process.
@@ -311,17 +316,20 @@ impl Guest {
         if !self.notifier.take() {
             return false;
         }
-        let mut any = false;
+        let mut last = None;
         while let Some(begun) = self.shared.begin_delivery(Caller::Thread(self.thread)) {
-            any = true;
-            self.run_handler(&begun);
+            last = Some(self.run_handler(&begun));
         }
-        any
+        // SIG-44: the signal that was delivered first decides, whose handler runs last
+        self.interrupted_by = self.interrupted_by.or(last);
+        last.is_some()
     }
 
-    fn run_handler(&mut self, begun: &HandlerDelivery) {
+    /// Returns the flags of the action.
+    fn run_handler(&mut self, begun: &HandlerDelivery) -> SaFlags {
         let program = self.programs;
-        let body = self.handlers.lock().get(&begun.handler()).cloned();
+        let handler = self.handlers.lock().get(&begun.handler()).cloned();
+        let (flags, body) = handler.unzip();
         if let Some(body) = body {
             body(self, begun.info());
         }
@@ -335,12 +343,66 @@ impl Guest {
             let end = self.finish(started);
             let _ = self.result(end);
         }
+        flags.unwrap_or_default()
     }
 
     /// Makes a call without an effect of its own: it runs handlers, sleeps while the guest is
     /// stopped, and unwinds if the guest has ended.
     pub fn checkpoint(&mut self) {
         let _ = self.syscall(Syscall::Getpid);
+    }
+
+    /// Waits for something of the runtime's own, such as a pipe, as a system call that sleeps does:
+    /// polls `future` until it is ready. Handlers run on this thread, a guest that is stopped
+    /// continues only after SIGCONT, and a guest that has ended unwinds, which drops the future.
+    /// The table shows the process as running meanwhile, not as asleep.
+    ///
+    /// ```
+    /// use proctable::abi::{Errno, SaFlags, Signal, WaitOptions, WaitStatus};
+    /// use proctable::drivers::ThreadDriver;
+    /// use proctable::table::{Image, ProcessTable, Spawn};
+    ///
+    /// let table = ProcessTable::new();
+    /// let spawn = Spawn::new(Image::new("reader"));
+    /// let reader = ThreadDriver::spawn(&table.init(), spawn, |guest| {
+    ///     guest.catch(Signal::ALRM, SaFlags(0), |_, _| {}).expect("SIGALRM can be caught");
+    ///     guest.kill(guest.pid().0 as i32, Signal::ALRM).expect("it exists");
+    ///     assert_eq!(guest.block_on(async { 7 }), Ok(7));
+    ///     let own = guest.pid().0 as i32;
+    ///     guest.spawn_thread(move |guest| guest.kill(own, Signal::KILL)).expect("there is room");
+    ///     guest.block_on(core::future::pending::<i32>()).unwrap_or(0)
+    /// })?;
+    /// let waited = table.init().wait(&reader, WaitOptions::EXITED)?;
+    /// assert_eq!(waited.status, WaitStatus::killed(Signal::KILL, false));
+    /// # Ok::<(), Errno>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// EINTR if a handler has run and the future is not ready, unless the action has SA_RESTART
+    /// (SIG-44).
+    pub fn block_on<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Errno> {
+        let mut future = core::pin::pin!(future);
+        let waker = Waker::from(self.notifier.clone());
+        let mut context = Context::from_waker(&waker);
+        // handlers of earlier signals interrupt nothing
+        self.checkpoint();
+        self.interrupted_by = None;
+        loop {
+            if !self.is_alive() {
+                return Err(self.leave());
+            }
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return Ok(value);
+            }
+            if self.interrupted_by.take().is_some_and(|flags| !flags.contains(SaFlags::RESTART)) {
+                return Err(Errno::EINTR);
+            }
+            before_sleep();
+            self.notifier.parker.park(None);
+            // sleeps while the guest is stopped
+            self.checkpoint();
+        }
     }
 
     /// Ends the guest with all its threads.
@@ -420,7 +482,7 @@ impl Guest {
         let address = address(signal);
         let action = SigAction { handler: Handler::Catch(address), flags, ..SigAction::DEFAULT };
         // the handler is stored before the call: the signal may be delivered at once
-        let old = self.handlers.lock().insert(address, Arc::new(handler));
+        let old = self.handlers.lock().insert(address, (flags, Arc::new(handler)));
         // outside of the lock: the `Drop` of a handler is code of the embedder
         drop(old);
         self.sigaction(signal, action)

@@ -6,6 +6,7 @@
 //! handlers that were entered above that code, so that the mask of that code applies.
 
 use alloc::sync::Arc;
+use alloc::task;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -174,6 +175,13 @@ impl DeliveryNotifier {
     /// Whether a delivery was notified since the last `take`.
     pub fn take(&self) -> bool {
         self.delivery_due.load(Ordering::Acquire) && self.delivery_due.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Wakes the thread from a wait of its own.
+impl task::Wake for DeliveryNotifier {
+    fn wake(self: Arc<Self>) {
+        self.parker.unpark();
     }
 }
 

@@ -16,6 +16,7 @@ use super::exit_gate::PendingExit;
 use super::guest::Calls;
 use super::outbox::{Outbox, Wake};
 use super::query::ProcessData;
+use super::terminal::WindowParkers;
 use super::threads::{Threads, process_in};
 use super::usage::Usages;
 use super::waits::{WaitEntry, Waits};
@@ -187,7 +188,7 @@ pub(super) struct ProcessRegistry {
     /// The threads that wait for the end of all processes.
     pub terminate_waiters: SmallList<Arc<TerminateWaiter>>,
     /// The sleeping readers and writers of windows, by the number of the terminal.
-    pub windows: BTreeMap<u32, Arc<Parker>>,
+    pub windows: BTreeMap<u32, WindowParkers>,
     pub outbox: Outbox,
     /// The time of the table in this transition; `None` until it is read.
     pub now: Option<Time>,
@@ -357,9 +358,8 @@ impl ProcessRegistry {
 
     /// The window of a terminal may have something to show, or room for input.
     pub fn wake_window(&mut self, number: u32) {
-        if let Some(parker) = self.windows.get(&number) {
-            self.outbox.wakes.push(Wake::new(parker.clone(), None));
-        }
+        let window = self.windows.get(&number).cloned();
+        self.outbox.wakes.extend(window.into_iter().flat_map(WindowParkers::wakes));
     }
 
     fn note_end(
@@ -495,7 +495,7 @@ impl ProcessRegistry {
         let pids: Vec<Pid> = self.entries.pids().collect();
         threads.iter().chain(&pids).for_each(|tid| self.abort_calls(*tid));
         let windows = core::mem::take(&mut self.windows).into_values();
-        self.outbox.wakes.extend(windows.map(|parker| Wake::new(parker, None)));
+        self.outbox.wakes.extend(windows.flat_map(WindowParkers::wakes));
         let joins = core::mem::take(&mut self.joins).into_values().flatten();
         self.outbox.wakes.extend(joins.map(|parker| Wake::new(parker, None)));
         self.abandon_pending_exits();

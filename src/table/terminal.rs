@@ -2,9 +2,11 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll};
 
 use super::ProcessTable;
+use super::outbox::Wake;
 use crate::abi::Errno;
 use crate::kernel::{Effects, Kernel};
 use crate::sync::Parker;
@@ -23,7 +25,7 @@ use crate::tty::Winsize;
 /// descriptions, the same in all processes: the runtime knows which descriptor of which process
 /// refers to one, and has it closed with the last of these ([`Syscall::Close`]).
 ///
-/// When the window is dropped, the terminal is hung up: its session leader receives SIGHUP
+/// When the window is dropped or [hung up](Terminal::hang_up), its session leader receives SIGHUP
 /// (TTY-13).
 ///
 /// ```
@@ -65,7 +67,24 @@ pub struct Terminal {
     /// The master.
     file: u32,
     number: u32,
-    parker: Arc<Parker>,
+    parkers: WindowParkers,
+    /// Whether the master is open: its number is another file's afterwards. It is read and changed
+    /// under the lock of the table.
+    is_open: AtomicBool,
+}
+
+/// Where the reader and the writer of a window sleep. A parker wakes one thread only.
+#[derive(Clone, Debug, Default)]
+pub(super) struct WindowParkers {
+    pub read: Arc<Parker>,
+    pub write: Arc<Parker>,
+}
+
+impl WindowParkers {
+    /// Wakes both: each looks whether there is something for it.
+    pub fn wakes(self) -> [Wake; 2] {
+        [self.read, self.write].map(|parker| Wake::new(parker, None))
+    }
 }
 
 impl ProcessTable {
@@ -100,12 +119,13 @@ impl ProcessTable {
     }
 
     fn window(&self, file: u32) -> Option<Terminal> {
-        let parker = Parker::new();
+        let parkers = WindowParkers::default();
         let mut state = self.shared().state.lock();
         let number = state.kernel.terminal_of(file)?;
-        state.process_registry.windows.insert(number, parker.clone());
+        state.process_registry.windows.insert(number, parkers.clone());
         drop(state);
-        Some(Terminal { table: self.clone(), file, number, parker })
+        let is_open = AtomicBool::new(true);
+        Some(Terminal { table: self.clone(), file, number, parkers, is_open })
     }
 }
 
@@ -125,9 +145,9 @@ impl Terminal {
         act: impl FnOnce(&mut Kernel, &mut Effects) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
         let shared = self.table.shared();
-        shared.commit(|state| match state.is_closed() {
-            true => Err(Errno::EIO),
-            false => state.apply_external(&*shared.clock, act),
+        shared.commit(|state| match self.is_open.load(Ordering::Relaxed) && !state.is_closed() {
+            true => state.apply_external(&*shared.clock, act),
+            false => Err(Errno::EIO),
         })
     }
 
@@ -141,7 +161,7 @@ impl Terminal {
         self.act(|kernel, _| kernel.open_pty_slave(self.number, flags))
     }
 
-    /// Types bytes, and waits while there is no room for them.
+    /// Types bytes, and waits while there is no room for them. One thread at a time may write.
     ///
     /// # Errors
     ///
@@ -152,7 +172,7 @@ impl Terminal {
         while !rest.is_empty() {
             match self.try_write(rest) {
                 Ok(written) => rest = &rest[written..],
-                Err(Errno::EAGAIN) => self.sleep()?,
+                Err(Errno::EAGAIN) => self.sleep(&self.parkers.write)?,
                 Err(errno) => return Err(errno),
             }
         }
@@ -179,7 +199,7 @@ impl Terminal {
     pub fn read(&self, len: usize) -> Result<Vec<u8>, Errno> {
         loop {
             match self.try_read(len) {
-                Err(Errno::EAGAIN) => self.sleep()?,
+                Err(Errno::EAGAIN) => self.sleep(&self.parkers.read)?,
                 result => return result,
             }
         }
@@ -201,7 +221,7 @@ impl Terminal {
                 Err(Errno::EAGAIN) => {}
                 result => return Poll::Ready(result),
             }
-            if !self.parker.poll(context.waker()) {
+            if !self.parkers.read.poll(context.waker()) {
                 return Poll::Pending;
             }
         }
@@ -217,16 +237,35 @@ impl Terminal {
         self.act(|kernel, fx| kernel.resize_pty(self.file, size, fx))
     }
 
-    fn sleep(&self) -> Result<(), Errno> {
-        let alarm = self.table.shared().alarm_at(None, &self.parker);
-        if alarm.sleep() { Ok(()) } else { Err(Errno::EDEADLK) }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
+    /// Closes the window: the session leader receives SIGHUP (TTY-13), what the screen did not show
+    /// is lost, and reads and writes of the window fail with EIO, those that wait included. A
+    /// second call has no effect.
+    ///
+    /// ```
+    /// use proctable::abi::{Errno, Signal, WaitOptions, WaitStatus};
+    /// use proctable::syscall::{Syscall, open};
+    /// use proctable::table::{Image, ProcessTable, Spawn};
+    ///
+    /// let table = ProcessTable::new();
+    /// let window = table.open_terminal()?;
+    /// let shell = table.spawn(Spawn::new(Image::new("sh")).session())?;
+    /// let open = Syscall::Open { path: window.path(), flags: open::RDWR };
+    /// table.syscall(shell.pid(), open)?;
+    /// std::thread::scope(|scope| {
+    ///     let reader = scope.spawn(|| window.read(100));
+    ///     window.hang_up();
+    ///     assert_eq!(reader.join().unwrap(), Err(Errno::EIO));
+    /// });
+    /// let waited = table.init().wait(&shell, WaitOptions::EXITED)?;
+    /// assert_eq!(waited.status, WaitStatus::killed(Signal::HUP, false));
+    /// # Ok::<(), Errno>(())
+    /// ```
+    pub fn hang_up(&self) {
         let shared = self.table.shared();
         shared.commit(|state| {
+            if !self.is_open.swap(false, Ordering::Relaxed) {
+                return;
+            }
             state.process_registry.windows.remove(&self.number);
             if !state.is_closed() {
                 // the file is closed here only
@@ -234,5 +273,18 @@ impl Drop for Terminal {
                     .apply_external(&*shared.clock, |kernel, fx| kernel.close_pty(self.file, fx));
             }
         });
+        self.parkers.read.unpark();
+        self.parkers.write.unpark();
+    }
+
+    fn sleep(&self, parker: &Arc<Parker>) -> Result<(), Errno> {
+        let alarm = self.table.shared().alarm_at(None, parker);
+        if alarm.sleep() { Ok(()) } else { Err(Errno::EDEADLK) }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.hang_up();
     }
 }

@@ -243,7 +243,7 @@ fn a_command_in_the_background_gets_the_terminal_by_fg() {
             if screen.text.contains("Stopped") {
                 break;
             }
-            assert!(begin.elapsed() < SOON);
+            assert!(begin.elapsed() < SOON, "not stopped:\n{}", screen.text);
         }
         screen.press("fg\n");
         screen.expect("-- cat\r\n");
@@ -282,7 +282,7 @@ fn a_command_that_is_stopped_by_its_read_stops_the_program() {
         let begin = Instant::now();
         while !screen.appears("Stopped", Duration::from_millis(100)) {
             screen.press("jobs\n");
-            assert!(begin.elapsed() < SOON);
+            assert!(begin.elapsed() < SOON, "not stopped:\n{}", screen.text);
         }
         screen.press("kill %1; wait; echo gone=$((6 * 7))\n");
         screen.expect("gone=42");

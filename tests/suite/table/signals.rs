@@ -1,6 +1,8 @@
 //! Signals to guests, and the operations of their drivers.
 
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
 
 use proctable::abi::{Errno, Pid, SaFlags, SigInfo, SigSet, Signal, WaitOptions, WaitStatus};
 use proctable::driver::Authority;
@@ -125,6 +127,106 @@ fn a_guest_on_a_thread_is_interrupted_by_its_handlers() {
     init.kill(child, Signal::KILL).unwrap();
     let waited = init.wait(&guest, WaitOptions::EXITED).unwrap();
     assert_eq!(waited.status, WaitStatus::exited(1));
+}
+
+/// A value that a guest waits for outside of the table.
+#[derive(Clone, Default)]
+struct Promise(Arc<Mutex<(Option<i32>, Option<Waker>)>>);
+
+impl Promise {
+    async fn value(&self) -> i32 {
+        poll_fn(|context| {
+            let (value, waker) = &mut *self.0.lock().unwrap();
+            *waker = Some(context.waker().clone());
+            value.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Waits until a guest sleeps for the value, or is about to.
+    fn expect_poll(&self) {
+        while self.0.lock().unwrap().1.is_none() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn keep(&self, value: i32) {
+        let (of, waker) = &mut *self.0.lock().unwrap();
+        *of = Some(value);
+        waker.take().unwrap().wake();
+    }
+}
+
+/// A wait of the guest's own returns when its future is ready. A handler without SA_RESTART
+/// interrupts it, one that came before does not, and one with SA_RESTART does not (SIG-44).
+#[test]
+fn handlers_interrupt_a_wait_of_a_guests_own() {
+    let table = ProcessTable::new();
+    let init = table.init();
+    for flags in [SaFlags(0), SaFlags::RESTART] {
+        let (promise, own) = (Promise::default(), Promise::default());
+        let (ours, its) = (promise.clone(), own.clone());
+        let guest = ThreadDriver::spawn(&init, Spawn::new(Image::new("g")), move |guest| {
+            let begun = its.clone();
+            let note = move |_: &mut Guest, _: &SigInfo| begun.0.lock().unwrap().0 = Some(1);
+            guest.catch(Signal::USR1, flags, note).unwrap();
+            guest.kill(guest.pid().0 as i32, Signal::USR1).unwrap();
+            match guest.block_on(promise.value()) {
+                Ok(value) => value,
+                Err(errno) => i32::from(errno.0),
+            }
+        });
+        let guest = guest.unwrap();
+        ours.expect_poll();
+        assert_eq!(own.0.lock().unwrap().0.take(), Some(1), "the handler came before the wait");
+        init.kill(guest.pid(), Signal::USR1).unwrap();
+        while own.0.lock().unwrap().0.is_none() {
+            std::thread::yield_now();
+        }
+        if flags == SaFlags::RESTART {
+            ours.keep(7);
+        }
+        let expected = if flags == SaFlags::RESTART { 7 } else { Errno::EINTR.0.into() };
+        let waited = init.wait(&guest, WaitOptions::EXITED).unwrap();
+        assert_eq!(waited.status, WaitStatus::exited(expected));
+    }
+}
+
+/// JOB-06: a guest that is stopped in a wait of its own continues after SIGCONT only, also if its
+/// future is ready. One that is killed there drops its future.
+#[test]
+fn a_guest_is_stopped_and_killed_in_a_wait_of_its_own() {
+    let table = ProcessTable::new();
+    let shell = shell(&table);
+    let (first, second) = (Promise::default(), Promise::default());
+    let (values, kept) = ((first.clone(), second.clone()), Arc::new(()));
+    let held = Arc::downgrade(&kept);
+    let guest = ThreadDriver::spawn(&shell, Spawn::new(Image::new("g")), move |guest| {
+        let wait = |guest: &mut Guest, promise: &Promise| {
+            let held = kept.clone();
+            guest.block_on(async {
+                let value = promise.value().await;
+                drop(held);
+                value
+            })
+        };
+        assert_eq!(wait(guest, &first), Ok(1));
+        wait(guest, &second).unwrap_or_default()
+    });
+    let guest = guest.unwrap();
+    values.0.expect_poll();
+    guest.send(Signal::STOP).unwrap();
+    shell.wait(&guest, WaitOptions::STOPPED).unwrap();
+    values.0.keep(1);
+    assert!(values.1.0.lock().unwrap().1.is_none());
+    guest.send(Signal::CONT).unwrap();
+    values.1.expect_poll();
+    guest.send(Signal::KILL).unwrap();
+    let waited = shell.wait(&guest, WaitOptions::EXITED).unwrap();
+    assert_eq!(waited.status, WaitStatus::killed(Signal::KILL, false));
+    while held.strong_count() > 0 {
+        std::thread::yield_now();
+    }
 }
 
 /// JOB-06: a call of a stopped guest runs after the continue.

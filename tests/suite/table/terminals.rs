@@ -12,9 +12,9 @@ use proctable::syscall::{self, Ret, Syscall, TerminalRequest, open};
 #[cfg(feature = "serde")]
 use proctable::table::TableConfig;
 use proctable::table::{Image, Process, ProcessTable, Spawn, Terminal};
-use proctable::tty::Winsize;
+use proctable::tty::{SetTermios, Termios, Winsize};
 
-use super::{Woken, caught, spawn};
+use super::{SOON, Woken, caught, spawn};
 
 /// A session leader with the terminal of a window, whose file the runtime has opened.
 fn shell_on(table: &ProcessTable) -> (Terminal, u32, Process) {
@@ -51,6 +51,42 @@ fn keys_signal_the_foreground_job() {
     assert_eq!(ended.status, WaitStatus::killed(Signal::INT, false));
     assert_eq!(window.try_read(100).unwrap(), b"^Z^C");
     assert_eq!(window.try_read(100), Err(Errno::EAGAIN));
+}
+
+/// A thread that waits for room to type does not take the wake-up of the thread that waits for what
+/// the screen shows.
+#[test]
+fn a_reader_and_a_writer_of_a_window_are_both_woken() {
+    let table = ProcessTable::new();
+    let (window, file, shell) = shell_on(&table);
+    let raw = TerminalRequest::Tcsets(SetTermios::Now, Box::new(Termios::default().raw()));
+    ioctl(&table, shell.pid(), file, raw).unwrap();
+    let typed = vec![b'x'; 100_000];
+    std::thread::scope(|scope| {
+        // no guest reads all of it: the writer sleeps until the window closes
+        let writer = scope.spawn(|| window.write(&typed));
+        let (shown, shows) = crossbeam_channel::unbounded();
+        let window = &window;
+        scope.spawn(move || {
+            while let Ok(bytes) = window.read(1) {
+                shown.send(bytes).unwrap();
+            }
+        });
+        let shows_next = |byte: u8| {
+            let write = Syscall::Write { file, bytes: [byte].into() };
+            table.syscall(shell.pid(), write).unwrap();
+            shows.recv_timeout(SOON) == Ok(vec![byte])
+        };
+        let all_shown = (0..200).all(shows_next);
+        window.hang_up();
+        assert_eq!(writer.join().unwrap(), Err(Errno::EIO));
+        assert!(all_shown);
+    });
+    assert_eq!(window.try_read(1), Err(Errno::EIO));
+    // the number of the master is another window's now
+    let other = table.open_terminal().unwrap();
+    assert_eq!(window.write(b"x"), Err(Errno::EIO));
+    assert_eq!(other.try_read(1), Err(Errno::EAGAIN));
 }
 
 /// A guest on a thread sleeps in read(2), and so does the reader of the window.
