@@ -79,6 +79,19 @@ impl Terminal {
         group.is_ok() && group.ok() == self.own_group
     }
 
+    /// Whether this process is in the foreground of the terminal on standard input. It needs no
+    /// handle: also a drop can ask.
+    pub fn has_stdin() -> bool {
+        let group = tcgetpgrp(io::stdin()).map(|group| group.as_raw_nonzero().get()).ok();
+        group.is_some() && group == process_group(0).ok()
+    }
+
+    /// Whether it is in the background of that terminal, which has to be the controlling one.
+    pub fn is_background_of_stdin() -> bool {
+        let group = tcgetpgrp(io::stdin()).map(|group| group.as_raw_nonzero().get()).ok();
+        group.is_some() && group != process_group(0).ok()
+    }
+
     fn set(&self, group: i32) {
         if let Some(file) = &self.file {
             // a terminal that has hung up: the command will notice
