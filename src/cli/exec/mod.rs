@@ -372,6 +372,7 @@ fn start(
         }
         Ok(child) => {
             signals.start();
+            relay.iter().for_each(|relay| relay.allow(true));
             let terminal = (terminal, shares_group);
             Ok(Started { tree, child, terminal, relay, events, members, log })
         }

@@ -140,7 +140,7 @@ pub(super) struct Relay {
     input_ends: Arc<AtomicBool>,
     /// The thread that reads was refused the terminal, as this program is in the background.
     pub refused: Receiver<()>,
-    /// Whether it may read again; otherwise it has no input.
+    /// Whether it may read.
     allow: Sender<bool>,
 }
 
@@ -189,8 +189,7 @@ impl Relay {
             refuse,
             allowed,
         };
-        let output =
-            Output { pty, wakeup: wake_output, flushes: to_flush, input_ends, wake_input };
+        let output = Output { pty, wakeup: wake_output, flushes: to_flush, input_ends, wake_input };
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         thread("pty-output").spawn(move || output.run())?;
         thread("pty-input").spawn(move || input.run())?;
@@ -229,7 +228,8 @@ impl Relay {
         }
     }
 
-    /// Whether the thread that was refused the terminal may read it again.
+    /// Whether the thread that reads may do so: when the command is there, and after a refusal.
+    /// Otherwise it has no input.
     pub fn allow(&self, is_allowed: bool) {
         let _ = self.allow.try_send(is_allowed);
     }

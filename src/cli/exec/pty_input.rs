@@ -34,6 +34,7 @@ pub(super) struct Input {
     /// Tells the main thread that the terminal refuses a read, as this program is in the
     /// background.
     pub refuse: Sender<()>,
+    /// Whether it may read: first when the command is there, and again after each refusal.
     pub allowed: Receiver<bool>,
 }
 
@@ -47,6 +48,10 @@ impl Input {
     }
 
     fn pass_on(&self) -> Result<(), Ends> {
+        // ^C before the command has the terminal would reach no process, and flush the input
+        if self.allowed.recv() != Ok(true) {
+            return Err(Ends);
+        }
         let (mut buffer, mut line) = ([0; 4096], 0);
         loop {
             self.wait((io::stdin(), PollFlags::IN), None)?;

@@ -348,8 +348,10 @@ impl Command {
         let Some(slave) = &self.pty else { return Ok(()) };
         let conflict = match self {
             Command { group: Some(_), .. } => "cannot be in another group (Command::group)",
-            Command { foreground: true, .. } => "is in the foreground of it, and cannot take the \
-                                                 foreground of another (Command::foreground)",
+            Command { foreground: true, .. } => {
+                "is in the foreground of it, and cannot take the \
+                                                 foreground of another (Command::foreground)"
+            }
             _ => return self.uid.map_or(Ok(()), |uid| slave.set_owner(uid)),
         };
         let why = format!("a child on a pty leads a session of its own there: it {conflict}");

@@ -474,7 +474,8 @@ fn is_set_twice(stream: &str) -> io::Error {
 }
 
 fn reads_from_master() -> io::Error {
-    let why = "a pipeline cannot capture a command on a pty: spawn it in a tree, and read the master";
+    let why =
+        "a pipeline cannot capture a command on a pty: spawn it in a tree, and read the master";
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
