@@ -50,6 +50,8 @@ pub(super) struct CommandJob<'a> {
     timed_out: bool,
     /// How many processes the kernel has killed at the limit of memory.
     oom_kills: u64,
+    /// The last output of the command was given up.
+    is_output_lost: bool,
     /// Whether a signal to end was passed on.
     pub is_asked: bool,
     /// When the first signal to end was passed on that begins the time of grace.
@@ -87,6 +89,7 @@ impl<'a> CommandJob<'a> {
             begun,
             timed_out: false,
             oom_kills: 0,
+            is_output_lost: false,
             is_asked: false,
             asked_at: None,
             kill_at: None,
@@ -192,7 +195,8 @@ impl<'a> CommandJob<'a> {
     /// standard output that is slow makes this wait, as it would make the command wait without a
     /// pty. So the timeout and signals end it, too.
     fn flush_pty(&mut self) {
-        let Some(flushed) = self.inputs.relay.as_ref().map(Relay::flush) else { return };
+        let relay = self.inputs.relay.as_ref().filter(|_| !self.is_output_lost);
+        let Some(flushed) = relay.map(Relay::flush) else { return };
         let timeout = self.options.timeout.filter(|timeout| !timeout.is_zero());
         let is_ending = self.timed_out || self.is_asked;
         let end = match is_ending {
@@ -205,16 +209,18 @@ impl<'a> CommandJob<'a> {
                 recv(flushed) -> _ => return,
                 recv(self.inputs.signals.receiver) -> signal => match signal {
                     Ok(info) if !HURRY.contains(&info.signal) => {}
-                    _ => return,
+                    _ => break,
                 },
                 recv(end) -> _ => {
                     if !is_ending {
                         self.note_timeout(timeout.unwrap_or_default());
                     }
-                    return;
+                    break;
                 }
             }
         }
+        self.is_output_lost = true;
+        complain!("proctable: --pty: the last output is lost, as standard output is not read");
     }
 
     /// How the command ended, if it has. A stop by the terminal is passed on to this process, so

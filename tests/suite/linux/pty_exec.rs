@@ -216,12 +216,28 @@ fn a_slow_reader_delays_the_command_only() {
     }
 }
 
+/// The command has ended, and the pty holds its last output, as nothing reads standard output yet.
+#[test]
+fn the_output_that_the_pty_holds_is_waited_for() {
+    for (nth, mechanism) in MECHANISMS.into_iter().enumerate() {
+        let mark = format!("PTY_HOLDS={}-{nth}", std::process::id());
+        let mut program =
+            on_pty(mechanism, &["--env", &mark], "echo ready; exec head -c 70000 /dev/zero");
+        let mut program = program.stdout(StdStdio::piped()).spawn().unwrap();
+        let mut shown = [0; 7];
+        program.stdout.as_mut().unwrap().read_exact(&mut shown).unwrap();
+        until("the command has ended", || marked(&mark).is_empty());
+        let output = program.wait_with_output().unwrap();
+        assert_eq!((output.stdout.len(), output.status.code()), (70_000, Some(0)));
+    }
+}
+
 /// All output of the command is printed, and a process that keeps the terminal open, or prints all
 /// the while, does not delay the end.
 #[test]
 fn the_output_ends_with_the_command() {
-    let script = "setsid sh -c 'trap \"\" HUP; echo >&9; exec sleep 1000' 9>&1 & echo $!; read x; \
-                  yes & exec head -c 60000 /dev/zero";
+    let script = "trap '' HUP; setsid sleep 1000 & echo $!; read x; yes & \
+                  exec head -c 60000 /dev/zero";
     for mechanism in MECHANISMS {
         for on_exit in ["--on-exit=leave", "--on-exit=kill"] {
             let program = on_pty(mechanism, &[on_exit], script);

@@ -177,6 +177,25 @@ fn a_stop_by_kill_is_a_job_of_the_shell() {
     }
 }
 
+/// The shell does not set the modes of the terminal itself, unlike one with a prompt.
+#[test]
+fn the_modes_of_the_terminal_are_restored_before_a_stop() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let command = "sh -c 'kill -TSTP $PPID; cat; exit 7'";
+        let script = format!(
+            "set -m; s=$(stty -g); {call} -- {command}; t=$(stty -g); \
+             [ $s = $t ] && echo sa''me || echo \"$t\"; fg; echo status=$?"
+        );
+        let command = Command::new("bash").args(["--norc", "-c", &script]);
+        let (mut screen, _shell) = on_terminal(&tree, command);
+        screen.expect("same\r\n");
+        screen.expect("cat; exit 7'\r\n");
+        screen.end_input();
+        screen.expect("status=7\r\n");
+    }
+}
+
 /// A command that is stopped by SIGSTOP, as by `suspend`, leaves a keyboard that no process reads:
 /// the program stops, too.
 #[test]
