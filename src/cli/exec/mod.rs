@@ -289,17 +289,16 @@ fn try_run(options: &Options) -> io::Result<End> {
 }
 
 /// A program that reads its terminal from the background is stopped, as a job of its shell, and a
-/// program with `--pty` always reads. It stops before the command begins: the terminal has the modes
-/// that are meant for the command when the shell gives it away. Returns the signal that ended the
-/// job.
+/// program with `--pty` always reads. It stops before the command begins: only when the shell gives
+/// the terminal away, the terminal has the modes that are meant for the command. Returns the signal
+/// that ended the job.
 fn await_foreground(signals: &mut Signals) -> Option<Signal> {
     while Terminal::is_background_of_stdin() && Terminal::new().has_shell() {
         stop_by_signal(Signal::TTIN, true);
         if let Some(signal) = signals.ending() {
             return Some(signal);
         }
-        // `ending` has read it.
-        // There is no shell after all: the stop had no effect
+        // there is no shell after all: the stop had no effect
         if !signals.take_continue() {
             break;
         }

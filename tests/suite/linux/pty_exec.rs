@@ -135,13 +135,14 @@ fn a_command_that_reads_nothing_ends() {
 /// The CPU time of a program whose command sleeps, in milliseconds.
 #[allow(unsafe_code)]
 fn cpu_of(mut program: StdCommand) -> i64 {
-    let program = program.spawn().unwrap();
+    let mut program = program.spawn().unwrap();
     // SAFETY: zeroes are valid, and the kernel fills them; the child is not reaped elsewhere
     let usage = unsafe {
         let mut usage: libc::rusage = core::mem::zeroed();
         assert!(libc::wait4(program.id() as i32, core::ptr::null_mut(), 0, &mut usage) > 0);
         usage
     };
+    program.wait().unwrap_err();
     let millis = |time: libc::timeval| time.tv_sec * 1000 + time.tv_usec / 1000;
     millis(usage.ru_utime) + millis(usage.ru_stime)
 }
