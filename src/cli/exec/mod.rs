@@ -351,7 +351,7 @@ fn start(
     let shares_group =
         !options.process_group && !options.pty && tree.mechanism() != Mechanism::Children;
     let command = if shares_group || options.pty { command } else { command.group(0) };
-    let takes_foreground = !shares_group && !options.pty && terminal.is_ours_on_stdin();
+    let takes_foreground = !shares_group && !options.pty && Terminal::has_stdin();
     let command = if takes_foreground { command.foreground() } else { command };
     let (relay, command) = match options.pty {
         true => {

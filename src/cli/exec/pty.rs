@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use proctable::drivers::linux::{Pty, PtySlave, WindowSize};
+use proctable::drivers::linux::{PtyMaster, PtySlave, WindowSize};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -129,7 +129,7 @@ type Flush = Sender<()>;
 /// The pty of a command, connected with the standard streams.
 pub(super) struct Relay {
     /// The thread that prints owns it: it hangs up where nothing can be printed.
-    pty: Weak<Pty>,
+    pty: Weak<PtyMaster>,
     user: UserModes,
     /// Whether standard input is a terminal.
     has_keyboard: bool,
@@ -152,7 +152,7 @@ impl Relay {
     pub fn open() -> io::Result<(Relay, PtySlave)> {
         let has_keyboard = io::stdin().is_terminal();
         let named = |error: io::Error| io::Error::new(error.kind(), format!("--pty: {error}"));
-        let (pty, slave) = Pty::open(window_size().unwrap_or_default()).map_err(named)?;
+        let (pty, slave) = PtyMaster::open(window_size().unwrap_or_default()).map_err(named)?;
         if let Ok(modes) = tcgetattr(io::stdin()) {
             tcsetattr(&slave, OptionalActions::Now, &modes)?;
         } else {
@@ -269,7 +269,7 @@ fn window_size() -> Option<WindowSize> {
 
 /// The thread that prints what appears on the terminal of the command.
 struct Output {
-    pty: Arc<Pty>,
+    pty: Arc<PtyMaster>,
     wakeup: Wakeup,
     flushes: Receiver<Flush>,
     input_ends: Arc<AtomicBool>,

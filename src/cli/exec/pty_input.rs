@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use proctable::drivers::linux::{Pty, PtySlave};
+use proctable::drivers::linux::{PtyMaster, PtySlave};
 use rustix::event::{PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::termios::{InputModes, LocalModes, SpecialCodeIndex, Termios, tcgetattr};
@@ -24,7 +24,7 @@ const LAST_LOOK: Duration = Duration::from_millis(100);
 
 /// What the thread has.
 pub(super) struct Input {
-    pub pty: Weak<Pty>,
+    pub pty: Weak<PtyMaster>,
     /// Open as long as the thread is there.
     pub slave: PtySlave,
     pub wakeup: Wakeup,

@@ -65,10 +65,10 @@ impl WindowSize {
 ///
 /// ```
 /// use std::io::{Read, Write};
-/// use proctable::drivers::linux::{Command, ProcessTree, Pty, WindowSize};
+/// use proctable::drivers::linux::{Command, ProcessTree, PtyMaster, WindowSize};
 ///
 /// let tree = ProcessTree::new()?;
-/// let (mut pty, slave) = Pty::open(WindowSize::new(24, 80))?;
+/// let (mut pty, slave) = PtyMaster::open(WindowSize::new(24, 80))?;
 /// let script = "stty -echo; stty size; read line; echo \"got $line\"";
 /// let child = tree.spawn(Command::new("sh").args(["-c", script]).pty(slave))?;
 ///
@@ -85,14 +85,14 @@ impl WindowSize {
 ///
 /// [pty(7)]: https://man7.org/linux/man-pages/man7/pty.7.html
 #[derive(Debug)]
-pub struct Pty(File);
+pub struct PtyMaster(File);
 
 /// The slave of a pty, for [`Command::pty`]. As long as the owner has it, reads of the master do
 /// not come to their end.
 #[derive(Debug)]
 pub struct PtySlave(OwnedFd);
 
-impl Pty {
+impl PtyMaster {
     /// Opens a pty with a window of that size: the master and the slave. Both are close-on-exec,
     /// and neither becomes the controlling terminal of the caller.
     ///
@@ -100,12 +100,12 @@ impl Pty {
     ///
     /// The error of the kernel, with what is missing: NotFound where there is no /dev/ptmx, or no
     /// devpts file system at /dev/pts; ENOSPC at the limit of ptys (`kernel.pty.max`).
-    pub fn open(size: WindowSize) -> io::Result<(Pty, PtySlave)> {
+    pub fn open(size: WindowSize) -> io::Result<(PtyMaster, PtySlave)> {
         const MASTER: &std::ffi::CStr = c"/dev/ptmx";
         let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
         // SAFETY: a string that ends in zero
         let master = opened(unsafe { libc::open(MASTER.as_ptr(), flags) });
-        let pty = Pty(master.map_err(|error| is_missing("/dev/ptmx", &error))?.into());
+        let pty = PtyMaster(master.map_err(|error| is_missing("/dev/ptmx", &error))?.into());
         let unlocked: libc::c_int = 0;
         // SAFETY: the kernel reads one number
         check(unsafe { libc::ioctl(raw(&pty), libc::TIOCSPTLCK, &unlocked) })
@@ -120,7 +120,7 @@ impl Pty {
     ///
     /// # Errors
     ///
-    /// As [`Pty::open`].
+    /// As [`PtyMaster::open`].
     pub fn slave(&self) -> io::Result<PtySlave> {
         let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
         // by the master, as /dev/pts may be that of another mount namespace
@@ -179,7 +179,7 @@ impl PtySlave {
 }
 
 impl Command {
-    /// Runs the command on the slave of a [`Pty`]: the slave is its standard input, output and
+    /// Runs the command on the slave of a [`PtyMaster`]: the slave is its standard input, output and
     /// error, except for the streams that the command names itself. The command leads a session of
     /// its own, has the slave as its controlling terminal, and is in the foreground there. With
     /// [`Command::uid`] the slave belongs to that user.
@@ -235,7 +235,7 @@ fn opened(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-impl Read for &Pty {
+impl Read for &PtyMaster {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match (&self.0).read(buffer) {
             // LD-180: no process has the slave open
@@ -245,13 +245,13 @@ impl Read for &Pty {
     }
 }
 
-impl Read for Pty {
+impl Read for PtyMaster {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         (&mut &*self).read(buffer)
     }
 }
 
-impl Write for &Pty {
+impl Write for &PtyMaster {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (&self.0).write(bytes)
     }
@@ -261,7 +261,7 @@ impl Write for &Pty {
     }
 }
 
-impl Write for Pty {
+impl Write for PtyMaster {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (&mut &*self).write(bytes)
     }
@@ -271,7 +271,7 @@ impl Write for Pty {
     }
 }
 
-impl AsFd for Pty {
+impl AsFd for PtyMaster {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

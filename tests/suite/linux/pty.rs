@@ -5,13 +5,13 @@
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 
-use proctable::drivers::linux::{Child, Pipeline, Pty, PtySlave, RunError, WindowSize};
+use proctable::drivers::linux::{Child, Pipeline, PtyMaster, PtySlave, RunError, WindowSize};
 
 use super::*;
 
 /// Reads until the text has appeared; everything that has.
 #[track_caller]
-fn expect(mut pty: &Pty, text: &str) -> String {
+fn expect(mut pty: &PtyMaster, text: &str) -> String {
     let (mut shown, mut buffer) = (String::new(), [0; 4096]);
     let begin = Instant::now();
     while !shown.contains(text) {
@@ -29,14 +29,14 @@ fn expect(mut pty: &Pty, text: &str) -> String {
     shown
 }
 
-fn on_pty(tree: &ProcessTree, script: &str) -> (Pty, Child) {
-    let (pty, slave) = Pty::open(WindowSize::new(33, 77)).unwrap();
+fn on_pty(tree: &ProcessTree, script: &str) -> (PtyMaster, Child) {
+    let (pty, slave) = PtyMaster::open(WindowSize::new(33, 77)).unwrap();
     let child = tree.spawn(Command::new("sh").args(["-c", script]).pty(slave)).unwrap();
     (pty, child)
 }
 
 /// Whether no process has the slave open: then the master is at its end.
-fn is_at_end(mut pty: &Pty) -> bool {
+fn is_at_end(mut pty: &PtyMaster) -> bool {
     let mut poll = libc::pollfd { fd: pty.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one descriptor, which is open
     unsafe { libc::poll(&mut poll, 1, 0) };
@@ -65,7 +65,7 @@ fn a_child_on_a_pty_leads_a_session_with_it_as_its_terminal() {
 #[test]
 fn a_stream_that_a_command_names_itself_is_as_named() {
     for tree in trees() {
-        let (pty, slave) = Pty::open(WindowSize::default()).unwrap();
+        let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
         let script = "echo out; echo error >&2; echo in >/dev/tty";
         let command = Command::new("sh").args(["-c", script]);
         let command = command.stdin(Stdio::Null).stderr(Stdio::Piped).pty(slave);
@@ -96,7 +96,7 @@ fn a_new_size_of_the_window_is_signalled() {
 fn the_drop_of_the_master_hangs_up() {
     for tree in trees() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let (pty, slave) = Pty::open(WindowSize::default()).unwrap();
+        let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
         let script = "set -m; sh -c 'trap \"\" HUP TTOU; echo >&9; \
                       while [ -e \"$0\" ]; do sleep 0.01; done; \
                       echo late 2>/dev/null || echo refused >&9' \"$(tty)\" & \
@@ -139,7 +139,7 @@ fn a_spawn_that_fails_closes_the_slave() {
         |slave| Command::new("a\0b").pty(slave),
     ];
     for (nth, command) in command.into_iter().enumerate() {
-        let (pty, slave) = Pty::open(WindowSize::default()).unwrap();
+        let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
         let error = tree.spawn(command(slave)).unwrap_err();
         // a child of another test has copies until its exec
         until("the slave is closed", || is_at_end(&pty));
@@ -151,7 +151,7 @@ fn a_spawn_that_fails_closes_the_slave() {
     }
     assert!(tree.members().unwrap().is_empty());
     // the terminal of another session
-    let (pty, slave) = Pty::open(WindowSize::default()).unwrap();
+    let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
     let sleeper = tree.spawn(Command::new("sleep").arg("1000").pty(slave)).unwrap();
     let second = Command::new("true").pty(pty.slave().unwrap());
     let error = tree.spawn(second).unwrap_err();
@@ -168,7 +168,7 @@ fn a_pipeline_refuses_a_command_on_a_pty() {
         |command: Command| command.status().map(drop),
         |command: Command| Pipeline::from(Command::new("true")).pipe(command).output().map(drop),
     ] {
-        let (pty, slave) = Pty::open(WindowSize::default()).unwrap();
+        let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
         match run(Command::new("true").pty(slave)) {
             Err(RunError::Spawn(error)) => {
                 assert_eq!(error.step, Step::Terminal);
@@ -183,7 +183,7 @@ fn a_pipeline_refuses_a_command_on_a_pty() {
 #[test]
 fn other_ways_to_spawn_give_the_terminal_too() {
     let tree = ProcessTree::new().unwrap();
-    let (pty, slave) = Pty::open(WindowSize::default()).unwrap();
+    let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
     let command = Command::new("sh").args(["-c", "tty; [ -t 2 ] && echo end"]).pty(slave);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let child = runtime.block_on(tree.spawn_async(command)).unwrap();
@@ -192,7 +192,7 @@ fn other_ways_to_spawn_give_the_terminal_too() {
     assert_eq!(child.wait(), Ok(WaitStatus::exited(0)));
     until("the end of the output", || is_at_end(&pty));
 
-    let (pty, slave) = Pty::open(WindowSize::default()).unwrap();
+    let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
     let command = Command::new("sh").args(["-c", "echo x >/dev/tty"]).pty(slave);
     tree.spawn_detached(command).unwrap();
     expect(&pty, "x\r\n");
@@ -247,7 +247,7 @@ fn the_terminal_of_a_user_is_the_user_s() {
         return println!("SKIPPED: only root can become another user");
     }
     for tree in trees() {
-        let (pty, slave) = Pty::open(WindowSize::default()).unwrap();
+        let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
         let script = "stat -c %u \"$(tty)\"; echo name >\"$(tty)\"; echo tty >/dev/tty; id -u";
         let command = Command::new("sh").args(["-c", script]).uid(65534).gid(65534).pty(slave);
         let child = tree.spawn(command).unwrap();
@@ -293,14 +293,14 @@ fn without_devpts_the_error_says_so() {
 #[ignore = "a scenario of without_devpts_the_error_says_so"]
 fn the_error_where_there_is_no_pty() {
     if is_alone() {
-        println!("{}", Pty::open(WindowSize::default()).unwrap_err());
+        println!("{}", PtyMaster::open(WindowSize::default()).unwrap_err());
     }
 }
 
 /// The name of the slave leads to it as long as the master is open.
 #[test]
 fn a_pty_has_a_name() {
-    let (pty, slave) = Pty::open(WindowSize::default()).unwrap();
+    let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
     let path = pty.path().unwrap();
     let of_slave = format!("/proc/self/fd/{}", slave.as_fd().as_raw_fd());
     assert_eq!(std::fs::read_link(of_slave).unwrap(), path);

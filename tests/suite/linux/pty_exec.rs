@@ -51,6 +51,18 @@ fn the_command_has_a_terminal_of_its_own() {
     }
 }
 
+/// A session without a terminal has none to lend.
+#[test]
+fn no_controlling_terminal_is_needed() {
+    for mechanism in MECHANISMS {
+        let program = env!("CARGO_BIN_EXE_proctable");
+        let mut setsid = StdCommand::new("setsid");
+        let setsid = setsid.args(["--wait", program]).args(mechanism);
+        let output = setsid.args(["sh", "-c", "echo x >/dev/tty; exit 3"]).output().unwrap();
+        assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("x\r\n", Some(3)));
+    }
+}
+
 /// Each process that reads after the end of the input reads an end of file, as from /dev/null.
 #[test]
 fn the_end_of_the_input_is_an_end_of_file() {

@@ -298,6 +298,25 @@ fn a_window_that_is_closed_ends_the_command() {
     }
 }
 
+/// The foreground group is the one of unshare(1), which has no number in the new namespace.
+#[test]
+fn a_pid_namespace_hides_the_foreground_group_only() {
+    if !is_root() {
+        return println!("SKIPPED: only root can make a pid namespace");
+    }
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        let script = "stty raw -echo; echo rea\"\"dy; dd bs=1 count=3 2>/dev/null | od -An -tx1";
+        screen.press(&format!("unshare -pf --mount-proc {call} -- sh -c '{script}'\n"));
+        screen.expect("ready\n");
+        screen.press("\x03\x1a\x1c");
+        screen.expect(" 03 1a 1c\n");
+        screen.expect_status(0);
+    }
+}
+
 #[test]
 fn one_pty_is_inside_of_another() {
     for call in pty_calls() {
