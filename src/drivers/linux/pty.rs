@@ -179,16 +179,16 @@ impl PtySlave {
 }
 
 impl Command {
-    /// Runs the command on the slave of a [`PtyMaster`]: the slave is its standard input, output and
-    /// error, except for the streams that the command names itself. The command leads a session of
-    /// its own, has the slave as its controlling terminal, and is in the foreground there. With
-    /// [`Command::uid`] the slave belongs to that user.
+    /// Runs the command on the slave of a [`PtyMaster`]: the slave is its standard input, output
+    /// and error, except for the streams that the command names itself. The command leads a
+    /// session of its own, has the slave as its controlling terminal, and is in the foreground
+    /// there. With [`Command::uid`] the slave belongs to that user.
     ///
     /// The owner's copy of the slave is closed when the spawn returns, also if it fails.
     ///
     /// The tree contains what the command starts, as always. But when the command ends, the kernel
-    /// sends SIGHUP to the foreground group of the terminal, as it does when the last process of a
-    /// login ends.
+    /// sends SIGHUP to the foreground group of the terminal, as it does for the leader of any
+    /// session.
     ///
     /// The spawn fails at [`Step::Terminal`] with InvalidInput for a command that names a group
     /// ([`Command::group`]) or the foreground ([`Command::foreground`]), with EPERM where the

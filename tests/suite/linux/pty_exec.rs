@@ -2,6 +2,7 @@
 //! that are slow or gone, statuses, signals, and what is left.
 
 use super::program::proctable;
+use super::spawn::{forbid, refuse};
 use super::*;
 
 use std::io::Write;
@@ -280,6 +281,45 @@ fn exec_on_a_pty_has_the_status_of_its_command() {
         let of = |command| proctable(&[mechanism, &["--", command]].concat()).output().unwrap();
         assert_eq!(of("no-such-program").status.code(), Some(127));
         assert_eq!(of("/proc/version").status.code(), Some(126));
+    }
+}
+
+/// A stream that is closed, or that cannot be read, is at its end. What goes to a closed one is lost.
+#[test]
+fn closed_streams_are_no_streams() {
+    for mechanism in MECHANISMS {
+        for streams in ["<&-", ">&-", "<&- >&- 2>&-", "</", "0>/dev/null"] {
+            let program = env!("CARGO_BIN_EXE_proctable");
+            let mut shell = StdCommand::new("sh");
+            let shell = shell.args(["-c", &format!("exec \"$@\" {streams}"), "sh", program]);
+            let shell = shell.args(mechanism).stdin(StdStdio::piped());
+            let script = "cat; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && exit 4";
+            let output = shell.args(["--", "sh", "-c", script]).output().unwrap();
+            assert_eq!(output.status.code(), Some(4), "{streams}: {output:?}");
+        }
+    }
+}
+
+/// Where a filter leaves fork(2) alone, the child becomes the leader of its session as well.
+#[test]
+fn a_child_of_fork_has_the_terminal() {
+    use std::os::unix::process::CommandExt;
+    for mechanism in MECHANISMS {
+        let pidfd = libc::CLONE_PIDFD as u32;
+        let filter = [
+            refuse(libc::SYS_clone3, 0, libc::ENOSYS),
+            refuse(libc::SYS_clone, pidfd, libc::EINVAL),
+        ];
+        let filter = filter.concat();
+        let mut program = on_pty(mechanism, &[], "echo x >/dev/tty; exit 3");
+        let filtered = move || {
+            forbid(&filter);
+            Ok(())
+        };
+        // SAFETY: system calls, and an allocation: there is one thread in the child
+        #[allow(unsafe_code)]
+        let output = unsafe { program.pre_exec(filtered) }.output().unwrap();
+        assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("x\r\n", Some(3)));
     }
 }
 
