@@ -202,8 +202,7 @@ fn a_reader_that_is_gone_hangs_the_terminal_up() {
     }
 }
 
-/// A reader that does not read makes the command wait. A timeout and a signal end that, and the
-/// reader loses nothing if it reads later.
+/// A reader that does not read makes the command wait. A timeout and a signal end that.
 #[test]
 fn a_slow_reader_delays_the_command_only() {
     for mechanism in MECHANISMS {
@@ -222,11 +221,6 @@ fn a_slow_reader_delays_the_command_only() {
         program.stdout.as_mut().unwrap().read_exact(&mut shown).unwrap();
         StdCommand::new("kill").arg(program.id().to_string()).status().unwrap();
         assert_eq!(program.wait().unwrap().signal(), Some(libc::SIGTERM));
-
-        let program = piped(&[], "exec head -c 300000 /dev/zero");
-        std::thread::sleep(Duration::from_millis(300));
-        let output = program.wait_with_output().unwrap();
-        assert_eq!((output.stdout.len(), output.status.code()), (300_000, Some(0)));
     }
 }
 
@@ -284,7 +278,7 @@ fn exec_on_a_pty_has_the_status_of_its_command() {
     }
 }
 
-/// A stream that is closed, or that cannot be read, is at its end. What goes to a closed one is lost.
+/// A stream that is closed, or that cannot be read, is at its end. Output to a closed one is lost.
 #[test]
 fn closed_streams_are_no_streams() {
     for mechanism in MECHANISMS {
