@@ -18,7 +18,9 @@ mod init;
 mod kernel;
 mod sweep;
 
+use std::borrow::Cow;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 
@@ -98,7 +100,28 @@ fn write_out(text: &[u8]) {
 
 fn write_error(text: &[u8]) {
     use std::io::Write;
-    let _ = std::io::stderr().lock().write_all(text);
+    let _ = std::io::stderr().lock().write_all(&for_screen(text));
+}
+
+/// Whether this program has set its terminal raw: then a newline does not begin a line.
+static IS_RAW: AtomicBool = AtomicBool::new(false);
+
+fn set_raw_screen(is_raw: bool) {
+    IS_RAW.store(is_raw, Ordering::Relaxed);
+}
+
+/// Text for standard error, with a carriage return in each line if that is a raw terminal.
+fn for_screen(text: &[u8]) -> Cow<'_, [u8]> {
+    use std::io::IsTerminal;
+    if !IS_RAW.load(Ordering::Relaxed) || !std::io::stderr().is_terminal() {
+        return text.into();
+    }
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let with_return = lines.flat_map(|line| match line.split_last() {
+        Some((b'\n', line)) => [line, b"\r\n"],
+        _ => [line, b""],
+    });
+    with_return.collect::<Vec<_>>().concat().into()
 }
 
 /// Exit status: the work was interrupted.

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::events::Events;
 use super::log::Log;
 use super::members::Members;
+use super::pty::Relay;
 use super::signals::{HURRY, Signals};
 use super::terminal::Terminal;
 use super::units::show_bytes;
@@ -31,6 +32,8 @@ pub(super) struct Inputs {
     pub events: Events,
     pub members: Members,
     pub log: Option<Log>,
+    /// The pty of the command.
+    pub relay: Option<Relay>,
 }
 
 /// A command that runs.
@@ -47,6 +50,10 @@ pub(super) struct CommandJob<'a> {
     timed_out: bool,
     /// How many processes the kernel has killed at the limit of memory.
     oom_kills: u64,
+    /// The last output of the command was given up.
+    is_output_lost: bool,
+    /// Whether a signal to end was passed on.
+    pub is_asked: bool,
     /// When the first signal to end was passed on that begins the time of grace.
     pub asked_at: Option<Instant>,
     /// When the command is killed, after that.
@@ -82,6 +89,8 @@ impl<'a> CommandJob<'a> {
             begun,
             timed_out: false,
             oom_kills: 0,
+            is_output_lost: false,
+            is_asked: false,
             asked_at: None,
             kill_at: None,
             has_survivors: false,
@@ -94,10 +103,14 @@ impl<'a> CommandJob<'a> {
     /// Until nothing is left, or may stay; the exit status.
     pub fn run(mut self) -> io::Result<End> {
         let status = self.await_command()?;
+        self.end_pty();
         // ^C is for this process from now on: it hurries
         self.terminal.take_from_tree(self.tree);
         let left = self.end_leftovers()?;
-        if self.timed_out || status.is_none_or(|status| status.term_signal().is_some()) {
+        self.flush_pty();
+        if self.inputs.relay.take().is_some() {
+            // the modes are restored
+        } else if self.timed_out || status.is_none_or(|status| status.term_signal().is_some()) {
             self.terminal.restore_modes();
         }
         while let Some(event) = self.inputs.events.take() {
@@ -125,7 +138,7 @@ impl<'a> CommandJob<'a> {
 
     /// Waits for the command: how it ended; `None` if nothing can end it.
     fn await_command(&mut self) -> io::Result<Option<WaitStatus>> {
-        let mut view = View::new();
+        let (mut view, no_refusals) = (View::new(), never());
         let mut drawing = if self.options.tree { tick(OFTEN) } else { never() };
         let timeout = self.options.timeout.filter(|timeout| !timeout.is_zero());
         let deadline = timeout.map_or(never(), after);
@@ -147,6 +160,9 @@ impl<'a> CommandJob<'a> {
                 recv(self.inputs.members.changes) -> change => {
                     self.note_member(&change.map_err(gone)?);
                 }
+                recv(self.inputs.relay.as_ref().map_or(&no_refusals, |relay| &relay.refused)) -> _ => {
+                    self.receive_refusal();
+                }
                 recv(drawing) -> _ => {
                     if let Err(error) = view.draw(self.tree) {
                         complain!("proctable: the tree is not shown any more: {error}");
@@ -166,6 +182,45 @@ impl<'a> CommandJob<'a> {
                 }
             }
         }
+    }
+
+    /// The command has ended: what it has printed appears, and the keyboard is the user's again.
+    fn end_pty(&mut self) {
+        self.inputs.relay.iter().for_each(Relay::end_input);
+        self.flush_pty();
+        self.inputs.relay.iter_mut().for_each(Relay::restore_modes);
+    }
+
+    /// Waits until everything is printed that is on the command's terminal now. A reader of
+    /// standard output that is slow makes this wait, as it would make the command wait without a
+    /// pty. So the timeout and signals end it, too.
+    fn flush_pty(&mut self) {
+        let relay = self.inputs.relay.as_ref().filter(|_| !self.is_output_lost);
+        let Some(flushed) = relay.map(Relay::flush) else { return };
+        let timeout = self.options.timeout.filter(|timeout| !timeout.is_zero());
+        let is_ending = self.timed_out || self.is_asked;
+        let end = match is_ending {
+            true => Instant::now().checked_add(self.options.grace.unwrap_or(GRACE)),
+            false => timeout.and_then(|timeout| self.begun.checked_add(timeout)),
+        };
+        let end = end.map_or(never(), at);
+        loop {
+            select! {
+                recv(flushed) -> _ => return,
+                recv(self.inputs.signals.receiver) -> signal => match signal {
+                    Ok(info) if !HURRY.contains(&info.signal) => {}
+                    _ => break,
+                },
+                recv(end) -> _ => {
+                    if !is_ending {
+                        self.note_timeout(timeout.unwrap_or_default());
+                    }
+                    break;
+                }
+            }
+        }
+        self.is_output_lost = true;
+        complain!("proctable: --pty: the last output is lost, as standard output is not read");
     }
 
     /// How the command ended, if it has. A stop by the terminal is passed on to this process, so

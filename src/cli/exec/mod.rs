@@ -4,6 +4,8 @@ mod events;
 mod job;
 mod log;
 mod members;
+mod pty;
+mod pty_input;
 mod signals;
 mod stops;
 mod streams;
@@ -24,7 +26,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use proctable::drivers::linux::{
     Child, Command, Delegate, Limits, Mechanism, OnDrop, Options as TreeOptions, ProcessTree,
-    Reaper, SpawnError, Stdio, Step, Unproved, end_by_signal,
+    Reaper, SpawnError, Stdio, Step, Unproved, end_by_signal, stop_by_signal,
 };
 
 use proctable::abi::Signal;
@@ -34,6 +36,7 @@ use events::Events;
 use job::{CommandJob, Inputs};
 use log::Log;
 use members::Members;
+use pty::Relay;
 use signals::Signals;
 use terminal::Terminal;
 use units::{bytes, duration, signal};
@@ -159,6 +162,10 @@ pub struct Options {
     /// shell runs a job. Without this option the command is in the group of this program
     #[arg(long)]
     process_group: bool,
+    /// Run the command on a terminal of its own, a pty, in a session of its own. Standard input is
+    /// typed there, and what appears there goes to standard output
+    #[arg(long, conflicts_with_all = ["detach", "process_group"])]
+    pty: bool,
     /// Use no cgroup
     #[arg(long)]
     no_cgroup: bool,
@@ -198,6 +205,7 @@ impl Options {
             shell_status: false,
             signal_command: true,
             process_group: false,
+            pty: false,
             no_cgroup: true,
             command,
         }
@@ -253,6 +261,11 @@ fn try_run(options: &Options) -> io::Result<End> {
     }
     // before there is a child: none of its signals and no event is lost
     let mut signals = Signals::receive()?;
+    if options.pty
+        && let Some(signal) = await_foreground(&mut signals)
+    {
+        return Ok(End::Signal(signal));
+    }
     // all children of this process are the tree's, or noted: all others are orphans
     let reaper = options.reaps().then(|| Reaper::new(Unproved::Reap)).transpose()?;
     // the command itself is the proof that it can enter the cgroup: a trial would cost a process
@@ -268,11 +281,29 @@ fn try_run(options: &Options) -> io::Result<End> {
             Some(signal) => Ok(End::Signal(signal)),
             None => Ok(End::Code(refused(&error))),
         },
-        Ok(Ok(Started { tree, child, terminal, events, members, log })) => {
-            let inputs = Inputs { signals, events, members, log };
+        Ok(Ok(Started { tree, child, terminal, relay, events, members, log })) => {
+            let inputs = Inputs { signals, events, members, log, relay };
             CommandJob::new(options, &tree, &child, terminal, inputs, reaper.as_ref()).run()
         }
     }
+}
+
+/// A program that reads its terminal from the background is stopped, as a job of its shell, and a
+/// program with `--pty` always reads. It stops before the command begins: only when the shell gives
+/// the terminal away, the terminal has the modes that are meant for the command. Returns the signal
+/// that ended the job.
+fn await_foreground(signals: &mut Signals) -> Option<Signal> {
+    while Terminal::is_background_of_stdin() && Terminal::new().has_shell() {
+        stop_by_signal(Signal::TTIN, true);
+        if let Some(signal) = signals.ending() {
+            return Some(signal);
+        }
+        // there is no shell after all: the stop had no effect
+        if !signals.take_continue() {
+            break;
+        }
+    }
+    None
 }
 
 /// Whether a child tries the cgroup before the command.
@@ -288,6 +319,7 @@ struct Started {
     child: Child,
     /// With whether the command is in the group of this program.
     terminal: (Terminal, bool),
+    relay: Option<Relay>,
     events: Events,
     members: Members,
     log: Option<Log>,
@@ -316,10 +348,19 @@ fn start(
     // whatever ends this process, the kernel ends it
     let command = command.parent_death_signal(Signal::KILL);
     // where no process can be looked for, its group is what reaches those that it starts
-    let shares_group = !options.process_group && tree.mechanism() != Mechanism::Children;
-    let command = if shares_group { command } else { command.group(0) };
-    let takes_foreground = !shares_group && terminal.is_ours_on_stdin();
+    let shares_group =
+        !options.process_group && !options.pty && tree.mechanism() != Mechanism::Children;
+    let command = if shares_group || options.pty { command } else { command.group(0) };
+    let takes_foreground = !shares_group && !options.pty && Terminal::has_stdin();
     let command = if takes_foreground { command.foreground() } else { command };
+    let (relay, command) = match options.pty {
+        true => {
+            let (mut relay, slave) = Relay::open()?;
+            relay.resume();
+            (Some(relay), command.pty(slave))
+        }
+        false => (None, command),
+    };
     signals.take_early();
     Ok(match tree.spawn(command) {
         Err(error) => {
@@ -330,8 +371,9 @@ fn start(
         }
         Ok(child) => {
             signals.start();
+            relay.iter().for_each(|relay| relay.allow(true));
             let terminal = (terminal, shares_group);
-            Ok(Started { tree, child, terminal, events, members, log })
+            Ok(Started { tree, child, terminal, relay, events, members, log })
         }
     })
 }
@@ -363,6 +405,10 @@ fn command(options: &Options) -> io::Result<Command> {
     let is_replaced = options.env_clear || options.unset.iter().any(|name| name == "LISTEN_PID");
     if listener == Some(std::process::id()) && !is_replaced {
         command = command.pass_listen_fds();
+    }
+    if options.pty {
+        // all three are the terminal
+        return Ok(command);
     }
     let [stdin, stdout, stderr] = streams::closed();
     let stream = |closed| if closed { Stdio::Closed } else { Stdio::Inherit };

@@ -10,6 +10,7 @@ use proctable::abi::{DefaultAction, SiCode, SigInfo, SigSet, Signal};
 use proctable::drivers::linux::{SignalFd, ignored_signals, process_group};
 
 use super::job::{CommandJob, source_of};
+use super::pty::Relay;
 
 /// The signals with which a user wants the command to end.
 pub(super) const HURRY: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
@@ -99,6 +100,26 @@ impl Signals {
         self.has_queued(|info| ENDS_JOB.contains(&info.signal) && !ignored.contains(info.signal))
     }
 
+    /// Whether this process was stopped and continued: the SIGCONT, which is taken.
+    pub fn take_continue(&mut self) -> bool {
+        self.has_queued(|_| false);
+        let count = self.queued.len();
+        self.queued.retain(|(info, _)| info.signal != Signal::CONT);
+        self.queued.len() < count
+    }
+
+    /// The same after a stop, where the thread that reads has run only since then.
+    pub fn await_continue(&mut self) -> bool {
+        let until = Instant::now() + SAME;
+        while !self.take_continue() {
+            match self.receiver.recv_deadline(until) {
+                Ok(info) => self.queued.push_back((info, false)),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
     fn has_queued(&mut self, is_one: impl Fn(&SigInfo) -> bool) -> bool {
         self.queued.extend(self.receiver.try_iter().map(|info| (info, false)));
         self.queued.iter().any(|(info, _)| is_one(info))
@@ -130,6 +151,11 @@ impl CommandJob<'_> {
             Signal::CHLD => Ok(()),
             // it has stopped its group
             Signal::TSTP if info.pid.0 == std::process::id() => Ok(()),
+            // the kernel sends it on the pty
+            Signal::WINCH if self.inputs.relay.is_some() => {
+                self.inputs.relay.iter().for_each(Relay::copy_size);
+                Ok(())
+            }
             Signal::TSTP | Signal::TTIN | Signal::TTOU => {
                 self.say_sends(info.signal, "the job of the command", source_of(&info));
                 self.receive_stop(&info, is_for_group)
@@ -165,6 +191,7 @@ impl CommandJob<'_> {
             _ if is_for_all => self.tree.signal(signal),
             _ => self.child.signal(signal),
         };
+        self.is_asked |= ends;
         let is_meant = ends && !self.inputs.signals.ignored.contains(signal);
         let Some(grace) = self.options.grace.filter(|_| is_meant) else { return Ok(()) };
         let now = Instant::now();

@@ -12,8 +12,9 @@ use proctable::abi::{SiCode, SigInfo, SigSet, Signal};
 use proctable::drivers::linux::{Mechanism, process_group, stop_by_signal};
 
 use super::job::CommandJob;
+use super::pty::Relay;
 use super::signals::ENDS_JOB;
-use super::terminal::has_own_proc;
+use super::terminal::{Terminal, has_own_proc};
 use super::waker::Waker;
 
 /// A command that continues with this process does so in this time.
@@ -47,6 +48,13 @@ impl CommandJob<'_> {
     /// SIGTSTP, SIGTTIN or SIGTTOU has come to this process.
     pub(super) fn receive_stop(&mut self, info: &SigInfo, is_for_group: bool) -> io::Result<()> {
         let signal = info.signal;
+        if self.inputs.relay.is_some() {
+            // of this process's own when there was no shell to stop it
+            if info.pid.0 != std::process::id() {
+                self.stop_with_pty(signal, false);
+            }
+            return Ok(());
+        }
         if !self.shares_group {
             // ^Z while the command was stopped by another process
             if self.stopped && signal == Signal::TSTP && info.code == SiCode::KERNEL {
@@ -73,7 +81,9 @@ impl CommandJob<'_> {
     pub(super) fn receive_continue(&mut self) {
         self.terminal.note_foreground();
         self.has_stop = false;
-        if !self.is_in_own_group() {
+        if self.inputs.relay.is_some() {
+            self.resume_pty();
+        } else if !self.is_in_own_group() {
             self.go_on();
         } else if self.stopped {
             self.stopped = false;
@@ -105,6 +115,13 @@ impl CommandJob<'_> {
     /// clock runs.
     pub(super) fn note_stop(&mut self, signal: Signal) {
         self.stopped = true;
+        if let Some(relay) = &self.inputs.relay {
+            // the keyboard is raw, and no process reads it: the shell has to act
+            if relay.is_raw() && self.terminal.has_shell() {
+                self.stop_with_pty(signal, false);
+            }
+            return;
+        }
         let Some(group) = self.group_of_command() else { return };
         let foreground = self.terminal.foreground();
         let in_background = matches!(signal, Signal::TTIN | Signal::TTOU);
@@ -136,6 +153,9 @@ impl CommandJob<'_> {
     pub(super) fn note_continue(&mut self) {
         self.stopped = false;
         self.continue_at = None;
+        if self.inputs.relay.is_some() {
+            return;
+        }
         if let Some(group) = self.group_of_command().filter(|_| !self.is_in_own_group()) {
             self.terminal.give(group);
         }
@@ -154,6 +174,50 @@ impl CommandJob<'_> {
     /// Without a shell nothing could ever continue what was stopped from the keyboard.
     fn stop_or_go_on(&mut self, signal: Signal) {
         if self.terminal.has_shell() { self.stop_too(signal) } else { self.go_on() }
+    }
+
+    /// With `--pty`: this process stops as a job of its shell, with the modes that the terminal had
+    /// before. The command has a terminal of its own, and continues until it waits for that.
+    pub(super) fn stop_with_pty(&mut self, signal: Signal, and_group: bool) {
+        let (mut signal, mut and_group) = (signal, and_group);
+        loop {
+            if self.inputs.signals.has_end() {
+                return self.resume_pty();
+            }
+            let waker = self.stopped.then(|| Waker::start(self.child.pid(), false, self.reaper));
+            self.inputs.relay.iter_mut().for_each(Relay::restore_modes);
+            stop_by_signal(signal, and_group);
+            drop(waker);
+            let has_stopped = self.inputs.signals.await_continue();
+            // in the background (bg) its next read stops it again
+            let is_refused = self.inputs.relay.as_ref().is_some_and(Relay::has_keyboard)
+                && Terminal::is_background_of_stdin()
+                && self.terminal.has_shell();
+            if !has_stopped || !is_refused {
+                return self.resume_pty();
+            }
+            (signal, and_group) = (Signal::TTIN, true);
+        }
+    }
+
+    /// This process continues: the terminal becomes raw again, and a command that was stopped
+    /// continues, too.
+    fn resume_pty(&mut self) {
+        self.terminal.note_foreground();
+        self.inputs.relay.iter_mut().for_each(Relay::resume);
+        if self.stopped {
+            self.stopped = false;
+            let _ = self.signal_job(Signal::CONT);
+        }
+    }
+
+    /// A read of the terminal on standard input was refused, as this process is in the background.
+    pub(super) fn receive_refusal(&mut self) {
+        if Terminal::is_background_of_stdin() && self.terminal.has_shell() {
+            self.stop_with_pty(Signal::TTIN, true);
+        }
+        let is_allowed = !Terminal::is_background_of_stdin();
+        self.inputs.relay.iter().for_each(|relay| relay.allow(is_allowed));
     }
 
     /// Stops this process until it is continued: by its shell, or by the waker if another process

@@ -7,6 +7,7 @@ use proctable::drivers::linux::{
     OwnProc, ProcessTree, leads_session, own_proc, process_group, set_foreground,
 };
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
@@ -73,10 +74,15 @@ impl Terminal {
         self.own_group.is_some() && self.foreground() == self.own_group
     }
 
-    /// Whether it is in the foreground of the terminal on standard input.
-    pub fn is_ours_on_stdin(&self) -> bool {
-        let group = tcgetpgrp(io::stdin()).map(|group| group.as_raw_nonzero().get());
-        group.is_ok() && group.ok() == self.own_group
+    /// Whether this process is in the foreground of the terminal on standard input. It needs no
+    /// handle: also a drop can ask.
+    pub fn has_stdin() -> bool {
+        is_foreground_of_stdin() == Some(true)
+    }
+
+    /// Whether it is in the background of that terminal.
+    pub fn is_background_of_stdin() -> bool {
+        is_foreground_of_stdin() == Some(false)
     }
 
     fn set(&self, group: i32) {
@@ -158,6 +164,20 @@ impl Terminal {
     }
 }
 
+/// Whether this process is in the foreground of the terminal on standard input; `None` if that is
+/// not its controlling terminal.
+fn is_foreground_of_stdin() -> Option<bool> {
+    match tcgetpgrp(io::stdin()) {
+        Ok(group) => Some(process_group(0).ok() == Some(group.as_raw_nonzero().get())),
+        // the group has no number in this pid namespace. A read of nothing fails where a read
+        // would be refused: SIGTTIN is blocked, so that it stops nothing
+        Err(Errno::OPNOTSUPP) => {
+            Some(rustix::io::read(io::stdin(), &mut [0u8; 0]) != Err(Errno::IO))
+        }
+        Err(_) => None,
+    }
+}
+
 /// The controlling terminal, by its own name or on a standard stream where there is no /dev.
 fn open() -> Option<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -174,7 +194,7 @@ fn open() -> Option<OwnedFd> {
 fn is_gone(group: i32) -> bool {
     let Some(pid) = Pid::from_raw(group) else { return false };
     match test_kill_process_group(pid) {
-        Err(error) => error == rustix::io::Errno::SRCH,
+        Err(error) => error == Errno::SRCH,
         // zombies, whose parents have not waited for them yet
         Ok(()) => {
             let directories = std::fs::read_dir("/proc").ok().filter(|_| has_own_proc());

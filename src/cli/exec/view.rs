@@ -45,7 +45,8 @@ impl View {
                 *line = console::truncate_str(line, width.into(), "…").into_owned();
             }
         }
-        self.screen.write_str(&format!("{}\n\n", lines.join("\n")))
+        let text = format!("{}\n\n", lines.join("\n"));
+        self.screen.write_str(&String::from_utf8_lossy(&crate::cli::for_screen(text.as_bytes())))
     }
 }
 

@@ -493,9 +493,9 @@ fn prepare(plan: &Plan, kept: RawFd) -> Result<(), Failed> {
         }
     }
     redirect(prepared)?;
-    if prepared.terminal {
-        // SAFETY: plain call on standard input
-        check(Step::Terminal, unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }.into())?;
+    if let Some(terminal) = prepared.terminal {
+        // SAFETY: plain call on a descriptor, which is open until exec
+        check(Step::Terminal, unsafe { libc::ioctl(terminal, libc::TIOCSCTTY, 0) }.into())?;
     }
     if prepared.foreground {
         // every signal is blocked, SIGTTOU among them

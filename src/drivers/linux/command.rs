@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::attributes;
 use super::cgroup::CgroupJoin;
+use super::pty::PtySlave;
 use super::redirect::{PreparedFds, Redirections};
 use super::spawn_error::{SpawnError, Step};
 use crate::abi::{Resource, Rlimit, Signal};
@@ -49,6 +50,7 @@ pub struct Command {
     session: bool,
     group: Option<i32>,
     terminal: bool,
+    pub(super) pty: Option<PtySlave>,
     uid: Option<u32>,
     gid: Option<u32>,
     groups: Option<Vec<u32>>,
@@ -80,6 +82,7 @@ impl Command {
             session: false,
             group: None,
             terminal: false,
+            pty: None,
             uid: None,
             gid: None,
             groups: None,
@@ -287,8 +290,22 @@ impl Command {
         });
         let closed = self.stdio.each_ref().map(|stdio| matches!(stdio, Stdio::Closed));
         let cwd = self.cwd.as_ref().map(|directory| c_string(directory.as_os_str())).transpose();
+        self.check_pty().map_err(at(Step::Terminal))?;
         let fds = self.redirections.prepare().map_err(at(Step::Stdio))?;
-        let (pipes, ends, stdio) = streams(self.stdio, fds.first_free).map_err(at(Step::Stdio))?;
+        let (pipes, mut ends, mut stdio) =
+            streams(self.stdio, fds.first_free).map_err(at(Step::Stdio))?;
+        let mut terminal = self.terminal.then_some(0);
+        if let Some(slave) = self.pty {
+            let slave = above(slave.into(), fds.first_free).map_err(at(Step::Stdio))?;
+            // not the number of a stream, as the command may name that itself
+            terminal = Some(slave.as_raw_fd());
+            for (stream, named) in stdio.iter_mut().zip(self.names_stream) {
+                if !named {
+                    *stream = Some(slave.as_raw_fd());
+                }
+            }
+            ends.push(slave);
+        }
         let drops_groups = self.uid.is_some() && attributes::is_root();
         let prepared = Prepared {
             candidates,
@@ -303,7 +320,7 @@ impl Command {
             umask: self.umask,
             session: self.session,
             group: self.group,
-            terminal: self.terminal,
+            terminal,
             uid: self.uid,
             gid: self.gid,
             groups: self.groups.or(drops_groups.then(Vec::new)),
@@ -323,6 +340,22 @@ impl Command {
             cgroups: Vec::new(),
         };
         Ok((prepared, pipes))
+    }
+
+    /// Whether the command can have the pty that it names: a child on a pty leads a session and its
+    /// foreground group. The slave gets the user of the child.
+    fn check_pty(&self) -> io::Result<()> {
+        let Some(slave) = &self.pty else { return Ok(()) };
+        let conflict = match self {
+            Command { group: Some(_), .. } => "cannot be in another group (Command::group)",
+            Command { foreground: true, .. } => {
+                "is in the foreground of it, and cannot take the \
+                                                 foreground of another (Command::foreground)"
+            }
+            _ => return self.uid.map_or(Ok(()), |uid| slave.set_owner(uid)),
+        };
+        let why = format!("a child on a pty leads a session of its own there: it {conflict}");
+        Err(io::Error::new(io::ErrorKind::InvalidInput, why))
     }
 
     /// The child's environment. What the command does not name is passed on unchanged: entries
@@ -389,7 +422,8 @@ pub(super) struct Prepared {
     pub umask: Option<u32>,
     pub session: bool,
     pub group: Option<i32>,
-    pub terminal: bool,
+    /// The descriptor of what becomes its controlling terminal.
+    pub terminal: Option<RawFd>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub groups: Option<Vec<u32>>,

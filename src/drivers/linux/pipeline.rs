@@ -388,6 +388,10 @@ impl Pipeline {
     /// Makes the tree, and connects the commands. The drop of the capture ends the commands that
     /// were started.
     fn prepare(mut self, is_captured: bool) -> Result<(Capture, Vec<Command>), RunError> {
+        if let Some(command) = self.commands.iter().find(|command| command.pty.is_some()) {
+            let error = (Step::Terminal, reads_from_master());
+            return Err(RunError::Spawn(SpawnError::new(error, command.program().into(), None)));
+        }
         let ends = self.connect(is_captured).map_err(|(program, error)| {
             RunError::Spawn(SpawnError::new((Step::Stdio, error), program, None))
         })?;
@@ -466,6 +470,12 @@ impl Pipeline {
 
 fn is_set_twice(stream: &str) -> io::Error {
     let why = format!("both the command and its pipeline set standard {stream}");
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+fn reads_from_master() -> io::Error {
+    let why =
+        "a pipeline cannot capture a command on a pty: spawn it in a tree, and read the master";
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 

@@ -15,6 +15,11 @@ mod places;
 mod preflight;
 #[cfg(feature = "cli")]
 mod program;
+mod pty;
+#[cfg(feature = "cli")]
+mod pty_exec;
+#[cfg(feature = "cli")]
+mod pty_terminal;
 #[cfg(feature = "cli")]
 mod reaper;
 #[cfg(feature = "cli")]

@@ -28,7 +28,7 @@ impl Drop for Screen {
 }
 
 impl Screen {
-    fn new() -> (Screen, OwnedFd) {
+    pub fn new() -> (Screen, OwnedFd) {
         with_default_signals();
         let (mut master, mut slave) = (-1, -1);
         let size = libc::winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
@@ -145,7 +145,7 @@ impl Screen {
         self.expect(&format!("status={status}\r\n"));
     }
 
-    fn resize(&self, rows: u16, columns: u16) {
+    pub fn resize(&self, rows: u16, columns: u16) {
         let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: the size is only read
         let set = unsafe { libc::ioctl(self.keyboard.as_raw_fd(), libc::TIOCSWINSZ, &size) };

@@ -1,0 +1,354 @@
+//! The pty of a command (`--pty`): its connection with the standard streams of this program, and
+//! the modes of the user's terminal.
+//!
+//! Two threads pass the bytes on, so that neither direction waits for the other one: a command that
+//! reads nothing prints, and a reader that is slow does not delay the keyboard. Neither thread sets
+//! O_NONBLOCK on the standard streams, as their open file descriptions belong to other processes,
+//! too.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use proctable::drivers::linux::{PtyMaster, PtySlave, WindowSize};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use super::pty_input::Input;
+use super::terminal::Terminal;
+
+/// More than a pty holds: the kernel limits its buffers to 64 KiB, beside a page of the reader.
+const HELD: usize = 256 * 1024;
+
+/// Something that another thread waits for, beside its bytes.
+#[derive(Clone)]
+pub(super) struct Wakeup(Arc<OwnedFd>);
+
+impl Wakeup {
+    fn new() -> io::Result<Wakeup> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Wakeup(Arc::new(fd)))
+    }
+
+    fn wake(&self) {
+        // a counter that is full wakes as well
+        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+
+    fn clear(&self) {
+        let _ = rustix::io::read(&*self.0, &mut [0u8; 8]);
+    }
+}
+
+impl AsFd for Wakeup {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Waits until one of two descriptors is ready; whether each is. A descriptor in error is ready:
+/// its next call returns the error.
+pub(super) fn wait(
+    one: (impl AsFd, PollFlags),
+    other: &Wakeup,
+    time: Option<Timespec>,
+) -> (bool, bool) {
+    let mut fds =
+        [PollFd::new(&one.0, one.1), PollFd::from_borrowed_fd(other.as_fd(), PollFlags::IN)];
+    // no signal comes to this thread, and a lack of memory passes
+    let _ = poll(&mut fds, time.as_ref());
+    (!fds[0].revents().is_empty(), !fds[1].revents().is_empty())
+}
+
+/// Whether a descriptor has something to read now. The poll of a terminal waits for the kernel to
+/// move what was written before (LD-21).
+pub(super) fn is_readable(fd: impl AsFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::IN)
+}
+
+/// The user's terminal on standard input, while this program has set it raw. Its drop restores the
+/// modes: also where an error or a panic ends the program.
+#[derive(Default)]
+struct UserModes {
+    /// The modes that are restored.
+    before: Option<Termios>,
+}
+
+fn is_raw(modes: &Termios) -> bool {
+    let mut raw = modes.clone();
+    raw.make_raw();
+    let flags = |modes: &Termios| {
+        (modes.input_modes, modes.output_modes, modes.control_modes, modes.local_modes)
+    };
+    flags(&raw) == flags(modes)
+}
+
+impl UserModes {
+    /// Sets the terminal raw. After a stop the modes are those that the shell has set, or those
+    /// that this program had set if it could not restore them (SIGSTOP).
+    fn set_raw(&mut self) {
+        let Ok(now) = tcgetattr(io::stdin()) else { return };
+        if self.before.is_some() && is_raw(&now) {
+            return;
+        }
+        let mut raw = now.clone();
+        raw.make_raw();
+        // without waiting for output, which may be stopped (^S), and without loss of input
+        if tcsetattr(io::stdin(), OptionalActions::Now, &raw).is_ok() {
+            self.before = Some(now);
+            crate::cli::set_raw_screen(true);
+        }
+    }
+
+    /// Restores the modes, if the terminal is this program's: a shell that has taken it has set its
+    /// own.
+    fn restore(&mut self) {
+        let Some(before) = self.before.take() else { return };
+        crate::cli::set_raw_screen(false);
+        if Terminal::has_stdin() {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
+        }
+    }
+}
+
+impl Drop for UserModes {
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
+/// A request to print what the terminal holds, and to say when that is done.
+type Flush = Sender<()>;
+
+/// The pty of a command, connected with the standard streams.
+pub(super) struct Relay {
+    /// The thread that prints owns it: it hangs up where nothing can be printed.
+    pty: Weak<PtyMaster>,
+    user: UserModes,
+    /// Whether standard input is a terminal.
+    has_keyboard: bool,
+    flushes: Sender<Flush>,
+    wake_output: Wakeup,
+    wake_input: Wakeup,
+    /// Whether the thread that reads has to end.
+    input_ends: Arc<AtomicBool>,
+    /// The thread that reads was refused the terminal, as this program is in the background.
+    pub refused: Receiver<()>,
+    /// Whether it may read.
+    allow: Sender<bool>,
+}
+
+impl Relay {
+    /// Opens a pty with the modes and the size of the user's terminal, and starts the threads.
+    ///
+    /// Without a terminal on standard input the modes are those of a new pty without ECHO: the
+    /// bytes of a pipe are no typing that a user wants to see.
+    pub fn open() -> io::Result<(Relay, PtySlave)> {
+        let has_keyboard = io::stdin().is_terminal();
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("--pty: {error}"));
+        let (pty, slave) = PtyMaster::open(window_size().unwrap_or_default()).map_err(named)?;
+        if let Ok(modes) = tcgetattr(io::stdin()) {
+            tcsetattr(&slave, OptionalActions::Now, &modes)?;
+        } else {
+            let mut modes = tcgetattr(&slave)?;
+            modes.local_modes -= LocalModes::ECHO;
+            tcsetattr(&slave, OptionalActions::Now, &modes)?;
+        }
+        fcntl_setfl(&pty, fcntl_getfl(&pty)? | OFlags::NONBLOCK)?;
+        // held by the thread that reads: reads of the master have no end before the command's
+        let held = pty.slave()?;
+        let pty = Arc::new(pty);
+        let (wake_input, wake_output) = (Wakeup::new()?, Wakeup::new()?);
+        let input_ends = Arc::new(AtomicBool::new(false));
+        let (flushes, to_flush) = unbounded();
+        let (refuse, refused) = bounded(1);
+        let (allow, allowed) = bounded(1);
+        let relay = Relay {
+            pty: Arc::downgrade(&pty),
+            user: UserModes::default(),
+            has_keyboard,
+            flushes,
+            wake_output: wake_output.clone(),
+            wake_input: wake_input.clone(),
+            input_ends: input_ends.clone(),
+            refused,
+            allow,
+        };
+        let input = Input {
+            pty: relay.pty.clone(),
+            slave: held,
+            wakeup: wake_input.clone(),
+            ends: input_ends.clone(),
+            is_terminal: has_keyboard,
+            refuse,
+            allowed,
+        };
+        let output = Output { pty, wakeup: wake_output, flushes: to_flush, input_ends, wake_input };
+        let thread = |name: &str| std::thread::Builder::new().name(name.into());
+        thread("pty-output").spawn(move || output.run())?;
+        thread("pty-input").spawn(move || input.run())?;
+        Ok((relay, slave))
+    }
+
+    /// Whether this program has set the user's terminal raw.
+    pub fn is_raw(&self) -> bool {
+        self.user.before.is_some()
+    }
+
+    /// Whether the keyboard is that of a terminal.
+    pub fn has_keyboard(&self) -> bool {
+        self.has_keyboard
+    }
+
+    /// This program begins or continues: in the foreground the user's terminal becomes raw. The
+    /// window may have another size.
+    pub fn resume(&mut self) {
+        if Terminal::has_stdin() {
+            self.user.set_raw();
+        }
+        self.copy_size();
+    }
+
+    /// The terminal is the user's again.
+    pub fn restore_modes(&mut self) {
+        self.user.restore();
+    }
+
+    /// Gives the pty the size of the user's window.
+    pub fn copy_size(&self) {
+        if let (Some(size), Some(pty)) = (window_size(), self.pty.upgrade()) {
+            // one that has hung up needs none
+            let _ = pty.resize(size);
+        }
+    }
+
+    /// Whether the thread that reads may do so: when the command is there, and after a refusal.
+    /// Otherwise it has no input.
+    pub fn allow(&self, is_allowed: bool) {
+        let _ = self.allow.try_send(is_allowed);
+    }
+
+    /// Ends the thread that reads: what is typed from now on is for another program.
+    pub fn end_input(&self) {
+        self.input_ends.store(true, Ordering::Release);
+        self.wake_input.wake();
+    }
+
+    /// Has everything printed that the terminal holds now. The receiver gets a message, or is
+    /// disconnected, when that is done.
+    pub fn flush(&self) -> Receiver<()> {
+        let (done, is_done) = bounded(1);
+        let _ = self.flushes.send(done);
+        self.wake_output.wake();
+        is_done
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.end_input();
+        // the thread that prints ends with the channel
+        self.flushes = unbounded().0;
+        self.wake_output.wake();
+    }
+}
+
+/// The size of the window of the user: that of the first standard stream that is a terminal.
+fn window_size() -> Option<WindowSize> {
+    WindowSize::of(io::stdin())
+        .or_else(|_| WindowSize::of(io::stdout()))
+        .or_else(|_| WindowSize::of(io::stderr()))
+        .ok()
+}
+
+/// The thread that prints what appears on the terminal of the command.
+struct Output {
+    pty: Arc<PtyMaster>,
+    wakeup: Wakeup,
+    flushes: Receiver<Flush>,
+    input_ends: Arc<AtomicBool>,
+    wake_input: Wakeup,
+}
+
+impl Output {
+    /// Where standard output takes no more bytes, the terminal hangs up: the command would print
+    /// for ever otherwise, where a pipe that is closed ends it.
+    fn run(self) {
+        if let Err(error) = self.pass_on() {
+            if !matches!(error, Errno::PIPE | Errno::IO) {
+                complain!("proctable: --pty hangs up: standard output: {}", io::Error::from(error));
+            }
+            self.input_ends.store(true, Ordering::Release);
+            self.wake_input.wake();
+        }
+    }
+
+    fn pass_on(&self) -> Result<(), Errno> {
+        let mut buffer = vec![0; HELD / 16];
+        let mut is_open = true;
+        loop {
+            let master = if is_open { PollFlags::IN } else { PollFlags::empty() };
+            let (is_ready, is_woken) = match is_open {
+                true => wait((&*self.pty, master), &self.wakeup, None),
+                // POLLHUP would come again and again
+                false => wait((&self.wakeup, PollFlags::IN), &self.wakeup, None),
+            };
+            if is_woken {
+                self.wakeup.clear();
+                loop {
+                    match self.flushes.try_recv() {
+                        Ok(done) => {
+                            self.print_held(&mut buffer)?;
+                            let _ = done.send(());
+                        }
+                        Err(crossbeam_channel::TryRecvError::Empty) => break,
+                        Err(crossbeam_channel::TryRecvError::Disconnected) => return Ok(()),
+                    }
+                }
+            } else if is_ready && is_open {
+                is_open = self.print(&mut buffer)? != Some(0);
+            }
+        }
+    }
+
+    /// Prints what the terminal holds, and not what is written all the while.
+    fn print_held(&self, buffer: &mut [u8]) -> Result<(), Errno> {
+        let mut printed = 0;
+        while printed < HELD && is_readable(&*self.pty) {
+            match self.print(buffer)? {
+                None | Some(0) => break,
+                Some(count) => printed += count,
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints some of it; how many bytes, and 0 where no process has the terminal open.
+    fn print(&self, buffer: &mut [u8]) -> Result<Option<usize>, Errno> {
+        let count = match rustix::io::read(&*self.pty, &mut *buffer) {
+            Ok(count) => count,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
+            // LD-180
+            Err(_) => return Ok(Some(0)),
+        };
+        let mut bytes = &buffer[..count];
+        while !bytes.is_empty() {
+            match rustix::io::write(io::stdout(), bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(Errno::INTR) => {}
+                // the other owner of the description has set O_NONBLOCK
+                Err(Errno::AGAIN) => {
+                    let _ = poll(&mut [PollFd::new(&io::stdout(), PollFlags::OUT)], None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(count))
+    }
+}

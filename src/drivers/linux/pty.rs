@@ -1,0 +1,290 @@
+//! A pty for a child: the master for the owner, and the slave as the child's terminal.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use super::attributes;
+use super::command::Command;
+
+/// The size of the window of a terminal, as `stty size` prints it: [TIOCGWINSZ(2const)].
+///
+/// Zero rows and columns, the default, mean that the size is not known. Programs then take
+/// `LINES` and `COLUMNS`, or 24 rows of 80 columns.
+///
+/// [TIOCGWINSZ(2const)]: https://man7.org/linux/man-pages/man2/TIOCSWINSZ.2const.html
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+    /// The width in pixels, or 0.
+    pub x_pixels: u16,
+    /// The height in pixels, or 0.
+    pub y_pixels: u16,
+}
+
+impl WindowSize {
+    /// A window of that many lines and columns.
+    pub fn new(rows: u16, columns: u16) -> WindowSize {
+        WindowSize { rows, columns, ..WindowSize::default() }
+    }
+
+    /// The size of the window of a terminal.
+    ///
+    /// # Errors
+    ///
+    /// ENOTTY if it is no terminal.
+    pub fn of(terminal: impl AsFd) -> io::Result<WindowSize> {
+        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the size is ours to fill
+        check(unsafe { libc::ioctl(raw(&terminal), libc::TIOCGWINSZ, &mut size) })?;
+        let (rows, columns) = (size.ws_row, size.ws_col);
+        Ok(WindowSize { rows, columns, x_pixels: size.ws_xpixel, y_pixels: size.ws_ypixel })
+    }
+}
+
+/// The master of a pty, which is the keyboard and the screen of the child on its slave: [pty(7)].
+///
+/// A write is what a user types, a read is what the programs on the terminal have printed, with the
+/// echo. Both block, unless the owner sets O_NONBLOCK.
+///
+/// The drop hangs the terminal up: the leader of the session, which is the child, and the
+/// foreground group get SIGHUP and SIGCONT, reads of the slave return end of file, and writes fail
+/// with EIO. It is the close of the last copy of the descriptor. The descriptor is close-on-exec,
+/// so that no child has a copy.
+///
+/// # End of file
+///
+/// While no process has the slave open, after at least one had, the kernel fails reads of the
+/// master with EIO, when all output was read (LD-180 of docs/TERMINALS.md). [`Read`] returns 0
+/// then. It is no end for good: a process of the session that opens /dev/tty again can write.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use proctable::drivers::linux::{Command, ProcessTree, PtyMaster, WindowSize};
+///
+/// let tree = ProcessTree::new()?;
+/// let (mut pty, slave) = PtyMaster::open(WindowSize::new(24, 80))?;
+/// let script = "stty -echo; stty size; read line; echo \"got $line\"";
+/// let child = tree.spawn(Command::new("sh").args(["-c", script]).pty(slave))?;
+///
+/// let mut screen = vec![0; 7];
+/// pty.read_exact(&mut screen)?;
+/// assert_eq!(screen, b"24 80\r\n");
+/// pty.write_all(b"hello\n")?;
+/// screen.clear();
+/// pty.read_to_end(&mut screen)?; // until the child has closed the terminal
+/// assert_eq!(screen, b"got hello\r\n");
+/// assert_eq!(child.wait()?.exit_code(), Some(0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// [pty(7)]: https://man7.org/linux/man-pages/man7/pty.7.html
+#[derive(Debug)]
+pub struct PtyMaster(File);
+
+/// The slave of a pty, for [`Command::pty`]. As long as the owner has it, reads of the master do
+/// not come to their end.
+#[derive(Debug)]
+pub struct PtySlave(OwnedFd);
+
+impl PtyMaster {
+    /// Opens a pty with a window of that size: the master and the slave. Both are close-on-exec,
+    /// and neither becomes the controlling terminal of the caller.
+    ///
+    /// # Errors
+    ///
+    /// The error of the kernel, with what is missing: NotFound where there is no /dev/ptmx, or no
+    /// devpts file system at /dev/pts; ENOSPC at the limit of ptys (`kernel.pty.max`).
+    pub fn open(size: WindowSize) -> io::Result<(PtyMaster, PtySlave)> {
+        const MASTER: &std::ffi::CStr = c"/dev/ptmx";
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+        // SAFETY: a string that ends in zero
+        let master = opened(unsafe { libc::open(MASTER.as_ptr(), flags) });
+        let pty = PtyMaster(master.map_err(|error| is_missing("/dev/ptmx", &error))?.into());
+        let unlocked: libc::c_int = 0;
+        // SAFETY: the kernel reads one number
+        check(unsafe { libc::ioctl(raw(&pty), libc::TIOCSPTLCK, &unlocked) })
+            .map_err(|error| is_missing("TIOCSPTLCK", &error))?;
+        // before the child can read it
+        pty.resize(size)?;
+        let slave = pty.slave()?;
+        Ok((pty, slave))
+    }
+
+    /// Opens the slave once more.
+    ///
+    /// # Errors
+    ///
+    /// As [`PtyMaster::open`].
+    pub fn slave(&self) -> io::Result<PtySlave> {
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+        // by the master, as /dev/pts may be that of another mount namespace
+        // SAFETY: the flags are a number
+        let peer = opened(unsafe { libc::ioctl(raw(self), libc::TIOCGPTPEER, flags) });
+        if let Ok(slave) = peer {
+            return Ok(PtySlave(slave));
+        }
+        // gVisor has no TIOCGPTPEER
+        let path = self.path()?;
+        let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+        // SAFETY: a string that ends in zero
+        let slave = opened(unsafe { libc::open(name.as_ptr(), flags) });
+        slave.map(PtySlave).map_err(|error| is_missing(&path.display().to_string(), &error))
+    }
+
+    /// The name of the slave: /dev/pts/N.
+    ///
+    /// # Errors
+    ///
+    /// The error of TIOCGPTN.
+    pub fn path(&self) -> io::Result<PathBuf> {
+        let mut number: libc::c_uint = 0;
+        // SAFETY: the number is ours to fill
+        check(unsafe { libc::ioctl(raw(self), libc::TIOCGPTN, &mut number) })?;
+        Ok(format!("/dev/pts/{number}").into())
+    }
+
+    /// Changes the size of the window. If it is another one, the kernel sends SIGWINCH to the
+    /// foreground group.
+    ///
+    /// # Errors
+    ///
+    /// The error of TIOCSWINSZ.
+    pub fn resize(&self, size: WindowSize) -> io::Result<()> {
+        let size = libc::winsize {
+            ws_row: size.rows,
+            ws_col: size.columns,
+            ws_xpixel: size.x_pixels,
+            ws_ypixel: size.y_pixels,
+        };
+        // SAFETY: the size is only read
+        check(unsafe { libc::ioctl(raw(self), libc::TIOCSWINSZ, &size) })
+    }
+}
+
+impl PtySlave {
+    /// Gives the slave to a user, so that the programs of that user can open it by its name. Only
+    /// root can; for others the change of the user fails later, with its own error.
+    pub(super) fn set_owner(&self, uid: u32) -> io::Result<()> {
+        match std::os::unix::fs::fchown(&self.0, Some(uid), None) {
+            Err(error) if attributes::is_root() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Command {
+    /// Runs the command on the slave of a [`PtyMaster`]: the slave is its standard input, output
+    /// and error, except for the streams that the command names itself. The command leads a
+    /// session of its own, has the slave as its controlling terminal, and is in the foreground
+    /// there. With [`Command::uid`] the slave belongs to that user.
+    ///
+    /// The owner's copy of the slave is closed when the spawn returns, also if it fails.
+    ///
+    /// The tree contains what the command starts, as always. But when the command ends, the kernel
+    /// sends SIGHUP to the foreground group of the terminal, as it does for the leader of any
+    /// session.
+    ///
+    /// The spawn fails at [`Step::Terminal`] with InvalidInput for a command that names a group
+    /// ([`Command::group`]) or the foreground ([`Command::foreground`]), with EPERM where the
+    /// slave cannot be given to the user, and with EPERM if another session has the terminal.
+    /// [`Command::output`] and [`Pipeline`] refuse the command, as the owner has to read its output
+    /// from the master.
+    ///
+    /// [`Step::Terminal`]: super::Step::Terminal
+    /// [`Pipeline`]: super::Pipeline
+    pub fn pty(mut self, slave: PtySlave) -> Command {
+        self.pty = Some(slave);
+        self.session()
+    }
+}
+
+/// Says that there is no pty, and what it needs.
+fn is_missing(what: &str, error: &io::Error) -> io::Error {
+    let help = match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::ENOTTY | libc::EIO) => {
+            "; a pty needs /dev/ptmx, and a devpts file system at /dev/pts"
+        }
+        Some(libc::ENOSPC) => "; the limit of ptys is reached (sysctl kernel.pty.max)",
+        Some(libc::EMFILE) => "; too many descriptors are open: raise RLIMIT_NOFILE (ulimit -n)",
+        _ => "",
+    };
+    // the number of the error adds nothing to its text
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    io::Error::new(error.kind(), format!("no pty: {what}: {text}{help}"))
+}
+
+fn raw(file: &impl AsFd) -> RawFd {
+    file.as_fd().as_raw_fd()
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The descriptor that a call has returned.
+fn opened(fd: RawFd) -> io::Result<OwnedFd> {
+    check(fd)?;
+    // SAFETY: the kernel has just opened it for us
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+impl Read for &PtyMaster {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (&self.0).read(buffer) {
+            // LD-180: no process has the slave open
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(0),
+            result => result,
+        }
+    }
+}
+
+impl Read for PtyMaster {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&mut &*self).read(buffer)
+    }
+}
+
+impl Write for &PtyMaster {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for PtyMaster {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&mut &*self).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for PtyMaster {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsFd for PtySlave {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<PtySlave> for OwnedFd {
+    fn from(slave: PtySlave) -> OwnedFd {
+        slave.0
+    }
+}

@@ -1,0 +1,354 @@
+//! `proctable exec --pty` on a user's terminal: keys, raw mode and its end, the window's size, job
+//! control of the shell outside and of a shell inside.
+
+use super::terminal::{Screen, calls, on_terminal, shell};
+use super::*;
+
+/// The words with which the program is called, with and without a cgroup.
+fn pty_calls() -> [String; 2] {
+    calls().map(|call| format!("{call} --pty"))
+}
+
+const INNER: &str = "bash --norc --noprofile --noediting -i";
+
+/// Starts a shell on a pty of its own.
+fn start_inner(screen: &mut Screen, call: &str) {
+    screen.expect("READY>");
+    screen.press(&format!("{call} --env PS1='INN''ER>' -- {INNER}\n"));
+    screen.expect("INNER>");
+}
+
+#[test]
+fn a_shell_inside_has_job_control() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        start_inner(&mut screen, &call);
+        screen.press("cat\n");
+        for word in ["one", "two"] {
+            screen.expect_repeated(word);
+            screen.press("\x1a");
+            screen.expect("Stopped");
+            screen.expect("INNER>");
+            screen.press("fg\n");
+            screen.expect("cat\r\n");
+        }
+        screen.expect_repeated("three");
+        screen.press("\x03");
+        screen.expect("INNER>");
+        screen.press("for i in 1 2 3; do sh -c 'echo be''gun; exec sleep 1000'; done\n");
+        screen.expect("begun\r\n");
+        screen.press("\x03");
+        screen.expect("INNER>");
+        screen.press("yes | head -n 2; echo status=$?\n");
+        screen.expect("\r\ny\r\ny\r\nstatus=0\r\n");
+        screen.press("exit 3\n");
+        screen.expect_status(3);
+    }
+}
+
+/// ^C, ^Z and ^\ are bytes for the terminal of the command, which decides what they do.
+#[test]
+fn the_keyboard_types_on_the_pty() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        screen.press(&format!("{call} -- cat\n"));
+        screen.expect_repeated("hello");
+        screen.press("\x03");
+        screen.expect_status(130);
+        screen.press(&format!("{call} -- cat\n"));
+        screen.end_input();
+        screen.expect_status(0);
+        // the group of the session's leader is an orphaned one: ^Z stops nothing there
+        screen.press(&format!("{call} -- cat\n"));
+        screen.expect_repeated("before");
+        screen.press("\x1a");
+        screen.expect_repeated("after");
+        screen.press("\x1c");
+        screen.expect_status(131);
+        // a program that reads keys
+        let script = "stty raw -echo; echo rea\"\"dy; dd bs=1 count=3 2>/dev/null | od -An -tx1";
+        screen.press(&format!("{call} -- sh -c '{script}'\n"));
+        screen.expect("ready\n");
+        screen.press("\x03\x1a\x1c");
+        screen.expect(" 03 1a 1c\n");
+        screen.expect_status(0);
+    }
+}
+
+#[test]
+fn the_pty_has_the_size_and_the_modes_of_the_window() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        screen.press(&format!("{call} -- stty size\n"));
+        screen.expect("33 77\r\n");
+        screen.expect("READY>");
+        let script =
+            "trap \"stty size; exit 6\" WINCH; echo be\"\"gins; while :; do sleep 0.01; done";
+        screen.press(&format!("{call} -- sh -c '{script}'\n"));
+        screen.expect("begins\r\n");
+        screen.resize(12, 34);
+        screen.expect("12 34\r\n");
+        screen.expect_status(6);
+        // a shell that waits for a command ends at ^C only if the command does
+        let script = "stty -a; echo rea\"\"dy; exec sleep 1000";
+        screen.press(&format!("stty intr ^G; {call} -- sh -c '{script}'\n"));
+        screen.expect("intr = ^G;");
+        screen.expect("ready\r\n");
+        screen.press("\x07");
+        screen.expect_status(130);
+    }
+}
+
+/// However the program ends, the terminal has the modes that it had before. The shell that compares
+/// them sets none.
+#[test]
+fn the_modes_of_the_terminal_are_restored() {
+    let ends = [
+        "-- true",
+        "-- sh -c 'exit 3'",
+        "-- no-such-program",
+        "--chdir /no/such/directory -- true",
+        "--timeout 0.1 -- sleep 1000",
+        "-- sh -c 'kill -TERM $PPID; sleep 1000'",
+        "-- sh -c 'trap \"\" HUP; kill -HUP $PPID; sleep 0.1; kill -INT $PPID; sleep 1000'",
+        "-- sh -c 'kill -KILL $$'",
+        "-- sh -c 'stty raw; exit 4'",
+        "--events /no/such/directory/file -- true",
+        "-- sh -c 'trap \"\" HUP; sleep 1000 & exit 5'",
+    ];
+    for call in pty_calls() {
+        for end in ends {
+            let tree = ProcessTree::new().unwrap();
+            let script = format!(
+                "s=$(stty -g); {call} {end}; t=$(stty -g); [ $s = $t ] && echo sa''me || echo \"$t\""
+            );
+            let command = Command::new("sh").args(["-c", &script]);
+            let (mut screen, shell) = on_terminal(&tree, command);
+            screen.expect("same\r\n");
+            assert_eq!(shell.wait(), Ok(WaitStatus::exited(0)), "{end}");
+        }
+    }
+}
+
+/// A newline alone does not begin a line of a raw terminal.
+#[test]
+fn messages_begin_lines_of_a_raw_terminal() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        screen.press(&format!("{call} --tree --timeout 0.8 -- sleep 1000\n"));
+        screen.expect("PID S      CPU COMMAND\r\n");
+        screen.expect(" sleep\r\n");
+        screen.expect("SIGTERM to the tree\r\n");
+        screen.expect_status(124);
+    }
+}
+
+/// SIGTSTP stops the program as a job: the shell has a terminal with its modes, and after `fg` the
+/// keyboard is the command's again, in a window of another size.
+#[test]
+fn a_stop_by_kill_is_a_job_of_the_shell() {
+    for call in pty_calls() {
+        for signal in ["TSTP", "TTIN", "STOP"] {
+            let tree = ProcessTree::new().unwrap();
+            let (mut screen, _shell) = shell(&tree);
+            start_inner(&mut screen, &call);
+            screen.press(&format!("kill -{signal} $PPID\n"));
+            screen.expect("Stopped");
+            screen.expect("READY>");
+            screen.expect_repeated_as("echo prompt=$((6 * 7))", "prompt=42");
+            screen.resize(21, 43);
+            screen.press("fg\n");
+            screen.expect("-i\r\n");
+            screen.expect_repeated_as("stty size", "21 43\r\n");
+            screen.press("cat\n");
+            screen.expect_repeated("hello");
+            screen.press("\x03");
+            screen.expect("INNER>");
+            screen.press("exit 7\n");
+            screen.expect_status(7);
+        }
+    }
+}
+
+/// The shell does not set the modes of the terminal itself, unlike one with a prompt.
+#[test]
+fn the_modes_of_the_terminal_are_restored_before_a_stop() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let command = "sh -c 'kill -TSTP $PPID; cat; exit 7'";
+        let script = format!(
+            "set -m; s=$(stty -g); {call} -- {command}; t=$(stty -g); \
+             [ $s = $t ] && echo sa''me || echo \"$t\"; fg; echo status=$?"
+        );
+        let command = Command::new("bash").args(["--norc", "-c", &script]);
+        let (mut screen, _shell) = on_terminal(&tree, command);
+        screen.expect("same\r\n");
+        screen.expect("cat; exit 7'\r\n");
+        screen.end_input();
+        screen.expect("status=7\r\n");
+    }
+}
+
+/// A command that is stopped by SIGSTOP, as by `suspend`, leaves a keyboard that no process reads:
+/// the program stops, too.
+#[test]
+fn a_shell_inside_suspends_itself() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        start_inner(&mut screen, &call);
+        for _ in 0..2 {
+            screen.press("suspend\n");
+            screen.expect("Stopped");
+            screen.expect("READY>");
+            screen.expect_repeated_as("echo prompt=$((6 * 7))", "prompt=42");
+            screen.press("fg\n");
+            screen.expect("-i\r\n");
+            screen.expect_repeated_as("echo inner=$((6 * 7))", "inner=42");
+        }
+        screen.press("exit 8\n");
+        screen.expect_status(8);
+    }
+}
+
+/// Has the shell list its jobs until one is stopped.
+fn expect_stopped(screen: &mut Screen) {
+    let begin = Instant::now();
+    loop {
+        screen.press("jobs; echo end=$((6 * 7))\n");
+        let from = screen.text().len();
+        screen.expect("end=42\r\n");
+        if screen.text()[from..].contains("Stopped") {
+            return;
+        }
+        assert!(begin.elapsed() < SOON);
+    }
+}
+
+/// The program reads its terminal, and so it is stopped in the background, as any that does.
+#[test]
+fn a_program_in_the_background_gets_the_terminal_by_fg() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        screen.press(&format!("{call} -- sh -c 'stty size; exec cat' &\n"));
+        screen.expect("READY>");
+        expect_stopped(&mut screen);
+        screen.resize(22, 44);
+        screen.press("fg\n");
+        screen.expect("22 44\r\n");
+        screen.expect_repeated("one");
+        screen.press("\x03");
+        screen.expect_status(130);
+        // stopped after it has begun, and continued in the background
+        start_inner(&mut screen, &call);
+        screen.press("kill -TSTP $PPID\n");
+        screen.expect("Stopped");
+        screen.press("bg\n");
+        screen.expect("bash");
+        expect_stopped(&mut screen);
+        screen.press("fg\n");
+        screen.expect("-i\r\n");
+        screen.expect_repeated_as("echo inner=$((6 * 7))", "inner=42");
+        screen.press("exit\n");
+        screen.expect_status(0);
+        // a job that is stopped ends by kill
+        screen.press(&format!("{call} -- cat &\n"));
+        screen.expect("READY>");
+        expect_stopped(&mut screen);
+        screen.press("kill %1; wait; echo gone=$((6 * 7))\n");
+        screen.expect("gone=42");
+    }
+}
+
+/// In the background with another input nothing reads the terminal.
+#[test]
+fn a_program_in_the_background_without_the_terminal_runs() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        screen.press(&format!("{call} -- sh -c 'cat; echo do''ne' </dev/null & wait\n"));
+        // the pty has made \r\n of the newline, and the terminal makes \r\n of its newline
+        screen.expect("done\r\r\n");
+    }
+}
+
+/// The hang-up of the user's terminal reaches the command, and what ignores it has no terminal.
+#[test]
+fn a_window_that_is_closed_ends_the_command() {
+    for call in pty_calls() {
+        for script in ["exec cat", "trap \"\" HUP; while echo x; do sleep 0.01; done"] {
+            let tree = ProcessTree::new().unwrap();
+            let (mut screen, _shell) = shell(&tree);
+            screen.expect("READY>");
+            screen.press(&format!("{call} -- sh -c 'echo be\"\"gun; {script}'\n"));
+            screen.expect("begun\r\n");
+            drop(screen);
+            until("all have ended", || tree.members().unwrap().is_empty());
+        }
+    }
+}
+
+/// The foreground group is the one of unshare(1), which has no number in the new namespace.
+#[test]
+fn a_pid_namespace_hides_the_foreground_group_only() {
+    if !is_root() {
+        return println!("SKIPPED: only root can make a pid namespace");
+    }
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        let script = "stty raw -echo; echo rea\"\"dy; dd bs=1 count=3 2>/dev/null | od -An -tx1";
+        screen.press(&format!("unshare -pf --mount-proc {call} -- sh -c '{script}'\n"));
+        screen.expect("ready\n");
+        screen.press("\x03\x1a\x1c");
+        screen.expect(" 03 1a 1c\n");
+        screen.expect_status(0);
+    }
+}
+
+#[test]
+fn one_pty_is_inside_of_another() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        screen.press(&format!("{call} -- {call} -- sh -c 'tty; stty size; cat; exit 9'\n"));
+        screen.expect("/dev/pts/");
+        screen.expect("33 77\r\n");
+        screen.expect_repeated("hello");
+        screen.resize(20, 40);
+        screen.press("\x04");
+        screen.expect_status(9);
+        screen.press(&format!("{call} -- {call} -- cat\n"));
+        screen.expect_repeated("hello");
+        screen.press("\x03");
+        screen.expect_status(130);
+    }
+}
+
+/// The same for a shell that is not root's, without a cgroup.
+#[test]
+fn a_pty_on_a_terminal_serves_an_ordinary_user() {
+    if let Some(user) = ordinary_user() {
+        alone("linux::pty_terminal::as_the_present_user", &user);
+    }
+}
+
+#[test]
+#[ignore = "a scenario of a_pty_on_a_terminal_serves_an_ordinary_user"]
+fn as_the_present_user() {
+    a_shell_inside_has_job_control();
+    a_stop_by_kill_is_a_job_of_the_shell();
+    a_program_in_the_background_gets_the_terminal_by_fg();
+}
