@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 use proctable::abi::{Errno, Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 use proctable::drivers::ThreadDriver;
-use proctable::drivers::linux::SignalFd;
+use proctable::drivers::linux::{SignalFd, window_size};
 use proctable::syscall::{Syscall, open};
 use proctable::table::{Image, Process, ProcessTable, Spawn, Terminal};
 use proctable::tty::Winsize;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 
 #[path = "shell/command_line.rs"]
 mod command_line;
@@ -131,18 +131,12 @@ impl Drop for RawMode<'_> {
     }
 }
 
-fn size_of(terminal: impl AsFd) -> io::Result<Winsize> {
-    let size = tcgetwinsize(terminal)?;
-    let (xpixel, ypixel) = (size.ws_xpixel, size.ws_ypixel);
-    Ok(Winsize { rows: size.ws_row, cols: size.ws_col, xpixel, ypixel })
-}
-
 /// The signals of this program: the window changes its size, or closes.
 fn pass_signals(session: &Session, signals: &SignalFd) {
     while let Ok(info) = signals.read() {
         match info.signal {
             Signal::WINCH => {
-                if let Ok(size) = size_of(io::stdin()) {
+                if let Ok(size) = window_size(io::stdin()) {
                     // a window that has closed has no size
                     let _ = session.window.resize(size);
                 }
@@ -160,7 +154,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     // before there is another thread
     let signals = SignalFd::all()?;
     let terminal = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let session = Arc::new(Session::start(size_of(&terminal)?)?);
+    let session = Arc::new(Session::start(window_size(&terminal)?)?);
     let signalled = session.clone();
     std::thread::Builder::new().spawn(move || pass_signals(&signalled, &signals))?;
     let _raw = RawMode::set(&terminal)?;

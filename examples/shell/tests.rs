@@ -9,15 +9,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use proctable::abi::{Resource, Rlimit, Signal, WaitStatus};
-use proctable::drivers::linux::{Child, Command, ProcessTree, Stdio};
+use proctable::drivers::linux::{Child, Command, ProcessTree, PtyMaster, PtySlave, window_size};
 use proctable::table::{ProcessInfo, What};
+use proctable::tty::Winsize;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
 
-use super::{RawMode, Session, size_of};
+use super::{RawMode, Session};
 
 /// What takes longer is a failure.
 const SOON: Duration = Duration::from_secs(20);
@@ -119,22 +117,16 @@ const STEPS: &[(&str, Shown)] = &[
 
 /// A real terminal, and what appears on it.
 struct Screen {
-    master: File,
+    master: PtyMaster,
     text: String,
     /// How much of it was expected already.
     at: usize,
 }
 
 impl Screen {
-    fn open() -> io::Result<(Screen, OwnedFd)> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let slave = rustix::fs::open(ptsname(&master, Vec::new())?, flags, Mode::empty())?;
-        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&slave, size)?;
-        Ok((Screen { master: File::from(master), text: String::new(), at: 0 }, slave))
+    fn open() -> io::Result<(Screen, PtySlave)> {
+        let (master, slave) = PtyMaster::open(Winsize::new(24, 80))?;
+        Ok((Screen { master, text: String::new(), at: 0 }, slave))
     }
 
     fn press(&mut self, keys: &str) {
@@ -209,22 +201,20 @@ impl Screen {
 
 fn bash(tree: &ProcessTree) -> (Screen, Child) {
     let (screen, slave) = Screen::open().unwrap();
-    let stream = || Stdio::File(slave.try_clone().unwrap());
     let command = Command::new("bash").args(["--norc", "--noprofile", "--noediting", "-i"]);
-    let command = command.stdin(stream()).stdout(stream()).stderr(stream());
     let command = command.env_clear().env("PATH", std::env::var("PATH").unwrap());
     let command = command.env("PS1", "$ ").env("TERM", "dumb").env("LC_ALL", "C");
     // no core: `Quit`, and not `Quit (core dumped)`
     let command = command.limit(Resource::CORE, Rlimit { soft: 0, hard: 0 });
-    let command = command.controlling_terminal().default_signals();
+    let command = command.pty(slave).default_signals();
     (screen, tree.spawn(command).unwrap())
 }
 
 /// The shell of this example, with a real terminal as that of its user.
 fn shell() -> (Screen, Arc<Session>, JoinHandle<io::Result<WaitStatus>>) {
     let (screen, slave) = Screen::open().unwrap();
-    let terminal = File::from(slave);
-    let session = Arc::new(Session::start(size_of(&terminal).unwrap()).unwrap());
+    let terminal = File::from(OwnedFd::from(slave));
+    let session = Arc::new(Session::start(window_size(&terminal).unwrap()).unwrap());
     let serves = session.clone();
     let serving = std::thread::spawn(move || {
         let _raw = RawMode::set(&terminal)?;

@@ -265,3 +265,10 @@ pub struct Winsize {
     /// The height in pixels.
     pub ypixel: u16,
 }
+
+impl Winsize {
+    /// A window of that many rows and columns; its size in pixels is not known.
+    pub fn new(rows: u16, cols: u16) -> Winsize {
+        Winsize { rows, cols, ..Winsize::default() }
+    }
+}

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use proctable::drivers::linux::{PtyMaster, PtySlave, WindowSize};
+use proctable::drivers::linux::{PtyMaster, PtySlave, window_size};
+use proctable::tty::Winsize;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -152,7 +153,7 @@ impl Relay {
     pub fn open() -> io::Result<(Relay, PtySlave)> {
         let has_keyboard = io::stdin().is_terminal();
         let named = |error: io::Error| io::Error::new(error.kind(), format!("--pty: {error}"));
-        let (pty, slave) = PtyMaster::open(window_size().unwrap_or_default()).map_err(named)?;
+        let (pty, slave) = PtyMaster::open(size_of_window().unwrap_or_default()).map_err(named)?;
         if let Ok(modes) = tcgetattr(io::stdin()) {
             tcsetattr(&slave, OptionalActions::Now, &modes)?;
         } else {
@@ -222,7 +223,7 @@ impl Relay {
 
     /// Gives the pty the size of the user's window.
     pub fn copy_size(&self) {
-        if let (Some(size), Some(pty)) = (window_size(), self.pty.upgrade()) {
+        if let (Some(size), Some(pty)) = (size_of_window(), self.pty.upgrade()) {
             // one that has hung up needs none
             let _ = pty.resize(size);
         }
@@ -260,10 +261,10 @@ impl Drop for Relay {
 }
 
 /// The size of the window of the user: that of the first standard stream that is a terminal.
-fn window_size() -> Option<WindowSize> {
-    WindowSize::of(io::stdin())
-        .or_else(|_| WindowSize::of(io::stdout()))
-        .or_else(|_| WindowSize::of(io::stderr()))
+fn size_of_window() -> Option<Winsize> {
+    window_size(io::stdin())
+        .or_else(|_| window_size(io::stdout()))
+        .or_else(|_| window_size(io::stderr()))
         .ok()
 }
 

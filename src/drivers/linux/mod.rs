@@ -105,7 +105,7 @@ pub use output::{Output, RunError, Stream, Usage};
 pub use pipeline::Pipeline;
 pub use preflight::{Available, Preflight, preflight};
 pub use procfs::OwnProc;
-pub use pty::{PtyMaster, PtySlave, WindowSize};
+pub use pty::{PtyMaster, PtySlave, window_size};
 pub use reaper::{Creating, Reaper, Unproved, Zombie};
 pub use signalfd::{SignalFd, end_by_signal, ignored_signals, stop_by_signal};
 pub use spawn_error::{SpawnError, Step};

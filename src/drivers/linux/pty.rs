@@ -8,43 +8,23 @@ use std::path::PathBuf;
 
 use super::attributes;
 use super::command::Command;
+use crate::tty::Winsize;
 
-/// The size of the window of a terminal, as `stty size` prints it: [TIOCGWINSZ(2const)].
+/// The size of the window of a terminal, as `stty size` prints it: [TIOCGWINSZ(2const)]. Zero rows
+/// and columns mean that the size is not known. Programs then take `LINES` and `COLUMNS`, or 24
+/// rows of 80 columns.
 ///
-/// Zero rows and columns, the default, mean that the size is not known. Programs then take
-/// `LINES` and `COLUMNS`, or 24 rows of 80 columns.
+/// # Errors
+///
+/// ENOTTY if it is no terminal.
 ///
 /// [TIOCGWINSZ(2const)]: https://man7.org/linux/man-pages/man2/TIOCSWINSZ.2const.html
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct WindowSize {
-    /// Lines.
-    pub rows: u16,
-    /// Characters in a line.
-    pub columns: u16,
-    /// The width in pixels, or 0.
-    pub x_pixels: u16,
-    /// The height in pixels, or 0.
-    pub y_pixels: u16,
-}
-
-impl WindowSize {
-    /// A window of that many lines and columns.
-    pub fn new(rows: u16, columns: u16) -> WindowSize {
-        WindowSize { rows, columns, ..WindowSize::default() }
-    }
-
-    /// The size of the window of a terminal.
-    ///
-    /// # Errors
-    ///
-    /// ENOTTY if it is no terminal.
-    pub fn of(terminal: impl AsFd) -> io::Result<WindowSize> {
-        let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: the size is ours to fill
-        check(unsafe { libc::ioctl(raw(&terminal), libc::TIOCGWINSZ, &mut size) })?;
-        let (rows, columns) = (size.ws_row, size.ws_col);
-        Ok(WindowSize { rows, columns, x_pixels: size.ws_xpixel, y_pixels: size.ws_ypixel })
-    }
+pub fn window_size(terminal: impl AsFd) -> io::Result<Winsize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the size is ours to fill
+    check(unsafe { libc::ioctl(raw(&terminal), libc::TIOCGWINSZ, &mut size) })?;
+    let (rows, cols) = (size.ws_row, size.ws_col);
+    Ok(Winsize { rows, cols, xpixel: size.ws_xpixel, ypixel: size.ws_ypixel })
 }
 
 /// The master of a pty, which is the keyboard and the screen of the child on its slave: [pty(7)].
@@ -65,10 +45,11 @@ impl WindowSize {
 ///
 /// ```
 /// use std::io::{Read, Write};
-/// use proctable::drivers::linux::{Command, ProcessTree, PtyMaster, WindowSize};
+/// use proctable::drivers::linux::{Command, ProcessTree, PtyMaster};
+/// use proctable::tty::Winsize;
 ///
 /// let tree = ProcessTree::new()?;
-/// let (mut pty, slave) = PtyMaster::open(WindowSize::new(24, 80))?;
+/// let (mut pty, slave) = PtyMaster::open(Winsize::new(24, 80))?;
 /// let script = "stty -echo; stty size; read line; echo \"got $line\"";
 /// let child = tree.spawn(Command::new("sh").args(["-c", script]).pty(slave))?;
 ///
@@ -100,7 +81,7 @@ impl PtyMaster {
     ///
     /// The error of the kernel, with what is missing: NotFound where there is no /dev/ptmx, or no
     /// devpts file system at /dev/pts; ENOSPC at the limit of ptys (`kernel.pty.max`).
-    pub fn open(size: WindowSize) -> io::Result<(PtyMaster, PtySlave)> {
+    pub fn open(size: Winsize) -> io::Result<(PtyMaster, PtySlave)> {
         const MASTER: &std::ffi::CStr = c"/dev/ptmx";
         let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
         // SAFETY: a string that ends in zero
@@ -155,12 +136,12 @@ impl PtyMaster {
     /// # Errors
     ///
     /// The error of TIOCSWINSZ.
-    pub fn resize(&self, size: WindowSize) -> io::Result<()> {
+    pub fn resize(&self, size: Winsize) -> io::Result<()> {
         let size = libc::winsize {
             ws_row: size.rows,
-            ws_col: size.columns,
-            ws_xpixel: size.x_pixels,
-            ws_ypixel: size.y_pixels,
+            ws_col: size.cols,
+            ws_xpixel: size.xpixel,
+            ws_ypixel: size.ypixel,
         };
         // SAFETY: the size is only read
         check(unsafe { libc::ioctl(raw(self), libc::TIOCSWINSZ, &size) })

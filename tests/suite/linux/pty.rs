@@ -5,7 +5,8 @@
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 
-use proctable::drivers::linux::{Child, Pipeline, PtyMaster, PtySlave, RunError, WindowSize};
+use proctable::drivers::linux::{Child, Pipeline, PtyMaster, PtySlave, RunError, window_size};
+use proctable::tty::Winsize;
 
 use super::*;
 
@@ -30,7 +31,7 @@ fn expect(mut pty: &PtyMaster, text: &str) -> String {
 }
 
 fn on_pty(tree: &ProcessTree, script: &str) -> (PtyMaster, Child) {
-    let (pty, slave) = PtyMaster::open(WindowSize::new(33, 77)).unwrap();
+    let (pty, slave) = PtyMaster::open(Winsize::new(33, 77)).unwrap();
     let child = tree.spawn(Command::new("sh").args(["-c", script]).pty(slave)).unwrap();
     (pty, child)
 }
@@ -65,7 +66,7 @@ fn a_child_on_a_pty_leads_a_session_with_it_as_its_terminal() {
 #[test]
 fn a_stream_that_a_command_names_itself_is_as_named() {
     for tree in trees() {
-        let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
+        let (pty, slave) = PtyMaster::open(Winsize::default()).unwrap();
         let script = "echo out; echo error >&2; echo in >/dev/tty";
         let command = Command::new("sh").args(["-c", script]);
         let command = command.stdin(Stdio::Null).stderr(Stdio::Piped).pty(slave);
@@ -83,9 +84,9 @@ fn a_new_size_of_the_window_is_signalled() {
         let script = "trap 'stty size' WINCH; echo begun; while :; do sleep 0.01; done";
         let (pty, _child) = on_pty(&tree, script);
         expect(&pty, "begun\r\n");
-        let size = WindowSize { rows: 12, columns: 34, x_pixels: 5, y_pixels: 6 };
+        let size = Winsize { rows: 12, cols: 34, xpixel: 5, ypixel: 6 };
         pty.resize(size).unwrap();
-        assert_eq!(WindowSize::of(&pty).unwrap(), size);
+        assert_eq!(window_size(&pty).unwrap(), size);
         expect(&pty, "12 34\r\n");
     }
 }
@@ -96,7 +97,7 @@ fn a_new_size_of_the_window_is_signalled() {
 fn the_drop_of_the_master_hangs_up() {
     for tree in trees() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
+        let (pty, slave) = PtyMaster::open(Winsize::default()).unwrap();
         let script = "set -m; sh -c 'trap \"\" HUP TTOU; echo >&9; \
                       while [ -e \"$0\" ]; do sleep 0.01; done; \
                       echo late 2>/dev/null || echo refused >&9' \"$(tty)\" & \
@@ -139,7 +140,7 @@ fn a_spawn_that_fails_closes_the_slave() {
         |slave| Command::new("a\0b").pty(slave),
     ];
     for (nth, command) in command.into_iter().enumerate() {
-        let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
+        let (pty, slave) = PtyMaster::open(Winsize::default()).unwrap();
         let error = tree.spawn(command(slave)).unwrap_err();
         // a child of another test has copies until its exec
         until("the slave is closed", || is_at_end(&pty));
@@ -151,7 +152,7 @@ fn a_spawn_that_fails_closes_the_slave() {
     }
     assert!(tree.members().unwrap().is_empty());
     // the terminal of another session
-    let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
+    let (pty, slave) = PtyMaster::open(Winsize::default()).unwrap();
     let sleeper = tree.spawn(Command::new("sleep").arg("1000").pty(slave)).unwrap();
     let second = Command::new("true").pty(pty.slave().unwrap());
     let error = tree.spawn(second).unwrap_err();
@@ -168,7 +169,7 @@ fn a_pipeline_refuses_a_command_on_a_pty() {
         |command: Command| command.status().map(drop),
         |command: Command| Pipeline::from(Command::new("true")).pipe(command).output().map(drop),
     ] {
-        let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
+        let (pty, slave) = PtyMaster::open(Winsize::default()).unwrap();
         match run(Command::new("true").pty(slave)) {
             Err(RunError::Spawn(error)) => {
                 assert_eq!(error.step, Step::Terminal);
@@ -183,7 +184,7 @@ fn a_pipeline_refuses_a_command_on_a_pty() {
 #[test]
 fn other_ways_to_spawn_give_the_terminal_too() {
     let tree = ProcessTree::new().unwrap();
-    let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
+    let (pty, slave) = PtyMaster::open(Winsize::default()).unwrap();
     let command = Command::new("sh").args(["-c", "tty; [ -t 2 ] && echo end"]).pty(slave);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let child = runtime.block_on(tree.spawn_async(command)).unwrap();
@@ -192,7 +193,7 @@ fn other_ways_to_spawn_give_the_terminal_too() {
     assert_eq!(child.wait(), Ok(WaitStatus::exited(0)));
     until("the end of the output", || is_at_end(&pty));
 
-    let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
+    let (pty, slave) = PtyMaster::open(Winsize::default()).unwrap();
     let command = Command::new("sh").args(["-c", "echo x >/dev/tty"]).pty(slave);
     tree.spawn_detached(command).unwrap();
     expect(&pty, "x\r\n");
@@ -247,7 +248,7 @@ fn the_terminal_of_a_user_is_the_user_s() {
         return println!("SKIPPED: only root can become another user");
     }
     for tree in trees() {
-        let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
+        let (pty, slave) = PtyMaster::open(Winsize::default()).unwrap();
         let script = "stat -c %u \"$(tty)\"; echo name >\"$(tty)\"; echo tty >/dev/tty; id -u";
         let command = Command::new("sh").args(["-c", script]).uid(65534).gid(65534).pty(slave);
         let child = tree.spawn(command).unwrap();
@@ -293,14 +294,14 @@ fn without_devpts_the_error_says_so() {
 #[ignore = "a scenario of without_devpts_the_error_says_so"]
 fn the_error_where_there_is_no_pty() {
     if is_alone() {
-        println!("{}", PtyMaster::open(WindowSize::default()).unwrap_err());
+        println!("{}", PtyMaster::open(Winsize::default()).unwrap_err());
     }
 }
 
 /// The name of the slave leads to it as long as the master is open.
 #[test]
 fn a_pty_has_a_name() {
-    let (pty, slave) = PtyMaster::open(WindowSize::default()).unwrap();
+    let (pty, slave) = PtyMaster::open(Winsize::default()).unwrap();
     let path = pty.path().unwrap();
     let of_slave = format!("/proc/self/fd/{}", slave.as_fd().as_raw_fd());
     assert_eq!(std::fs::read_link(of_slave).unwrap(), path);
