@@ -7,11 +7,13 @@
 //! of the oracle follow from the declaration.
 
 mod declared;
+mod descriptors;
 mod terminal;
 pub mod text;
 
 pub use declared::{Class, Syscall};
 pub(crate) use declared::{declared, gives, kind};
+pub use descriptors::DescriptorTable;
 pub use terminal::{TerminalPath, TerminalRequest, open};
 
 use alloc::boxed::Box;

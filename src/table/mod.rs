@@ -109,7 +109,7 @@ pub use registry::{Counts, Image};
 #[cfg(feature = "serde")]
 pub use snapshot::{RestoreError, Snapshot};
 pub use spawn::{GroupChoice, Spawn};
-pub use terminal::Terminal;
+pub use terminal::{OnOutput, Terminal};
 pub use thread::Thread;
 pub(crate) use thread::{THREAD, ThreadKey};
 pub use wait::{CancelToken, Wait, WaitTarget, Waited};

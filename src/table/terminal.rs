@@ -1,15 +1,18 @@
 //! Terminals whose window belongs to the runtime.
 
-use alloc::sync::Arc;
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
+use alloc::task::Wake as WakeTask;
 use alloc::vec::Vec;
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 
 use super::ProcessTable;
 use super::outbox::Wake;
 use crate::abi::Errno;
 use crate::kernel::{Effects, Kernel};
-use crate::sync::Parker;
+use crate::sync::{Mutex, Parker, contain};
 use crate::syscall::TerminalPath;
 #[cfg(feature = "serde")]
 use crate::tty::End;
@@ -62,7 +65,11 @@ use crate::tty::Winsize;
 /// [`Syscall::Ioctl`]: crate::syscall::Syscall::Ioctl
 /// [`Syscall::Close`]: crate::syscall::Syscall::Close
 #[derive(Debug)]
-pub struct Terminal {
+pub struct Terminal(Arc<Window>);
+
+/// The window of a terminal, which the callback of its output shares.
+#[derive(Debug)]
+struct Window {
     table: ProcessTable,
     /// The master.
     file: u32,
@@ -71,6 +78,7 @@ pub struct Terminal {
     /// Whether the master is open: its number is another file's afterwards. It is read and changed
     /// under the lock of the table.
     is_open: AtomicBool,
+    on_output: Mutex<Option<Arc<OutputCallback>>>,
 }
 
 /// Where the reader and the writer of a window sleep. A parker wakes one thread only.
@@ -125,21 +133,13 @@ impl ProcessTable {
         state.process_registry.windows.insert(number, parkers.clone());
         drop(state);
         let is_open = AtomicBool::new(true);
-        Some(Terminal { table: self.clone(), file, number, parkers, is_open })
+        let on_output = Mutex::default();
+        let window = Window { table: self.clone(), file, number, parkers, is_open, on_output };
+        Some(Terminal(Arc::new(window)))
     }
 }
 
-impl Terminal {
-    /// Its number in /dev/pts.
-    pub fn number(&self) -> u32 {
-        self.number
-    }
-
-    /// Its path, for a guest's open(2).
-    pub fn path(&self) -> TerminalPath {
-        TerminalPath::Pts(self.number)
-    }
-
+impl Window {
     fn act<R>(
         &self,
         act: impl FnOnce(&mut Kernel, &mut Effects) -> Result<R, Errno>,
@@ -151,6 +151,96 @@ impl Terminal {
         })
     }
 
+    fn try_read(&self, len: usize) -> Result<Vec<u8>, Errno> {
+        self.act(|kernel, fx| kernel.read_pty(self.file, len, fx))
+    }
+
+    fn sleep(&self, parker: &Arc<Parker>) -> Result<(), Errno> {
+        let alarm = self.table.shared().alarm_at(None, parker);
+        if alarm.sleep() { Ok(()) } else { Err(Errno::EDEADLK) }
+    }
+}
+
+/// Calls a function of the runtime with what the screen shows.
+struct OutputCallback {
+    window: Weak<Window>,
+    call: OnOutput,
+    progress: Mutex<Progress>,
+}
+
+impl fmt::Debug for OutputCallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutputCallback").finish_non_exhaustive()
+    }
+}
+
+/// A function that is called with what the screen of a terminal shows: see
+/// [`Terminal::set_on_output`].
+pub type OnOutput = Box<dyn Fn(&[u8]) + Send + Sync>;
+
+/// Whether a thread passes output to the callback.
+#[derive(Default)]
+struct Progress {
+    is_busy: bool,
+    /// There may be more output since that thread has looked.
+    is_woken: bool,
+}
+
+impl WakeTask for OutputCallback {
+    fn wake(self: Arc<Self>) {
+        self.pass_on();
+    }
+}
+
+impl OutputCallback {
+    /// Passes on what there is. One thread at a time does so, so that the bytes keep their order; a
+    /// thread that comes meanwhile, and a callback that causes output itself, leaves it to that
+    /// one.
+    fn pass_on(self: &Arc<Self>) {
+        let is_busy = {
+            let mut progress = self.progress.lock();
+            progress.is_woken = true;
+            core::mem::replace(&mut progress.is_busy, true)
+        };
+        if is_busy {
+            return;
+        }
+        let waker = Waker::from(self.clone());
+        loop {
+            {
+                let mut progress = self.progress.lock();
+                if !core::mem::take(&mut progress.is_woken) {
+                    progress.is_busy = false;
+                    return;
+                }
+            }
+            let Some(window) = self.window.upgrade() else { continue };
+            while window.on_output.lock().as_ref().is_some_and(|own| Arc::ptr_eq(own, self)) {
+                match window.try_read(CHUNK) {
+                    Ok(bytes) => drop(contain(|| (self.call)(&bytes))),
+                    // EIO is no end: a guest may open the terminal again
+                    Err(_) if window.parkers.read.poll(&waker) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+}
+
+/// How many bytes a callback gets at once.
+const CHUNK: usize = 4096;
+
+impl Terminal {
+    /// Its number in /dev/pts.
+    pub fn number(&self) -> u32 {
+        self.0.number
+    }
+
+    /// Its path, for a guest's open(2).
+    pub fn path(&self) -> TerminalPath {
+        TerminalPath::Pts(self.0.number)
+    }
+
     /// Opens the terminal for guests, with these flags of [`open`](crate::syscall::open). No
     /// process acquires it. Returns the number of the file.
     ///
@@ -158,7 +248,7 @@ impl Terminal {
     ///
     /// EIO if the table has ended.
     pub fn open(&self, flags: u32) -> Result<u32, Errno> {
-        self.act(|kernel, _| kernel.open_pty_slave(self.number, flags))
+        self.0.act(|kernel, _| kernel.open_pty_slave(self.0.number, flags))
     }
 
     /// Types bytes, and waits while there is no room for them. One thread at a time may write.
@@ -172,7 +262,7 @@ impl Terminal {
         while !rest.is_empty() {
             match self.try_write(rest) {
                 Ok(written) => rest = &rest[written..],
-                Err(Errno::EAGAIN) => self.sleep(&self.parkers.write)?,
+                Err(Errno::EAGAIN) => self.0.sleep(&self.0.parkers.write)?,
                 Err(errno) => return Err(errno),
             }
         }
@@ -185,7 +275,7 @@ impl Terminal {
     ///
     /// EAGAIN if there is no room; EIO as [`Terminal::write`].
     pub fn try_write(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        self.act(|kernel, fx| kernel.write_pty(self.file, bytes, fx))
+        self.0.act(|kernel, fx| kernel.write_pty(self.0.file, bytes, fx))
     }
 
     /// What the screen shows next, at most `len` bytes; waits until there is something. One thread
@@ -199,7 +289,7 @@ impl Terminal {
     pub fn read(&self, len: usize) -> Result<Vec<u8>, Errno> {
         loop {
             match self.try_read(len) {
-                Err(Errno::EAGAIN) => self.sleep(&self.parkers.read)?,
+                Err(Errno::EAGAIN) => self.0.sleep(&self.0.parkers.read)?,
                 result => return result,
             }
         }
@@ -211,7 +301,7 @@ impl Terminal {
     ///
     /// EAGAIN if there is nothing; EIO as [`Terminal::read`].
     pub fn try_read(&self, len: usize) -> Result<Vec<u8>, Errno> {
-        self.act(|kernel, fx| kernel.read_pty(self.file, len, fx))
+        self.0.try_read(len)
     }
 
     /// [`Terminal::read`] for an executor: with [`core::future::poll_fn`] it is a future.
@@ -221,9 +311,64 @@ impl Terminal {
                 Err(Errno::EAGAIN) => {}
                 result => return Poll::Ready(result),
             }
-            if !self.parkers.read.poll(context.waker()) {
+            if !self.0.parkers.read.poll(context.waker()) {
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// [`Terminal::try_write`] for an executor: with [`core::future::poll_fn`] it is a future that
+    /// waits while there is no room for any byte.
+    pub fn poll_write(
+        &self,
+        bytes: &[u8],
+        context: &mut Context<'_>,
+    ) -> Poll<Result<usize, Errno>> {
+        loop {
+            match self.try_write(bytes) {
+                Err(Errno::EAGAIN) => {}
+                result => return Poll::Ready(result),
+            }
+            if !self.0.parkers.write.poll(context.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Has a function called with what the screen shows, from what it shows next on, in place of
+    /// reads; `None` ends that. The call comes on the thread that caused the output, before that
+    /// thread's call returns, and without any lock: the function may use the table and the window.
+    /// Calls come one at a time. A panic of the function has no effect.
+    ///
+    /// ```
+    /// use proctable::syscall::{Syscall, open};
+    /// use proctable::table::{Image, ProcessTable, Spawn};
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// let table = ProcessTable::new();
+    /// let window = table.open_terminal()?;
+    /// let file = window.open(open::RDWR)?;
+    /// let screen = Arc::new(Mutex::new(Vec::new()));
+    /// let shown = screen.clone();
+    /// window.set_on_output(Some(Box::new(move |bytes| {
+    ///     shown.lock().unwrap().extend_from_slice(bytes);
+    /// })));
+    /// let guest = table.spawn(Spawn::new(Image::new("guest")).session())?;
+    /// table.syscall(guest.pid(), Syscall::Write { file, bytes: (*b"hello\n").into() })?;
+    /// window.write(b"x")?; // the echo
+    /// assert_eq!(*screen.lock().unwrap(), b"hello\r\nx");
+    /// # Ok::<(), proctable::abi::Errno>(())
+    /// ```
+    pub fn set_on_output(&self, callback: Option<OnOutput>) {
+        let window = Arc::downgrade(&self.0);
+        let new = callback
+            .map(|call| Arc::new(OutputCallback { window, call, progress: Mutex::default() }));
+        let old = core::mem::replace(&mut *self.0.on_output.lock(), new.clone());
+        // foreign code: without the lock
+        drop(old);
+        self.0.parkers.read.forget_waker();
+        if let Some(new) = new {
+            new.pass_on();
         }
     }
 
@@ -234,7 +379,7 @@ impl Terminal {
     /// EIO as [`Terminal::write`].
     #[doc(alias = "TIOCSWINSZ")]
     pub fn resize(&self, size: Winsize) -> Result<(), Errno> {
-        self.act(|kernel, fx| kernel.resize_pty(self.file, size, fx))
+        self.0.act(|kernel, fx| kernel.resize_pty(self.0.file, size, fx))
     }
 
     /// Closes the window: the session leader receives SIGHUP (TTY-13), what the screen did not show
@@ -261,25 +406,22 @@ impl Terminal {
     /// # Ok::<(), Errno>(())
     /// ```
     pub fn hang_up(&self) {
-        let shared = self.table.shared();
+        let window = &*self.0;
+        let shared = window.table.shared();
         shared.commit(|state| {
-            if !self.is_open.swap(false, Ordering::Relaxed) {
+            if !window.is_open.swap(false, Ordering::Relaxed) {
                 return;
             }
-            state.process_registry.windows.remove(&self.number);
+            state.process_registry.windows.remove(&window.number);
             if !state.is_closed() {
                 // the file is closed here only
-                let _ = state
-                    .apply_external(&*shared.clock, |kernel, fx| kernel.close_pty(self.file, fx));
+                let close =
+                    |kernel: &mut Kernel, fx: &mut Effects| kernel.close_pty(window.file, fx);
+                let _ = state.apply_external(&*shared.clock, close);
             }
         });
-        self.parkers.read.unpark();
-        self.parkers.write.unpark();
-    }
-
-    fn sleep(&self, parker: &Arc<Parker>) -> Result<(), Errno> {
-        let alarm = self.table.shared().alarm_at(None, parker);
-        if alarm.sleep() { Ok(()) } else { Err(Errno::EDEADLK) }
+        window.parkers.read.unpark();
+        window.parkers.write.unpark();
     }
 }
 

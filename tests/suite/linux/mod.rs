@@ -3,6 +3,7 @@
 mod adopt;
 mod agree;
 mod asynchronous;
+mod descriptors;
 mod handles;
 #[cfg(feature = "cli")]
 mod job_control;

@@ -1,8 +1,8 @@
 //! Terminals with a window of the runtime's, and guests on them.
 
 use std::future::{Future, poll_fn};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use proctable::abi::{Errno, Pid, Signal, WaitOptions, WaitStatus};
@@ -87,6 +87,59 @@ fn a_reader_and_a_writer_of_a_window_are_both_woken() {
     let other = table.open_terminal().unwrap();
     assert_eq!(window.write(b"x"), Err(Errno::EIO));
     assert_eq!(other.try_read(1), Err(Errno::EAGAIN));
+}
+
+/// Callbacks of output get each byte once, in its order, also if several threads write, and if the
+/// callback types an answer itself. One that was replaced gets nothing more, and is dropped.
+#[test]
+fn a_callback_gets_the_output_of_a_window() {
+    let table = ProcessTable::new();
+    let (window, file, shell) = shell_on(&table);
+    let window = Arc::new(window);
+    let raw = TerminalRequest::Tcsets(SetTermios::Now, Box::new(Termios::default().raw()));
+    ioctl(&table, shell.pid(), file, raw).unwrap();
+    let (screen, types) = (Arc::new(Mutex::new(Vec::new())), Arc::downgrade(&window));
+    let (shown, held) = (screen.clone(), Arc::new(()));
+    let is_held = Arc::downgrade(&held);
+    window.set_on_output(Some(Box::new(move |bytes| {
+        let _ = &held;
+        shown.lock().unwrap().extend_from_slice(bytes);
+        if bytes.contains(&b'?') {
+            types.upgrade().unwrap().write(b"!").unwrap();
+        }
+    })));
+    let guests: Vec<Process> = (0..3u8)
+        .map(|nth| {
+            ThreadDriver::spawn(&shell, Spawn::new(Image::new("writer")), move |guest| {
+                for _ in 0..100 {
+                    let bytes = [b'a' + nth; 100].into();
+                    guest.syscall(Syscall::Write { file, bytes }).unwrap();
+                }
+                0
+            })
+            .unwrap()
+        })
+        .collect();
+    for guest in &guests {
+        shell.wait(guest, WaitOptions::EXITED).unwrap();
+    }
+    let count = |of: u8| screen.lock().unwrap().iter().filter(|byte| **byte == of).count();
+    assert_eq!([b'a', b'b', b'c'].map(count), [10_000; 3]);
+    screen.lock().unwrap().clear();
+    // with echo the answer is shown again, by the callback that has typed it
+    let echo = TerminalRequest::Tcsets(SetTermios::Now, Box::default());
+    ioctl(&table, shell.pid(), file, echo).unwrap();
+    table.syscall(shell.pid(), Syscall::Write { file, bytes: (*b"ok?").into() }).unwrap();
+    assert_eq!(*screen.lock().unwrap(), b"ok?!");
+    // after the end of output (LD-180) a guest may open the terminal again
+    table.syscall(shell.pid(), Syscall::Close(file)).unwrap();
+    let file = window.open(open::RDWR).unwrap();
+    table.syscall(shell.pid(), Syscall::Write { file, bytes: (*b"again").into() }).unwrap();
+    assert_eq!(*screen.lock().unwrap(), b"ok?!again");
+    window.set_on_output(None);
+    assert_eq!(is_held.strong_count(), 0);
+    table.syscall(shell.pid(), Syscall::Write { file, bytes: (*b"x").into() }).unwrap();
+    assert_eq!(window.try_read(10).unwrap(), b"x");
 }
 
 /// A guest on a thread sleeps in read(2), and so does the reader of the window.
