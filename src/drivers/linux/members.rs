@@ -57,7 +57,9 @@ impl ProcessTree {
         self.core.members()
     }
 
-    /// Sends a signal to all members of the tree, each through a descriptor of its own.
+    /// Sends a signal to all members of the tree, each through a descriptor of its own. A process
+    /// that a member creates during the call may miss it, unlike one of a process group that
+    /// kill(2) signals; [`ProcessTree::kill`] misses none.
     ///
     /// # Errors
     ///
