@@ -66,6 +66,9 @@ pub(super) struct CommandJob<'a> {
     pub has_stop: bool,
     /// When a command that did not continue with this process is continued.
     pub continue_at: Option<Instant>,
+    /// When this process stops again, which was continued in the background of the terminal that
+    /// it reads (`--pty`).
+    pub stop_again_at: Option<Instant>,
 }
 
 impl<'a> CommandJob<'a> {
@@ -97,6 +100,7 @@ impl<'a> CommandJob<'a> {
             stopped: false,
             has_stop: false,
             continue_at: None,
+            stop_again_at: None,
         }
     }
 
@@ -175,6 +179,7 @@ impl<'a> CommandJob<'a> {
                     self.tree.kill()?;
                 }
                 recv(self.continue_at.map_or(never(), at)) -> _ => self.continue_command(),
+                recv(self.stop_again_at.map_or(never(), at)) -> _ => self.stop_again(),
                 recv(deadline) -> _ => {
                     self.note_timeout(timeout.unwrap_or_default());
                     let shutdown = self.shut_down(None)?;

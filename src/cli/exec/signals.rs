@@ -192,6 +192,10 @@ impl CommandJob<'_> {
             _ => self.child.signal(signal),
         };
         self.is_asked |= ends;
+        if ENDS_JOB.contains(&signal) && self.stop_again_at.is_some() {
+            // a command that is stopped could not end by it
+            self.resume_pty();
+        }
         let is_meant = ends && !self.inputs.signals.ignored.contains(signal);
         let Some(grace) = self.options.grace.filter(|_| is_meant) else { return Ok(()) };
         let now = Instant::now();

@@ -14,11 +14,14 @@ use proctable::drivers::linux::{Mechanism, process_group, stop_by_signal};
 use super::job::CommandJob;
 use super::pty::Relay;
 use super::signals::ENDS_JOB;
-use super::terminal::{Terminal, has_own_proc};
+use super::terminal::{Terminal, has_ended, has_own_proc};
 use super::waker::Waker;
 
 /// A command that continues with this process does so in this time.
 const TOGETHER: Duration = Duration::from_millis(200);
+
+/// A program with `--pty` runs for this time between two stops in the background.
+const STOP_AGAIN: Duration = Duration::from_millis(50);
 
 impl CommandJob<'_> {
     /// The command's group now: a shell makes one of its own.
@@ -179,30 +182,47 @@ impl CommandJob<'_> {
     /// With `--pty`: this process stops as a job of its shell, with the modes that the terminal had
     /// before. The command has a terminal of its own, and continues until it waits for that.
     pub(super) fn stop_with_pty(&mut self, signal: Signal, and_group: bool) {
-        let (mut signal, mut and_group) = (signal, and_group);
-        loop {
-            if self.inputs.signals.has_end() {
-                return self.resume_pty();
-            }
-            let waker = self.stopped.then(|| Waker::start(self.child.pid(), false, self.reaper));
-            self.inputs.relay.iter_mut().for_each(Relay::restore_modes);
-            stop_by_signal(signal, and_group);
-            drop(waker);
-            let has_stopped = self.inputs.signals.await_continue();
-            // in the background (bg) its next read stops it again
-            let is_refused = self.inputs.relay.as_ref().is_some_and(Relay::has_keyboard)
-                && Terminal::is_background_of_stdin()
-                && self.terminal.has_shell();
-            if !has_stopped || !is_refused {
-                return self.resume_pty();
-            }
-            (signal, and_group) = (Signal::TTIN, true);
+        self.stop_again_at = None;
+        if self.inputs.signals.has_end() {
+            return self.resume_pty();
+        }
+        let waker = self.stopped.then(|| Waker::start(self.child.pid(), false, self.reaper));
+        self.inputs.relay.iter_mut().for_each(Relay::restore_modes);
+        stop_by_signal(signal, and_group);
+        drop(waker);
+        let has_stopped = self.inputs.signals.await_continue();
+        if has_stopped && self.is_refused_stdin() && !self.inputs.signals.has_end() {
+            // not before the caller has seen the end of the command, of its time, and signals
+            self.stop_again_at = Some(Instant::now() + STOP_AGAIN);
+        } else {
+            self.resume_pty();
+        }
+    }
+
+    /// Whether reads of standard input are refused, and a shell sees it if they stop this process.
+    fn is_refused_stdin(&self) -> bool {
+        self.inputs.relay.as_ref().is_some_and(Relay::has_keyboard)
+            && Terminal::is_background_of_stdin()
+            && self.terminal.has_shell()
+    }
+
+    /// This process was continued in the background (bg), where its next read stops it again.
+    pub(super) fn stop_again(&mut self) {
+        self.stop_again_at = None;
+        if !self.is_refused_stdin() {
+            self.resume_pty();
+        } else if has_own_proc() && has_ended(self.child.pid()) {
+            // the caller is about to see that
+            self.stop_again_at = Some(Instant::now() + STOP_AGAIN);
+        } else {
+            self.stop_with_pty(Signal::TTIN, true);
         }
     }
 
     /// This process continues: the terminal becomes raw again, and a command that was stopped
     /// continues, too.
-    fn resume_pty(&mut self) {
+    pub(super) fn resume_pty(&mut self) {
+        self.stop_again_at = None;
         self.terminal.note_foreground();
         self.inputs.relay.iter_mut().for_each(Relay::resume);
         if self.stopped {

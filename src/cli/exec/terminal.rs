@@ -216,6 +216,11 @@ pub(super) fn has_own_proc() -> bool {
     own_proc().is_ok_and(|from| from == OwnProc::Mounted)
 }
 
+/// Whether a process is a zombie or gone, where /proc is that of this pid namespace.
+pub(super) fn has_ended(pid: i32) -> bool {
+    Place::of(&pid.to_string()).is_none_or(|place| "ZX".contains(place.state))
+}
+
 /// Where a process stands.
 struct Place {
     /// The letter of proc_pid_stat(5).

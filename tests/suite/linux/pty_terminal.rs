@@ -222,15 +222,108 @@ fn a_shell_inside_suspends_itself() {
 
 /// Has the shell list its jobs until one is stopped.
 fn expect_stopped(screen: &mut Screen) {
+    expect_job(screen, "Stopped");
+}
+
+/// Has the shell list its jobs until one is in that state.
+#[track_caller]
+fn expect_job(screen: &mut Screen, state: &str) {
     let begin = Instant::now();
     loop {
         screen.press("jobs; echo end=$((6 * 7))\n");
         let from = screen.text().len();
         screen.expect("end=42\r\n");
-        if screen.text()[from..].contains("Stopped") {
+        if screen.text()[from..].contains(state) {
             return;
         }
-        assert!(begin.elapsed() < SOON);
+        assert!(begin.elapsed() < SOON, "no job is `{state}`:\n{}", screen.text());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The state letter of a process; `-` if there is none.
+fn state(pid: &str) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('-')
+}
+
+/// Starts a script that says its number and that of the program: both.
+fn start_with_numbers(screen: &mut Screen, call: &str, script: &str) -> (String, String) {
+    screen.expect("READY>");
+    screen.press(&format!("{call} -- sh -c 'echo num\"\"bers=$$ $PPID.; {script}'\n"));
+    screen.expect("numbers=");
+    screen.expect(".");
+    let numbers = screen.text().rsplit('=').next().unwrap().trim_end_matches('.').to_owned();
+    let (command, program) = numbers.split_once(' ').unwrap();
+    (command.to_owned(), program.to_owned())
+}
+
+fn kill(signal: &str, pid: &str) {
+    let status = std::process::Command::new("kill").args([signal, pid]).status();
+    assert!(status.unwrap().success());
+}
+
+/// Another process ends or continues the command of a stopped job. The program sees that, although
+/// it is in the background, where it stops again.
+#[test]
+fn a_stopped_job_ends_with_its_command() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        for (signal, job) in [("-KILL", "Killed"), ("-CONT", "Exit 5")] {
+            let script = "kill -STOP $$; exit 5";
+            let (command, _) = start_with_numbers(&mut screen, &call, script);
+            screen.expect("Stopped");
+            kill(signal, &command);
+            expect_job(&mut screen, job);
+        }
+        // what continues runs on, and the program stays stopped
+        let script = "kill -STOP $$; cat; exit 5";
+        let (command, program) = start_with_numbers(&mut screen, &call, script);
+        screen.expect("Stopped");
+        kill("-CONT", &command);
+        until("the command runs", || state(&command) != 'T');
+        let begin = Instant::now();
+        let mut since = Instant::now();
+        while since.elapsed() < Duration::from_millis(500) {
+            if state(&program) != 'T' {
+                since = Instant::now();
+            }
+            assert!(begin.elapsed() < SOON, "the program does not stay stopped");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        screen.press("fg\n");
+        screen.expect("exit 5'\r\n");
+        screen.end_input();
+        screen.expect_status(5);
+    }
+}
+
+/// The command has ended, or its time is over, while the program was stopped.
+#[test]
+fn bg_ends_a_stopped_job_that_has_nothing_to_wait_for() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        let script = "kill -TSTP $PPID; until grep -q \"^State:.T\" /proc/$PPID/status; \
+                      do :; done; exit 6";
+        let (command, program) = start_with_numbers(&mut screen, &call, script);
+        screen.expect("Stopped");
+        until("the command has ended", || state(&command) == 'Z');
+        assert_eq!(state(&program), 'T');
+        screen.expect("READY>");
+        screen.press("bg\n");
+        expect_job(&mut screen, "Exit 6");
+        screen.expect("READY>");
+        let begin = Instant::now();
+        let script = "kill -TSTP $PPID; sleep 1000";
+        screen.press(&format!("{call} --timeout 1 -- sh -c '{script}'\n"));
+        screen.expect("Stopped");
+        let left = Duration::from_millis(1500).saturating_sub(begin.elapsed());
+        std::thread::sleep(left);
+        screen.expect("READY>");
+        screen.press("bg\n");
+        expect_job(&mut screen, "Exit 124");
     }
 }
 
