@@ -15,7 +15,7 @@ use super::pty::{Wakeup, is_readable, wait};
 use super::terminal::Terminal;
 
 /// The length of a line from which on it is pushed to its reader: the kernel drops what is beyond
-/// 4095 bytes without a newline (LD-124). The rest is room to find a place for that.
+/// 4095 bytes without a newline (LD-124).
 const LONG_LINE: usize = 4000;
 
 /// How often it looks, after the end of its input, whether a process has read the end of file.
@@ -52,7 +52,7 @@ impl Input {
         if self.allowed.recv() != Ok(true) {
             return Err(Ends);
         }
-        let (mut buffer, mut line) = ([0; 4096], 0);
+        let (mut buffer, mut line) = ([0; 4096], Line::default());
         loop {
             self.wait((io::stdin(), PollFlags::IN), None)?;
             match rustix::io::read(io::stdin(), &mut buffer) {
@@ -91,17 +91,17 @@ impl Input {
         Ok(Some(modes).filter(|modes| modes.local_modes.contains(LocalModes::ICANON)))
     }
 
-    /// Types bytes. `line` is the length of the unfinished line.
+    /// Types bytes. `line` is the unfinished line.
     ///
     /// A user cannot type a line of more than 4095 bytes, but a pipe has such lines. The character
     /// VEOF pushes the part that is there to its reader (LD-37), so that none of it is lost.
-    fn type_all(&self, mut bytes: &[u8], line: &mut usize) -> Result<(), Ends> {
+    fn type_all(&self, mut bytes: &[u8], line: &mut Line) -> Result<(), Ends> {
         while !bytes.is_empty() {
             let mut count = bytes.len();
             let modes = if self.is_terminal { None } else { self.canonical()? };
             let push = match &modes {
                 None => {
-                    *line = 0;
+                    *line = Line::default();
                     None
                 }
                 Some(modes) => place_to_push(modes, bytes, line),
@@ -154,35 +154,95 @@ impl Input {
     }
 }
 
-/// Where a long line has to be pushed: after a byte that is no special character, as VEOF after
-/// nothing is an end of file.
-fn place_to_push(modes: &Termios, bytes: &[u8], line: &mut usize) -> Option<usize> {
-    let codes = &modes.special_codes;
-    let ends = [SpecialCodeIndex::VEOF, SpecialCodeIndex::VEOL, SpecialCodeIndex::VEOL2];
-    let ends = ends.map(|index| codes[index]).map(|code| Some(code).filter(|code| *code != 0));
-    let special = [
-        SpecialCodeIndex::VERASE,
-        SpecialCodeIndex::VKILL,
-        SpecialCodeIndex::VWERASE,
-        SpecialCodeIndex::VLNEXT,
-        SpecialCodeIndex::VINTR,
-        SpecialCodeIndex::VQUIT,
-        SpecialCodeIndex::VSUSP,
-        SpecialCodeIndex::VREPRINT,
-        SpecialCodeIndex::VSTART,
-        SpecialCodeIndex::VSTOP,
-    ]
-    .map(|index| codes[index]);
-    for (place, byte) in bytes.iter().enumerate() {
-        let is_return = *byte == b'\r' && modes.input_modes.contains(InputModes::ICRNL);
-        if *byte == b'\n' || is_return || ends.contains(&Some(*byte)) {
-            *line = 0;
-            continue;
+/// What the terminal holds of a line that has no end yet.
+#[derive(Default)]
+struct Line {
+    /// Its length, or more: some erasures are not counted.
+    length: usize,
+    /// The last byte was VLNEXT, which makes the next one an ordinary character.
+    is_quoted: bool,
+}
+
+/// What the terminal does with a byte.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// It is held, as so many bytes.
+    Held(usize),
+    /// It ends the line.
+    EndsLine,
+    /// It is not held, and erases one character.
+    Erases,
+    /// It is not held, and erases the line.
+    EraseLine,
+    /// It is not held, and the next byte is.
+    Quotes,
+    /// It is not held.
+    Acts,
+}
+
+/// What a canonical terminal does with a byte: as n_tty_receive_char_special of the kernel does,
+/// which tests the flags of a character each time. A code of 0 is _POSIX_VDISABLE.
+fn class(modes: &Termios, byte: u8) -> Class {
+    let (input, local) = (modes.input_modes, modes.local_modes);
+    let is_extended = local.contains(LocalModes::IEXTEN);
+    let byte = if input.contains(InputModes::ISTRIP) { byte & 0x7f } else { byte };
+    let is = |index: SpecialCodeIndex| byte != 0 && byte == modes.special_codes[index];
+    let is_one = |indices: &[SpecialCodeIndex]| indices.iter().any(|index| is(*index));
+    let [flow, signals] = [
+        &[SpecialCodeIndex::VSTART, SpecialCodeIndex::VSTOP][..],
+        &[SpecialCodeIndex::VINTR, SpecialCodeIndex::VQUIT, SpecialCodeIndex::VSUSP],
+    ];
+    if input.contains(InputModes::IXON) && is_one(flow)
+        || local.contains(LocalModes::ISIG) && is_one(signals)
+    {
+        return Class::Acts;
+    }
+    let byte = match byte {
+        b'\r' if input.contains(InputModes::IGNCR) => return Class::Acts,
+        b'\r' if input.contains(InputModes::ICRNL) => b'\n',
+        b'\n' if input.contains(InputModes::INLCR) => b'\r',
+        byte => byte,
+    };
+    let is = |index: SpecialCodeIndex| byte != 0 && byte == modes.special_codes[index];
+    match byte {
+        _ if is(SpecialCodeIndex::VERASE) => Class::Erases,
+        _ if is(SpecialCodeIndex::VKILL) => Class::EraseLine,
+        _ if is_extended && is(SpecialCodeIndex::VWERASE) => Class::Acts,
+        _ if is_extended && is(SpecialCodeIndex::VLNEXT) => Class::Quotes,
+        _ if is_extended && local.contains(LocalModes::ECHO) && is(SpecialCodeIndex::VREPRINT) => {
+            Class::Acts
         }
-        *line += 1;
-        if *line >= LONG_LINE && *byte >= b' ' && !special.contains(byte) {
-            *line = 0;
-            return Some(place + 1);
+        b'\n' => Class::EndsLine,
+        _ if is(SpecialCodeIndex::VEOF) || is(SpecialCodeIndex::VEOL) => Class::EndsLine,
+        _ if is_extended && is(SpecialCodeIndex::VEOL2) => Class::EndsLine,
+        // it is marked by a second one
+        0xff if input.contains(InputModes::PARMRK) => Class::Held(2),
+        _ => Class::Held(1),
+    }
+}
+
+/// Where a long line has to be pushed: after a byte that the terminal holds, as VEOF after nothing
+/// is an end of file.
+fn place_to_push(modes: &Termios, bytes: &[u8], line: &mut Line) -> Option<usize> {
+    // without VEOF nothing can push
+    let has_push = modes.special_codes[SpecialCodeIndex::VEOF] != 0;
+    for (place, byte) in bytes.iter().enumerate() {
+        let class = match std::mem::take(&mut line.is_quoted) {
+            true => Class::Held(if *byte == 0xff { 2 } else { 1 }),
+            false => class(modes, *byte),
+        };
+        match class {
+            Class::Held(count) => {
+                line.length += count;
+                if line.length >= LONG_LINE && has_push {
+                    line.length = 0;
+                    return Some(place + 1);
+                }
+            }
+            Class::EndsLine | Class::EraseLine => line.length = 0,
+            Class::Erases => line.length = line.length.saturating_sub(1),
+            Class::Quotes => line.is_quoted = true,
+            Class::Acts => {}
         }
     }
     None

@@ -110,6 +110,65 @@ fn no_byte_of_a_pipe_is_lost_in_a_canonical_terminal() {
     }
 }
 
+/// Which bytes of a long line are special says the terminal. A byte that it does not hold, as an
+/// erasure, makes no line longer, and an end of file typed after it would be one.
+#[test]
+fn no_control_character_of_a_long_line_is_lost() {
+    let of = |bytes: &[u8]| bytes.repeat(10_000);
+    let held = |bytes: &[u8]| (of(bytes), of(bytes));
+    let cases = [
+        ("", held(b"\t")),
+        ("", held(b"\0")),
+        ("", held(b"\xff")),
+        // special with ECHO only
+        ("", held(b"\x12")),
+        ("-isig -ixon -iexten", held(b"\x03\x11\x13\x16\x17\x1a\x1c")),
+        ("erase undef eof undef", held(b"\x7f\n")),
+        // VLNEXT: what follows is held
+        ("", (of(b"\x16\n"), of(b"\n"))),
+        ("", (of(b"\x16\x04"), of(b"\x04"))),
+        ("", ([of(b"\x7f"), b"b".to_vec()].concat(), b"b".to_vec())),
+        ("", ([of(b"a\x7f"), b"b".to_vec()].concat(), b"b".to_vec())),
+        ("", ([of(b"a\x15"), b"b".to_vec()].concat(), b"b".to_vec())),
+        ("igncr", ([of(b"\r"), b"b".to_vec()].concat(), b"b".to_vec())),
+        ("inlcr -icrnl", (of(b"\n"), of(b"\r"))),
+        ("istrip", (of(b"\xe1"), of(b"a"))),
+    ];
+    for mechanism in MECHANISMS {
+        for (modes, (input, expected)) in &cases {
+            let script = format!("stty -opost {modes}; echo ready; exec cat");
+            let mut program = on_pty(mechanism, &[], &script);
+            let program = program.stdin(StdStdio::piped()).stdout(StdStdio::piped());
+            let mut program = program.spawn().unwrap();
+            let (mut stdin, mut shown) = (program.stdin.take().unwrap(), vec![0; 6]);
+            // the modes are there
+            program.stdout.as_mut().unwrap().read_exact(&mut shown).unwrap();
+            assert_eq!(text(&shown), "ready\n");
+            let output = std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    stdin.write_all(input).unwrap();
+                });
+                if modes.contains("eof undef") {
+                    // nothing ends cat but its terminal
+                    let mut shown = vec![0; expected.len()];
+                    program.stdout.as_mut().unwrap().read_exact(&mut shown).unwrap();
+                    program.kill().unwrap();
+                    program.wait().unwrap();
+                    return shown;
+                }
+                program.wait_with_output().unwrap().stdout
+            });
+            let first = input.get(..4);
+            assert!(
+                &output == expected,
+                "{modes} {first:?}: {} of {}",
+                output.len(),
+                expected.len()
+            );
+        }
+    }
+}
+
 #[test]
 fn a_mebibyte_passes_a_raw_terminal_in_both_directions() {
     let bytes: Vec<u8> =
