@@ -38,7 +38,7 @@ use log::Log;
 use members::Members;
 use pty::Relay;
 use signals::Signals;
-use terminal::Terminal;
+use terminal::{JobPlace, Terminal};
 use units::{bytes, duration, signal};
 use user::{User, user};
 
@@ -351,7 +351,8 @@ fn start(
     let shares_group =
         !options.process_group && !options.pty && tree.mechanism() != Mechanism::Children;
     let command = if shares_group || options.pty { command } else { command.group(0) };
-    let takes_foreground = !shares_group && !options.pty && Terminal::has_stdin();
+    let takes_foreground =
+        !shares_group && !options.pty && Terminal::place_on_stdin() == JobPlace::Foreground;
     let command = if takes_foreground { command.foreground() } else { command };
     let (relay, command) = match options.pty {
         true => {

@@ -107,12 +107,12 @@ impl UserModes {
         }
     }
 
-    /// Restores the modes, if the terminal is this program's: a shell that has taken it has set its
+    /// Restores the modes, except in the background: a shell that has taken the terminal has set its
     /// own.
     fn restore(&mut self) {
         let Some(before) = self.before.take() else { return };
         crate::cli::set_raw_screen(false);
-        if Terminal::has_stdin() {
+        if !Terminal::is_background_of_stdin() {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
         }
     }
@@ -207,10 +207,11 @@ impl Relay {
         self.has_keyboard
     }
 
-    /// This program begins or continues: in the foreground the user's terminal becomes raw. The
-    /// window may have another size.
+    /// This program begins or continues: the user's terminal becomes raw, except in its background.
+    /// A terminal that is not the controlling one has no background for this program. The window
+    /// may have another size.
     pub fn resume(&mut self) {
-        if Terminal::has_stdin() {
+        if !Terminal::is_background_of_stdin() {
             self.user.set_raw();
         }
         self.copy_size();

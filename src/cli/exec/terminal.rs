@@ -11,6 +11,17 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
+/// Where a process is on a terminal, with regard to job control.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum JobPlace {
+    Foreground,
+    /// The kernel refuses reads, and changes of the modes.
+    Background,
+    /// It is not the controlling terminal of the process, or no terminal: the kernel refuses
+    /// nothing.
+    NotControlling,
+}
+
 /// The controlling terminal.
 pub(super) struct Terminal {
     /// `None` if there is none.
@@ -74,15 +85,27 @@ impl Terminal {
         self.own_group.is_some() && self.foreground() == self.own_group
     }
 
-    /// Whether this process is in the foreground of the terminal on standard input. It needs no
-    /// handle: also a drop can ask.
-    pub fn has_stdin() -> bool {
-        is_foreground_of_stdin() == Some(true)
+    /// Where this process is on the terminal on standard input. It needs no handle: also a drop can
+    /// ask.
+    pub fn place_on_stdin() -> JobPlace {
+        match tcgetpgrp(io::stdin()) {
+            Ok(group) if process_group(0).ok() == Some(group.as_raw_nonzero().get()) => {
+                JobPlace::Foreground
+            }
+            Ok(_) => JobPlace::Background,
+            // the group has no number in this pid namespace. A read of nothing fails where a read
+            // would be refused: SIGTTIN is blocked, so that it stops nothing
+            Err(Errno::OPNOTSUPP) => match rustix::io::read(io::stdin(), &mut [0u8; 0]) {
+                Err(Errno::IO) => JobPlace::Background,
+                _ => JobPlace::Foreground,
+            },
+            Err(_) => JobPlace::NotControlling,
+        }
     }
 
-    /// Whether it is in the background of that terminal.
+    /// Whether this process is in the background of that terminal.
     pub fn is_background_of_stdin() -> bool {
-        is_foreground_of_stdin() == Some(false)
+        Terminal::place_on_stdin() == JobPlace::Background
     }
 
     fn set(&self, group: i32) {
@@ -161,20 +184,6 @@ impl Terminal {
         }
         // one above is out of sight: it is another namespace's, or there is no /proc
         true
-    }
-}
-
-/// Whether this process is in the foreground of the terminal on standard input; `None` if that is
-/// not its controlling terminal.
-fn is_foreground_of_stdin() -> Option<bool> {
-    match tcgetpgrp(io::stdin()) {
-        Ok(group) => Some(process_group(0).ok() == Some(group.as_raw_nonzero().get())),
-        // the group has no number in this pid namespace. A read of nothing fails where a read
-        // would be refused: SIGTTIN is blocked, so that it stops nothing
-        Err(Errno::OPNOTSUPP) => {
-            Some(rustix::io::read(io::stdin(), &mut [0u8; 0]) != Err(Errno::IO))
-        }
-        Err(_) => None,
     }
 }
 

@@ -364,6 +364,27 @@ fn a_program_in_the_background_gets_the_terminal_by_fg() {
     }
 }
 
+/// A session of its own on the user's terminal, as after `su -c`: job control does not concern it,
+/// and its keys are those of the command all the same.
+#[test]
+fn a_terminal_that_is_not_the_controlling_one_is_raw() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        let script = "stty raw -echo; echo rea\"\"dy; dd bs=1 count=3 2>/dev/null | od -An -tx1";
+        let compare = "t=$(stty -g); [ $s = $t ] && echo sa''me";
+        // the modes that the shell itself sets for its prompt must not hide the others
+        let line = format!("s=$(stty -g); setsid -w {call} -- sh -c '{script}'; {compare}");
+        screen.press(&format!("{line}\n"));
+        screen.expect("ready\n");
+        screen.press("\x03\x1a\x1c");
+        screen.expect(" 03 1a 1c\n");
+        screen.expect("same\r\n");
+        screen.expect_status(0);
+    }
+}
+
 /// In the background with another input nothing reads the terminal.
 #[test]
 fn a_program_in_the_background_without_the_terminal_runs() {
