@@ -69,6 +69,8 @@ pub(super) struct CommandJob<'a> {
     /// When this process stops again, which was continued in the background of the terminal that
     /// it reads (`--pty`).
     pub stop_again_at: Option<Instant>,
+    /// Whether the thread that reads the terminal waits until it may (`--pty`).
+    pub is_input_refused: bool,
 }
 
 impl<'a> CommandJob<'a> {
@@ -101,6 +103,7 @@ impl<'a> CommandJob<'a> {
             has_stop: false,
             continue_at: None,
             stop_again_at: None,
+            is_input_refused: false,
         }
     }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::termios::{InputModes, LocalModes, SpecialCodeIndex, Termios, tcgetattr};
 
 use super::pty::{Wakeup, is_readable, wait};
-use super::terminal::Terminal;
+use super::terminal::{JobPlace, Terminal};
 
 /// The length of a line from which on it is pushed to its reader: the kernel drops what is beyond
 /// 4095 bytes without a newline (LD-124).
@@ -41,6 +41,13 @@ pub(super) struct Input {
 /// The thread has to end.
 struct Ends;
 
+/// Whether a read of standard input failed with EIO as this program was in the background. It may
+/// be in the foreground by now. The other reason is a terminal that has hung up, where each other
+/// call fails, too; or a master whose terminal no process has open (LD-180).
+fn is_job_control() -> bool {
+    tcgetattr(io::stdin()).is_ok() && Terminal::place_on_stdin() != JobPlace::NotControlling
+}
+
 impl Input {
     pub fn run(self) {
         // the end was requested: there is nothing to do about it
@@ -60,7 +67,7 @@ impl Input {
                 Ok(count) => self.type_all(&buffer[..count], &mut line)?,
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 // signals are blocked: the kernel sends no SIGTTIN for this read
-                Err(Errno::IO) if self.is_terminal && Terminal::is_background_of_stdin() => {
+                Err(Errno::IO) if self.is_terminal && is_job_control() => {
                     let _ = self.refuse.send(());
                     if self.allowed.recv() != Ok(true) {
                         break;

@@ -108,16 +108,16 @@ impl Signals {
         self.queued.len() < count
     }
 
-    /// The same after a stop, where the thread that reads has run only since then.
-    pub fn await_continue(&mut self) -> bool {
+    /// The same after a stop, where the thread that reads has run only since then. A SIGCONT that
+    /// comes later, or none after a stop without effect, makes this wait no longer.
+    pub fn await_continue(&mut self) {
         let until = Instant::now() + SAME;
         while !self.take_continue() {
             match self.receiver.recv_deadline(until) {
                 Ok(info) => self.queued.push_back((info, false)),
-                Err(_) => return false,
+                Err(_) => return,
             }
         }
-        true
     }
 
     fn has_queued(&mut self, is_one: impl Fn(&SigInfo) -> bool) -> bool {

@@ -86,6 +86,10 @@ impl CommandJob<'_> {
         self.has_stop = false;
         if self.inputs.relay.is_some() {
             self.resume_pty();
+            // a SIGCONT that is read late
+            if self.is_input_refused && self.is_refused_stdin() {
+                self.stop_again_at = Some(Instant::now() + STOP_AGAIN);
+            }
         } else if !self.is_in_own_group() {
             self.go_on();
         } else if self.stopped {
@@ -190,8 +194,8 @@ impl CommandJob<'_> {
         self.inputs.relay.iter_mut().for_each(Relay::restore_modes);
         stop_by_signal(signal, and_group);
         drop(waker);
-        let has_stopped = self.inputs.signals.await_continue();
-        if has_stopped && self.is_refused_stdin() && !self.inputs.signals.has_end() {
+        self.inputs.signals.await_continue();
+        if self.is_refused_stdin() && !self.inputs.signals.has_end() {
             // not before the caller has seen the end of the command, of its time, and signals
             self.stop_again_at = Some(Instant::now() + STOP_AGAIN);
         } else {
@@ -225,19 +229,28 @@ impl CommandJob<'_> {
         self.stop_again_at = None;
         self.terminal.note_foreground();
         self.inputs.relay.iter_mut().for_each(Relay::resume);
+        if self.is_input_refused && !Terminal::is_background_of_stdin() {
+            self.is_input_refused = false;
+            self.inputs.relay.iter().for_each(|relay| relay.allow(true));
+        }
         if self.stopped {
             self.stopped = false;
             let _ = self.signal_job(Signal::CONT);
         }
     }
 
-    /// A read of the terminal on standard input was refused, as this process is in the background.
+    /// A read of the terminal on standard input was refused, as this process is in the background,
+    /// or was. It may read again when it is in the foreground.
     pub(super) fn receive_refusal(&mut self) {
-        if Terminal::is_background_of_stdin() && self.terminal.has_shell() {
+        self.is_input_refused = true;
+        if !Terminal::is_background_of_stdin() {
+            self.resume_pty();
+        } else if self.terminal.has_shell() {
             self.stop_with_pty(Signal::TTIN, true);
+        } else {
+            // no process gives it the terminal: its input has ended
+            self.inputs.relay.iter().for_each(|relay| relay.allow(false));
         }
-        let is_allowed = !Terminal::is_background_of_stdin();
-        self.inputs.relay.iter().for_each(|relay| relay.allow(is_allowed));
     }
 
     /// Stops this process until it is continued: by its shell, or by the waker if another process

@@ -364,6 +364,72 @@ fn a_program_in_the_background_gets_the_terminal_by_fg() {
     }
 }
 
+/// The terminal goes to and fro between the shell and the program while keys come: the kernel
+/// refuses a read, and the program is in the foreground again before it can ask why.
+#[test]
+fn the_keyboard_survives_changes_of_the_foreground() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let program = std::env::current_exe().unwrap();
+        let scenario = "linux::pty_terminal::the_foreground_changes";
+        let command = Command::new(program)
+            .args(["--exact", scenario, "--ignored", "--nocapture", "--test-threads=1"])
+            .env("PTY_CALL", format!("{call} -- sh -c 'echo rea\"\"dy; exec cat'"));
+        let (mut screen, shell) = on_terminal(&tree, command);
+        // the newline depends on the modes of that moment
+        screen.expect("ready");
+        let begin = Instant::now();
+        let is_there = || shell.wait_timeout(Duration::ZERO) == Ok(None);
+        // longer than the foreground changes
+        while begin.elapsed() < Duration::from_secs(4) && is_there() {
+            screen.press("x\n");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        while !screen.appears("still there\r\nstill there\r\n", Duration::from_millis(300)) {
+            assert!(is_there() && begin.elapsed() < SOON, "the keyboard is dead");
+            screen.press("still there\n");
+        }
+        screen.press("\x03");
+        screen.expect("1 passed");
+        assert_eq!(shell.wait_timeout(SOON), Ok(Some(WaitStatus::exited(0))));
+    }
+}
+
+/// A shell whose user types `fg` and ^Z without end, for three seconds.
+#[test]
+#[ignore = "a scenario of the_keyboard_survives_changes_of_the_foreground"]
+#[allow(unsafe_code)]
+fn the_foreground_changes() {
+    use std::os::unix::process::CommandExt;
+    let call = std::env::var("PTY_CALL").unwrap();
+    let mut program = std::process::Command::new("sh");
+    let program = program.args(["-c", &format!("exec {call}")]).process_group(0);
+    let mut program = program.spawn().unwrap();
+    let group = program.id() as i32;
+    // SAFETY: plain calls; SIG_IGN is no address
+    unsafe {
+        // a change from the background would stop this process
+        libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+        let own = libc::getpgrp();
+        let begin = Instant::now();
+        let mut nth = 0;
+        while begin.elapsed() < Duration::from_secs(3) {
+            nth += 1;
+            libc::tcsetpgrp(0, group);
+            libc::kill(-group, libc::SIGCONT);
+            std::thread::sleep(Duration::from_micros(nth * 37 % 2000));
+            libc::tcsetpgrp(0, own);
+            std::thread::sleep(Duration::from_micros(nth * 53 % 3000));
+        }
+        libc::tcsetpgrp(0, group);
+        libc::kill(-group, libc::SIGCONT);
+    }
+    let status = program.wait().unwrap();
+    // SAFETY: as above
+    unsafe { libc::tcsetpgrp(0, libc::getpgrp()) };
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGINT));
+}
+
 /// A session of its own on the user's terminal, as after `su -c`: job control does not concern it,
 /// and its keys are those of the command all the same.
 #[test]
