@@ -26,6 +26,12 @@ const OFTEN: Duration = Duration::from_millis(500);
 /// The time between SIGTERM and SIGKILL, if none is given.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// The last output of a command on a pty has at least this time: a shorter grace is for processes.
+const LEAST_FLUSH: Duration = Duration::from_secs(1);
+
+/// When the reader of the last output takes longer, the user's terminal does not wait for it.
+const SLOW_READER: Duration = Duration::from_millis(100);
+
 /// The inputs of the loop, and the log of what happens.
 pub(super) struct Inputs {
     pub signals: Signals,
@@ -201,23 +207,29 @@ impl<'a> CommandJob<'a> {
 
     /// Waits until everything is printed that is on the command's terminal now. A reader of
     /// standard output that is slow makes this wait, as it would make the command wait without a
-    /// pty. So the timeout and signals end it, too.
+    /// pty. So the timeout and signals end it, too, and signals of job control stop it.
     fn flush_pty(&mut self) {
         let relay = self.inputs.relay.as_ref().filter(|_| !self.is_output_lost);
         let Some(flushed) = relay.map(Relay::flush) else { return };
         let timeout = self.options.timeout.filter(|timeout| !timeout.is_zero());
         let is_ending = self.timed_out || self.is_asked;
         let end = match is_ending {
-            true => Instant::now().checked_add(self.options.grace.unwrap_or(GRACE)),
+            true => {
+                let grace = self.options.grace.unwrap_or(GRACE);
+                Instant::now().checked_add(grace.max(LEAST_FLUSH))
+            }
             false => timeout.and_then(|timeout| self.begun.checked_add(timeout)),
         };
-        let end = end.map_or(never(), at);
+        let (end, slow) = (end.map_or(never(), at), after(SLOW_READER));
         loop {
             select! {
                 recv(flushed) -> _ => return,
+                // ^C is a signal from now on, and no byte for a terminal that no process reads
+                recv(slow) -> _ => self.inputs.relay.iter_mut().for_each(Relay::restore_modes),
                 recv(self.inputs.signals.receiver) -> signal => match signal {
-                    Ok(info) if !HURRY.contains(&info.signal) => {}
-                    _ => break,
+                    Ok(info) if HURRY.contains(&info.signal) => break,
+                    Ok(info) => self.stop_at_end(&info),
+                    Err(_) => break,
                 },
                 recv(end) -> _ => {
                     if !is_ending {

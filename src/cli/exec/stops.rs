@@ -239,6 +239,16 @@ impl CommandJob<'_> {
         }
     }
 
+    /// A signal has come after the end of the command. One that stops the job stops this process:
+    /// the shell waits until each process of the job has stopped.
+    pub(super) fn stop_at_end(&mut self, info: &SigInfo) {
+        let is_own = info.pid.0 == std::process::id();
+        if !is_own && matches!(info.signal, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
+            self.inputs.relay.iter_mut().for_each(Relay::restore_modes);
+            stop_by_signal(info.signal, false);
+        }
+    }
+
     /// A read of the terminal on standard input was refused, as this process is in the background,
     /// or was. It may read again when it is in the foreground.
     pub(super) fn receive_refusal(&mut self) {

@@ -283,6 +283,17 @@ fn a_slow_reader_delays_the_command_only() {
     }
 }
 
+/// No time between SIGTERM and SIGKILL is no hurry for what was printed before.
+#[test]
+fn no_grace_loses_no_output() {
+    for mechanism in MECHANISMS {
+        let options = ["--timeout", "0.3", "--grace", "0"];
+        let output = run(mechanism, &options, "echo hi; exec sleep 1000");
+        assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("hi\r\n", Some(124)));
+        assert!(!text(&output.stderr).contains("lost"), "{output:?}");
+    }
+}
+
 /// The command has ended, and the pty holds its last output, as nothing reads standard output yet.
 #[test]
 fn the_output_that_the_pty_holds_is_waited_for() {

@@ -451,6 +451,34 @@ fn a_terminal_that_is_not_the_controlling_one_is_raw() {
     }
 }
 
+/// The last output waits for its reader; the user's terminal does not.
+#[test]
+fn a_reader_that_is_stopped_leaves_the_keyboard_to_the_user() {
+    for call in pty_calls() {
+        let tree = ProcessTree::new().unwrap();
+        let (mut screen, _shell) = shell(&tree);
+        screen.expect("READY>");
+        let script = "read x; exec head -c 70000 /dev/zero";
+        screen.press(&format!("{call} -- sh -c '{script}' | sleep 1000\n"));
+        until("the terminal is raw", || !screen.is_canonical());
+        screen.press("\n");
+        until("the terminal is the user's again", || screen.is_canonical());
+        screen.press("\x1a");
+        screen.expect("Stopped");
+        screen.expect("READY>");
+        screen.press("fg\n");
+        screen.expect("| sleep 1000\r\n");
+        // the shell may not have given the terminal to the job yet
+        let begin = Instant::now();
+        while !screen.appears("READY>", Duration::from_millis(300)) {
+            assert!(begin.elapsed() < SOON, "^C has no effect:\n{}", screen.text());
+            screen.press("\x03");
+        }
+        screen.press("echo status=$?\n");
+        screen.expect("status=130\r\n");
+    }
+}
+
 /// In the background with another input nothing reads the terminal.
 #[test]
 fn a_program_in_the_background_without_the_terminal_runs() {

@@ -145,6 +145,16 @@ impl Screen {
         self.expect(&format!("status={status}\r\n"));
     }
 
+    /// Whether the terminal is canonical. Its master has the modes of its slave (LD-05).
+    pub fn is_canonical(&self) -> bool {
+        // SAFETY: zeroes are valid, and the kernel fills them
+        unsafe {
+            let mut modes: libc::termios = core::mem::zeroed();
+            assert_eq!(libc::tcgetattr(self.keyboard.as_raw_fd(), &mut modes), 0);
+            modes.c_lflag & libc::ICANON != 0
+        }
+    }
+
     pub fn resize(&self, rows: u16, columns: u16) {
         let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: the size is only read
