@@ -25,6 +25,9 @@ use super::terminal::Terminal;
 /// More than a pty holds: the kernel limits its buffers to 64 KiB, beside a page of the reader.
 const HELD: usize = 256 * 1024;
 
+/// How often the thread that prints looks whether a process has opened the terminal again.
+const REOPENED: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
 /// Something that another thread waits for, beside its bytes.
 #[derive(Clone)]
 pub(super) struct Wakeup(Arc<OwnedFd>);
@@ -107,8 +110,8 @@ impl UserModes {
         }
     }
 
-    /// Restores the modes, except in the background: a shell that has taken the terminal has set its
-    /// own.
+    /// Restores the modes, except in the background: a shell that has taken the terminal has set
+    /// its own.
     fn restore(&mut self) {
         let Some(before) = self.before.take() else { return };
         crate::cli::set_raw_screen(false);
@@ -150,10 +153,18 @@ impl Relay {
     ///
     /// Without a terminal on standard input the modes are those of a new pty without ECHO: the
     /// bytes of a pipe are no typing that a user wants to see.
+    ///
+    /// # Errors
+    ///
+    /// Those of its calls, after `--pty`.
     pub fn open() -> io::Result<(Relay, PtySlave)> {
-        let has_keyboard = io::stdin().is_terminal();
         let named = |error: io::Error| io::Error::new(error.kind(), format!("--pty: {error}"));
-        let (pty, slave) = PtyMaster::open(size_of_window().unwrap_or_default()).map_err(named)?;
+        Relay::try_open().map_err(named)
+    }
+
+    fn try_open() -> io::Result<(Relay, PtySlave)> {
+        let has_keyboard = io::stdin().is_terminal();
+        let (pty, slave) = PtyMaster::open(size_of_window().unwrap_or_default())?;
         if let Ok(modes) = tcgetattr(io::stdin()) {
             tcsetattr(&slave, OptionalActions::Now, &modes)?;
         } else {
@@ -162,7 +173,8 @@ impl Relay {
             tcsetattr(&slave, OptionalActions::Now, &modes)?;
         }
         fcntl_setfl(&pty, fcntl_getfl(&pty)? | OFlags::NONBLOCK)?;
-        // held by the thread that reads: reads of the master have no end before the command's
+        // held by the thread that reads: reads of the master have no end before the command's,
+        // except after a vhangup(2)
         let held = pty.slave()?;
         let pty = Arc::new(pty);
         let (wake_input, wake_output) = (Wakeup::new()?, Wakeup::new()?);
@@ -295,11 +307,13 @@ impl Output {
         let mut buffer = vec![0; HELD / 16];
         let mut is_open = true;
         loop {
-            let master = if is_open { PollFlags::IN } else { PollFlags::empty() };
             let (is_ready, is_woken) = match is_open {
-                true => wait((&*self.pty, master), &self.wakeup, None),
-                // POLLHUP would come again and again
-                false => wait((&self.wakeup, PollFlags::IN), &self.wakeup, None),
+                true => wait((&*self.pty, PollFlags::IN), &self.wakeup, None),
+                // POLLHUP would come again and again. No call waits until a process opens the
+                // terminal again, as the command may after a vhangup(2)
+                false => {
+                    (true, wait((&self.wakeup, PollFlags::IN), &self.wakeup, Some(REOPENED)).1)
+                }
             };
             if is_woken {
                 self.wakeup.clear();
@@ -313,7 +327,7 @@ impl Output {
                         Err(crossbeam_channel::TryRecvError::Disconnected) => return Ok(()),
                     }
                 }
-            } else if is_ready && is_open {
+            } else if is_ready {
                 is_open = self.print(&mut buffer)? != Some(0);
             }
         }

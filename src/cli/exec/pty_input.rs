@@ -18,14 +18,15 @@ use super::terminal::{JobPlace, Terminal};
 /// 4095 bytes without a newline (LD-124).
 const LONG_LINE: usize = 4000;
 
-/// How often it looks, after the end of its input, whether a process has read the end of file.
+/// How often it looks, after the end of its input, whether a process has read the end of file; and
+/// at last, whether a terminal that was full has room.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
 /// What the thread has.
 pub(super) struct Input {
     pub pty: Weak<PtyMaster>,
-    /// Open as long as the thread is there.
+    /// Open as long as the thread is there, except after a vhangup(2).
     pub slave: PtySlave,
     pub wakeup: Wakeup,
     pub ends: Arc<AtomicBool>,
@@ -49,12 +50,12 @@ fn is_job_control() -> bool {
 }
 
 impl Input {
-    pub fn run(self) {
+    pub fn run(mut self) {
         // the end was requested: there is nothing to do about it
         let _ = self.pass_on();
     }
 
-    fn pass_on(&self) -> Result<(), Ends> {
+    fn pass_on(&mut self) -> Result<(), Ends> {
         // ^C before the command has the terminal would reach no process, and flush the input
         if self.allowed.recv() != Ok(true) {
             return Err(Ends);
@@ -91,11 +92,26 @@ impl Input {
         if self.ends.load(Ordering::Acquire) { Err(Ends) } else { Ok(()) }
     }
 
-    /// The modes of the terminal, if it is canonical.
+    /// The modes of the terminal, if it is canonical. The master has those of its slave (LD-05),
+    /// also when vhangup(2) has cut off each descriptor of the slave.
     fn canonical(&self) -> Result<Option<Termios>, Ends> {
-        // EIO: it has hung up
-        let modes = tcgetattr(&self.slave).map_err(|_| Ends)?;
+        let pty = self.pty.upgrade().ok_or(Ends)?;
+        let modes = tcgetattr(&*pty).map_err(|_| Ends)?;
         Ok(Some(modes).filter(|modes| modes.local_modes.contains(LocalModes::ICANON)))
+    }
+
+    /// Whether a process could read something from the terminal now.
+    fn is_slave_readable(&mut self) -> Result<bool, Ends> {
+        // the command has called vhangup(2): the poll of this descriptor says yes for ever
+        if tcgetattr(&self.slave).is_err() {
+            let pty = self.pty.upgrade().ok_or(Ends)?;
+            match pty.slave() {
+                Ok(slave) => self.slave = slave,
+                // it is tried again
+                Err(_) => return Ok(true),
+            }
+        }
+        Ok(is_readable(&self.slave))
     }
 
     /// Types bytes. `line` is the unfinished line.
@@ -132,7 +148,9 @@ impl Input {
             match rustix::io::write(&*pty, bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait((&*pty, PollFlags::OUT), None)?,
+                // the kernel says that there is room again when a process has read, and not when the
+                // terminal has only erased what it held
+                Err(Errno::AGAIN) => self.wait((&*pty, PollFlags::OUT), Some(LAST_LOOK))?,
                 Err(_) => return Err(Ends),
             }
         }
@@ -145,10 +163,11 @@ impl Input {
     /// others, and is not typed.
     ///
     /// No call waits until a process has read. So this looks at times that become longer.
-    fn stay_at_end(&self) -> Result<(), Ends> {
+    fn stay_at_end(&mut self) -> Result<(), Ends> {
         let mut pause = FIRST_LOOK;
         loop {
-            let modes = self.canonical()?.filter(|_| !is_readable(&self.slave));
+            let is_read = !self.is_slave_readable()?;
+            let modes = self.canonical()?.filter(|_| is_read);
             let end = modes.map(|modes| modes.special_codes[SpecialCodeIndex::VEOF]);
             // 0 is _POSIX_VDISABLE: there is no such character
             if let Some(end) = end.filter(|end| *end != 0) {

@@ -5,7 +5,7 @@ use super::program::proctable;
 use super::spawn::{forbid, refuse};
 use super::*;
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command as StdCommand, Output, Stdio as StdStdio};
@@ -291,6 +291,94 @@ fn no_grace_loses_no_output() {
         let output = run(mechanism, &options, "echo hi; exec sleep 1000");
         assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("hi\r\n", Some(124)));
         assert!(!text(&output.stderr).contains("lost"), "{output:?}");
+    }
+}
+
+/// A program such as agetty(8) hangs its terminal up, so that no other has it, and opens it again.
+#[test]
+fn a_terminal_that_its_command_hangs_up_is_used_again() {
+    if !is_root() {
+        return println!("SKIPPED: only root can call vhangup(2)");
+    }
+    for mechanism in MECHANISMS {
+        let scenario = "linux::pty_exec::hangs_its_terminal_up";
+        let test = std::env::current_exe().unwrap();
+        let words = [test.to_str().unwrap(), "--exact", scenario, "--ignored", "--nocapture"];
+        let program = || {
+            let mut program = proctable(&[mechanism, &["--timeout", "20", "--"], &words].concat());
+            program.stdin(StdStdio::piped()).stdout(StdStdio::piped());
+            program.spawn().unwrap()
+        };
+        let mut program = program();
+        let mut stdin = program.stdin.take().unwrap();
+        // what never comes ends with the timeout
+        let mut stdout = io::BufReader::new(program.stdout.take().unwrap());
+        let mut shown = String::new();
+        let mut line = |until: &str| {
+            shown.clear();
+            while !shown.contains(until) {
+                assert!(stdout.read_line(&mut shown).unwrap() > 0, "{shown}");
+            }
+        };
+        line("before");
+        stdin.write_all(b"one\n").unwrap();
+        line("after");
+        stdin.write_all(b"two\n").unwrap();
+        line("got two");
+        // an end of file, for each that reads
+        drop(stdin);
+        line("ended twice");
+        assert_eq!(program.wait().unwrap().code(), Some(7));
+    }
+}
+
+#[test]
+#[ignore = "a scenario of a_terminal_that_its_command_hangs_up_is_used_again"]
+#[allow(unsafe_code)]
+fn hangs_its_terminal_up() {
+    let name = std::fs::read_link("/proc/self/fd/0").unwrap();
+    let mut line = String::new();
+    println!("before");
+    io::stdin().read_line(&mut line).unwrap();
+    assert_eq!(line, "one\n");
+    // SAFETY: plain calls; SIG_IGN is no address
+    unsafe {
+        libc::signal(libc::SIGHUP, libc::SIG_IGN);
+        assert_eq!(libc::vhangup(), 0);
+        for stream in 0..3 {
+            libc::close(stream);
+        }
+    }
+    // what is typed now reaches no process
+    std::thread::sleep(Duration::from_millis(300));
+    let mut terminal = std::fs::File::options().read(true).write(true).open(name).unwrap();
+    let mut buffer = [0; 100];
+    writeln!(terminal, "after").unwrap();
+    let count = terminal.read(&mut buffer).unwrap();
+    writeln!(terminal, "got {}", text(&buffer[..count])).unwrap();
+    assert_eq!((terminal.read(&mut buffer).unwrap(), terminal.read(&mut buffer).unwrap()), (0, 0));
+    writeln!(terminal, "ended twice").unwrap();
+    std::process::exit(7);
+}
+
+/// With fewer and fewer descriptors, each place where one is needed says what it needs it for.
+#[test]
+fn a_lack_of_descriptors_for_the_pty_is_named() {
+    for mechanism in MECHANISMS {
+        for limit in 3..40 {
+            let mut shell = StdCommand::new("sh");
+            let shell = shell.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"]);
+            let program = env!("CARGO_BIN_EXE_proctable");
+            let output = shell.arg(program).args(mechanism).arg("true").output().unwrap();
+            let said = text(&output.stderr);
+            if said.contains("proctable: true: ") {
+                // the pty is there
+                break;
+            }
+            let unnamed = ["proctable: Too", "proctable: no pty"];
+            let is_named = !unnamed.iter().any(|it| said.contains(it));
+            assert!(is_named, "{limit}: {said}");
+        }
     }
 }
 

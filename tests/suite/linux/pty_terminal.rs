@@ -458,8 +458,10 @@ fn a_reader_that_is_stopped_leaves_the_keyboard_to_the_user() {
         let tree = ProcessTree::new().unwrap();
         let (mut screen, _shell) = shell(&tree);
         screen.expect("READY>");
-        let script = "read x; exec head -c 70000 /dev/zero";
-        screen.press(&format!("{call} -- sh -c '{script}' | sleep 1000\n"));
+        // as much as a pipe holds
+        let fill = "head -c 65536 /dev/zero";
+        let script = "read x; echo x";
+        screen.press(&format!("{{ {fill}; {call} -- sh -c '{script}'; }} | sleep 1000\n"));
         until("the terminal is raw", || !screen.is_canonical());
         screen.press("\n");
         until("the terminal is the user's again", || screen.is_canonical());
