@@ -157,6 +157,7 @@ impl<'a> CommandJob<'a> {
         let deadline = timeout.map_or(never(), after);
         loop {
             if let Some(status) = self.look()? {
+                self.forward_at_end()?;
                 return Ok(Some(status));
             }
             while let Some((info, is_early)) = self.inputs.signals.queued.pop_front() {
@@ -196,6 +197,17 @@ impl<'a> CommandJob<'a> {
                 }
             }
         }
+    }
+
+    /// The command has ended before signals were handled that came earlier. Those that ask to end
+    /// are for its tree, and end what this program waits for.
+    fn forward_at_end(&mut self) -> io::Result<()> {
+        while let Some((info, is_early)) = self.inputs.signals.queued.pop_front() {
+            if HURRY.contains(&info.signal) {
+                self.forward(info, is_early)?;
+            }
+        }
+        Ok(())
     }
 
     /// The command has ended: what it has printed appears, and the keyboard is the user's again.

@@ -101,16 +101,19 @@ impl PtyMaster {
     ///
     /// # Errors
     ///
-    /// As [`PtyMaster::open`].
+    /// As [`PtyMaster::open`]; EIO while a process hangs the slave up (vhangup(2)).
     pub fn slave(&self) -> io::Result<PtySlave> {
         let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
         // by the master, as /dev/pts may be that of another mount namespace
         // SAFETY: the flags are a number
         let peer = opened(unsafe { libc::ioctl(raw(self), libc::TIOCGPTPEER, flags) });
-        if let Ok(slave) = peer {
-            return Ok(PtySlave(slave));
+        match peer {
+            Ok(slave) => return Ok(PtySlave(slave)),
+            // gVisor and Linux before 4.13 have no TIOCGPTPEER. The name may be that of another
+            // terminal in this mount namespace, so it is no answer to other errors
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => {}
+            Err(error) => return Err(is_missing("TIOCGPTPEER", &error)),
         }
-        // gVisor has no TIOCGPTPEER
         let path = self.path()?;
         let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
         // SAFETY: a string that ends in zero

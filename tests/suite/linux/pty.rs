@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use proctable::drivers::linux::{Child, Pipeline, PtyMaster, PtySlave, RunError, window_size};
 use proctable::tty::Winsize;
 
+use super::spawn::{forbid, refuse};
 use super::*;
 
 /// Reads until the text has appeared; everything that has.
@@ -306,4 +307,34 @@ fn a_pty_has_a_name() {
     let of_slave = format!("/proc/self/fd/{}", slave.as_fd().as_raw_fd());
     assert_eq!(std::fs::read_link(of_slave).unwrap(), path);
     assert!(path.starts_with("/dev/pts") && path.file_name().is_some_and(|name| name != "pts"));
+}
+
+/// The name of a slave is that of another terminal in another mount namespace. So it is no
+/// substitute unless the kernel has no other way.
+#[test]
+fn a_slave_that_is_refused_is_not_opened_by_its_name() {
+    let opened = |errno: i32| {
+        let filtered = move || {
+            let (pty, _slave) = PtyMaster::open(Winsize::default()).unwrap();
+            // struct seccomp_data: the second argument of ioctl(2) is at 24
+            let mut filter = refuse(libc::SYS_ioctl, u32::MAX, errno);
+            filter[2].k = 24;
+            filter[3] = libc::sock_filter {
+                code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+                k: libc::TIOCGPTPEER as u32,
+                ..filter[3]
+            };
+            forbid(&filter);
+            pty.slave().map(drop)
+        };
+        // the filter is that of the thread
+        std::thread::spawn(filtered).join().unwrap()
+    };
+    for missing in [libc::ENOTTY, libc::EINVAL] {
+        assert!(opened(missing).is_ok());
+    }
+    for refused in [libc::EIO, libc::EPERM, libc::EMFILE] {
+        let error = opened(refused).unwrap_err();
+        assert!(error.to_string().contains("TIOCGPTPEER"), "{error}");
+    }
 }
