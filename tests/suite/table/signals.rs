@@ -241,7 +241,8 @@ fn a_program_that_is_executed_while_a_guest_panics_ends_the_guest() {
     struct Calls<'a>(&'a mut Guest);
     impl Drop for Calls<'_> {
         fn drop(&mut self) {
-            self.0.kill(self.0.pid().0 as i32, Signal::USR1).unwrap();
+            // ESRCH if the guest has ended before the call has returned
+            let _ = self.0.kill(self.0.pid().0 as i32, Signal::USR1);
         }
     }
     let table = ProcessTable::new();
