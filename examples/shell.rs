@@ -16,10 +16,11 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proctable::abi::{Errno, Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 use proctable::drivers::ThreadDriver;
-use proctable::drivers::linux::{SignalFd, window_size};
+use proctable::drivers::linux::{SignalFd, stop_by_signal, window_size};
 use proctable::syscall::{Syscall, open};
 use proctable::table::{Image, Process, ProcessTable, Spawn, Terminal};
 use proctable::tty::Winsize;
@@ -83,7 +84,7 @@ impl Session {
         }
         let status = ended.join().map_err(|_| io::Error::other("a thread panicked"))?;
         // jobs in the background of a shell that has exited
-        self.table.terminate_all(std::time::Duration::ZERO);
+        self.table.terminate_all(Duration::ZERO);
         status.map_err(|errno| io::Error::other(errno.to_string()))
     }
 
@@ -109,39 +110,67 @@ impl Session {
 }
 
 /// The user's terminal in raw mode, until this is dropped.
-struct RawMode<'a> {
-    terminal: &'a File,
+struct RawMode {
+    terminal: File,
     modes: Termios,
 }
 
-impl RawMode<'_> {
-    fn set(terminal: &File) -> io::Result<RawMode<'_>> {
-        let modes = tcgetattr(terminal)?;
-        let mut raw = modes.clone();
+impl RawMode {
+    fn set(terminal: File) -> io::Result<RawMode> {
+        let raw = RawMode { modes: tcgetattr(&terminal)?, terminal };
+        raw.again();
+        Ok(raw)
+    }
+
+    /// After a stop of this program.
+    fn again(&self) {
+        let mut raw = self.modes.clone();
         raw.make_raw();
-        tcsetattr(terminal, OptionalActions::Drain, &raw)?;
-        Ok(RawMode { terminal, modes })
+        self.apply(&raw);
+    }
+
+    fn restore(&self) {
+        self.apply(&self.modes);
+    }
+
+    fn apply(&self, modes: &Termios) {
+        // without a wait for output that nobody reads; a terminal that has hung up has no modes
+        let _ = tcsetattr(&self.terminal, OptionalActions::Now, modes);
     }
 }
 
-impl Drop for RawMode<'_> {
+impl Drop for RawMode {
     fn drop(&mut self) {
-        // a terminal that has hung up has no modes any more
-        let _ = tcsetattr(self.terminal, OptionalActions::Drain, &self.modes);
+        self.restore();
     }
 }
 
-/// The signals of this program: the window changes its size, or closes.
-fn pass_signals(session: &Session, signals: &SignalFd) {
+/// The signals of this program: the window changes its size, or closes; a job of the user's shell
+/// stops.
+fn pass_signals(session: &Session, raw: &RawMode, signals: &SignalFd) {
     while let Ok(info) = signals.read() {
         match info.signal {
-            Signal::WINCH => {
-                if let Ok(size) = window_size(io::stdin()) {
+            Signal::WINCH | Signal::CONT => {
+                if info.signal == Signal::CONT {
+                    raw.again();
+                }
+                if let Ok(size) = window_size(&raw.terminal) {
                     // a window that has closed has no size
                     let _ = session.window.resize(size);
                 }
             }
-            Signal::HUP | Signal::TERM | Signal::INT | Signal::QUIT => session.window.hang_up(),
+            Signal::TSTP | Signal::TTIN | Signal::TTOU => {
+                raw.restore();
+                stop_by_signal(info.signal, false);
+                raw.again();
+            }
+            Signal::HUP | Signal::TERM | Signal::INT | Signal::QUIT => {
+                session.window.hang_up();
+                // the shell ends; a screen that nobody reads does not hold this program up
+                std::thread::sleep(Duration::from_secs(1));
+                raw.restore();
+                std::process::exit(128 + i32::from(info.signal.number()));
+            }
             _ => {}
         }
     }
@@ -155,9 +184,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let signals = SignalFd::all()?;
     let terminal = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let session = Arc::new(Session::start(window_size(&terminal)?)?);
-    let signalled = session.clone();
-    std::thread::Builder::new().spawn(move || pass_signals(&signalled, &signals))?;
-    let _raw = RawMode::set(&terminal)?;
-    let status = session.serve(terminal.try_clone()?, &mut io::stdout())?;
+    let raw = Arc::new(RawMode::set(terminal.try_clone()?)?);
+    let (signalled, modes) = (session.clone(), raw.clone());
+    std::thread::Builder::new().spawn(move || pass_signals(&signalled, &modes, &signals))?;
+    let status = session.serve(terminal, &mut io::stdout());
+    raw.restore();
+    let status = status?;
     Ok(ExitCode::from(status.exit_code().unwrap_or(1)))
 }

@@ -1,13 +1,13 @@
 //! The shell itself: a guest that leads the session of the terminal.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proctable::abi::{
     Errno, Handler, Pid, SaFlags, SigAction, SigInfo, SigSet, Signal, WaitOptions,
 };
 use proctable::drivers::Guest;
-use proctable::syscall::{Ret, Syscall, TerminalRequest, how};
+use proctable::syscall::{Ptr, Ret, SIGSET_SIZE, Syscall, TerminalRequest, how};
 use proctable::table::{GroupChoice, Image, ProcessTable, Spawn};
 use proctable::tty::{SetTermios, Termios};
 
@@ -32,31 +32,19 @@ enum Stop {
     HangUp,
 }
 
-/// What the handlers share with the shell. They act themselves: a signal may come just before the
-/// call that it ought to interrupt.
+/// What the handlers share with the shell.
 #[derive(Default)]
 struct Signalled {
     /// SIGHUP has come.
     has_hung_up: AtomicBool,
     /// SIGINT has come at the prompt.
     was_interrupted: AtomicBool,
-    /// The foreground job; 0 if there is none.
-    foreground: AtomicI32,
 }
 
-impl Signalled {
-    fn has_hung_up(&self) -> bool {
-        self.has_hung_up.load(Ordering::SeqCst)
-    }
-
-    /// SIGHUP: the shell waits for its foreground job no longer.
-    fn hang_up(&self, guest: &mut Guest) {
-        self.has_hung_up.store(true, Ordering::SeqCst);
-        match self.foreground.load(Ordering::SeqCst) {
-            0 => {}
-            group => drop(guest.kill(-group, Signal::HUP)),
-        }
-    }
+/// The signals that a shell waits for. They are blocked but at the prompt, so that none comes just
+/// before the call that waits for it.
+fn awaited() -> SigSet {
+    [Signal::INT, Signal::HUP, Signal::CHLD].into_iter().collect()
 }
 
 struct Shell<'a> {
@@ -88,10 +76,13 @@ impl Shell<'_> {
                 .sigaction(signal, SigAction { handler: Handler::Ignore, ..SigAction::DEFAULT })?;
         }
         let signalled = Arc::<Signalled>::default();
+        guest.sigprocmask(how::BLOCK, awaited())?;
         let at_hang_up = signalled.clone();
-        guest.catch(Signal::HUP, SaFlags(0), move |guest, _| at_hang_up.hang_up(guest))?;
-        // ^C: the line that was typed is gone, and a new one begins. Blocked but at the prompt
-        guest.sigprocmask(how::BLOCK, Signal::INT.set())?;
+        let hang_up = move |_: &mut Guest, _: &SigInfo| {
+            at_hang_up.has_hung_up.store(true, Ordering::SeqCst);
+        };
+        guest.catch(Signal::HUP, SaFlags(0), hang_up)?;
+        // ^C: the line that was typed is gone, and a new one begins
         let at_interrupt = signalled.clone();
         let interrupt = move |guest: &mut Guest, _: &SigInfo| {
             at_interrupt.was_interrupted.store(true, Ordering::SeqCst);
@@ -135,7 +126,7 @@ impl Shell<'_> {
 
     fn run(&mut self) -> i32 {
         let stop = loop {
-            self.wait(WaitOptions::NOHANG);
+            self.take_events();
             let news = self.jobs.news();
             self.print(&news);
             match self.read_line() {
@@ -159,7 +150,9 @@ impl Shell<'_> {
             }
             Stop::HangUp => {
                 let groups: Vec<Pid> = self.jobs.iter().map(|job| job.group).collect();
-                groups.into_iter().for_each(|group| self.signal_group(group, Signal::HUP));
+                groups
+                    .into_iter()
+                    .for_each(|group| self.signal_group(group, Signal::HUP.number().into()));
                 self.signal_stopped(Signal::CONT);
                 128 + i32::from(Signal::HUP.number())
             }
@@ -170,22 +163,26 @@ impl Shell<'_> {
     /// line.
     fn read_line(&mut self) -> Result<Option<String>, Stop> {
         self.print(PROMPT);
-        let _ = self.guest.sigprocmask(how::UNBLOCK, Signal::INT.set());
+        let at_prompt = Signal::INT.set() | Signal::HUP.set();
+        let _ = self.guest.sigprocmask(how::UNBLOCK, at_prompt);
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {
             let read = Syscall::Read { file: self.terminal, len: 4096 };
             match self.guest.syscall(read) {
                 Ok(Ret::Bytes(bytes)) if bytes.is_empty() && line.is_empty() => break,
                 Ok(Ret::Bytes(bytes)) => line.extend_from_slice(&bytes),
-                // EIO: the terminal was hung up
-                Ok(_) | Err(_) => return Err(Stop::HangUp),
+                // EINTR: SIGHUP; EIO: the terminal was hung up
+                Ok(_) | Err(_) => {
+                    self.signalled.has_hung_up.store(true, Ordering::SeqCst);
+                    break;
+                }
             }
         }
-        let _ = self.guest.sigprocmask(how::BLOCK, Signal::INT.set());
+        let _ = self.guest.sigprocmask(how::BLOCK, at_prompt);
         if self.signalled.was_interrupted.swap(false, Ordering::SeqCst) {
             self.status = 128 + i32::from(Signal::INT.number());
         }
-        if self.signalled.has_hung_up() {
+        if self.has_hung_up() {
             return Err(Stop::HangUp);
         }
         Ok((!line.is_empty()).then(|| String::from_utf8_lossy(&line).into_owned()))
@@ -215,7 +212,7 @@ impl Shell<'_> {
                 }
                 None => self.start_job(pipeline),
             }
-            if self.signalled.has_hung_up() {
+            if self.has_hung_up() {
                 return Err(Stop::HangUp);
             }
         }
@@ -245,16 +242,25 @@ impl Shell<'_> {
                 }
             },
             "kill" => self.kill(&args),
-            "wait" => {
-                let has_running =
-                    |shell: &Self| shell.jobs.iter().any(|job| job.state() == State::Running);
-                while has_running(self) && self.wait(WaitOptions::default()) {}
-                self.status = 0;
-            }
+            "wait" => self.wait(),
             "exit" => self.exit(args.first().and_then(|code| code.parse().ok()))?,
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Waits for all jobs that run; ^C ends the wait.
+    fn wait(&mut self) {
+        self.status = 0;
+        self.take_events();
+        while self.jobs.iter().any(|job| job.state() == State::Running) && !self.has_hung_up() {
+            if self.sleep() == Some(Signal::INT) {
+                self.print("\n");
+                self.status = 128 + i32::from(Signal::INT.number());
+                return;
+            }
+            self.take_events();
+        }
     }
 
     fn exit(&mut self, code: Option<i32>) -> Result<(), Stop> {
@@ -269,29 +275,34 @@ impl Shell<'_> {
         Err(Stop::Exit(code.unwrap_or(self.status)))
     }
 
-    /// `kill [-SIGNAL] JOB|PID…`.
+    /// `kill [-SIGNAL] JOB|PID…`; signal 0 tests whether there is such a process.
     fn kill(&mut self, args: &[&str]) {
-        let (signal, targets) = match args.split_first() {
+        let (number, targets) = match args.split_first() {
             Some((first, rest)) if first.starts_with('-') => {
                 let name = &first[1..];
-                let number = name.parse().ok().and_then(Signal::new);
-                match number.or_else(|| Signal::from_name(name)) {
-                    Some(signal) => (signal, rest),
+                let number = name.parse().ok().filter(|number| (0..=64).contains(number));
+                let named = || Signal::from_name(name).map(|signal| signal.number().into());
+                match number.or_else(named) {
+                    Some(number) => (number, rest),
                     None => {
                         let error = format_args!("kill: {name}: invalid signal specification");
                         return self.complain(1, error);
                     }
                 }
             }
-            _ => (Signal::TERM, args),
+            _ => (Signal::TERM.number().into(), args),
         };
+        if targets.is_empty() {
+            return self.complain(2, "kill: usage: kill [-SIGNAL] JOB|PID...");
+        }
         self.status = 0;
         for target in targets {
             let job = target.starts_with('%').then(|| self.jobs.find(Some(target)));
             match (job, target.parse()) {
-                (Some(Some(number)), _) => self.signal_job(number, signal),
+                (Some(Some(job)), _) => self.signal_job(job, number),
                 (None, Ok(pid)) => {
-                    if let Err(errno) = self.guest.kill(pid, signal) {
+                    let kill = Syscall::Kill { pid, sig: number };
+                    if let Err(errno) = self.guest.syscall(kill) {
                         self.complain(1, format_args!("kill: ({pid}) - {}", errno.message()));
                     }
                 }
@@ -305,12 +316,12 @@ impl Shell<'_> {
     }
 
     /// A signal that ends jobs continues a stopped one, so that it can end.
-    fn signal_job(&mut self, number: usize, signal: Signal) {
+    fn signal_job(&mut self, number: usize, signal: i32) {
         let Some(job) = self.jobs.get(number) else { return };
         let (group, is_stopped) = (job.group, matches!(job.state(), State::Stopped(_)));
         self.signal_group(group, signal);
-        if is_stopped && matches!(signal, Signal::TERM | Signal::HUP) {
-            self.signal_group(group, Signal::CONT);
+        if is_stopped && matches!(Signal::new(signal), Some(Signal::TERM | Signal::HUP)) {
+            self.signal_group(group, Signal::CONT.number().into());
         }
     }
 
@@ -318,34 +329,43 @@ impl Shell<'_> {
         self.jobs.get(number).is_some_and(|job| job.state() == State::Running)
     }
 
-    fn signal_group(&mut self, group: Pid, signal: Signal) {
+    fn signal_group(&mut self, group: Pid, signal: i32) {
         // a group that has ended in the meantime
-        let _ = self.guest.kill(-(group.0 as i32), signal);
+        let _ = self.guest.syscall(Syscall::Kill { pid: -(group.0 as i32), sig: signal });
     }
 
     fn signal_stopped(&mut self, signal: Signal) {
         let stopped = self.jobs.iter().filter(|job| matches!(job.state(), State::Stopped(_)));
         let numbers: Vec<usize> = stopped.map(|job| job.number).collect();
-        numbers.iter().for_each(|number| self.signal_job(*number, signal));
+        numbers.iter().for_each(|number| self.signal_job(*number, signal.number().into()));
     }
 
-    /// Takes the events of children. Returns `false` if there is none to wait for, or a signal has
-    /// come.
-    fn wait(&mut self, how: WaitOptions) -> bool {
-        let options = how.with(WaitOptions::STOPPED).with(WaitOptions::CONTINUED);
-        match self.guest.waitpid(-1, options) {
-            Ok(Some((pid, status))) => {
-                self.jobs.update(pid, status);
-                // further events are there, or not
-                while let Ok(Some((pid, status))) =
-                    self.guest.waitpid(-1, options.with(WaitOptions::NOHANG))
-                {
-                    self.jobs.update(pid, status);
-                }
-                true
-            }
-            Ok(None) | Err(_) => false,
+    /// Takes the events of children, without a wait.
+    fn take_events(&mut self) {
+        let options = WaitOptions::NOHANG.with(WaitOptions::STOPPED).with(WaitOptions::CONTINUED);
+        while let Ok(Some((pid, status))) = self.guest.waitpid(-1, options) {
+            self.jobs.update(pid, status);
         }
+    }
+
+    /// Sleeps until a child may have an event, or another signal has come. Returns the signal.
+    fn sleep(&mut self) -> Option<Signal> {
+        let (set, info, size) = (awaited(), Ptr::Valid, SIGSET_SIZE);
+        let call = Syscall::RtSigtimedwait { set, info, timeout: None, size };
+        match self.guest.syscall(call) {
+            Ok(Ret::Signal(info)) => {
+                if info.signal == Signal::HUP {
+                    self.signalled.has_hung_up.store(true, Ordering::SeqCst);
+                }
+                Some(info.signal)
+            }
+            // EINTR: a stop
+            _ => None,
+        }
+    }
+
+    fn has_hung_up(&self) -> bool {
+        self.signalled.has_hung_up.load(Ordering::SeqCst)
     }
 
     /// Starts the processes of a pipeline in a group of their own.
@@ -413,28 +433,27 @@ impl Shell<'_> {
             self.jobs.set_current(number);
             self.print(&format!("{text}\n"));
             self.bring_to_foreground(group);
-            self.signal_group(group, Signal::CONT);
+            self.signal_group(group, Signal::CONT.number().into());
             self.wait_for_job(number);
         } else {
             self.print(&format!("[{number}]{mark} {text} &\n"));
-            self.signal_group(group, Signal::CONT);
+            self.signal_group(group, Signal::CONT.number().into());
             self.jobs.choose_current();
             self.status = 0;
         }
     }
 
     fn bring_to_foreground(&mut self, group: Pid) {
-        let is_job = group != self.guest.pid();
-        let foreground = if is_job { group.0 as i32 } else { 0 };
-        self.signalled.foreground.store(foreground, Ordering::SeqCst);
         // allowed from the background: the shell ignores SIGTTOU (TTY-17)
         let _ = self.ioctl(TerminalRequest::Tiocspgrp(group.0 as i32));
     }
 
     /// Waits until a job in the foreground has ended or stopped, and takes the terminal back.
     fn wait_for_job(&mut self, number: usize) {
-        while self.is_running(number) && !self.signalled.has_hung_up() {
-            self.wait(WaitOptions::default());
+        self.take_events();
+        while self.is_running(number) && !self.has_hung_up() {
+            self.sleep();
+            self.take_events();
         }
         self.bring_to_foreground(self.guest.pid());
         let Some(job) = self.jobs.get_mut(number) else { return };

@@ -96,6 +96,9 @@ const STEPS: &[(&str, Shown)] = &[
     ("sleep 1 &\n", Now("$ ")),
     ("wait\n", Now("$ ")),
     ("false &\n", News("Exit 1                  false")),
+    ("sleep 1000 &\n", Now("$ ")),
+    ("kill -0 %1; echo $?\n", Now("0\r\n$ ")),
+    ("kill %1\n", News("Terminated              sleep 1000")),
     // errors
     ("fg\n", Now("no such job\r\n$ ")),
     ("bg\n", Now("no such job\r\n$ ")),
@@ -217,7 +220,7 @@ fn shell() -> (Screen, Arc<Session>, JoinHandle<io::Result<WaitStatus>>) {
     let session = Arc::new(Session::start(window_size(&terminal).unwrap()).unwrap());
     let serves = session.clone();
     let serving = std::thread::spawn(move || {
-        let _raw = RawMode::set(&terminal)?;
+        let _raw = RawMode::set(terminal.try_clone()?)?;
         serves.serve(terminal.try_clone()?, &mut terminal.try_clone()?)
     });
     (screen, session, serving)
@@ -240,6 +243,32 @@ fn the_shell_shows_what_bash_shows() {
         assert_eq!(line, expected, "line {nth} of\n{}", screen.text);
     }
     assert_eq!(lines.len(), expected.len());
+}
+
+/// ^C ends a wait for jobs in the background. One that comes before the wait has begun does not, as
+/// in other shells: it is typed again then.
+#[test]
+fn the_keyboard_interrupts_a_wait_for_jobs() {
+    let (mut screen, session, serving) = shell();
+    screen.expect("$ ");
+    screen.press("sleep 1000 &\n");
+    screen.expect("$ ");
+    screen.press("wait\n");
+    screen.expect("wait\r\n");
+    let begin = Instant::now();
+    loop {
+        screen.press("\x03");
+        screen.press("echo $?\n");
+        if screen.appears("130\r\n$ ", Duration::from_millis(200)) {
+            break;
+        }
+        assert!(begin.elapsed() < SOON, "{}", screen.text);
+    }
+    // SIGHUP ends one, too
+    screen.press("wait\n");
+    screen.expect("wait\r\n");
+    session.window.hang_up();
+    assert_eq!(serving.join().unwrap().unwrap(), WaitStatus::exited(129));
 }
 
 /// When the window closes, the jobs end by SIGHUP: one in the foreground, a stopped one and one in

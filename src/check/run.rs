@@ -7,8 +7,7 @@ use super::progress::{LogProgress, status_of_killed};
 use super::step::{Item, Line, Step, Steps};
 use crate::abi::{Errno, Pid, Signal, WaitStatus};
 use crate::kernel::{
-    Choose, Consequence, Effect, Effects, Event, Kernel, Outcome, Refused, Restart, Rule, RuleSet,
-    RunState,
+    Choose, Consequence, Effect, Effects, Event, Kernel, Outcome, Refused, Rule, RuleSet, RunState,
 };
 use crate::syscall::{self, Ret, Syscall, text};
 use crate::trace::LogEvent;
@@ -341,11 +340,7 @@ impl<'s, 'a> Running<'_, 's, 'a> {
                 }
                 Consequence::Interrupted(restart) => {
                     self.state.progress.interrupted.retain(|state| state.0 != pid);
-                    let restart = match restart {
-                        Restart::Sys => text::RestartCode::Sys,
-                        Restart::NoHandler => text::RestartCode::NoHand,
-                    };
-                    self.state.progress.interrupted.push((pid, restart, false));
+                    self.state.progress.interrupted.push((pid, restart.into(), false));
                 }
                 Consequence::Ended(status) => self.ended(pid, status)?,
                 Consequence::ThreadEnded if self.number_after(pid) != pid => {

@@ -20,10 +20,10 @@ use crate::table::{
 /// The panic payload that unwinds a thread of a guest that has ended.
 struct Gone;
 
-/// Leaves the code of a guest that has ended. Without unwinding no code can be left: then the
-/// thread sleeps for ever.
+/// Leaves the code of a guest that has ended. Without unwinding no code can be left, and a second
+/// panic would end the program: then the thread sleeps for ever.
 fn leave_guest_code() -> ! {
-    if cfg!(panic = "abort") {
+    if cfg!(panic = "abort") || std::thread::panicking() {
         loop {
             std::thread::park();
         }
@@ -203,7 +203,9 @@ pub struct Guest {
     handlers: Handlers,
     /// The number of programs that the guest has executed.
     programs: u64,
-    /// The flags of the action for the signal that interrupted a wait of the guest's own
+    /// The number of handlers that the running code is inside of.
+    level: usize,
+    /// The flags of the action for the signal that interrupted a wait of the running code's own
     /// ([`Guest::block_on`]).
     interrupted_by: Option<SaFlags>,
 }
@@ -224,7 +226,16 @@ impl Guest {
         let notifier = Arc::new(DeliveryNotifier::default());
         shared.set_delivery_notifier(thread, &notifier);
         let tid = shared.tid(thread).unwrap_or(thread.process.pid);
-        Guest { shared, thread, tid, notifier, handlers, programs: 0, interrupted_by: None }
+        Guest {
+            shared,
+            thread,
+            tid,
+            notifier,
+            handlers,
+            programs: 0,
+            level: 0,
+            interrupted_by: None,
+        }
     }
 
     /// The number of its process.
@@ -316,26 +327,35 @@ impl Guest {
         if !self.notifier.take() {
             return false;
         }
-        let mut last = None;
+        let mut any = false;
         while let Some(begun) = self.shared.begin_delivery(Caller::Thread(self.thread)) {
-            last = Some(self.run_handler(&begun));
+            any = true;
+            self.run_handler(&begun);
         }
-        // SIG-44: the signal that was delivered first decides, whose handler runs last
-        self.interrupted_by = self.interrupted_by.or(last);
-        last.is_some()
+        any
     }
 
-    /// Returns the flags of the action.
-    fn run_handler(&mut self, begun: &HandlerDelivery) -> SaFlags {
+    fn run_handler(&mut self, begun: &HandlerDelivery) {
         let program = self.programs;
         let handler = self.handlers.lock().get(&begun.handler()).cloned();
         let (flags, body) = handler.unzip();
         if let Some(body) = body {
+            // waits of the handler's own are interrupted by other signals
+            let outer_level = core::mem::replace(&mut self.level, begun.depth());
+            let outer = self.interrupted_by.take();
             body(self, begun.info());
+            (self.level, self.interrupted_by) = (outer_level, outer);
         }
         if self.programs != program {
             // EXEC-03: the code that the handler interrupted does not exist any more
-            self.exit(0);
+            self.end(Syscall::ExitGroup(0));
+            self.leave();
+            return;
+        }
+        // SIG-44: the signal that was delivered first decides. Handlers that were set up above its
+        // own have run before, and those of later signals run after it
+        if begun.depth() == self.level + 1 {
+            self.interrupted_by = self.interrupted_by.or(flags);
         }
         // the handler may have called rt_sigreturn itself
         let parker = self.notifier.parker.clone();
@@ -343,7 +363,6 @@ impl Guest {
             let end = self.finish(started);
             let _ = self.result(end);
         }
-        flags.unwrap_or_default()
     }
 
     /// Makes a call without an effect of its own: it runs handlers, sleeps while the guest is

@@ -264,6 +264,13 @@ fn perform(slot: &Mailbox, op: Op, command: u32, depth: u32) {
         Op::MakeInit => make_init(&mut output),
         Op::Open => open_terminal(&args, &mut output),
         Op::WriteMaster => write_master(number, args),
+        Op::Poll => {
+            // SAFETY: as of `Op::Plain`
+            let value = unsafe { raw::syscall(number, args) };
+            // the kernel stores the result beside the arguments
+            output.iter_mut().zip(&input).for_each(|(to, from)| *to = *from);
+            value
+        }
     };
     let (tid, _) = mailbox();
     memory().record(RecordKind::Returned, tid, command, value as u64, &output);

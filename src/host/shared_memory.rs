@@ -42,6 +42,8 @@ pub(super) enum Op {
     Open = 7,
     /// write to a master, and a poll of the slave.
     WriteMaster = 8,
+    /// poll, whose result stands beside its arguments.
+    Poll = 9,
 }
 
 impl Op {
@@ -56,6 +58,7 @@ impl Op {
             6 => Op::MakeInit,
             7 => Op::Open,
             8 => Op::WriteMaster,
+            9 => Op::Poll,
             _ => Op::Plain,
         }
     }

@@ -195,7 +195,7 @@ impl Kernel {
             })?;
             let sleeps = |task: &Id<Task>| {
                 let task = self.tasks.get(*task);
-                task.is_some_and(|task| matches!(task.sleep, Sleep::Terminal(_)))
+                task.is_some_and(|task| matches!(task.sleep, Sleep::Terminal(_) | Sleep::Poll(_)))
             };
             require(terminal.sleepers.iter().all(sleeps), || {
                 format!("a sleeper of terminal {number} does not sleep there")

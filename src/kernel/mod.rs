@@ -429,6 +429,7 @@ impl Kernel {
             | Syscall::Read { .. }
             | Syscall::Write { .. }
             | Syscall::Ioctl { .. }
+            | Syscall::Poll { .. }
             | Syscall::Exit(_)
             | Syscall::ExitGroup(_)
             | Syscall::RtSigreturn => Err(Errno::ENOSYS),

@@ -29,7 +29,7 @@
 
 use alloc::sync::Arc;
 
-use super::{Prctl, Ptr, QueuedInfo, TerminalPath, TerminalRequest};
+use super::{PollFile, Prctl, Ptr, QueuedInfo, TerminalPath, TerminalRequest};
 use crate::abi::{
     Errno, IdType, Itimerval, Resource, Rlimit, SigAction, SigSet, Timespec, WaitOptions,
 };
@@ -377,6 +377,13 @@ macro_rules! declared {
                     /// The bytes.
                     bytes: Arc<[u8]>,
                 } = SYS_write, MaySleep;
+                /// poll(2) of terminals.
+                Poll {
+                    /// The open file descriptions.
+                    files: Arc<[PollFile]>,
+                    /// The timeout in milliseconds; a negative one is none.
+                    timeout: i32,
+                } = SYS_poll, MaySleep;
                 /// ioctl(2) on a terminal.
                 Ioctl {
                     /// The open file description.

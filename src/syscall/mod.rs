@@ -14,13 +14,13 @@ pub mod text;
 pub use declared::{Class, Syscall};
 pub(crate) use declared::{declared, gives, kind};
 pub use descriptors::DescriptorTable;
-pub use terminal::{TerminalPath, TerminalRequest, open};
+pub use terminal::{PollFile, TerminalPath, TerminalRequest, open};
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use crate::abi::{Errno, Itimerval, Pid, Rlimit, SigAction, SigInfo, SigSet, Uid, WaitStatus};
-use crate::tty::{Termios, Winsize};
+use crate::tty::{PollFlags, Termios, Winsize};
 
 /// A pointer argument; the model distinguishes three kinds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -213,6 +213,8 @@ pub enum Ret {
     Termios(Box<Termios>),
     /// TIOCGWINSZ of ioctl.
     Winsize(Winsize),
+    /// poll: what is ready of each file, in the order of the call.
+    Polled(Arc<[PollFlags]>),
 }
 
 /// The value that waitid(2) stores: a siginfo, or zeroes (WAIT-10).
@@ -235,6 +237,10 @@ impl Ret {
     pub fn value(&self) -> i64 {
         match self {
             Ret::Value(value) => *value,
+            // the number of files that are ready
+            Ret::Polled(ready) => {
+                ready.iter().filter(|ready| **ready != PollFlags::NONE).count() as i64
+            }
             Ret::Waited { pid, .. } => i64::from(pid.0),
             Ret::Signal(info) => i64::from(info.signal.number()),
             // getcwd counts the terminating zero
@@ -275,6 +281,7 @@ impl Syscall {
                 | Syscall::Read { .. }
                 | Syscall::Write { .. }
                 | Syscall::Ioctl { .. }
+                | Syscall::Poll { .. }
         )
     }
 

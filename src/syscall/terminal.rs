@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use crate::tty::{FlowAction, Queue, SetTermios, Termios, Winsize};
+use crate::tty::{FlowAction, PollFlags, Queue, SetTermios, Termios, Winsize};
 
 /// A path of a terminal, as open(2) names it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -30,6 +30,16 @@ pub mod open {
     pub const NOCTTY: u32 = 0o400;
     /// Reads and writes do not wait.
     pub const NONBLOCK: u32 = 0o4000;
+}
+
+/// A file that poll(2) waits for, and the events: `struct pollfd`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PollFile {
+    /// The open file description.
+    pub file: u32,
+    /// The events. POLLERR, POLLHUP and POLLNVAL need not be among them.
+    pub events: PollFlags,
 }
 
 /// A request of ioctl(2) on a terminal, with its argument: see ioctl_tty(2).

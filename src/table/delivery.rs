@@ -46,9 +46,15 @@ pub struct HandlerDelivery {
     tid: Pid,
     handler: u64,
     info: SigInfo,
+    depth: usize,
 }
 
 impl HandlerDelivery {
+    /// The number of handlers that were set up when this one was entered, itself included.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// The thread that runs the handler.
     pub fn tid(&self) -> Pid {
         self.tid
@@ -104,8 +110,8 @@ enum HandlerStage {
 
 impl EnteredHandler {
     fn delivery(&self, thread: ThreadKey, tid: Pid) -> HandlerDelivery {
-        let EnteredHandler { serial, info, handler, .. } = *self;
-        HandlerDelivery { thread, serial, tid, handler, info }
+        let EnteredHandler { serial, info, handler, depth, .. } = *self;
+        HandlerDelivery { thread, serial, tid, handler, info, depth }
     }
 
     fn is_running(&self) -> bool {
@@ -164,7 +170,8 @@ impl Handlers {
     }
 }
 
-/// Notifies a host thread, on which a thread of a process runs, that a handler waits to be taken.
+/// Wakes a host thread, on which a thread of a process runs: a handler waits to be taken, the
+/// thread has ended, or what it waits for itself is there.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryNotifier {
     delivery_due: AtomicBool,

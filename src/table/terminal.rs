@@ -1,6 +1,7 @@
 //! Terminals whose window belongs to the runtime.
 
 use alloc::boxed::Box;
+use alloc::collections::btree_map::Entry;
 use alloc::sync::{Arc, Weak};
 use alloc::task::Wake as WakeTask;
 use alloc::vec::Vec;
@@ -9,6 +10,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 
 use super::ProcessTable;
+use super::commit::TableState;
 use super::outbox::Wake;
 use crate::abi::Errno;
 use crate::kernel::{Effects, Kernel};
@@ -105,33 +107,35 @@ impl ProcessTable {
     #[doc(alias = "openpty")]
     #[doc(alias = "posix_openpt")]
     pub fn open_terminal(&self) -> Result<Terminal, Errno> {
-        let file = self.shared().commit(|state| match state.is_closed() {
-            true => Err(Errno::ESRCH),
-            false => Ok(state.kernel.open_pty()),
-        })?;
-        self.window(file).ok_or(Errno::ESRCH)
+        let window = self.shared().commit(|state| match state.is_closed() {
+            true => None,
+            false => {
+                let file = state.kernel.open_pty();
+                self.window(state, file)
+            }
+        });
+        window.ok_or(Errno::ESRCH)
     }
 
     /// The window of a terminal of a restored table ([`ProcessTable::restore`]), by the number of
     /// the terminal; `None` if it has a window, or there is no such terminal.
     #[cfg(feature = "serde")]
     pub fn terminal(&self, number: u32) -> Option<Terminal> {
-        let state = self.shared().state.lock();
-        let has_window = state.process_registry.windows.contains_key(&number);
+        let mut state = self.shared().state.lock();
         let is_master = |(file, end): &(u32, End)| {
             *end == End::Master && state.kernel.terminal_of(*file) == Some(number)
         };
-        let master = state.kernel.terminal_files().find(is_master).filter(|_| !has_window);
-        drop(state);
-        self.window(master?.0)
+        let (master, _) = state.kernel.terminal_files().find(is_master)?;
+        self.window(&mut state, master)
     }
 
-    fn window(&self, file: u32) -> Option<Terminal> {
-        let parkers = WindowParkers::default();
-        let mut state = self.shared().state.lock();
+    /// The window of a terminal, by its master; `None` if it has one.
+    fn window(&self, state: &mut TableState, file: u32) -> Option<Terminal> {
         let number = state.kernel.terminal_of(file)?;
-        state.process_registry.windows.insert(number, parkers.clone());
-        drop(state);
+        let Entry::Vacant(entry) = state.process_registry.windows.entry(number) else {
+            return None;
+        };
+        let parkers = entry.insert(WindowParkers::default()).clone();
         let is_open = AtomicBool::new(true);
         let on_output = Mutex::default();
         let window = Window { table: self.clone(), file, number, parkers, is_open, on_output };
@@ -246,7 +250,7 @@ impl Terminal {
     ///
     /// # Errors
     ///
-    /// EIO if the table has ended.
+    /// EIO if the table has ended, or the window was hung up.
     pub fn open(&self, flags: u32) -> Result<u32, Errno> {
         self.0.act(|kernel, _| kernel.open_pty_slave(self.0.number, flags))
     }
@@ -255,7 +259,7 @@ impl Terminal {
     ///
     /// # Errors
     ///
-    /// EIO if the table has ended, or the terminal's master was hung up; EDEADLK on a [target
+    /// EIO if the table has ended, or the window or its master was hung up; EDEADLK on a [target
     /// without threads](crate::table#targets-without-threads) in place of a wait.
     pub fn write(&self, bytes: &[u8]) -> Result<(), Errno> {
         let mut rest = bytes;
@@ -283,9 +287,9 @@ impl Terminal {
     ///
     /// # Errors
     ///
-    /// EIO if all files of guests are closed and everything was read (LD-180), or the table has
-    /// ended; EDEADLK on a [target without threads](crate::table#targets-without-threads) in place
-    /// of a wait.
+    /// EIO if all files of guests are closed and everything was read (LD-180), the window was hung
+    /// up, or the table has ended; EDEADLK on a [target without
+    /// threads](crate::table#targets-without-threads) in place of a wait.
     pub fn read(&self, len: usize) -> Result<Vec<u8>, Errno> {
         loop {
             match self.try_read(len) {
@@ -412,16 +416,14 @@ impl Terminal {
             if !window.is_open.swap(false, Ordering::Relaxed) {
                 return;
             }
-            state.process_registry.windows.remove(&window.number);
             if !state.is_closed() {
-                // the file is closed here only
+                // the file is closed here only. Its reader and its writer are woken
                 let close =
                     |kernel: &mut Kernel, fx: &mut Effects| kernel.close_pty(window.file, fx);
                 let _ = state.apply_external(&*shared.clock, close);
             }
+            state.process_registry.windows.remove(&window.number);
         });
-        window.parkers.read.unpark();
-        window.parkers.write.unpark();
     }
 }
 

@@ -16,7 +16,7 @@ mod read_turns;
 pub mod termios;
 
 use core::fmt;
-use core::ops::BitOr;
+use core::ops::{BitAnd, BitOr};
 
 pub use discipline::{
     TIOCPKT_DOSTOP, TIOCPKT_FLUSHREAD, TIOCPKT_FLUSHWRITE, TIOCPKT_IOCTL, TIOCPKT_NOSTOP,
@@ -53,6 +53,7 @@ pub enum Event {
 
 /// Readiness as poll(2) reports it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PollFlags(pub u16);
 
 impl PollFlags {
@@ -66,12 +67,24 @@ impl PollFlags {
     pub const OUT: PollFlags = PollFlags(0x104);
     /// POLLHUP: the other end is closed.
     pub const HUP: PollFlags = PollFlags(0x10);
+    /// POLLERR: an error.
+    pub const ERR: PollFlags = PollFlags(0x8);
+    /// POLLNVAL: there is no such file.
+    pub const NVAL: PollFlags = PollFlags(0x20);
     /// A file that was hung up.
     pub const HUNG_UP: PollFlags = PollFlags(0x41 | 0x104 | 0x8 | 0x10);
 
     /// Whether all of `flags` are set.
     pub fn contains(self, flags: PollFlags) -> bool {
         self.0 & flags.0 == flags.0
+    }
+}
+
+impl BitAnd for PollFlags {
+    type Output = PollFlags;
+
+    fn bitand(self, other: PollFlags) -> PollFlags {
+        PollFlags(self.0 & other.0)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::host::SELF_PATH;
 use crate::host::shared_memory::{OUTPUT_WORDS, Op, RawCall};
 use crate::syscall::{self, Ptr, QueuedInfo, Ret, clone, gives, kind};
 
-pub(super) use super::terminal::{Close, Ioctl, Open, Read, Write};
+pub(super) use super::terminal::{Close, Ioctl, Open, Poll, Read, Write};
 
 pub(super) type Words = [u64; OUTPUT_WORDS];
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::irregular::Words;
-use crate::host::shared_memory::{OUTPUT_WORDS, RawCall};
+use crate::host::shared_memory::{OUTPUT_WORDS, Op, RawCall};
 use crate::host::terminal_files::FILE_FD;
 use crate::host::terminal_requests::{flow_number, flush_number, set_request};
-use crate::syscall::{Ret, TerminalPath, TerminalRequest};
-use crate::tty::{Termios, Winsize};
+use crate::syscall::{PollFile, Ret, TerminalPath, TerminalRequest};
+use crate::tty::{PollFlags, Termios, Winsize};
 
 /// The descriptor of a file in the agents.
 fn descriptor(raw: RawCall, file: u32) -> RawCall {
@@ -60,6 +60,28 @@ impl Write {
 
     pub(super) fn ret(value: i64, _: &Words, _: &u32, _: &Arc<[u8]>) -> Ret {
         Ret::Value(value)
+    }
+}
+
+pub(super) struct Poll;
+
+impl Poll {
+    pub(super) fn encode(raw: RawCall, files: &Arc<[PollFile]>, timeout: &i32) -> RawCall {
+        // struct pollfd: the descriptor, the events, the result
+        let bytes: Vec<u8> = files
+            .iter()
+            .flat_map(|PollFile { file, events }| {
+                let [a, b, c, d] = FILE_FD.saturating_add(*file).to_le_bytes();
+                let [e, f] = events.0.to_le_bytes();
+                [a, b, c, d, e, f, 0, 0]
+            })
+            .collect();
+        raw.op(Op::Poll).bytes(&bytes).value(files.len() as i64).value((*timeout).into())
+    }
+
+    pub(super) fn ret(_: i64, out: &Words, files: &Arc<[PollFile]>, _: &i32) -> Ret {
+        let ready = out.iter().map(|word| PollFlags((word >> 48) as u16));
+        Ret::Polled(ready.take(files.len()).collect())
     }
 }
 

@@ -156,6 +156,9 @@ impl Kernel {
         if let Sleep::Terminal(_) = self.tasks[task].sleep {
             self.abort_in_terminal(task);
         }
+        if let Sleep::Poll(_) = self.tasks[task].sleep {
+            self.leave_poll(task);
+        }
         self.cancel_timeout(task);
         let thread = &mut self.tasks[task];
         thread.sleep = Sleep::None;

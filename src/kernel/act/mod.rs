@@ -11,6 +11,7 @@ pub(in crate::kernel) mod group;
 pub(in crate::kernel) mod kill;
 pub(in crate::kernel) mod limit;
 pub(in crate::kernel) mod orphan;
+pub(in crate::kernel) mod poll;
 pub(in crate::kernel) mod prctl;
 pub(in crate::kernel) mod terminal;
 pub(in crate::kernel) mod terminal_io;

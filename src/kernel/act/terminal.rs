@@ -68,6 +68,12 @@ impl Kernel {
             Syscall::Read { file, len } => self.read(caller, *file, *len, call, fx),
             Syscall::Write { file, .. } => self.write(caller, *file, call, fx),
             Syscall::Ioctl { file, request } => self.ioctl(caller, *file, request, call, fx),
+            Syscall::Poll { timeout, .. } => {
+                // poll(2): a negative timeout is none
+                let deadline = u64::try_from(*timeout).ok();
+                let deadline = deadline.map(|millis| self.now.after(millis * 1_000_000));
+                self.poll_terminals(caller, deadline, call, fx)
+            }
             _ => Some(Err(Errno::ENOSYS)),
         }
     }

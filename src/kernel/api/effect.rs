@@ -4,10 +4,10 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::{fmt, iter};
 
-use crate::abi::{Errno, Pgid, Pid, SigInfo, Signal, WaitStatus};
+use crate::abi::{Errno, Pgid, Pid, SigInfo, Signal, Time, WaitStatus};
 use crate::kernel::api::identity::PidId;
 use crate::kernel::api::rule::{Rule, RuleSet};
-use crate::syscall;
+use crate::syscall::{self, text::RestartCode};
 
 /// How a blocked call that a signal has interrupted ends (the kernel's internal error codes, which
 /// strace shows).
@@ -18,6 +18,19 @@ pub enum Restart {
     Sys,
     /// ERESTARTNOHAND: restarted unless a handler runs (SIG-44).
     NoHandler,
+    /// ERESTART_RESTARTBLOCK: restarted with the end of its timeout unless a handler runs:
+    /// poll(2).
+    Block(Option<Time>),
+}
+
+impl From<Restart> for RestartCode {
+    fn from(restart: Restart) -> RestartCode {
+        match restart {
+            Restart::Sys => RestartCode::Sys,
+            Restart::NoHandler => RestartCode::NoHand,
+            Restart::Block(_) => RestartCode::Block,
+        }
+    }
 }
 
 /// One consequence of a transition.

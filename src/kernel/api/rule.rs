@@ -20,7 +20,7 @@ const GROUPS: [(&str, u16); 25] = [
     ("SIG", 58),
     ("JOB", 19),
     ("CHLD", 12),
-    ("TTY", 35),
+    ("TTY", 36),
     ("CRED", 9),
     ("LIM", 16),
     ("TIME", 12),

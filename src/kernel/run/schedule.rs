@@ -184,6 +184,7 @@ impl Kernel {
             }
             Sleep::Exec => self.continue_exec(task, fx),
             Sleep::Terminal(_) => self.wake_in_terminal(task, fx),
+            Sleep::Poll(_) => self.wake_poll(task, fx),
             Sleep::None
             | Sleep::Pause
             | Sleep::Suspend(_)

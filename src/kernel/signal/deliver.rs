@@ -473,7 +473,7 @@ impl Kernel {
                     Resume::Fail(Errno::EINTR)
                 }
             }
-            Sleep::Interrupted(Restart::NoHandler, call) => {
+            Sleep::Interrupted(Restart::NoHandler | Restart::Block(_), call) => {
                 let suspended = matches!(*call, Syscall::RtSigsuspend { .. });
                 fx.obey(if suspended { rule!("SIG-49") } else { rule!("SIG-48") });
                 fx.obey(rule!("TG-59"));
@@ -492,6 +492,13 @@ impl Kernel {
     fn restart_interrupted(&mut self, task: Id<Task>, fx: &mut Effects) {
         let thread = &mut self.tasks[task];
         let call = match core::mem::take(&mut thread.sleep) {
+            Sleep::Interrupted(Restart::Block(deadline), call) => {
+                fx.obey(rule!("SIG-45"));
+                if let Some(result) = self.poll_terminals(task, deadline, &call, fx) {
+                    self.return_later(task, result, rule!("SIG-45"), fx);
+                }
+                return;
+            }
             Sleep::Interrupted(_, call) | Sleep::Restarting(call) => call,
             sleep => {
                 thread.sleep = sleep;

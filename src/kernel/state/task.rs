@@ -61,6 +61,8 @@ pub enum Sleep {
     Exiting { last: bool },
     /// read, write, or TCSETSF of ioctl, of a terminal.
     Terminal(Box<TerminalSleep>),
+    /// poll of terminals.
+    Poll(Box<PollSleep>),
     /// None: the task is in user mode, and makes that call next.
     Calling(Box<Syscall>),
     /// The thread has entered the kernel with a call, and has not begun to carry it out (RACE-02).
@@ -121,6 +123,18 @@ pub struct TimedSleep {
     pub deadline: Option<Time>,
     /// The destination of the siginfo.
     pub info: Ptr,
+}
+
+/// A blocked poll.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PollSleep {
+    /// The call, with the files.
+    pub call: Syscall,
+    /// The end of its timeout.
+    pub deadline: Option<Time>,
+    /// The numbers of the terminals that have the task among their sleepers.
+    pub terminals: Vec<u32>,
 }
 
 /// The checked arguments of a new process or thread.

@@ -136,6 +136,7 @@ impl Kernel {
         let deadline = match &self.tasks[task].sleep {
             Sleep::Timed(timed) => timed.deadline,
             Sleep::Terminal(sleep) => sleep.deadline(),
+            Sleep::Poll(sleep) => sleep.deadline,
             _ => None,
         };
         if let Some(deadline) = deadline {

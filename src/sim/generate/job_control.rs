@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 
 use super::draw::Draw;
 use crate::abi::Signal;
-use crate::syscall::{Syscall, TerminalPath, TerminalRequest, open};
+use crate::syscall::{PollFile, Syscall, TerminalPath, TerminalRequest, open};
 use crate::tty::termios::{ECHO, ICANON, ICRNL, ISIG, IXON, NOFLSH, OPOST, TOSTOP, VMIN};
-use crate::tty::{End, FlowAction, Queue, SetTermios, Termios, Winsize};
+use crate::tty::{End, FlowAction, PollFlags, Queue, SetTermios, Termios, Winsize};
 
 /// The most files that a program opens.
 const FILES: usize = 20;
@@ -96,7 +96,8 @@ impl Draw<'_> {
             b"\r",
             b"\x03\x1a",
         ];
-        let request = match self.below(24) {
+        let request = match self.below(25) {
+            24 => return self.poll(&[file], true),
             0..=12 => return Syscall::Write { file, bytes: self.among(&keys).into() },
             13..=16 => return Syscall::Read { file, len: self.among(&[1, 100, 100]) },
             17 => TerminalRequest::Tiocsig(self.among(&[2, 3, 20, 9, 0])),
@@ -112,10 +113,15 @@ impl Draw<'_> {
 
     fn slave_call(&mut self, file: u32) -> Syscall {
         let texts: [&[u8]; 4] = [b"t", b"text\n", b"\t", b""];
-        let request = match self.below(32) {
-            0..=5 if !self.env.ordered && self.kernel.terminal_sleepers(0) > 0 => {
-                TerminalRequest::Tiocgwinsz
+        let request = match self.below(35) {
+            32..=34 => {
+                let files: Vec<u32> = match self.below(3) {
+                    0 => [file, file].into(),
+                    _ => [file].into(),
+                };
+                return self.poll(&files, !self.env.ordered && self.is_busy());
             }
+            0..=5 if !self.env.ordered && self.is_busy() => TerminalRequest::Tiocgwinsz,
             0..=5 => return Syscall::Read { file, len: self.among(&[1, 2, 100, 100, 0]) },
             6..=9 => return Syscall::Write { file, bytes: self.among(&texts).into() },
             10 | 11 => TerminalRequest::Tiocsctty(self.among(&[0, 0, 1, 2])),
@@ -140,6 +146,26 @@ impl Draw<'_> {
             _ => TerminalRequest::Tiocgwinsz,
         };
         Syscall::Ioctl { file, request }
+    }
+
+    /// Whether a call sleeps in the terminal.
+    fn is_busy(&self) -> bool {
+        self.kernel.terminal_sleepers(0) > 0
+    }
+
+    /// A poll that takes no time, or waits without end.
+    fn poll(&mut self, files: &[u32], at_once: bool) -> Syscall {
+        let events = [
+            PollFlags::IN,
+            PollFlags::IN,
+            PollFlags::OUT,
+            PollFlags::IN | PollFlags::OUT | PollFlags::PRI,
+            PollFlags::NONE,
+            PollFlags(1),
+        ];
+        let timeout = if at_once { 0 } else { self.among(&[-1, -1, 0]) };
+        let files = files.iter().map(|file| PollFile { file: *file, events: self.among(&events) });
+        Syscall::Poll { files: files.collect(), timeout }
     }
 
     fn open_slave(&mut self) -> Syscall {
@@ -180,8 +206,7 @@ impl Draw<'_> {
         // no VTIME: programs of this profile take no time
         termios.cc[VMIN] = self.among(&[1, 1, 0, 2]);
         // TCSETSF waits for a write, and the kernel then spins instead of taking a signal
-        let sleeps = self.kernel.terminal_sleepers(0) > 0;
-        let flush = !sleeps && self.one_in(3);
+        let flush = !self.is_busy() && self.one_in(3);
         let when = if flush { SetTermios::Flush } else { SetTermios::Now };
         TerminalRequest::Tcsets(when, Box::new(termios))
     }

@@ -7,6 +7,7 @@ use super::kind::Kind;
 use super::parse::close;
 use super::print::{error, interrupted};
 use super::result::ResultKind;
+use super::terminal::Ready;
 use super::{CallEnd, CallPrefix, Fault, irregular};
 use crate::abi::SigSet;
 use crate::syscall::{Prctl, Ret, Syscall, declared, gives, kind};
@@ -55,7 +56,15 @@ impl Display for Tail<'_> {
         f.write_str(") = ")?;
         match self.outcome {
             CallEnd::Returned(Ok(Ret::Never)) => f.write_str("?"),
-            CallEnd::Returned(Ok(ret)) => number(f, self.call, ret.value()),
+            CallEnd::Returned(Ok(ret)) => {
+                number(f, self.call, ret.value())?;
+                match (self.call, ret) {
+                    (Syscall::Poll { files, .. }, Ret::Polled(ready)) => {
+                        write!(f, " {}", Ready(files, ready))
+                    }
+                    _ => Ok(()),
+                }
+            }
             CallEnd::Returned(Err(errno)) => error(f, *errno),
             CallEnd::Interrupted(restart) => interrupted(f, *restart),
         }

@@ -17,7 +17,7 @@ use super::{CallEnd, Fault, names, signal};
 use crate::abi::{Errno, IdType, Pid, SiCode, Uid, WaitOptions};
 use crate::syscall::{self, MEMORY, Ptr, QueuedInfo, Ret, Syscall, can_store, clone as flag, kind};
 
-pub(super) use super::terminal::{Close, Ioctl, Open, Read, Write};
+pub(super) use super::terminal::{Close, Ioctl, Open, Poll, Read, Write};
 
 pub(super) struct Clone;
 

@@ -55,6 +55,26 @@ pub(super) const OPEN: Flags = Flags {
     aliases: &[],
 };
 
+pub(super) const POLL: Flags = Flags {
+    names: &[
+        (0x1, "POLLIN"),
+        (0x2, "POLLPRI"),
+        (0x4, "POLLOUT"),
+        (0x8, "POLLERR"),
+        (0x10, "POLLHUP"),
+        (0x20, "POLLNVAL"),
+        (0x40, "POLLRDNORM"),
+        (0x80, "POLLRDBAND"),
+        (0x100, "POLLWRNORM"),
+        (0x200, "POLLWRBAND"),
+        (0x400, "POLLMSG"),
+        (0x1000, "POLLREMOVE"),
+        (0x2000, "POLLRDHUP"),
+    ],
+    unknown: None,
+    aliases: &[],
+};
+
 const CLONE_NAMES: &[(u64, &str)] = &[
     (clone::VM, "CLONE_VM"),
     (clone::FS, "CLONE_FS"),

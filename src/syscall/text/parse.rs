@@ -48,6 +48,11 @@ pub(super) fn close(c: &mut Cursor<'_>) -> Result<Value> {
     c.expect(")")?;
     c.expect("=")?;
     let value = result(c)?;
+    end(c, value)
+}
+
+/// The end of the text after a result: nothing, or a remark in parentheses.
+pub(super) fn end(c: &mut Cursor<'_>, value: Value) -> Result<Value> {
     c.blanks();
     let start = c.position();
     let remark = c.remainder().trim_end();
@@ -81,7 +86,7 @@ pub(super) fn zero(ret: Option<Ret>) -> impl FnOnce(i64) -> Option<Ret> {
     move |number| ret.filter(|_| number == 0)
 }
 
-fn result(c: &mut Cursor<'_>) -> Result<Value> {
+pub(super) fn result(c: &mut Cursor<'_>) -> Result<Value> {
     if c.accept("?") {
         let start = c.position();
         let name = c.word();

@@ -3,14 +3,15 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt::{self, Display, Formatter};
 
 use super::cursor::{Cursor, Result};
-use super::parse::{Finished, close, first, number, zero};
+use super::parse::{Finished, Value, close, end, first, number, result, zero};
 use super::print::{Quoted, Set, VALID};
 use super::{Fault, names};
-use crate::syscall::{Ret, Syscall, TerminalPath, TerminalRequest};
-use crate::tty::{FlowAction, Queue, SetTermios, Termios, Winsize};
+use crate::syscall::{PollFile, Ret, Syscall, TerminalPath, TerminalRequest};
+use crate::tty::{FlowAction, PollFlags, Queue, SetTermios, Termios, Winsize};
 
 /// A descriptor.
 struct Descriptor(u32);
@@ -168,6 +169,114 @@ impl Write {
 
     pub(super) fn finish(c: &mut Cursor<'_>, file: u32, bytes: Arc<[u8]>) -> Finished {
         number(c, Syscall::Write { file, bytes })
+    }
+}
+
+pub(super) struct Poll;
+
+/// The files of poll(2).
+struct Polled<'a>(&'a [PollFile]);
+
+impl Display for Polled<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (nth, PollFile { file, events }) in self.0.iter().enumerate() {
+            let comma = if nth > 0 { ", " } else { "" };
+            let events = Set(&names::POLL, events.0.into());
+            write!(f, "{comma}{{fd={}, events={events}}}", Descriptor(*file))?;
+        }
+        f.write_str("]")
+    }
+}
+
+/// What is ready, as strace prints it after the number.
+pub(super) struct Ready<'a>(pub(super) &'a [PollFile], pub(super) &'a [PollFlags]);
+
+impl Display for Ready<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let files = self.0.iter().zip(self.1).filter(|(_, ready)| ready.0 != 0);
+        for (nth, (of, ready)) in files.enumerate() {
+            let before = if nth > 0 { ", " } else { "([" };
+            let ready = Set(&names::POLL, ready.0.into());
+            write!(f, "{before}{{fd={}, revents={ready}}}", Descriptor(of.file))?;
+        }
+        f.write_str(if self.1.iter().any(|ready| ready.0 != 0) { "])" } else { "(Timeout)" })
+    }
+}
+
+/// A file of poll(2), with the events of that name.
+fn poll_file(c: &mut Cursor<'_>, name: &str) -> Result<PollFile> {
+    c.expect("{")?;
+    c.expect("fd")?;
+    c.expect("=")?;
+    let file = first(c, descriptor)?;
+    c.expect(name)?;
+    c.expect("=")?;
+    let events = PollFlags(c.flags(&names::POLL, |_| None)? as u16);
+    c.expect("}")?;
+    Ok(PollFile { file, events })
+}
+
+/// A list of such files.
+fn poll_files(c: &mut Cursor<'_>, name: &str) -> Result<Vec<PollFile>> {
+    let mut files = Vec::new();
+    c.expect("[")?;
+    while !c.accept("]") {
+        if !files.is_empty() {
+            c.comma()?;
+        }
+        files.push(poll_file(c, name)?);
+    }
+    Ok(files)
+}
+
+impl Poll {
+    pub(super) fn head(
+        f: &mut Formatter<'_>,
+        files: &Arc<[PollFile]>,
+        timeout: &i32,
+    ) -> fmt::Result {
+        write!(f, "{}, {}, {timeout}", Polled(files), files.len())
+    }
+
+    pub(super) fn tail(
+        _: &mut Formatter<'_>,
+        _: Option<&Ret>,
+        _: &Arc<[PollFile]>,
+        _: &i32,
+    ) -> fmt::Result {
+        Ok(())
+    }
+
+    pub(super) fn read(c: &mut Cursor<'_>) -> Result<Syscall> {
+        let files = first(c, |c| poll_files(c, "events"))?;
+        if first(c, Cursor::usize)? != files.len() {
+            return Err(Fault::Unmodelled);
+        }
+        Ok(Syscall::Poll { files: files.into(), timeout: c.i32()? })
+    }
+
+    pub(super) fn finish(c: &mut Cursor<'_>, files: Arc<[PollFile]>, timeout: i32) -> Finished {
+        c.expect(")")?;
+        c.expect("=")?;
+        let mut ready: Vec<PollFlags> = files.iter().map(|_| PollFlags::NONE).collect();
+        let value = result(c)?;
+        if let Value::Number(1..) = value {
+            c.expect("(")?;
+            // the files come in the order of the call, which may name one twice
+            let mut nth = 0;
+            for shown in poll_files(c, "revents")? {
+                let of = files.iter().skip(nth).position(|of| of.file == shown.file);
+                let Some(place) = of else { return c.fail("expected a file of the call") };
+                ready[nth + place] = shown.events;
+                nth += place + 1;
+            }
+            c.expect(")")?;
+        }
+        let count = ready.iter().filter(|ready| ready.0 != 0).count() as i64;
+        let ret = |number| (number == count).then(|| Ret::Polled(ready.into()));
+        let outcome = end(c, value)?.outcome(c, ret)?;
+        Ok((Syscall::Poll { files, timeout }, outcome))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proctable::abi::*;
 use proctable::kernel::{
-    Config, Consequence, Effect, Effects, Event, Kernel, Outcome as Done, Restart, RunState, Seeded,
+    Config, Consequence, Effect, Effects, Event, Kernel, Outcome as Done, RunState, Seeded,
 };
 use proctable::sim::{Action, Generator, GeneratorEnv, Profile};
 use proctable::syscall::text::{self, CallEnd, CallPrefix};
@@ -150,11 +150,7 @@ impl Recorder {
             match effect.what {
                 Consequence::Returned(result) => self.resumed(pid, result),
                 Consequence::Interrupted(restart) => {
-                    let restart = match restart {
-                        Restart::Sys => text::RestartCode::Sys,
-                        Restart::NoHandler => text::RestartCode::NoHand,
-                    };
-                    self.interrupted.insert(pid, restart);
+                    self.interrupted.insert(pid, restart.into());
                 }
                 Consequence::Handling(info, _) => self.handler(pid, info),
                 Consequence::ThreadEnded => {

@@ -6,9 +6,9 @@ use proctable::abi::{
     Errno, Handler, Pid, SaFlags, SigAction, SigSet, Signal, WaitOptions, WaitStatus,
 };
 use proctable::kernel::{Config, Effects, Kernel, Outcome, RunState};
-use proctable::syscall::{Ret, Syscall, TerminalPath, TerminalRequest, clone, open};
+use proctable::syscall::{PollFile, Ret, Syscall, TerminalPath, TerminalRequest, clone, open};
 use proctable::tty::termios::{TOSTOP, VINTR, VMIN};
-use proctable::tty::{FlowAction, Queue, SetTermios, Termios, Winsize};
+use proctable::tty::{FlowAction, PollFlags, Queue, SetTermios, Termios, Winsize};
 
 use crate::scene::*;
 
@@ -967,4 +967,96 @@ fn a_call_of_an_init_from_the_background_waits() {
     assert_eq!(scene.returned(1), None);
     scene.call(child, write(MASTER, "line\n"));
     assert_eq!(scene.returned(1), Some(bytes("line\n")));
+}
+
+fn poll(files: &[u32], timeout: i32) -> Syscall {
+    let events = PollFlags::IN;
+    let files = files.iter().map(|file| PollFile { file: *file, events });
+    Syscall::Poll { files: files.collect(), timeout }
+}
+
+fn ready<const N: usize>(ready: [PollFlags; N]) -> proctable::syscall::Result {
+    Ok(Ret::Polled(ready.into()))
+}
+
+#[test]
+fn tty_36_a_poll_from_the_background_sends_no_signal() {
+    let mut scene = scene_with_terminal();
+    let own = shell(&mut scene);
+    let back = job(&mut scene, own);
+    assert_eq!(scene.result(back, poll(&[SLAVE], 0)), ready([PollFlags::NONE]));
+    scene.call(back, poll(&[SLAVE], -1));
+    assert_eq!(scene.run(back), RunState::Blocked);
+    scene.value(1, write(MASTER, "half a line"));
+    assert_eq!(scene.run(back), RunState::Blocked);
+    scene.value(1, write(MASTER, "\n"));
+    assert_eq!(scene.returned(back), Some(ready([PollFlags::IN])));
+    scene.same_on_the_kernel();
+}
+
+/// LD-184, LD-185: and each file has its own result; POLLERR and POLLHUP come unasked.
+#[test]
+fn tty_36_a_poll_wakes_when_the_terminal_hangs_up() {
+    let mut scene = scene_with_terminal();
+    open_pty(&mut scene, 2);
+    let reader = scene.fork(1);
+    scene.call(reader, poll(&[SLAVE, 4, SLAVE], -1));
+    scene.value(1, Syscall::Close(MASTER));
+    let hung_up = PollFlags::IN | PollFlags::ERR | PollFlags::HUP;
+    let expected = ready([hung_up, PollFlags::NONE, hung_up]);
+    assert_eq!(scene.returned(reader), Some(expected));
+    // no such file
+    let none = [SLAVE, 9].map(|file| PollFile { file, events: PollFlags::NONE });
+    let none = Syscall::Poll { files: none.into(), timeout: -1 };
+    let expected = ready([PollFlags::ERR | PollFlags::HUP, PollFlags::NVAL]);
+    assert_eq!(scene.result(reader, none), expected);
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tty_36_a_handler_interrupts_a_poll_also_with_sa_restart() {
+    let mut scene = scene_with_terminal();
+    let own = shell(&mut scene);
+    scene.catch(own, Signal::USR1, SaFlags::RESTART, SigSet::EMPTY);
+    scene.call(own, poll(&[SLAVE], -1));
+    scene.kill(1, own as i32, Signal::USR1);
+    assert_eq!(scene.returned(own), Some(Err(Errno::EINTR)));
+    scene.same_on_the_kernel();
+}
+
+#[test]
+fn tty_36_a_stopped_poll_continues() {
+    let mut scene = scene_with_terminal();
+    let own = shell(&mut scene);
+    scene.call(own, poll(&[SLAVE], -1));
+    scene.kill(1, own as i32, Signal::STOP);
+    scene.value(1, write(MASTER, "line\n"));
+    assert!(is_stopped(&scene, own));
+    scene.kill(1, own as i32, Signal::CONT);
+    assert_eq!(scene.returned(own), Some(ready([PollFlags::IN])));
+    scene.same_on_the_kernel();
+}
+
+/// On the model only, whose time the test controls.
+#[test]
+fn tty_36_a_stopped_poll_keeps_its_deadline() {
+    let mut scene = scene_with_terminal();
+    let own = shell(&mut scene);
+    let millisecond = 1_000_000;
+    scene.call(own, poll(&[SLAVE], 200));
+    scene.elapse(100 * millisecond);
+    scene.kill(1, own as i32, Signal::STOP);
+    scene.elapse(50 * millisecond);
+    scene.kill(1, own as i32, Signal::CONT);
+    assert_eq!(scene.returned(own), None);
+    scene.elapse(49 * millisecond);
+    assert_eq!(scene.returned(own), None);
+    scene.elapse(millisecond);
+    assert_eq!(scene.returned(own), Some(ready([PollFlags::NONE])));
+    // without a file it is a sleep
+    scene.call(own, poll(&[], 10));
+    scene.kill(1, own as i32, Signal::STOP);
+    scene.elapse(100 * millisecond);
+    scene.kill(1, own as i32, Signal::CONT);
+    assert_eq!(scene.returned(own), Some(ready([])));
 }

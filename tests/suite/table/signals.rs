@@ -192,6 +192,73 @@ fn handlers_interrupt_a_wait_of_a_guests_own() {
     }
 }
 
+/// SIG-44: the signal that interrupts the wait decides, and not one that its handler generates, or
+/// one that comes while the handler runs; as it does for a wait4 of the guest.
+#[test]
+fn the_first_signal_decides_how_a_wait_of_a_guests_own_ends() {
+    let table = ProcessTable::new();
+    let init = table.init();
+    for flags in [SaFlags(0), SaFlags::RESTART] {
+        for from_outside in [false, true] {
+            let other = if flags == SaFlags(0) { SaFlags::RESTART } else { SaFlags(0) };
+            let (promise, ran) = (Promise::default(), Promise::default());
+            let (ours, its, sender) = (promise.clone(), ran.clone(), init.clone());
+            let guest = ThreadDriver::spawn(&init, Spawn::new(Image::new("g")), move |guest| {
+                let note = move |_: &mut Guest, _: &SigInfo| its.0.lock().unwrap().0 = Some(1);
+                guest.catch(Signal::USR2, other, note).unwrap();
+                let raise = move |guest: &mut Guest, _: &SigInfo| match from_outside {
+                    true => sender.kill(guest.pid(), Signal::USR2).unwrap(),
+                    false => guest.kill(guest.pid().0 as i32, Signal::USR2).unwrap(),
+                };
+                guest.catch(Signal::USR1, flags, raise).unwrap();
+                match guest.block_on(promise.value()) {
+                    Ok(value) => value,
+                    Err(errno) => i32::from(errno.0),
+                }
+            });
+            let guest = guest.unwrap();
+            ours.expect_poll();
+            init.kill(guest.pid(), Signal::USR1).unwrap();
+            let mut expected = i32::from(Errno::EINTR.0);
+            if flags == SaFlags::RESTART {
+                while ran.0.lock().unwrap().0.is_none() {
+                    std::thread::yield_now();
+                }
+                ours.keep(7);
+                expected = 7;
+            }
+            let within = init.wait_timeout(&guest, WaitOptions::EXITED, SOON).unwrap();
+            let status = within.map(|waited| waited.status);
+            assert_eq!(status, Some(WaitStatus::exited(expected)), "{flags:?} {from_outside}");
+        }
+    }
+}
+
+/// A destructor that runs because of a panic makes a call, in which a handler executes a program:
+/// the guest ends, and not the host.
+#[test]
+fn a_program_that_is_executed_while_a_guest_panics_ends_the_guest() {
+    struct Calls<'a>(&'a mut Guest);
+    impl Drop for Calls<'_> {
+        fn drop(&mut self) {
+            // ESRCH if the guest has ended before the call has returned
+            let _ = self.0.kill(self.0.pid().0 as i32, Signal::USR1);
+        }
+    }
+    let table = ProcessTable::new();
+    let init = table.init();
+    let guest = ThreadDriver::spawn(&init, Spawn::new(Image::new("g")), |guest| {
+        let execute = |guest: &mut Guest, _: &SigInfo| {
+            guest.syscall(Syscall::Execve { path: "other".into(), error: None }).unwrap();
+        };
+        guest.catch(Signal::USR1, SaFlags(0), execute).unwrap();
+        let _calls = Calls(guest);
+        std::panic::resume_unwind(Box::new("the guest panics"));
+    });
+    let waited = init.wait(&guest.unwrap(), WaitOptions::EXITED).unwrap();
+    assert_eq!(waited.status, WaitStatus::exited(0));
+}
+
 /// JOB-06: a guest that is stopped in a wait of its own continues after SIGCONT only, also if its
 /// future is ready. One that is killed there drops its future.
 #[test]
