@@ -148,8 +148,8 @@ impl Input {
             match rustix::io::write(&*pty, bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(Errno::INTR) => {}
-                // the kernel says that there is room again when a process has read, and not when the
-                // terminal has only erased what it held
+                // the kernel says that there is room again when a process has read, and not when
+                // the terminal has only erased what it held
                 Err(Errno::AGAIN) => self.wait((&*pty, PollFlags::OUT), Some(LAST_LOOK))?,
                 Err(_) => return Err(Ends),
             }
