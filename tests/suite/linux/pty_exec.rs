@@ -1,7 +1,7 @@
 //! `proctable exec --pty` without a user's terminal: input of a pipe and its end, output to readers
 //! that are slow or gone, statuses, signals, and what is left.
 
-use super::program::proctable;
+use super::program::{directories_of, proctable};
 use super::spawn::{forbid, refuse};
 use super::*;
 
@@ -520,6 +520,11 @@ fn exec_on_a_pty_that_is_killed_leaves_what_its_options_say() {
         program.kill().unwrap();
         program.wait().unwrap();
         until("nothing is left", || marked(&mark).is_empty());
+        // a later program may have its number, and has no such cgroup
+        until("the cgroup is removed", || {
+            proctable(&["sweep"]).stdout(StdStdio::null()).status().unwrap();
+            directories_of(program.id()).is_empty()
+        });
     }
     let mark = format!("PTY_GUARDIAN={}", std::process::id());
     let options = ["--guardian", "--env", &mark];
