@@ -1,10 +1,14 @@
 //! A pty for a child: the master for the owner, and the slave as the child's terminal.
-#![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
+use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
 use super::attributes;
 use super::command::Command;
@@ -20,12 +24,13 @@ use crate::tty::Winsize;
 ///
 /// [TIOCGWINSZ(2const)]: https://man7.org/linux/man-pages/man2/TIOCSWINSZ.2const.html
 pub fn window_size(terminal: impl AsFd) -> io::Result<Winsize> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the size is ours to fill
-    check(unsafe { libc::ioctl(raw(&terminal), libc::TIOCGWINSZ, &mut size) })?;
+    let size = tcgetwinsize(terminal)?;
     let (rows, cols) = (size.ws_row, size.ws_col);
     Ok(Winsize { rows, cols, xpixel: size.ws_xpixel, ypixel: size.ws_ypixel })
 }
+
+/// How both ends are opened.
+const FLAGS: OFlags = OFlags::RDWR.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// The master of a pty, which is the keyboard and the screen of the child on its slave: [pty(7)].
 ///
@@ -82,15 +87,10 @@ impl PtyMaster {
     /// The error of the kernel, with what is missing: NotFound where there is no /dev/ptmx, or no
     /// devpts file system at /dev/pts; ENOSPC at the limit of ptys (`kernel.pty.max`).
     pub fn open(size: Winsize) -> io::Result<(PtyMaster, PtySlave)> {
-        const MASTER: &std::ffi::CStr = c"/dev/ptmx";
-        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-        // SAFETY: a string that ends in zero
-        let master = opened(unsafe { libc::open(MASTER.as_ptr(), flags) });
-        let pty = PtyMaster(master.map_err(|error| is_missing("/dev/ptmx", &error))?.into());
-        let unlocked: libc::c_int = 0;
-        // SAFETY: the kernel reads one number
-        check(unsafe { libc::ioctl(raw(&pty), libc::TIOCSPTLCK, &unlocked) })
-            .map_err(|error| is_missing("TIOCSPTLCK", &error))?;
+        // not posix_openpt(3), which may say EAGAIN for ENOSPC
+        let master = open("/dev/ptmx", FLAGS, Mode::empty());
+        let pty = PtyMaster(master.map_err(|error| is_missing("/dev/ptmx", error))?.into());
+        unlockpt(&pty).map_err(|error| is_missing("TIOCSPTLCK", error))?;
         // before the child can read it
         pty.resize(size)?;
         let slave = pty.slave()?;
@@ -103,22 +103,18 @@ impl PtyMaster {
     ///
     /// As [`PtyMaster::open`]; EIO while a process hangs the slave up (vhangup(2)).
     pub fn slave(&self) -> io::Result<PtySlave> {
-        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
         // by the master, as /dev/pts may be that of another mount namespace
-        // SAFETY: the flags are a number
-        let peer = opened(unsafe { libc::ioctl(raw(self), libc::TIOCGPTPEER, flags) });
-        match peer {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        match ioctl_tiocgptpeer(self, flags) {
             Ok(slave) => return Ok(PtySlave(slave)),
             // gVisor and Linux before 4.13 have no TIOCGPTPEER. The name may be that of another
             // terminal in this mount namespace, so it is no answer to other errors
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => {}
-            Err(error) => return Err(is_missing("TIOCGPTPEER", &error)),
+            Err(Errno::NOTTY | Errno::INVAL) => {}
+            Err(error) => return Err(is_missing("TIOCGPTPEER", error)),
         }
         let path = self.path()?;
-        let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
-        // SAFETY: a string that ends in zero
-        let slave = opened(unsafe { libc::open(name.as_ptr(), flags) });
-        slave.map(PtySlave).map_err(|error| is_missing(&path.display().to_string(), &error))
+        let slave = open(&path, FLAGS, Mode::empty());
+        slave.map(PtySlave).map_err(|error| is_missing(&path.display().to_string(), error))
     }
 
     /// The name of the slave: /dev/pts/N.
@@ -127,10 +123,8 @@ impl PtyMaster {
     ///
     /// The error of TIOCGPTN.
     pub fn path(&self) -> io::Result<PathBuf> {
-        let mut number: libc::c_uint = 0;
-        // SAFETY: the number is ours to fill
-        check(unsafe { libc::ioctl(raw(self), libc::TIOCGPTN, &mut number) })?;
-        Ok(format!("/dev/pts/{number}").into())
+        let name = ptsname(self, Vec::new())?;
+        Ok(name.to_string_lossy().into_owned().into())
     }
 
     /// Changes the size of the window. If it is another one, the kernel sends SIGWINCH to the
@@ -140,14 +134,13 @@ impl PtyMaster {
     ///
     /// The error of TIOCSWINSZ.
     pub fn resize(&self, size: Winsize) -> io::Result<()> {
-        let size = libc::winsize {
+        let size = rustix::termios::Winsize {
             ws_row: size.rows,
             ws_col: size.cols,
             ws_xpixel: size.xpixel,
             ws_ypixel: size.ypixel,
         };
-        // SAFETY: the size is only read
-        check(unsafe { libc::ioctl(raw(self), libc::TIOCSWINSZ, &size) })
+        Ok(tcsetwinsize(self, size)?)
     }
 }
 
@@ -189,41 +182,27 @@ impl Command {
 }
 
 /// Says that there is no pty, and what it needs.
-fn is_missing(what: &str, error: &io::Error) -> io::Error {
-    let help = match error.raw_os_error() {
-        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO | libc::ENOTTY | libc::EIO) => {
+fn is_missing(what: &str, error: Errno) -> io::Error {
+    let help = match error {
+        Errno::NOENT | Errno::NODEV | Errno::NXIO | Errno::NOTTY | Errno::IO => {
             "; a pty needs /dev/ptmx, and a devpts file system at /dev/pts"
         }
-        Some(libc::ENOSPC) => "; the limit of ptys is reached (sysctl kernel.pty.max)",
-        Some(libc::EMFILE) => "; too many descriptors are open: raise RLIMIT_NOFILE (ulimit -n)",
+        Errno::NOSPC => "; the limit of ptys is reached (sysctl kernel.pty.max)",
+        Errno::MFILE => "; too many descriptors are open: raise RLIMIT_NOFILE (ulimit -n)",
         _ => "",
     };
+    let error = io::Error::from(error);
     // the number of the error adds nothing to its text
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     io::Error::new(error.kind(), format!("no pty: {what}: {text}{help}"))
 }
 
-fn raw(file: &impl AsFd) -> RawFd {
-    file.as_fd().as_raw_fd()
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// The descriptor that a call has returned.
-fn opened(fd: RawFd) -> io::Result<OwnedFd> {
-    check(fd)?;
-    // SAFETY: the kernel has just opened it for us
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 impl Read for &PtyMaster {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match (&self.0).read(buffer) {
             // LD-180: no process has the slave open
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(0),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => Ok(0),
             result => result,
         }
     }
