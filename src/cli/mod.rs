@@ -20,9 +20,9 @@ mod sweep;
 
 use std::borrow::Cow;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
+use rustix::termios::OutputModes;
 
 /// The Linux process model, held against the live kernel.
 #[derive(Parser)]
@@ -103,17 +103,11 @@ fn write_error(text: &[u8]) {
     let _ = std::io::stderr().lock().write_all(&for_screen(text));
 }
 
-/// Whether this program has set its terminal raw: then a newline does not begin a line.
-static IS_RAW: AtomicBool = AtomicBool::new(false);
-
-fn set_raw_screen(is_raw: bool) {
-    IS_RAW.store(is_raw, Ordering::Relaxed);
-}
-
-/// Text for standard error, with a carriage return in each line if that is a raw terminal.
+/// Text for standard error, with a carriage return in each line if that is a raw terminal, where a
+/// newline alone does not begin a line.
 fn for_screen(text: &[u8]) -> Cow<'_, [u8]> {
-    use std::io::IsTerminal;
-    if !IS_RAW.load(Ordering::Relaxed) || !std::io::stderr().is_terminal() {
+    let modes = rustix::termios::tcgetattr(std::io::stderr());
+    if modes.is_err() || modes.is_ok_and(|modes| modes.output_modes.contains(OutputModes::OPOST)) {
         return text.into();
     }
     let lines = text.split_inclusive(|byte| *byte == b'\n');

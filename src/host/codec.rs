@@ -215,8 +215,11 @@ declared!(codec);
 /// Encodes a call in the kernel's layout.
 pub(super) fn encode(call: &Syscall) -> io::Result<RawCall> {
     let raw = raw_call(call);
-    if raw.input.len() > INPUT_WORDS {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path is too long"));
+    // the results of poll stand in the output
+    let room = if raw.op == Op::Poll { OUTPUT_WORDS } else { INPUT_WORDS };
+    if raw.input.len() > room {
+        let why = "the path, the bytes or the files of a call are too many for an agent";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     Ok(raw)
 }

@@ -8,7 +8,6 @@
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -28,14 +27,14 @@ const HELD: usize = 256 * 1024;
 /// How often the thread that prints looks whether a process has opened the terminal again.
 const REOPENED: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// Something that another thread waits for, beside its bytes.
+/// An eventfd(2), by which a thread wakes another one that waits for bytes.
 #[derive(Clone)]
-pub(super) struct Wakeup(Arc<OwnedFd>);
+pub(super) struct EventFd(Arc<OwnedFd>);
 
-impl Wakeup {
-    fn new() -> io::Result<Wakeup> {
+impl EventFd {
+    fn new() -> io::Result<EventFd> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Wakeup(Arc::new(fd)))
+        Ok(EventFd(Arc::new(fd)))
     }
 
     fn wake(&self) {
@@ -48,7 +47,7 @@ impl Wakeup {
     }
 }
 
-impl AsFd for Wakeup {
+impl AsFd for EventFd {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -58,7 +57,7 @@ impl AsFd for Wakeup {
 /// its next call returns the error.
 pub(super) fn wait(
     one: (impl AsFd, PollFlags),
-    other: &Wakeup,
+    other: &EventFd,
     time: Option<Timespec>,
 ) -> (bool, bool) {
     let mut fds =
@@ -106,7 +105,6 @@ impl UserModes {
         // without waiting for output, which may be stopped (^S), and without loss of input
         if tcsetattr(io::stdin(), OptionalActions::Now, &raw).is_ok() {
             self.before = Some(now);
-            crate::cli::set_raw_screen(true);
         }
     }
 
@@ -114,7 +112,6 @@ impl UserModes {
     /// its own.
     fn restore(&mut self) {
         let Some(before) = self.before.take() else { return };
-        crate::cli::set_raw_screen(false);
         if !Terminal::is_background_of_stdin() {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
         }
@@ -138,10 +135,9 @@ pub(super) struct Relay {
     /// Whether standard input is a terminal.
     has_keyboard: bool,
     flushes: Sender<Flush>,
-    wake_output: Wakeup,
-    wake_input: Wakeup,
-    /// Whether the thread that reads has to end.
-    input_ends: Arc<AtomicBool>,
+    wake_output: EventFd,
+    /// Ends the thread that reads.
+    end_input: EventFd,
     /// The thread that reads was refused the terminal, as this program is in the background.
     pub refused: Receiver<()>,
     /// Whether it may read.
@@ -177,8 +173,7 @@ impl Relay {
         // except after a vhangup(2)
         let held = pty.slave()?;
         let pty = Arc::new(pty);
-        let (wake_input, wake_output) = (Wakeup::new()?, Wakeup::new()?);
-        let input_ends = Arc::new(AtomicBool::new(false));
+        let (end_input, wake_output) = (EventFd::new()?, EventFd::new()?);
         let (flushes, to_flush) = unbounded();
         let (refuse, refused) = bounded(1);
         let (allow, allowed) = bounded(1);
@@ -188,21 +183,19 @@ impl Relay {
             has_keyboard,
             flushes,
             wake_output: wake_output.clone(),
-            wake_input: wake_input.clone(),
-            input_ends: input_ends.clone(),
+            end_input: end_input.clone(),
             refused,
             allow,
         };
         let input = Input {
             pty: relay.pty.clone(),
             slave: held,
-            wakeup: wake_input.clone(),
-            ends: input_ends.clone(),
+            end: end_input.clone(),
             is_terminal: has_keyboard,
             refuse,
             allowed,
         };
-        let output = Output { pty, wakeup: wake_output, flushes: to_flush, input_ends, wake_input };
+        let output = Output { pty, wakeup: wake_output, flushes: to_flush, end_input };
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         thread("pty-output").spawn(move || output.run())?;
         thread("pty-input").spawn(move || input.run())?;
@@ -250,8 +243,7 @@ impl Relay {
 
     /// Ends the thread that reads: what is typed from now on is for another program.
     pub fn end_input(&self) {
-        self.input_ends.store(true, Ordering::Release);
-        self.wake_input.wake();
+        self.end_input.wake();
     }
 
     /// Has everything printed that the terminal holds now. The receiver gets a message, or is
@@ -284,10 +276,10 @@ fn size_of_window() -> Option<Winsize> {
 /// The thread that prints what appears on the terminal of the command.
 struct Output {
     pty: Arc<PtyMaster>,
-    wakeup: Wakeup,
+    wakeup: EventFd,
     flushes: Receiver<Flush>,
-    input_ends: Arc<AtomicBool>,
-    wake_input: Wakeup,
+    /// Ends the thread that reads.
+    end_input: EventFd,
 }
 
 impl Output {
@@ -298,8 +290,7 @@ impl Output {
             if !matches!(error, Errno::PIPE | Errno::IO) {
                 complain!("proctable: --pty hangs up: standard output: {}", io::Error::from(error));
             }
-            self.input_ends.store(true, Ordering::Release);
-            self.wake_input.wake();
+            self.end_input.wake();
         }
     }
 

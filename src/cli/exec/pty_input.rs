@@ -1,8 +1,7 @@
 //! The thread that types on the terminal of the command what comes on standard input.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -11,7 +10,7 @@ use rustix::event::{PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::termios::{InputModes, LocalModes, SpecialCodeIndex, Termios, tcgetattr};
 
-use super::pty::{Wakeup, is_readable, wait};
+use super::pty::{EventFd, is_readable, wait};
 use super::terminal::{JobPlace, Terminal};
 
 /// The length of a line from which on it is pushed to its reader: the kernel drops what is beyond
@@ -28,8 +27,8 @@ pub(super) struct Input {
     pub pty: Weak<PtyMaster>,
     /// Open as long as the thread is there, except after a vhangup(2).
     pub slave: PtySlave,
-    pub wakeup: Wakeup,
-    pub ends: Arc<AtomicBool>,
+    /// Ready when the thread has to end.
+    pub end: EventFd,
     /// Whether standard input is a terminal.
     pub is_terminal: bool,
     /// Tells the main thread that the terminal refuses a read, as this program is in the
@@ -88,8 +87,8 @@ impl Input {
         time: Option<Duration>,
     ) -> Result<(), Ends> {
         let time = time.map(|time| Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() });
-        wait(ready, &self.wakeup, time);
-        if self.ends.load(Ordering::Acquire) { Err(Ends) } else { Ok(()) }
+        let (_, is_ended) = wait(ready, &self.end, time);
+        if is_ended { Err(Ends) } else { Ok(()) }
     }
 
     /// The modes of the terminal, if it is canonical. The master has those of its slave (LD-05),
@@ -174,7 +173,7 @@ impl Input {
                 self.write(&[end])?;
                 pause = FIRST_LOOK;
             }
-            self.wait((&self.wakeup, PollFlags::IN), Some(pause))?;
+            self.wait((&self.end, PollFlags::IN), Some(pause))?;
             pause = (pause * 2).min(LAST_LOOK);
         }
     }

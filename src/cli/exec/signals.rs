@@ -22,6 +22,14 @@ const IMPATIENT: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT];
 /// Those of them after which a shell continues a stopped job.
 pub(super) const ENDS_JOB: [Signal; 2] = [Signal::TERM, Signal::HUP];
 
+/// Those that stop a job.
+pub(super) const STOPS: [Signal; 3] = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
+
+/// Whether this process has sent the signal itself.
+pub(super) fn is_own(info: &SigInfo) -> bool {
+    info.pid.0 == std::process::id()
+}
+
 /// Within this time a second signal is the first one: timeout(1) sends each to its command, and
 /// then to the group of both.
 const SAME: Duration = Duration::from_millis(200);
@@ -88,10 +96,7 @@ impl Signals {
 
     /// Whether another one that stops the job has come.
     pub fn has_stop(&mut self) -> bool {
-        self.has_queued(|info| {
-            matches!(info.signal, Signal::TSTP | Signal::TTIN | Signal::TTOU)
-                && info.pid.0 != std::process::id()
-        })
+        self.has_queued(|info| STOPS.contains(&info.signal) && !is_own(info))
     }
 
     /// Whether one has come after which a shell continues a stopped job.
@@ -149,14 +154,14 @@ impl CommandJob<'_> {
         match info.signal {
             // of this process's own children
             Signal::CHLD => Ok(()),
-            // it has stopped its group
-            Signal::TSTP if info.pid.0 == std::process::id() => Ok(()),
+            // it has stopped its group, or there was no shell to stop it
+            signal if STOPS.contains(&signal) && is_own(&info) => Ok(()),
             // the kernel sends it on the pty
             Signal::WINCH if self.inputs.relay.is_some() => {
                 self.inputs.relay.iter().for_each(Relay::copy_size);
                 Ok(())
             }
-            Signal::TSTP | Signal::TTIN | Signal::TTOU => {
+            signal if STOPS.contains(&signal) => {
                 self.say_sends(info.signal, "the job of the command", source_of(&info));
                 self.receive_stop(&info, is_for_group)
             }

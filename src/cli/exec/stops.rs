@@ -13,7 +13,7 @@ use proctable::drivers::linux::{Mechanism, process_group, stop_by_signal};
 
 use super::job::CommandJob;
 use super::pty::Relay;
-use super::signals::ENDS_JOB;
+use super::signals::{ENDS_JOB, STOPS, is_own};
 use super::terminal::{Terminal, has_ended, has_own_proc};
 use super::waker::Waker;
 
@@ -52,10 +52,7 @@ impl CommandJob<'_> {
     pub(super) fn receive_stop(&mut self, info: &SigInfo, is_for_group: bool) -> io::Result<()> {
         let signal = info.signal;
         if self.inputs.relay.is_some() {
-            // of this process's own when there was no shell to stop it
-            if info.pid.0 != std::process::id() {
-                self.stop_with_pty(signal, false);
-            }
+            self.stop_with_pty(signal, false);
             return Ok(());
         }
         if !self.shares_group {
@@ -242,8 +239,7 @@ impl CommandJob<'_> {
     /// A signal has come after the end of the command. One that stops the job stops this process:
     /// the shell waits until each process of the job has stopped.
     pub(super) fn stop_at_end(&mut self, info: &SigInfo) {
-        let is_own = info.pid.0 == std::process::id();
-        if !is_own && matches!(info.signal, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
+        if STOPS.contains(&info.signal) && !is_own(info) {
             self.inputs.relay.iter_mut().for_each(Relay::restore_modes);
             stop_by_signal(info.signal, false);
         }
