@@ -13,8 +13,8 @@ use crate::driver::Authority;
 use crate::sync::{Mutex, Parker};
 use crate::syscall::{self, Ptr, Ret, SIGSET_SIZE, Syscall};
 use crate::table::{
-    Caller, DeliveryNotifier, End, HandlerDelivery, Process, ProcessKey, Spawn, Started, THREAD,
-    TableInner, ThreadKey, before_sleep,
+    Caller, End, HandlerDelivery, Process, ProcessKey, Spawn, Started, THREAD, TableInner,
+    ThreadKey, ThreadWaker, before_sleep,
 };
 
 /// The panic payload that unwinds a thread of a guest that has ended.
@@ -199,7 +199,7 @@ pub struct Guest {
     shared: Arc<TableInner>,
     thread: ThreadKey,
     tid: Pid,
-    notifier: Arc<DeliveryNotifier>,
+    waker: Arc<ThreadWaker>,
     handlers: Handlers,
     /// The number of programs that the guest has executed.
     programs: u64,
@@ -223,19 +223,10 @@ fn address(signal: Signal) -> u64 {
 
 impl Guest {
     fn new(shared: Arc<TableInner>, thread: ThreadKey, handlers: Handlers) -> Guest {
-        let notifier = Arc::new(DeliveryNotifier::default());
-        shared.set_delivery_notifier(thread, &notifier);
+        let waker = Arc::new(ThreadWaker::default());
+        shared.set_thread_waker(thread, &waker);
         let tid = shared.tid(thread).unwrap_or(thread.process.pid);
-        Guest {
-            shared,
-            thread,
-            tid,
-            notifier,
-            handlers,
-            programs: 0,
-            level: 0,
-            interrupted_by: None,
-        }
+        Guest { shared, thread, tid, waker, handlers, programs: 0, level: 0, interrupted_by: None }
     }
 
     /// The number of its process.
@@ -272,7 +263,7 @@ impl Guest {
     }
 
     fn start(&self, call: &Syscall) -> Started {
-        self.shared.start_on(self.thread, call, &self.notifier.parker)
+        self.shared.start_on(self.thread, call, &self.waker.parker)
     }
 
     /// Runs the handlers that come before a call is made, and those that come before it has
@@ -289,7 +280,7 @@ impl Guest {
             }
             if !self.run_handlers() {
                 before_sleep();
-                self.notifier.parker.park(None);
+                self.waker.parker.park(None);
             }
         }
     }
@@ -324,7 +315,7 @@ impl Guest {
     /// Returns whether there were any.
     fn run_handlers(&mut self) -> bool {
         // most calls need no look at the table
-        if !self.notifier.take() {
+        if !self.waker.take() {
             return false;
         }
         let mut any = false;
@@ -358,7 +349,7 @@ impl Guest {
             self.interrupted_by = self.interrupted_by.or(flags);
         }
         // the handler may have called rt_sigreturn itself
-        let parker = self.notifier.parker.clone();
+        let parker = self.waker.parker.clone();
         if let Ok(started) = self.shared.end_delivery(begun, Some(&parker)) {
             let end = self.finish(started);
             let _ = self.result(end);
@@ -402,7 +393,7 @@ impl Guest {
     /// (SIG-44).
     pub fn block_on<T>(&mut self, future: impl Future<Output = T>) -> Result<T, Errno> {
         let mut future = core::pin::pin!(future);
-        let waker = Waker::from(self.notifier.clone());
+        let waker = Waker::from(self.waker.clone());
         let mut context = Context::from_waker(&waker);
         // handlers of earlier signals interrupt nothing
         self.checkpoint();
@@ -418,7 +409,7 @@ impl Guest {
                 return Err(Errno::EINTR);
             }
             before_sleep();
-            self.notifier.parker.park(None);
+            self.waker.parker.park(None);
             // sleeps while the guest is stopped
             self.checkpoint();
         }
@@ -469,7 +460,7 @@ impl Guest {
     /// Returns what the closure of the thread returned; `None` if the thread ended in another way.
     #[doc(alias = "pthread_join")]
     pub fn join<T>(&mut self, thread: GuestThread<T>) -> Option<T> {
-        let parker = self.notifier.parker.clone();
+        let parker = self.waker.parker.clone();
         // a handler may unwind this thread
         let joining = Joining { shared: self.shared.clone(), thread: thread.thread, parker };
         while !joining.is_over() {

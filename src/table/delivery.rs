@@ -130,7 +130,7 @@ pub(super) struct Handlers {
     frames: usize,
     /// Where the thread sleeps while it is in no call.
     #[cfg_attr(feature = "serde", serde(skip))]
-    notifier: Option<Arc<DeliveryNotifier>>,
+    waker: Option<Arc<ThreadWaker>>,
 }
 
 impl Handlers {
@@ -158,8 +158,8 @@ impl Handlers {
         core::mem::take(&mut self.entered).len()
     }
 
-    pub fn notifier(&self) -> Option<&Arc<DeliveryNotifier>> {
-        self.notifier.as_ref()
+    pub fn waker(&self) -> Option<&Arc<ThreadWaker>> {
+        self.waker.as_ref()
     }
 
     /// Changes the serials to those of a snapshot, or of another table. Returns their number.
@@ -173,12 +173,12 @@ impl Handlers {
 /// Wakes a host thread, on which a thread of a process runs: a handler waits to be taken, the
 /// thread has ended, or what it waits for itself is there.
 #[derive(Debug, Default)]
-pub(crate) struct DeliveryNotifier {
+pub(crate) struct ThreadWaker {
     delivery_due: AtomicBool,
     pub parker: Arc<Parker>,
 }
 
-impl DeliveryNotifier {
+impl ThreadWaker {
     /// Whether a delivery was notified since the last `take`.
     pub fn take(&self) -> bool {
         self.delivery_due.load(Ordering::Acquire) && self.delivery_due.swap(false, Ordering::AcqRel)
@@ -186,7 +186,7 @@ impl DeliveryNotifier {
 }
 
 /// Wakes the thread from a wait of its own.
-impl task::Wake for DeliveryNotifier {
+impl task::Wake for ThreadWaker {
     fn wake(self: Arc<Self>) {
         self.parker.unpark();
     }
@@ -251,9 +251,9 @@ impl ProcessRegistry {
             return;
         }
         let wake = |parker: &Arc<Parker>| Wake::new(parker.clone(), Some(tid));
-        let own = calls.handlers.notifier.as_ref().map(|notifier| {
-            notifier.delivery_due.store(true, Ordering::Release);
-            &notifier.parker
+        let own = calls.handlers.waker.as_ref().map(|waker| {
+            waker.delivery_due.store(true, Ordering::Release);
+            &waker.parker
         });
         let queued = calls.queued.iter().map(|queued| &queued.pending);
         let calls = calls.begun.last().into_iter().chain(queued);
@@ -377,16 +377,16 @@ impl TableInner {
 
     /// Sets where the thread sleeps while it is in no call, and notifies it if a handler waits
     /// already.
-    pub(crate) fn set_delivery_notifier(
+    pub(crate) fn set_thread_waker(
         self: &Arc<TableInner>,
         thread: ThreadKey,
-        notifier: &Arc<DeliveryNotifier>,
+        waker: &Arc<ThreadWaker>,
     ) {
         self.commit(|state| {
             let tid = state.tid_of(thread.task);
             let calls = tid.and_then(|tid| state.process_registry.calls_mut(tid));
             if let Some((calls, tid)) = calls.zip(tid) {
-                calls.get_or_insert_default().handlers.notifier = Some(notifier.clone());
+                calls.get_or_insert_default().handlers.waker = Some(waker.clone());
                 state.process_registry.notify_delivery(tid);
             }
         });

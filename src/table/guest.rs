@@ -526,8 +526,8 @@ impl ProcessRegistry {
         }
         let Some(mut calls) = self.calls_mut(pid).and_then(Option::take) else { return };
         self.entered -= calls.handlers.clear();
-        if let Some(notifier) = calls.handlers.notifier() {
-            self.outbox.wakes.push(Wake::first(notifier.parker.clone(), None));
+        if let Some(waker) = calls.handlers.waker() {
+            self.outbox.wakes.push(Wake::first(waker.parker.clone(), None));
         }
         let queued = calls.queued.into_iter().map(|queued| queued.pending);
         for pending in calls.begun.into_iter().chain(queued).chain(calls.held) {

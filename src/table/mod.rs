@@ -93,7 +93,7 @@ pub(crate) use call::{End, Started};
 pub use clock::{Clock, ManualClock, RealClock};
 pub(crate) use commit::TableInner;
 pub use config::{DispatchMode, Init, TableConfig, TableLimits, TimerMode};
-pub(crate) use delivery::DeliveryNotifier;
+pub(crate) use delivery::ThreadWaker;
 pub use delivery::{Checkpoint, HandlerDelivery, StaleDelivery};
 pub use end::{Terminated, Termination};
 pub use event::{TableEvent, What};

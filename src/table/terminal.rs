@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::btree_map::Entry;
 use alloc::sync::{Arc, Weak};
-use alloc::task::Wake as WakeTask;
+use alloc::task;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -159,9 +159,35 @@ impl Window {
         self.act(|kernel, fx| kernel.read_pty(self.file, len, fx))
     }
 
-    fn sleep(&self, parker: &Arc<Parker>) -> Result<(), Errno> {
-        let alarm = self.table.shared().alarm_at(None, parker);
-        if alarm.sleep() { Ok(()) } else { Err(Errno::EDEADLK) }
+    /// Tries until there is something, or room; EDEADLK where the thread cannot sleep.
+    fn wait<R>(
+        &self,
+        parker: &Arc<Parker>,
+        attempt: impl Fn() -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        loop {
+            match attempt() {
+                Err(Errno::EAGAIN) if self.table.shared().alarm_at(None, parker).sleep() => {}
+                Err(Errno::EAGAIN) => return Err(Errno::EDEADLK),
+                result => return result,
+            }
+        }
+    }
+
+    /// The same for an executor.
+    fn poll<R>(
+        &self,
+        parker: &Parker,
+        context: &Context<'_>,
+        attempt: impl Fn() -> Result<R, Errno>,
+    ) -> Poll<Result<R, Errno>> {
+        loop {
+            match attempt() {
+                Err(Errno::EAGAIN) if !parker.poll(context.waker()) => return Poll::Pending,
+                Err(Errno::EAGAIN) => {}
+                result => return Poll::Ready(result),
+            }
+        }
     }
 }
 
@@ -190,7 +216,7 @@ struct Progress {
     is_woken: bool,
 }
 
-impl WakeTask for OutputCallback {
+impl task::Wake for OutputCallback {
     fn wake(self: Arc<Self>) {
         self.pass_on();
     }
@@ -264,11 +290,8 @@ impl Terminal {
     pub fn write(&self, bytes: &[u8]) -> Result<(), Errno> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            match self.try_write(rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(Errno::EAGAIN) => self.0.sleep(&self.0.parkers.write)?,
-                Err(errno) => return Err(errno),
-            }
+            let written = self.0.wait(&self.0.parkers.write, || self.try_write(rest))?;
+            rest = &rest[written..];
         }
         Ok(())
     }
@@ -291,12 +314,7 @@ impl Terminal {
     /// up, or the table has ended; EDEADLK on a [target without
     /// threads](crate::table#targets-without-threads) in place of a wait.
     pub fn read(&self, len: usize) -> Result<Vec<u8>, Errno> {
-        loop {
-            match self.try_read(len) {
-                Err(Errno::EAGAIN) => self.0.sleep(&self.0.parkers.read)?,
-                result => return result,
-            }
-        }
+        self.0.wait(&self.0.parkers.read, || self.try_read(len))
     }
 
     /// [`Terminal::read`] without a wait.
@@ -310,15 +328,7 @@ impl Terminal {
 
     /// [`Terminal::read`] for an executor: with [`core::future::poll_fn`] it is a future.
     pub fn poll_read(&self, len: usize, context: &mut Context<'_>) -> Poll<Result<Vec<u8>, Errno>> {
-        loop {
-            match self.try_read(len) {
-                Err(Errno::EAGAIN) => {}
-                result => return Poll::Ready(result),
-            }
-            if !self.0.parkers.read.poll(context.waker()) {
-                return Poll::Pending;
-            }
-        }
+        self.0.poll(&self.0.parkers.read, context, || self.try_read(len))
     }
 
     /// [`Terminal::try_write`] for an executor: with [`core::future::poll_fn`] it is a future that
@@ -328,15 +338,7 @@ impl Terminal {
         bytes: &[u8],
         context: &mut Context<'_>,
     ) -> Poll<Result<usize, Errno>> {
-        loop {
-            match self.try_write(bytes) {
-                Err(Errno::EAGAIN) => {}
-                result => return Poll::Ready(result),
-            }
-            if !self.0.parkers.write.poll(context.waker()) {
-                return Poll::Pending;
-            }
-        }
+        self.0.poll(&self.0.parkers.write, context, || self.try_write(bytes))
     }
 
     /// Has a function called with what the screen shows, from what it shows next on, in place of
