@@ -226,9 +226,9 @@ impl Jobs {
         let mut news = String::new();
         for job in &self.jobs {
             match job.state() {
-                _ if job.is_known => {}
                 // the user has continued it
                 State::Running => {}
+                _ if job.is_known => {}
                 // the line of the cursor is not empty
                 State::Stopped(_) => news.push_str(&format!("\n{}", self.line(job))),
                 State::Ended(_) => news.push_str(&self.line(job)),

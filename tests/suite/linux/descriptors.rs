@@ -88,12 +88,8 @@ unsafe fn on_kernel(call: Call) -> i64 {
 }
 
 /// The number of the file of a descriptor and its flags; -1 if it is closed.
-///
-/// # Safety
-///
-/// None: it reads only.
-unsafe fn state_on_kernel(descriptor: i32) -> [i64; 2] {
-    // SAFETY: the structure is ours to fill
+fn state_on_kernel(descriptor: i32) -> [i64; 2] {
+    // SAFETY: the structure is ours to fill, and the calls only read
     unsafe {
         let mut stat: libc::stat = core::mem::zeroed();
         match libc::fstat(descriptor, &mut stat) {

@@ -1,7 +1,7 @@
 //! `proctable exec --pty` on a user's terminal: keys, raw mode and its end, the window's size, job
 //! control of the shell outside and of a shell inside.
 
-use super::terminal::{Screen, calls, on_terminal, shell};
+use super::terminal::{Screen, calls, expect_sizes, on_terminal, shell};
 use super::*;
 
 /// The words with which the program is called, with and without a cgroup.
@@ -47,9 +47,17 @@ fn a_shell_inside_has_job_control() {
     }
 }
 
-/// The last output of a program that reads three keys, without its newline: on a busy machine the
-/// modes of the user's terminal are restored before it is printed.
-const THREE_KEYS: &str = " 03 1a 1c";
+/// A script that reads three keys.
+const READS_KEYS: &str =
+    "stty raw -echo; echo rea\"\"dy; dd bs=1 count=3 2>/dev/null | od -An -tx1";
+
+/// Types ^C, ^Z and ^\ to it, which it prints. Its newline is left out: on a busy machine the modes
+/// of the user's terminal are restored before this is printed.
+fn type_three_keys(screen: &mut Screen) {
+    screen.expect("ready\n");
+    screen.press("\x03\x1a\x1c");
+    screen.expect(" 03 1a 1c");
+}
 
 /// ^C, ^Z and ^\ are bytes for the terminal of the command, which decides what they do.
 #[test]
@@ -73,11 +81,8 @@ fn the_keyboard_types_on_the_pty() {
         screen.press("\x1c");
         screen.expect_status(131);
         // a program that reads keys
-        let script = "stty raw -echo; echo rea\"\"dy; dd bs=1 count=3 2>/dev/null | od -An -tx1";
-        screen.press(&format!("{call} -- sh -c '{script}'\n"));
-        screen.expect("ready\n");
-        screen.press("\x03\x1a\x1c");
-        screen.expect(THREE_KEYS);
+        screen.press(&format!("{call} -- sh -c '{READS_KEYS}'\n"));
+        type_three_keys(&mut screen);
         screen.expect_status(0);
     }
 }
@@ -87,17 +92,7 @@ fn the_pty_has_the_size_and_the_modes_of_the_window() {
     for call in pty_calls() {
         let tree = ProcessTree::new().unwrap();
         let (mut screen, _shell) = shell(&tree);
-        screen.expect("READY>");
-        screen.press(&format!("{call} -- stty size\n"));
-        screen.expect("33 77\r\n");
-        screen.expect("READY>");
-        let script =
-            "trap \"stty size; exit 6\" WINCH; echo be\"\"gins; while :; do sleep 0.01; done";
-        screen.press(&format!("{call} -- sh -c '{script}'\n"));
-        screen.expect("begins\r\n");
-        screen.resize(12, 34);
-        screen.expect("12 34\r\n");
-        screen.expect_status(6);
+        expect_sizes(&mut screen, &call);
         // a shell that waits for a command ends at ^C only if the command does
         let script = "stty -a; echo rea\"\"dy; exec sleep 1000";
         screen.press(&format!("stty intr ^G; {call} -- sh -c '{script}'\n"));
@@ -443,14 +438,11 @@ fn a_terminal_that_is_not_the_controlling_one_is_raw() {
         let tree = ProcessTree::new().unwrap();
         let (mut screen, _shell) = shell(&tree);
         screen.expect("READY>");
-        let script = "stty raw -echo; echo rea\"\"dy; dd bs=1 count=3 2>/dev/null | od -An -tx1";
         let compare = "t=$(stty -g); [ $s = $t ] && echo sa''me";
         // the modes that the shell itself sets for its prompt must not hide the others
-        let line = format!("s=$(stty -g); setsid -w {call} -- sh -c '{script}'; {compare}");
+        let line = format!("s=$(stty -g); setsid -w {call} -- sh -c '{READS_KEYS}'; {compare}");
         screen.press(&format!("{line}\n"));
-        screen.expect("ready\n");
-        screen.press("\x03\x1a\x1c");
-        screen.expect(THREE_KEYS);
+        type_three_keys(&mut screen);
         screen.expect("same\r\n");
         screen.expect_status(0);
     }
@@ -525,11 +517,8 @@ fn a_pid_namespace_hides_the_foreground_group_only() {
         let tree = ProcessTree::new().unwrap();
         let (mut screen, _shell) = shell(&tree);
         screen.expect("READY>");
-        let script = "stty raw -echo; echo rea\"\"dy; dd bs=1 count=3 2>/dev/null | od -An -tx1";
-        screen.press(&format!("unshare -pf --mount-proc {call} -- sh -c '{script}'\n"));
-        screen.expect("ready\n");
-        screen.press("\x03\x1a\x1c");
-        screen.expect(THREE_KEYS);
+        screen.press(&format!("unshare -pf --mount-proc {call} -- sh -c '{READS_KEYS}'\n"));
+        type_three_keys(&mut screen);
         screen.expect_status(0);
     }
 }
@@ -544,13 +533,14 @@ fn one_pty_is_inside_of_another() {
         screen.expect("/dev/pts/");
         screen.expect("33 77\r\n");
         screen.expect_repeated("hello");
-        screen.resize(20, 40);
         screen.press("\x04");
         screen.expect_status(9);
         screen.press(&format!("{call} -- {call} -- cat\n"));
         screen.expect_repeated("hello");
         screen.press("\x03");
         screen.expect_status(130);
+        let tree = ProcessTree::new().unwrap();
+        expect_sizes(&mut shell(&tree).0, &format!("{call} -- {call}"));
     }
 }
 

@@ -320,19 +320,22 @@ fn a_signal_to_end_that_came_before_the_stop_was_seen_ends_the_job() {
 fn the_command_knows_the_size_of_the_window() {
     for call in calls() {
         let tree = ProcessTree::new().unwrap();
-        let (mut screen, _shell) = shell(&tree);
-        screen.expect("READY>");
-        screen.press(&format!("{call} -- stty size\n"));
-        screen.expect("33 77\r\n");
-        screen.expect("READY>");
-        let script =
-            "trap \"stty size; exit 6\" WINCH; echo be\"\"gins; while :; do sleep 0.01; done";
-        screen.press(&format!("{call} -- sh -c '{script}'\n"));
-        screen.expect("begins\r\n");
-        screen.resize(12, 34);
-        screen.expect("12 34\r\n");
-        screen.expect_status(6);
+        expect_sizes(&mut shell(&tree).0, &call);
     }
+}
+
+/// A command of a new shell sees the size of the window, and its change.
+pub fn expect_sizes(screen: &mut Screen, call: &str) {
+    screen.expect("READY>");
+    screen.press(&format!("{call} -- stty size\n"));
+    screen.expect("33 77\r\n");
+    screen.expect("READY>");
+    let script = "trap \"stty size; exit 6\" WINCH; echo be\"\"gins; while :; do sleep 0.01; done";
+    screen.press(&format!("{call} -- sh -c '{script}'\n"));
+    screen.expect("begins\r\n");
+    screen.resize(12, 34);
+    screen.expect("12 34\r\n");
+    screen.expect_status(6);
 }
 
 /// The shell's loop ends at ^C: the program dies of the signal that its command died of.
